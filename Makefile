@@ -1,0 +1,46 @@
+# Everything below runs inside .venv, which make builds by itself from Python 3.11+ and PyPI.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench faults clean
+
+help:  ## show what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12"; exit 2; }
+	@echo "Setting up $(VENV) (once; takes about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	@$(BIN)/python -m pip install --quiet --editable ".[cli,servers,test,lint]"
+	@touch $@
+
+run: $(READY)  ## a tour on embedded defaults: examples, a cache trace and conversations replayed
+	@$(BIN)/python -m agent_service tour
+
+test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## benchmarks against peers and raw drivers, printed as ratios
+	@$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m benchmarks
+
+faults: $(READY)  ## the long fault runs: servers killed, stopped and stalled under load
+	$(BIN)/python -m pytest -m faults --override-ini addopts= tests
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

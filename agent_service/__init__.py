@@ -1,0 +1,1 @@
+"""Async-first caching and durable sessions for agent services."""

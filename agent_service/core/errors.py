@@ -1,0 +1,122 @@
+"""
+Every exception the package raises, in one tree.
+
+::
+
+    AgentServiceError
+    ├── ConfigurationError            (also ValueError)
+    ├── CacheError                    misuse of a cache; an outage is never raised by a cache
+    │   ├── CacheKeyError             (also TypeError, ValueError)
+    │   ├── CacheValueError           (also TypeError, ValueError)
+    │   ├── CacheSerializationError   (also TypeError)
+    │   └── ReentrantLoadError        (also RuntimeError)
+    ├── RedisOperationError           raised by the Redis room only
+    │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
+    │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
+    │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments, no permission
+    └── SessionError
+        ├── SessionNotFoundError      (also LookupError)
+        ├── SessionValueError         (also ValueError)
+        ├── SessionConflictError      an expected version or sequence number no longer holds
+        └── DatabaseError
+            └── DatabaseUnavailableError
+
+A cache degrades, a store raises: errors of drivers never leave the rooms that own those drivers; they arrive as one of
+the above with the original as ``__cause__``.
+"""
+
+__all__ = [
+    "AgentServiceError",
+    "CacheError",
+    "CacheKeyError",
+    "CacheSerializationError",
+    "CacheValueError",
+    "ConfigurationError",
+    "DatabaseError",
+    "DatabaseUnavailableError",
+    "RedisCommandError",
+    "RedisOperationError",
+    "RedisRefusedError",
+    "RedisUnavailableError",
+    "ReentrantLoadError",
+    "SessionConflictError",
+    "SessionError",
+    "SessionNotFoundError",
+    "SessionValueError",
+]
+
+
+class AgentServiceError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(AgentServiceError, ValueError):
+    """A setting or URL cannot be used; the message names it and never shows a secret."""
+
+
+class CacheError(AgentServiceError):
+    """A cache was used wrongly."""
+
+
+class CacheKeyError(CacheError, TypeError, ValueError):
+    """A key, namespace or pattern cannot be used, or an argument has no stable identity to make a key from."""
+
+
+class CacheValueError(CacheError, TypeError, ValueError):
+    """An argument of a cache operation has an unusable value: a TTL, an amount, a counter that is no integer."""
+
+
+class CacheSerializationError(CacheError, TypeError):
+    """A value cannot be written without losing something; nothing was stored."""
+
+
+class ReentrantLoadError(CacheError, RuntimeError):
+    """A loader asked, directly or through other loads, for the key it is loading itself; waiting would never end."""
+
+
+class RedisOperationError(AgentServiceError):
+    """A Redis command failed."""
+
+
+class RedisUnavailableError(RedisOperationError):
+    """
+    Redis is not configured, cannot be reached, or did not answer within its deadline.
+
+    ``maybe_executed`` is True when the command was sent and only its reply is missing.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class RedisRefusedError(RedisOperationError):
+    """Redis answered that it cannot serve the command now: out of memory, read-only replica, loading, failed save."""
+
+
+class RedisCommandError(RedisOperationError):
+    """Redis answered that the command is wrong; trying again cannot help."""
+
+
+class SessionError(AgentServiceError):
+    """An operation on stored sessions failed; nothing was written."""
+
+
+class SessionNotFoundError(SessionError, LookupError):
+    """The session does not exist, or belongs to another tenant, or was deleted."""
+
+
+class SessionValueError(SessionError, ValueError):
+    """An argument of a session operation is unusable; the message names it, shows what was given and what to do."""
+
+
+class SessionConflictError(SessionError):
+    """The session changed since it was read: the expected version or sequence number no longer holds."""
+
+
+class DatabaseError(SessionError):
+    """The database refused or failed a statement."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The database cannot be reached, or did not answer within its deadline."""

@@ -1,0 +1,118 @@
+"""Settings from the environment and ``.env``. Only factories read them; every other room is handed plain values."""
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent_service.core.errors import ConfigurationError
+
+__all__ = ["Settings", "get_settings", "reset_settings"]
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its unit. Names are case-insensitive; unknown names are ignored."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Where Redis is: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. "
+        "Unset: caches live in this process's memory and no connection is attempted.",
+    )
+    redis_timeout: float = Field(
+        default=0.5, gt=0, le=3600, allow_inf_nan=False, description="Seconds one Redis operation may take."
+    )
+    cache_default_ttl: int = Field(default=300, ge=1, description="Seconds an entry lives when no TTL is given.")
+    cache_key_prefix: str = Field(
+        default="agent_service", min_length=1, description="First component of every physical Redis key."
+    )
+    cache_memory_max_size: int = Field(
+        default=10_000, ge=1, description="Entries per namespace in memory; the least recently used leave first."
+    )
+    cache_breaker_open_seconds: float = Field(
+        default=0.5,
+        gt=0,
+        le=30,
+        description="Seconds the circuit breaker first waits before it probes Redis; doubles with jitter up to 30.",
+    )
+    cache_journal_max: int = Field(
+        default=10_000, ge=1, description="Invalidations remembered during an outage before they collapse into one."
+    )
+    session_max_messages: int = Field(
+        default=100, ge=1, description="Messages after which appending to a session logs a warning."
+    )
+    session_expiry_hours: float = Field(
+        default=24,
+        gt=0,
+        le=876_000,
+        allow_inf_nan=False,
+        description="Hours of inactivity after which a session expires.",
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr("sqlite+aiosqlite:///./agent_service.db"),
+        description="Where sessions live: sqlite+aiosqlite:///file.db or postgresql+asyncpg://user:password@host/name.",
+    )
+    db_pool_size: int = Field(default=5, ge=1, description="PostgreSQL connections kept open per process.")
+    db_max_overflow: int = Field(default=10, ge=0, description="PostgreSQL connections beyond the pool under load.")
+    db_pool_timeout: float = Field(
+        default=30.0, gt=0, allow_inf_nan=False, description="Seconds to wait for a free connection."
+    )
+    db_pool_recycle: int = Field(
+        default=1800, ge=-1, description="Seconds after which a connection is replaced; -1: never."
+    )
+    db_echo_sql: bool = Field(default=False, description="Log every SQL statement (development only).")
+
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _require_scheme(value, REDIS_SCHEMES)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database_scheme(cls, value: SecretStr) -> SecretStr:
+        _require_scheme(value, DATABASE_SCHEMES)
+        return value
+
+
+def _require_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
+    scheme = urlsplit(url.get_secret_value()).scheme
+    if scheme not in schemes:
+        given = f"{scheme}://" if scheme else "no scheme"
+        raise ValueError(f"has {given}; it must begin with one of " + ", ".join(f"{each}://" for each in schemes))
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """
+    Load the settings once per process.
+
+    :raises ConfigurationError: naming each setting that cannot be used; values of URLs are never shown.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        # No chaining: pydantic's own message repeats the input, which may hold a password.
+        problems = "; ".join(_problem(error["loc"], error["msg"]) for error in exc.errors(include_input=False))
+        raise ConfigurationError(problems) from None
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]).upper() if location else "settings"
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def reset_settings() -> None:
+    """Forget the loaded settings, so that the next :func:`get_settings` reads the environment again."""
+    get_settings.cache_clear()

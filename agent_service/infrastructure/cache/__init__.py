@@ -1,0 +1,1 @@
+"""The cache: may lose data, never lies, never raises for an outage."""

@@ -1,0 +1,1 @@
+"""The durable log of conversations; the only room that imports sqlalchemy."""

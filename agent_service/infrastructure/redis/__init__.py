@@ -1,0 +1,1 @@
+"""The only room that imports redis: connections, health, errors, names."""

@@ -1,0 +1,1 @@
+"""For tests of services: a clock that can be moved and contract test classes for backends of your own."""

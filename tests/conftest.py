@@ -1,0 +1,22 @@
+"""Fixtures for every test: real servers, and the settings of the developer's own shell kept out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_service.core.settings import Settings, reset_settings
+
+pytest_plugins = ["tests.servers.redis", "tests.servers.postgres"]
+
+
+@pytest.fixture(autouse=True)
+def clean_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No setting of the machine reaches a test, and no embedded database lands in the checkout."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    reset_settings()
+    yield
+    reset_settings()
