@@ -1,0 +1,160 @@
+"""
+Keys: what a caller may use as one, and what it is called in Redis.
+
+A physical key is ``{prefix}:{namespace}:{key}``. Prefix and namespace are escaped so that they hold no ``:``, therefore
+the first two colons are always the separators and no two (prefix, namespace, key) share a physical key; the key itself
+stays as it was given. The package's own bookkeeping (locks, tokens, journals) is named ``{prefix}%{kind}:{name}``: no
+pattern ``{prefix}:*`` reaches it, whatever the prefix, because an escaped prefix has a digit after each of its ``%``.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from agent_service.core.errors import CacheKeyError
+
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "MAX_KEY_BYTES",
+    "check_key",
+    "escape_component",
+    "escape_rendered",
+    "glob_escape",
+    "internal_key",
+    "key_prefix",
+    "logical_key",
+    "normalise_namespace",
+    "physical_key",
+    "root_prefix",
+]
+
+DEFAULT_NAMESPACE: Final = "default"
+"""What the namespace ``""`` is called."""
+
+MAX_KEY_BYTES: Final = 8192
+"""Longest key, namespace or prefix in UTF-8 bytes."""
+
+_RESERVED = re.compile(r"[%:]")
+_RESERVED_OR_GLOB = re.compile(r"[%:*?\[\]\\]")
+_GLOB = re.compile(r"[*?\[\]^\-\\]")
+_KIND = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def check_key(key: str, *, name: str = "key") -> str:
+    """
+    Give the key back if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
+
+    :param name: what to call the argument in an error.
+    :raises CacheKeyError: when it is no str, is empty, has more than :data:`MAX_KEY_BYTES` bytes in UTF-8, or holds a
+        lone surrogate.
+    """
+    if type(key) is str and key.isascii() and 0 < len(key) <= MAX_KEY_BYTES:
+        return key
+    return _check_slowly(key, name)
+
+
+def _check_slowly(key: object, name: str) -> str:
+    if not isinstance(key, str):
+        remedy = "decode it first" if isinstance(key, bytes | bytearray) else "make it a str first"
+        raise CacheKeyError(f"{name} must be a str, not {type(key).__name__}: {key!r:.80}; {remedy}")
+    if not key:
+        raise CacheKeyError(f"{name} is empty; give it at least one character")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as exc:
+        raise CacheKeyError(
+            f"{name} holds a lone surrogate at position {exc.start}: {key!r:.80}; it has no UTF-8 form, replace it"
+        ) from None
+    if size > MAX_KEY_BYTES:
+        raise CacheKeyError(
+            f"{name} has {size} bytes in UTF-8, at most {MAX_KEY_BYTES} are allowed: {key[:80]!r}; use a digest of it"
+        )
+    return str.__str__(key)  # a plain str, even of a StrEnum member
+
+
+def normalise_namespace(namespace: str) -> str:
+    """
+    Give the one name a namespace goes by: ``""`` is ``"default"``.
+
+    :raises CacheKeyError: for what :func:`check_key` refuses, the empty string excepted.
+    """
+    return DEFAULT_NAMESPACE if namespace == "" else check_key(namespace, name="namespace")
+
+
+def _percent(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
+
+
+def escape_component(text: str) -> str:
+    """Percent-escape ``%`` and ``:``, so that the text can stand before a separator. Different texts stay different."""
+    return _RESERVED.sub(_percent, text)
+
+
+def escape_rendered(text: str) -> str:
+    """
+    Percent-escape ``:``, ``%``, ``*``, ``?``, ``[``, ``]`` and the backslash: for a value filled into a key template.
+
+    The value can then neither pose as further components of the key nor as a wildcard. ``-`` and ``^`` mean something
+    only between brackets and stay, so that a rendered UUID or date reads as it is written.
+    """
+    return _RESERVED_OR_GLOB.sub(_percent, text)
+
+
+def glob_escape(text: str) -> str:
+    """Put a backslash before every character that means something in a Redis glob, so that it matches only itself."""
+    return _GLOB.sub(r"\\\g<0>", text)
+
+
+@lru_cache(maxsize=1024)
+def root_prefix(prefix: str) -> bytes:
+    """
+    Give ``{prefix}:``, with which every physical key of this prefix begins and no key of another prefix does.
+
+    :raises CacheKeyError: for a prefix that :func:`check_key` refuses.
+    """
+    return f"{escape_component(check_key(prefix, name='prefix'))}:".encode()
+
+
+@lru_cache(maxsize=1024)
+def key_prefix(prefix: str, namespace: str) -> bytes:
+    """
+    Give ``{prefix}:{namespace}:``, with which every physical key of this namespace begins and no other key does.
+
+    :raises CacheKeyError: for a prefix or namespace that cannot be used.
+    """
+    return root_prefix(prefix) + f"{escape_component(normalise_namespace(namespace))}:".encode()
+
+
+def physical_key(prefix: str, namespace: str, key: str) -> bytes:
+    """
+    Give the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
+
+    :raises CacheKeyError: for a component that cannot be used.
+    """
+    return key_prefix(prefix, namespace) + check_key(key).encode()
+
+
+def logical_key(physical: bytes, prefix: bytes) -> str | None:
+    """
+    Undo :func:`physical_key`: what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`).
+
+    None for a key that does not begin with it, or that is no UTF-8 and thus was written by somebody else.
+    """
+    if not physical.startswith(prefix):
+        return None
+    try:
+        return physical[len(prefix) :].decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def internal_key(prefix: str, kind: str, name: str) -> bytes:
+    """
+    Name a key of the package's own bookkeeping: ``{prefix}%{kind}:{name}``. No pattern of a caller reaches it.
+
+    :param kind: what the key is for: lower-case letters, digits and underscores, a letter first.
+    :raises CacheKeyError: for a prefix or kind that cannot be used.
+    """
+    if not _KIND.fullmatch(kind):
+        raise CacheKeyError(f"kind must be lower-case letters, digits and _, a letter first, got {kind!r:.80}")
+    return root_prefix(prefix)[:-1] + f"%{kind}:{name}".encode()
