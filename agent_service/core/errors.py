@@ -9,6 +9,7 @@ Every exception the package raises, in one tree.
     │   ├── CacheKeyError             (also TypeError, ValueError)
     │   ├── CacheValueError           (also TypeError, ValueError)
     │   ├── CacheSerializationError   (also TypeError)
+    │   │   └── UndecodableError      stored bytes that no version of the package wrote; caches count a miss
     │   └── ReentrantLoadError        (also RuntimeError)
     ├── RedisOperationError           raised by the Redis room only
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
@@ -43,6 +44,7 @@ __all__ = [
     "SessionError",
     "SessionNotFoundError",
     "SessionValueError",
+    "UndecodableError",
 ]
 
 
@@ -68,6 +70,10 @@ class CacheValueError(CacheError, TypeError, ValueError):
 
 class CacheSerializationError(CacheError, TypeError):
     """A value cannot be written without losing something; nothing was stored."""
+
+
+class UndecodableError(CacheSerializationError):
+    """Stored bytes cannot be read: truncated, damaged, of an unknown format, or written by somebody else."""
 
 
 class ReentrantLoadError(CacheError, RuntimeError):

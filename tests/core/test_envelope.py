@@ -1,0 +1,151 @@
+"""The wire format: lossless, strict about what it did not write, and readable for ever."""
+
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent_service.core import envelope as wire
+from agent_service.core.envelope import Envelope, open_payload, pack, unpack
+from agent_service.core.errors import CacheSerializationError, UndecodableError
+
+# Written by the first release. Never edit a line: entries of old processes must stay readable.
+GOLDEN = {
+    "30": Envelope(b"0"),
+    "2d39323233333732303336383534373735383038": Envelope(b"-9223372036854775808"),
+    "01007b2261223a317d": Envelope(b'{"a":1}'),
+    "01017b22247365742261223a317d": Envelope(b'{"$set"a":1}', tagged=True),
+    "010c0000018bcfe568000000018bcfe6cf906e756c6c": Envelope(b"null", False, 1_700_000_000.0, 1_700_000_092.048),
+    "0110000100017403000102226122": Envelope(b'"a"', tags={"t": b"\x00\x01\x02"}),
+    "0111000200017400000575736572730200ff5b5d": Envelope(b"[]", True, tags={"t": b"", "users": b"\x00\xff"}),
+    "0102000000227801534a24009400d8f80c65": Envelope(b'"' + b"a" * 32 + b'"'),
+    "011f0000018bcfe568000000018bcfe56bff0001000174016b000000227801534a22009400db280c85": Envelope(
+        b'"' + b"b" * 32 + b'"', True, 1_700_000_000.0, 1_700_000_001.023, {"t": b"k"}
+    ),
+}
+
+stamps = st.none() | st.integers(-(2**40), 2**45).map(lambda millis: millis / 1000)
+tags = st.dictionaries(st.text(max_size=8), st.binary(max_size=16), max_size=4)
+payloads = st.binary(max_size=200) | st.integers(-(2**66), 2**66).map(lambda number: b"%d" % number)
+envelopes = st.builds(Envelope, payloads, st.booleans(), stamps, stamps, tags)
+
+
+@pytest.mark.parametrize(("stored", "expected"), GOLDEN.items())
+def test_what_the_first_release_wrote_is_still_read(stored, expected):
+    data = bytes.fromhex(stored)
+
+    assert unpack(data) == expected
+    assert open_payload(data) == (expected.payload, expected.tagged)
+
+
+@given(envelopes, st.sampled_from([None, 0, 10, 1000]))
+@example(Envelope(b""), 0)
+@example(Envelope(b"x" * 100), 0)
+def test_what_is_packed_comes_back(envelope, compress_above):
+    data = pack(envelope, compress_above=compress_above)
+
+    assert unpack(data) == envelope
+    assert open_payload(data) == (envelope.payload, envelope.tagged)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+@example(2**63 - 1)
+@example(-(2**63))
+def test_an_integer_of_64_bits_is_stored_as_its_digits(number):
+    assert pack(Envelope(b"%d" % number)) == b"%d" % number
+
+
+@pytest.mark.parametrize("payload", [b"9223372036854775808", b"-9223372036854775809", b"1.5", b"-0", b"007", b"1e5"])
+def test_no_other_number_is_stored_bare(payload):
+    data = pack(Envelope(payload))
+
+    assert data == b"\x01\x00" + payload
+
+
+def test_stamps_are_kept_to_the_millisecond():
+    envelope = unpack(pack(Envelope(b"{}", created_at=1_700_000_000.123456, stale_at=1_700_000_000.9999)))
+
+    assert (envelope.created_at, envelope.stale_at) == (1_700_000_000.123, 1_700_000_001.0)
+
+
+def test_a_large_payload_is_compressed_only_when_asked_and_only_when_it_gets_smaller():
+    text, noise = b'"' + b"word " * 400 + b'"', bytes(range(256)) * 2
+
+    assert len(pack(Envelope(text), compress_above=1000)) < 100
+    assert len(pack(Envelope(text))) == len(text) + 2
+    assert len(pack(Envelope(text), compress_above=len(text))) == len(text) + 2
+    assert pack(Envelope(noise[:256]), compress_above=10) == b"\x01\x00" + noise[:256]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "empty"),
+        (b"{}", "unknown format 0x7b"),
+        (b"\x02\x00{}", "unknown format 0x02"),
+        (b"\x80\x04K\x01.", "unknown format 0x80"),
+        (b"\x01", "truncated"),
+        (b"\x01\x20{}", "unknown flags 0x20"),
+        (b"\x01\x04\x00\x00", "truncated"),
+        (b"\x01\x10\x00\x01\x00\x05ab", "truncated"),
+        (b"\x01\x10\x00\x01\x00\x01\xff\x00", "damaged"),
+        (b"\x01\x10\xff\xff", "truncated"),
+        (b"\x01\x10\x00\x01\x00\x01t\x05ab", "truncated"),
+        (b"\x01\x02\x00\x00\x00\x09abc", "damaged"),
+        (b"12x", "begin like an integer"),
+        (b"-", "begin like an integer"),
+        (b"1.5", "begin like an integer"),
+        (b"9223372036854775808", "begin like an integer"),
+        (b"0" * 30, "begin like an integer"),
+    ],
+)
+def test_bytes_of_others_are_refused(data, said):
+    with pytest.raises(UndecodableError, match=said):
+        unpack(data)
+    with pytest.raises(CacheSerializationError):
+        open_payload(data)
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"\x01" + tail))
+def test_hostile_bytes_raise_nothing_but_our_error(data):
+    try:
+        envelope = unpack(data)
+    except UndecodableError:
+        return
+
+    assert unpack(pack(envelope)) == envelope
+
+
+@given(envelopes, st.data())
+def test_a_truncated_header_is_never_read_as_another_value(envelope, data):
+    whole = pack(envelope._replace(payload=b""))
+
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+
+    with pytest.raises(UndecodableError):
+        unpack(cut)
+
+
+def test_a_decompression_bomb_is_refused_without_inflating_it():
+    bomb = zlib.compress(b"\x00" * (300 << 20), 9)
+    honest = b"\x01\x02" + struct.pack(">I", 300 << 20) + bomb
+    lying = b"\x01\x02" + struct.pack(">I", 10) + bomb
+
+    tracemalloc.start()
+    for data in (honest, lying):
+        with pytest.raises(UndecodableError, match="inflate"):
+            unpack(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 10 << 20
+
+
+def test_a_payload_too_large_to_inflate_again_is_stored_uncompressed(monkeypatch):
+    monkeypatch.setattr(wire, "MAX_COMPRESSIBLE", 100)
+
+    assert pack(Envelope(b"a" * 101), compress_above=10) == b"\x01\x00" + b"a" * 101
+    assert len(pack(Envelope(b"a" * 100), compress_above=10)) < 100
