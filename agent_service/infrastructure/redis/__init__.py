@@ -1,1 +1,7 @@
-"""The only room that imports redis: connections, health, errors, names."""
+"""The Redis room, the only one that speaks to redis-py."""
+
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
+from agent_service.infrastructure.redis.manager import RedisManager
+
+__all__ = ["RedisClient", "RedisManager", "close_redis", "get_redis_manager"]

@@ -1,0 +1,77 @@
+"""The wall of this room: every error of redis-py, classified and translated into one of ours."""
+
+import re
+from typing import Final
+
+from redis import exceptions
+
+from agent_service.core.errors import (
+    RedisCommandError,
+    RedisOperationError,
+    RedisRefusedError,
+    RedisUnavailableError,
+)
+
+__all__ = ["is_translatable", "translate"]
+
+_DRIVER_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError, EOFError)
+# What a lost connection looks like when its loop is gone (RuntimeError), or when another task of redis-py drops it
+# while a command is being sent on it (AttributeError).
+_LOST_CONNECTION = re.compile(r"loop|closed|'NoneType' object has no attribute")
+
+# Replies by which a reachable server says "not now". A script repeats the reply of its command inside its own message.
+_REFUSAL = re.compile(
+    r"(?:^|: -?)(?:OOM|READONLY|LOADING|MISCONF|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|BUSY) ", re.MULTILINE
+)
+_REFUSED_TYPES = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.TryAgainError,
+)
+# ResponseErrors, and errors that redis-py files under "connection" or "cluster" although the caller caused them.
+_COMMAND_TYPES = (
+    exceptions.ResponseError,
+    exceptions.DataError,
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.WatchError,
+    exceptions.CrossSlotTransactionError,
+    exceptions.InvalidPipelineStack,
+)
+_CLUSTER_MISUSE = re.compile(r"same (?:key|hash) slot|No way to dispatch|Invalid args|Too many targets")
+
+
+def is_translatable(exc: BaseException) -> bool:
+    """Whether an error is a failure of Redis or of the way to it; anything else is a bug and passes unchanged."""
+    if isinstance(exc, RuntimeError | AttributeError):
+        return bool(_LOST_CONNECTION.search(str(exc)))
+    return isinstance(exc, _DRIVER_ERRORS)
+
+
+def translate(exc: BaseException, *, sent: bool) -> RedisOperationError:
+    """
+    Give the error of ours for an error of redis-py; raise it ``from exc``.
+
+    :param sent: whether the command may have reached the server, so that only its reply is missing.
+    """
+    cause = _unwrapped(exc)
+    text = str(cause) or type(cause).__name__
+    if isinstance(cause, _REFUSED_TYPES) or (isinstance(cause, exceptions.ResponseError) and _REFUSAL.search(text)):
+        return RedisRefusedError(f"Redis cannot serve now: {text}")
+    if isinstance(cause, _COMMAND_TYPES) or _is_cluster_misuse(cause):
+        return RedisCommandError(f"Redis rejected the command: {text}")
+    return RedisUnavailableError(f"Redis is unavailable: {text}", maybe_executed=sent)
+
+
+def _unwrapped(exc: BaseException) -> BaseException:
+    """On unix sockets redis-py wraps a failed handshake (a wrong password, say) into a ConnectionError."""
+    while isinstance(exc, exceptions.ConnectionError) and exc.args and isinstance(exc.args[0], exceptions.RedisError):
+        exc = exc.args[0]
+    return exc
+
+
+def _is_cluster_misuse(exc: BaseException) -> bool:
+    return isinstance(exc, exceptions.RedisClusterException) and bool(_CLUSTER_MISUSE.search(str(exc)))

@@ -1,0 +1,219 @@
+"""The documented face of Redis: keys by name, health and the metrics of every cache."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from agent_service.core.errors import CacheValueError, RedisOperationError, RedisUnavailableError
+from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, logical_key, root_prefix
+from agent_service.core.metrics import CacheMetrics
+from agent_service.infrastructure.redis.client import RedisClient
+
+__all__ = ["RedisManager"]
+
+_SWEEP_PAGE = 1000
+"""Keys looked at per SCAN while deleting: the server is not held longer than a few milliseconds at a time."""
+
+
+class RedisManager:
+    """
+    Redis as the caches of one event loop use it.
+
+    A *name* is what follows ``{prefix}:`` in a key: entry ``user:123`` of ``get_cache("users")`` has the name
+    ``users:user:123``. Patterns are Redis globs over names; a pattern also finds the entries of the default namespace
+    by their keys alone (``temp:*`` finds ``default:temp:1``). Names are always given back whole.
+
+    Commands raise :class:`~agent_service.core.errors.RedisOperationError` kinds; without a URL they all raise
+    ``RedisUnavailableError``, while the metrics work.
+
+    :param url: see :func:`~agent_service.infrastructure.redis.url.parse_redis_url`; None: there is no Redis.
+    :param prefix: first component of every key.
+    :param timeout: seconds per Redis operation; scans and deletions by pattern are many operations.
+    :param metrics: counters of the caches; None: new ones.
+    :param client: used instead of ``url``, and not closed here.
+    :raises ConfigurationError: for a URL that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        prefix: str = "agent_service",
+        timeout: float = 0.5,
+        metrics: CacheMetrics | None = None,
+        client: RedisClient | None = None,
+    ) -> None:
+        self.metrics = metrics if metrics is not None else CacheMetrics()
+        self.prefix = prefix
+        self._root = root_prefix(prefix)
+        self._owned = client is None
+        if client is None and url is not None:
+            client = RedisClient(url, timeout=timeout, metrics=self.metrics)
+        self._client = client
+        self._closed = False
+
+    @property
+    def client(self) -> RedisClient:
+        """
+        The client below, for commands on physical keys.
+
+        :raises RedisUnavailableError: when no URL was given.
+        """
+        if self._client is None:
+            raise RedisUnavailableError(
+                "REDIS_URL is not set, so there is no Redis to ask; set it, for example REDIS_URL=redis://localhost:6379/0"
+            )
+        return self._client
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a Redis at all."""
+        return self._client is not None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the latest operation reached Redis; False before the first one. No I/O: see :meth:`health_check`."""
+        return self._client is not None and self._client.available is True
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`aclose` was called."""
+        return self._closed
+
+    async def scan_keys(self, pattern: str, count: int = 100) -> list[str]:
+        """
+        Give the names that match, each once, in no order. Reads the whole key space of the server.
+
+        :param count: keys that the server looks at per page.
+        :raises CacheKeyError: for a pattern that is no str, empty or too long.
+        :raises CacheValueError: for a count below 1.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise CacheValueError(f"count must be an int of at least 1, got {count!r:.80}")
+        names: dict[str, None] = {}
+        for match in self._matches(pattern):
+            async for page in self.client.scan(match, count):
+                for key in page:
+                    if (name := logical_key(key, self._root)) is not None:
+                        names[name] = None
+        return list(names)
+
+    async def mget(self, keys: Sequence[str]) -> list[str | None]:
+        """
+        Give the strings under the names, in their order; None where there is none.
+
+        :raises CacheKeyError: for a name that cannot be used.
+        :raises CacheValueError: when a value is no UTF-8 text; ``get_cache()`` reads what it wrote itself.
+        """
+        values = await self.client.get_many([self._key(name) for name in keys])
+        return [None if value is None else _text(name, value) for name, value in zip(keys, values, strict=True)]
+
+    async def mset(self, mapping: Mapping[str, str]) -> bool:
+        """
+        Store strings as they are, without expiry; True when done.
+
+        :raises CacheKeyError: for a name that cannot be used.
+        :raises CacheValueError: for a value that is no str or has no UTF-8 form. Nothing is stored then.
+        """
+        await self.client.set_many({self._key(name): _bytes(name, value) for name, value in mapping.items()})
+        return True
+
+    async def delete_by_pattern(self, pattern: str) -> int:
+        """
+        Delete the keys whose names match; give how many there were. Reads the whole key space of the server.
+
+        Keys that others add meanwhile may stay.
+
+        :raises CacheKeyError: for a pattern that is no str, empty or too long.
+        """
+        return sum([await self._sweep(match) for match in self._matches(pattern)])
+
+    async def _sweep(self, match: bytes) -> int:
+        deleted = 0
+        async with aclosing(self.client.scan(match, _SWEEP_PAGE)) as pages:
+            page = await anext(pages, None)
+            while page is not None:
+                # The next page is read while this one is deleted.
+                count, page = await asyncio.gather(self.client.unlink(page), _following(pages))
+                deleted += count
+        return deleted
+
+    def _matches(self, pattern: str) -> list[bytes]:
+        root = glob_escape(self._root.decode())
+        matches = [f"{root}{check_key(pattern, name='pattern')}"]
+        if not pattern.startswith("*"):  # "*x" over whole names already matches "default:" + whatever "*x" matches
+            matches.append(f"{root}{DEFAULT_NAMESPACE}:{pattern}")
+        return [match.encode() for match in matches]
+
+    def _key(self, name: str) -> bytes:
+        return self._root + check_key(name, name="name").encode()
+
+    def get_metrics(self) -> dict[str, Any]:
+        """
+        Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
+        ``"{namespace}:{counter}"``, latencies, ``last_reset``, ``uptime_seconds``.
+        """
+        return self.metrics.snapshot()
+
+    def get_hit_rate(self, namespace: str = DEFAULT_NAMESPACE) -> float:
+        """Give the hit rate of a namespace in percent, 0 to 100; 0.0 before its first read."""
+        return self.metrics.hit_rate(namespace)
+
+    async def health_check(self) -> dict[str, Any]:
+        """
+        Ask Redis how it is. Never raises.
+
+        Gives ``ok``, ``configured``, ``latency_ms`` (of a PING), ``version``, ``mode`` and ``error``; what is unknown
+        is None.
+        """
+        health: dict[str, Any] = dict.fromkeys(("ok", "configured", "latency_ms", "version", "mode", "error"))
+        health.update(ok=False, configured=self.is_configured)
+        try:
+            started = time.perf_counter()
+            await self.client.ping()
+            health.update(ok=True, latency_ms=round((time.perf_counter() - started) * 1e3, 3))
+            facts = _facts(await self.client.execute("INFO", "server"))
+            health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
+        except RedisOperationError as exc:
+            health["error"] = str(exc)
+        return health
+
+    async def aclose(self) -> None:
+        """Close the client, unless it was given. Calling it again does nothing."""
+        self._closed = True
+        if self._client is not None and self._owned:
+            await self._client.aclose()
+
+
+async def _following(pages: AsyncIterator[list[bytes]]) -> list[bytes] | None:
+    return await anext(pages, None)
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    lines = info.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise CacheValueError(
+            f"the value of {name!r:.80} is no UTF-8 text; read it through get_cache() or, as bytes, manager.client"
+        ) from None
+
+
+def _bytes(name: str, value: str) -> bytes:
+    if not isinstance(value, str):
+        raise CacheValueError(
+            f"the value of {name!r:.80} must be a str, not {type(value).__name__}; mset() stores strings as they are, "
+            "get_cache().set_many() stores other types"
+        )
+    try:
+        return value.encode()
+    except UnicodeEncodeError as exc:
+        raise CacheValueError(
+            f"the value of {name!r:.80} holds a lone surrogate at position {exc.start}; replace it"
+        ) from None

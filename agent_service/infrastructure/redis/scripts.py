@@ -1,0 +1,26 @@
+"""Lua scripts: kept in ``lua/*.lua``, sent by digest, so that Redis compiles each one once."""
+
+from dataclasses import dataclass, field
+from hashlib import sha1
+from importlib.resources import files
+
+__all__ = ["INCREMENT", "Script"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script for ``RedisClient.run_script``. On a cluster all keys of one call must share a slot."""
+
+    source: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _load(name: str) -> Script:
+    return Script(files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+
+
+INCREMENT = _load("increment")
+"""Add to a counter; key: the counter; arguments: the amount, and the milliseconds that a new counter lives."""

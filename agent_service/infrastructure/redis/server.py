@@ -1,0 +1,110 @@
+"""
+The lane to one server, or to the master that sentinels name: a pool of redis-py connections, used one by one.
+
+A connection is taken, written to, read from and given back here, not by ``redis.asyncio.Redis``, so that we know
+whether a command was sent, and nothing is sent twice. What keeps callers' replies apart:
+
+* redis-py drops a connection when the wait for a reply ends in any exception, a cancellation included;
+* it drops an idle connection that holds unread bytes or was closed by the server before it hands it out;
+* that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError, ResponseError
+
+from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
+from agent_service.infrastructure.redis.operation import Operation
+
+__all__ = ["ServerLane"]
+
+
+class ServerLane(Lane):
+    """
+    Runs commands on the pool of a redis-py client.
+
+    :param client: not closed here unless ``owned``.
+    :param sentinel: what found the client's server; closed with it.
+    """
+
+    def __init__(self, client: Redis, *, owned: bool, sentinel: Sentinel | None = None) -> None:
+        self._client = client
+        self._pool: ConnectionPool = client.connection_pool
+        self._owned = owned
+        self._sentinel = sentinel
+
+    @property
+    def raw(self) -> Redis:
+        return self._client
+
+    async def execute(self, operation: Operation, command: Command) -> Any:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            operation.sent = True
+            await connection.send_packed_command(connection.pack_command(*command))
+            return await connection.read_response()
+        finally:
+            await self._pool.release(connection)
+
+    async def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        if not atomic:
+            return await self._exchange(operation, commands)
+        *queued, replies = await self._exchange(operation, [("MULTI",), *commands, ("EXEC",)])
+        # A command that could not be queued says why; EXEC then only says that there was one.
+        refusal = next((reply for reply in queued if isinstance(reply, ResponseError)), replies)
+        if isinstance(refusal, ResponseError):
+            raise refusal
+        return list(replies)
+
+    async def _exchange(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            operation.sent = True
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as exc:
+                    replies.append(exc)
+            return replies
+        finally:
+            await self._pool.release(connection)
+
+    async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
+        if len(keys) <= MAX_KEYS_PER_COMMAND:
+            return list(await self.execute(operation, (b"MGET", *keys)))
+        return [value for page in await self._in_chunks(operation, b"MGET", keys) for value in page]
+
+    async def set_many(self, operation: Operation, values: Mapping[bytes, bytes]) -> None:
+        await self.execute(operation, (b"MSET", *chain.from_iterable(values.items())))
+
+    async def unlink(self, operation: Operation, keys: Sequence[bytes]) -> int:
+        return sum(await self._in_chunks(operation, b"UNLINK", keys))
+
+    async def _in_chunks(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> list[Any]:
+        starts = range(0, len(keys), MAX_KEYS_PER_COMMAND)
+        replies = await self._exchange(
+            operation, [(command, *keys[start : start + MAX_KEYS_PER_COMMAND]) for start in starts]
+        )
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+        return replies
+
+    async def scan_page(
+        self, operation: Operation, cursor: ScanCursor | None, match: bytes, count: int
+    ) -> tuple[ScanCursor | None, list[bytes]]:
+        position = cursor.position if cursor else 0
+        following, keys = await self.execute(operation, (b"SCAN", position, b"MATCH", match, b"COUNT", count))
+        return (ScanCursor(int(following)) if int(following) else None), keys
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._pool.aclose()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()

@@ -1,0 +1,229 @@
+"""One URL says where Redis is and which topology it has."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal, NoReturn
+from urllib.parse import parse_qsl, unquote
+
+from agent_service.core.errors import ConfigurationError
+
+__all__ = ["RedisTarget", "Topology", "mask_url", "parse_redis_url"]
+
+Topology = Literal["single", "sentinel", "cluster"]
+
+_TOPOLOGIES: Final[Mapping[str, Topology]] = {
+    "redis": "single",
+    "rediss": "single",
+    "unix": "single",
+    "redis+sentinel": "sentinel",
+    "redis+cluster": "cluster",
+}
+_EXAMPLES: Final = {
+    "redis": "redis://:password@localhost:6379/0",
+    "rediss": "rediss://:password@localhost:6379/0",
+    "unix": "unix:///run/redis.sock?db=0",
+    "redis+sentinel": "redis+sentinel://:password@host1:26379,host2:26379/mymaster/0",
+    "redis+cluster": "redis+cluster://:password@host1:6379,host2:6379",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """Where Redis is. ``str()`` gives the URL without its secrets."""
+
+    topology: Topology
+    url: str
+    """The URL with user name and passwords masked."""
+    addresses: tuple[tuple[str, int], ...] = ()
+    """Host and port of the server, of each sentinel, or of the nodes that know the cluster."""
+    path: str | None = None
+    """The unix socket, where there is one."""
+    service: str | None = None
+    """The name under which the sentinels know the master."""
+    db: int = 0
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Further arguments of every redis-py connection: ``client_name``, ``ssl_*`` and the like."""
+    sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """User name and password of the sentinels themselves."""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def parse_redis_url(url: str) -> RedisTarget:
+    """
+    Read a Redis URL.
+
+    ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS), ``unix://[user:password@]/path[?db=0]``,
+    ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`` and
+    ``redis+cluster://[user:password@]host[:port],host[:port]``. User name and password belong to Redis itself; those of
+    sentinels are the options ``sentinel_username`` and ``sentinel_password``. Options after ``?`` are ``db``,
+    ``client_name``, ``health_check_interval`` (seconds), ``socket_keepalive``, ``ssl_*`` and, for sentinels and
+    clusters, ``ssl=true``. Percent-encoded characters are decoded.
+
+    :raises ConfigurationError: for anything else; the message shows the URL with user name and passwords masked.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"Redis URL must be a str, not {type(url).__name__}; like {_EXAMPLES['redis']}")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _TOPOLOGIES:
+        _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
+    rest, _, query = rest.partition("?")
+    userinfo, at, location = rest.rpartition("@")
+    username, password = _credentials(userinfo) if at else (None, None)
+    options = _options(url, query)
+    hosts, _, path = location.partition("/")
+    topology = _TOPOLOGIES[scheme]
+    tls = scheme == "rediss" or (topology != "single" and bool(options.pop("ssl", False)))
+    _check_tls_options(url, options, tls=tls)
+    unix_path: str | None = None
+    service: str | None = None
+    db_text = path
+    if scheme == "unix":
+        unix_path, db_text = unquote(f"{hosts}/{path}"), ""
+        if unix_path == "/":
+            _refuse(url, "names no socket")
+    elif topology == "sentinel":
+        service, _, db_text = path.partition("/")
+        if not service:
+            _refuse(url, "names no service after the sentinels")
+    db = _db(url, options.pop("db", None), db_text)
+    if topology == "cluster" and db:
+        _refuse(url, f"asks for db {db}; a cluster has only db 0")
+    sentinel_options = {
+        name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")
+    }
+    if sentinel_options and topology != "sentinel":
+        _refuse(url, "has sentinel_ options, which only redis+sentinel:// takes")
+    default_port = 26379 if topology == "sentinel" else 6379
+    return RedisTarget(
+        topology=topology,
+        url=mask_url(url),
+        addresses=() if unix_path else _addresses(url, hosts, default_port, many=topology != "single"),
+        path=unix_path,
+        service=unquote(service) if service else None,
+        db=db,
+        username=options.pop("username", username),
+        password=options.pop("password", password),
+        tls=tls,
+        options=MappingProxyType(options),
+        sentinel_options=MappingProxyType(sentinel_options),
+    )
+
+
+def mask_url(url: str) -> str:
+    """Hide user name and passwords, also in a URL that cannot be parsed: everything up to the last ``@`` goes."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "***" if "@" in url else url
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return f"{scheme}://" + re.sub(r"((?:username|password)=)[^&]*", r"\1***", rest)
+
+
+def _refuse(url: str, problem: str) -> NoReturn:
+    example = _EXAMPLES.get(url.partition("://")[0], _EXAMPLES["redis"])
+    raise ConfigurationError(f"Redis URL {mask_url(url)!r} {problem}; write it like {example}") from None
+
+
+def _credentials(userinfo: str) -> tuple[str | None, str | None]:
+    username, _, password = userinfo.partition(":")
+    return unquote(username) or None, unquote(password) or None
+
+
+def _addresses(url: str, hosts: str, default_port: int, *, many: bool) -> tuple[tuple[str, int], ...]:
+    given = hosts.split(",")
+    if len(given) > 1 and not many:
+        _refuse(url, f"names {len(given)} hosts; for several use redis+cluster:// or redis+sentinel://")
+    return tuple(_address(url, each, default_port) for each in given)
+
+
+def _address(url: str, text: str, default_port: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d+))?", text)
+    if found is None:
+        _refuse(url, "has a host or port that cannot be read (percent-encode special characters of the password)")
+    port = int(found["port"] or default_port)
+    if not 0 < port < 65_536:
+        _refuse(url, f"has port {port}; ports are 1 to 65535")
+    host = found["v6"] or unquote(found["host"])
+    if not host and "," in url:
+        _refuse(url, "names an empty host")
+    return host or "localhost", port
+
+
+def _db(url: str, option: int | None, text: str) -> int:
+    if option is not None:
+        return option
+    if not text.strip("/"):
+        return 0
+    if not re.fullmatch(r"\d{1,9}/?", text):
+        _refuse(url, f"has {text!r:.40} where the database number belongs")
+    return int(text.strip("/"))
+
+
+def _options(url: str, query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        convert = _OPTIONS.get(name)
+        if convert is None:
+            _refuse(url, f"has the option {name!r:.40}, which is unknown here; known are {', '.join(sorted(_OPTIONS))}")
+        try:
+            options[name] = convert(text)
+        except ValueError:
+            _refuse(url, f"has a value for the option {name!r} that cannot be used")
+    return options
+
+
+def _check_tls_options(url: str, options: Mapping[str, Any], *, tls: bool) -> None:
+    if "ssl" in options:
+        _refuse(url, "has the option 'ssl', which sentinels and clusters take; for one server use rediss://")
+    useless = [name for name in options if name.startswith("ssl_")]
+    if useless and not tls:
+        _refuse(url, f"has the option {useless[0]!r} but no TLS; use rediss://, or ssl=true for sentinels and clusters")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in {"true", "yes", "1"}:
+        return True
+    if text.lower() in {"false", "no", "0"}:
+        return False
+    raise ValueError
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError
+    return int(text)
+
+
+def _certificate_demand(text: str) -> str:
+    if text not in {"none", "optional", "required"}:
+        raise ValueError
+    return text
+
+
+_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "db": _natural,
+    "username": str,
+    "password": str,
+    "client_name": str,
+    "health_check_interval": _natural,
+    "socket_keepalive": _boolean,
+    "sentinel_username": str,
+    "sentinel_password": str,
+    "ssl": _boolean,
+    "ssl_ca_certs": str,
+    "ssl_ca_data": str,
+    "ssl_ca_path": str,
+    "ssl_cert_reqs": _certificate_demand,
+    "ssl_certfile": str,
+    "ssl_check_hostname": _boolean,
+    "ssl_ciphers": str,
+    "ssl_keyfile": str,
+    "ssl_password": str,
+}
