@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest_asyncio
 
@@ -17,6 +19,22 @@ async def nothing_left() -> AsyncIterator[None]:
     here = asyncio.current_task()
     left = {task for task in asyncio.all_tasks() if task is not here}
     assert not left
+
+
+Connect = Callable[..., RedisClient]
+
+
+@pytest_asyncio.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Makes clients and closes them at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(url: str, **limits: Any) -> RedisClient:
+            client = RedisClient(url, **limits)
+            stack.push_async_callback(client.aclose)
+            return client
+
+        yield make
 
 
 @pytest_asyncio.fixture

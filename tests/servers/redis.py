@@ -41,7 +41,7 @@ class RedisServer:
     def __init__(self, *options: tuple[str, str], binary: str | None = None) -> None:
         self._binary = binary or find_binary()
         self._options = options
-        self._home = ""
+        self.home = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -55,7 +55,7 @@ class RedisServer:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        self._home = tempfile.mkdtemp(prefix="agent-service-redis-")
+        self.home = Path(tempfile.mkdtemp(prefix="agent-service-redis-"))
         try:
             for attempt in range(5):
                 self.port = free_port()
@@ -69,13 +69,19 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def _start(self) -> bool:
         """False when the process ended at once: somebody else may have taken the port."""
-        settings = [("bind", "127.0.0.1"), ("port", str(self.port)), ("save", ""), ("dir", self._home), *self._options]
+        settings = [
+            ("bind", "127.0.0.1"),
+            ("port", str(self.port)),
+            ("save", ""),
+            ("dir", str(self.home)),
+            *self._options,
+        ]
         arguments = [part for name, value in settings for part in (f"--{name}", *([value] if value else ['""']))]
-        with Path(self._home, "log").open("ab") as log:
+        with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen([self._binary, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None:
@@ -87,7 +93,7 @@ class RedisServer:
         return False
 
     def _log(self) -> str:
-        return Path(self._home, "log").read_text(errors="replace")[-2000:]
+        return (self.home / "log").read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
         """End it at once, as a crash does (SIGKILL)."""
@@ -112,6 +118,13 @@ class RedisServer:
     def cli(self, *command: Any) -> Any:
         """Run one command from outside and give its raw reply."""
         return run_command(self.url, *command)
+
+    def wait_until(self, section: str, fact: str) -> None:
+        """Wait until a section of INFO holds a line."""
+        deadline = time.monotonic() + START_SECONDS
+        while fact.encode() not in self.cli("INFO", section).splitlines():
+            assert time.monotonic() < deadline, f"{fact} is not to be seen: {self.cli('INFO', section)}"
+            time.sleep(0.01)
 
 
 def run_command(url: str, *command: Any) -> Any:

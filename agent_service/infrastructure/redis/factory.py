@@ -4,10 +4,14 @@ import asyncio
 import os
 import threading
 
+from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.redis.manager import RedisManager
 
 __all__ = ["close_redis", "get_redis_manager"]
+
+_metrics = CacheMetrics()
+"""Of the whole process, so that whoever polls them, in whatever loop or thread, sees every cache."""
 
 _managers: dict[asyncio.AbstractEventLoop, RedisManager] = {}
 _lock = threading.Lock()
@@ -33,7 +37,7 @@ async def get_redis_manager() -> RedisManager:
 def _create(loop: asyncio.AbstractEventLoop) -> RedisManager:
     settings = get_settings()
     url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
-    manager = RedisManager(url, prefix=settings.cache_key_prefix, timeout=settings.redis_timeout)
+    manager = RedisManager(url, prefix=settings.cache_key_prefix, timeout=settings.redis_timeout, metrics=_metrics)
     with _lock:
         for other in [each for each in _managers if each.is_closed()]:
             del _managers[other]

@@ -98,7 +98,7 @@ class Operations:
         if available is self.available:
             return
         if not available:
-            logger.warning("Redis at %s is unavailable: %s", self.target, outcome)
+            logger.warning("%s (%s)", outcome, self.target)
         elif self.available is False:
             logger.info("Redis at %s answers again", self.target)
         self.available = available
