@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["CacheMetrics", "LatencyHistogram", "NamespaceCounters"]
 
-COUNTERS = ("hits", "misses", "sets", "deletes", "errors", "loads", "load_errors", "undecodable")
+COUNTERS = ("hits", "misses", "sets", "deletes", "errors", "loads", "load_errors", "undecodable", "fill_rejected")
 DEFAULT_NAMESPACE = "default"
 
 
@@ -27,6 +27,7 @@ class NamespaceCounters:
     loads: int
     load_errors: int
     undecodable: int
+    fill_rejected: int
 
     def __init__(self) -> None:
         self.reset()

@@ -1,0 +1,94 @@
+"""A circuit breaker: pure state and time, no I/O.
+
+::
+
+    CLOSED --failure--> OPEN --wait is over--> HALF_OPEN --probe fails--> OPEN (longer wait)
+      ^                                            |
+      |                                      probe succeeds
+      |                                            v
+      +---------------- close() --------------- RECOVERING --failure--> OPEN (longer wait)
+
+CLOSED is the only state in which the protected service serves. HALF_OPEN admits one probe. RECOVERING means that the
+service answers but is still owed something (a replayed journal) before it may serve.
+"""
+
+import random
+from enum import StrEnum
+
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
+
+__all__ = ["BreakerState", "CircuitBreaker"]
+
+
+class BreakerState(StrEnum):
+    """Where a circuit breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    RECOVERING = "recovering"
+
+
+class CircuitBreaker:
+    """Opens on the first failure; waits ``open_seconds``, doubled by each failed attempt up to ``max_open_seconds``.
+
+    Each wait is shortened at random by up to half, so that many processes do not probe in step. Not thread-safe: it
+    belongs to one event loop.
+    """
+
+    def __init__(
+        self, open_seconds: float = 0.5, *, max_open_seconds: float = 30.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._first = open_seconds
+        self._longest = max(max_open_seconds, open_seconds)
+        self._clock = clock
+        self._state = BreakerState.CLOSED
+        self._attempts = 0
+        self._retry_at = 0.0
+        self.closed = True
+        """Whether the service may serve: one attribute, so that a hot path pays one lookup."""
+
+    @property
+    def state(self) -> BreakerState:
+        """The present state."""
+        return self._state
+
+    def failed(self) -> bool:
+        """Record a failure; True when it changed CLOSED to OPEN.
+
+        While OPEN or HALF_OPEN further failures of late operations change nothing; only :meth:`attempt_failed`
+        ends a probe.
+        """
+        if self._state is not BreakerState.CLOSED:
+            return False
+        self._attempts = 0
+        self._open()
+        return True
+
+    def try_probe(self) -> bool:
+        """Move from OPEN to HALF_OPEN when the wait is over. True for exactly one caller, who then must probe."""
+        if self._state is not BreakerState.OPEN or self._clock.monotonic() < self._retry_at:
+            return False
+        self._state = BreakerState.HALF_OPEN
+        return True
+
+    def probe_succeeded(self) -> None:
+        """HALF_OPEN becomes RECOVERING."""
+        self._state = BreakerState.RECOVERING
+
+    def attempt_failed(self) -> None:
+        """The probe or the recovery failed: OPEN again, for longer."""
+        self._attempts += 1
+        self._open()
+
+    def close(self) -> None:
+        """Recovery is complete: the service serves again."""
+        self._state = BreakerState.CLOSED
+        self._attempts = 0
+        self.closed = True
+
+    def _open(self) -> None:
+        self.closed = False
+        self._state = BreakerState.OPEN
+        wait = min(self._first * 2 ** min(self._attempts, 32), self._longest)
+        self._retry_at = self._clock.monotonic() + random.uniform(wait / 2, wait)  # noqa: S311 - jitter, no secret

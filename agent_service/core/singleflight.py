@@ -1,0 +1,174 @@
+"""Single flight: many callers of one key, one load.
+
+Invariants:
+
+1. At most one flight per key is joinable. A flight whose fence broke (its key was invalidated while it ran) is not
+   joinable: a caller who arrives later starts a new one, and only the callers who were there before get the old result.
+2. The load belongs to nobody: each caller waits behind a shield. It is cancelled when its last waiter is cancelled, and
+   only then.
+3. A failure is shared by the waiters of that flight and remembered for nobody else. Each waiter raises its own copy.
+4. A flight leaves the registry by identity, so that it can never remove its successor.
+5. A load that asks for its own key, directly or through other loads that wait for each other, gets
+   :class:`ReentrantLoadError` at once instead of waiting for ever.
+6. The load runs in an empty :class:`contextvars.Context` that holds only the variables declared by the caller: what the
+   first caller happened to carry cannot leak into a result that others share.
+"""
+
+import asyncio
+import contextvars
+import copy
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from agent_service.core.errors import ReentrantLoadError
+from agent_service.core.logging import logger
+
+__all__ = ["Fence", "SingleFlight"]
+
+T = TypeVar("T")
+
+
+class Fence(Protocol):
+    """Something that stands while a load runs, and breaks when what it loads is invalidated."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the result of the load must not be given to callers who arrive from now on."""
+        ...
+
+
+class _Flight(Generic[T]):
+    __slots__ = ("fence", "key", "shared", "task", "waiters", "waits_for")
+
+    def __init__(self, key: str, fence: Fence) -> None:
+        self.key = key
+        self.fence = fence
+        self.task: asyncio.Task[T]
+        self.waiters = 0
+        self.shared = False
+        self.waits_for: list[_Flight[Any]] = []  # flights that this flight's own load is waiting for
+
+    def reaches(self, other: "_Flight[Any]") -> bool:
+        """Whether this flight is, or waits directly or indirectly for, the other one."""
+        return self is other or any(each.reaches(other) for each in self.waits_for)
+
+
+_current: contextvars.ContextVar[_Flight[Any] | None] = contextvars.ContextVar("agent_service_current_load", default=None)
+
+
+class SingleFlight:
+    """The running loads of one cache on one event loop."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight[Any]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.landed = 0
+        """How many loads ended: a caller who looked before and after knows whether its miss may be out of date."""
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def is_joinable(self, key: str) -> bool:
+        """Whether a load of this key is running whose fence stands."""
+        flight = self._flights.get(key)
+        return flight is not None and not flight.fence.broken
+
+    async def run(
+        self,
+        key: str,
+        load: Callable[[Fence], Awaitable[T]],
+        open_fence: Callable[[], Fence],
+        *,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+    ) -> T:
+        """Join the running load of ``key`` or start one, and wait for its result.
+
+        :param load: called with the fence of its flight.
+        :param open_fence: called synchronously before the load starts.
+        :param context: the context variables that the load may see, with the values of the caller that starts it.
+        :raises ReentrantLoadError: when waiting could never end.
+        """
+        flight: _Flight[T] | None = self._flights.get(key)
+        if flight is None or flight.fence.broken:
+            flight = self._start(key, load, open_fence(), context)
+        return await self._wait(flight)
+
+    def _start(
+        self,
+        key: str,
+        load: Callable[[Fence], Awaitable[T]],
+        fence: Fence,
+        context: Iterable[contextvars.ContextVar[Any]],
+    ) -> _Flight[T]:
+        flight: _Flight[T] = _Flight(key, fence)
+        run_in = contextvars.Context()
+        for variable in context:
+            try:
+                run_in.run(variable.set, variable.get())
+            except LookupError:
+                continue
+        run_in.run(_current.set, flight)
+        flight.task = asyncio.get_running_loop().create_task(_call(load, fence), context=run_in)
+        self._flights[key] = flight
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(lambda _task: self._land(flight))
+        return flight
+
+    async def _wait(self, flight: _Flight[T]) -> T:
+        parent = _current.get()
+        if parent is not None:
+            if flight.reaches(parent):
+                raise ReentrantLoadError(
+                    f"the load of {parent.key!r} waits for the load of {flight.key!r}, which waits for it; "
+                    "a loader must not ask the cache for its own key"
+                )
+            parent.waits_for.append(flight)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except Exception as exc:  # noqa: BLE001 - raised below, outside the handler, so that no context is added
+            failure = _own_copy(flight, exc)
+        finally:
+            flight.waiters -= 1
+            if parent is not None:
+                parent.waits_for.remove(flight)
+            if not flight.waiters and not flight.task.done():
+                self._detach(flight)
+                flight.task.cancel()
+        raise failure
+
+    def _detach(self, flight: _Flight[Any]) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def _land(self, flight: _Flight[Any]) -> None:
+        self._detach(flight)
+        self._tasks.discard(flight.task)
+        self.landed += 1
+        if not flight.task.cancelled() and flight.task.exception() is not None and not flight.waiters:
+            logger.warning("a load failed after its last caller had left", exc_info=flight.task.exception())
+
+    async def aclose(self) -> None:
+        """Cancel the running loads and wait until they ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _call(load: Callable[[Fence], Awaitable[T]], fence: Fence) -> T:
+    return await load(fence)
+
+
+def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:
+    """The first waiter raises the exception itself, each further one a copy, so that tracebacks do not grow together."""
+    if not flight.shared:
+        flight.shared = True
+        return exc
+    try:
+        twin = copy.copy(exc)
+    except Exception:  # noqa: BLE001 - an exception that cannot be copied is shared as it is
+        return exc
+    if type(twin) is not type(exc):
+        return exc
+    twin.__cause__, twin.__context__ = exc.__cause__, exc.__context__
+    return twin.with_traceback(exc.__traceback__)

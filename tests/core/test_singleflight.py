@@ -1,0 +1,171 @@
+"""One load for many callers."""
+
+import asyncio
+import contextvars
+import gc
+
+import pytest
+
+from agent_service.core.errors import ReentrantLoadError
+from agent_service.core.singleflight import SingleFlight
+
+WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO")
+
+
+class Fence:
+    broken = False
+
+
+async def test_a_broken_fence_sends_later_callers_to_a_load_of_their_own():
+    flights = SingleFlight()
+    fences: list[Fence] = []
+    finish = asyncio.Event()
+    loads = 0
+
+    def open_fence() -> Fence:
+        fences.append(Fence())
+        return fences[-1]
+
+    async def load(_fence: object) -> int:
+        nonlocal loads
+        loads += 1
+        mine = loads
+        await finish.wait()
+        return mine
+
+    early = asyncio.create_task(flights.run("k", load, open_fence))
+    await asyncio.sleep(0)
+    assert flights.is_joinable("k")
+    fences[0].broken = True
+    assert not flights.is_joinable("k")
+    late = [asyncio.create_task(flights.run("k", load, open_fence)) for _ in range(3)]
+    await asyncio.sleep(0)
+    finish.set()
+
+    assert await early == 1
+    assert await asyncio.gather(*late) == [2, 2, 2]
+    assert len(flights) == 0
+    assert flights.landed == 2
+
+
+async def test_each_waiter_raises_an_exception_of_its_own_with_its_cause():
+    flights = SingleFlight()
+
+    async def load(_fence: object) -> None:
+        await asyncio.sleep(0)
+        try:
+            raise OSError("disk")
+        except OSError as exc:
+            raise LookupError("user", 7) from exc
+
+    results = await asyncio.gather(*(flights.run("k", load, Fence) for _ in range(5)), return_exceptions=True)
+
+    assert [type(each) for each in results] == [LookupError] * 5
+    assert [each.args for each in results] == [("user", 7)] * 5
+    assert all(isinstance(each.__cause__, OSError) for each in results)
+    assert len({id(each) for each in results}) == 5
+
+
+async def test_an_exception_that_cannot_be_copied_is_shared():
+    class Odd(Exception):
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__(f"{a} {b}")
+
+    flights = SingleFlight()
+
+    async def load(_fence: object) -> None:
+        await asyncio.sleep(0)
+        raise Odd(1, 2)
+
+    results = await asyncio.gather(*(flights.run("k", load, Fence) for _ in range(3)), return_exceptions=True)
+
+    assert [type(each) for each in results] == [Odd] * 3
+
+
+async def test_a_load_sees_only_the_context_variables_that_were_declared():
+    flights = SingleFlight()
+
+    async def who(_fence: object) -> str:
+        return WHO.get("nobody")
+
+    WHO.set("alice")
+
+    assert await flights.run("k", who, Fence) == "nobody"
+    assert await flights.run("k", who, Fence, context=[WHO]) == "alice"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+async def test_a_circle_of_loads_is_an_error_not_a_deadlock(depth: int):
+    flights = SingleFlight()
+
+    async def load(level: int) -> None:
+        await flights.run(str(level), lambda _fence: load((level + 1) % depth), Fence)
+
+    with pytest.raises(ReentrantLoadError, match="must not ask"):
+        await asyncio.wait_for(load(0), 5)
+    assert len(flights) == 0
+
+
+async def test_two_loads_that_wait_for_each_other_are_told_apart_from_two_that_do_not():
+    flights = SingleFlight()
+    both_run = asyncio.Barrier(2)
+
+    async def load(_fence: object, other: str) -> str:
+        await both_run.wait()
+        return await flights.run(other, lambda fence: load(fence, "?"), Fence)
+
+    a = asyncio.create_task(flights.run("a", lambda fence: load(fence, "b"), Fence))
+    b = asyncio.create_task(flights.run("b", lambda fence: load(fence, "a"), Fence))
+    results = await asyncio.wait_for(asyncio.gather(a, b, return_exceptions=True), 5)
+
+    assert all(isinstance(each, ReentrantLoadError) for each in results)
+
+
+async def test_a_load_may_ask_for_other_keys_in_child_tasks():
+    flights = SingleFlight()
+
+    async def leaf(_fence: object) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    async def root(_fence: object) -> int:
+        return sum(await asyncio.gather(*(flights.run(key, leaf, Fence) for key in "aabb")))
+
+    assert await flights.run("root", root, Fence) == 4
+
+
+async def test_a_load_that_fails_after_everyone_left_warns_nobody_but_the_log(caplog: pytest.LogCaptureFixture):
+    flights = SingleFlight()
+    started = asyncio.Event()
+
+    async def load(_fence: object) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("while cleaning up") from None
+
+    caller = asyncio.create_task(flights.run("k", load, Fence))
+    await started.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    while len(flights):
+        await asyncio.sleep(0)
+    gc.collect()
+
+    assert "after its last caller had left" in caplog.text
+
+
+async def test_closing_cancels_what_is_running():
+    flights = SingleFlight()
+
+    async def load(_fence: object) -> None:
+        await asyncio.Event().wait()
+
+    callers = [asyncio.create_task(flights.run(key, load, Fence)) for key in "ab"]
+    await asyncio.sleep(0)
+    await flights.aclose()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert all(isinstance(each, asyncio.CancelledError) for each in results)
+    assert len(flights) == 0
