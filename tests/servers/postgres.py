@@ -83,14 +83,24 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
 @contextlib.contextmanager
 def _server(binaries: Path, home: Path, account: dict[str, Any], *, durable: bool) -> Iterator[PostgresServer]:
     data, port = home / "data", _free_port()
-    initdb = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]
+    initdb = [
+        str(binaries / "initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+    ]
     subprocess.run([*initdb, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
     options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "max_connections": 200}
     options["fsync"] = "on" if durable else "off"
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, *arguments], stdout=log, stderr=log, cwd=home, **account
+            [str(binaries / "postgres"), "-D", str(data), *arguments], stdout=log, stderr=log, cwd=home, **account
         )
     try:
         _wait_until_ready(binaries, port, process, home / "log")
@@ -101,7 +111,7 @@ def _server(binaries: Path, home: Path, account: dict[str, Any], *, durable: boo
 
 def _wait_until_ready(binaries: Path, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    asking = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    asking = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     while subprocess.run(asking, check=False).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
@@ -128,9 +138,9 @@ def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
         return found, {}
     account = _unprivileged_account()
     shutil.chown(home, account, pwd.getpwnam(account).pw_gid)
-    lent = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
+    lent: dict[str, Any] = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
     with contextlib.suppress(PermissionError):
-        subprocess.run([found / "postgres", "--version"], check=True, stdout=subprocess.DEVNULL, cwd=home, **lent)
+        subprocess.run([str(found / "postgres"), "--version"], check=True, stdout=subprocess.DEVNULL, cwd=home, **lent)
         return found, lent
     # The checkout lies in a folder that account may not enter.
     shutil.copytree(found.parent, home / "postgresql", symlinks=True)

@@ -1,1 +1,7 @@
 """The durable log of conversations; the only room that imports sqlalchemy."""
+
+from agent_service.infrastructure.database.connection import close_database, get_database, get_session
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.maintenance import run_cleanup
+
+__all__ = ["DatabaseManager", "close_database", "get_database", "get_session", "run_cleanup"]

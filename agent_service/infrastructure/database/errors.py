@@ -1,0 +1,59 @@
+"""
+The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
+
+Messages carry the driver's first line and never the parameters of the statement.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
+
+__all__ = ["database_errors", "translate"]
+
+# PostgreSQL: connection exceptions, server shutting down or starting up, too many connections.
+_UNAVAILABLE_STATES = ("08", "57P", "53300")
+_UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
+_NO_SCHEMA_STATES = ("42P01", "42703")
+_NO_SCHEMA_TEXTS = ("no such table", "no such column")
+
+
+@contextmanager
+def database_errors(action: str) -> Iterator[None]:
+    """Translate what the database raises while ``action`` ("append a message") is under way."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as exc:
+        raise translate(exc, action) from exc
+
+
+def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
+    """Give the error of ours that a database error is."""
+    original = exc.orig if isinstance(exc, StatementError) else None
+    if isinstance(original, AgentServiceError):
+        return original
+    if isinstance(exc, PoolTimeoutError):
+        return DatabaseUnavailableError(
+            f"could not {action}: no connection became free in time; raise DB_POOL_SIZE or hold sessions for less long"
+        )
+    state = str(getattr(original, "sqlstate", None) or "")
+    reason = str(original or exc).strip().split("\n", 1)[0]
+    if _is_unavailable(exc, state, reason):
+        return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
+    if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):
+        return DatabaseError(
+            f"could not {action}: the schema is not up to date ({reason}); run: agent-service db upgrade"
+        )
+    return DatabaseError(f"could not {action}: {reason}")
+
+
+def _is_unavailable(exc: SQLAlchemyError | OSError, state: str, reason: str) -> bool:
+    return (
+        isinstance(exc, OSError)
+        or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
+        or state.startswith(_UNAVAILABLE_STATES)
+        or any(each in reason for each in _UNAVAILABLE_TEXTS)
+    )

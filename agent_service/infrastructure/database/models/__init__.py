@@ -1,0 +1,7 @@
+"""The package's tables."""
+
+from agent_service.infrastructure.database.models.base import Base
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session, SessionStatus
+
+__all__ = ["Base", "Session", "SessionMessage", "SessionStatus"]

@@ -1,0 +1,70 @@
+"""One message of a session's history."""
+
+from collections.abc import Iterator, KeysView
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agent_service.infrastructure.database.models.base import Base
+from agent_service.infrastructure.database.types import JsonText, UtcDateTime
+from agent_service.infrastructure.database.validation import MAX_IDENTIFIER
+
+__all__ = ["SessionMessage"]
+
+
+class SessionMessage(Base):
+    """
+    A stored message. It is never changed: a reader's earlier history stays as it was.
+
+    ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
+    """
+
+    __tablename__ = "session_messages"
+    __table_args__ = (
+        Index(
+            "uq_session_messages_client_id",
+            "session_id",
+            "client_id",
+            unique=True,
+            postgresql_where=text("client_id IS NOT NULL"),
+            sqlite_where=text("client_id IS NOT NULL"),
+        ),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    client_id: Mapped[str | None] = mapped_column(String(MAX_IDENTIFIER))
+    role: Mapped[str] = mapped_column(Text)
+    search_text: Mapped[str | None] = mapped_column("content", Text)
+    data: Mapped[dict[str, Any]] = mapped_column(JsonText())
+    token_count: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @property
+    def content(self) -> Any:
+        """The message's content as it was added: text, a list of parts, or None."""
+        return self.data.get("content")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the dict that was added, exactly; changing it changes nothing here."""
+        return deepcopy(self.data)
+
+    def keys(self) -> KeysView[str]:
+        """Give the keys of the dict that was added, in its order."""
+        return self.data.keys()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.data
+
+    def __repr__(self) -> str:
+        return f"SessionMessage(session_id={str(self.session_id)!r}, seq={self.seq}, role={self.role!r})"

@@ -1,0 +1,136 @@
+"""A conversation of one user with one agent."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Enum, ForeignKey, Index, Integer, String, Text, Uuid, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
+
+from agent_service.core.errors import SessionValueError
+from agent_service.core.identifiers import uuid7
+from agent_service.infrastructure.database.models.base import Base
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.types import Identifier, JsonText, MergeableJson, UtcDateTime
+from agent_service.infrastructure.database.validation import (
+    MAX_IDENTIFIER,
+    as_identifier,
+    require_identifier,
+    require_moment,
+    require_session_id,
+    require_text,
+)
+
+__all__ = ["Session", "SessionStatus"]
+
+_ACTIVE = text("status = 'active'")
+_IS_FORK = text("parent_session_id IS NOT NULL")
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands. Any status may follow any other."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def parse(cls, value: Any) -> "SessionStatus":
+        """Give the status named; a SessionValueError lists the known ones."""
+        try:
+            return cls(value)
+        except ValueError:
+            known = ", ".join(repr(each.value) for each in cls)
+            raise SessionValueError(f"status must be one of {known}, got {value!r:.80}") from None
+
+
+class Session(Base):
+    """
+    The row of a session: who, what, its context, and counters that every append keeps exact.
+
+    ``messages`` is loaded by :meth:`SessionRepository.get_session_with_messages` only; elsewhere reading it raises.
+    ``user_id`` is a UUID or any string of up to 255 characters; ``external_id``, unique per tenant, holds the id that
+    another framework gave the conversation. ``context`` and ``metadata`` (attribute ``session_metadata``) are JSON
+    objects. All moments are timezone-aware UTC. Values are checked when they are assigned: SessionValueError.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index("uq_sessions_external_id", "tenant_id", "external_id", unique=True),
+        Index("ix_sessions_user", "tenant_id", "user_id", "last_activity_at", "id"),
+        Index("ix_sessions_agent", "tenant_id", "agent_id", "last_activity_at", "id"),
+        Index("ix_sessions_expiry", "expires_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+        Index("ix_sessions_parent", "parent_session_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(MAX_IDENTIFIER))
+    external_id: Mapped[str | None] = mapped_column(String(MAX_IDENTIFIER))
+    user_id: Mapped[UUID | str] = mapped_column(Identifier)
+    agent_id: Mapped[str | None] = mapped_column(String(MAX_IDENTIFIER))
+    title: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[SessionStatus] = mapped_column(
+        Enum(
+            SessionStatus,
+            name="status",
+            native_enum=False,
+            create_constraint=True,
+            length=16,
+            values_callable=lambda statuses: [each.value for each in statuses],
+        )
+    )
+    context: Mapped[dict[str, Any]] = mapped_column(MergeableJson())
+    session_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", JsonText())
+    last_seq: Mapped[int] = mapped_column(BigInteger)
+    total_messages: Mapped[int] = mapped_column(BigInteger)
+    total_tokens: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(Integer)
+    parent_session_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("sessions.id"))
+    fork_seq: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_activity_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    messages: Mapped[list[SessionMessage]] = relationship(
+        SessionMessage, order_by=SessionMessage.seq, lazy="raise", viewonly=True
+    )
+
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **values: Any) -> None:
+        if metadata is not None:
+            values["session_metadata"] = metadata
+        defaults = {"id": uuid7(), "status": SessionStatus.ACTIVE, "context": {}, "session_metadata": {}}
+        counters = {"last_seq": 0, "total_messages": 0, "total_tokens": 0, "version": 1}
+        super().__init__(**{**defaults, **counters, **values})
+
+    @validates("id")
+    def _check_id(self, name: str, value: Any) -> UUID:
+        return require_session_id(value, name)
+
+    @validates("user_id")
+    def _check_user(self, name: str, value: Any) -> UUID | str:
+        return as_identifier(require_identifier(value, name))
+
+    @validates("agent_id", "external_id")
+    def _check_identifier(self, name: str, value: Any) -> str | None:
+        return None if value is None else require_identifier(value, name)
+
+    @validates("title")
+    def _check_title(self, name: str, value: Any) -> str | None:
+        return None if value is None else require_text(value, name)
+
+    @validates("status")
+    def _check_status(self, name: str, value: Any) -> SessionStatus:  # noqa: ARG002
+        return SessionStatus.parse(value)
+
+    @validates("expires_at")
+    def _check_moment(self, name: str, value: Any) -> datetime | None:
+        return None if value is None else require_moment(value, name)
+
+    def __repr__(self) -> str:
+        return f"Session(id={str(self.id)!r}, title={self.title!a:.60}, status={self.status.value!r})"

@@ -1,0 +1,34 @@
+"""Completing the sessions whose time is over."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Update, select, update
+
+from agent_service.infrastructure.database.models.session import Session, SessionStatus
+
+__all__ = ["expire", "expire_batch"]
+
+
+def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:
+    """
+    Complete the ACTIVE, undeleted sessions with ``expires_at <= now``; ``last_activity_at`` stays.
+
+    A session that is appended to meanwhile is looked at again after that append, and left alone.
+    """
+    return (
+        update(Session)
+        .where(*_expired(now), *scope)
+        .values(status=SessionStatus.COMPLETED, completed_at=now, updated_at=now, version=Session.version + 1)
+    )
+
+
+def expire_batch(now: datetime, size: int) -> Update:
+    """The same for at most ``size`` sessions of all tenants, the longest expired first, skipping any that is locked."""
+    due = select(Session.id).where(*_expired(now)).order_by(Session.expires_at).limit(size)
+    return expire(now, Session.id.in_(due.with_for_update(skip_locked=True))).execution_options(
+        synchronize_session=False
+    )
+
+
+def _expired(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return Session.status == SessionStatus.ACTIVE, Session.deleted_at.is_(None), Session.expires_at <= now

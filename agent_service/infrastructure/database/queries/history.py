@@ -1,0 +1,41 @@
+"""Reading a session's messages by number: flat however long the session is."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.scope import one
+
+__all__ = ["by_client_id", "window"]
+
+
+def window(
+    tenant_id: str, session_id: UUID, *, limit: int, before_seq: int | None, after_seq: int | None
+) -> Select[Any]:
+    """
+    Messages between two numbers, both excluded: the first ones after ``after_seq`` when given, else the last ones.
+
+    Rows come in the order they are counted from: ascending after ``after_seq``, else descending.
+    """
+    statement = _messages(tenant_id, session_id).limit(limit)
+    if before_seq is not None:
+        statement = statement.where(SessionMessage.seq < before_seq)
+    if after_seq is None:
+        return statement.order_by(SessionMessage.seq.desc())
+    return statement.where(SessionMessage.seq > after_seq).order_by(SessionMessage.seq)
+
+
+def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any]:
+    """The message that was appended under a client id."""
+    return _messages(tenant_id, session_id).where(SessionMessage.client_id == client_id)
+
+
+def _messages(tenant_id: str, session_id: UUID) -> Select[Any]:
+    return (
+        select(SessionMessage)
+        .join(Session, Session.id == SessionMessage.session_id)
+        .where(SessionMessage.session_id == session_id, *one(tenant_id, session_id))
+    )

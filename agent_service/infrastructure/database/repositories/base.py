@@ -1,0 +1,98 @@
+"""What every part of the session repository stands on: the caller's session, the tenant, limits and the clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.util import identity_key
+
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.errors import SessionNotFoundError, SessionValueError
+from agent_service.core.settings import get_settings
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.validation import MAX_IDENTIFIER, require_text
+
+__all__ = ["MAX_ROWS", "RepositoryBase", "SessionLimits", "limits_from_settings"]
+
+MAX_ROWS: Final = 1_000
+"""Most sessions one call returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session may grow before we warn, and how long it lives without activity."""
+
+    max_messages: int
+    expiry: timedelta
+
+
+def limits_from_settings() -> SessionLimits:
+    """Read SESSION_MAX_MESSAGES and SESSION_EXPIRY_HOURS."""
+    settings = get_settings()
+    return SessionLimits(settings.session_max_messages, timedelta(hours=settings.session_expiry_hours))
+
+
+class RepositoryBase:
+    """
+    Sessions of one tenant, within the caller's transaction: nothing is committed here.
+
+    :param db: an open session, from :func:`get_session` or a factory of the caller's own.
+    :param tenant_id: whose sessions these are; "" is a tenant like any other, never "all".
+    :param limits: replaces what the settings say.
+    :param clock: where "now" comes from.
+    """
+
+    def __init__(
+        self,
+        db: AsyncSession,
+        tenant_id: str = "",
+        *,
+        limits: SessionLimits | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if len(require_text(tenant_id, "tenant_id")) > MAX_IDENTIFIER:
+            raise SessionValueError(f"tenant_id must have at most {MAX_IDENTIFIER} characters, has {len(tenant_id)}")
+        self._db = db
+        self._tenant_id = tenant_id
+        self._limits = limits or limits_from_settings()
+        self._clock = clock
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose sessions these are."""
+        return self._tenant_id
+
+    def _now(self) -> datetime:
+        return self._clock.now()
+
+    def _expiry(self, now: datetime) -> datetime:
+        return now + self._limits.expiry
+
+    def _dialect(self) -> str:
+        return self._db.get_bind().dialect.name
+
+    async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
+        """Run a query for objects, which come as the database has them now even if they were loaded before."""
+        with database_errors(action):
+            rows = await self._db.scalars(statement, execution_options={"populate_existing": True})
+            return list(rows)
+
+    async def _first(self, action: str, statement: Select[Any]) -> Any:
+        return next(iter(await self._all(action, statement.limit(1))), None)
+
+    def _note(self, session_id: UUID, values: Mapping[str, Any]) -> None:
+        """Bring a Session that is already loaded up to date with what a statement of ours just stored."""
+        loaded = self._db.identity_map.get(identity_key(Session, session_id))
+        if loaded is not None:
+            for name, value in values.items():
+                set_committed_value(loaded, name, value)
+
+    def _not_found(self, session_id: UUID) -> SessionNotFoundError:
+        tenant = f" of tenant {self._tenant_id!r}" if self._tenant_id else ""
+        return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")

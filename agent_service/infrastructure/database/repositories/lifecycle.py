@@ -1,0 +1,66 @@
+"""Many sessions at once: their status, and the end of those whose time is over."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Update, func, literal, update
+
+from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.expiry import expire
+from agent_service.infrastructure.database.queries.scope import visible
+from agent_service.infrastructure.database.repositories.base import RepositoryBase
+from agent_service.infrastructure.database.validation import require_session_id
+
+__all__ = ["SessionLifecycle"]
+
+# Drivers take at most 32,766 parameters in a statement.
+_IDS_PER_STATEMENT: Final = 10_000
+
+
+class SessionLifecycle(RepositoryBase):
+    """The part of the repository that ends and reopens sessions."""
+
+    async def bulk_update_session_status(self, session_ids: Iterable[UUID | str], status: SessionStatus | str) -> int:
+        """
+        Give many sessions a status, and ``completed_at`` with it.
+
+        :return: how many of them exist.
+        :raises SessionValueError: an id or the status cannot be; nothing was changed.
+        """
+        wanted = SessionStatus.parse(status)
+        if isinstance(session_ids, str | bytes) or not isinstance(session_ids, Iterable):
+            raise SessionValueError(f"session_ids must be a list of UUIDs, got {session_ids!r:.80}")
+        ids = sorted({require_session_id(each, f"session_ids[{index}]") for index, each in enumerate(session_ids)})
+        changed = 0
+        for start in range(0, len(ids), _IDS_PER_STATEMENT):
+            changed += await self._run(self._set_status(ids[start : start + _IDS_PER_STATEMENT], wanted))
+        return changed
+
+    def _set_status(self, ids: list[UUID], status: SessionStatus) -> Update:
+        now = self._now()
+        completed_at: Any = None
+        if status is not SessionStatus.ACTIVE:
+            completed_at = func.coalesce(Session.completed_at, literal(now, Session.completed_at.type))
+        return (
+            update(Session)
+            .where(Session.id.in_(ids), *visible(self._tenant_id))
+            .values(status=status, completed_at=completed_at, updated_at=now, version=Session.version + 1)
+        )
+
+    async def cleanup_expired_sessions(self) -> int:
+        """
+        Complete the tenant's active sessions whose ``expires_at`` has passed, in the caller's transaction.
+
+        For a schedule over all tenants, in small transactions of its own, there is ``run_cleanup``.
+
+        :return: how many were completed; a second call gives 0.
+        """
+        return await self._run(expire(self._now(), Session.tenant_id == self._tenant_id))
+
+    async def _run(self, statement: Update) -> int:
+        with database_errors("update sessions"):
+            result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
+        return int(result.rowcount)

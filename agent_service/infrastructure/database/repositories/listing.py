@@ -1,0 +1,176 @@
+"""Sessions in lists: of a user or an agent, by page or cursor, found by their text, and counted."""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+
+from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.scope import active, visible
+from agent_service.infrastructure.database.queries.search import matching
+from agent_service.infrastructure.database.queries.stats import totals
+from agent_service.infrastructure.database.repositories.base import MAX_ROWS, RepositoryBase
+from agent_service.infrastructure.database.repositories.results import CursorPage, PaginatedResult, SessionStats
+from agent_service.infrastructure.database.validation import require_count, require_identifier, require_text
+
+__all__ = ["SessionListing"]
+
+_MAX_OFFSET: Final = 2**31 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class SessionListing(RepositoryBase):
+    """
+    The part of the repository that lists.
+
+    Every list is ordered by the latest activity first, and by id where that is equal. "Active" is: status ACTIVE and
+    not expired.
+    """
+
+    async def get_user_sessions(
+        self,
+        user_id: UUID | str,
+        active_only: bool = True,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[Session]:
+        """Give a user's sessions. ``limit`` is 1 to 1,000."""
+        return await self._list(self._scope(user_id, active_only=active_only), limit, offset)
+
+    async def get_recent_sessions(self, user_id: UUID | str, *, hours: float = 24.0, limit: int = 50) -> list[Session]:
+        """Give a user's sessions with activity in the last ``hours``, active or not."""
+        if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= 876_000:
+            raise SessionValueError(f"hours must be a number above 0, up to 876000, got {hours!r:.80}")
+        since = self._now() - timedelta(hours=hours)
+        return await self._list([*self._scope(user_id), Session.last_activity_at >= since], limit)
+
+    async def get_sessions_by_agent(
+        self, agent_id: str, *, active_only: bool = False, limit: int = 50, offset: int = 0
+    ) -> list[Session]:
+        """Give an agent's sessions with all users."""
+        scope = self._scope(active_only=active_only)
+        return await self._list([*scope, Session.agent_id == require_identifier(agent_id, "agent_id")], limit, offset)
+
+    async def get_session_by_title(self, user_id: UUID | str, title: str) -> Session | None:
+        """Give the user's latest session with exactly this title, or None."""
+        scope = [*self._scope(user_id), Session.title == require_text(title, "title")]
+        return next(iter(await self._list(scope, 1)), None)
+
+    async def get_paginated_user_sessions(
+        self,
+        user_id: UUID | str,
+        page: int = 1,
+        page_size: int = 20,
+        *,
+        status: SessionStatus | str | None = None,
+        agent_id: str | None = None,
+    ) -> PaginatedResult[Session]:
+        """
+        Give one page of a user's sessions with the total. Deep pages cost their offset; a cursor does not.
+
+        :param page: 1 is the first.
+        :param page_size: 1 to 1,000.
+        :param status: only sessions with this stored status.
+        :raises SessionValueError: a page, size or status that cannot be.
+        """
+        require_count(page_size, "page_size", most=MAX_ROWS)
+        require_count(page, "page", most=_MAX_OFFSET // page_size)
+        scope = self._scope(user_id)
+        if status is not None:
+            scope.append(Session.status == SessionStatus.parse(status))
+        if agent_id is not None:
+            scope.append(Session.agent_id == require_identifier(agent_id, "agent_id"))
+        total = await self._count(scope)
+        items = await self._list(scope, page_size, (page - 1) * page_size)
+        return PaginatedResult(items, total, page, page_size)
+
+    async def get_user_sessions_page(
+        self, user_id: UUID | str, *, limit: int = 50, cursor: str | None = None
+    ) -> CursorPage[Session]:
+        """
+        Give the next ``limit`` of a user's sessions; every page costs the same, however deep.
+
+        :param cursor: ``next_cursor`` of the page before; None for the first page.
+        :raises SessionValueError: a cursor that none of our pages gave.
+        """
+        require_count(limit, "limit", most=MAX_ROWS)
+        scope = self._scope(user_id)
+        if cursor is not None:
+            position = tuple_(Session.last_activity_at, Session.id)
+            scope.append(
+                position < tuple_(*_decode_cursor(cursor), types=[Session.last_activity_at.type, Session.id.type])
+            )
+        found = await self._all("list sessions", _ordered(scope).limit(limit + 1))
+        items = found[:limit]
+        return CursorPage(items, _encode_cursor(items[-1]) if len(found) > limit else None)
+
+    async def search_sessions(
+        self, user_id: UUID | str, search_term: str, limit: int = 20, *, in_content: bool = True
+    ) -> list[Session]:
+        """
+        Give a user's sessions whose title or messages contain the term, as it stands, in upper or lower case.
+
+        :param search_term: plain text, no wildcards; a blank one finds nothing.
+        :param in_content: False looks at titles only.
+        """
+        require_count(limit, "limit", most=MAX_ROWS)
+        if not isinstance(search_term, str):
+            raise SessionValueError(
+                f"search_term must be a string, not {type(search_term).__name__}: {search_term!r:.80}"
+            )
+        # Searchable text is stored without U+0000, so it is looked for without.
+        term = require_text(search_term.replace("\x00", ""), "search_term")
+        scope = self._scope(user_id)
+        if not term.strip():
+            return []
+        found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
+        return await self._list([found, *scope], limit)
+
+    async def count_active_sessions(self, user_id: UUID | str | None = None) -> int:
+        """Count the active sessions of a user, or of all."""
+        return await self._count(self._scope(user_id, active_only=True))
+
+    async def get_session_stats(self, user_id: UUID | str) -> SessionStats:
+        """Sum up a user's sessions, from counters that every append keeps: messages are not scanned."""
+        with database_errors("sum up sessions"):
+            row = (await self._db.execute(totals(self._now(), *self._scope(user_id)))).mappings().one()
+        return SessionStats(**{name: int(value) for name, value in row.items()})
+
+    def _scope(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> list[ColumnElement[bool]]:
+        scope = list(visible(self._tenant_id))
+        if user_id is not None:
+            require_identifier(user_id, "user_id")
+            scope.append(Session.user_id == user_id)
+        return [*scope, *active(self._now())] if active_only else scope
+
+    async def _list(self, scope: list[ColumnElement[bool]], limit: int, offset: int = 0) -> list[Session]:
+        require_count(limit, "limit", most=MAX_ROWS)
+        require_count(offset, "offset", least=0, most=_MAX_OFFSET)
+        return await self._all("list sessions", _ordered(scope).limit(limit).offset(offset))
+
+    async def _count(self, scope: list[ColumnElement[bool]]) -> int:
+        with database_errors("count sessions"):
+            return (await self._db.execute(select(func.count()).select_from(Session).where(*scope))).scalar_one()
+
+
+def _ordered(scope: list[ColumnElement[bool]]) -> Select[Any]:
+    return select(Session).where(*scope).order_by(Session.last_activity_at.desc(), Session.id.desc())
+
+
+def _encode_cursor(session: Session) -> str:
+    micros = (session.last_activity_at - _EPOCH) // _MICROSECOND
+    return base64.urlsafe_b64encode(micros.to_bytes(8, "big", signed=True) + session.id.bytes).decode()
+
+
+def _decode_cursor(cursor: Any) -> tuple[datetime, UUID]:
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+        return _EPOCH + int.from_bytes(raw[:8], "big", signed=True) * _MICROSECOND, UUID(bytes=raw[8:])
+    except (TypeError, ValueError, OverflowError, binascii.Error) as exc:
+        raise SessionValueError(f"cursor is none that a page gave: {cursor!r:.80}; start again with None") from exc

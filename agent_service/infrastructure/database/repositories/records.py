@@ -1,0 +1,152 @@
+"""Sessions one at a time: create, read, change, delete."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, inspect, literal, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import selectinload
+from sqlalchemy.orm.attributes import set_committed_value
+
+from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.infrastructure.database.documents import encode_document
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.scope import one, visible
+from agent_service.infrastructure.database.repositories.base import RepositoryBase
+from agent_service.infrastructure.database.validation import require_identifier, require_session_id
+
+__all__ = ["SessionRecords"]
+
+_CHANGEABLE = (
+    "user_id", "agent_id", "external_id", "title", "status", "context", "session_metadata", "expires_at",
+)  # fmt: skip
+
+
+class SessionRecords(RepositoryBase):
+    """The part of the repository that handles single sessions."""
+
+    async def create(self, session: Session) -> Session:
+        """
+        Store a new session; its ``id`` may be the caller's.
+
+        Its moments are set to now, and ``expires_at`` to now + SESSION_EXPIRY_HOURS unless given.
+
+        :raises SessionConflictError: the id or external id is taken; the transaction goes on.
+        :raises SessionValueError: a value cannot be stored.
+        """
+        self._complete(session)
+        with database_errors("create a session"):
+            try:
+                async with self._db.begin_nested():
+                    self._db.add(session)
+            except IntegrityError as exc:
+                raise SessionConflictError(
+                    f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
+                    "load that one, or choose another"
+                ) from exc
+        return session
+
+    def _complete(self, session: Session) -> None:
+        if session.user_id is None:
+            raise SessionValueError("user_id is missing; give the user the session belongs to")
+        if session.tenant_id not in {None, self._tenant_id}:
+            raise SessionValueError(
+                f"tenant_id of the session is {session.tenant_id!r}, of the repository {self._tenant_id!r}"
+            )
+        _check_documents(session)
+        now = self._now()
+        session.tenant_id = self._tenant_id
+        session.created_at = session.updated_at = session.last_activity_at = now
+        session.expires_at = self._expiry(now) if session.expires_at is None else session.expires_at
+        session.completed_at = None if session.status is SessionStatus.ACTIVE else now
+
+    async def get(self, session_id: UUID | str) -> Session | None:
+        """Give a session, or None."""
+        session: Session | None = await self._first("read a session", self._one(session_id))
+        return session
+
+    async def get_by_external_id(self, external_id: str) -> Session | None:
+        """Give the session that carries another framework's id, or None."""
+        given = require_identifier(external_id, "external_id")
+        statement = select(Session).where(Session.external_id == given, *visible(self._tenant_id))
+        session: Session | None = await self._first("read a session", statement)
+        return session
+
+    async def get_session_with_messages(self, session_id: UUID | str) -> Session | None:
+        """Give a session with its whole history in ``session.messages``, or None. Long sessions: ``get_messages``."""
+        statement = self._one(session_id).options(selectinload(Session.messages))
+        session: Session | None = await self._first("read a session", statement)
+        return session
+
+    async def update(self, session: Session) -> Session:
+        """
+        Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
+
+        Only those columns are written, so counters and what others changed stay; ``version`` counts up. Changing a dict
+        in place is not seen: assign a new one, or use :meth:`update_session_context`.
+
+        :raises SessionNotFoundError: the session is not there (any more).
+        :raises SessionConflictError: the external id is taken; the transaction goes on.
+        """
+        changed = _changes(session)
+        _check_documents(session)
+        active = session.status is SessionStatus.ACTIVE
+        now = self._now()
+        statement = (
+            update(Session)
+            .where(*one(self._tenant_id, session.id))
+            .values(
+                **changed,
+                version=Session.version + 1,
+                updated_at=now,
+                completed_at=None
+                if active
+                else func.coalesce(Session.completed_at, literal(now, Session.completed_at.type)),
+            )
+            .returning(Session.version, Session.updated_at, Session.completed_at)
+            .execution_options(synchronize_session=False)
+        )
+        with database_errors("update a session"), self._db.no_autoflush:
+            try:
+                async with self._db.begin_nested():
+                    row = (await self._db.execute(statement)).mappings().first()
+            except IntegrityError as exc:
+                raise SessionConflictError(
+                    f"the external_id {session.external_id!r} belongs to another session; choose another"
+                ) from exc
+        if row is None:
+            raise self._not_found(session.id)
+        for name, value in {**changed, **row}.items():
+            set_committed_value(session, name, value)
+        return session
+
+    async def delete(self, session_id: UUID | str, *, hard: bool = False) -> bool:
+        """
+        Hide a session from every method, or with ``hard`` remove it and its messages for good (hidden ones too).
+
+        :return: whether there was one.
+        """
+        key = require_session_id(session_id)
+        statement: Any
+        if hard:
+            statement = delete(Session).where(Session.id == key, Session.tenant_id == self._tenant_id)
+        else:
+            now = self._now()
+            statement = update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
+        with database_errors("delete a session"):
+            result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
+        return bool(result.rowcount)
+
+    def _one(self, session_id: UUID | str) -> Any:
+        return select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
+
+
+def _changes(session: Session) -> dict[str, Any]:
+    attributes = inspect(session).attrs
+    return {name: getattr(session, name) for name in _CHANGEABLE if attributes[name].history.has_changes()}
+
+
+def _check_documents(session: Session) -> None:
+    encode_document(session.context, "context", nul=False)
+    encode_document(session.session_metadata, "metadata", nul=True)

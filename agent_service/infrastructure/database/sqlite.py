@@ -1,0 +1,115 @@
+"""
+SQLite as a database that many tasks and processes write.
+
+Left alone, a transaction that reads and then writes fails as soon as another one wrote in between, and waiting writers
+poll. So here a transaction begins with its first write, by BEGIN IMMEDIATE: what was read before is not pinned to an
+old snapshot (each statement sees what is committed, as PostgreSQL's READ COMMITTED does), and the lock is held from
+before the write until the end. Within one process writers queue for it in order of arrival; between processes SQLite's
+busy timeout does the waiting. WAL lets readers go on meanwhile.
+"""
+
+import asyncio
+import sqlite3
+import time
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.infrastructure.database.documents import dumps, loads
+
+__all__ = ["MINIMUM_VERSION", "WriteLock"]
+
+MINIMUM_VERSION = (3, 35)
+"""The first with RETURNING; the trigram tokenizer came one before."""
+
+_READS = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
+_HOLDS = "holds_write_lock"
+_FIRST_PAUSE = 0.005
+
+
+class WriteLock:
+    """Turns an engine's connections into the ones described above, and hands its one writer's place around."""
+
+    def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
+        if sqlite3.sqlite_version_info < MINIMUM_VERSION:
+            raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
+        self._lock = asyncio.Lock()
+        self._busy_timeout = busy_timeout
+        event.listen(engine.sync_engine, "connect", self._prepare)
+        event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
+        event.listen(engine.sync_engine.pool, "checkin", self._release)
+
+    def acquire(self, connection: Connection) -> None:
+        """Begin the connection's transaction as the one writer, unless it already is."""
+        pooled = connection.connection
+        driver = pooled.driver_connection
+        if driver is None or driver.in_transaction:
+            return
+        dbapi_connection: Any = pooled.dbapi_connection
+        if not pooled.record_info or not pooled.record_info.get(_HOLDS):
+            dbapi_connection.run_async(lambda _: self._wait())
+            if pooled.record_info is not None:
+                pooled.record_info[_HOLDS] = True
+        try:
+            dbapi_connection.run_async(lambda raw: raw.execute("BEGIN IMMEDIATE"))
+        except sqlite3.OperationalError as exc:
+            raise DatabaseUnavailableError(
+                f"no other process let go of the database's write lock within {self._busy_timeout:g} s ({exc})"
+            ) from exc
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._busy_timeout):
+                await self._lock.acquire()
+        except TimeoutError as exc:
+            raise DatabaseUnavailableError(
+                f"another task held the database's write lock for {self._busy_timeout:g} s; "
+                "end its session, or do not open a second one to write within it"
+            ) from exc
+
+    def _before_statement(
+        self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
+    ) -> None:
+        if not statement.lstrip()[:7].upper().startswith(_READS):
+            self.acquire(connection)
+
+    def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
+            self._lock.release()
+
+    def _prepare(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
+        connection.create_function("json_merge", 2, _merge, deterministic=True)
+        connection.create_function("lower_unicode", 1, _lower, deterministic=True)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+        self._enter_wal(connection)
+
+    def _enter_wal(self, connection: Any) -> None:
+        # Two processes that open a new file at once: SQLite refuses the second at once, without its busy timeout.
+        deadline, pause = time.monotonic() + self._busy_timeout, _FIRST_PAUSE
+        while True:
+            cursor = connection.cursor()
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as exc:
+                if "locked" not in str(exc) or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            finally:
+                cursor.close()
+            connection.run_async(lambda _, pause=pause: asyncio.sleep(pause))
+            pause = min(pause * 2, 0.2)
+
+
+def _merge(stored: str, patch: str) -> str:
+    return dumps({**loads(stored), **loads(patch)})
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()

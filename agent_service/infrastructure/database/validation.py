@@ -1,0 +1,84 @@
+"""What callers hand in, checked before anything is sent: refusals name the argument, what was given and a remedy."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from agent_service.core.errors import SessionValueError
+
+__all__ = [
+    "MAX_IDENTIFIER",
+    "as_identifier",
+    "require_count",
+    "require_identifier",
+    "require_moment",
+    "require_session_id",
+    "require_text",
+]
+
+MAX_IDENTIFIER = 255
+"""Longest identifier in characters: what every index entry of every engine has room for."""
+
+_UUID_LENGTH = 36
+
+
+def as_identifier(text: str) -> UUID | str:
+    """Give a canonical UUID string (lower case, hyphens) as the UUID it is, anything else as it stands."""
+    if len(text) == _UUID_LENGTH and text[8] == "-":
+        try:
+            parsed = UUID(text)
+        except ValueError:
+            return text
+        return parsed if str(parsed) == text else text
+    return text
+
+
+def require_identifier(value: Any, name: str) -> str:
+    """Give the text of an identifier: a UUID, or 1 to 255 characters of the caller's own."""
+    if isinstance(value, UUID):
+        return str(value)
+    text = require_text(value, name)
+    if not 1 <= len(text) <= MAX_IDENTIFIER:
+        raise SessionValueError(f"{name} must have 1 to {MAX_IDENTIFIER} characters, has {len(text)}: {text!a:.80}")
+    return text
+
+
+def require_text(value: Any, name: str) -> str:
+    """Give a text that every engine can store."""
+    if not isinstance(value, str):
+        raise SessionValueError(f"{name} must be a string, not {type(value).__name__}: {value!r:.80}")
+    if "\x00" in value:
+        raise SessionValueError(f"{name} holds U+0000, which the database cannot keep here; remove it: {value!a:.80}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SessionValueError(f"{name} holds a lone surrogate, which is no text; repair it: {value!a:.80}") from None
+    return str(value)
+
+
+def require_session_id(value: Any, name: str = "session_id") -> UUID:
+    """Give the UUID of a session from a UUID or its string form."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            pass
+    raise SessionValueError(
+        f"{name} must be a UUID, got {type(value).__name__} {value!r:.80}; other identifiers belong in external_id"
+    )
+
+
+def require_count(value: Any, name: str, *, least: int = 1, most: int) -> int:
+    """Give an integer within bounds, both included."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise SessionValueError(f"{name} must be an integer from {least} to {most}, got {value!r:.80}")
+    return value
+
+
+def require_moment(value: Any, name: str) -> datetime:
+    """Give a timezone-aware datetime in UTC."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise SessionValueError(f"{name} must be a timezone-aware datetime, got {value!r:.80}; use datetime.now(UTC)")
+    return value.astimezone(UTC)

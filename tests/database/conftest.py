@@ -1,0 +1,37 @@
+"""A database of each engine, opened and closed; what a test leaves open fails it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.repositories import SessionRepository
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[DatabaseManager]:
+    """A migrated, empty database; at the end no connection is in use and no task is left."""
+    manager = DatabaseManager(database_url)
+    await manager.prepare()
+    before = asyncio.all_tasks()
+    yield manager
+    in_use = manager.engine.pool.checkedout()  # type: ignore[attr-defined]
+    left = asyncio.all_tasks() - before
+    await manager.close()
+    assert in_use == 0
+    assert left <= {asyncio.current_task()}
+
+
+@pytest.fixture
+async def db(database: DatabaseManager) -> AsyncIterator[AsyncSession]:
+    """A session that is committed at the end."""
+    async with database.session() as session:
+        yield session
+
+
+@pytest.fixture
+def repo(db: AsyncSession) -> SessionRepository:
+    """A repository of the default tenant."""
+    return SessionRepository(db)
