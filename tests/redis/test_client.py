@@ -1,6 +1,7 @@
 """RedisClient against a real server."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -136,11 +137,14 @@ async def test_every_operation_is_measured(redis_url: str):
     assert metrics.redis_latency.count == 3
 
 
-async def test_an_exception_of_the_caller_is_no_error_of_redis(client: RedisClient):
-    with pytest.raises(RedisCommandError, match="Invalid input of type: 'dict'"):
-        await client.execute("SET", b"a", {})  # type: ignore[arg-type]
+@pytest.mark.parametrize("argument", [None, True, {}, [1], bytearray(b"x"), "\ud800"])
+async def test_an_argument_that_cannot_be_sent_is_the_callers_error(client: RedisClient, argument: Any):
+    with pytest.raises(RedisCommandError, match="argument of 'SET'"):
+        await client.execute("SET", b"a", argument)
+    with pytest.raises(RedisCommandError, match="argument of 'SET'"):
+        await client.pipeline([("SET", b"a", 1), ("SET", b"a", argument)])
 
-    assert await client.execute("SET", b"a", 1) == b"OK"
+    assert await client.get(b"a") is None
 
 
 async def test_a_given_client_is_used_and_stays_open(redis_url: str):

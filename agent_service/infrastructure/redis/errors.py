@@ -14,7 +14,13 @@ from agent_service.core.errors import (
 
 __all__ = ["is_translatable", "translate"]
 
-_DRIVER_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError, EOFError)
+_DRIVER_ERRORS: Final = (
+    exceptions.RedisError,
+    exceptions.RedisClusterException,
+    OSError,
+    EOFError,
+    UnicodeEncodeError,  # an argument that has no UTF-8 form
+)
 # What a lost connection looks like when its loop is gone (RuntimeError), or when another task of redis-py drops it
 # while a command is being sent on it (AttributeError).
 _LOST_CONNECTION = re.compile(r"loop|closed|'NoneType' object has no attribute")
@@ -35,6 +41,7 @@ _REFUSED_TYPES = (
 _COMMAND_TYPES = (
     exceptions.ResponseError,
     exceptions.DataError,
+    UnicodeEncodeError,
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
     exceptions.WatchError,

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
@@ -42,10 +43,11 @@ class ServerLane(Lane):
         return self._client
 
     async def execute(self, operation: Operation, command: Command) -> Any:
+        packed = _packed(command)
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             operation.sent = True
-            await connection.send_packed_command(connection.pack_command(*command))
+            await connection.send_packed_command(packed)
             return await connection.read_response()
         finally:
             await self._pool.release(connection)
@@ -61,10 +63,11 @@ class ServerLane(Lane):
         return list(replies)
 
     async def _exchange(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
+        packed = b"".join([_packed(command) for command in commands])
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             operation.sent = True
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await connection.send_packed_command(packed)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -108,3 +111,11 @@ class ServerLane(Lane):
             await self._pool.aclose()
         if self._sentinel is not None:
             await self._sentinel.aclose()
+
+
+def _packed(command: Command) -> bytes:
+    """The command as it is sent; about a tenth of the cost of redis-py's own packing in Python."""
+    try:
+        return bytes(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
+    except (TypeError, UnicodeEncodeError) as exc:
+        raise DataError(f"cannot send an argument of {command[0]!r:.40}: {exc}") from exc
