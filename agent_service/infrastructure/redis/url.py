@@ -74,6 +74,8 @@ def parse_redis_url(url: str) -> RedisTarget:
     if not separator or scheme not in _TOPOLOGIES:
         _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
     rest, _, query = rest.partition("?")
+    if "@" in query:
+        _refuse(url, "has an '@' after a '?'; percent-encode the one that is meant as a character")
     userinfo, at, location = rest.rpartition("@")
     username, password = _credentials(userinfo) if at else (None, None)
     options = _options(url, query)
