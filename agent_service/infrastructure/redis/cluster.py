@@ -116,6 +116,9 @@ class ClusterLane(Lane):
     async def aclose(self) -> None:
         if self._owned:
             await self._client.aclose()
+            # redis-py closes nothing while its view of the cluster is outdated, as it is after any outage.
+            await self._client.nodes_manager.aclose("nodes_cache")
+            await self._client.nodes_manager.aclose("startup_nodes")
 
 
 def _name(command: Command) -> str:
