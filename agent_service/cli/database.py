@@ -1,0 +1,100 @@
+"""``agent-service db ...``, ``cleanup`` and ``stats``: the database of DATABASE_URL."""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+from agent_service.cli.console import Console
+from agent_service.infrastructure.database.connection import close_database, get_database, get_session
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.maintenance import sweep
+from agent_service.infrastructure.database.migration import SchemaState
+from agent_service.infrastructure.database.migration import check as check_schema
+from agent_service.infrastructure.database.repositories.session import SessionRepository
+
+__all__ = ["check", "cleanup", "downgrade", "stats", "upgrade"]
+
+DIFFERENT = 1
+
+
+def upgrade(_arguments: Namespace, console: Console) -> int:
+    """Bring the tables to the newest revision."""
+
+    async def work(database: DatabaseManager) -> int:
+        await database.upgrade()
+        state = await _schema_state(database)
+        console.result({"database": str(database), "revision": state.current})
+        return 0
+
+    return _run(work)
+
+
+def downgrade(arguments: Namespace, console: Console) -> int:
+    """Take the tables back to ``arguments.revision``."""
+
+    async def work(database: DatabaseManager) -> int:
+        await database.downgrade(arguments.revision)
+        state = await _schema_state(database)
+        console.result({"database": str(database), "revision": state.current})
+        return 0
+
+    return _run(work)
+
+
+def check(_arguments: Namespace, console: Console) -> int:
+    """Compare the tables with the models; exit code 1 when they differ."""
+
+    async def work(database: DatabaseManager) -> int:
+        state = await _schema_state(database)
+        differences = list(state.differences)
+        console.result(
+            {"database": str(database), "revision": state.current, "newest_revision": state.head, "ok": state.ok}
+            | ({"differences": differences} if console.as_json else {})
+        )
+        for difference in differences:
+            console.say(f"  differs: {difference}")
+        if not state.ok:
+            console.say("run: agent-service db upgrade")
+        return 0 if state.ok else DIFFERENT
+
+    return _run(work)
+
+
+def cleanup(_arguments: Namespace, console: Console) -> int:
+    """Mark the expired sessions of all tenants as completed."""
+
+    async def work(database: DatabaseManager) -> int:
+        console.result({"completed_sessions": await sweep(database)})
+        return 0
+
+    return _run(work)
+
+
+def stats(arguments: Namespace, console: Console) -> int:
+    """Count the sessions and messages of ``arguments.user`` in ``arguments.tenant``."""
+
+    async def work(_database: DatabaseManager) -> int:
+        async with get_session() as db:
+            found = await SessionRepository(db, arguments.tenant).get_session_stats(arguments.user)
+        console.result(asdict(found) | {"avg_messages_per_session": found.avg_messages_per_session})
+        return 0
+
+    return _run(work)
+
+
+async def _schema_state(database: DatabaseManager) -> SchemaState:
+    with database_errors("check the schema"):
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(check_schema)
+
+
+def _run(work: Callable[[DatabaseManager], Awaitable[int]]) -> int:
+    async def run() -> int:
+        try:
+            return await work(get_database())
+        finally:
+            await close_database()
+
+    return asyncio.run(run())

@@ -1,0 +1,99 @@
+"""Storing conversations through the repository, reading them back and comparing them as JSON."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from agent_service.cli.conversations import Conversation, read_conversations
+from agent_service.cli.reading import InputFileError
+from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.connection import get_session
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories.session import SessionRepository
+
+__all__ = ["TENANT", "USER", "SessionsReport", "replay_sessions"]
+
+TENANT = "replay"
+USER = "replay"
+
+
+class SessionsReport:
+    """Conversations and messages stored, and how many messages did not come back as they were given."""
+
+    def __init__(self) -> None:
+        self.conversations = 0
+        self.messages = 0
+        self.mismatches = 0
+        self.seconds = 0.0
+
+
+async def replay_sessions(paths: Sequence[Path], workers: int, advance: Callable[[float], None]) -> SessionsReport:
+    """Store every conversation as a session of the user and tenant "replay", and compare what comes back.
+
+    A conversation stored by an earlier replay is replaced. Each is a transaction of its own.
+
+    :param workers: conversations under way at once.
+    :param advance: told how much of the files is done, 0 to 1.
+    :raises InputFileError: for a file, line or message that cannot be used; conversations before it are stored.
+    """
+    report = SessionsReport()
+    conversations = read_conversations(paths, advance)
+    started = time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(_work(conversations, report))
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+async def _work(conversations: Iterator[Conversation], report: SessionsReport) -> None:
+    for each in conversations:
+        stored = await _read(await _store(each))
+        report.conversations += 1
+        report.messages += len(each.messages)
+        report.mismatches += _differences(each.messages, stored)
+
+
+async def _store(conversation: Conversation) -> UUID:
+    try:
+        async with get_session() as db:
+            repository = SessionRepository(db, TENANT)
+            earlier = await repository.get_by_external_id(conversation.external_id)
+            if earlier is not None:
+                await repository.delete(earlier.id, hard=True)
+            session = await repository.create(
+                Session(
+                    user_id=USER,
+                    agent_id=conversation.agent_id,
+                    external_id=conversation.external_id,
+                    title=conversation.title,
+                    metadata=conversation.metadata,
+                )
+            )
+            for message in conversation.messages:
+                await repository.add_message_to_session(session.id, message)
+            return session.id
+    except SessionValueError as exc:
+        raise InputFileError(f"{conversation.line}: {exc}") from exc
+
+
+async def _read(session_id: UUID) -> list[dict[str, Any]]:
+    async with get_session() as db:
+        session = await SessionRepository(db, TENANT).get_session_with_messages(session_id)
+    return [message.to_dict() for message in session.messages] if session else []
+
+
+def _differences(given: Iterable[dict[str, Any]], stored: Iterable[dict[str, Any]]) -> int:
+    return sum(_json(one) != _json(other) for one, other in zip_longest(given, stored))
+
+
+def _json(message: dict[str, Any] | None) -> str:
+    return json.dumps(message, ensure_ascii=False)

@@ -1,0 +1,36 @@
+"""``agent-service settings``: what the environment and .env add up to, secrets masked."""
+
+from argparse import Namespace
+
+from pydantic import SecretStr
+
+from agent_service.cli.console import Console
+from agent_service.core.settings import get_settings
+
+__all__ = ["mask_url", "show_settings"]
+
+
+def show_settings(_arguments: Namespace, console: Console) -> int:
+    """Print every setting as the line it would be in .env."""
+    values = {name.upper(): _masked(value) for name, value in get_settings()}
+    if console.as_json:
+        console.result(values)
+    for name, value in values.items():
+        console.say(f"{name}={'' if value is None else value}")
+    return 0
+
+
+def _masked(value: object) -> object:
+    return mask_url(value.get_secret_value()) if isinstance(value, SecretStr) else value
+
+
+def mask_url(url: str) -> str:
+    """Show where a URL leads without its credentials: user and password, and the values of its query.
+
+    A password may hold any character, by mistake even ``@``, ``/`` or ``?``: all up to the last ``@`` is hidden.
+    """
+    scheme, separator, rest = url.partition("://")
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    place, question, _ = rest.partition("?")
+    return f"{scheme}{separator}{place}{question and '?***'}"

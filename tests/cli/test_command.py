@@ -1,0 +1,161 @@
+"""The command line itself: help, mistakes, settings, interruption, output."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_service.cli import main
+from agent_service.cli.console import printable
+from agent_service.cli.parser import build_parser
+from agent_service.cli.sample import write_trace
+from agent_service.cli.settings import mask_url
+from tests.cli.conftest import Command
+
+COMMANDS = (
+    ["replay"], ["db", "upgrade"], ["db", "check"], ["db", "downgrade"], ["cleanup"], ["stats"], ["settings"], ["tour"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_explains_it_and_ends_with_an_example_that_parses(command: list[str], capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+
+    shown = capsys.readouterr().out
+    assert exit_.value.code == 0
+    examples = shown.split("example:\n")[1].split("\n")
+    for example in filter(None, (each.strip() for each in examples)):
+        program, *arguments = example.split()
+        assert program == "agent-service"
+        assert build_parser().parse_args(arguments).run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["replay"], "one of the arguments --trace --sessions is required"),
+        (["replay", "--trace", "x", "--sessions", "y"], "not allowed with argument"),
+        (["replay", "--trace", "x", "--entries", "0"], "invalid number of at least 1 value: '0'"),
+        (["replay", "--sessions", "x", "--workers", "two"], "invalid number of at least 1 value: 'two'"),
+        (["destroy"], "invalid choice: 'destroy'"),
+        (["db"], "the following arguments are required: COMMAND"),
+        (["stats"], "the following arguments are required: --user"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_with_where_to_read_on(arguments: list[str], complaint: str, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+
+    shown = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert complaint in shown.err
+    assert shown.err.endswith(" --help\n")
+    assert shown.err.count("\n") == 1
+
+
+def test_settings_are_shown_as_lines_of_an_env_file_with_secrets_masked(monkeypatch, capsys):
+    monkeypatch.setenv("REDIS_URL", "rediss://:s3cret@cache:6380/1?ssl_password=s3cret")
+    monkeypatch.setenv("CACHE_DEFAULT_TTL", "60")
+
+    assert main(["settings"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "REDIS_URL=rediss://***@cache:6380/1?***" in lines
+    assert "CACHE_DEFAULT_TTL=60" in lines
+    assert "DATABASE_URL=sqlite+aiosqlite:///./agent_service.db" in lines
+    assert not [line for line in lines if "s3cret" in line]
+
+
+def test_settings_as_json_hold_the_same(as_json: Command):
+    found = as_json("settings")
+
+    assert (found["REDIS_URL"], found["SESSION_EXPIRY_HOURS"]) == (None, 24)
+
+
+def test_a_setting_that_cannot_be_used_is_one_line_that_names_it(monkeypatch, refused):
+    monkeypatch.setenv("CACHE_DEFAULT_TTL", "soon")
+    monkeypatch.setenv("REDIS_URL", "http://user:s3cret@host")
+
+    line = refused("settings")
+
+    assert "CACHE_DEFAULT_TTL" in line
+    assert "REDIS_URL" in line
+    assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://user:pass@host/0", "redis://***@host/0"),
+        ("redis://:p@ss/w?rd#@host:1/0", "redis://***@host:1/0"),
+        ("redis+sentinel://u:p@a:1,b:2/master/0", "redis+sentinel://***@a:1,b:2/master/0"),
+        ("unix://:pw@/run/redis.sock?db=1", "unix://***@/run/redis.sock?***"),
+        ("postgresql+asyncpg://host/db?password=pw", "postgresql+asyncpg://host/db?***"),
+        ("sqlite+aiosqlite:///./x.db", "sqlite+aiosqlite:///./x.db"),
+    ],
+)
+def test_a_masked_url_shows_the_place_and_no_credentials(url: str, shown: str):
+    assert mask_url(url) == shown
+
+
+def test_text_of_strangers_cannot_steer_the_terminal():
+    assert printable("a\x1b[31mred\x00\u202e\nb") == "a [31mred   b"
+    assert printable(None) == ""
+    assert printable("x" * 100, 10) == "x" * 9 + "…"
+
+
+def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkeypatch, tmp_path: Path, capsys):
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://127.0.0.1:9/none")
+    before = dict(os.environ)
+
+    assert main(["tour"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "requests                    200,000\n" in shown
+    assert "mismatches                  0\n" in shown
+    assert "100 callers at once: User(id='7', name='Ada') - queries: 1" in shown
+    assert dict(os.environ) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_a_replay_quietly_with_130(tmp_path: Path):
+    trace = tmp_path / "trace.csv.gz"
+    write_trace(trace, requests=1_000_000)
+    command = [sys.executable, "-m", "agent_service", "replay", "--trace", str(trace)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Replaying trace.csv.gz with 10,000 entries ...\n"
+
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_a_reader_who_leaves_ends_the_command_quietly():
+    command = [sys.executable, "-m", "agent_service", "settings"]
+    read, write = os.pipe()
+    os.close(read)
+
+    with os.fdopen(write, "wb") as nobody_reads:
+        done = subprocess.run(command, stdout=nobody_reads, stderr=subprocess.PIPE, check=False)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_terminal_that_knows_only_ascii_still_gets_every_line(tmp_path: Path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "CACHE_KEY_PREFIX": "préfixe"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "agent_service", "settings"],
+        env=environment, cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+
+    assert b"CACHE_KEY_PREFIX=pr\\xe9fixe" in done.stdout

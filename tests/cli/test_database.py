@@ -1,0 +1,108 @@
+"""``db``, ``cleanup`` and ``stats`` on both engines."""
+
+import asyncio
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_service.cli import main
+from agent_service.core.settings import reset_settings
+from agent_service.infrastructure.database import close_database, get_session
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.cli.conftest import Command
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """DATABASE_URL of a database without tables, of each engine in turn."""
+    if request.param == "sqlite":
+        url = f"sqlite+aiosqlite:///{tmp_path / 'new.db'}"
+    else:
+        url = request.getfixturevalue("empty_postgres_url")
+    monkeypatch.setenv("DATABASE_URL", url)
+    reset_settings()
+    return url
+
+
+def store(*sessions: Session, tenant: str = "") -> None:
+    async def run() -> None:
+        try:
+            async with get_session() as db:
+                for each in sessions:
+                    await SessionRepository(db, tenant).create(each)
+        finally:
+            await close_database()
+
+    asyncio.run(run())
+
+
+def test_upgrade_makes_the_tables_check_approves_and_downgrade_takes_them_away(empty_database: str, as_json: Command):
+    before = as_json("db", "check", code=1)
+    upgraded = as_json("db", "upgrade")
+    after = as_json("db", "check")
+    again = as_json("db", "upgrade")
+    gone = as_json("db", "downgrade", "base")
+
+    assert (before["revision"], before["ok"]) == (None, False)
+    assert before["differences"] != []
+    assert upgraded["revision"] == after["revision"] == after["newest_revision"] == again["revision"]
+    assert (after["ok"], after["differences"]) == (True, [])
+    assert gone["revision"] is None
+    assert as_json("db", "check", code=1)["ok"] is False
+
+
+def test_an_unknown_revision_is_refused_and_changes_nothing(empty_database: str, as_json: Command, refused):
+    upgraded = as_json("db", "upgrade")
+
+    line = refused("db", "downgrade", "nonsense")
+
+    assert "nonsense" in line
+    assert as_json("db", "check")["revision"] == upgraded["revision"]
+
+
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_a_database_without_tables_is_refused_with_the_command_that_makes_them(empty_database: str, refused):
+    assert "run: agent-service db upgrade" in refused("stats", "--user", "alice")
+    assert "run: agent-service db upgrade" in refused("cleanup")
+
+
+def test_cleanup_completes_what_has_expired_in_every_tenant(empty_database: str, as_json: Command):
+    as_json("db", "upgrade")
+    past = datetime.now(UTC) - timedelta(hours=1)
+    store(Session(user_id="alice", expires_at=past), Session(user_id="alice"))
+    store(Session(user_id="alice", expires_at=past), tenant="acme")
+
+    first, second = as_json("cleanup"), as_json("cleanup")
+
+    assert (first, second) == ({"completed_sessions": 2}, {"completed_sessions": 0})
+    counted = as_json("stats", "--user", "alice")
+    assert (counted["total_sessions"], counted["active_sessions"], counted["total_tokens"]) == (2, 1, 0)
+    assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0
+
+
+def test_check_tells_a_person_what_differs_and_what_to_do(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
+    assert main(["db", "upgrade"]) == 0
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        connection.execute("ALTER TABLE sessions ADD COLUMN surplus TEXT")
+    connection.close()
+    capsys.readouterr()
+
+    assert main(["db", "check"]) == 1
+
+    shown = capsys.readouterr().out
+    assert "surplus" in shown
+    assert shown.endswith("run: agent-service db upgrade\n")
+
+
+def test_a_database_that_is_not_there_is_one_line_with_a_remedy_and_without_the_password(monkeypatch, refused):
+    monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://me:s3cret@127.0.0.1:9/none")
+
+    for command in (["db", "check"], ["db", "upgrade"], ["cleanup"], ["stats", "--user", "alice"]):
+        line = refused(*command)
+
+        assert "check DATABASE_URL" in line
+        assert "s3cret" not in line
