@@ -1,0 +1,31 @@
+"""The two surroundings in which every documented example must work."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agent_service.core.settings import reset_settings
+from agent_service.infrastructure.cache import close_cache
+from agent_service.infrastructure.database import close_database
+
+
+@pytest.fixture(params=["memory and SQLite", "Redis and PostgreSQL"])
+def surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Embedded defaults, or what REDIS_URL and DATABASE_URL say; gives the name of the one in force."""
+    if request.param == "Redis and PostgreSQL":
+        monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_url"))
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_url"))
+        reset_settings()
+    name: str = request.param
+    return name
+
+
+@pytest_asyncio.fixture
+async def house(surroundings: str) -> AsyncIterator[str]:
+    """The surroundings, and everything that a test opened in them closed again."""
+    yield surroundings
+    await close_cache()
+    await close_database()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,67 @@
+"""What the package shows: the documented imports, shop windows that hold what they name, docstrings everywhere."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+import agent_service
+
+MODULES = sorted(
+    each.name
+    for each in pkgutil.walk_packages(agent_service.__path__, "agent_service.")
+    if not each.name.endswith("__main__") and ".migrations" not in each.name
+)
+SHOP_WINDOWS = ["agent_service", *(name for name in MODULES if hasattr(importlib.import_module(name), "__path__"))]
+
+
+def test_the_documented_imports_work_as_written():
+    # ruff: noqa: PLC0415, F401
+    from agent_service.infrastructure.cache import cache_invalidate, cached, get_cache, get_redis_manager
+    from agent_service.infrastructure.database import get_session
+    from agent_service.infrastructure.database.connection import get_session as the_same
+    from agent_service.infrastructure.database.models.session import Session, SessionStatus
+    from agent_service.infrastructure.database.repositories import (
+        PaginatedResult,
+        SessionRepository,
+        SessionStats,
+    )
+
+    assert get_session is the_same
+
+
+@pytest.mark.parametrize("name", SHOP_WINDOWS)
+def test_a_shop_window_names_only_what_it_holds_in_sorted_order_and_imports_nothing_in_secret(name: str):
+    window = importlib.import_module(name)
+
+    shown = getattr(window, "__all__", [])
+    held = {each for each, value in vars(window).items() if not each.startswith("_") and not inspect.ismodule(value)}
+    assert [each for each in shown if not hasattr(window, each)] == []
+    assert held == set(shown)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_in_a_module_has_a_docstring(name: str):
+    module = importlib.import_module(name)
+
+    bare = [each for each, thing in public_things(module) if not inspect.getdoc(thing)]
+
+    assert bare == []
+
+
+def public_things(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """The module, what its ``__all__`` names and is made here, and their public methods."""
+    yield module.__name__, module
+    for name in getattr(module, "__all__", ()):
+        thing = getattr(module, name)
+        if getattr(thing, "__module__", None) != module.__name__ or not callable(thing):
+            continue
+        yield name, thing
+        if inspect.isclass(thing):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+                    # getdoc finds the docstring of the interface that a method implements.
+                    yield f"{name}.{member}", getattr(thing, member)
