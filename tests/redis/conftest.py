@@ -1,9 +1,10 @@
-"""After each test of this room: no task is left, and no connection to the shared server."""
+"""After each test of this room: no task is left, and no connection."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
@@ -15,10 +16,17 @@ from tests.servers.redis import GivenServer, RedisServer
 
 @pytest_asyncio.fixture(autouse=True)
 async def nothing_left() -> AsyncIterator[None]:
+    before = open_sockets()
     yield
     here = asyncio.current_task()
     left = {task for task in asyncio.all_tasks() if task is not here}
     assert not left
+    await asyncio.sleep(0)  # a closed transport gives up its socket in the next tick
+    assert open_sockets() <= before
+
+
+def open_sockets() -> set[str]:
+    return {descriptor.name for descriptor in Path("/dev/fd").iterdir() if descriptor.is_socket()}
 
 
 Connect = Callable[..., RedisClient]
