@@ -1,5 +1,4 @@
-"""
-The wire format of a cached value, in Redis and in memory.
+"""The wire format of a cached value, in Redis and in memory.
 
 ::
 
@@ -60,8 +59,7 @@ class Envelope(NamedTuple):
 
 
 def pack(envelope: Envelope, *, compress_above: int | None = None) -> bytes:
-    """
-    Give the bytes to store.
+    """Give the bytes to store.
 
     :param compress_above: compress payloads of more than this many bytes, where that makes them smaller; None: never.
     """
@@ -89,8 +87,7 @@ def pack(envelope: Envelope, *, compress_above: int | None = None) -> bytes:
 
 
 def open_payload(data: bytes) -> tuple[bytes, bool]:
-    """
-    Give only the payload and whether it is tagged: the short way for a read that needs no stamps and no tags.
+    """Give only the payload and whether it is tagged: the short way for a read that needs no stamps and no tags.
 
     :raises UndecodableError: as :func:`unpack` does.
     """
@@ -104,8 +101,7 @@ def open_payload(data: bytes) -> tuple[bytes, bool]:
 
 
 def unpack(data: bytes) -> Envelope:
-    """
-    Undo :func:`pack`.
+    """Undo :func:`pack`.
 
     :raises UndecodableError: for an unknown format, an unknown flag, and truncated or damaged bytes. Never allocates
         more than the size of ``data`` plus :data:`MAX_COMPRESSIBLE`.

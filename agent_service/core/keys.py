@@ -1,5 +1,4 @@
-"""
-Keys: what a caller may use as one, and what it is called in Redis.
+"""Keys: what a caller may use as one, and what it is called in Redis.
 
 A physical key is ``{prefix}:{namespace}:{key}``. Prefix and namespace are escaped so that they hold no ``:``, therefore
 the first two colons are always the separators and no two (prefix, namespace, key) share a physical key; the key itself
@@ -41,8 +40,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def check_key(key: str, *, name: str = "key") -> str:
-    """
-    Give the key back if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
+    """Give the key back if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
 
     :param name: what to call the argument in an error.
     :raises CacheKeyError: when it is no str, is empty, has more than :data:`MAX_KEY_BYTES` bytes in UTF-8, or holds a
@@ -73,8 +71,7 @@ def _check_slowly(key: object, name: str) -> str:
 
 
 def normalise_namespace(namespace: str) -> str:
-    """
-    Give the one name a namespace goes by: ``""`` is ``"default"``.
+    """Give the one name a namespace goes by: ``""`` is ``"default"``.
 
     :raises CacheKeyError: for what :func:`check_key` refuses, the empty string excepted.
     """
@@ -91,8 +88,7 @@ def escape_component(text: str) -> str:
 
 
 def escape_rendered(text: str) -> str:
-    """
-    Percent-escape ``:``, ``%``, ``*``, ``?``, ``[``, ``]`` and the backslash: for a value filled into a key template.
+    """Percent-escape ``: % * ? [ ]`` and the backslash, for a value that is filled into a key template.
 
     The value can then neither pose as further components of the key nor as a wildcard. ``-`` and ``^`` mean something
     only between brackets and stay, so that a rendered UUID or date reads as it is written.
@@ -107,8 +103,7 @@ def glob_escape(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def root_prefix(prefix: str) -> bytes:
-    """
-    Give ``{prefix}:``, with which every physical key of this prefix begins and no key of another prefix does.
+    """Give ``{prefix}:``, with which every physical key of this prefix begins and no key of another prefix does.
 
     :raises CacheKeyError: for a prefix that :func:`check_key` refuses.
     """
@@ -117,8 +112,7 @@ def root_prefix(prefix: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def key_prefix(prefix: str, namespace: str) -> bytes:
-    """
-    Give ``{prefix}:{namespace}:``, with which every physical key of this namespace begins and no other key does.
+    """Give ``{prefix}:{namespace}:``, with which every physical key of this namespace begins and no other key does.
 
     :raises CacheKeyError: for a prefix or namespace that cannot be used.
     """
@@ -126,8 +120,7 @@ def key_prefix(prefix: str, namespace: str) -> bytes:
 
 
 def physical_key(prefix: str, namespace: str, key: str) -> bytes:
-    """
-    Give the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
+    """Give the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
 
     :raises CacheKeyError: for a component that cannot be used.
     """
@@ -135,8 +128,7 @@ def physical_key(prefix: str, namespace: str, key: str) -> bytes:
 
 
 def logical_key(physical: bytes, prefix: bytes) -> str | None:
-    """
-    Undo :func:`physical_key`: what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`).
+    """Undo :func:`physical_key`: what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`).
 
     None for a key that does not begin with it, or that is no UTF-8 and thus was written by somebody else.
     """
@@ -149,8 +141,7 @@ def logical_key(physical: bytes, prefix: bytes) -> str | None:
 
 
 def internal_key(prefix: str, kind: str, name: str) -> bytes:
-    """
-    Name a key of the package's own bookkeeping: ``{prefix}%{kind}:{name}``. No pattern of a caller reaches it.
+    """Name a key of the package's own bookkeeping: ``{prefix}%{kind}:{name}``. No pattern of a caller reaches it.
 
     :param kind: what the key is for: lower-case letters, digits and underscores, a letter first.
     :raises CacheKeyError: for a prefix or kind that cannot be used.

@@ -1,1 +1,5 @@
 """For tests of services: a clock that can be moved and contract test classes for backends of your own."""
+
+from agent_service.testing.clock import FakeClock
+
+__all__ = ["FakeClock"]

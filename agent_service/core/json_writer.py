@@ -1,0 +1,218 @@
+"""The walk that makes of a value what JSON can hold.
+
+Plain data (``None``, bool, int, float, str, and lists and dicts of them) is passed over without copying: one look at
+the type of each scalar. Everything else becomes an object with one member whose name begins with ``$``; a dict that
+looks like that by itself is wrapped in ``{"$": ...}``. Errors collect the way to the value while they unwind.
+
+The lenient walk leaves to orjson what orjson refuses by itself: big integers, lone surrogates, keys that are no str.
+Where it does refuse, the strict walk looks at every str, int and key, to write it or to name it.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from agent_service.core.json_reader import read
+from agent_service.core.registry import BY_CLASS, plain_data
+from agent_service.core.standard_types import WRITERS, NotWritable, write_float, write_int
+
+__all__ = ["MAX_DEPTH", "Writer"]
+
+MAX_DEPTH: Final = 250
+"""Deepest nesting of the JSON; orjson's own limit is 254."""
+
+_LENIENT = frozenset({str, int, bool, type(None)})
+_STRICT = frozenset({bool, type(None)})
+_HASHABLE = _LENIENT | {float} | WRITERS.keys()
+
+
+class Writer:
+    """One walk over one value. ``tagged`` tells afterwards whether reading it back needs a walk too."""
+
+    __slots__ = ("safe", "strict", "tagged")
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.safe = _STRICT if strict else _LENIENT
+        self.tagged = False
+
+    def node(self, value: Any, depth: int = 0) -> Any:
+        """Give the JSON form of the value: the value itself when it is plain.
+
+        :raises NotWritable: when something would be lost.
+        """
+        kind = type(value)
+        return value if kind in self.safe else _WALKERS.get(kind, _write_other)(self, value, depth)
+
+    def tag(self, name: str, content: Any) -> dict[str, Any]:
+        """Give a tagged object."""
+        self.tagged = True
+        return {name: content}
+
+
+def _write_dict(writer: Writer, data: dict[Any, Any], depth: int, step: str = "[{!r:.80}]") -> dict[str, Any]:
+    if depth >= MAX_DEPTH:
+        _refuse_depth()
+    if writer.strict and not all(type(key) is str for key in data):
+        return _write_pairs(writer, data, depth)
+    safe = writer.safe
+    result = data
+    key: Any = None
+    try:
+        for key, value in data.items():
+            if (kind := type(value)) in safe or (kind is float and value - value == 0.0):
+                continue
+            node = _WALKERS.get(kind, _write_other)(writer, value, depth + 1)
+            if node is not value:
+                if result is data:
+                    result = data.copy()
+                result[key] = node
+    except NotWritable as refused:
+        _add_step(refused, step.format(key), data)
+        raise
+    if writer.strict:
+        for key in data:
+            _write_str(writer, key, depth)
+    if len(data) == 1 and type(key) is str and key[:1] == "$":
+        return writer.tag("$", result)
+    return result
+
+
+def _write_list(writer: Writer, data: list[Any], depth: int) -> list[Any]:
+    if depth >= MAX_DEPTH:
+        _refuse_depth()
+    safe = writer.safe
+    result = data
+    index = 0
+    try:
+        for index, value in enumerate(data):
+            if (kind := type(value)) in safe or (kind is float and value - value == 0.0):
+                continue
+            node = _WALKERS.get(kind, _write_other)(writer, value, depth + 1)
+            if node is not value:
+                if result is data:
+                    result = data.copy()
+                result[index] = node
+    except NotWritable as refused:
+        _add_step(refused, f"[{index}]", data)
+        raise
+    return result
+
+
+def _write_tuple(writer: Writer, data: tuple[Any, ...], depth: int) -> dict[str, Any]:
+    try:
+        return writer.tag("$tuple", _write_list(writer, list(data), depth + 1))
+    except NotWritable as refused:
+        refused.containers.append(id(data))
+        raise
+
+
+def _write_set(writer: Writer, data: set[Any] | frozenset[Any], depth: int) -> dict[str, Any]:
+    nodes = _write_unordered(writer, data, depth + 1, "an element of a set")
+    return writer.tag("$set" if type(data) is set else "$frozenset", nodes)
+
+
+def _write_pairs(writer: Writer, data: dict[Any, Any], depth: int) -> dict[str, Any]:
+    """Write a dict whose keys are not all str: as a flat list, unless the keys only stand for strings."""
+    keys = _write_unordered(writer, data, depth + 1, "a key")
+    if all(type(key) is str for key in keys):
+        return _write_dict(writer, dict(zip(keys, data.values(), strict=True)), depth)
+    flat: list[Any] = []
+    for key, node, value in zip(data, keys, data.values(), strict=True):
+        try:
+            flat += (node, writer.node(value, depth + 2))
+        except NotWritable as refused:
+            _add_step(refused, f"[{key!r:.80}]", data)
+            raise
+    return writer.tag("$dict", flat)
+
+
+def _write_unordered(writer: Writer, members: Iterable[Any], depth: int, what: str) -> list[Any]:
+    """Write members that must come back hashable and distinct, which a plain form may not be."""
+    if depth >= MAX_DEPTH:
+        _refuse_depth()
+    try:
+        nodes = [writer.node(member, depth + 1) for member in members]
+    except NotWritable as refused:
+        _add_step(refused, f"<{what}>", members)
+        raise
+    if all(type(member) in _HASHABLE for member in members):
+        return nodes
+    back = [read(node) for node in orjson.loads(orjson.dumps(nodes))]
+    try:
+        distinct = len(set(back))
+    except TypeError:
+        raise NotWritable(f"{what} becomes plain data that is not hashable; register_type() its class") from None
+    if distinct != len(nodes):
+        raise NotWritable(f"{what} becomes the same plain data as another; register_type() its class")
+    return nodes
+
+
+def _write_str(_writer: Writer, value: str, _depth: int) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise NotWritable(
+            f"it holds a lone surrogate at position {exc.start}, which has no UTF-8 form; replace it"
+        ) from None
+    return value
+
+
+def _write_int(writer: Writer, value: int, _depth: int) -> Any:
+    if -(1 << 63) <= value < 1 << 64:
+        return value
+    writer.tagged = True
+    return write_int(value)
+
+
+def _write_float(writer: Writer, value: float, _depth: int) -> Any:
+    if value - value == 0.0:
+        return value
+    writer.tagged = True
+    return write_float(value)
+
+
+def _write_other(writer: Writer, value: Any, depth: int) -> Any:
+    kind = type(value)
+    leaf = WRITERS.get(kind)
+    if leaf is not None:
+        writer.tagged = True
+        return leaf(value)
+    if depth >= MAX_DEPTH:
+        _refuse_depth()
+    registered = BY_CLASS.get(kind)
+    if registered is None:
+        return _write_plain(writer, plain_data(value), depth)
+    try:
+        data = registered.dump(value)
+    except NotWritable:
+        raise
+    except Exception as exc:  # dump is the caller's code
+        raise NotWritable(f"the dump function of {registered.name} raised {type(exc).__name__}") from exc
+    return writer.tag("$type", [registered.name, _write_plain(writer, data, depth + 2)])
+
+
+def _write_plain(writer: Writer, data: Any, depth: int) -> Any:
+    return _write_dict(writer, data, depth, ".{}") if type(data) is dict else writer.node(data, depth + 1)
+
+
+def _refuse_depth() -> NoReturn:
+    raise NotWritable(f"it nests deeper than {MAX_DEPTH} levels; flatten it")
+
+
+def _add_step(refused: NotWritable, step: str, container: object) -> None:
+    refused.steps.append(step)
+    refused.containers.append(id(container))
+
+
+_WALKERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
+    dict: _write_dict,
+    list: _write_list,
+    tuple: _write_tuple,
+    set: _write_set,
+    frozenset: _write_set,
+    float: _write_float,
+    str: _write_str,
+    int: _write_int,
+}

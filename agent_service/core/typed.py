@@ -1,0 +1,162 @@
+"""Rebuild what a function's return annotation promises from the plain data that the codec gives back.
+
+The codec writes a dataclass, pydantic model, Enum member or NamedTuple of an unregistered class as plain data. The
+annotation says what it was: :func:`restorer` turns it into a function that puts the classes back, and only them. What
+stands under a plain annotation (``str``, ``dict[str, int]``) is never looked at, let alone coerced.
+
+A record fits only data with exactly the fields it is written with, so what an older release of a service left behind is
+refused instead of half understood. In a union the member that fits is taken; where two fit alike nothing is guessed.
+"""
+
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import InitVar, fields, is_dataclass
+from enum import Enum
+from functools import partial
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from pydantic import BaseModel
+
+from agent_service.core import rebuild
+from agent_service.core.rebuild import Rebuild
+
+__all__ = ["restorer", "return_restorer"]
+
+Arguments: TypeAlias = Mapping[Any, Any]
+"""What the type variables of a generic class stand for."""
+
+_UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RecursionError)
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
+
+
+def return_restorer(function: Callable[..., Any]) -> Rebuild | None:
+    """Give :func:`restorer` of a function's return annotation; None when it has none or names what cannot be found.
+
+    A class that is defined below the function is found only later: ask at the first call, not at decoration.
+    """
+    try:
+        annotation = get_type_hints(function, include_extras=True).get("return", Any)
+    except _UNREADABLE:
+        return None
+    return restorer(annotation)
+
+
+def restorer(annotation: Any) -> Rebuild | None:
+    """Give a function that rebuilds the annotation's classes from plain data; None when there is nothing to rebuild.
+
+    Values that already are of the annotated class pass through it. It raises
+    :class:`~agent_service.core.errors.UndecodableError` for data that does not fit the annotation.
+    """
+    try:
+        return _Compiler().compile(annotation, {})
+    except _UNREADABLE:
+        return None
+
+
+class _Compiler:
+    """Turns annotations into functions, each record once, so that a record may hold itself."""
+
+    def __init__(self) -> None:
+        self._records: dict[Any, Rebuild | None] = {}
+
+    def compile(self, annotation: Any, arguments: Arguments) -> Rebuild | None:
+        annotation = _unwrap(annotation, arguments)
+        origin = get_origin(annotation)
+        if origin is Union or origin is types.UnionType:
+            return self._union(get_args(annotation), arguments)
+        if origin is Literal:
+            return _literal(get_args(annotation))
+        cls = origin or annotation
+        if not isinstance(cls, type):
+            return None
+        if issubclass(cls, Enum):
+            return partial(rebuild.enum_member, cls)
+        if is_typeddict(cls) or is_dataclass(cls) or issubclass(cls, BaseModel) or _is_named_tuple(cls):
+            return self._record(cls, tuple(_unwrap(each, arguments) for each in get_args(annotation)))
+        return self._container(cls, get_args(annotation), arguments)
+
+    def _record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
+        known = (cls, given)
+        if known not in self._records:
+            pending = rebuild.Pending()
+            self._records[known] = pending
+            self._records[known] = pending.rebuild = self._compile_record(cls, given)
+        return self._records[known]
+
+    def _compile_record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
+        arguments = dict(zip(getattr(cls, "__parameters__", ()), given, strict=False))
+        hints = _hints(cls)
+        compiled = {name: self.compile(hint, arguments) for name, hint in hints.items()}
+        changing = {name: each for name, each in compiled.items() if each is not None}
+        if is_typeddict(cls):
+            return partial(rebuild.typed_dict, changing) if changing else None
+        if issubclass(cls, BaseModel):
+            return partial(rebuild.model, cls, changing)
+        if is_dataclass(cls):
+            return partial(rebuild.dataclass, cls, {each.name: each.init for each in fields(cls)}, changing)
+        return partial(rebuild.named_tuple, cls, changing)
+
+    def _container(self, cls: type, given: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+        members = [self.compile(each, arguments) for each in given if each is not Ellipsis]
+        if not any(members):
+            return None
+        parts = [each or rebuild.unchanged for each in members]
+        if issubclass(cls, Mapping):
+            return partial(rebuild.mapping, *parts) if len(parts) == 2 else None
+        if cls is tuple and Ellipsis not in given:
+            return partial(rebuild.fixed_tuple, parts)
+        return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
+
+    def _union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+        compiled = [(_unwrap(member, arguments), self.compile(member, arguments)) for member in members]
+        rebuilds = [each for _, each in compiled if each is not None]
+        plain = [member for member, each in compiled if each is None]
+        scalars = frozenset(each for each in plain if isinstance(each, type)) - _CONTAINERS
+        return partial(rebuild.union, rebuilds, scalars, len(plain) > len(scalars)) if rebuilds else None
+
+
+def _unwrap(annotation: Any, arguments: Arguments) -> Any:
+    """Look through type variables, Annotated, NewType and type aliases."""
+    while True:
+        if isinstance(annotation, TypeVar):
+            annotation = arguments.get(annotation, Any)
+        elif get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def _is_named_tuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    if issubclass(cls, BaseModel):
+        cls.model_rebuild()
+        return {name: field.annotation for name, field in cls.model_fields.items()}
+    hints = get_type_hints(cls, include_extras=True)
+    if not is_dataclass(cls):
+        return hints
+    if any(isinstance(hint, InitVar) and not hasattr(cls, name) for name, hint in hints.items()):
+        raise TypeError(f"{cls.__qualname__} needs an InitVar that is not among its fields")
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _literal(choices: tuple[Any, ...]) -> Rebuild | None:
+    members = {choice.value: choice for choice in choices if isinstance(choice, Enum)}
+    return partial(rebuild.literal, members) if members else None
