@@ -6,7 +6,7 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """A :class:`~agent_service.core.clock.Clock` whose monotonic and UTC time move together, by :meth:`advance` only."""
+    """A :class:`~agent_service.core.clock.Clock` whose monotonic and UTC time :meth:`advance` together."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         if start.tzinfo is None:
