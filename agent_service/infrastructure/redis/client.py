@@ -24,8 +24,7 @@ __all__ = ["RedisClient"]
 
 
 class RedisClient:
-    """
-    Runs commands on Redis, whatever its topology; bytes go in and bytes come out.
+    """Runs commands on Redis, whatever its topology; bytes go in and bytes come out.
 
     It connects when first used, in the event loop that uses it, and belongs to that loop. Each operation has
     ``timeout`` seconds for everything: waiting for one of ``max_connections`` slots, connecting, sending and the reply.
@@ -60,8 +59,7 @@ class RedisClient:
         max_connections: int = 50,
         metrics: CacheMetrics | None = None,
     ) -> Self:
-        """
-        Use a redis-py asyncio client that the caller owns and closes.
+        """Use a redis-py asyncio client that the caller owns and closes.
 
         Its pool must allow ``max_connections`` connections and speak bytes.
 
@@ -113,8 +111,7 @@ class RedisClient:
                 return await self._lane.execute(operation, command)
 
     async def get(self, key: bytes) -> bytes | None:
-        """
-        Give the string at the key; None when it is missing or no string (what MGET gives).
+        """Give the string at the key; None when it is missing or no string (what MGET gives).
 
         Concurrent calls travel together as one MGET.
         """
@@ -141,8 +138,7 @@ class RedisClient:
                 await self._lane.set_many(operation, values)
 
     async def pipeline(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """
-        Run commands in one round trip and give their replies.
+        """Run commands in one round trip and give their replies.
 
         The first error among the replies is raised after all were read; without ``atomic`` the other commands were
         executed.
@@ -171,8 +167,7 @@ class RedisClient:
                     return await self._lane.execute(operation, (b"EVAL", script.source, len(keys), *keys, *args))
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
-        """
-        Give the keys that match a Redis glob, page by page, from all primaries.
+        """Give the keys that match a Redis glob, page by page, from all primaries.
 
         A key that exists from the first to the last page is given at least once, perhaps more often; pages may be
         empty. Each page is an operation with its own deadline. The whole key space is read, matching or not.
@@ -201,8 +196,7 @@ class RedisClient:
         await self.execute(b"PING")
 
     async def aclose(self) -> None:
-        """
-        Refuse new operations, wait for the running ones (at most ``timeout`` seconds) and close the connections.
+        """Refuse new operations, wait for the running ones (at most ``timeout`` seconds) and close the connections.
 
         A client that was given to :meth:`over` stays open. Calling it again does nothing.
         """

@@ -1,5 +1,4 @@
-"""
-The lane to a Redis Cluster: redis-py's cluster client finds the node of each key and follows redirections.
+"""The lane to a Redis Cluster: redis-py's cluster client finds the node of each key and follows redirections.
 
 Commands are named in lower case here: Redis does not mind, and redis-py looks up its reply conversions by upper case,
 so replies stay those of RESP2, the same as from one server.
@@ -21,8 +20,7 @@ _ANY_NODE = frozenset({"ping", "info", "time", "script", "command", "client", "c
 
 
 class ClusterLane(Lane):
-    """
-    Runs commands on a redis-py cluster client.
+    """Runs commands on a redis-py cluster client.
 
     :param client: not closed here unless ``owned``.
     """

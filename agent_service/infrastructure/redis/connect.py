@@ -21,8 +21,7 @@ _NO_LIMIT = sys.maxsize
 
 
 def open_lane(target: RedisTarget, *, timeout: float) -> Lane:
-    """
-    Build the lane to a target. Connects nothing yet.
+    """Build the lane to a target. Connects nothing yet.
 
     Retries are off everywhere (a retry would send an INCR twice), replies are bytes, the protocol is RESP2. There is
     no timeout per read, because the operation's deadline ends it; sentinels and clusters have shorter ones of their

@@ -59,8 +59,7 @@ def is_translatable(exc: BaseException) -> bool:
 
 
 def translate(exc: BaseException, *, sent: bool) -> RedisOperationError:
-    """
-    Give the error of ours for an error of redis-py; raise it ``from exc``.
+    """Give the error of ours for an error of redis-py; raise it ``from exc``.
 
     :param sent: whether the command may have reached the server, so that only its reply is missing.
     """

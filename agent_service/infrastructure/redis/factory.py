@@ -19,8 +19,7 @@ _inherited: list[dict[asyncio.AbstractEventLoop, RedisManager]] = []
 
 
 async def get_redis_manager() -> RedisManager:
-    """
-    Give this event loop's manager; the same one every time until :func:`close_redis`.
+    """Give this event loop's manager; the same one every time until :func:`close_redis`.
 
     Opens no connection, so it works while Redis is down. Managers of closed loops are forgotten. A forked process
     starts with none.

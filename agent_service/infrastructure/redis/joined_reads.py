@@ -1,5 +1,4 @@
-"""
-Concurrent GETs, joined into MGETs.
+"""Concurrent GETs, joined into MGETs.
 
 One GET costs a connection, a write, a read and their wake-ups; a hundred of them in one MGET cost little more. A GET
 that finds nothing in flight is sent at once; the others of its loop tick wait for the end of the tick and travel
@@ -18,8 +17,7 @@ _MAX_BATCH = 512
 
 
 class JoinedReads:
-    """
-    Joins single reads.
+    """Joins single reads.
 
     :param read_one: reads one key, now.
     :param read_many: reads keys in one command, within a deadline of its own.

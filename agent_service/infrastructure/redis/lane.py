@@ -25,8 +25,7 @@ class ScanCursor:
 
 
 class Lane(ABC):
-    """
-    A way to Redis. Replies are those of RESP2, unconverted: bytes, int, list or None.
+    """A way to Redis. Replies are those of RESP2, unconverted: bytes, int, list or None.
 
     Every method takes the running operation and sets its ``sent`` before it writes. Errors are redis-py's own, among
     them error replies; a connection is never given back with a reply still to come. The client above bounds how many

@@ -18,8 +18,7 @@ _SWEEP_PAGE = 1000
 
 
 class RedisManager:
-    """
-    Redis as the caches of one event loop use it.
+    """Redis as the caches of one event loop use it.
 
     A *name* is what follows ``{prefix}:`` in a key: entry ``user:123`` of ``get_cache("users")`` has the name
     ``users:user:123``. Patterns are Redis globs over names; a pattern also finds the entries of the default namespace
@@ -56,8 +55,7 @@ class RedisManager:
 
     @property
     def client(self) -> RedisClient:
-        """
-        The client below, for commands on physical keys.
+        """The client below, for commands on physical keys.
 
         :raises RedisUnavailableError: when no URL was given.
         """
@@ -83,8 +81,7 @@ class RedisManager:
         return self._closed
 
     async def scan_keys(self, pattern: str, count: int = 100) -> list[str]:
-        """
-        Give the names that match, each once, in no order. Reads the whole key space of the server.
+        """Give the names that match, each once, in no order. Reads the whole key space of the server.
 
         :param count: keys that the server looks at per page.
         :raises CacheKeyError: for a pattern that is no str, empty or too long.
@@ -101,8 +98,7 @@ class RedisManager:
         return list(names)
 
     async def mget(self, keys: Sequence[str]) -> list[str | None]:
-        """
-        Give the strings under the names, in their order; None where there is none.
+        """Give the strings under the names, in their order; None where there is none.
 
         :raises CacheKeyError: for a name that cannot be used.
         :raises CacheValueError: when a value is no UTF-8 text; ``get_cache()`` reads what it wrote itself.
@@ -111,8 +107,7 @@ class RedisManager:
         return [None if value is None else _text(name, value) for name, value in zip(keys, values, strict=True)]
 
     async def mset(self, mapping: Mapping[str, str]) -> bool:
-        """
-        Store strings as they are, without expiry; True when done.
+        """Store strings as they are, without expiry; True when done.
 
         :raises CacheKeyError: for a name that cannot be used.
         :raises CacheValueError: for a value that is no str or has no UTF-8 form. Nothing is stored then.
@@ -121,8 +116,7 @@ class RedisManager:
         return True
 
     async def delete_by_pattern(self, pattern: str) -> int:
-        """
-        Delete the keys whose names match; give how many there were. Reads the whole key space of the server.
+        """Delete the keys whose names match; give how many there were. Reads the whole key space of the server.
 
         Keys that others add meanwhile may stay.
 
@@ -151,8 +145,7 @@ class RedisManager:
         return self._root + check_key(name, name="name").encode()
 
     def get_metrics(self) -> dict[str, Any]:
-        """
-        Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
+        """Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
         ``"{namespace}:{counter}"``, latencies, ``last_reset``, ``uptime_seconds``.
         """
         return self.metrics.snapshot()
@@ -162,8 +155,7 @@ class RedisManager:
         return self.metrics.hit_rate(namespace)
 
     async def health_check(self) -> dict[str, Any]:
-        """
-        Ask Redis how it is. Never raises.
+        """Ask Redis how it is. Never raises.
 
         Gives ``ok``, ``configured``, ``latency_ms`` (of a PING), ``version``, ``mode`` and ``error``; what is unknown
         is None.

@@ -1,5 +1,4 @@
-"""
-What every operation on Redis has in common: one deadline, one measured duration, one translation of errors.
+"""What every operation on Redis has in common: one deadline, one measured duration, one translation of errors.
 
 All operations of a client have the same timeout, so they expire in the order in which they began, and one timer serves
 them all: it is set for the oldest one and, when it fires, for the oldest one that still runs. That costs a dictionary
@@ -22,8 +21,7 @@ __all__ = ["Operation", "Operations"]
 
 
 class Operations:
-    """
-    The running operations of one client, on one event loop.
+    """The running operations of one client, on one event loop.
 
     ``available`` is the last known state: None before the first answer, then whether the latest operation reached
     the server. A change is logged once.
@@ -45,8 +43,7 @@ class Operations:
         return self._ended is not None
 
     def begin(self) -> "Operation":
-        """
-        Start an operation of the current task; use the result in a ``with`` statement around all its awaits.
+        """Start an operation of the current task; use the result in a ``with`` statement around all its awaits.
 
         :raises RedisUnavailableError: when the client is closed or belongs to another event loop.
         """

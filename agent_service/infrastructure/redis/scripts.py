@@ -23,7 +23,7 @@ def _load(name: str) -> Script:
 
 
 INCREMENT = _load("increment")
-"""
-Add to a counter and get the sum as text. Key: the counter. Arguments: the amount, and the milliseconds that a new counter
-lives (0: forever; less: it is not stored).
+"""Add to a counter and get the sum as text.
+
+Key: the counter. Arguments: the amount, and the milliseconds that a new counter lives (0: forever; less: not stored).
 """

@@ -1,5 +1,4 @@
-"""
-The lane to one server, or to the master that sentinels name: a pool of redis-py connections, used one by one.
+"""The lane to one server, or to the master that sentinels name: a pool of redis-py connections, used one by one.
 
 A connection is taken, written to, read from and given back here, not by ``redis.asyncio.Redis``, so that we know
 whether a command was sent, and nothing is sent twice. What keeps callers' replies apart:
@@ -9,6 +8,7 @@ whether a command was sent, and nothing is sent twice. What keeps callers' repli
 * that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -25,8 +25,7 @@ __all__ = ["ServerLane"]
 
 
 class ServerLane(Lane):
-    """
-    Runs commands on the pool of a redis-py client.
+    """Runs commands on the pool of a redis-py client.
 
     :param client: not closed here unless ``owned``.
     :param sentinel: what found the client's server; closed with it.
@@ -110,7 +109,7 @@ class ServerLane(Lane):
         if self._owned:
             await self._pool.aclose()
         if self._sentinel is not None:
-            await self._sentinel.aclose()
+            await asyncio.gather(*(each.aclose() for each in self._sentinel.sentinels))
 
 
 def _packed(command: Command) -> bytes:

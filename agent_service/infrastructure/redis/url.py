@@ -56,8 +56,7 @@ class RedisTarget:
 
 
 def parse_redis_url(url: str) -> RedisTarget:
-    """
-    Read a Redis URL.
+    """Read a Redis URL.
 
     ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS), ``unix://[user:password@]/path[?db=0]``,
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`` and
