@@ -1,13 +1,18 @@
 """A database of each engine, opened and closed; what a test leaves open fails it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+
+NewSession = Callable[..., Awaitable[Session]]
 
 
 @pytest.fixture
@@ -18,10 +23,10 @@ async def database(database_url: str) -> AsyncIterator[DatabaseManager]:
     before = asyncio.all_tasks()
     yield manager
     in_use = manager.engine.pool.checkedout()  # type: ignore[attr-defined]
-    left = asyncio.all_tasks() - before
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
     await manager.close()
     assert in_use == 0
-    assert left <= {asyncio.current_task()}
+    assert not left
 
 
 @pytest.fixture
@@ -35,3 +40,13 @@ async def db(database: DatabaseManager) -> AsyncIterator[AsyncSession]:
 def repo(db: AsyncSession) -> SessionRepository:
     """A repository of the default tenant."""
     return SessionRepository(db)
+
+
+@pytest.fixture
+def new_session(repo: SessionRepository) -> NewSession:
+    """Stores a session of a random user, with whatever the test cares about."""
+
+    async def create(**values: Any) -> Session:
+        return await repo.create(Session(**{"user_id": uuid4(), "agent_id": "code_agent", **values}))
+
+    return create

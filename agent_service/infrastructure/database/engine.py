@@ -91,13 +91,15 @@ class DatabaseManager:
         :raises DatabaseError: for any other failure of the database that leaves the block.
         """
         await self.prepare()
+        db = self._sessions()
         try:
-            async with self._sessions() as db:
-                yield db
-                with database_errors("commit"):
-                    await db.commit()
+            yield db
+            with database_errors("commit"):
+                await db.commit()
         except SQLAlchemyError as exc:
             raise translate(exc, "finish the session") from exc
+        finally:
+            await _release(db)
 
     async def prepare(self) -> None:
         """Migrate an embedded database unless it is up to date; any number of tasks and processes may race here."""
@@ -144,6 +146,14 @@ class DatabaseManager:
     def __str__(self) -> str:
         host = f"{self._url.host or ''}{f':{self._url.port}' if self._url.port else ''}"
         return f"{self._url.drivername}://{host}/{self._url.database or ''}"
+
+
+async def _release(db: AsyncSession) -> None:
+    if db.in_transaction():
+        # Rolls back and gives the connection back, which has to happen even if this task is cancelled meanwhile.
+        await asyncio.shield(asyncio.create_task(db.close()))
+    else:
+        db.sync_session.close()
 
 
 def _parse(url: str) -> URL:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, KeysView
 from copy import deepcopy
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, class_mapper, mapped_column
 
 from agent_service.infrastructure.database.models.base import Base
 from agent_service.infrastructure.database.types import JsonText, UtcDateTime
@@ -43,6 +43,13 @@ class SessionMessage(Base):
     data: Mapped[dict[str, Any]] = mapped_column(JsonText())
     token_count: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @classmethod
+    def stored(cls, **values: Any) -> "SessionMessage":
+        """Give the message that a row holds, as a query would load it but belonging to no session object."""
+        message = cast("SessionMessage", class_mapper(cls).class_manager.new_instance())
+        message.__dict__.update(values)
+        return message
 
     @property
     def content(self) -> Any:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection
 from agent_service.infrastructure.database.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.driver import fetch_row
 from agent_service.infrastructure.database.types import UtcDateTime
 
 __all__ = ["Append", "Counters", "append"]
@@ -122,7 +123,8 @@ def append(connection: Connection, order: Append) -> Counters | None:
 
 def _append_postgres(connection: Connection, order: Append) -> Counters | None:
     message = order.message
-    row = connection.exec_driver_sql(
+    row = fetch_row(
+        connection,
         _APPEND_POSTGRES,
         (
             order.session_id,
@@ -137,7 +139,7 @@ def _append_postgres(connection: Connection, order: Append) -> Counters | None:
             order.expected_seq,
             order.expected_version,
         ),
-    ).first()
+    )
     if row is None:
         return None
     *counters, added = row

@@ -86,9 +86,12 @@ class RepositoryBase:
     async def _first(self, action: str, statement: Select[Any]) -> Any:
         return next(iter(await self._all(action, statement.limit(1))), None)
 
+    def _loaded(self, session_id: UUID) -> Session | None:
+        return self._db.identity_map.get(identity_key(Session, session_id))
+
     def _note(self, session_id: UUID, values: Mapping[str, Any]) -> None:
         """Bring a Session that is already loaded up to date with what a statement of ours just stored."""
-        loaded = self._db.identity_map.get(identity_key(Session, session_id))
+        loaded = self._loaded(session_id)
         if loaded is not None:
             for name, value in values.items():
                 set_committed_value(loaded, name, value)

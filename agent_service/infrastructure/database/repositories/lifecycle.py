@@ -19,6 +19,8 @@ __all__ = ["SessionLifecycle"]
 # Drivers take at most 32,766 parameters in a statement.
 _IDS_PER_STATEMENT: Final = 10_000
 
+_CHANGED: Final = (Session.id, Session.status, Session.completed_at, Session.updated_at, Session.version)
+
 
 class SessionLifecycle(RepositoryBase):
     """The part of the repository that ends and reopens sessions."""
@@ -61,6 +63,9 @@ class SessionLifecycle(RepositoryBase):
         return await self._run(expire(self._now(), Session.tenant_id == self._tenant_id))
 
     async def _run(self, statement: Update) -> int:
+        returning = statement.returning(*_CHANGED).execution_options(synchronize_session=False)
         with database_errors("update sessions"):
-            result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
-        return int(result.rowcount)
+            rows = (await self._db.execute(returning)).mappings().all()
+        for row in rows:
+            self._note(row["id"], row)
+        return len(rows)

@@ -136,8 +136,8 @@ class SessionListing(RepositoryBase):
         """Count the active sessions of a user, or of all."""
         return await self._count(self._scope(user_id, active_only=True))
 
-    async def get_session_stats(self, user_id: UUID | str) -> SessionStats:
-        """Sum up a user's sessions, from counters that every append keeps: messages are not scanned."""
+    async def get_session_stats(self, user_id: UUID | str | None = None) -> SessionStats:
+        """Sum up the sessions of a user, or of all, from counters that every append keeps: messages are not scanned."""
         with database_errors("sum up sessions"):
             row = (await self._db.execute(totals(self._now(), *self._scope(user_id)))).mappings().one()
         return SessionStats(**{name: int(value) for name, value in row.items()})

@@ -73,7 +73,7 @@ class SessionMessages(RepositoryBase):
             return await self._explain(order)
         self._note(order.session_id, counters._asdict())
         self._warn_if_long(order.session_id, counters.total_messages)
-        return SessionMessage(
+        return SessionMessage.stored(
             session_id=order.session_id,
             seq=counters.last_seq,
             client_id=order.client_id,
@@ -176,7 +176,7 @@ class SessionMessages(RepositoryBase):
             .returning(Session.total_tokens)
             .execution_options(synchronize_session=False)
         )
-        return SessionMessage(**values), (await self._db.execute(tokens)).scalar_one()
+        return SessionMessage.stored(**values), (await self._db.execute(tokens)).scalar_one()
 
     async def update_session_context(
         self, session_id: UUID | str, context: Mapping[str, Any], *, expected_version: int | None = None

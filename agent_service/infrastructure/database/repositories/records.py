@@ -1,5 +1,6 @@
 """Sessions one at a time: create, read, change, delete."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -36,15 +37,18 @@ class SessionRecords(RepositoryBase):
         :raises SessionValueError: a value cannot be stored.
         """
         self._complete(session)
+        taken = SessionConflictError(
+            f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
+            "load that one, or choose another"
+        )
+        if self._loaded(session.id) not in {None, session}:
+            raise taken
         with database_errors("create a session"):
             try:
                 async with self._db.begin_nested():
                     self._db.add(session)
             except IntegrityError as exc:
-                raise SessionConflictError(
-                    f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
-                    "load that one, or choose another"
-                ) from exc
+                raise taken from exc
         return session
 
     def _complete(self, session: Session) -> None:
@@ -87,39 +91,43 @@ class SessionRecords(RepositoryBase):
         in place is not seen: assign a new one, or use :meth:`update_session_context`.
 
         :raises SessionNotFoundError: the session is not there (any more).
-        :raises SessionConflictError: the external id is taken; the transaction goes on.
+        :raises SessionConflictError: the external id is taken; the transaction goes on, and the attributes are again
+            what is stored.
         """
-        changed = _changes(session)
         _check_documents(session)
-        active = session.status is SessionStatus.ACTIVE
+        changed, stored = _changes(session)
+        # From here the attributes count as stored: SQLAlchemy shall not write them again, nor outside the savepoint.
+        _set(session, changed)
+        with database_errors("update a session"):
+            try:
+                async with self._db.begin_nested():
+                    row = (await self._db.execute(self._update(session, changed))).mappings().first()
+            except IntegrityError as exc:
+                taken = session.external_id
+                _set(session, stored)
+                raise SessionConflictError(
+                    f"the external_id {taken!r} belongs to another session; choose another"
+                ) from exc
+        if row is None:
+            raise self._not_found(session.id)
+        _set(session, row)
+        return session
+
+    def _update(self, session: Session, changed: Mapping[str, Any]) -> Any:
         now = self._now()
-        statement = (
+        ended = func.coalesce(Session.completed_at, literal(now, Session.completed_at.type))
+        return (
             update(Session)
             .where(*one(self._tenant_id, session.id))
             .values(
                 **changed,
                 version=Session.version + 1,
                 updated_at=now,
-                completed_at=None
-                if active
-                else func.coalesce(Session.completed_at, literal(now, Session.completed_at.type)),
+                completed_at=None if session.status is SessionStatus.ACTIVE else ended,
             )
             .returning(Session.version, Session.updated_at, Session.completed_at)
             .execution_options(synchronize_session=False)
         )
-        with database_errors("update a session"), self._db.no_autoflush:
-            try:
-                async with self._db.begin_nested():
-                    row = (await self._db.execute(statement)).mappings().first()
-            except IntegrityError as exc:
-                raise SessionConflictError(
-                    f"the external_id {session.external_id!r} belongs to another session; choose another"
-                ) from exc
-        if row is None:
-            raise self._not_found(session.id)
-        for name, value in {**changed, **row}.items():
-            set_committed_value(session, name, value)
-        return session
 
     async def delete(self, session_id: UUID | str, *, hard: bool = False) -> bool:
         """
@@ -142,9 +150,17 @@ class SessionRecords(RepositoryBase):
         return select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
 
 
-def _changes(session: Session) -> dict[str, Any]:
+def _changes(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what was assigned since the session was loaded, and what is stored instead."""
     attributes = inspect(session).attrs
-    return {name: getattr(session, name) for name in _CHANGEABLE if attributes[name].history.has_changes()}
+    histories = {name: attributes[name].history for name in _CHANGEABLE}
+    changed = {name: history.added[0] for name, history in histories.items() if history.added}
+    return changed, {name: histories[name].deleted[0] for name in changed if histories[name].deleted}
+
+
+def _set(session: Session, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        set_committed_value(session, name, value)
 
 
 def _check_documents(session: Session) -> None:

@@ -1,0 +1,41 @@
+"""One statement through the driver's own cursor: for hot paths, where a result object costs more than the row."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+__all__ = ["fetch_row"]
+
+
+def fetch_row(connection: Connection, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
+    """
+    Run a statement in the connection's transaction and give its first row.
+
+    Errors come as SQLAlchemy's, and a connection that was lost, or left in the middle of the statement by a cancelled
+    task, is not used again: as :meth:`Connection.exec_driver_sql` does it.
+    """
+    dialect = connection.dialect
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, parameters)
+        return cast("tuple[Any, ...] | None", cursor.fetchone())
+    except dialect.loaded_dbapi.Error as exc:
+        lost = dialect.is_disconnect(exc, connection.connection, cursor)
+        if lost:
+            connection.invalidate(exc)
+        raise DBAPIError.instance(
+            statement,
+            None,
+            exc,
+            dialect.loaded_dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=dialect,
+        ) from exc
+    except BaseException as exc:
+        connection.invalidate(exc)
+        raise
+    finally:
+        cursor.close()

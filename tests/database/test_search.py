@@ -1,0 +1,151 @@
+"""Search is literal, in any case, over titles and messages, indexed; the same on both engines."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.database.conftest import NewSession
+
+LANGUAGES = "Zażółć gęślą jaźń; ΟΔΥΣΣΕΥΣ; 東京都; Ünïcode 😀 party"
+
+
+@pytest.mark.parametrize(
+    ("stored", "term", "found"),
+    [
+        ("Debug Python Script", "python", True),
+        ("Debug Python Script", "PYTHON scr", True),
+        ("Debug Python Script", "pythonscript", False),
+        ("100% sure", "100%", True),
+        ("100 sure", "100%", False),
+        ("a_b_c", "a_b", True),
+        ("axbxc", "a_b", False),
+        (r"C:\temp\new", r"\temp\n", True),
+        (r"C:\temp\new", r"%temp%", False),
+        ('say "hello" twice', '"hello"', True),
+        ("it's", "it's", True),
+        ("a AND b OR c", "AND b", True),
+        ("column:value", "n:v", True),
+        ("star*", "star*", True),
+        ("-minus", "-min", True),
+        (LANGUAGES, "gęślą", True),
+        (LANGUAGES, "GĘŚLĄ", True),
+        (LANGUAGES, "东京", False),
+        (LANGUAGES, "東京", True),
+        (LANGUAGES, "京都", True),
+        (LANGUAGES, "ünïc", True),
+        (LANGUAGES, "😀", True),
+        (LANGUAGES, "😀 P", True),
+        ("ab", "b", True),
+        ("aB", "Ab", True),
+        ("Ł", "ł", True),
+        ("a\x00bcd", "abcd", True),
+        ("a\x00bcd", "a\x00b", True),
+        ("x", " ", False),
+        ("x", "", False),
+        ("x", "\x00", False),
+        ("x" * 50_000 + "needle", "needle", True),
+        ("short", "y" * 10_000, False),
+    ],
+)
+async def test_a_term_is_found_as_it_stands(
+    repo: SessionRepository, new_session: NewSession, stored: str, term: str, found: bool
+) -> None:
+    in_message = await new_session(user_id="ada", title="-")
+    await repo.add_message_to_session(in_message.id, {"role": "user", "content": stored})
+    expected = {in_message}
+    if "\x00" not in stored:
+        expected.add(await new_session(user_id="ada", title=stored))
+
+    sessions = await repo.search_sessions("ada", term)
+
+    assert set(sessions) == (expected if found else set())
+
+
+async def test_only_titles_when_asked(repo: SessionRepository, new_session: NewSession) -> None:
+    titled = await new_session(user_id="ada", title="Needle")
+    spoken = await new_session(user_id="ada")
+    await repo.add_message_to_session(spoken.id, {"role": "user", "content": "a needle"})
+
+    assert await repo.search_sessions("ada", "needle") == [spoken, titled]
+    assert await repo.search_sessions("ada", "needle", in_content=False) == [titled]
+    assert await repo.search_sessions("ada", "ne", in_content=False) == [titled]
+
+
+async def test_a_session_comes_once_in_order_up_to_the_limit(repo: SessionRepository, new_session: NewSession) -> None:
+    sessions = [await new_session(user_id="ada", title="needle") for _ in range(3)]
+    for session in sessions:
+        for _ in range(3):
+            await repo.add_message_to_session(session.id, {"role": "user", "content": "needle needle"})
+
+    assert await repo.search_sessions("ada", "needle") == sessions[::-1]
+    assert await repo.search_sessions("ada", "needle", limit=2) == sessions[:0:-1]
+
+
+async def test_another_users_sessions_are_not_searched(repo: SessionRepository, new_session: NewSession) -> None:
+    await new_session(user_id="bob", title="needle")
+
+    assert await repo.search_sessions("ada", "needle") == []
+    assert await repo.search_sessions("ada", "ne") == []
+
+
+async def test_parts_of_a_message_are_searched(repo: SessionRepository, new_session: NewSession) -> None:
+    session = await new_session(user_id="ada")
+    parts: list[Any] = [{"type": "text", "text": "look at the needle"}, {"type": "image", "url": "hidden"}, "loose end"]
+    await repo.add_message_to_session(session.id, {"role": "user", "content": parts})
+
+    found = [await repo.search_sessions("ada", term) for term in ("needle", "loose", "hidden")]
+
+    assert found == [[session], [session], []]
+
+
+async def test_a_changed_title_is_found_by_its_new_words_only(repo: SessionRepository, new_session: NewSession) -> None:
+    session = await new_session(user_id="ada", title="before")
+
+    session.title = "after"
+    await repo.update(session)
+    after = [await repo.search_sessions("ada", term) for term in ("before", "after")]
+    session.title = None
+    await repo.update(session)
+
+    assert after == [[], [session]]
+    assert await repo.search_sessions("ada", "after") == []
+
+
+async def test_the_index_survives_vacuum(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        sessions = [await repo.create(Session(user_id="ada", title=f"title{n}x")) for n in range(5)]
+        for number, session in enumerate(sessions):
+            await repo.add_message_to_session(session.id, {"role": "user", "content": f"needle{number}x"})
+        await repo.delete(sessions[1].id, hard=True)
+
+    async with database.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("VACUUM")  # type: ignore[union-attr]
+
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for number in (0, 2, 3, 4):
+            assert [each.id for each in await repo.search_sessions("ada", f"needle{number}x")] == [sessions[number].id]
+        assert await repo.search_sessions("ada", "needle1x") == []
+        if database.embedded:
+            await db.execute(text("INSERT INTO session_search (session_search) VALUES ('integrity-check')"))
+
+
+async def test_a_rare_word_is_looked_up_in_the_index(db: AsyncSession, database: DatabaseManager) -> None:
+    if database.embedded:
+        plan = await db.execute(
+            text("EXPLAIN QUERY PLAN SELECT rowid FROM session_search WHERE session_search MATCH '\"needle\"'")
+        )
+        assert "VIRTUAL TABLE INDEX" in str(plan.all())
+        return
+    if not (await db.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'"))).scalar():
+        pytest.skip("this server has no pg_trgm; search works without its index")
+    await db.execute(text("SET LOCAL enable_seqscan = off"))
+    plan = await db.execute(text("EXPLAIN SELECT 1 FROM session_messages WHERE content ILIKE '%needle%'"))
+    assert "ix_session_messages_content_trigram" in str(plan.all())
