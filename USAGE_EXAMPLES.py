@@ -40,7 +40,7 @@ async def cache_basics() -> None:
     print("delete:", await cache.delete("user:123"), "- and again:", await cache.delete("user:123"))
 
     await cache.set("visits", 41, ttl=NEVER)
-    print("increment:", await cache.increment("visits"), "- ttl:", await cache.ttl("visits"))
+    print("increment:", await cache.increment("visits"), "- ttl:", repr(await cache.ttl("visits")))
 
     # Values come back as they were stored, types included.
     bill = {"due": datetime(2026, 1, 31, tzinfo=UTC), "total": Decimal("19.90"), "tags": {"paid", "sent"}}

@@ -11,12 +11,11 @@ PROGRAM = Path(__file__).parents[2] / "USAGE_EXAMPLES.py"
 
 
 def test_the_examples_run_twice_and_tell_the_same(surroundings: str, capsys: pytest.CaptureFixture[str]):
-    main = runpy.run_path(str(PROGRAM))["main"]
-
-    main()
-    first = capsys.readouterr().out
-    main()
-    second = capsys.readouterr().out
+    shown = []
+    for _ in range(2):
+        runpy.run_path(str(PROGRAM))["main"]()
+        shown.append(capsys.readouterr().out)
+    first, second = shown
 
     assert "100 callers at once: User(id='7', name='Ada') - queries: 1" in first
     assert ("mget: ['value1', 'value2', None]" in first) == (surroundings == "Redis and PostgreSQL")
