@@ -190,20 +190,26 @@ async def test_nothing_is_sent_twice(redis_proxy: TcpProxy, connect: Connect):
     assert await client.get(b"n") == b"1"
 
 
-async def test_a_change_of_state_is_logged_once(
+async def test_an_outage_is_logged_when_it_begins_and_when_it_is_over(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture, connect: Connect
 ):
     caplog.set_level(logging.INFO, "agent_service")
-    client = connect(own_redis.url.replace("redis://", "redis://default:s3cret@"))
+    client = connect(own_redis.url.replace("redis://", "redis://default:s3cret@"), timeout=0.1)
     await client.ping()
-    own_redis.kill()
-    for _ in range(3):
-        with pytest.raises(RedisUnavailableError):
+    for _ in range(2):
+        own_redis.kill()
+        for _ in range(3):
+            with pytest.raises(RedisUnavailableError):
+                await client.ping()
+        own_redis.restart()
+        for _ in range(3):
             await client.ping()
-    own_redis.restart()
-    for _ in range(3):
-        await client.ping()
+    levels_while_it_comes_and_goes = [record.levelname for record in caplog.records]
+    await asyncio.sleep(0.21)
+    await client.ping()
+    await client.ping()
 
+    assert levels_while_it_comes_and_goes == ["WARNING"]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "s3cret" not in caplog.text
 

@@ -1,6 +1,8 @@
 """The same client over a real cluster, real sentinels, a unix socket and the oldest Redis that we support."""
 
 import asyncio
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.scripts import INCREMENT
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect
-from tests.servers.redis import RedisServer, wheel_binary
+from tests.servers.redis import RedisServer, free_port, wheel_binary
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,32 @@ async def test_a_unix_socket_gives_the_same_replies_and_errors(tmp_path: Path, c
         await check_commands(connect(f"unix://:right@{path}?db=1"))
         with pytest.raises(RedisCommandError, match="invalid username-password"):
             await connect(f"unix://:wrong@{path}").ping()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1; its key is ``key.pem`` beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([openssl, *request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate
+
+
+async def test_tls_is_spoken_and_certificates_are_checked(certificate: Path, connect: Connect):
+    port = free_port()
+    files = (
+        ("tls-cert-file", str(certificate)),
+        ("tls-key-file", str(certificate.with_name("key.pem"))),
+        ("tls-ca-cert-file", str(certificate)),
+    )
+
+    with RedisServer(("tls-port", str(port)), ("tls-auth-clients", "no"), *files):
+        await check_commands(connect(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}", timeout=2))
+        with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
+            await connect(f"rediss://127.0.0.1:{port}/0", timeout=2).ping()
 
 
 async def test_redis_6_gives_the_same_replies(connect: Connect):

@@ -24,13 +24,16 @@ class Operations:
     """The running operations of one client, on one event loop.
 
     ``available`` is the last known state: None before the first answer, then whether the latest operation reached
-    the server. A change is logged once.
+    the server. An outage is logged when it begins and when, for the time of two deadlines, nothing has failed: one node
+    of a cluster that is down makes every other answer a failure.
     """
 
     def __init__(self, *, target: str, timeout: float, latency: LatencyHistogram) -> None:
         self.target = target
         self.timeout = timeout
         self.available: bool | None = None
+        self._outage = False
+        self._failed_at = 0.0
         self._latency = latency
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -83,22 +86,23 @@ class Operations:
     def end(self, operation: "Operation", outcome: BaseException | None) -> None:
         """Forget an operation; note what it says about the server and how long it took."""
         del self._running[operation]
-        if self._loop is not None:
-            self._latency.observe(self._loop.time() - operation.started)
+        now = asyncio.get_running_loop().time()
+        self._latency.observe(now - operation.started)
         if outcome is None or isinstance(outcome, RedisOperationError):
-            self._note(outcome)
+            self._note(outcome, now)
         if self._ended is not None and not self._running:
             self._ended.set()
 
-    def _note(self, outcome: RedisOperationError | None) -> None:
-        available = not isinstance(outcome, RedisUnavailableError)
-        if available is self.available:
-            return
-        if not available:
-            logger.warning("%s (%s)", outcome, self.target)
-        elif self.available is False:
+    def _note(self, outcome: RedisOperationError | None, now: float) -> None:
+        self.available = not isinstance(outcome, RedisUnavailableError)
+        if not self.available:
+            self._failed_at = now
+            if not self._outage:
+                self._outage = True
+                logger.warning("%s (%s)", outcome, self.target)
+        elif self._outage and now - self._failed_at > 2 * self.timeout:
+            self._outage = False
             logger.info("Redis at %s answers again", self.target)
-        self.available = available
 
     async def close(self) -> None:
         """Refuse new operations and wait for the running ones; their deadlines bound the wait."""
