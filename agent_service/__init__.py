@@ -1,1 +1,112 @@
-"""Async-first caching and durable sessions for agent services."""
+"""Async-first caching and durable sessions for agent services.
+
+The names people start with. Each room is imported when one of its names is first used, so that a service that only
+caches never pays for the database.
+"""
+
+import importlib as _importlib
+import typing as _typing
+
+from agent_service.core.errors import (
+    AgentServiceError,
+    CacheError,
+    CacheKeyError,
+    CacheSerializationError,
+    CacheValueError,
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    RedisCommandError,
+    RedisOperationError,
+    RedisRefusedError,
+    RedisUnavailableError,
+    ReentrantLoadError,
+    SessionConflictError,
+    SessionError,
+    SessionNotFoundError,
+    SessionValueError,
+    UndecodableError,
+)
+
+if _typing.TYPE_CHECKING:
+    from agent_service.core.logging import logger, setup_logging
+    from agent_service.core.settings import Settings, get_settings, reset_settings
+    from agent_service.core.ttl import NEVER
+    from agent_service.infrastructure.cache import (
+        ICache,
+        cache_invalidate,
+        cached,
+        close_cache,
+        get_cache,
+        get_redis_manager,
+    )
+    from agent_service.infrastructure.database import close_database, get_session, run_cleanup
+    from agent_service.infrastructure.database.models.session import Session, SessionStatus
+    from agent_service.infrastructure.database.repositories import SessionRepository
+
+__all__ = [
+    "NEVER",
+    "AgentServiceError",
+    "CacheError",
+    "CacheKeyError",
+    "CacheSerializationError",
+    "CacheValueError",
+    "ConfigurationError",
+    "DatabaseError",
+    "DatabaseUnavailableError",
+    "ICache",
+    "RedisCommandError",
+    "RedisOperationError",
+    "RedisRefusedError",
+    "RedisUnavailableError",
+    "ReentrantLoadError",
+    "Session",
+    "SessionConflictError",
+    "SessionError",
+    "SessionNotFoundError",
+    "SessionRepository",
+    "SessionStatus",
+    "SessionValueError",
+    "Settings",
+    "UndecodableError",
+    "cache_invalidate",
+    "cached",
+    "close_cache",
+    "close_database",
+    "get_cache",
+    "get_redis_manager",
+    "get_session",
+    "get_settings",
+    "logger",
+    "reset_settings",
+    "run_cleanup",
+    "setup_logging",
+]
+
+_ROOMS = {
+    "logger": "agent_service.core.logging",
+    "setup_logging": "agent_service.core.logging",
+    "Settings": "agent_service.core.settings",
+    "get_settings": "agent_service.core.settings",
+    "reset_settings": "agent_service.core.settings",
+    "NEVER": "agent_service.core.ttl",
+    "ICache": "agent_service.infrastructure.cache",
+    "cache_invalidate": "agent_service.infrastructure.cache",
+    "cached": "agent_service.infrastructure.cache",
+    "close_cache": "agent_service.infrastructure.cache",
+    "get_cache": "agent_service.infrastructure.cache",
+    "get_redis_manager": "agent_service.infrastructure.cache",
+    "close_database": "agent_service.infrastructure.database",
+    "get_session": "agent_service.infrastructure.database",
+    "run_cleanup": "agent_service.infrastructure.database",
+    "Session": "agent_service.infrastructure.database.models.session",
+    "SessionStatus": "agent_service.infrastructure.database.models.session",
+    "SessionRepository": "agent_service.infrastructure.database.repositories",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(_importlib.import_module(_ROOMS[name]), name)
+    return value

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,9 @@ async def test_each_waiter_raises_an_exception_of_its_own_with_its_cause():
         except OSError as exc:
             raise LookupError("user", 7) from exc
 
-    results = await asyncio.gather(*(flights.run("k", load, Fence) for _ in range(5)), return_exceptions=True)
+    results: list[Any] = await asyncio.gather(
+        *(flights.run("k", load, Fence) for _ in range(5)), return_exceptions=True
+    )
 
     assert [type(each) for each in results] == [LookupError] * 5
     assert [each.args for each in results] == [("user", 7)] * 5

@@ -1,0 +1,207 @@
+"""What every cache shares, whatever it is stored in: checking arguments, breaking leases, counting, loading."""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from agent_service.core.errors import CacheKeyError, CacheSerializationError
+from agent_service.core.glob import compile_glob
+from agent_service.core.keys import check_key, normalise_namespace
+from agent_service.core.singleflight import Fence, SingleFlight
+from agent_service.core.ttl import TTL, Never, resolve_ttl
+from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.interface import MISS, ICache, Lookup
+from agent_service.infrastructure.cache.leases import Lease, LeaseBook
+from agent_service.infrastructure.cache.values import Encoded, check_amount
+
+__all__ = ["BaseCache"]
+
+T = TypeVar("T")
+
+_WILDCARDS = frozenset("*?[\\")
+
+
+class BaseCache(ICache[T]):
+    """The contract, resting on the few operations of a :class:`Backend`.
+
+    :param namespace: "" is the default namespace.
+    :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.
+    :param leases: shared by the handles of one namespace in this process; None: a book of its own.
+    """
+
+    def __init__(self, backend: Backend, namespace: str, *, default_ttl: float, leases: LeaseBook | None) -> None:
+        self.backend = backend
+        self.codec = backend.codec
+        self.counters = backend.counters
+        self.namespace = normalise_namespace(namespace)
+        self.default_ttl = default_ttl
+        self.leases = LeaseBook() if leases is None else leases
+        self.flights = SingleFlight()
+
+    # -- the contract
+
+    async def lookup(self, key: str) -> Lookup[T]:
+        return await self.backend.lookup(check_key(key))
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
+        wanted = _check_keys(keys)
+        return await self.backend.lookup_many(wanted) if wanted else {}
+
+    async def set(self, key: str, value: T, ttl: TTL | None = None) -> bool:
+        return await self.set_many({check_key(key): value}, ttl)
+
+    async def set_many(self, mapping: Mapping[str, T], ttl: TTL | None = None) -> bool:
+        keys = _check_keys(mapping)
+        seconds = resolve_ttl(ttl, self.default_ttl)
+        entries = {key: self.codec.encode(value) for key, value in mapping.items()}
+        self.leases.break_keys(keys)
+        if not keys:
+            return True
+        if seconds <= 0:
+            await self.backend.remove(keys)
+            return False
+        self.counters.sets += len(keys)
+        return await self.backend.store(entries, seconds)
+
+    async def delete(self, key: str) -> bool:
+        return await self.delete_many([key]) > 0
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        wanted = _check_keys(keys)
+        self.leases.break_keys(wanted)
+        if not wanted:
+            return 0
+        removed = await self.backend.remove(wanted)
+        self.counters.deletes += removed
+        return removed
+
+    async def exists(self, key: str) -> bool:
+        return await self.backend.exists(check_key(key))
+
+    async def increment(self, key: str, amount: int = 1, ttl: TTL | None = None) -> int:
+        check_key(key)
+        check_amount(amount)
+        seconds = resolve_ttl(ttl, self.default_ttl)
+        self.leases.break_keys((key,))
+        return await self.backend.add(key, amount, seconds)
+
+    async def expire(self, key: str, ttl: TTL) -> bool:
+        check_key(key)
+        seconds = resolve_ttl(ttl, self.default_ttl)
+        return await self.backend.expire(key, seconds) if seconds > 0 else await self.delete(key)
+
+    async def ttl(self, key: str) -> float | Never | None:
+        return await self.backend.ttl(check_key(key))
+
+    def scan(self, pattern: str = "*") -> AsyncIterator[str]:
+        return self.backend.scan(check_key(pattern, name="pattern"))
+
+    async def delete_pattern(self, pattern: str) -> int:
+        if _WILDCARDS.isdisjoint(check_key(pattern, name="pattern")):
+            return await self.delete_many([pattern])
+        self.leases.break_matching(compile_glob(pattern))
+        removed = await self.backend.remove_matching(pattern)
+        self.counters.deletes += removed
+        return removed
+
+    async def clear(self) -> None:
+        await self.delete_pattern("*")
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: TTL | None = None,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+    ) -> T:
+        check_key(key)
+        seconds = resolve_ttl(ttl, self.default_ttl)
+        found = await self.lookup_settled(key)
+        if found is not MISS:
+            return found.value
+        loaded = await self.load(key, loader, seconds, context=context)
+        value: T = self.codec.open(loaded)
+        return value
+
+    async def aclose(self) -> None:
+        await self.flights.aclose()
+
+    # -- the parts of a load, for decorators
+
+    async def lookup_settled(self, key: str) -> Lookup[T]:
+        """Read; once more when a load landed meanwhile, because the miss may be older than what that load stored."""
+        landed = self.flights.landed
+        found = await self.backend.lookup(key)
+        if found is MISS and landed != self.flights.landed and not self.flights.is_joinable(key):
+            found = await self.backend.lookup(key)
+        return found
+
+    async def load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        seconds: float,
+        *,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+        cache_none: bool = True,
+        fresh: bool = False,
+        strict: bool = True,
+    ) -> Encoded:
+        """Join or make the load of a missing key; for each caller, open what it gives with ``codec.open``.
+
+        :param cache_none: whether a result of None is stored.
+        :param fresh: make a new load, and let none that began earlier store its value.
+        :param strict: raise when a result cannot be stored; otherwise hand it on as it is.
+        """
+        if fresh:
+            self.leases.break_keys((key,))
+
+        async def run(fence: Fence) -> Encoded:
+            assert isinstance(fence, Lease)
+            try:
+                return await self._load_and_fill(fence, loader, seconds, cache_none=cache_none, strict=strict)
+            finally:
+                self.leases.close(fence)
+
+        return await self.flights.run(key, run, lambda: self.leases.open(key), context=context)
+
+    async def _load_and_fill(
+        self, lease: Lease, loader: Callable[[], Awaitable[T]], seconds: float, *, cache_none: bool, strict: bool
+    ) -> Encoded:
+        self.counters.loads += 1
+        try:
+            value = await loader()
+        except Exception:
+            self.counters.load_errors += 1
+            raise
+        if value is None and not cache_none:
+            return Encoded(None, None, shared=True)
+        try:
+            encoded = self.codec.encode(value)
+        except CacheSerializationError:
+            self.counters.errors += 1
+            if strict:
+                raise
+            return Encoded(None, value, shared=True)
+        if seconds > 0:
+            await self._fill(lease, encoded, seconds)
+        return encoded
+
+    async def _fill(self, lease: Lease, encoded: Encoded, seconds: float) -> None:
+        """Store what was loaded, unless the lease is broken; take it back when the lease breaks while it is stored."""
+        if lease.broken:
+            self.counters.fill_rejected += 1
+            return
+        self.counters.sets += 1
+        await self.backend.store({lease.key: encoded}, seconds)
+        if lease.broken:
+            self.counters.fill_rejected += 1
+            await asyncio.shield(self.backend.remove([lease.key]))
+
+
+def _check_keys(keys: Iterable[str]) -> list[str]:
+    if isinstance(keys, str | bytes):
+        raise CacheKeyError(f"keys must be several keys, got one {type(keys).__name__}: {keys!r:.80}; put it in a list")
+    return list(dict.fromkeys(check_key(key) for key in keys))

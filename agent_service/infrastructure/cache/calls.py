@@ -1,0 +1,189 @@
+"""The calls of one decorated function: their keys, their way to the cache, their counts."""
+
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from agent_service.core.arguments import CallSignature, Template, identity_digest
+from agent_service.core.errors import CacheKeyError
+from agent_service.core.logging import logger
+from agent_service.core.typed import return_restorer
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.factory import open_cache
+from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper, identity_of
+from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.memory import InMemoryCache
+
+__all__ = ["CacheInfo", "CachedCalls", "KeySpec"]
+
+R = TypeVar("R")
+
+_rendered: dict[tuple[str, str], str] = {}
+"""Which function owns a stem with rendered keys: (namespace, stem) -> qualified name."""
+
+
+class CacheInfo(NamedTuple):
+    """What became of the calls of a decorated function in this process."""
+
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """How the key of a call is made; the parameters of ``@cached`` say what each means."""
+
+    prefix: str
+    include_args: bool
+    key: str | Callable[..., str] | None
+    ignore: tuple[str, ...]
+
+
+class CachedCalls(Generic[R]):
+    """One decorated function."""
+
+    def __init__(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        spec: KeySpec,
+        *,
+        namespace: str,
+        seconds: float | None,
+        cache_none: bool,
+        context: tuple[contextvars.ContextVar[Any], ...],
+        cache: BaseCache[Any] | None,
+    ) -> None:
+        self._function = function
+        self._namespace = namespace
+        self._seconds = seconds
+        self._cache_none = cache_none
+        self._context = context
+        self._cache = cache
+        self._restore = return_restorer(function)
+        self._signature = CallSignature(function, ignore=spec.ignore)
+        self._path = HotPath()
+        self._hits = 0
+        self._misses = 0
+        self._warned = False
+        self._decode: Callable[[bytes], Any] = bytes  # of the cache that the hot path leads to
+        qualified = f"{function.__module__}.{function.__qualname__}"
+        stem = f"{spec.prefix}:{function.__name__}" if spec.prefix else function.__name__
+        self.cache_key = self._key_maker(spec, stem, qualified)
+        self._remembers = not callable(spec.key)
+        self._parameters = self._signature.names if spec.include_args else ()
+
+    def _key_maker(self, spec: KeySpec, stem: str, qualified: str) -> Callable[..., str]:
+        if spec.key is None:
+            if not spec.include_args:
+                constant = f"{stem}:{identity_digest(qualified, b'')}"
+                return lambda *_args, **_kwargs: constant
+            return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
+        owner = _rendered.setdefault((self._namespace, stem), qualified)
+        if owner != qualified:
+            raise CacheKeyError(
+                f"{qualified} and {owner} would share the keys {stem!r}:...; "
+                "give one of them another key_prefix or namespace"
+            )
+        if callable(spec.key):
+            make = spec.key
+            return lambda *args, **kwargs: f"{stem}:{make(*args, **kwargs)}"
+        template = Template(spec.key, self._function)
+        return lambda *args, **kwargs: f"{stem}:{template.render(args, kwargs)}"
+
+    def wrapper(self) -> Callable[..., Coroutine[Any, Any, R]]:
+        """Give the function that replaces the decorated one."""
+        compiled = None
+        if self._remembers:
+            compiled = compile_wrapper(
+                inspect.signature(self._function),
+                self._parameters,
+                self._call,
+                self._thaw,
+                self._path,
+                as_is=self._restore is None,
+            )
+        if compiled is None:
+
+            async def compiled(*args: Any, **kwargs: Any) -> R:
+                return await self._call(*args, **kwargs)
+
+        wrapper = functools.wraps(self._function)(compiled)
+        vars(wrapper).update(
+            cache_key=self.cache_key, invalidate=self.invalidate, refresh=self.refresh, cache_info=self.cache_info
+        )
+        return wrapper
+
+    def cache_info(self) -> CacheInfo:
+        """Give hits and misses."""
+        return CacheInfo(self._hits + self._path.hits(), self._misses)
+
+    async def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Remove the entry of a call."""
+        cache = await self._open()
+        return await cache.delete(self.cache_key(*args, **kwargs))
+
+    async def refresh(self, *args: Any, **kwargs: Any) -> R:
+        """Call the function and cache its result."""
+        cache = await self._open()
+        return await self._load(cache, self.cache_key(*args, **kwargs), args, kwargs, fresh=True)
+
+    async def _open(self) -> BaseCache[Any]:
+        return await open_cache(self._namespace) if self._cache is None else self._cache
+
+    async def _call(self, *args: Any, **kwargs: Any) -> R:
+        key = self.cache_key(*args, **kwargs)
+        cache = await self._open()
+        found = await cache.lookup_settled(key)
+        if found is MISS:
+            self._misses += 1
+            result = await self._load(cache, key, args, kwargs)
+        else:
+            self._hits += 1
+            try:
+                result = cast("R", found.value) if self._restore is None else self._restore(found.value)
+            except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
+                cache.counters.undecodable += 1
+                result = await self._load(cache, key, args, kwargs, fresh=True)
+        if isinstance(cache, InMemoryCache):
+            identity = identity_of(self._signature.values(args, kwargs) if self._parameters else ())
+            if identity is not None:
+                self._decode = cache.codec.decode
+                self._path.remember(identity, key, cache.backend.table, cache.counters)
+        return result
+
+    async def _load(
+        self, cache: BaseCache[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, fresh: bool = False
+    ) -> R:
+        loaded = await cache.load(
+            key,
+            functools.partial(self._function, *args, **kwargs),
+            cache.default_ttl if self._seconds is None else self._seconds,
+            context=self._context,
+            cache_none=self._cache_none,
+            fresh=fresh,
+            strict=False,
+        )
+        if loaded.data is None:
+            if loaded.value is not None:
+                self._warn("a result of %s cannot be written down losslessly and is not cached", loaded.value)
+            return cast("R", loaded.value)
+        value = cache.codec.open(loaded)
+        if self._restore is None:
+            return cast("R", value)
+        try:
+            return cast("R", self._restore(value))
+        except Exception:  # noqa: BLE001 - the function returned something else than it declares
+            self._warn("a result of %s is not what its return annotation says", loaded.value)
+            return cast("R", loaded.value)
+
+    def _thaw(self, value: Any, shared: bool) -> R:
+        plain = value if shared else self._decode(value)
+        return cast("R", plain) if self._restore is None else self._restore(plain)
+
+    def _warn(self, message: str, value: object) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(message + " (type %s)", self._function.__qualname__, type(value).__name__)

@@ -1,0 +1,181 @@
+"""``@cached`` and ``@cache_invalidate``: caching declared where a function is defined."""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from agent_service.core.arguments import Template
+from agent_service.core.keys import normalise_namespace
+from agent_service.core.ttl import TTL, resolve_ttl
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo, KeySpec
+from agent_service.infrastructure.cache.factory import open_cache
+
+__all__ = ["CachedFunction", "cache_invalidate", "cached"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class CachedFunction(Protocol[P, R_co]):
+    """What ``@cached`` makes of an ``async def`` function: called like it, with five things more.
+
+    On a method they are reached through the class, with the instance as first argument:
+    ``await Service.get.invalidate(service, 1)``.
+    """
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Give the cached result, or call the function and cache what it returns."""
+        ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Give the key of a call within its namespace."""
+        ...
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the entry of a call. True when there was one."""
+        ...
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function whatever is cached, cache its result and give it."""
+        ...
+
+    def cache_info(self) -> CacheInfo:
+        """Give hits and misses of this function in this process."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> "CachedFunction[P, R_co]": ...
+    @overload
+    def __get__(
+        self: "CachedFunction[Concatenate[S, Q], R_co]", instance: S, owner: type | None = None, /
+    ) -> Callable[Q, Coroutine[Any, Any, R_co]]: ...
+
+
+def cached(
+    ttl: TTL | None = None,
+    key_prefix: str = "",
+    namespace: str = "",
+    include_args: bool = True,
+    cache_none: bool = False,
+    *,
+    key: str | Callable[..., str] | None = None,
+    ignore: Iterable[str] = (),
+    context: Iterable[contextvars.ContextVar[Any]] = (),
+    cache: BaseCache[Any] | None = None,
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], CachedFunction[P, R]]:
+    """Cache the results of an ``async def`` function, under ``{key_prefix}:{function name}:{arguments}``.
+
+    ::
+
+        @cached(ttl=300, key_prefix="users")
+        async def get_user(user_id: str) -> User: ...
+
+    The function runs once for all callers who ask for the same arguments at the same time. What it raises passes
+    through and is not cached; an outage of the cache never breaks a call. A function with a return annotation gives
+    that type back, whether it was called or its result was cached; each caller gets a value of its own.
+
+    Arguments are told apart by type and value after binding: ``f(1)``, ``f(a=1)`` and a default of 1 are one call,
+    ``f("1")`` and ``f(True)`` are others.
+
+    :param ttl: seconds, a timedelta or ``NEVER``; None is CACHE_DEFAULT_TTL; zero or less caches nothing.
+    :param key_prefix: first part of the key; makes ``@cache_invalidate("users:get_user:*")`` possible.
+    :param namespace: the namespace of :func:`get_cache`.
+    :param include_args: False: one entry, whatever the arguments.
+    :param cache_none: whether a result of None is cached.
+    :param key: in place of the digest of all arguments: a template such as ``"{user_id}"``, or a function of the
+        arguments.
+    :param ignore: names of parameters that do not tell calls apart, such as a database session.
+    :param context: context variables the function may see when it runs on a miss; it sees no others, because its result
+        is shared with callers who carry different ones.
+    :param cache: a cache to use in place of ``get_cache(namespace)``.
+    :raises TypeError: when the function is not ``async def``.
+    :raises CacheKeyError: for unusable parameters now; when called, for an argument without a stable identity, by name.
+    :raises CacheValueError: for an unusable TTL.
+    """
+    if callable(ttl):
+        raise TypeError("write @cached() with parentheses")
+    seconds = None if ttl is None else resolve_ttl(ttl, 0.0)
+    name = normalise_namespace(namespace)
+    spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=tuple(ignore))
+
+    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
+        _require_async(function, "cached")
+        calls = CachedCalls(
+            function, spec, namespace=name, seconds=seconds, cache_none=cache_none, context=tuple(context), cache=cache
+        )
+        return calls.wrapper()  # type: ignore[return-value] # a function with the attributes of CachedFunction
+
+    return decorate
+
+
+def cache_invalidate(
+    key_pattern: str = "", namespace: str = "", *, keys: Iterable[str] = (), cache: BaseCache[Any] | None = None
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """Invalidate entries after an ``async def`` function has returned; when it raises, nothing is invalidated.
+
+    ::
+
+        @cache_invalidate("users:get_user:*")
+        async def update_user(user_id: str, data: dict) -> None: ...
+
+    Once the function has returned, its caller cannot cancel the invalidation any more; during an outage it is written
+    down and replayed before Redis serves again.
+
+    :param key_pattern: a Redis glob over the keys of the namespace; ``{user_id}`` is filled in from the call and
+        matches itself only, both as it is and as ``@cached(key=...)`` writes it. Empty: none.
+    :param namespace: the namespace of :func:`get_cache`.
+    :param keys: keys, filled in likewise; cheaper than a pattern, which looks at every key there is.
+    :param cache: a cache to use in place of ``get_cache(namespace)``.
+    :raises TypeError: when the function is not ``async def``.
+    :raises CacheKeyError: for a template that names no parameter of the function.
+    """
+    name = normalise_namespace(namespace)
+    templates = tuple(keys)
+
+    def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        _require_async(function, "cache_invalidate")
+        pattern = Template(key_pattern, function) if key_pattern else None
+        exact = [Template(each, function) for each in templates]
+        pending: set[asyncio.Task[None]] = set()
+
+        async def invalidate(*args: Any, **kwargs: Any) -> None:
+            used = await open_cache(name) if cache is None else cache
+            if exact:
+                await used.delete_many(key for each in exact for key in each.as_keys(args, kwargs))
+            if pattern is not None:
+                for each in pattern.as_patterns(args, kwargs):
+                    await used.delete_pattern(each)
+
+        @functools.wraps(function)
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = await function(*args, **kwargs)
+            if pattern is not None or exact:
+                task = asyncio.get_running_loop().create_task(invalidate(*args, **kwargs))
+                pending.add(task)
+                task.add_done_callback(pending.discard)
+                await asyncio.shield(task)
+            return result
+
+        return wrapper
+
+    return decorate
+
+
+def _require_async(function: object, decorator: str) -> None:
+    if isinstance(function, classmethod | staticmethod):
+        raise TypeError(f"put @{decorator} below @{type(function).__name__}, next to the function")
+    if not inspect.iscoroutinefunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"@{decorator} needs an 'async def' function; {name} is not one, make it async or call it in one"
+        )

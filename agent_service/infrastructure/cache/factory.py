@@ -1,0 +1,123 @@
+"""The caches of this process, made from the settings."""
+
+import asyncio
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.keys import normalise_namespace
+from agent_service.core.logging import logger
+from agent_service.core.settings import Settings, get_settings
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.interface import ICache
+from agent_service.infrastructure.cache.journal import Journal
+from agent_service.infrastructure.cache.leases import LeaseBook
+from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.outage import Outage
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.store import MemoryStore
+from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
+from agent_service.infrastructure.redis.manager import RedisManager
+
+__all__ = ["close_cache", "get_cache", "open_cache"]
+
+
+@dataclass
+class _Shared:
+    """What the handles of one namespace share in this process, whatever their event loop."""
+
+    store: MemoryStore
+    leases: LeaseBook = field(default_factory=LeaseBook)
+
+
+@dataclass
+class _Caches:
+    """The handles of one event loop over one Redis manager."""
+
+    outage: Outage | None
+    handles: dict[str, BaseCache[Any]] = field(default_factory=dict)
+
+
+_shared: dict[str, _Shared] = {}
+_caches: "weakref.WeakKeyDictionary[RedisManager, _Caches]" = weakref.WeakKeyDictionary()
+
+
+async def get_cache(namespace: str = "") -> ICache[Any]:
+    """Give the cache of a namespace: the same handle for every call on one event loop.
+
+    With REDIS_URL set it is Redis, with memory in its place while Redis does not serve; it works when Redis is down
+    at the start, dies later, and comes back. With REDIS_URL unset it is memory, shared by the event loops of this
+    process. No connection is made here.
+
+    :param namespace: keeps keys apart; "" and "default" are the default one.
+    :raises ConfigurationError: when a setting cannot be used.
+    :raises CacheKeyError: when the namespace cannot be used.
+    """
+    return await open_cache(namespace)
+
+
+async def open_cache(namespace: str) -> BaseCache[Any]:
+    """:func:`get_cache` for the decorators, which use more of a cache than its contract."""
+    name = normalise_namespace(namespace)
+    manager = await get_redis_manager()
+    caches = _caches.get(manager)
+    if caches is None:
+        caches = _caches[manager] = _open(manager, get_settings())
+    handle = caches.handles.get(name)
+    if handle is None:
+        handle = caches.handles[name] = _make(name, manager, caches.outage, get_settings())
+    return handle
+
+
+def _open(manager: RedisManager, settings: Settings) -> _Caches:
+    if not manager.is_configured:
+        logger.info("REDIS_URL is not set: caches live in this process's memory")
+        return _Caches(None)
+    breaker = CircuitBreaker(settings.cache_breaker_open_seconds)
+    outage = Outage(manager.client, breaker, Journal(settings.cache_journal_max))
+    manager.metrics.add_gauge("breaker", outage.state)
+    manager.metrics.add_gauge("journal_length", outage.journal.__len__)
+    return _Caches(outage)
+
+
+def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Settings) -> BaseCache[Any]:
+    shared = _shared.get(name)
+    if shared is None:
+        shared = _shared[name] = _Shared(MemoryStore(settings.cache_memory_max_size))
+    memory: InMemoryCache[Any] = InMemoryCache(
+        namespace=name,
+        default_ttl=settings.cache_default_ttl,
+        metrics=manager.metrics,
+        store=shared.store,
+        leases=shared.leases,
+    )
+    if outage is None:
+        return memory
+    redis: RedisCache[Any] = RedisCache(
+        manager.client,
+        prefix=settings.cache_key_prefix,
+        namespace=name,
+        default_ttl=settings.cache_default_ttl,
+        metrics=manager.metrics,
+        leases=shared.leases,
+    )
+    return FallbackCache(redis, memory, outage)
+
+
+async def close_cache() -> None:
+    """End this event loop's caches: their loads, a recovery under way, what is in memory, and the Redis connections.
+
+    The next :func:`get_cache` starts anew, with the settings of then.
+    """
+    manager = await get_redis_manager()
+    caches = _caches.pop(manager, None)
+    if caches is not None:
+        await asyncio.gather(*(handle.aclose() for handle in caches.handles.values()))
+        if caches.outage is not None:
+            await caches.outage.aclose()
+    for shared in _shared.values():
+        shared.store.clear()
+    _shared.clear()
+    await close_redis()

@@ -1,0 +1,149 @@
+"""The wrapper of a decorated function, compiled with the function's own signature.
+
+A hit in memory should cost little more than the call of a coroutine. Three things make it so, and they are the reason
+for generated code (as in dataclasses): arguments arrive bound by the interpreter itself, because the wrapper has the
+function's own parameters; their identity is a tuple of types and values, so that ``1``, ``True`` and ``"1"`` differ
+without a key being made; and that tuple leads straight to the entry in the table, which knows when it is dead.
+
+Only arguments of :data:`SCALARS` are ever remembered, by their exact type, so a lookup that meets anything else,
+hashable or not, finds nothing and takes the long way.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import date
+from typing import Any, Protocol
+from uuid import UUID
+
+from agent_service.infrastructure.cache.store import Entry, MemoryStore
+
+__all__ = ["SCALARS", "HotPath", "compile_wrapper", "identity_of"]
+
+SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date})
+"""Types whose equal values mean the same. Not float: 0.0 == -0.0. Not datetime: one moment in two time zones."""
+
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+_TEMPLATE = """
+def make(__aliases, __slow, __thaw, __defaults):
+    __now = __touch = __counters = None
+    __hits = 0
+    def __bind(now, touch, counters):
+        nonlocal __now, __touch, __counters
+        __now, __touch, __counters = now, touch, counters
+    def __count():
+        return __hits
+    async def wrapper({parameters}):
+        nonlocal __hits
+        try:
+            __entry = __aliases[{identity}]
+            __value = __entry.value
+            if __entry.expires > __now():
+                __touch(__entry.key)
+                __counters.hits += 1
+                __hits += 1
+                return {result}
+        except Exception:
+            pass
+        return await __slow({arguments})
+    return wrapper, __bind, __count
+"""
+
+
+class Counts(Protocol):
+    """Something with a number of hits."""
+
+    hits: int
+
+
+class HotPath:
+    """Where a compiled wrapper looks first: argument tuples, and the live entries they lead to.
+
+    It is bound to the table it was last used with. When that table is closed all its entries are dead, so the next call
+    takes the long way and :meth:`remember` binds the path to the table of then.
+    """
+
+    def __init__(self) -> None:
+        self.aliases: dict[tuple[object, ...], Entry] = {}
+        self.bind: Callable[..., None] | None = None
+        self.hits: Callable[[], int] = int
+        self._store: MemoryStore | None = None
+
+    def remember(self, identity: tuple[object, ...], key: str, store: MemoryStore, counters: Counts) -> None:
+        """Lead this identity to the live entry of ``key``, if there is one."""
+        if self.bind is None:
+            return
+        entry = store.live(key)
+        if entry is None:
+            return
+        if self._store is not store:
+            self.aliases.clear()
+            self.bind(store.monotonic, store.touch, counters)
+            self._store = store
+        elif len(self.aliases) >= 2 * store.max_entries:
+            self._forget_dead(store)
+        self.aliases[identity] = entry
+
+    def _forget_dead(self, store: MemoryStore) -> None:
+        now = store.monotonic()
+        live = {identity: entry for identity, entry in self.aliases.items() if entry.expires > now}
+        self.aliases.clear()  # in place: the wrapper holds this very dict
+        if len(live) < store.max_entries * 3 // 2:
+            self.aliases.update(live)
+
+
+def identity_of(values: tuple[object, ...]) -> tuple[object, ...] | None:
+    """What the compiled wrapper makes of these arguments; None when one of them is no scalar."""
+    parts: list[object] = []
+    for value in values:
+        kind = type(value)
+        if kind not in SCALARS:
+            return None
+        parts += (kind, value)
+    return tuple(parts)
+
+
+def compile_wrapper(
+    signature: inspect.Signature,
+    identifying: tuple[str, ...],
+    slow: Callable[..., Awaitable[Any]],
+    thaw: Callable[[object, bool], Any],
+    path: HotPath,
+    *,
+    as_is: bool,
+) -> Callable[..., Any] | None:
+    """Compile the wrapper, or give None for a signature with ``*args`` or ``**kwargs``.
+
+    :param identifying: names of the parameters that tell calls apart.
+    :param slow: called with the arguments when the short way finds nothing.
+    :param thaw: makes what a caller is given from an entry's value and ``shared``.
+    :param as_is: a shared value is given as it is, without ``thaw``.
+    """
+    given = signature.parameters.values()
+    if any(each.kind in _VARIADIC or each.name.startswith("__") for each in given):
+        return None
+    defaults = {each.name: each.default for each in given if each.default is not each.empty}
+    source = _TEMPLATE.format(
+        parameters=_parameters(list(given)),
+        arguments=", ".join(f"{e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else e.name for e in given),
+        identity=", ".join(f"{name}.__class__, {name}" for name in identifying) or "()",
+        result="__value if __entry.shared else __thaw(__value, False)" if as_is else "__thaw(__value, __entry.shared)",
+    )
+    scope: dict[str, Any] = {}
+    exec(source, scope)  # noqa: S102 - the source is made of parameter names alone
+    wrapper: Callable[..., Any]
+    wrapper, path.bind, path.hits = scope["make"](path.aliases, slow, thaw, defaults)
+    return wrapper
+
+
+def _parameters(given: list[inspect.Parameter]) -> str:
+    """Write a parameter list down; defaults are looked up by name, so that no value is turned into source."""
+    parts = [
+        f"{each.name}=__defaults[{each.name!r}]" if each.default is not each.empty else each.name for each in given
+    ]
+    kinds = [each.kind for each in given]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        parts.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    if inspect.Parameter.POSITIONAL_ONLY in kinds:
+        parts.insert(kinds.count(inspect.Parameter.POSITIONAL_ONLY), "/")
+    return ", ".join(parts)

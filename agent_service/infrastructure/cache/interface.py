@@ -1,0 +1,162 @@
+"""The cache contract, stated as obligations that every backend keeps."""
+
+import contextvars
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Generic, TypeAlias, TypeVar, overload
+
+from agent_service.core.singleflight import SingleFlight
+from agent_service.core.ttl import TTL, Never
+from agent_service.infrastructure.cache.leases import LeaseBook
+
+__all__ = ["MISS", "Hit", "ICache", "Lookup", "Miss"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Generic[T]):
+    """A value that was found; the value may be None."""
+
+    value: T
+
+
+class Miss(Enum):
+    """The type of :data:`MISS`."""
+
+    MISS = "miss"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS: Final = Miss.MISS
+"""What :meth:`ICache.lookup` gives when there is no live entry. False in a boolean context."""
+
+Lookup: TypeAlias = Hit[T] | Miss
+
+
+class ICache(ABC, Generic[T]):
+    """A cache of one namespace. The same calls give the same results on every backend.
+
+    * **Absence.** A missing, expired, evicted or undecodable entry is a miss, never an error. ``None`` is a value.
+    * **No aliasing.** Changing a value after storing it, or a value that was read, changes nothing in the cache. What
+      is read equals what was stored, types of the standard library included; a dataclass, model or Enum that was not
+      registered (:func:`agent_service.core.codec.register_type`) comes back as plain data.
+    * **TTL.** ``None`` is the cache's default, ``NEVER`` no expiry, a number or timedelta is seconds with millisecond
+      precision. Zero or less stores nothing and removes what was there.
+    * **Keys** are any non-empty text up to 8,192 UTF-8 bytes. Namespaces never see each other's keys.
+    * **Patterns** are Redis globs (``*``, ``?``, ``[a-c]``, ``[^a]``, backslash), matched on UTF-8 bytes.
+    * **Counters.** An int within 64 bits is a counter: :meth:`increment` is atomic among all users of the backend.
+    * **Order.** An operation that begins after another has returned sees its effect.
+    * **Loads.** Concurrent :meth:`get_or_load` calls for one key make one load. A value whose key was written,
+      deleted or invalidated while it was being loaded is returned to those who already waited and is not stored.
+    * **Errors.** Misuse raises, before anything is changed: :class:`CacheKeyError` (keys, patterns),
+      :class:`CacheValueError` (TTLs, amounts, counters that are no integers), :class:`CacheSerializationError`
+      (values). An outage raises nothing on the caches that :func:`get_cache` gives.
+    """
+
+    namespace: str
+    """Name of the namespace; the default one is ``"default"``."""
+
+    flights: SingleFlight
+    """The loads now running on this handle's event loop."""
+
+    leases: LeaseBook
+    """The loads now running in this process, so that an invalidation can keep their values out."""
+
+    @abstractmethod
+    async def lookup(self, key: str) -> Lookup[T]:
+        """Give ``Hit(value)`` or ``MISS``. Counts as one hit or miss."""
+
+    @overload
+    async def get(self, key: str) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D) -> T | D: ...
+    async def get(self, key: str, default: object = None) -> object:
+        """Give the value, or ``default`` on a miss. Use :meth:`lookup` where None is a possible value."""
+        found = await self.lookup(key)
+        return found.value if found is not MISS else default
+
+    @abstractmethod
+    async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
+        """Give the hits among the keys, in one round trip."""
+
+    @abstractmethod
+    async def set(self, key: str, value: T, ttl: TTL | None = None) -> bool:
+        """Store a value. True when it was stored."""
+
+    @abstractmethod
+    async def set_many(self, mapping: Mapping[str, T], ttl: TTL | None = None) -> bool:
+        """Store values, in one round trip; nothing is stored when one of them is unusable. True when all were."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> bool:
+        """Remove an entry. True when there was one."""
+
+    @abstractmethod
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove entries, in one round trip. How many there were."""
+
+    @abstractmethod
+    async def exists(self, key: str) -> bool:
+        """Whether there is a live entry. Counts as no read."""
+
+    @abstractmethod
+    async def increment(self, key: str, amount: int = 1, ttl: TTL | None = None) -> int:
+        """Add to a counter and give the new value. A missing one starts at 0 with ``ttl``; another keeps its own.
+
+        :raises CacheValueError: when the entry is no integer, or the result leaves 64 bits.
+        """
+
+    @abstractmethod
+    async def expire(self, key: str, ttl: TTL) -> bool:
+        """Give an entry a new TTL, counted from now. False when there is none. Zero or less removes it."""
+
+    @abstractmethod
+    async def ttl(self, key: str) -> float | Never | None:
+        """Seconds left, ``NEVER``, or None when there is no live entry."""
+
+    @abstractmethod
+    def scan(self, pattern: str = "*") -> AsyncIterator[str]:
+        """Iterate over the keys of live entries that match, each once, in no order.
+
+        Entries that come or go meanwhile may or may not be seen. Cost: one pass over all keys of the backend.
+        """
+
+    @abstractmethod
+    async def delete_pattern(self, pattern: str) -> int:
+        """Remove every entry that matches. How many there were. Cost: as :meth:`scan`, unless no wildcard is in it."""
+
+    @abstractmethod
+    async def clear(self) -> None:
+        """Remove every entry of this namespace."""
+
+    @abstractmethod
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: TTL | None = None,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+    ) -> T:
+        """Give the cached value, or load, store and give it. ``None`` is a value and is stored.
+
+        Concurrent calls share one load; it is cancelled only when the last of them is. Its failure is raised by each
+        and stores nothing.
+
+        :param loader: takes no argument.
+        :param context: context variables the loader may see; it sees no others, because its result is shared.
+        :raises ReentrantLoadError: when the loader asks for the key it is loading.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the running loads of this handle. What is stored stays."""

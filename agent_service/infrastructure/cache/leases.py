@@ -1,0 +1,64 @@
+"""Leases: what keeps a value that was loaded before an invalidation from being stored after it.
+
+A load takes a lease on its key before it starts. Writing, deleting or invalidating the key breaks the lease, and a fill
+with a broken lease is refused: the invalidation always wins. The book holds running loads only, so it is as small as
+they are few, and an operation on a cache that loads nothing pays one truth test.
+"""
+
+from collections.abc import Callable, Iterable
+
+__all__ = ["Lease", "LeaseBook"]
+
+
+class Lease:
+    """The right to store what is being loaded for one key, until it is broken."""
+
+    __slots__ = ("broken", "key")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.broken = False
+
+
+class LeaseBook:
+    """The leases of one namespace in this process. Every method is atomic under the interpreter's own lock."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[Lease, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, key: str) -> Lease:
+        """Take a lease. Whoever takes it must :meth:`close` it."""
+        lease = Lease(key)
+        self._open[lease] = None
+        return lease
+
+    def close(self, lease: Lease) -> None:
+        """Give a lease back; it is broken from then on."""
+        lease.broken = True
+        self._open.pop(lease, None)
+
+    def break_keys(self, keys: Iterable[str]) -> None:
+        """Break the leases on these keys."""
+        if self._open:
+            wanted = frozenset(keys)
+            self._break(lambda key: key in wanted)
+
+    def break_matching(self, matches: Callable[[bytes], bool]) -> None:
+        """Break the leases on the keys that match."""
+        if self._open:
+            self._break(lambda key: matches(key.encode()))
+
+    def break_all(self) -> None:
+        """Break every lease."""
+        if self._open:
+            self._break(lambda _key: True)
+
+    def _break(self, wanted: Callable[[str], bool]) -> None:
+        for lease in tuple(self._open):
+            if wanted(lease.key):
+                self.close(lease)

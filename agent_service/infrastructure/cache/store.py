@@ -1,0 +1,199 @@
+"""The table behind the memory cache: exact LRU over cachetools, a TTL for each entry, bounds in entries and bytes.
+
+Why not ``cachetools.TTLCache`` or ``TLRUCache``: they pay several times more for a read, and a read is what this
+table is for. It is a :class:`cachetools.Cache` with an order of its own (an ``OrderedDict``) and a heap of expiry
+times.
+
+Two ideas make a decorated hit cheap:
+
+* *An entry that left is dead.* Eviction, deletion, overwriting and clearing set ``entry.expires`` to minus infinity, so
+  whoever kept a reference (a decorated function keeps one for each argument tuple) needs a single comparison,
+  ``entry.expires > now``, to know that it is in the table and has not expired.
+* *Expired entries leave in a batch.* Every write first removes all that are due, by the heap, at O(log n) each. Heap
+  items of entries that were overwritten or evicted are skipped, and the heap is rebuilt when they outnumber the live.
+
+Writers of several threads (event loops) are serialised by a lock; a hit takes none, it only moves a key in the order.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from heapq import heapify, heappop, heappush
+from time import monotonic as system_monotonic
+
+import cachetools
+
+__all__ = ["Entry", "MemoryStore"]
+
+_DEAD = -math.inf
+_HEAP_SLACK = 64
+
+
+class Entry:
+    """One value. ``shared`` entries hold an immutable object; others hold encoded bytes, decoded for each reader."""
+
+    __slots__ = ("expires", "key", "shared", "size", "value")
+
+    def __init__(self, key: str, value: object, *, shared: bool, expires: float, size: int = 1) -> None:
+        self.key = key
+        self.value: object = value
+        self.shared = shared
+        self.expires = expires
+        self.size = size
+
+
+class _Table(cachetools.Cache[str, Entry]):
+    """Evicts the least recently used entry; tells ``on_evict`` about it."""
+
+    def __init__(self, maxsize: float, getsizeof: Callable[[Entry], float] | None) -> None:
+        super().__init__(maxsize, getsizeof)
+        self.order: OrderedDict[str, None] = OrderedDict()
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        super().__setitem__(key, entry)
+        self.order[key] = None
+        self.order.move_to_end(key)
+
+    def __delitem__(self, key: str) -> None:
+        entry = self[key]
+        super().__delitem__(key)
+        del self.order[key]
+        _kill(entry)
+
+    def popitem(self) -> tuple[str, Entry]:
+        key = next(iter(self.order))
+        entry = self[key]
+        del self[key]
+        return key, entry
+
+
+def _kill(entry: Entry) -> None:
+    entry.expires = _DEAD
+    entry.value = None
+
+
+class MemoryStore:
+    """Entries of one namespace of one process. Synchronous; never waits.
+
+    :param max_entries: most entries kept.
+    :param max_bytes: most bytes kept, counting ``Entry.size``; None: no such bound.
+    :param monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        max_entries: int,
+        *,
+        max_bytes: int | None = None,
+        monotonic: Callable[[], float] = system_monotonic,
+    ) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.monotonic = monotonic
+        by_size = None if max_bytes is None else _size_of
+        self._table = _Table(max_entries if max_bytes is None else max_bytes, by_size)
+        self._due: list[tuple[float, int, Entry]] = []
+        self._pushed = 0
+        self._lock = threading.Lock()
+        self.touch = self._table.order.move_to_end
+        """Make a key the most recently used. Only for keys of live entries."""
+
+    def __len__(self) -> int:
+        """How many live entries there are."""
+        with self._lock:
+            self._remove_expired()
+            return len(self._table)
+
+    def live(self, key: str) -> Entry | None:
+        """Give the live entry without making it the most recently used."""
+        entry = self._table.get(key)
+        return entry if entry is not None and entry.expires > self.monotonic() else None
+
+    def read(self, key: str) -> tuple[object, bool] | None:
+        """Give value and ``shared`` of a live entry, and make it the most recently used."""
+        entry = self._table.get(key)
+        if entry is None:
+            return None
+        found = entry.value, entry.shared  # before the check: an entry that another thread kills loses its value
+        if entry.expires <= self.monotonic():
+            return None
+        with suppress(KeyError):  # another thread removed it since
+            self.touch(key)
+        return found
+
+    def put(self, entry: Entry) -> bool:
+        """Store an entry; it replaces the one under its key. False when it alone is larger than ``max_bytes``."""
+        with self._lock:
+            return self._insert(entry)
+
+    def update(self, key: str, change: Callable[[Entry | None], Entry]) -> Entry:
+        """Replace the live entry, or None, by what ``change`` makes of it, atomically; an exception changes nothing."""
+        with self._lock:
+            entry = change(self.live(key))
+            self._insert(entry)
+            return entry
+
+    def expire(self, key: str, expires: float) -> bool:
+        """Change when a live entry expires. False when there is none."""
+        with self._lock:
+            entry = self.live(key)
+            if entry is None:
+                return False
+            entry.expires = expires
+            self._schedule(entry)
+            return True
+
+    def remove(self, key: str) -> bool:
+        """Remove an entry. Whether a live one was there."""
+        with self._lock:
+            was_live = self.live(key) is not None
+            self._table.pop(key, None)
+            return was_live
+
+    def live_keys(self) -> Iterator[str]:
+        """Iterate over a snapshot of the keys of live entries, least recently used first."""
+        with self._lock:
+            self._remove_expired()
+            return iter(tuple(self._table.order))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        with self._lock:
+            while self._table:
+                self._table.popitem()
+            self._due.clear()
+
+    def _insert(self, entry: Entry) -> bool:
+        self._remove_expired()
+        self._table.pop(entry.key, None)
+        if self.max_bytes is not None and entry.size > self.max_bytes:
+            return False
+        while len(self._table) >= self.max_entries:
+            self._table.popitem()
+        self._table[entry.key] = entry
+        self._schedule(entry)
+        return True
+
+    def _schedule(self, entry: Entry) -> None:
+        if entry.expires == math.inf:
+            return
+        self._pushed += 1  # a tie-breaker, so that entries are never compared
+        heappush(self._due, (entry.expires, self._pushed, entry))
+        if len(self._due) > 2 * len(self._table) + _HEAP_SLACK:
+            self._due = [item for item in self._due if item[2].expires == item[0]]
+            heapify(self._due)
+
+    def _remove_expired(self) -> None:
+        if not self._due:
+            return
+        now = self.monotonic()
+        while self._due and self._due[0][0] <= now:
+            due, _, entry = heappop(self._due)
+            if entry.expires == due and self._table.get(entry.key) is entry:
+                del self._table[entry.key]
+
+
+def _size_of(entry: Entry) -> float:
+    return entry.size

@@ -1,0 +1,92 @@
+"""How a value is written down, the same for every backend."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from agent_service.core.codec import Serializer, decode, encode, is_immutable
+from agent_service.core.envelope import Envelope, open_payload, pack
+from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+
+__all__ = ["Encoded", "ValueCodec", "check_amount", "checked_sum"]
+
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value and its bytes; ``shared`` when readers may be given ``value`` itself. ``data`` None: it has no bytes."""
+
+    data: bytes | None
+    value: Any
+    shared: bool
+
+
+class ValueCodec:
+    """Turns values into the bytes that are stored, and back.
+
+    :param serializer: replaces the built-in lossless JSON. Integers within 64 bits stay counters whatever it is.
+    :param compress_above: payloads of more bytes than this are compressed; None: never.
+    :param copy: False marks every value as shared.
+    """
+
+    def __init__(
+        self, serializer: Serializer | None = None, *, compress_above: int | None = None, copy: bool = True
+    ) -> None:
+        self._serializer = serializer
+        self._compress_above = compress_above
+        self._copy = copy
+
+    def encode(self, value: Any) -> Encoded:
+        """Write a value down.
+
+        :raises CacheSerializationError: when it cannot be written without losing something.
+        """
+        if not self._copy:
+            return Encoded(b"", value, shared=True)
+        if type(value) is int and value in _INT64:
+            return Encoded(b"%d" % value, value, shared=True)
+        if self._serializer is None:
+            payload, tagged = encode(value)
+            data = pack(Envelope(payload, tagged), compress_above=self._compress_above)
+            return Encoded(data, value, shared=is_immutable(value))
+        payload = self._serializer.dumps(value)
+        if not isinstance(payload, bytes):
+            name = type(self._serializer).__name__
+            raise CacheSerializationError(f"{name}.dumps must return bytes, not {type(payload).__name__}")
+        return Encoded(pack(Envelope(payload), compress_above=self._compress_above), value, shared=False)
+
+    def decode(self, data: bytes) -> Any:
+        """Read a value back.
+
+        :raises UndecodableError: for bytes that no version of the format explains.
+        """
+        payload, tagged = open_payload(data)
+        if self._serializer is None or payload is data:  # a bare number is a counter, whatever the serializer
+            return decode(payload, tagged)
+        try:
+            return self._serializer.loads(payload)
+        except Exception as exc:
+            name = type(self._serializer).__name__
+            raise UndecodableError(f"{name}.loads failed: {type(exc).__name__}; the entry counts as a miss") from exc
+
+    def open(self, encoded: Encoded) -> Any:
+        """Give one reader its own value."""
+        return encoded.value if encoded.shared else self.decode(encoded.data or b"")
+
+
+def check_amount(amount: int) -> int:
+    """Give the amount of an increment back if it is an int within 64 bits."""
+    if type(amount) is not int or amount not in _INT64:
+        raise CacheValueError(f"amount must be an int within 64 bits, got {type(amount).__name__}: {amount!r:.80}")
+    return amount
+
+
+def checked_sum(key: str, value: object, amount: int) -> int:
+    """Add to the value of a counter, or say why that cannot be done."""
+    if type(value) is not int or value not in _INT64:
+        raise CacheValueError(
+            f"the entry of key {key!r:.80} is no integer within 64 bits; delete it or set a number first"
+        )
+    if value + amount not in _INT64:
+        raise CacheValueError(f"adding {amount} to the counter of key {key!r:.80} leaves 64 bits; it stays {value}")
+    return value + amount
