@@ -1,5 +1,4 @@
-"""
-Every exception the package raises, in one tree.
+"""Every exception the package raises, in one tree.
 
 ::
 
@@ -11,6 +10,8 @@ Every exception the package raises, in one tree.
     │   ├── CacheSerializationError   (also TypeError)
     │   │   └── UndecodableError      stored bytes that no version of the package wrote; caches count a miss
     │   └── ReentrantLoadError        (also RuntimeError)
+    ├── BridgeError                   (also RuntimeError) a thread could not await on an event loop
+    │   └── BridgeTimeoutError        (also TimeoutError)
     ├── RedisOperationError           raised by the Redis room only
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
@@ -28,6 +29,8 @@ the above with the original as ``__cause__``.
 
 __all__ = [
     "AgentServiceError",
+    "BridgeError",
+    "BridgeTimeoutError",
     "CacheError",
     "CacheKeyError",
     "CacheSerializationError",
@@ -80,13 +83,20 @@ class ReentrantLoadError(CacheError, RuntimeError):
     """A loader asked, directly or through other loads, for the key it is loading itself; waiting would never end."""
 
 
+class BridgeError(AgentServiceError, RuntimeError):
+    """A thread cannot await on the event loop: wrong thread, the loop does not run, or the work was cancelled."""
+
+
+class BridgeTimeoutError(BridgeError, TimeoutError):
+    """What a thread waited for did not end in time and was cancelled."""
+
+
 class RedisOperationError(AgentServiceError):
     """A Redis command failed."""
 
 
 class RedisUnavailableError(RedisOperationError):
-    """
-    Redis is not configured, cannot be reached, or did not answer within its deadline.
+    """Redis is not configured, cannot be reached, or did not answer within its deadline.
 
     ``maybe_executed`` is True when the command was sent and only its reply is missing.
     """
