@@ -10,6 +10,7 @@ from agent_service.core.errors import ConfigurationError, RedisCommandError, Red
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import Script
+from tests.redis.conftest import Connect
 from tests.servers.redis import GivenServer, RedisServer
 
 
@@ -147,6 +148,13 @@ async def test_an_argument_that_cannot_be_sent_is_the_callers_error(client: Redi
     assert await client.get(b"a") is None
 
 
+async def test_a_command_without_a_name_is_the_callers_error(client: RedisClient):
+    with pytest.raises(RedisCommandError, match="needs a name"):
+        await client.execute()
+    with pytest.raises(RedisCommandError, match="needs a name"):
+        await client.pipeline([("PING",), ()])
+
+
 async def test_a_given_client_is_used_and_stays_open(redis_url: str):
     given = Redis.from_url(redis_url)
     client = RedisClient.over(given)
@@ -190,6 +198,23 @@ async def test_closing_waits_for_running_operations(client: RedisClient):
 
     assert running.done()
     assert await running is None
+
+
+async def test_closing_a_client_of_a_server_that_hangs_ends_in_time_without_an_error(
+    own_redis: RedisServer, connect: Connect
+):
+    client = connect(own_redis.url, timeout=0.1)
+    await client.ping()
+    own_redis.stop()
+    unanswered = asyncio.create_task(client.execute("SET", b"a", b"x" * 20_000_000))
+    await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(1):
+        await client.aclose()
+
+    with pytest.raises(RedisUnavailableError):
+        await unanswered
+    own_redis.kill()
 
 
 def test_a_client_belongs_to_the_loop_that_used_it_first(redis_url: str):

@@ -3,11 +3,12 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.metrics import CacheMetrics
@@ -202,8 +203,11 @@ class RedisClient:
         """
         if self.closed:
             return
-        await self._operations.close()
-        await self._lane.aclose()
+        try:
+            await self._operations.close()
+        finally:
+            with suppress(RedisError, OSError):  # of a server that hangs or is gone
+                await self._lane.aclose()
 
 
 def _check_limits(timeout: float, max_connections: int) -> None:

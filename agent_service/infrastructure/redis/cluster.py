@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import DataError
 
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
@@ -120,5 +121,7 @@ class ClusterLane(Lane):
 
 
 def _name(command: Command) -> str:
+    if not command:
+        raise DataError("a command needs a name")
     name = command[0]
     return (name.decode() if isinstance(name, bytes) else str(name)).lower()

@@ -114,6 +114,8 @@ class ServerLane(Lane):
 
 def _packed(command: Command) -> bytes:
     """The command as it is sent; about a tenth of the cost of redis-py's own packing in Python."""
+    if not command:
+        raise DataError("a command needs a name")
     try:
         return bytes(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
     except (TypeError, UnicodeEncodeError) as exc:
