@@ -16,6 +16,11 @@
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
     │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments, no permission
+    ├── RecordValueError              (also TypeError, ValueError) an argument that a record in Redis cannot use
+    ├── ContextError
+    │   ├── ContextStoreError         a context store failed, or was given a key or value it cannot store
+    │   ├── ContextKeyError           (also LookupError)
+    │   └── ContextConfigError        (also ConfigurationError)
     └── SessionError
         ├── SessionNotFoundError      (also LookupError)
         ├── SessionValueError         (also ValueError)
@@ -36,8 +41,13 @@ __all__ = [
     "CacheSerializationError",
     "CacheValueError",
     "ConfigurationError",
+    "ContextConfigError",
+    "ContextError",
+    "ContextKeyError",
+    "ContextStoreError",
     "DatabaseError",
     "DatabaseUnavailableError",
+    "RecordValueError",
     "RedisCommandError",
     "RedisOperationError",
     "RedisRefusedError",
@@ -112,6 +122,26 @@ class RedisRefusedError(RedisOperationError):
 
 class RedisCommandError(RedisOperationError):
     """Redis answered that the command is wrong; trying again cannot help."""
+
+
+class ContextError(AgentServiceError):
+    """An operation on stored context failed."""
+
+
+class ContextStoreError(ContextError):
+    """A context store failed, or was given a key or value that cannot be stored. What failed beneath it is its cause."""
+
+
+class ContextKeyError(ContextError, LookupError):
+    """A key names nothing in the data structure that an adapter is about, or has a form that the adapter does not know."""
+
+
+class ContextConfigError(ContextError, ConfigurationError):
+    """A context configuration file cannot be used; the message names the file, the key and the remedy."""
+
+
+class RecordValueError(AgentServiceError, TypeError, ValueError):
+    """An argument for a record in Redis, or for a tenant's repository, cannot be used; nothing was written."""
 
 
 class SessionError(AgentServiceError):

@@ -1,0 +1,86 @@
+"""What all repositories of a tenant have in common: a tenant, a default TTL, and a way to Redis."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import TypeAlias
+
+from agent_service.core.errors import RecordValueError
+from agent_service.core.ttl import MAX_TTL
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.tenants.keys import KeyFactory, encode_component
+
+__all__ = ["DEFAULT_TTL", "RedisSource", "Seconds", "TenantCache", "check_ttl", "current_redis", "set_redis_source"]
+
+DEFAULT_TTL = 86_400.0
+"""Seconds a record lives after its last write, where its repository says nothing else."""
+
+Seconds: TypeAlias = int | float | timedelta
+RedisSource: TypeAlias = Callable[[], RedisManager | None]
+
+_source: RedisSource | None = None
+_keys_under = lru_cache(maxsize=64)(KeyFactory)
+
+
+def set_redis_source(source: RedisSource | None) -> None:
+    """Say where repositories find Redis before they ask ``get_redis_manager()``.
+
+    :param source: called in the event loop of each operation; gives the manager to use there, or None for the one of
+        REDIS_URL. None: there is no source.
+    """
+    global _source
+    _source = source
+
+
+async def current_redis() -> tuple[RedisClient, KeyFactory]:
+    """Give the client for this event loop, and the rules for keys under its prefix. No I/O.
+
+    :raises RedisUnavailableError: when there is neither a source nor REDIS_URL.
+    :raises ConfigurationError: when REDIS_URL cannot be used.
+    """
+    manager = _source() if _source is not None else None
+    if manager is None:
+        manager = await get_redis_manager()
+    return manager.client, _keys_under(manager.prefix)
+
+
+def check_ttl(ttl: Seconds, name: str = "ttl") -> float:
+    """Give a time to live in seconds.
+
+    :param name: what to call the argument in an error.
+    :raises RecordValueError: for 0 and less, NaN, infinity, more than 100 years, bool or any other type.
+    """
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise RecordValueError(
+            f"{name} must be seconds (int or float) or a timedelta, not {type(ttl).__name__}: {ttl!r:.80}"
+        )
+    if not 0.001 <= seconds <= MAX_TTL:
+        raise RecordValueError(
+            f"{name} must be at least 0.001 and at most {MAX_TTL:.0f} seconds, got {seconds!r:.80}; "
+            "to remove something, delete it"
+        )
+    return float(seconds)
+
+
+class TenantCache:
+    """Base of the repositories. An instance holds no connection: it is cheap, and may be shared between tasks.
+
+    Redis is that of the live runtime where one was created, else that of REDIS_URL. Operations raise
+    :class:`~agent_service.core.errors.RedisOperationError` kinds, and ``RecordValueError`` (a ``ValueError``) for
+    arguments that cannot be used; nothing was written then.
+
+    :param tenant: whose data this is; any text that is not empty. No method reaches another tenant's data.
+    :param ttl_default: seconds a record lives after its last write, where the write itself gives no ``ttl``.
+    :raises RecordValueError: for a tenant or TTL that cannot be used.
+    """
+
+    def __init__(self, tenant: str, ttl_default: Seconds = DEFAULT_TTL) -> None:
+        encode_component(tenant, "tenant")
+        self.tenant = tenant
+        self.ttl_default = check_ttl(ttl_default, "ttl_default")
+
+    def _ttl(self, ttl: Seconds | None) -> float:
+        return self.ttl_default if ttl is None else check_ttl(ttl)

@@ -1,0 +1,137 @@
+"""Key rules of the tenants' data: what a record is called in Redis, and how no tenant can name another's.
+
+A key is ``{root}%tenant:{tag}:kind:rest``, with literal braces around the tag:
+
+* Every component is percent-encoded, so that none holds ``:``, ``%``, a brace or a glob character. Each kind has a
+  fixed number of components, therefore no two of them share a key, and no pattern made of components matches anything
+  but itself.
+* What stands between the braces is the hash tag: on a cluster, keys of the same tag share a slot, so that one script
+  may change a record together with the set that lists it.
+* ``%t`` never occurs in an encoded text, so no key of a cache (``{root}:...``) begins like these, and no pattern or
+  ``clear()`` of a cache reaches them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, unquote
+
+from agent_service.core.errors import RecordValueError
+
+__all__ = ["KeyFactory", "KeyParts", "decode_component", "encode_component"]
+
+_MARK: Final = "%tenant:"
+_READABLE: Final = "@+="
+_KEY: Final = re.compile(r"\{([^{}]*)\}:([a-z_]+)((?::[^:]+)*)")
+_MAX_BYTES: Final = 2048
+
+
+def encode_component(value: str, name: str) -> str:
+    """Percent-encode one component of a key: letters, digits and ``_ . - ~ @ + =`` stay as they are.
+
+    :param name: what to call the component in an error.
+    :raises RecordValueError: when it is no str, is empty, holds a lone surrogate, or has more than 2048 bytes in UTF-8.
+    """
+    if not isinstance(value, str):
+        raise RecordValueError(f"{name} must be a str, not {type(value).__name__}: {value!r:.80}; make it a str first")
+    if not value:
+        raise RecordValueError(f"{name} is empty; give it at least one character")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as exc:
+        raise RecordValueError(
+            f"{name} holds a lone surrogate at position {exc.start}: {value!r:.80}; it has no UTF-8 form, replace it"
+        ) from None
+    if size > _MAX_BYTES:
+        raise RecordValueError(
+            f"{name} has {size} bytes in UTF-8, at most {_MAX_BYTES} are allowed: {value[:80]!r}; use a digest of it"
+        )
+    return quote(value, safe=_READABLE)
+
+
+def decode_component(text: str) -> str:
+    """Undo :func:`encode_component`."""
+    return unquote(text, errors="strict")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """What a key says: its kind, the components of its hash tag, and those after the kind, decoded."""
+
+    kind: str
+    tag: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFactory:
+    """Builds and parses keys. Stateless: equal arguments give equal keys in every process.
+
+    :param root: first component of every key; ``CACHE_KEY_PREFIX`` for the repositories.
+    """
+
+    root: str = "agent_service"
+
+    def key(self, kind: str, tag: Sequence[tuple[str, str]], *rest: tuple[str, str]) -> bytes:
+        """Build a key of any kind.
+
+        :param kind: lower-case letters and underscores; one kind always has the same number of components.
+        :param tag: components of the hash tag as ``(name, value)``; the name serves the errors.
+        :param rest: the other components, likewise.
+        :raises RecordValueError: for a component that cannot be used.
+        """
+        tagged = ":".join([encode_component(value, name) for name, value in tag])
+        tail = "".join([f":{encode_component(value, name)}" for name, value in rest])
+        return f"{self._start}{{{tagged}}}:{kind}{tail}".encode()
+
+    def parse(self, key: bytes) -> KeyParts | None:
+        """Undo :meth:`key`; None for a key that is not of this root."""
+        start = self._start.encode()
+        found = _KEY.fullmatch(key[len(start) :].decode(errors="replace")) if key.startswith(start) else None
+        if found is None:
+            return None
+        tag, kind, rest = found.groups()
+        return KeyParts(
+            kind, tuple(map(decode_component, tag.split(":"))), tuple(map(decode_component, rest.split(":")[1:]))
+        )
+
+    @property
+    def _start(self) -> str:
+        return encode_component(self.root, "root") + _MARK
+
+    def user(self, tenant: str, user_id: str) -> bytes:
+        """A user's record. All users of a tenant share a slot, as their secondary indexes need it."""
+        return self.key("user", [("tenant", tenant)], ("user_id", user_id))
+
+    def users(self, tenant: str) -> bytes:
+        """What the keys of all users of a tenant, and no others, begin with."""
+        return self.key("user", [("tenant", tenant)]) + b":"
+
+    def user_index(self, tenant: str, field: str) -> bytes:
+        """What the keys of a secondary index begin with; a digest of the indexed value follows."""
+        return self.key("user_by", [("tenant", tenant)], ("field", field)) + b":"
+
+    def state(self, tenant: str, user_id: str, name: str) -> bytes:
+        """The state of one handler for a user."""
+        return self.key("state", [("tenant", tenant), ("user_id", user_id)], ("handler", name))
+
+    def table_row(self, tenant: str, table: str, pk: str) -> bytes:
+        """A row of a table. Rows of the same primary key in all tables share a slot with :meth:`row_tables`."""
+        return self.key("table", [("tenant", tenant), ("pk", pk)], ("table", table))
+
+    def row_tables(self, tenant: str, pk: str) -> bytes:
+        """The set of tables that hold a row of this primary key."""
+        return self.key("tables", [("tenant", tenant), ("pk", pk)])
+
+    def shared_state(self, tenant: str, user_id: str, name: str) -> bytes:
+        """One shared state of a user."""
+        return self.key("shared_state", [("tenant", tenant), ("user_id", user_id)], ("state", name))
+
+    def shared_states(self, tenant: str, user_id: str) -> bytes:
+        """The set of names of a user's shared states."""
+        return self.key("shared_states", [("tenant", tenant), ("user_id", user_id)])
+
+    def generic(self, tenant: str, key: str) -> bytes:
+        """A value of no particular kind."""
+        return self.key("generic", [("tenant", tenant), ("key", key)])
