@@ -2,7 +2,7 @@
 
 ``*`` is any bytes, ``?`` one byte, ``[abc]``, ``[a-z]`` and ``[^a]`` one byte of a set or outside it, and the backslash
 takes the next character literally. As in Redis (``stringmatchlen`` of its ``util.c``) the unit is a byte of the UTF-8
-form, a set that is not closed ends with the pattern, a range may be written backwards, ``[a-]`` is the range up to ``]``
+form, a set that is not closed ends with the pattern, a range may run backwards, ``[a-]`` is the range up to ``]``
 and not yet closed, and ranges compare bytes as signed numbers, as Redis does where a C ``char`` is signed (x86).
 """
 

@@ -1,0 +1,187 @@
+"""The arguments of a call: bound as the function itself would bind them, digested into keys, filled into templates."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from hashlib import blake2b
+from pathlib import PurePath
+from string import Formatter
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from agent_service.core.errors import CacheKeyError
+from agent_service.core.identity import encode_argument
+from agent_service.core.keys import escape_rendered, glob_escape
+
+__all__ = ["CallSignature", "Template", "identity_digest"]
+
+Arguments: TypeAlias = tuple[Any, ...]
+Keywords: TypeAlias = dict[str, Any]
+
+_DIGEST_BYTES = 16
+_RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, datetime, time, timedelta, PurePath)
+
+
+def identity_digest(function_name: str, arguments: bytes) -> str:
+    """Give 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
+    name = function_name.encode("utf-8", "surrogatepass")
+    return blake2b(b"%d:%b%b" % (len(name), name, arguments), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+class CallSignature:
+    """Which calls of a function are the same call.
+
+    ``f(1)``, ``f(a=1)`` and ``f(1, b=<its default>)`` are; the order of keywords does not matter; ``ignore`` names
+    parameters that do not tell calls apart, such as a database session.
+
+    :raises CacheKeyError: when ``ignore`` names no parameter of the function.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, ignore: tuple[str, ...] = ()) -> None:
+        self._signature = inspect.signature(function)
+        self._qualified = f"{function.__module__}.{function.__qualname__}"
+        parameters = self._signature.parameters
+        if isinstance(ignore, str):
+            raise CacheKeyError(f"ignore must be a tuple of parameter names, not a str; write ignore=({ignore!r},)")
+        for name in ignore:
+            if name not in parameters:
+                raise CacheKeyError(
+                    f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; correct it"
+                )
+        self.names = tuple(name for name in parameters if name not in ignore)
+        """The parameters that tell calls apart, in the order of the signature."""
+        self._kept = tuple(position for position, name in enumerate(parameters) if name not in ignore)
+        self._labels = tuple(f"{name}=".encode() for name in self.names)
+        self._rests = tuple(_rests(parameters)) if _nameable(parameters) else ()
+
+    def bind(self, args: Arguments, kwargs: Keywords) -> Arguments:
+        """Give the value of every parameter, defaults included, in the order of the signature.
+
+        :raises TypeError: as the call itself would.
+        """
+        if len(args) < len(self._rests):
+            required, rest = self._rests[len(args)]
+            given = kwargs.keys()
+            if required <= given <= rest.keys():
+                return (*args, *{**rest, **kwargs}.values())
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def values(self, args: Arguments, kwargs: Keywords) -> Arguments:
+        """Give the values of :attr:`names` in one call."""
+        bound = self.bind(args, kwargs)
+        return bound if len(self.names) == len(bound) else tuple([bound[position] for position in self._kept])
+
+    def digest(self, args: Arguments, kwargs: Keywords) -> str:
+        """Give 128 bits in hexadecimal that same calls share and different ones, of this or any function, do not.
+
+        :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
+        """
+        parts: list[bytes] = []
+        for label, name, value in zip(self._labels, self.names, self.values(args, kwargs), strict=True):
+            parts += (label, encode_argument(value, name))
+        return identity_digest(self._qualified, b"".join(parts))
+
+
+def _nameable(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether every parameter may be given by name: then binding takes no more than merging two dicts."""
+    return all(each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY} for each in parameters.values())
+
+
+def _rests(parameters: Mapping[str, inspect.Parameter]) -> Iterator[tuple[frozenset[str], Keywords]]:
+    """For 0, 1, ... positional arguments: which of the other parameters must be named, and all others' defaults."""
+    positional = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values())
+    for count in range(positional + 1):
+        rest = {name: each.default for name, each in list(parameters.items())[count:]}
+        yield frozenset(name for name, default in rest.items() if default is inspect.Parameter.empty), rest
+
+
+class Template:
+    """A text with fields such as ``{user_id}`` or ``{user.id}``, filled from the arguments of a call.
+
+    :raises CacheKeyError: for a field that names no parameter of the function, or is more than a name and attributes.
+    """
+
+    def __init__(self, text: str, function: Callable[..., Any]) -> None:
+        if not isinstance(text, str):
+            raise CacheKeyError(f"a key template must be a str, not {type(text).__name__}: {text!r:.80}")
+        self.text = text
+        self._signature = CallSignature(function)
+        self._parts: list[tuple[str, int, tuple[str, ...]]] = []
+        try:
+            parsed = list(Formatter().parse(text))
+        except ValueError as exc:
+            raise CacheKeyError(f"template {text!r:.80} cannot be read: {exc}; write {{{{ for a literal brace") from exc
+        for literal, field, form, conversion in parsed:
+            position, attributes = (-1, ()) if field is None else self._resolve(field, form, conversion)
+            self._parts.append((literal, position, attributes))
+
+    def _resolve(self, field: str, form: str | None, conversion: str | None) -> tuple[int, tuple[str, ...]]:
+        root, *attributes = field.split(".")
+        if form or conversion or not all(each.isidentifier() for each in (root, *attributes)):
+            raise CacheKeyError(
+                f"template {self.text!r:.80} has the field {{{field}}}; it must be a parameter or an attribute of one, "
+                "as {user.id}, without index, conversion or format"
+            )
+        if root not in self._signature.names:
+            known = ", ".join(self._signature.names) or "none"
+            raise CacheKeyError(
+                f"template {self.text!r:.80} has the field {{{field}}}, but the function has no parameter {root!r}; "
+                f"its parameters: {known}"
+            )
+        return self._signature.names.index(root), tuple(attributes)
+
+    def render(self, args: Arguments, kwargs: Keywords) -> str:
+        """Fill the values in, escaped by :func:`~agent_service.core.keys.escape_rendered`.
+
+        :raises CacheKeyError: for a value that is no scalar, or lacks an attribute.
+        """
+        return self._fill(args, kwargs, escape_rendered)
+
+    def as_keys(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
+        """Give the keys the values may stand in: as :meth:`render` writes them, and as they are."""
+        return tuple(dict.fromkeys((self.render(args, kwargs), self._fill(args, kwargs, str))))
+
+    def as_patterns(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
+        """Give globs in which the values match only themselves: as :meth:`render` writes them, and as they are."""
+        rendered = self._fill(args, kwargs, lambda text: glob_escape(escape_rendered(text)))
+        return tuple(dict.fromkeys((rendered, self._fill(args, kwargs, glob_escape))))
+
+    def _fill(self, args: Arguments, kwargs: Keywords, escape: Callable[[str], str]) -> str:
+        values = self._signature.bind(args, kwargs)
+        filled: list[str] = []
+        for literal, position, attributes in self._parts:
+            filled.append(literal)
+            if position >= 0:
+                field = ".".join((self._signature.names[position], *attributes))
+                filled.append(escape(_as_text(_follow(values[position], attributes, field), field)))
+        return "".join(filled)
+
+
+def _follow(value: Any, attributes: tuple[str, ...], field: str) -> Any:
+    for name in attributes:
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise CacheKeyError(
+                f"field {{{field}}} of a key template: a {type(value).__qualname__} has no attribute {name!r}"
+            ) from None
+    return value
+
+
+def _as_text(value: Any, field: str) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    elif hasattr(type(value), "__cache_key__"):
+        value = type(value).__cache_key__(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, _RENDERED):
+        return str(value)
+    raise CacheKeyError(
+        f"field {{{field}}} of a key template is a {type(value).__qualname__}, which has no short form; "
+        "use an attribute of it that is a str, number, UUID or date, or leave key= out"
+    )
