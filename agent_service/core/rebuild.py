@@ -49,11 +49,11 @@ def enum_member(cls: type[Enum], data: Any) -> Any:
     return member
 
 
-def literal(members: Mapping[Any, Enum], data: Any) -> Any:
-    """Find the Enum member among a Literal's choices; the other choices are plain."""
+def literal(choices: Mapping[Any, Any], data: Any) -> Any:
+    """Find a Literal's choice by what stands for it in plain data: its value for an Enum member, else itself."""
     try:
-        return members.get(data, data)
-    except TypeError as exc:
+        return choices[data]
+    except (KeyError, TypeError) as exc:
         raise UndecodableError("stored data is no choice of a Literal") from exc
 
 

@@ -76,7 +76,8 @@ class _Compiler:
         if origin is Union or origin is types.UnionType:
             return self._union(get_args(annotation), arguments)
         if origin is Literal:
-            return _literal(get_args(annotation))
+            choices = get_args(annotation)
+            return _literal(choices) if any(isinstance(each, Enum) for each in choices) else None
         cls = origin or annotation
         if not isinstance(cls, type):
             return None
@@ -103,6 +104,9 @@ class _Compiler:
             return partial(rebuild.typed_dict, changing) if changing else None
         if issubclass(cls, BaseModel):
             return partial(rebuild.model, cls, changing)
+        for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may tell members of a union apart
+            if get_origin(hint) is Literal:
+                changing[name] = _literal(get_args(hint))
         if is_dataclass(cls):
             return partial(rebuild.dataclass, cls, {each.name: each.init for each in fields(cls)}, changing)
         return partial(rebuild.named_tuple, cls, changing)
@@ -157,6 +161,5 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
-def _literal(choices: tuple[Any, ...]) -> Rebuild | None:
-    members = {choice.value: choice for choice in choices if isinstance(choice, Enum)}
-    return partial(rebuild.literal, members) if members else None
+def _literal(choices: tuple[Any, ...]) -> Rebuild:
+    return partial(rebuild.literal, {each.value if isinstance(each, Enum) else each: each for each in choices})
