@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["INCREMENT", "Script"]
+__all__ = ["INCREMENT", "Script", "load_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,13 @@ class Script:
         object.__setattr__(self, "digest", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
 
 
-def _load(name: str) -> Script:
-    return Script(files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+def load_script(*names: str) -> Script:
+    """Read ``lua/{name}.lua``; several files make one script, the first ones being what several scripts begin with."""
+    folder = files(__package__).joinpath("lua")
+    return Script("".join([folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names]))
 
 
-INCREMENT = _load("increment")
+INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text.
 
 Key: the counter. Arguments: the amount, and the milliseconds that a new counter lives (0: forever; less: not stored).
