@@ -1,0 +1,138 @@
+"""What the backends share that keep a document as one piece: text keys, JSON values, one atomic change."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, ClassVar
+
+from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.keys import decode_key, encode_key
+from agent_service.core.errors import CacheValueError, ContextStoreError
+from agent_service.core.ttl import NEVER, TTL, resolve_ttl
+
+__all__ = ["Change", "DocumentStore", "resolve_store_ttl"]
+
+Change = Callable[[bytes | None], bytes | None]
+"""Takes what is stored (None: nothing) and gives what shall be (None: leave it)."""
+
+
+def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
+    """Give seconds, infinity for NEVER.
+
+    :raises ContextStoreError: for what is no time to live, or is not above 0: a store keeps what it is given.
+    """
+    try:
+        seconds = resolve_ttl(ttl, default, name=name)
+    except CacheValueError as exc:
+        raise ContextStoreError(str(exc)) from exc
+    if seconds <= 0:
+        raise ContextStoreError(f"{name} must be above 0, got {ttl!r:.80}; use delete() to remove a key")
+    return seconds
+
+
+class DocumentStore(ContextStore):
+    """A store over five primitives of its backend. Texts are encoded keys, bytes are whole documents.
+
+    :param ttl: the default time to live.
+    """
+
+    expires: ClassVar[bool] = False
+    """Whether the backend can expire entries."""
+
+    def __init__(self, *, ttl: TTL = NEVER) -> None:
+        self._default_ttl = resolve_store_ttl(ttl, math.inf)
+
+    @abstractmethod
+    async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
+        """Give what is there of the keys."""
+
+    @abstractmethod
+    async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:
+        """Store the documents, all or none where the backend can; ``ttl`` in seconds, infinity: no expiry."""
+
+    @abstractmethod
+    async def _remove(self, texts: Collection[str]) -> int:
+        """Remove the keys; give how many were there."""
+
+    @abstractmethod
+    async def _change(self, text: str, change: Change, ttl: float | None) -> None:
+        """Put a document through ``change`` while nobody else can; ``ttl`` None: an existing one keeps its own."""
+
+    @abstractmethod
+    async def _texts(self) -> Iterable[str]:
+        """Give the keys that are there."""
+
+    async def get(self, key: Key) -> Document | None:
+        text = encode_key(key)
+        with store_errors("read a context"):
+            data = (await self._read((text,))).get(text)
+        return None if data is None else read_document(data)
+
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        await self.set_many({key: value}, ttl=ttl)
+
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        text, news = encode_key(key), read_document(write_document(as_document(patch, "patch")))
+        result: Document = {}
+
+        def change(data: bytes | None) -> bytes:
+            nonlocal result
+            result = merged(None if data is None else read_document(data), news, drop_none=drop_none)
+            return write_document(result)
+
+        with store_errors("update a context"):
+            await self._change(text, change, None)
+        return result
+
+    async def delete(self, key: Key) -> None:
+        await self.delete_many((key,))
+
+    async def list_keys(self) -> list[Any]:
+        with store_errors("list the keys of contexts"):
+            texts = await self._texts()
+        return [decode_key(text) for text in texts]
+
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
+        wanted = [(key, encode_key(key)) for key in keys]
+        with store_errors("read contexts"):
+            found = await self._read({text for _, text in wanted}) if wanted else {}
+        return {key: read_document(found[text]) for key, text in wanted if text in found}
+
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        seconds = self._seconds(ttl)
+        documents = {encode_key(key): write_document(value) for key, value in values.items()}
+        if documents:
+            with store_errors("write contexts"):
+                await self._write(documents, seconds)
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        texts = {encode_key(key) for key in keys}
+        if not texts:
+            return 0
+        with store_errors("delete contexts"):
+            return await self._remove(texts)
+
+    async def compare_and_set(
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+    ) -> bool:
+        text, data, seconds = encode_key(key), write_document(value), self._seconds(ttl)
+        wanted = None if expected is None else as_document(expected, "expected")
+        done = False
+
+        def change(present: bytes | None) -> bytes | None:
+            nonlocal done
+            done = holds(None if present is None else read_document(present), wanted)
+            return data if done else None
+
+        with store_errors("compare and set a context"):
+            await self._change(text, change, seconds)
+        return done
+
+    def _seconds(self, ttl: TTL | None) -> float:
+        seconds = resolve_store_ttl(ttl, self._default_ttl)
+        if seconds != math.inf and not self.expires:
+            raise ContextStoreError(
+                f"ttl is {ttl!r:.80}, but {type(self).__name__} cannot expire entries; leave it out"
+            )
+        return seconds

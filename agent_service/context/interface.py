@@ -1,0 +1,99 @@
+"""The context store contract, stated as obligations that every backend keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Self, TypeAlias
+
+from agent_service.core.ttl import TTL
+
+__all__ = ["ContextStore", "Document", "Key"]
+
+Key: TypeAlias = Hashable
+"""What a caller may use as a key: see :mod:`agent_service.context.keys`."""
+
+Document: TypeAlias = dict[str, Any]
+"""What is stored under a key."""
+
+
+class ContextStore(ABC):
+    """A mapping from keys to dictionaries, the same on every backend.
+
+    * **Absence** is None, never an error; deleting what is not there is no error. An empty dictionary is a value.
+    * **Keys** are text or any hashable value that :mod:`agent_service.context.keys` can write down, tuples included.
+      They are told apart by type: ``1``, ``"1"``, ``True`` and ``("1",)`` are four keys. :meth:`list_keys` gives back
+      what was used as a key.
+    * **Values** are mappings whose own keys are text. What they hold comes back equal, types of the standard library
+      included (:mod:`agent_service.core.codec`); unregistered dataclasses, models and Enum members become plain data.
+    * **No aliasing.** Changing a value after storing it, or a value that was read, changes nothing in the store.
+    * **Atomicity.** Each method happens as a whole or not at all. Any number of concurrent :meth:`update` calls of one
+      key lose nothing, from several processes too where the backend is shared. A bulk call is one transaction where the
+      backend has them.
+    * **Order.** An operation that begins after another has returned sees its effect.
+    * **Time to live.** None is the store's default, which is :data:`NEVER` unless given. Backends that cannot expire
+      refuse any other.
+    * **Errors.** Every failure is a :class:`~agent_service.core.errors.ContextStoreError` with its cause chained:
+      misuse, before anything is changed, and failures of the backend.
+    """
+
+    @abstractmethod
+    async def get(self, key: Key) -> Document | None:
+        """Give what is stored under the key, or None."""
+
+    @abstractmethod
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        """Store a value, in place of any other.
+
+        :param ttl: seconds or a timedelta above 0, or NEVER; None: the store's default.
+        """
+
+    @abstractmethod
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        """Set the patch's top-level entries atomically and give the whole that results.
+
+        A missing key starts empty, with the store's default time to live; an existing one keeps its own.
+
+        :param drop_none: ignore entries of the patch that are None, instead of storing None.
+        """
+
+    @abstractmethod
+    async def delete(self, key: Key) -> None:
+        """Remove what is stored under the key."""
+
+    @abstractmethod
+    async def list_keys(self) -> list[Any]:
+        """Give every key that holds a value, each once, in no order. Cost: grows with the store, and no page bounds it."""
+
+    @abstractmethod
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
+        """Give what is stored under those of the keys that hold something. Keys that Python holds equal share an entry."""
+
+    @abstractmethod
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        """Store values; when one of them is unusable, none."""
+
+    @abstractmethod
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove what is stored under the keys; give how many held something."""
+
+    @abstractmethod
+    async def compare_and_set(
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+    ) -> bool:
+        """Store a value in place of the present one if that is as expected, atomically; give whether it was.
+
+        ::
+
+            await store.compare_and_set(key, {**seen, "version": 4}, expected={"version": 3})
+
+        :param expected: entries that the present value must have among its own, compared as they are written (so 1 and
+            1.0 differ); ``{}``: any value will do; None: the key must hold nothing.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - a store that opened nothing has nothing to close
+        """Close what this store opened itself; what it was given stays open. Calling it again does nothing."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -1,0 +1,78 @@
+"""Context in this process's memory."""
+
+import heapq
+import math
+import threading
+from collections.abc import Collection, Iterable, Mapping
+
+from agent_service.context.base import Change, DocumentStore
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.ttl import NEVER, TTL
+
+__all__ = ["InMemoryContextStore"]
+
+
+class InMemoryContextStore(DocumentStore):
+    """Keeps contexts until the process ends. Any number of threads and event loops may share it; no call ever waits.
+
+    Nothing is evicted: what does not expire stays. A read costs the decoding of the document, a few microseconds.
+
+    :param ttl: default time to live.
+    :param clock: where time comes from.
+    """
+
+    expires = True
+
+    def __init__(self, *, ttl: TTL = NEVER, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(ttl=ttl)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._entries: dict[str, tuple[bytes, float]] = {}
+        self._deadlines: list[tuple[float, str]] = []
+
+    async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
+        with self._lock:
+            self._expire()
+            return {text: self._entries[text][0] for text in texts if text in self._entries}
+
+    async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:
+        with self._lock:
+            self._expire()
+            deadline = self._clock.monotonic() + ttl
+            for text, data in documents.items():
+                self._put(text, data, deadline)
+
+    async def _remove(self, texts: Collection[str]) -> int:
+        with self._lock:
+            self._expire()
+            return sum(self._entries.pop(text, None) is not None for text in texts)
+
+    async def _change(self, text: str, change: Change, ttl: float | None) -> None:
+        with self._lock:
+            self._expire()
+            data, deadline = self._entries.get(text, (None, None))
+            if ttl is not None or deadline is None:
+                deadline = self._clock.monotonic() + (self._default_ttl if ttl is None else ttl)
+            changed = change(data)
+            if changed is not None:
+                self._put(text, changed, deadline)
+
+    async def _texts(self) -> Iterable[str]:
+        with self._lock:
+            self._expire()
+            return list(self._entries)
+
+    def _put(self, text: str, data: bytes, deadline: float) -> None:
+        self._entries[text] = (data, deadline)
+        if deadline != math.inf:
+            heapq.heappush(self._deadlines, (deadline, text))
+
+    def _expire(self) -> None:
+        """Remove what is over. A key written again has a later deadline, so an earlier one of its says nothing."""
+        if not self._deadlines:
+            return
+        now = self._clock.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, text = heapq.heappop(self._deadlines)
+            if text in self._entries and self._entries[text][1] <= now:
+                del self._entries[text]
