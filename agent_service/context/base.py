@@ -70,7 +70,7 @@ class DocumentStore(ContextStore):
         return None if data is None else read_document(data)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        await self.set_many({key: value}, ttl=ttl)
+        await self._put_all({encode_key(key): write_document(value)}, ttl)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         text, news = encode_key(key), read_document(write_document(as_document(patch, "patch")))
@@ -100,8 +100,10 @@ class DocumentStore(ContextStore):
         return {key: read_document(found[text]) for key, text in wanted if text in found}
 
     async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        await self._put_all({encode_key(key): write_document(value) for key, value in values.items()}, ttl)
+
+    async def _put_all(self, documents: Mapping[str, bytes], ttl: TTL | None) -> None:
         seconds = self._seconds(ttl)
-        documents = {encode_key(key): write_document(value) for key, value in values.items()}
         if documents:
             with store_errors("write contexts"):
                 await self._write(documents, seconds)

@@ -61,11 +61,11 @@ class ContextStore(ABC):
 
     @abstractmethod
     async def list_keys(self) -> list[Any]:
-        """Give every key that holds a value, each once, in no order. Cost: grows with the store, and no page bounds it."""
+        """Give every key that holds a value, each once, in no order. Cost grows with the store."""
 
     @abstractmethod
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        """Give what is stored under those of the keys that hold something. Keys that Python holds equal share an entry."""
+        """Give what is stored under those keys that hold something. Keys that Python holds equal share an entry."""
 
     @abstractmethod
     async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:

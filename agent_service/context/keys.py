@@ -1,9 +1,9 @@
 """The key codec: any hashable key to text and back, no two keys to the same text.
 
 Text stands for itself: ``session-123``. Every other key is ``~`` and its JSON as :mod:`agent_service.core.codec` writes
-it: ``~1``, ``~true``, ``~null``, ``~{"$tuple":["column","ColumnA"]}``. So is text that begins with ``~`` or holds U+0000,
-which not every backend can keep: ``~"~"``. A frozenset's members are sorted, because their order differs from process
-to process. Keys are told apart as they are written: ``1`` and ``1.0`` are two, though Python holds them equal.
+it: ``~1``, ``~true``, ``~null``, ``~{"$tuple":["column","ColumnA"]}``. So is text that begins with ``~`` or holds
+U+0000, which not every backend can keep: ``~"~"``. A frozenset's members are sorted, because their order differs from
+process to process. Keys are told apart as they are written: ``1`` and ``1.0`` are two, though Python holds them equal.
 """
 
 from collections.abc import Hashable
