@@ -46,9 +46,9 @@ def create_sessions() -> None:
         sa.Column("expires_at", MOMENT, nullable=False),
         sa.Column("completed_at", MOMENT, nullable=True),
         sa.Column("deleted_at", MOMENT, nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_sessions"),
-        sa.ForeignKeyConstraint(["parent_session_id"], ["sessions.id"], name="fk_sessions_parent_session_id"),
-        sa.CheckConstraint("status IN ('active', 'completed', 'failed', 'cancelled')", name="ck_sessions_status"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
+        sa.ForeignKeyConstraint(["parent_session_id"], ["sessions.id"], name=op.f("fk_sessions_parent_session_id")),
+        sa.CheckConstraint("status IN ('active', 'completed', 'failed', 'cancelled')", name=op.f("ck_sessions_status")),
     )
     op.create_index("uq_sessions_external_id", "sessions", ["tenant_id", "external_id"], unique=True)
     op.create_index("ix_sessions_user", "sessions", ["tenant_id", "user_id", "last_activity_at", "id"])
@@ -68,9 +68,9 @@ def create_messages() -> None:
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("token_count", sa.Integer(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("session_id", "seq", name="pk_session_messages"),
+        sa.PrimaryKeyConstraint("session_id", "seq", name=op.f("pk_session_messages")),
         sa.ForeignKeyConstraint(
-            ["session_id"], ["sessions.id"], name="fk_session_messages_session_id", ondelete="CASCADE"
+            ["session_id"], ["sessions.id"], name=op.f("fk_session_messages_session_id"), ondelete="CASCADE"
         ),
     )
     create_partial_index(

@@ -17,8 +17,7 @@ _managers: WeakKeyDictionary[asyncio.AbstractEventLoop, DatabaseManager] = WeakK
 
 
 def get_database() -> DatabaseManager:
-    """
-    Give the running loop's manager, made from the settings on first use; a forked process gets its own.
+    """Give the running loop's manager, made from the settings on first use; a forked process gets its own.
 
     :raises ConfigurationError: DATABASE_URL cannot be used.
     """
@@ -39,8 +38,7 @@ def get_database() -> DatabaseManager:
 
 @asynccontextmanager
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """
-    Give a session of the configured database: committed when the block ends well, rolled back when it raises.
+    """Give a session of the configured database: committed when the block ends well, rolled back when it raises.
 
     ::
 

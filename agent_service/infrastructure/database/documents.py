@@ -1,5 +1,4 @@
-"""
-JSON documents as text, without loss.
+"""JSON documents as text, without loss.
 
 What is written is proved by reading it back: a value that JSON would change on the way (a tuple, a key that is no
 string, a NaN) is refused with the path to it. A float stays a float even where the database keeps decimals:
@@ -28,8 +27,7 @@ loads = json.loads
 
 
 def dumps(value: Any) -> str:
-    """
-    Give the JSON text of a value.
+    """Give the JSON text of a value.
 
     :raises ValueError: for NaN, infinity or a circular structure.
     :raises TypeError: for anything JSON has no form for.
@@ -44,8 +42,7 @@ def _without_exponent(match: re.Match[str]) -> str:
 
 
 def encode_document(document: Any, name: str, *, nul: bool) -> tuple[str, dict[str, Any]]:
-    """
-    Give the JSON text of a document, and the equal but independent document it reads back as.
+    """Give the JSON text of a document, and the equal but independent document it reads back as.
 
     :param document: a dict; it is not changed.
     :param name: what errors call it.

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, event
@@ -18,6 +18,9 @@ from agent_service.core.errors import ConfigurationError, DatabaseUnavailableErr
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import database_errors, translate
 from agent_service.infrastructure.database.sqlite import WriteLock
+
+if TYPE_CHECKING:
+    from agent_service.infrastructure.database.migration import SchemaState
 
 __all__ = ["DatabaseManager"]
 
@@ -32,8 +35,7 @@ CONNECT_TIMEOUT: Final = 10.0
 
 
 class DatabaseManager:
-    """
-    Owns the engine of one database, for the event loop it is used on and the process it was made in.
+    """Owns the engine of one database, for the event loop it is used on and the process it was made in.
 
     Nothing is connected before the first use. An embedded (SQLite) database migrates itself then; PostgreSQL is
     migrated by :meth:`upgrade`, which is what ``agent-service db upgrade`` calls. Who makes a manager closes it.
@@ -82,8 +84,7 @@ class DatabaseManager:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """
-        Give a session: committed when the block ends well, rolled back when it raises.
+        """Give a session: committed when the block ends well, rolled back when it raises.
 
         Committing within the block is allowed; what follows is a new transaction.
 
@@ -123,6 +124,12 @@ class DatabaseManager:
         from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
 
         await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
+
+    async def check(self) -> "SchemaState":
+        """Compare the schema with the revisions and the models; nothing is changed."""
+        from agent_service.infrastructure.database.migration import check  # noqa: PLC0415
+
+        return await self._migrating("check the schema", check)
 
     async def _migrating(self, action: str, work: Callable[[Connection], T]) -> T:
         with database_errors(action):

@@ -1,5 +1,4 @@
-"""
-The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
+"""The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
 
 Messages carry the driver's first line and never the parameters of the statement.
 """

@@ -24,8 +24,7 @@ class IncomingMessage:
 
 
 def accept_message(message: Any) -> IncomingMessage:
-    """
-    Check a message and encode it. The caller's dict is not changed and not kept.
+    """Check a message and encode it. The caller's dict is not changed and not kept.
 
     :raises SessionValueError: no ``role``; ``content`` that is neither text, None nor a list of parts; a
         ``token_count`` that is no count; anything JSON cannot keep exactly, named by its path.

@@ -17,8 +17,7 @@ MAX_BATCH = 100_000
 
 
 async def run_cleanup(*, interval: float, batch_size: int = 1000) -> None:
-    """
-    Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
+    """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
     Safe on any number of replicas at once. While the database cannot be reached the schedule goes on; the first failure
     and the recovery are logged. Cancelling it loses at most the batch under way.
@@ -48,8 +47,7 @@ async def run_cleanup(*, interval: float, batch_size: int = 1000) -> None:
 
 
 async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clock = SYSTEM_CLOCK) -> int:
-    """
-    Complete what has expired by now, batch by batch, each in a transaction of its own.
+    """Complete what has expired by now, batch by batch, each in a transaction of its own.
 
     Sessions that someone is writing to are skipped: they are no longer idle.
 

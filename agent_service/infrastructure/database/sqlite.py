@@ -1,5 +1,4 @@
-"""
-SQLite as a database that many tasks and processes write.
+"""SQLite as a database that many tasks and processes write.
 
 Left alone, a transaction that reads and then writes fails as soon as another one wrote in between, and waiting writers
 poll. So here a transaction begins with its first write, by BEGIN IMMEDIATE: what was read before is not pinned to an

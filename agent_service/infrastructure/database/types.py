@@ -24,10 +24,10 @@ class Identifier(TypeDecorator[UUID | str]):
     impl = String(MAX_IDENTIFIER)
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002, D102
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
         return None if value is None else require_identifier(value, "identifier")
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> UUID | str | None:  # noqa: ARG002, D102
+    def process_result_value(self, value: str | None, dialect: Dialect) -> UUID | str | None:  # noqa: ARG002
         return None if value is None else as_identifier(value)
 
 
@@ -37,13 +37,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: D102
+    def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         moment = require_moment(value, "datetime")
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

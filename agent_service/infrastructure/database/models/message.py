@@ -3,7 +3,7 @@
 from collections.abc import Iterator, KeysView
 from copy import deepcopy
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
@@ -17,8 +17,7 @@ __all__ = ["SessionMessage"]
 
 
 class SessionMessage(Base):
-    """
-    A stored message. It is never changed: a reader's earlier history stays as it was.
+    """A stored message. It is never changed: a reader's earlier history stays as it was.
 
     ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
     """
@@ -47,7 +46,7 @@ class SessionMessage(Base):
     @classmethod
     def stored(cls, **values: Any) -> "SessionMessage":
         """Give the message that a row holds, as a query would load it but belonging to no session object."""
-        message = cast("SessionMessage", class_mapper(cls).class_manager.new_instance())
+        message: SessionMessage = class_mapper(cls).class_manager.new_instance()
         message.__dict__.update(values)
         return message
 

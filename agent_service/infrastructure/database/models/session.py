@@ -48,8 +48,7 @@ class SessionStatus(StrEnum):
 
 
 class Session(Base):
-    """
-    The row of a session: who, what, its context, and counters that every append keeps exact.
+    """The row of a session: who, what, its context, and counters that every append keeps exact.
 
     ``messages`` is loaded by :meth:`SessionRepository.get_session_with_messages` only; elsewhere reading it raises.
     ``user_id`` is a UUID or any string of up to 255 characters; ``external_id``, unique per tenant, holds the id that

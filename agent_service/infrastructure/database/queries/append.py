@@ -1,5 +1,4 @@
-"""
-Appending one message: the session's row hands out the number, in the statement that stores the message.
+"""Appending one message: the session's row hands out the number, in the statement that stores the message.
 
 The UPDATE locks the row until the transaction ends, so numbers are given in the order of commits and a rolled back
 append takes its number back with it: 1, 2, 3 without a gap, under any number of writers. A reader never sees earlier

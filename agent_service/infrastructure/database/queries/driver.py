@@ -10,8 +10,7 @@ __all__ = ["fetch_row"]
 
 
 def fetch_row(connection: Connection, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
-    """
-    Run a statement in the connection's transaction and give its first row.
+    """Run a statement in the connection's transaction and give its first row.
 
     Errors come as SQLAlchemy's, and a connection that was lost, or left in the middle of the statement by a cancelled
     task, is not used again: as :meth:`Connection.exec_driver_sql` does it.

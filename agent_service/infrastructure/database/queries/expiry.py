@@ -10,8 +10,7 @@ __all__ = ["expire", "expire_batch"]
 
 
 def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:
-    """
-    Complete the ACTIVE, undeleted sessions with ``expires_at <= now``; ``last_activity_at`` stays.
+    """Complete the ACTIVE, undeleted sessions with ``expires_at <= now``; ``last_activity_at`` stays.
 
     A session that is appended to meanwhile is looked at again after that append, and left alone.
     """

@@ -15,8 +15,7 @@ __all__ = ["by_client_id", "window"]
 def window(
     tenant_id: str, session_id: UUID, *, limit: int, before_seq: int | None, after_seq: int | None
 ) -> Select[Any]:
-    """
-    Messages between two numbers, both excluded: the first ones after ``after_seq`` when given, else the last ones.
+    """Messages between two numbers, both excluded: the first ones after ``after_seq`` when given, else the last ones.
 
     Rows come in the order they are counted from: ascending after ``after_seq``, else descending.
     """

@@ -1,5 +1,4 @@
-"""
-Finding sessions by a piece of their title or messages: literal, in any case, indexed by trigrams on both engines.
+"""Finding sessions by a piece of their title or messages: literal, in any case, indexed by trigrams on both engines.
 
 Titles and contents are looked up apart and united: an OR across the join would use neither index.
 """

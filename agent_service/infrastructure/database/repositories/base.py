@@ -39,8 +39,7 @@ def limits_from_settings() -> SessionLimits:
 
 
 class RepositoryBase:
-    """
-    Sessions of one tenant, within the caller's transaction: nothing is committed here.
+    """Sessions of one tenant, within the caller's transaction: nothing is committed here.
 
     :param db: an open session, from :func:`get_session` or a factory of the caller's own.
     :param tenant_id: whose sessions these are; "" is a tenant like any other, never "all".

@@ -26,8 +26,7 @@ class SessionLifecycle(RepositoryBase):
     """The part of the repository that ends and reopens sessions."""
 
     async def bulk_update_session_status(self, session_ids: Iterable[UUID | str], status: SessionStatus | str) -> int:
-        """
-        Give many sessions a status, and ``completed_at`` with it.
+        """Give many sessions a status, and ``completed_at`` with it.
 
         :return: how many of them exist.
         :raises SessionValueError: an id or the status cannot be; nothing was changed.
@@ -53,8 +52,7 @@ class SessionLifecycle(RepositoryBase):
         )
 
     async def cleanup_expired_sessions(self) -> int:
-        """
-        Complete the tenant's active sessions whose ``expires_at`` has passed, in the caller's transaction.
+        """Complete the tenant's active sessions whose ``expires_at`` has passed, in the caller's transaction.
 
         For a schedule over all tenants, in small transactions of its own, there is ``run_cleanup``.
 
@@ -65,7 +63,7 @@ class SessionLifecycle(RepositoryBase):
     async def _run(self, statement: Update) -> int:
         returning = statement.returning(*_CHANGED).execution_options(synchronize_session=False)
         with database_errors("update sessions"):
-            rows = (await self._db.execute(returning)).mappings().all()
+            rows = (await self._db.execute(returning)).all()
         for row in rows:
-            self._note(row["id"], row)
+            self._note(row.id, row._asdict())
         return len(rows)

@@ -26,8 +26,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class SessionListing(RepositoryBase):
-    """
-    The part of the repository that lists.
+    """The part of the repository that lists.
 
     Every list is ordered by the latest activity first, and by id where that is equal. "Active" is: status ACTIVE and
     not expired.
@@ -71,8 +70,7 @@ class SessionListing(RepositoryBase):
         status: SessionStatus | str | None = None,
         agent_id: str | None = None,
     ) -> PaginatedResult[Session]:
-        """
-        Give one page of a user's sessions with the total. Deep pages cost their offset; a cursor does not.
+        """Give one page of a user's sessions with the total. Deep pages cost their offset; a cursor does not.
 
         :param page: 1 is the first.
         :param page_size: 1 to 1,000.
@@ -93,8 +91,7 @@ class SessionListing(RepositoryBase):
     async def get_user_sessions_page(
         self, user_id: UUID | str, *, limit: int = 50, cursor: str | None = None
     ) -> CursorPage[Session]:
-        """
-        Give the next ``limit`` of a user's sessions; every page costs the same, however deep.
+        """Give the next ``limit`` of a user's sessions; every page costs the same, however deep.
 
         :param cursor: ``next_cursor`` of the page before; None for the first page.
         :raises SessionValueError: a cursor that none of our pages gave.
@@ -113,8 +110,7 @@ class SessionListing(RepositoryBase):
     async def search_sessions(
         self, user_id: UUID | str, search_term: str, limit: int = 20, *, in_content: bool = True
     ) -> list[Session]:
-        """
-        Give a user's sessions whose title or messages contain the term, as it stands, in upper or lower case.
+        """Give a user's sessions whose title or messages contain the term, as it stands, in upper or lower case.
 
         :param search_term: plain text, no wildcards; a blank one finds nothing.
         :param in_content: False looks at titles only.

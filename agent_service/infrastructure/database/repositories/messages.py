@@ -42,8 +42,7 @@ class SessionMessages(RepositoryBase):
         expected_seq: int | None = None,
         expected_version: int | None = None,
     ) -> SessionMessage:
-        """
-        Append a message and return it as stored, with its sequence number.
+        """Append a message and return it as stored, with its sequence number.
 
         One atomic statement. It also counts the message and its ``token_count``, and moves ``last_activity_at`` and
         ``expires_at`` on. Past SESSION_MAX_MESSAGES a warning is logged and the message is added all the same.
@@ -111,8 +110,7 @@ class SessionMessages(RepositoryBase):
     async def get_messages(
         self, session_id: UUID | str, *, limit: int = 50, before_seq: int | None = None, after_seq: int | None = None
     ) -> list[SessionMessage]:
-        """
-        Give up to ``limit`` messages in their order: the last ones, or the first ones after ``after_seq``.
+        """Give up to ``limit`` messages in their order: the last ones, or the first ones after ``after_seq``.
 
         :param before_seq: only messages before this number.
         :param after_seq: only messages after this number.
@@ -132,8 +130,7 @@ class SessionMessages(RepositoryBase):
         return messages if after_seq is not None else messages[::-1]
 
     async def pop_message(self, session_id: UUID | str) -> SessionMessage | None:
-        """
-        Remove the last message and return it; None when there is none. Its number is not given out again.
+        """Remove the last message and return it; None when there is none. Its number is not given out again.
 
         :raises SessionNotFoundError: there is no such session.
         """
@@ -146,11 +143,11 @@ class SessionMessages(RepositoryBase):
             .execution_options(synchronize_session=False)
         )
         with database_errors("remove a message"):
-            counted = (await self._db.execute(lock)).mappings().first()
+            counted = (await self._db.execute(lock)).first()
             if counted is not None:
                 # The row's lock is held now, so the last message this statement sees stays the last one.
                 message, total_tokens = await self._remove_last(key)
-                self._note(key, {**counted, "total_tokens": total_tokens})
+                self._note(key, {**counted._asdict(), "total_tokens": total_tokens})
                 return message
         await self._require(key)
         return None
@@ -181,8 +178,7 @@ class SessionMessages(RepositoryBase):
     async def update_session_context(
         self, session_id: UUID | str, context: Mapping[str, Any], *, expected_version: int | None = None
     ) -> dict[str, Any]:
-        """
-        Set the given keys of the context, keep the others, and return the whole; ``version`` counts up.
+        """Set the given keys of the context, keep the others, and return the whole; ``version`` counts up.
 
         Atomic: merges that happen at the same time all stay. None is a value like any other.
 

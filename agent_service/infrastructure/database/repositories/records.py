@@ -28,8 +28,7 @@ class SessionRecords(RepositoryBase):
     """The part of the repository that handles single sessions."""
 
     async def create(self, session: Session) -> Session:
-        """
-        Store a new session; its ``id`` may be the caller's.
+        """Store a new session; its ``id`` may be the caller's.
 
         Its moments are set to now, and ``expires_at`` to now + SESSION_EXPIRY_HOURS unless given.
 
@@ -84,8 +83,7 @@ class SessionRecords(RepositoryBase):
         return session
 
     async def update(self, session: Session) -> Session:
-        """
-        Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
+        """Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
 
         Only those columns are written, so counters and what others changed stay; ``version`` counts up. Changing a dict
         in place is not seen: assign a new one, or use :meth:`update_session_context`.
@@ -101,7 +99,7 @@ class SessionRecords(RepositoryBase):
         with database_errors("update a session"):
             try:
                 async with self._db.begin_nested():
-                    row = (await self._db.execute(self._update(session, changed))).mappings().first()
+                    row = (await self._db.execute(self._update(session, changed))).first()
             except IntegrityError as exc:
                 taken = session.external_id
                 _set(session, stored)
@@ -110,7 +108,7 @@ class SessionRecords(RepositoryBase):
                 ) from exc
         if row is None:
             raise self._not_found(session.id)
-        _set(session, row)
+        _set(session, row._asdict())
         return session
 
     def _update(self, session: Session, changed: Mapping[str, Any]) -> Any:
@@ -130,8 +128,7 @@ class SessionRecords(RepositoryBase):
         )
 
     async def delete(self, session_id: UUID | str, *, hard: bool = False) -> bool:
-        """
-        Hide a session from every method, or with ``hard`` remove it and its messages for good (hidden ones too).
+        """Hide a session from every method, or with ``hard`` remove it and its messages for good (hidden ones too).
 
         :return: whether there was one.
         """
@@ -154,8 +151,8 @@ def _changes(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give what was assigned since the session was loaded, and what is stored instead."""
     attributes = inspect(session).attrs
     histories = {name: attributes[name].history for name in _CHANGEABLE}
-    changed = {name: history.added[0] for name, history in histories.items() if history.added}
-    return changed, {name: histories[name].deleted[0] for name in changed if histories[name].deleted}
+    changed = {name: next(iter(history.added)) for name, history in histories.items() if history.added}
+    return changed, {name: next(iter(histories[name].deleted)) for name in changed if histories[name].deleted}
 
 
 def _set(session: Session, values: Mapping[str, Any]) -> None:

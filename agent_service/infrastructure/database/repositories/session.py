@@ -9,8 +9,7 @@ __all__ = ["SessionRepository"]
 
 
 class SessionRepository(SessionRecords, SessionMessages, SessionListing, SessionLifecycle):
-    """
-    Sessions of one tenant, their messages and their context, within the caller's transaction.
+    """Sessions of one tenant, their messages and their context, within the caller's transaction.
 
     ::
 

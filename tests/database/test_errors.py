@@ -1,0 +1,129 @@
+"""What a database does wrong arrives as an error of ours, with its cause; and the pool heals."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.servers.postgres import PostgresServer, running_postgres
+
+CALLS: dict[str, Callable[[SessionRepository], Awaitable[object]]] = {
+    "create": lambda repo: repo.create(Session(user_id="ada")),
+    "get": lambda repo: repo.get(uuid4()),
+    "get_by_external_id": lambda repo: repo.get_by_external_id("x"),
+    "get_session_with_messages": lambda repo: repo.get_session_with_messages(uuid4()),
+    "update": lambda repo: repo.update(Session(user_id="ada")),
+    "delete": lambda repo: repo.delete(uuid4()),
+    "add_message_to_session": lambda repo: repo.add_message_to_session(uuid4(), {"role": "user"}),
+    "get_messages": lambda repo: repo.get_messages(uuid4()),
+    "pop_message": lambda repo: repo.pop_message(uuid4()),
+    "update_session_context": lambda repo: repo.update_session_context(uuid4(), {"a": 1}),
+    "get_user_sessions": lambda repo: repo.get_user_sessions("ada"),
+    "get_paginated_user_sessions": lambda repo: repo.get_paginated_user_sessions("ada"),
+    "get_user_sessions_page": lambda repo: repo.get_user_sessions_page("ada"),
+    "search_sessions": lambda repo: repo.search_sessions("ada", "needle"),
+    "get_session_stats": lambda repo: repo.get_session_stats("ada"),
+    "count_active_sessions": lambda repo: repo.count_active_sessions(),
+    "bulk_update_session_status": lambda repo: repo.bulk_update_session_status([uuid4()], "failed"),
+    "cleanup_expired_sessions": lambda repo: repo.cleanup_expired_sessions(),
+}
+
+
+async def use(database: DatabaseManager, call: Callable[[SessionRepository], Awaitable[object]]) -> object:
+    async with database.session() as db:
+        return await call(SessionRepository(db))
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_a_database_without_our_tables_is_explained(database: DatabaseManager, method: str) -> None:
+    await database.downgrade("base")
+
+    with pytest.raises(DatabaseError, match="agent-service db upgrade") as caught:
+        await use(database, CALLS[method])
+
+    assert isinstance(caught.value.__cause__, SQLAlchemyError)
+
+
+async def test_a_statement_of_the_callers_own_that_fails_is_a_database_error(database: DatabaseManager) -> None:
+    async def fail() -> None:
+        async with database.session() as db:
+            await db.execute(text("SELECT * FROM nowhere WHERE secret = :secret"), {"secret": "hunter2"})
+
+    with pytest.raises(DatabaseError, match="nowhere") as caught:
+        await fail()
+
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+async def test_no_free_connection_in_time_is_an_error_of_ours(database_url: str) -> None:
+    database = DatabaseManager(database_url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    await database.prepare()
+    async with database.session() as db:
+        await SessionRepository(db).get(uuid4())
+        with pytest.raises(DatabaseUnavailableError, match="DB_POOL_SIZE"):
+            await use(database, CALLS["get"])
+    await database.close()
+
+
+async def test_connections_that_were_cut_are_replaced(postgres_url: str) -> None:
+    database, other = DatabaseManager(postgres_url), DatabaseManager(postgres_url)
+    session = await use(database, CALLS["create"])
+    assert isinstance(session, Session)
+
+    async with other.session() as db:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        await db.execute(text(f"{cut} AND pid <> pg_backend_pid()"))
+    await other.close()
+    with pytest.raises(DatabaseUnavailableError):
+        await use(database, lambda repo: repo.add_message_to_session(session.id, {"role": "user"}))
+    added = await use(database, lambda repo: repo.add_message_to_session(session.id, {"role": "user"}))
+    await database.close()
+
+    assert getattr(added, "seq", None) == 1
+
+
+@pytest.fixture(scope="module")
+def stopped_url(postgres_server: PostgresServer) -> str:
+    if postgres_server.pid is None:
+        pytest.skip("the server of TEST_DATABASE_URL is not ours to stop")
+    with running_postgres() as server:
+        return server.database_url("postgres")
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_every_method_says_that_a_stopped_server_is_unavailable(stopped_url: str, method: str) -> None:
+    database = DatabaseManager(stopped_url)
+
+    with pytest.raises(DatabaseUnavailableError, match="DATABASE_URL") as caught:
+        await use(database, CALLS[method])
+
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_server_killed_in_the_middle_is_unavailable_at_once(postgres_server: PostgresServer) -> None:
+    if postgres_server.pid is None:
+        pytest.skip("the server of TEST_DATABASE_URL is not ours to stop")
+    with running_postgres() as server:
+        database = DatabaseManager(server.database_url("postgres"))
+        await database.upgrade()
+
+        async def append_while_it_dies() -> None:
+            async with database.session() as db:
+                repo = SessionRepository(db)
+                session = await repo.create(Session(user_id="ada"))
+                assert server.pid is not None
+                os.kill(server.pid, signal.SIGQUIT)
+                while True:
+                    await repo.add_message_to_session(session.id, {"role": "user"})
+
+        with pytest.raises(DatabaseUnavailableError):
+            await append_while_it_dies()
+        await database.close()
