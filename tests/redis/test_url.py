@@ -99,6 +99,7 @@ def test_options_are_kept_with_their_types():
         ("redis://h?ssl=true", "rediss://"),
         ("redis://h?sentinel_password=x", "redis+sentinel://"),
         ("unix://", "no socket"),
+        ("unix://relative.sock", "whole path"),
     ],
 )
 def test_a_url_that_cannot_be_used_says_why_and_how_it_should_look(url: str, problem: str):

@@ -69,45 +69,22 @@ def parse_redis_url(url: str) -> RedisTarget:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"Redis URL must be a str, not {type(url).__name__}; like {_EXAMPLES['redis']}")
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _TOPOLOGIES:
-        _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
-    rest, _, query = rest.partition("?")
-    if "@" in query:
-        _refuse(url, "has an '@' after a '?'; percent-encode the one that is meant as a character")
-    userinfo, at, location = rest.rpartition("@")
-    username, password = _credentials(userinfo) if at else (None, None)
-    options = _options(url, query)
-    hosts, _, path = location.partition("/")
+    scheme, location, username, password, options = _split(url)
     topology = _TOPOLOGIES[scheme]
     tls = scheme == "rediss" or (topology != "single" and bool(options.pop("ssl", False)))
     _check_tls_options(url, options, tls=tls)
-    unix_path: str | None = None
-    service: str | None = None
-    db_text = path
-    if scheme == "unix":
-        unix_path, db_text = unquote(f"{hosts}/{path}"), ""
-        if unix_path == "/":
-            _refuse(url, "names no socket")
-    elif topology == "sentinel":
-        service, _, db_text = path.partition("/")
-        if not service:
-            _refuse(url, "names no service after the sentinels")
+    sentinel_options = _sentinel_options(url, options, topology)
+    hosts, socket, service, db_text = _place(url, scheme, location)
     db = _db(url, options.pop("db", None), db_text)
     if topology == "cluster" and db:
         _refuse(url, f"asks for db {db}; a cluster has only db 0")
-    sentinel_options = {
-        name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")
-    }
-    if sentinel_options and topology != "sentinel":
-        _refuse(url, "has sentinel_ options, which only redis+sentinel:// takes")
     default_port = 26379 if topology == "sentinel" else 6379
     return RedisTarget(
         topology=topology,
         url=mask_url(url),
-        addresses=() if unix_path else _addresses(url, hosts, default_port, many=topology != "single"),
-        path=unix_path,
-        service=unquote(service) if service else None,
+        addresses=() if socket else _addresses(url, hosts, default_port, many=topology != "single"),
+        path=socket,
+        service=service,
         db=db,
         username=options.pop("username", username),
         password=options.pop("password", password),
@@ -132,9 +109,40 @@ def _refuse(url: str, problem: str) -> NoReturn:
     raise ConfigurationError(f"Redis URL {mask_url(url)!r} {problem}; write it like {example}") from None
 
 
-def _credentials(userinfo: str) -> tuple[str | None, str | None]:
+def _split(url: str) -> tuple[str, str, str | None, str | None, dict[str, Any]]:
+    """Scheme, what stands between ``@`` and ``?``, user name, password, options."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _TOPOLOGIES:
+        _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
+    rest, _, query = rest.partition("?")
+    if "@" in query:
+        _refuse(url, "has an '@' after a '?'; percent-encode the one that is meant as a character")
+    userinfo, _, location = rest.rpartition("@")
     username, _, password = userinfo.partition(":")
-    return unquote(username) or None, unquote(password) or None
+    return scheme, location, unquote(username) or None, unquote(password) or None, _options(url, query)
+
+
+def _place(url: str, scheme: str, location: str) -> tuple[str, str | None, str | None, str]:
+    """Hosts, unix socket, service, and the text that should be the database number."""
+    hosts, _, path = location.partition("/")
+    if scheme == "unix":
+        socket = unquote(location)
+        if not socket.startswith("/") or socket == "/":
+            _refuse(url, "names no socket by its whole path")
+        return "", socket, None, ""
+    if scheme == "redis+sentinel":
+        service, _, path = path.partition("/")
+        if not service:
+            _refuse(url, "names no service after the sentinels")
+        return hosts, None, unquote(service), path
+    return hosts, None, None, path
+
+
+def _sentinel_options(url: str, options: dict[str, Any], topology: Topology) -> dict[str, Any]:
+    names = [name for name in options if name.startswith("sentinel_")]
+    if names and topology != "sentinel":
+        _refuse(url, "has sentinel_ options, which only redis+sentinel:// takes")
+    return {name.removeprefix("sentinel_"): options.pop(name) for name in names}
 
 
 def _addresses(url: str, hosts: str, default_port: int, *, many: bool) -> tuple[tuple[str, int], ...]:
