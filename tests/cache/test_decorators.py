@@ -641,3 +641,17 @@ async def test_the_short_way_does_not_grow_without_bound():
 
     aliases = inspect.getclosurevars(f).nonlocals["__aliases"]
     assert len(aliases) <= 20
+
+
+async def test_a_result_that_is_not_what_its_annotation_says_is_handed_on_as_it_is(caplog: pytest.LogCaptureFixture):
+    point = Point(1, ["a"])
+
+    async def plain() -> Any:
+        return point
+
+    plain.__annotations__["return"] = User
+    f = cached()(plain)
+
+    assert await f() is point
+    assert await f() is point
+    assert caplog.text.count("return annotation") == 1

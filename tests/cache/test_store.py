@@ -14,7 +14,7 @@ from agent_service.infrastructure.cache.store import Entry, MemoryStore
 
 
 def entry(key: str, value: object = "v", *, expires: float = math.inf, size: int = 1) -> Entry:
-    return Entry(key, value, shared=True, expires=expires, size=size)
+    return Entry(key, value, expires=expires, size=size)
 
 
 class Now:
@@ -182,7 +182,7 @@ class StoreMachine(RuleBasedStateMachine):
     def read(self, key: str) -> None:
         self.expire_model()
         found = self.store.read(key)
-        assert found == ((self.model[key][0], True) if key in self.model else None)
+        assert found == ((self.model[key][0],) if key in self.model else None)
         if key in self.model:
             self.model.move_to_end(key)
 

@@ -122,7 +122,7 @@ class BaseCache(ICache[T]):
         if found is not MISS:
             return found.value
         loaded = await self.load(key, loader, seconds, context=context)
-        value: T = self.codec.open(loaded)
+        value: T = loaded.open()
         return value
 
     async def aclose(self) -> None:
@@ -149,7 +149,7 @@ class BaseCache(ICache[T]):
         fresh: bool = False,
         strict: bool = True,
     ) -> Encoded:
-        """Join or make the load of a missing key; for each caller, open what it gives with ``codec.open``.
+        """Join or make the load of a missing key; for each caller, ``open()`` what it gives.
 
         :param cache_none: whether a result of None is stored.
         :param fresh: make a new load, and let none that began earlier store its value.
@@ -177,14 +177,14 @@ class BaseCache(ICache[T]):
             self.counters.load_errors += 1
             raise
         if value is None and not cache_none:
-            return Encoded(None, None, shared=True)
+            return Encoded(None, None, None, None)
         try:
             encoded = self.codec.encode(value)
         except CacheSerializationError:
             self.counters.errors += 1
             if strict:
                 raise
-            return Encoded(None, value, shared=True)
+            return Encoded(value, None, value, None)
         if seconds > 0:
             await self._fill(lease, encoded, seconds)
         return encoded

@@ -68,7 +68,6 @@ class CachedCalls(Generic[R]):
         self._hits = 0
         self._misses = 0
         self._warned = False
-        self._decode: Callable[[bytes], Any] = bytes  # of the cache that the hot path leads to
         qualified = f"{function.__module__}.{function.__qualname__}"
         stem = f"{spec.prefix}:{function.__name__}" if spec.prefix else function.__name__
         self.cache_key = self._key_maker(spec, stem, qualified)
@@ -101,9 +100,8 @@ class CachedCalls(Generic[R]):
                 inspect.signature(self._function),
                 self._parameters,
                 self._call,
-                self._thaw,
+                self._restore,
                 self._path,
-                as_is=self._restore is None,
             )
         if compiled is None:
 
@@ -150,7 +148,6 @@ class CachedCalls(Generic[R]):
         if isinstance(cache, InMemoryCache):
             identity = identity_of(self._signature.values(args, kwargs) if self._parameters else ())
             if identity is not None:
-                self._decode = cache.codec.decode
                 self._path.remember(identity, key, cache.backend.table, cache.counters)
         return result
 
@@ -170,7 +167,7 @@ class CachedCalls(Generic[R]):
             if loaded.value is not None:
                 self._warn("a result of %s cannot be written down losslessly and is not cached", loaded.value)
             return cast("R", loaded.value)
-        value = cache.codec.open(loaded)
+        value = loaded.open()
         if self._restore is None:
             return cast("R", value)
         try:
@@ -178,10 +175,6 @@ class CachedCalls(Generic[R]):
         except Exception:  # noqa: BLE001 - the function returned something else than it declares
             self._warn("a result of %s is not what its return annotation says", loaded.value)
             return cast("R", loaded.value)
-
-    def _thaw(self, value: Any, shared: bool) -> R:
-        plain = value if shared else self._decode(value)
-        return cast("R", plain) if self._restore is None else self._restore(plain)
 
     def _warn(self, message: str, value: object) -> None:
         if not self._warned:

@@ -25,7 +25,7 @@ SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date})
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 _TEMPLATE = """
-def make(__aliases, __slow, __thaw, __defaults):
+def make(__aliases, __slow, __restore, __defaults):
     __now = __touch = __counters = None
     __hits = 0
     def __bind(now, touch, counters):
@@ -107,32 +107,30 @@ def compile_wrapper(
     signature: inspect.Signature,
     identifying: tuple[str, ...],
     slow: Callable[..., Awaitable[Any]],
-    thaw: Callable[[object, bool], Any],
+    restore: Callable[[Any], Any] | None,
     path: HotPath,
-    *,
-    as_is: bool,
 ) -> Callable[..., Any] | None:
     """Compile the wrapper, or give None for a signature with ``*args`` or ``**kwargs``.
 
     :param identifying: names of the parameters that tell calls apart.
     :param slow: called with the arguments when the short way finds nothing.
-    :param thaw: makes what a caller is given from an entry's value and ``shared``.
-    :param as_is: a shared value is given as it is, without ``thaw``.
+    :param restore: rebuilds the annotated type from the plain value; None: the plain value is given.
     """
     given = signature.parameters.values()
     if any(each.kind in _VARIADIC or each.name.startswith("__") for each in given):
         return None
     defaults = {each.name: each.default for each in given if each.default is not each.empty}
+    plain = "__value if __entry.copy is None else __entry.copy(__value)"
     source = _TEMPLATE.format(
         parameters=_parameters(list(given)),
         arguments=", ".join(f"{e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else e.name for e in given),
         identity=", ".join(f"{name}.__class__, {name}" for name in identifying) or "()",
-        result="__value if __entry.shared else __thaw(__value, False)" if as_is else "__thaw(__value, __entry.shared)",
+        result=plain if restore is None else f"__restore({plain})",
     )
     scope: dict[str, Any] = {}
     exec(source, scope)  # noqa: S102 - the source is made of parameter names alone
     wrapper: Callable[..., Any]
-    wrapper, path.bind, path.hits = scope["make"](path.aliases, slow, thaw, defaults)
+    wrapper, path.bind, path.hits = scope["make"](path.aliases, slow, restore, defaults)
     return wrapper
 
 

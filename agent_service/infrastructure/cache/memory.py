@@ -40,9 +40,8 @@ class MemoryBackend(Backend):
         if found is None:
             self.counters.misses += 1
             return MISS
-        value, shared = found
         self.counters.hits += 1
-        return Hit(value if shared else self.codec.decode(cast("bytes", value)))
+        return Hit(found[0])
 
     async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
         expires = self.table.monotonic() + seconds
@@ -89,7 +88,7 @@ class MemoryBackend(Backend):
 class InMemoryCache(BaseCache[T]):
     """A cache in memory. The least recently used entry leaves first; expired ones leave before any live one.
 
-    Immutable values are shared with every reader; others are kept as encoded bytes and decoded for each.
+    Immutable values are shared with every reader; of others each gets a copy, or what the encoded bytes give.
 
     :param max_entries: most entries kept, at least 1.
     :param max_bytes: most bytes of keys and encoded values kept; None: no such bound. A larger value is not stored.
@@ -124,9 +123,9 @@ class InMemoryCache(BaseCache[T]):
 
 
 def _entry(key: str, encoded: Encoded, expires: float) -> Entry:
-    value = encoded.value if encoded.shared else encoded.data
-    return Entry(key, value, shared=encoded.shared, expires=expires, size=len(key) + len(encoded.data or b""))
+    size = len(key) + len(encoded.data or b"")
+    return Entry(key, encoded.kept, expires=expires, copy=encoded.copy, size=size)
 
 
 def _counter(key: str, number: int, expires: float) -> Entry:
-    return Entry(key, number, shared=True, expires=expires, size=len(key) + len(str(number)))
+    return Entry(key, number, expires=expires, size=len(key) + len(str(number)))

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from time import monotonic as system_monotonic
+from typing import Any
 
 import cachetools
 
@@ -32,14 +33,16 @@ _HEAP_SLACK = 64
 
 
 class Entry:
-    """One value. ``shared`` entries hold an immutable object; others hold encoded bytes, decoded for each reader."""
+    """One value. ``copy`` makes each reader's own of it; None: it is immutable and is shared."""
 
-    __slots__ = ("expires", "key", "shared", "size", "value")
+    __slots__ = ("copy", "expires", "key", "size", "value")
 
-    def __init__(self, key: str, value: object, *, shared: bool, expires: float, size: int = 1) -> None:
+    def __init__(
+        self, key: str, value: Any, *, expires: float, copy: Callable[[Any], Any] | None = None, size: int = 1
+    ) -> None:
         self.key = key
-        self.value: object = value
-        self.shared = shared
+        self.value = value
+        self.copy = copy
         self.expires = expires
         self.size = size
 
@@ -111,17 +114,17 @@ class MemoryStore:
         entry = self._table.get(key)
         return entry if entry is not None and entry.expires > self.monotonic() else None
 
-    def read(self, key: str) -> tuple[object, bool] | None:
-        """Give value and ``shared`` of a live entry, and make it the most recently used."""
+    def read(self, key: str) -> tuple[Any] | None:
+        """Give the reader's own value of a live entry, in a tuple, and make it the most recently used."""
         entry = self._table.get(key)
         if entry is None:
             return None
-        found = entry.value, entry.shared  # before the check: an entry that another thread kills loses its value
+        value = entry.value  # before the check: an entry that another thread kills loses its value
         if entry.expires <= self.monotonic():
             return None
         with suppress(KeyError):  # another thread removed it since
             self.touch(key)
-        return found
+        return (value if entry.copy is None else entry.copy(value),)
 
     def put(self, entry: Entry) -> bool:
         """Store an entry; it replaces the one under its key. False when it alone is larger than ``max_bytes``."""

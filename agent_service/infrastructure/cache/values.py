@@ -1,5 +1,6 @@
 """How a value is written down, the same for every backend."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,20 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A value and its bytes; ``shared`` when readers may be given ``value`` itself. ``data`` None: it has no bytes."""
+    """A value, how it is written down, and the form in which memory keeps it.
 
-    data: bytes | None
+    ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is None
+    for what has no bytes, because it cannot be written down or is not to be stored.
+    """
+
     value: Any
-    shared: bool
+    data: bytes | None
+    kept: Any
+    copy: Callable[[Any], Any] | None
+
+    def open(self) -> Any:
+        """Give one reader a value of its own."""
+        return self.kept if self.copy is None else self.copy(self.kept)
 
 
 class ValueCodec:
@@ -26,7 +36,7 @@ class ValueCodec:
 
     :param serializer: replaces the built-in lossless JSON. Integers within 64 bits stay counters whatever it is.
     :param compress_above: payloads of more bytes than this are compressed; None: never.
-    :param copy: False marks every value as shared.
+    :param copy: False keeps every value as it is and gives it to all readers.
     """
 
     def __init__(
@@ -42,18 +52,27 @@ class ValueCodec:
         :raises CacheSerializationError: when it cannot be written without losing something.
         """
         if not self._copy:
-            return Encoded(b"", value, shared=True)
+            return Encoded(value, b"", value, None)
         if type(value) is int and value in _INT64:
-            return Encoded(b"%d" % value, value, shared=True)
+            return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
             payload, tagged = encode(value)
             data = pack(Envelope(payload, tagged), compress_above=self._compress_above)
-            return Encoded(data, value, shared=is_immutable(value))
+            return Encoded(value, data, *self._kept(value, data))
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
             raise CacheSerializationError(f"{name}.dumps must return bytes, not {type(payload).__name__}")
-        return Encoded(pack(Envelope(payload), compress_above=self._compress_above), value, shared=False)
+        data = pack(Envelope(payload), compress_above=self._compress_above)
+        return Encoded(value, data, data, self.decode)
+
+    def _kept(self, value: Any, data: bytes) -> tuple[Any, Callable[[Any], Any] | None]:
+        """Choose what memory keeps: the immutable value, a private copy of a flat container, else the bytes."""
+        if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
+            return value.copy(), dict.copy
+        if type(value) is list and all(map(is_immutable, value)):
+            return value.copy(), list.copy
+        return (value, None) if is_immutable(value) else (data, self.decode)
 
     def decode(self, data: bytes) -> Any:
         """Read a value back.
@@ -68,10 +87,6 @@ class ValueCodec:
         except Exception as exc:
             name = type(self._serializer).__name__
             raise UndecodableError(f"{name}.loads failed: {type(exc).__name__}; the entry counts as a miss") from exc
-
-    def open(self, encoded: Encoded) -> Any:
-        """Give one reader its own value."""
-        return encoded.value if encoded.shared else self.decode(encoded.data or b"")
 
 
 def check_amount(amount: int) -> int:
