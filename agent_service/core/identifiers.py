@@ -12,8 +12,7 @@ _last = 0
 
 
 def uuid7() -> UUID:
-    """
-    Make a version 7 UUID: a millisecond timestamp, then 74 bits that grow within the millisecond.
+    """Make a version 7 UUID: a millisecond timestamp, then 74 bits that grow within the millisecond.
 
     Two calls in one process never return the same or a smaller value, so ids made in order sort in order (RFC 9562,
     section 6.2, method 2: a random start per millisecond, incremented by a random step).

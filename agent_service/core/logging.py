@@ -42,8 +42,7 @@ def setup_logging(
     console_fmt: str | None = None,
     file_fmt: str | None = None,
 ) -> None:
-    """
-    Send the package's log records to the console, and to a file when asked. Calling it again replaces the handlers.
+    """Send the package's log records to the console, and to a file when asked. Calling it again replaces the handlers.
 
     :param level: a standard level name.
     :param mode: "PROD" writes JSON lines, "DEV" readable lines.

@@ -95,8 +95,7 @@ def _require_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """
-    Load the settings once per process.
+    """Load the settings once per process.
 
     :raises ConfigurationError: naming each setting that cannot be used; values of URLs are never shown.
     """

@@ -30,8 +30,7 @@ TTL: TypeAlias = int | float | timedelta | Never
 
 
 def resolve_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
-    """
-    Turn what a caller gave into seconds; infinity means "never expires".
+    """Turn what a caller gave into seconds; infinity means "never expires".
 
     A result of 0 or less means "do not store".
 
