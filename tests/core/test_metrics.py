@@ -1,0 +1,89 @@
+"""Counters and histograms in the documented shapes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_service.core.metrics import COUNTERS, CacheMetrics, LatencyHistogram
+from agent_service.testing import FakeClock
+
+
+def test_the_default_namespace_is_there_at_zero_from_the_start():
+    snapshot = CacheMetrics().snapshot()
+
+    assert snapshot["hit_rate"] == 0.0
+    assert (snapshot["metrics"]["default:hits"], snapshot["metrics"]["default:misses"]) == (0, 0)
+    assert set(snapshot["metrics"]) == {f"default:{name}" for name in COUNTERS}
+    assert snapshot["latency"]["redis"]["count"] == 0
+
+
+def test_a_namespace_has_one_set_of_counters_and_its_own_hit_rate():
+    metrics = CacheMetrics()
+    metrics.namespace("").hits += 3
+    metrics.namespace("default").misses += 1
+    metrics.namespace("users").misses += 4
+
+    assert metrics.hit_rate() == metrics.hit_rate("") == 75.0
+    assert metrics.hit_rate("users") == 0.0
+    assert metrics.hit_rate("never used") == 0.0
+    assert metrics.snapshot()["hit_rate"] == 37.5
+    assert metrics.snapshot()["metrics"]["users:misses"] == 4
+
+
+def test_asking_for_a_hit_rate_creates_no_namespace():
+    metrics = CacheMetrics()
+    metrics.hit_rate("asked")
+
+    assert not any(name.startswith("asked") for name in metrics.snapshot()["metrics"])
+
+
+def test_gauges_are_read_when_the_snapshot_is_taken():
+    metrics, journal = CacheMetrics(), [1]
+    metrics.add_gauge("journal_length", lambda: len(journal))
+    journal.append(2)
+
+    assert metrics.snapshot()["journal_length"] == 2
+
+
+def test_uptime_is_measured_by_the_clock_given_and_survives_a_reset():
+    clock = FakeClock()
+    metrics = CacheMetrics(monotonic=clock.monotonic)
+    counters = metrics.namespace("users")
+    counters.hits += 1
+    metrics.redis_latency.observe(0.01)
+    first_reset = metrics.snapshot()["last_reset"]
+    clock.advance(12.5)
+
+    metrics.reset()
+
+    snapshot = metrics.snapshot()
+    assert snapshot["uptime_seconds"] == 12.5
+    assert snapshot["last_reset"] > first_reset
+    assert (counters.hits, metrics.redis_latency.count) == (0, 0)
+    assert metrics.namespace("users") is counters
+
+
+def test_an_empty_histogram_has_zero_percentiles():
+    assert LatencyHistogram().snapshot() == {"count": 0, "mean_ms": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
+
+
+@pytest.mark.parametrize("percent", [50, 95, 99, 100])
+@given(observed=st.lists(st.floats(1e-5, 50), min_size=1, max_size=200))
+def test_a_percentile_is_right_within_a_quarter(percent, observed):
+    histogram = LatencyHistogram()
+    for seconds in observed:
+        histogram.observe(seconds)
+    rank = -(-len(observed) * percent // 100)
+    exact = sorted(observed)[max(rank, 1) - 1]
+
+    assert exact <= histogram.percentile(percent) * (1 + 1e-9)
+    assert histogram.percentile(percent) <= exact * 1.25 * (1 + 1e-9)
+
+
+def test_durations_beyond_the_last_bucket_are_counted():
+    histogram = LatencyHistogram()
+    histogram.observe(0.0)
+    histogram.observe(1e6)
+
+    assert histogram.count == 2
+    assert histogram.percentile(100) == histogram.BOUNDS[-1]

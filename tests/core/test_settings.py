@@ -1,0 +1,114 @@
+"""Settings: documented defaults, the environment and .env, and errors that name the setting and show no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from agent_service.core.errors import ConfigurationError
+from agent_service.core.settings import Settings, get_settings, reset_settings
+
+
+def test_the_defaults_are_the_documented_ones():
+    settings = get_settings()
+
+    assert settings.redis_url is None
+    assert (settings.cache_default_ttl, settings.cache_key_prefix) == (300, "agent_service")
+    assert (settings.session_max_messages, settings.session_expiry_hours) == (100, 24)
+    assert settings.database_url.get_secret_value() == "sqlite+aiosqlite:///./agent_service.db"
+
+
+def test_every_setting_has_a_description():
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_come_from_the_environment_whatever_its_case(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:6379/0")
+    monkeypatch.setenv("cache_default_ttl", "60")
+    monkeypatch.setenv("SOMETHING_ELSE", "ignored")
+
+    settings = get_settings()
+
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://localhost:6379/0"
+    assert settings.cache_default_ttl == 60
+
+
+def test_settings_come_from_the_env_file_and_the_environment_wins(monkeypatch):
+    Path(".env").write_text("CACHE_DEFAULT_TTL=60\nSESSION_MAX_MESSAGES=200\nUNKNOWN=1\n")
+    monkeypatch.setenv("CACHE_DEFAULT_TTL", "90")
+
+    assert (get_settings().cache_default_ttl, get_settings().session_max_messages) == (90, 200)
+
+
+def test_settings_are_loaded_once_until_they_are_reset(monkeypatch):
+    first = get_settings()
+    monkeypatch.setenv("CACHE_DEFAULT_TTL", "60")
+
+    assert get_settings() is first
+    reset_settings()
+    assert get_settings().cache_default_ttl == 60
+
+
+def test_an_empty_redis_url_means_none(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "")
+
+    assert get_settings().redis_url is None
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://h:1/2", "unix:///s", "redis+sentinel://h/m/0", "redis+cluster://a:1,b:2"]
+)
+def test_every_kind_of_redis_url_is_accepted(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+
+    assert get_settings().redis_url is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "http://user:hunter2@host"),
+        ("REDIS_URL", "user:hunter2@host:6379"),
+        ("REDIS_URL", "redis://user:hunter2@[::1"),
+        ("REDIS_URL", "redis://user:hunter2\u2100@host"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host/db"),
+        ("DATABASE_URL", "mysql+aiomysql://user:hunter2@host/db"),
+        ("DATABASE_URL", ""),
+        ("REDIS_TIMEOUT", "nan"),
+        ("REDIS_TIMEOUT", "inf"),
+        ("REDIS_TIMEOUT", "0"),
+        ("CACHE_DEFAULT_TTL", "0"),
+        ("CACHE_DEFAULT_TTL", "soon"),
+        ("CACHE_KEY_PREFIX", ""),
+        ("CACHE_MEMORY_MAX_SIZE", "-1"),
+        ("CACHE_BREAKER_OPEN_SECONDS", "nan"),
+        ("SESSION_MAX_MESSAGES", "0"),
+        ("SESSION_EXPIRY_HOURS", "nan"),
+        ("DB_POOL_SIZE", "0"),
+        ("DB_POOL_TIMEOUT", "inf"),
+        ("DB_ECHO_SQL", "perhaps"),
+    ],
+)
+def test_an_unusable_setting_is_refused_by_name_and_without_its_secret(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
+        get_settings()
+
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_all_unusable_settings_are_named_at_once(monkeypatch):
+    monkeypatch.setenv("CACHE_DEFAULT_TTL", "0")
+    monkeypatch.setenv("DB_POOL_SIZE", "x")
+
+    with pytest.raises(ConfigurationError, match=r"CACHE_DEFAULT_TTL: .*; DB_POOL_SIZE: "):
+        get_settings()
+
+
+def test_settings_never_show_their_secrets(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://user:hunter2@host")
+
+    assert "hunter2" not in repr(get_settings()) + str(get_settings().model_dump())
