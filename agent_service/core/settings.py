@@ -87,9 +87,14 @@ class Settings(BaseSettings):
 
 
 def _require_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
-    scheme = urlsplit(url.get_secret_value()).scheme
+    text = url.get_secret_value()
+    try:
+        urlsplit(text)
+    except ValueError:  # whose text may repeat the password
+        raise ValueError("is no well-formed URL; percent-encode what is special in its user name or password") from None
+    scheme, found, _ = text.partition("://")
     if scheme not in schemes:
-        given = f"{scheme}://" if scheme else "no scheme"
+        given = f"{scheme}://" if found else "no scheme"
         raise ValueError(f"has {given}; it must begin with one of " + ", ".join(f"{each}://" for each in schemes))
 
 
