@@ -38,7 +38,7 @@ async def connect() -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         def make(url: str, **limits: Any) -> RedisClient:
-            client = RedisClient(url, **limits)
+            client = RedisClient(url, **{"timeout": 2, **limits})
             stack.push_async_callback(client.aclose)
             return client
 
@@ -48,7 +48,7 @@ async def connect() -> AsyncIterator[Connect]:
 @pytest_asyncio.fixture
 async def client(redis_url: str, redis_server: RedisServer | GivenServer) -> AsyncIterator[RedisClient]:
     """A client of the shared, emptied server; when it was closed, none of its connections is left."""
-    client = RedisClient(f"{redis_url}?client_name=under-test")
+    client = RedisClient(f"{redis_url}?client_name=under-test", timeout=5)
     yield client
     await client.aclose()
     deadline = time.monotonic() + 2

@@ -85,7 +85,7 @@ async def test_one_cancelled_reader_of_a_joined_read_does_not_disturb_the_others
 
 
 async def test_a_cancellation_by_the_caller_is_not_taken_for_a_timeout(redis_proxy: TcpProxy, connect: Connect):
-    client = connect(redis_proxy.url, timeout=0.1)
+    client = connect(redis_proxy.url, timeout=0.3)
     await client.ping()
     redis_proxy.stall()
 
@@ -99,20 +99,20 @@ async def test_a_cancellation_by_the_caller_is_not_taken_for_a_timeout(redis_pro
 async def test_a_server_that_hangs_costs_one_deadline_whatever_the_caller_waits_for(
     own_redis: RedisServer, connect: Connect
 ):
-    client = connect(own_redis.url, timeout=0.2, max_connections=2)
+    client = connect(own_redis.url, timeout=0.3, max_connections=2)
     await client.ping()
     own_redis.stop()
 
     async def waited(operation: "asyncio.Future[object]") -> float:
         started = time.perf_counter()
-        with pytest.raises(RedisUnavailableError, match=r"did not answer within 0.2 s"):
+        with pytest.raises(RedisUnavailableError, match=r"did not answer within 0.3 s"):
             await operation
         return time.perf_counter() - started
 
     operations = [client.execute("GET", b"a"), client.ping(), client.unlink([b"a"]), client.get(b"a"), client.get(b"b")]
     waits = await asyncio.gather(*(waited(asyncio.ensure_future(each)) for each in operations))
 
-    assert all(0.15 < wait < 0.4 for wait in waits)
+    assert all(0.25 < wait < 1 for wait in waits)
     assert client.available is False
     own_redis.cont()
     await client.ping()
@@ -122,7 +122,7 @@ async def test_a_server_that_hangs_costs_one_deadline_whatever_the_caller_waits_
 async def test_an_unanswered_command_may_have_been_executed_and_one_never_sent_was_not(
     own_redis: RedisServer, connect: Connect
 ):
-    client = connect(own_redis.url, timeout=0.1, max_connections=1)
+    client = connect(own_redis.url, timeout=0.3, max_connections=1)
     await client.ping()
     own_redis.stop()
 
@@ -194,7 +194,7 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_is_over(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture, connect: Connect
 ):
     caplog.set_level(logging.INFO, "agent_service")
-    client = connect(own_redis.url.replace("redis://", "redis://default:s3cret@"), timeout=0.1)
+    client = connect(own_redis.url.replace("redis://", "redis://default:s3cret@"), timeout=0.3)
     await client.ping()
     for _ in range(2):
         own_redis.kill()
@@ -205,7 +205,7 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_is_over(
         for _ in range(3):
             await client.ping()
     levels_while_it_comes_and_goes = [record.levelname for record in caplog.records]
-    await asyncio.sleep(0.21)
+    await asyncio.sleep(0.61)
     await client.ping()
     await client.ping()
 

@@ -106,7 +106,7 @@ async def test_callers_cancelled_on_a_cluster_mix_no_replies(cluster_client: Red
 async def test_a_node_that_hangs_costs_one_deadline_and_the_others_go_on(
     cluster: list[RedisServer], cluster_url: str, connect: Connect
 ):
-    client = connect(cluster_url, timeout=0.4)
+    client = connect(cluster_url, timeout=0.8)
     keys = [b"%d" % number for number in range(30)]
     await client.set_many({key: key for key in keys})
     cluster[1].stop()
@@ -118,7 +118,7 @@ async def test_a_node_that_hangs_costs_one_deadline_and_the_others_go_on(
         cluster[1].cont()
 
     assert {type(reply) for reply in replies} == {bytes, RedisUnavailableError}
-    assert waited < 0.6
+    assert waited < 1.5
 
 
 async def test_a_cluster_of_which_no_node_answers_is_unavailable(connect: Connect):
