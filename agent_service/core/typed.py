@@ -36,7 +36,13 @@ __all__ = ["restorer", "return_restorer"]
 Arguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
 
-_UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RecursionError)
+_UNREADABLE = (  # RuntimeError: pydantic's own, too deep
+    NameError,
+    TypeError,
+    AttributeError,
+    SyntaxError,
+    RuntimeError,
+)
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 

@@ -334,7 +334,11 @@ def test_a_class_that_cannot_be_rebuilt_from_its_fields_is_left_as_plain_data():
     class Dangling:
         x: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
 
+    class Unfinished(BaseModel):
+        x: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
     assert restorer(Needs) is None
+    assert restorer(Unfinished | None) is None
     assert restorer(list[Dangling]) is None
 
 
