@@ -36,13 +36,8 @@ __all__ = ["restorer", "return_restorer"]
 Arguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
 
-_UNREADABLE = (  # RuntimeError: pydantic's own, too deep
-    NameError,
-    TypeError,
-    AttributeError,
-    SyntaxError,
-    RuntimeError,
-)
+_UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RuntimeError)
+"""What reading annotations raises; RuntimeError is pydantic's own, and that of a too deep recursion."""
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 
