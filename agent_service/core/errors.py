@@ -12,6 +12,7 @@
     │   └── ReentrantLoadError        (also RuntimeError)
     ├── BridgeError                   (also RuntimeError) a thread could not await on an event loop
     │   └── BridgeTimeoutError        (also TimeoutError)
+    ├── RuntimeStateError             (also RuntimeError) there is no runtime, or another one
     ├── RedisOperationError           raised by the Redis room only
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
@@ -53,6 +54,7 @@ __all__ = [
     "RedisRefusedError",
     "RedisUnavailableError",
     "ReentrantLoadError",
+    "RuntimeStateError",
     "SessionConflictError",
     "SessionError",
     "SessionNotFoundError",
@@ -99,6 +101,10 @@ class BridgeError(AgentServiceError, RuntimeError):
 
 class BridgeTimeoutError(BridgeError, TimeoutError):
     """What a thread waited for did not end in time and was cancelled."""
+
+
+class RuntimeStateError(AgentServiceError, RuntimeError):
+    """The runtime was not created, was shut down, or another one lives."""
 
 
 class RedisOperationError(AgentServiceError):
