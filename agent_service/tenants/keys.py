@@ -120,6 +120,11 @@ class KeyFactory:
         """A row of a table. Rows of the same primary key in all tables share a slot with :meth:`row_tables`."""
         return self.key("table", [("tenant", tenant), ("pk", pk)], ("table", table))
 
+    def table_rows(self, tenant: str, table: str) -> bytes:
+        """A glob that matches the keys of all rows of a table, and no others: no component can hold a brace."""
+        any_pk = "{" + encode_component(tenant, "tenant") + ":*}"
+        return f"{self._start}{any_pk}:table:{encode_component(table, 'table')}".encode()
+
     def row_tables(self, tenant: str, pk: str) -> bytes:
         """The set of tables that hold a row of this primary key."""
         return self.key("tables", [("tenant", tenant), ("pk", pk)])

@@ -1,0 +1,5 @@
+-- Changes nothing but the time to live. Gives 1; 0 where there is no record.
+if redis.call('EXISTS', record) == 0 then
+  return 0
+end
+return written(1)

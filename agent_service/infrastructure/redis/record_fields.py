@@ -1,0 +1,113 @@
+"""The fields of a record as Redis holds them: the name in UTF-8, the value as JSON that loses nothing.
+
+Plain values are plain JSON, so ``1``, ``True``, ``"1"`` and ``1.0`` stay apart; see :mod:`agent_service.core.codec`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from agent_service.core.codec import decode, encode
+from agent_service.core.errors import CacheSerializationError, RecordValueError, UndecodableError
+
+__all__ = [
+    "EMPTY",
+    "field_name",
+    "read_record",
+    "read_value",
+    "same_value",
+    "write_item",
+    "write_record",
+    "write_value",
+]
+
+EMPTY: Final = b"\xff"
+"""The field that keeps a record without fields; no name in UTF-8 can be it."""
+
+
+def field_name(field: str) -> bytes:
+    """Give a field's name in UTF-8.
+
+    :raises RecordValueError: when it is no str or holds a lone surrogate.
+    """
+    if not isinstance(field, str):
+        raise RecordValueError(
+            f"field names must be str, not {type(field).__name__}: {field!r:.80}; make them str first"
+        )
+    try:
+        return field.encode()
+    except UnicodeEncodeError as exc:
+        raise RecordValueError(
+            f"field {field!r:.80} holds a lone surrogate at position {exc.start}; it has no UTF-8 form, replace it"
+        ) from None
+
+
+def write_value(field: str, value: Any) -> bytes:
+    """Give the JSON of a field's value.
+
+    :raises RecordValueError: naming the field and the way to what cannot be written.
+    """
+    try:
+        return encode(value)[0]
+    except CacheSerializationError as exc:
+        raise RecordValueError(f"field {field!r:.80} cannot be written: {exc}") from exc
+
+
+def write_item(field: str, value: Any) -> bytes:
+    """Give the JSON of an item for a field's list.
+
+    :raises RecordValueError: like :func:`write_value`.
+    """
+    return write_value(field, [value])[1:-1]
+
+
+def write_record(data: Mapping[str, Any]) -> list[bytes]:
+    """Give the names and values of a record's fields in turn, at least one pair.
+
+    :raises RecordValueError: for data that is no mapping, and for a field that cannot be written.
+    """
+    if not isinstance(data, Mapping):
+        raise RecordValueError(f"data must be a mapping of fields to values, not {type(data).__name__}: {data!r:.80}")
+    pairs: list[bytes] = []
+    for field, value in data.items():
+        pairs += (field_name(field), write_value(field, value))
+    return pairs or [EMPTY, b""]
+
+
+def read_value(json: bytes) -> Any:
+    """Undo :func:`write_value`.
+
+    :raises UndecodableError: for anything it did not write.
+    """
+    return decode(json, tagged=b'"$' in json)  # every tag stands in the JSON like this
+
+
+def read_record(reply: Sequence[bytes]) -> dict[str, Any] | None:
+    """Give the fields in the reply to an HGETALL; None for a record that does not exist.
+
+    :raises UndecodableError: naming the field that :func:`write_record` did not write.
+    """
+    if not reply:
+        return None
+    record: dict[str, Any] = {}
+    for name, json in zip(reply[::2], reply[1::2], strict=True):
+        if name == EMPTY:
+            continue
+        try:
+            record[name.decode()] = read_value(json)
+        except (UndecodableError, UnicodeDecodeError) as exc:
+            raise UndecodableError(f"field {name[:80]!r}: {exc}") from exc
+    return record
+
+
+def same_value(one: bytes, other: bytes) -> bool:
+    """Whether two JSON texts stand for the same value of the same type; the order of an object's members is nothing."""
+    return one == other or _canonical(one) == _canonical(other)
+
+
+def _canonical(json: bytes) -> bytes:
+    try:
+        return orjson.dumps(orjson.loads(json), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError as exc:
+        raise UndecodableError(f"stored data is no JSON: {exc}") from exc

@@ -1,0 +1,55 @@
+"""Scratch space that the tools and agents of one user share: named states, each a record."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent_service.infrastructure.redis.listing import RecordListing
+from agent_service.tenants.base import DEFAULT_TTL, Seconds, current_redis
+from agent_service.tenants.keys import decode_component, encode_component
+from agent_service.tenants.named import NamedRecords
+from agent_service.tenants.record import ModelRecord
+
+__all__ = ["RedisSharedState"]
+
+
+class RedisSharedState(NamedRecords):
+    """The shared states of one user, by name."""
+
+    def __init__(self, tenant: str, user_id: str, ttl_default: Seconds = DEFAULT_TTL) -> None:
+        super().__init__(tenant, user_id, ttl_default)
+
+    async def upsert(self, name: str, data: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
+        """Set these fields and leave the others; True when done."""
+        await (await self._record(name, ttl)).upsert(data)
+        return True
+
+    async def set_field(self, name: str, field: str, value: Any, ttl: Seconds | None = None) -> bool:
+        """Set one field: another name of :meth:`update_field`."""
+        return await self.update_field(name, field, value, ttl)
+
+    async def list_states(self) -> list[str]:
+        """Give the names of this user's states, sorted. Costs what the user has."""
+        return sorted([decode_component(name.decode()) for name in await (await self._listing()).names()])
+
+    async def clear_all_states(self) -> int:
+        """Delete this user's states and give how many there were. Costs what is deleted."""
+        return await (await self._listing()).delete_all()
+
+    async def _record(self, name: str, ttl: Seconds | None = None) -> ModelRecord:
+        seconds, entry = self._ttl(ttl), encode_component(name, "state").encode()
+        client, keys = await current_redis()
+        return ModelRecord(
+            client,
+            keys.shared_state(self.tenant, self.user_id, name),
+            ttl=seconds,
+            name=entry,
+            listing=keys.shared_states(self.tenant, self.user_id),
+        )
+
+    async def _listing(self) -> RecordListing:
+        client, keys = await current_redis()
+        return RecordListing(
+            client,
+            keys.shared_states(self.tenant, self.user_id),
+            lambda name: keys.shared_state(self.tenant, self.user_id, decode_component(name.decode())),
+        )

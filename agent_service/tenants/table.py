@@ -1,0 +1,124 @@
+"""Tables: one record per table and primary key."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent_service.infrastructure.redis.listing import RecordListing, find_scanning
+from agent_service.tenants.base import DEFAULT_TTL, Seconds, TenantCache, current_redis
+from agent_service.tenants.keys import decode_component, encode_component
+from agent_service.tenants.record import ModelRecord
+from agent_service.tenants.serde import Models, restore_fields, to_storable
+
+__all__ = ["RedisTable"]
+
+
+class RedisTable(TenantCache):
+    """The tables of a tenant. Every write is atomic and renews the row's time to live.
+
+    :param ttl_default: seconds.
+    """
+
+    def __init__(self, tenant: str, ttl_default: Seconds = DEFAULT_TTL) -> None:
+        super().__init__(tenant, ttl_default)
+
+    async def get(self, table: str, pk: str, models: Models | None = None) -> dict[str, Any] | None:
+        """Give a row; None where there is none.
+
+        :param models: by field: what to read it as.
+        :raises UndecodableError: for a field that does not fit its model.
+        """
+        return await (await self._record(table, pk)).get(models)
+
+    async def get_field(self, table: str, pk: str, field: str) -> Any:
+        """Give one field; None where there is none."""
+        return await (await self._record(table, pk)).get_field(field)
+
+    async def exists(self, table: str, pk: str) -> bool:
+        """Whether there is such a row; an empty one is one."""
+        return await (await self._record(table, pk)).exists()
+
+    async def set(self, table: str, pk: str, row: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
+        """Replace the row; True when done."""
+        await (await self._record(table, pk, ttl)).set(row)
+        return True
+
+    async def upsert(self, table: str, pk: str, row: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
+        """Set these fields and leave the others; True when done."""
+        await (await self._record(table, pk, ttl)).upsert(row)
+        return True
+
+    async def update_field(self, table: str, pk: str, field: str, value: Any, ttl: Seconds | None = None) -> bool:
+        """Set one field; True when done."""
+        return await self.upsert(table, pk, {field: value}, ttl)
+
+    async def delete_field(self, table: str, pk: str, field: str, ttl: Seconds | None = None) -> bool:
+        """Delete one field; False where there was none. A row without fields still exists."""
+        return bool(await (await self._record(table, pk, ttl)).delete_fields(field))
+
+    async def increment_field(
+        self, table: str, pk: str, field: str, by: int | float = 1, ttl: Seconds | None = None
+    ) -> int | float:
+        """Add to a number, 0 where it is missing, and give the sum: an int if both are, else a float.
+
+        :raises RecordValueError: when the field holds no number of 64 bits, or the sum would be none.
+        """
+        return await (await self._record(table, pk, ttl)).increment(field, by)
+
+    async def append_to_list(self, table: str, pk: str, field: str, value: Any, ttl: Seconds | None = None) -> bool:
+        """Append to a list, empty where it is missing; True when done.
+
+        :raises RecordValueError: when the field holds something else.
+        """
+        await (await self._record(table, pk, ttl)).append(field, value)
+        return True
+
+    async def compare_and_set(
+        self, table: str, pk: str, field: str, expected: Any, value: Any, *, ttl: Seconds | None = None
+    ) -> bool:
+        """Set a field if it holds what is expected, of the same type; None also expects a missing field."""
+        return await (await self._record(table, pk, ttl)).compare_and_set(field, expected, value)
+
+    async def delete(self, table: str, pk: str) -> int:
+        """Delete the row; give 1, or 0 where there was none."""
+        return int(await (await self._record(table, pk)).delete())
+
+    async def delete_all_by_pkid(self, pk: str) -> int:
+        """Delete the rows of this primary key from all tables and give how many there were. Costs what is deleted."""
+        encode_component(pk, "pk")
+        client, keys = await current_redis()
+        listing = RecordListing(
+            client,
+            keys.row_tables(self.tenant, pk),
+            lambda name: keys.table_row(self.tenant, decode_component(name.decode()), pk),
+        )
+        return await listing.delete_all()
+
+    async def find_by_field(
+        self, table: str, field: str, value: Any, models: Models | None = None
+    ) -> dict[str, Any] | None:
+        """Give a row of the table whose field holds the value, of the same type; None where there is none.
+
+        Where several do, any one is given. Reads the whole key space of the server, page by page.
+        """
+        client, keys = await current_redis()
+        data = await find_scanning(client, keys.table_rows(self.tenant, table), field, to_storable(value))
+        return None if data is None else restore_fields(data, models)
+
+    async def renew_ttl(self, table: str, pk: str, ttl: Seconds | None = None) -> bool:
+        """Let the row live this many seconds from now on; False where there is none."""
+        return await (await self._record(table, pk, ttl)).renew()
+
+    async def get_ttl(self, table: str, pk: str) -> float | None:
+        """Give the seconds left to live; None where there is no row."""
+        return await (await self._record(table, pk)).ttl_left()
+
+    async def _record(self, table: str, pk: str, ttl: Seconds | None = None) -> ModelRecord:
+        seconds, name = self._ttl(ttl), encode_component(table, "table").encode()
+        client, keys = await current_redis()
+        return ModelRecord(
+            client,
+            keys.table_row(self.tenant, table, pk),
+            ttl=seconds,
+            name=name,
+            listing=keys.row_tables(self.tenant, pk),
+        )
