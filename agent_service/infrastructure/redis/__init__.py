@@ -3,5 +3,6 @@
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.infrastructure.redis.records import HashRecord
 
-__all__ = ["RedisClient", "RedisManager", "close_redis", "get_redis_manager"]
+__all__ = ["HashRecord", "RedisClient", "RedisManager", "close_redis", "get_redis_manager"]

@@ -1,0 +1,150 @@
+"""Redis commands as typed functions, on the client of ``get_redis_manager()``.
+
+Keys are physical: nothing is put before them, so name them apart from ``{CACHE_KEY_PREFIX}:...``. Values go in as text,
+bytes or numbers and come out as bytes. Each function is one atomic command or transaction, and raises
+:class:`~agent_service.core.errors.RedisOperationError` kinds: an outage is never taken for a missing key.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TypeAlias
+
+from agent_service.core.errors import RecordValueError
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.factory import get_redis_manager
+
+__all__ = [
+    "delete",
+    "exists",
+    "expire",
+    "get",
+    "get_many",
+    "hash_delete",
+    "hash_get",
+    "hash_get_all",
+    "hash_increment",
+    "hash_set",
+    "increment",
+    "list_append",
+    "list_length",
+    "list_range",
+    "list_trim",
+    "set",
+    "ttl",
+]
+
+Value: TypeAlias = str | bytes | int | float
+
+
+async def get(key: str) -> bytes | None:
+    """Give the string at a key; None where there is none."""
+    reply: bytes | None = await (await _client()).execute("GET", key)
+    return reply
+
+
+async def get_many(keys: Sequence[str]) -> list[bytes | None]:
+    """Give the strings at the keys in their order; None for what is missing."""
+    return await (await _client()).get_many([key.encode() for key in keys])
+
+
+async def set(  # noqa: A001 - the command's name; callers write ops.set
+    key: str, value: Value, *, ttl: float | None = None, only_if_missing: bool = False
+) -> bool:
+    """Store a string; False where it was to be stored only if the key is missing, and it is not.
+
+    :param ttl: seconds; None: it does not expire.
+    """
+    expiry = ("PX", _milliseconds(ttl)) if ttl is not None else ()
+    condition = ("NX",) if only_if_missing else ()
+    return await (await _client()).execute("SET", key, value, *expiry, *condition) is not None
+
+
+async def delete(*keys: str) -> int:
+    """Delete keys and give how many there were."""
+    return await (await _client()).unlink([key.encode() for key in keys])
+
+
+async def exists(key: str) -> bool:
+    """Whether there is something at a key."""
+    return bool(await (await _client()).execute("EXISTS", key))
+
+
+async def expire(key: str, seconds: float) -> bool:
+    """Let a key live this many seconds from now on; False where there is none."""
+    return bool(await (await _client()).execute("PEXPIRE", key, _milliseconds(seconds)))
+
+
+async def ttl(key: str) -> float | None:
+    """Give the seconds a key has left: infinity where it does not expire, None where there is none."""
+    left: int = await (await _client()).execute("PTTL", key)
+    if left < 0:
+        return None if left == -2 else float("inf")
+    return left / 1000
+
+
+async def increment(key: str, amount: int = 1) -> int:
+    """Add to the integer at a key, 0 where it is missing, and give the sum."""
+    return int(await (await _client()).execute("INCRBY", key, amount))
+
+
+async def hash_get(key: str, field: str) -> bytes | None:
+    """Give a field of a hash; None where there is none."""
+    reply: bytes | None = await (await _client()).execute("HGET", key, field)
+    return reply
+
+
+async def hash_get_all(key: str) -> dict[bytes, bytes]:
+    """Give all fields of a hash; an empty dict where there is none."""
+    reply: list[bytes] = await (await _client()).execute("HGETALL", key)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+async def hash_set(key: str, fields: Mapping[str, Value], *, ttl: float | None = None) -> int:
+    """Set fields of a hash, leave the others, and give how many are new.
+
+    :param fields: at least one.
+    :param ttl: seconds the hash lives from now on, set in the same transaction; None: as before.
+    """
+    command = ("HSET", key, *chain.from_iterable(fields.items()))
+    expiry = [] if ttl is None else [("PEXPIRE", key, _milliseconds(ttl))]
+    return int((await (await _client()).pipeline([command, *expiry], atomic=True))[0])
+
+
+async def hash_increment(key: str, field: str, amount: int = 1) -> int:
+    """Add to the integer in a field of a hash, 0 where it is missing, and give the sum."""
+    return int(await (await _client()).execute("HINCRBY", key, field, amount))
+
+
+async def hash_delete(key: str, *fields: str) -> int:
+    """Delete fields of a hash and give how many there were."""
+    return int(await (await _client()).execute("HDEL", key, *fields))
+
+
+async def list_append(key: str, *values: Value) -> int:
+    """Append to a list and give its length."""
+    return int(await (await _client()).execute("RPUSH", key, *values))
+
+
+async def list_range(key: str, start: int = 0, end: int = -1) -> list[bytes]:
+    """Give the items from ``start`` to ``end``, both included; negative positions count from the end."""
+    return list(await (await _client()).execute("LRANGE", key, start, end))
+
+
+async def list_trim(key: str, start: int, end: int) -> None:
+    """Keep only the items from ``start`` to ``end``, both included."""
+    await (await _client()).execute("LTRIM", key, start, end)
+
+
+async def list_length(key: str) -> int:
+    """Give the number of items in a list."""
+    return int(await (await _client()).execute("LLEN", key))
+
+
+async def _client() -> RedisClient:
+    return (await get_redis_manager()).client
+
+
+def _milliseconds(seconds: float) -> int:
+    if not 0 < seconds < float("inf"):
+        raise RecordValueError(f"a time to live must be a finite number of seconds above 0, got {seconds!r:.80}")
+    return max(1, round(seconds * 1000))
