@@ -57,7 +57,7 @@ class DocumentStore(ContextStore):
 
     @abstractmethod
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:
-        """Put a document through ``change`` while nobody else can; ``ttl`` None: an existing one keeps its own."""
+        """Put a document through ``change`` while nobody else can; ``ttl`` None: it keeps its own time to live."""
 
     @abstractmethod
     async def _texts(self) -> Iterable[str]:
@@ -82,7 +82,7 @@ class DocumentStore(ContextStore):
             return write_document(result)
 
         with store_errors("update a context"):
-            await self._change(text, change, None)
+            await self._change(text, change, None if self._default_ttl == math.inf else self._default_ttl)
         return result
 
     async def delete(self, key: Key) -> None:

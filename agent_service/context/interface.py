@@ -50,7 +50,7 @@ class ContextStore(ABC):
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         """Set the patch's top-level entries atomically and give the whole that results.
 
-        A missing key starts empty, with the store's default time to live; an existing one keeps its own.
+        A missing key starts empty. Where the store has a default time to live it begins anew, else a key keeps its own.
 
         :param drop_none: ignore entries of the patch that are None, instead of storing None.
         """

@@ -50,9 +50,9 @@ class InMemoryContextStore(DocumentStore):
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:
         with self._lock:
             self._expire()
-            data, deadline = self._entries.get(text, (None, None))
-            if ttl is not None or deadline is None:
-                deadline = self._clock.monotonic() + (self._default_ttl if ttl is None else ttl)
+            data, deadline = self._entries.get(text, (None, math.inf))
+            if ttl is not None:
+                deadline = self._clock.monotonic() + ttl
             changed = change(data)
             if changed is not None:
                 self._put(text, changed, deadline)

@@ -1,7 +1,8 @@
 """The package's tables."""
 
 from agent_service.infrastructure.database.models.base import Base
+from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 
-__all__ = ["Base", "Session", "SessionMessage", "SessionStatus"]
+__all__ = ["Base", "ContextEntry", "Session", "SessionMessage", "SessionStatus"]

@@ -1,0 +1,164 @@
+"""A table of text under text keys: what stores keep their documents in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Column, MetaData, Table, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from agent_service.core.errors import ConfigurationError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.context import ContextEntry
+
+__all__ = ["KeyValueTable", "SessionFactory", "engine_sessions"]
+
+SessionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+"""Gives a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
+
+OWN_TABLE: Final = ContextEntry.__tablename__
+"""The table that the package's migrations make."""
+
+_LONGEST_KEY: Final = 1024
+"""Bytes of a key that stand in the index themselves; PostgreSQL's limit for an index entry is about 2,700."""
+_DIGEST_MARK: Final = "~#"
+_CHUNK: Final = 1000
+_ABSENT: Final = ""
+"""What a row holds while it is locked before its first value; it is never committed, and no document is empty text."""
+
+
+def engine_sessions(engine: AsyncEngine) -> SessionFactory:
+    """Give sessions of an engine."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+class KeyValueTable:
+    """Reads and writes rows of one table, each call in a transaction of its own.
+
+    Keys and values hold no U+0000 and no lone surrogates, and no value is empty.
+
+    :param sessions: where transactions come from; they must not be nested in another one of the same task.
+    :param table: the package's own table comes by migration, any other is created when first used.
+    :raises ConfigurationError: for a table name that cannot be one.
+    """
+
+    def __init__(self, sessions: SessionFactory, *, table: str = OWN_TABLE) -> None:
+        if not isinstance(table, str) or not 1 <= len(table) <= 63 or "\x00" in table:
+            raise ConfigurationError(f"table must be a name of 1 to 63 characters, got {table!r:.80}")
+        self._sessions = sessions
+        self._table = _table(table)
+        self._made = table == OWN_TABLE
+        self._making = asyncio.Lock()
+
+    async def read(self, keys: Collection[str]) -> dict[str, str]:
+        """Give the values under those of the keys that are there."""
+        rows = {_row_key(key): key for key in keys}
+        columns = self._table.c
+        found: dict[str, str] = {}
+        async with self._transaction("read") as db:
+            for chunk in _chunks(rows):
+                result = await db.execute(select(columns.key, columns.value).where(columns.key.in_(chunk)))
+                found.update({rows[row]: value for row, value in result})
+        return found
+
+    async def write(self, values: Mapping[str, str]) -> None:
+        """Store values, all of them or none."""
+        # In one order for everybody, so that two transactions never wait for one another's rows.
+        rows = [_row(key, value) for key, value in sorted(values.items(), key=lambda item: _row_key(item[0]))]
+        async with self._transaction("write") as db:
+            insert = self._insert(db)
+            upsert = insert.on_conflict_do_update(
+                index_elements=[self._table.c.key], set_={"value": insert.excluded.value}
+            )
+            await db.execute(upsert, rows)
+            await db.commit()
+
+    async def remove(self, keys: Collection[str]) -> int:
+        """Remove rows; give how many there were."""
+        column = self._table.c.key
+        removed = 0
+        async with self._transaction("delete") as db:
+            for chunk in _chunks(sorted(map(_row_key, keys))):
+                locked = select(column).where(column.in_(chunk)).order_by(column).with_for_update()
+                result: Any = await db.execute(delete(self._table).where(column.in_(locked.scalar_subquery())))
+                removed += result.rowcount
+            await db.commit()
+        return removed
+
+    async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
+        """Put a value through ``change`` (None: there is none; it gives None: leave it) while the row is locked."""
+        columns = self._table.c
+        row = _row(key, _ABSENT)
+        async with self._transaction("change") as db:
+            # Locks the row, making it where there is none; what was there stays and is given.
+            insert = self._insert(db)
+            lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
+            present = (await db.execute(lock.returning(columns.value), row)).scalar_one()
+            changed = change(None if present == _ABSENT else present)
+            if changed is None:
+                await db.rollback()
+                return
+            await db.execute(update(self._table).where(columns.key == row["key"]).values(value=changed))
+            await db.commit()
+
+    async def keys(self) -> list[str]:
+        """Give every key."""
+        columns = self._table.c
+        async with self._transaction("list") as db:
+            return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
+
+    def _insert(self, db: AsyncSession) -> Any:
+        dialect = postgresql if db.get_bind().dialect.name == "postgresql" else sqlite
+        return dialect.insert(self._table).values(
+            key=bindparam("key"), value=bindparam("value"), long_key=bindparam("long_key")
+        )
+
+    @asynccontextmanager
+    async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
+        with database_errors(f"{action} rows of {self._table.name}"):
+            if not self._made:
+                await self._make()
+            async with self._sessions() as db:
+                yield db
+
+    async def _make(self) -> None:
+        async with self._making:
+            if self._made:
+                return
+            async with self._sessions() as db:
+                connection = await db.connection()
+                if connection.dialect.name == "postgresql":
+                    # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.
+                    await db.execute(select(func.pg_advisory_xact_lock(func.hashtext(self._table.name))))
+                await connection.run_sync(self._table.create, checkfirst=True)
+                await db.commit()
+            self._made = True
+
+
+def _table(name: str) -> Table:
+    own = ContextEntry.metadata.tables[OWN_TABLE]
+    if name == OWN_TABLE:
+        return own
+    columns = [Column(each.name, each.type, primary_key=each.primary_key, nullable=each.nullable) for each in own.c]
+    return Table(name, MetaData(), *columns)
+
+
+def _row(key: str, value: str) -> dict[str, str | None]:
+    row_key = _row_key(key)
+    return {"key": row_key, "value": value, "long_key": None if row_key == key else key}
+
+
+def _row_key(key: str) -> str:
+    """A digest of 256 bits stands for a long key; no encoded key begins like it."""
+    if len(key) * 4 <= _LONGEST_KEY:
+        return key
+    data = key.encode()
+    return key if len(data) <= _LONGEST_KEY else _DIGEST_MARK + blake2b(data, digest_size=32).hexdigest()
+
+
+def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+    listed = list(keys)
+    return (listed[start : start + _CHUNK] for start in range(0, len(listed), _CHUNK))
