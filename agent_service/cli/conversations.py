@@ -1,7 +1,7 @@
 """Reading conversations: gzip JSON lines, one conversation a line."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Conversation:
     line: str
 
 
-def read_conversations(paths: Sequence[Path], advance: Callable[[float], None]) -> Iterator[Conversation]:
+def read_conversations(paths: Sequence[Path], advance: Callable[[float], None]) -> Generator[Conversation]:
     """Give the conversations of the files, in their order, in the memory of one.
 
     :param advance: told how much of the files is done, 0 to 1.

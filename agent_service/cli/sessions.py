@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ TENANT = "replay"
 USER = "replay"
 
 
+@dataclass(slots=True)
 class SessionsReport:
     """Conversations and messages stored, and how many messages did not come back as they were given."""
 
-    def __init__(self) -> None:
-        self.conversations = 0
-        self.messages = 0
-        self.mismatches = 0
-        self.seconds = 0.0
+    conversations: int = 0
+    messages: int = 0
+    mismatches: int = 0
+    seconds: float = 0.0
 
 
 async def replay_sessions(paths: Sequence[Path], workers: int, advance: Callable[[float], None]) -> SessionsReport:
@@ -44,12 +45,13 @@ async def replay_sessions(paths: Sequence[Path], workers: int, advance: Callable
     report = SessionsReport()
     conversations = read_conversations(paths, advance)
     started = time.perf_counter()
+    working = [asyncio.create_task(_work(conversations, report)) for _ in range(workers)]
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(_work(conversations, report))
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        await asyncio.shield(asyncio.gather(*working))
+    finally:
+        # After an error or Ctrl-C each worker finishes the conversation under way: no transaction is torn apart.
+        conversations.close()
+        await asyncio.wait(working)
     report.seconds = time.perf_counter() - started
     return report
 

@@ -11,7 +11,7 @@ import pytest
 from agent_service.cli import main
 from agent_service.cli.console import printable
 from agent_service.cli.parser import build_parser
-from agent_service.cli.sample import write_trace
+from agent_service.cli.sample import write_conversations, write_trace
 from agent_service.cli.settings import mask_url
 from tests.cli.conftest import Command
 
@@ -125,18 +125,24 @@ def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_a_replay_quietly_with_130(tmp_path: Path):
-    trace = tmp_path / "trace.csv.gz"
-    write_trace(trace, requests=1_000_000)
-    command = [sys.executable, "-m", "agent_service", "replay", "--trace", str(trace)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def interrupt_after_first_line(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    """Press Ctrl-C once the command has said that it started; give its exit code and what it printed afterwards."""
+    command = [sys.executable, "-m", "agent_service", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "Replaying trace.csv.gz with 10,000 entries ...\n"
-
+        assert process.stderr.readline().endswith(" ...\n")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
 
-    assert (process.returncode, out, err) == (130, "", "")
+
+def test_ctrl_c_ends_a_replay_quietly_with_130(tmp_path: Path):
+    trace, conversations = tmp_path / "trace.csv.gz", tmp_path / "conversations.jsonl.gz"
+    write_trace(trace, requests=500_000)
+    write_conversations(conversations, conversations=500)
+
+    assert interrupt_after_first_line(tmp_path, "replay", "--trace", str(trace)) == (130, "", "")
+    assert interrupt_after_first_line(tmp_path, "replay", "--sessions", str(conversations)) == (130, "", "")
 
 
 def test_a_reader_who_leaves_ends_the_command_quietly():
