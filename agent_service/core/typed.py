@@ -42,15 +42,31 @@ _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 
 def return_restorer(function: Callable[..., Any]) -> Rebuild | None:
-    """Give :func:`restorer` of a function's return annotation; None when it has none or names what cannot be found.
+    """Give :func:`restorer` of a function's return annotation; None when it has none or it cannot be read.
 
-    A class that is defined below the function is found only later: ask at the first call, not at decoration.
+    An annotation that names a class defined further down is read when it is first needed.
     """
     try:
         annotation = get_type_hints(function, include_extras=True).get("return", Any)
+    except NameError:
+        return _Later(function)
     except _UNREADABLE:
         return None
     return restorer(annotation)
+
+
+class _Later:
+    """Reads the return annotation at the first call; data passes unchanged when it still cannot be read."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._rebuild: Rebuild | None = None
+
+    def __call__(self, data: Any) -> Any:
+        if self._rebuild is None:
+            found = return_restorer(self._function)
+            self._rebuild = rebuild.unchanged if found is None or isinstance(found, _Later) else found
+        return self._rebuild(data)
 
 
 def restorer(annotation: Any) -> Rebuild | None:

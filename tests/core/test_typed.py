@@ -353,14 +353,13 @@ def test_the_return_annotation_of_a_function_is_read():
         return {}
 
     async def nothing(): ...
-    async def dangling() -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821
 
     of_typed, of_text = return_restorer(typed), return_restorer(text)
     assert of_typed is not None
     assert of_text is not None
     assert of_typed([{"x": 1, "y": 2}]) == [Point(1, 2)]
     assert of_text({"x": 1, "y": 2}) == Point(1, 2)
-    assert [return_restorer(each) for each in (plain, nothing, dangling)] == [None, None, None]
+    assert [return_restorer(each) for each in (plain, nothing)] == [None, None]
 
 
 def test_a_type_alias_is_looked_through():
@@ -370,3 +369,22 @@ def test_a_type_alias_is_looked_through():
     assert restore is not None
 
     assert restore([{"x": 1, "y": 2}]) == [Point(1, 2)]
+
+
+def test_a_class_defined_below_the_function_is_found_when_it_is_needed():
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec("async def early() -> 'Below': ...", scope)
+    rebuild = return_restorer(scope["early"])
+    exec("from dataclasses import dataclass\n@dataclass\nclass Below:\n    x: int\n", scope)
+
+    assert rebuild is not None
+    assert rebuild({"x": 1}) == scope["Below"](1)
+
+
+def test_what_can_never_be_found_passes_unchanged():
+    def dangling() -> "Nowhere": ...  # type: ignore[name-defined] # noqa: F821
+
+    rebuild = return_restorer(dangling)
+
+    assert rebuild is not None
+    assert rebuild({"x": 1}) == {"x": 1}
