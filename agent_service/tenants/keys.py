@@ -19,7 +19,11 @@ from urllib.parse import quote, unquote
 
 from agent_service.core.errors import RecordValueError
 
-__all__ = ["KeyFactory", "KeyParts", "decode_component", "encode_component"]
+__all__ = ["PERMANENT_KINDS", "KeyFactory", "KeyParts", "decode_component", "encode_component"]
+
+PERMANENT_KINDS: Final[frozenset[str]] = frozenset()
+"""The written list of keys that do not expire, by kind. All others have a time to live; a test asks after each test."""
+
 
 _MARK: Final = "%tenant:"
 _READABLE: Final = "@+="
