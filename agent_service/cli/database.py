@@ -8,10 +8,7 @@ from dataclasses import asdict
 from agent_service.cli.console import Console
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.maintenance import sweep
-from agent_service.infrastructure.database.migration import SchemaState
-from agent_service.infrastructure.database.migration import check as check_schema
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
 __all__ = ["check", "cleanup", "downgrade", "stats", "upgrade"]
@@ -24,7 +21,7 @@ def upgrade(_arguments: Namespace, console: Console) -> int:
 
     async def work(database: DatabaseManager) -> int:
         await database.upgrade()
-        state = await _schema_state(database)
+        state = await database.check()
         console.result({"database": str(database), "revision": state.current})
         return 0
 
@@ -36,7 +33,7 @@ def downgrade(arguments: Namespace, console: Console) -> int:
 
     async def work(database: DatabaseManager) -> int:
         await database.downgrade(arguments.revision)
-        state = await _schema_state(database)
+        state = await database.check()
         console.result({"database": str(database), "revision": state.current})
         return 0
 
@@ -47,7 +44,7 @@ def check(_arguments: Namespace, console: Console) -> int:
     """Compare the tables with the models; exit code 1 when they differ."""
 
     async def work(database: DatabaseManager) -> int:
-        state = await _schema_state(database)
+        state = await database.check()
         differences = list(state.differences)
         console.result(
             {"database": str(database), "revision": state.current, "newest_revision": state.head, "ok": state.ok}
@@ -82,12 +79,6 @@ def stats(arguments: Namespace, console: Console) -> int:
         return 0
 
     return _run(work)
-
-
-async def _schema_state(database: DatabaseManager) -> SchemaState:
-    with database_errors("check the schema"):
-        async with database.engine.connect() as connection:
-            return await connection.run_sync(check_schema)
 
 
 def _run(work: Callable[[DatabaseManager], Awaitable[int]]) -> int:
