@@ -53,7 +53,9 @@ class _Flight(Generic[T]):
         return self is other or any(each.reaches(other) for each in self.waits_for)
 
 
-_current: contextvars.ContextVar[_Flight[Any] | None] = contextvars.ContextVar("agent_service_current_load", default=None)
+_current: contextvars.ContextVar[_Flight[Any] | None] = contextvars.ContextVar(
+    "agent_service_current_load", default=None
+)
 
 
 class SingleFlight:
@@ -160,7 +162,7 @@ async def _call(load: Callable[[Fence], Awaitable[T]], fence: Fence) -> T:
 
 
 def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:
-    """The first waiter raises the exception itself, each further one a copy, so that tracebacks do not grow together."""
+    """Give the first waiter the exception itself and each further one a copy, so that tracebacks stay apart."""
     if not flight.shared:
         flight.shared = True
         return exc
