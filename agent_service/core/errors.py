@@ -135,11 +135,11 @@ class ContextError(AgentServiceError):
 
 
 class ContextStoreError(ContextError):
-    """A context store failed, or was given a key or value that cannot be stored. What failed beneath it is its cause."""
+    """A context store failed, or cannot store a key or value that it was given; its cause is what failed beneath."""
 
 
 class ContextKeyError(ContextError, LookupError):
-    """A key names nothing in the data structure that an adapter is about, or has a form that the adapter does not know."""
+    """A key names nothing in the data structure that an adapter is about, or has a form unknown to the adapter."""
 
 
 class ContextConfigError(ContextError, ConfigurationError):
