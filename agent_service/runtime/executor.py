@@ -1,0 +1,47 @@
+"""Thread pools whose work sees the ContextVars of whoever handed it in."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+__all__ = ["ContextThreadPool"]
+
+T = TypeVar("T")
+
+
+class ContextThreadPool(ThreadPoolExecutor):
+    """A thread pool that carries ContextVars: ``submit``, ``map`` and ``loop.run_in_executor`` alike.
+
+    Each piece of work runs in a copy of the context in which it was handed in, so what it sets nobody else sees.
+    Copying costs well under a microsecond, whatever the number of variables.
+
+    :param name: names the threads, and the pool in metrics and errors.
+    :param max_workers: threads at most; they start when there is work for them.
+    """
+
+    def __init__(self, name: str, max_workers: int) -> None:
+        super().__init__(max_workers, thread_name_prefix=f"agent-service-{name}")
+        self.name = name
+        self.max_workers = max_workers
+        self._unfinished: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Queue a call. ``map`` and ``loop.run_in_executor`` come through here, too.
+
+        :raises RuntimeError: the pool was shut down.
+        """
+        future = super().submit(copy_context().run, fn, *args, **kwargs)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+    def unfinished(self) -> list[Future[Any]]:
+        """Give the work that runs or waits for a thread now."""
+        return list(self._unfinished)
+
+    def metrics(self) -> dict[str, int]:
+        """Give ``workers``, ``busy`` threads and ``queued`` work of this moment."""
+        unfinished = self.unfinished()
+        busy = sum(each.running() for each in unfinished)
+        return {"workers": self.max_workers, "busy": busy, "queued": len(unfinished) - busy}

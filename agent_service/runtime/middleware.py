@@ -1,0 +1,50 @@
+"""Binds the shared state of each request: plain ASGI, so any framework will do, and streams stay streams."""
+
+import inspect
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from agent_service.tenants.current import shared_state_scope
+
+__all__ = ["SharedStateMiddleware"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Owner: TypeAlias = tuple[str, str] | None
+Resolver: TypeAlias = Callable[[Scope], Owner | Awaitable[Owner]]
+
+
+class SharedStateMiddleware:
+    """Lets everything that serves a request find its user's shared state in ``current_shared_state``.
+
+    ::
+
+        app.add_middleware(SharedStateMiddleware, resolver=tenant_and_user_of)
+
+    It covers HTTP requests and web sockets, until their last byte was sent. Unlike middleware that reads responses, it
+    touches no message and starts no task.
+
+    :param app: the ASGI application inside.
+    :param resolver: gives ``(tenant, user_id)`` of a connection's scope, or None to bind nothing; plain or async. What
+        it raises ends the request.
+    """
+
+    def __init__(self, app: ASGIApp, resolver: Resolver) -> None:
+        self._app = app
+        self._resolver = resolver
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        owner = await self._owner(scope) if scope["type"] in {"http", "websocket"} else None
+        if owner is None:
+            await self._app(scope, receive, send)
+            return
+        tenant, user_id = owner
+        with shared_state_scope(tenant, user_id):
+            await self._app(scope, receive, send)
+
+    async def _owner(self, scope: Scope) -> Owner:
+        owner = self._resolver(scope)
+        return await owner if inspect.isawaitable(owner) else owner

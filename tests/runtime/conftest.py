@@ -1,0 +1,33 @@
+"""After each test: no runtime lives, no task and no thread of a pool is left."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from agent_service.runtime import AgentRuntime, GlobalSymphonyConfig
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    yield
+    await AgentRuntime.shutdown(timeout=2)
+    here = asyncio.current_task()
+    assert not {task for task in asyncio.all_tasks() if task is not here}
+    deadline = time.monotonic() + 2
+    while pool_threads():
+        assert time.monotonic() < deadline, pool_threads()
+        await asyncio.sleep(0.001)
+
+
+def pool_threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("agent-service-")]
+
+
+@pytest_asyncio.fixture
+async def runtime(redis_url: str) -> AsyncIterator[AgentRuntime]:
+    """A runtime over the shared, emptied Redis."""
+    async with AgentRuntime(GlobalSymphonyConfig(redis_url=redis_url)) as runtime:
+        yield runtime
