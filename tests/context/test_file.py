@@ -1,0 +1,114 @@
+"""The file backend keeps the contract, stays in its folder, and survives a kill at any moment."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent_service.context.file import FileContextStore
+from agent_service.core.errors import ContextStoreError
+from agent_service.testing.context_contracts import DISTINCT_KEYS, HOSTILE_KEYS, ContextStoreContract
+from tests.context.processes import CHECKOUT, updates_from_processes
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FileContextStore]:
+    async with FileContextStore(tmp_path / "made" / "contexts") as store:
+        yield store
+
+
+class TestFileContextStore(ContextStoreContract):
+    pass
+
+
+def test_no_key_leaves_the_folder_or_makes_a_name_that_differs_by_case(tmp_path: Path):
+    store = FileContextStore(tmp_path / "made" / "contexts")
+    asyncio.run(store.set_many({key: {} for key in [*HOSTILE_KEYS, *DISTINCT_KEYS]}))
+
+    files = [each for each in (tmp_path / "made" / "contexts").iterdir() if each.is_file()]
+    everything = {each for each in tmp_path.rglob("*") if each.is_file()}
+    assert len({each.name.lower() for each in files}) == len(files)
+    assert {each.parent.name for each in everything} == {"contexts", ".locks"}
+    assert all(len(each.name) < 255 for each in files)
+
+
+async def test_a_file_can_be_read_by_people(store: FileContextStore, tmp_path: Path):
+    await store.set("session-1", {"user_name": "alice"})
+
+    content = (tmp_path / "made" / "contexts" / "session-1.json").read_text()
+
+    assert content == '"session-1"\n{"user_name":"alice"}\n'
+
+
+async def test_a_damaged_file_is_an_error_and_never_an_empty_context(store: FileContextStore, tmp_path: Path):
+    await store.set("a", {"x": 1})
+    path = tmp_path / "made" / "contexts" / "a.json"
+
+    for content in (b"", b'"a"\n', b'"a"\n{"x":', b'"a"\n{"x":\n', b'"a"\n[1]\n', b"\xff\n{}\n", b"1\n{}\n"):
+        path.write_bytes(content)
+        for call in (store.get("a"), store.update("a", {}), store.compare_and_set("a", {}, expected=None)):
+            with pytest.raises(ContextStoreError):
+                await call
+        assert path.read_bytes() == content
+
+
+async def test_files_of_others_are_left_alone(store: FileContextStore, tmp_path: Path):
+    await store.set("a", {})
+    for name in ("README.json", "%ZZ.json", "%FF.json", "note.txt", ".hidden.json", "é.json"):
+        (tmp_path / "made" / "contexts" / name).write_text("not ours")
+
+    assert await store.list_keys() == ["a"]
+
+
+async def test_a_folder_that_cannot_be_written_is_a_context_store_error(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    store = FileContextStore(tmp_path / "file")
+
+    for call in (store.get("a"), store.set("a", {}), store.update("a", {})):
+        with pytest.raises(ContextStoreError) as caught:
+            await call
+        assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_bulk_write_that_fails_stores_nothing_and_leaves_nothing(store: FileContextStore, tmp_path: Path):
+    folder = tmp_path / "made" / "contexts"
+    await store.set("a", {"old": 1})
+    (folder / ".b.unfinished").mkdir()
+
+    with pytest.raises(ContextStoreError):
+        await store.set_many({"a": {"new": 1}, "b": {}})
+    (folder / ".b.unfinished").rmdir()
+
+    assert await store.get_many(["a", "b"]) == {"a": {"old": 1}}
+    assert sorted(each.name for each in folder.iterdir()) == [".locks", "a.json"]
+
+
+async def test_updates_of_several_processes_lose_nothing(store: FileContextStore, tmp_path: Path):
+    await updates_from_processes("file", str(tmp_path / "made" / "contexts"))
+
+    assert await store.get("shared") == {f"field{n}": n for n in range(30)}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.faults)])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, kills: int):
+    store = FileContextStore(tmp_path)
+    chance = random.Random(1)
+
+    for _ in range(kills):
+        command = [sys.executable, "-m", "tests.context.writer", "file", str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(chance.uniform(0, 0.05))
+            writer.kill()
+            said = int((b"0\n" + writer.stdout.read()).split()[-1])
+        found = asyncio.run(store.get("killed"))
+
+        assert found is not None
+        assert found["padding"] == [found["number"]] * 2_000
+        assert found["number"] in {max(said, 1), said + 1}
