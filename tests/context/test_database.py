@@ -13,6 +13,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, DatabaseError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.testing.context_contracts import ContextStoreContract
+from tests.context.processes import updates_from_processes
 
 
 class TestSQLite(ContextStoreContract):
@@ -126,3 +127,11 @@ async def test_the_documented_default_is_a_file_in_the_working_directory():
         await store.set("a", {"x": 1})
 
         assert await same.get("a") == {"x": 1}
+
+
+async def test_updates_of_several_processes_lose_nothing(database_url: str):
+    async with DatabaseContextStore(url=database_url) as store:
+        await store.list_keys()
+        await updates_from_processes("database", database_url)
+
+        assert await store.get("shared") == {f"field{n}": n for n in range(30)}

@@ -1,0 +1,222 @@
+"""Context in Redis: one hash a key, so that an update is one atomic step of the server."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from agent_service.context.base import resolve_store_ttl
+from agent_service.context.documents import as_document, store_errors
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.per_loop import PerLoop
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.keys import glob_escape
+from agent_service.core.ttl import NEVER, TTL
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.record_sets import exchange_record, read_records, write_records
+from agent_service.infrastructure.redis.records import HashRecord
+
+__all__ = ["DEFAULT_PREFIX", "RedisContextConfig", "RedisContextStore"]
+
+DEFAULT_PREFIX: Final = "dynagent_ctx"
+
+
+@dataclass(frozen=True)
+class RedisContextConfig:
+    """Where a :class:`RedisContextStore` keeps its contexts."""
+
+    url: str
+    prefix: str = DEFAULT_PREFIX
+
+
+class RedisContextStore(ContextStore):
+    """Keeps contexts in Redis, shared by every process that names the same server and prefix.
+
+    ::
+
+        RedisContextStore(RedisContextConfig("redis://localhost:6379/0", prefix="bro"))
+        RedisContextStore(host="localhost", port=6379)
+        RedisContextStore(url="redis+cluster://node1:7000,node2:7001")
+        RedisContextStore()  # the Redis of REDIS_URL
+
+    The key ``k`` is the hash ``{prefix}_{k}``, each top-level entry a field of JSON. Every call is one round trip, but
+    :meth:`list_keys`, which scans the whole key space. With a URL the store opens connections of its own, on every
+    event loop that uses it, and :meth:`aclose` closes them. A client that was given is the caller's, and must be used
+    on his loop. On a cluster a bulk call is atomic for each key.
+
+    :param config: an object or mapping with ``url`` and perhaps ``prefix``; or, as text, the host.
+    :param url: any URL that REDIS_URL may be: one server, TLS, a socket, sentinels, a cluster.
+    :param prefix: begins every Redis key. "" means bare keys, and then :meth:`list_keys` is refused. Stores that share
+        a server need prefixes of which none, with its ``_``, begins another.
+    :param ttl: default time to live.
+    :param timeout: seconds an operation may take.
+    :raises ConfigurationError: for arguments that contradict one another, or a URL that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Any = None,
+        /,
+        port: int = 6379,
+        db: int = 0,
+        *,
+        host: str | None = None,
+        url: str | None = None,
+        client: RedisClient | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        ssl: bool = False,
+        prefix: str | None = None,
+        ttl: TTL = NEVER,
+        timeout: float = 0.5,
+        max_connections: int = 50,
+    ) -> None:
+        if sum(each is not None for each in (config, host, url, client)) > 1:
+            raise ConfigurationError("more than one of config, host, url and client were given; give one")
+        if isinstance(config, str):
+            host = config
+        elif config is not None:
+            url, prefix = _read_config(config, prefix)
+        if host is not None:
+            url = _url(host, port, db, username, password, ssl=ssl)
+        self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
+        self._default_ttl = resolve_store_ttl(ttl, math.inf)
+        self._given = client
+        self._clients: PerLoop[RedisClient] | None = None
+        if url is not None:
+            target = url
+
+            def connect() -> RedisClient:
+                return RedisClient(target, timeout=timeout, max_connections=max_connections)
+
+            connect()  # so that a URL that cannot be used is refused now; nothing is connected
+            self._clients = PerLoop(connect, RedisClient.aclose)
+
+    @property
+    def prefix(self) -> str:
+        """What begins every Redis key, without the ``_`` that follows it."""
+        return self._prefix
+
+    def redis_key(self, key: Key) -> bytes:
+        """Give the Redis key of a key: ``{prefix}_{key}``, or the key alone without a prefix."""
+        text = encode_key(key)
+        return (f"{self._prefix}_{text}" if self._prefix else text).encode()
+
+    async def client(self) -> RedisClient:
+        """Give the running loop's client."""
+        if self._given is not None:
+            return self._given
+        if self._clients is not None:
+            return self._clients.get()
+        with store_errors("find Redis"):
+            return (await get_redis_manager()).client
+
+    async def get(self, key: Key) -> Document | None:
+        name, client = self.redis_key(key), await self.client()
+        with store_errors("read a context"):
+            return await HashRecord(client, name).get()
+
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
+        client = await self.client()
+        with store_errors("write a context"):
+            await HashRecord(client, name, ttl=seconds).set(document)
+
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        name, news, client = self.redis_key(key), as_document(patch, "patch"), await self.client()
+        if drop_none:
+            news = {field: value for field, value in news.items() if value is not None}
+        with store_errors("update a context"):
+            return await HashRecord(client, name, ttl=self._seconds(None)).merge(news)
+
+    async def delete(self, key: Key) -> None:
+        await self.delete_many((key,))
+
+    async def list_keys(self) -> list[Any]:
+        if not self._prefix:
+            raise ContextStoreError(
+                "this store has no prefix, so its keys cannot be told from others in Redis; give it one to list them"
+            )
+        start, client = f"{self._prefix}_".encode(), await self.client()
+        names: dict[bytes, None] = {}
+        with store_errors("list the keys of contexts"):
+            async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):
+                names.update(dict.fromkeys(page))
+        try:
+            return [decode_key(name[len(start) :].decode()) for name in names]
+        except UnicodeDecodeError as exc:
+            raise ContextStoreError("a key under this store's prefix is no UTF-8; another program wrote it") from exc
+
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
+        names = [(key, self.redis_key(key)) for key in keys]
+        client = await self.client()
+        with store_errors("read contexts"):
+            found = await read_records(client, [name for _, name in names])
+        return {key: each for (key, _), each in zip(names, found, strict=True) if each is not None}
+
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        seconds = self._seconds(ttl)
+        records = {self.redis_key(key): as_document(value) for key, value in values.items()}
+        client = await self.client()
+        with store_errors("write contexts"):
+            await write_records(client, records, seconds)
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        names = list({self.redis_key(key): None for key in keys})
+        client = await self.client()
+        with store_errors("delete contexts"):
+            return await client.unlink(names)
+
+    async def compare_and_set(
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+    ) -> bool:
+        name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
+        wanted = None if expected is None else as_document(expected, "expected")
+        client = await self.client()
+        with store_errors("compare and set a context"):
+            return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
+
+    def _seconds(self, ttl: TTL | None) -> float | None:
+        seconds = resolve_store_ttl(ttl, self._default_ttl)
+        return None if seconds == math.inf else seconds
+
+    async def aclose(self) -> None:
+        if self._clients is not None:
+            await self._clients.aclose()
+
+
+def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:
+    values = (
+        config if isinstance(config, Mapping) else {name: getattr(config, name, None) for name in ("url", "prefix")}
+    )
+    url = values.get("url")
+    if isinstance(url, SecretStr):
+        url = url.get_secret_value()
+    if not isinstance(url, str):
+        raise ConfigurationError(f"config must have a url, which a {type(config).__name__} without one has not")
+    return url, values.get("prefix") if prefix is None else prefix
+
+
+def _url(host: str, port: int, db: int, username: str | None, password: str | None, *, ssl: bool) -> str:
+    login = "" if username is None and password is None else f"{quote(username or '', '')}:{quote(password or '', '')}@"
+    address = f"[{host}]" if ":" in host else host
+    return f"redis{'s' if ssl else ''}://{login}{address}:{port}/{db}"
+
+
+def _check_prefix(prefix: Any) -> str:
+    if not isinstance(prefix, str) or not _is_text(prefix):
+        raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!a:.80}")
+    return prefix
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,21 @@
+-- KEYS[1]: a record. ARGV[1]: milliseconds the new record lives; 0: it does not expire. ARGV[2]: how many fields the
+-- present record must hold among its own, -1: there must be none. Then those fields and their JSON in turn, then the
+-- new record's. Puts the new record in the place of the present one and gives 1, or gives 0.
+local record, expected = KEYS[1], tonumber(ARGV[2])
+if (expected < 0) ~= (redis.call('EXISTS', record) == 0) then
+  return 0
+end
+local first = 3 + 2 * math.max(expected, 0)
+for at = 3, first - 1, 2 do
+  if redis.call('HGET', record, ARGV[at]) ~= ARGV[at + 1] then
+    return 0
+  end
+end
+redis.call('DEL', record)
+for from = first, #ARGV, 1000 do -- unpack() takes some 8000 at most
+  redis.call('HSET', record, unpack(ARGV, from, math.min(from + 999, #ARGV)))
+end
+if ARGV[1] ~= '0' then
+  redis.call('PEXPIRE', record, ARGV[1])
+end
+return 1

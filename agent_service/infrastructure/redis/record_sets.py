@@ -1,0 +1,72 @@
+"""Whole records: many at once, and one in the place of another."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from redis.asyncio.cluster import RedisCluster
+
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.record_fields import read_record, write_record
+from agent_service.infrastructure.redis.scripts import load_script
+
+__all__ = ["exchange_record", "lifetime_of", "read_records", "write_records"]
+
+_EXCHANGE = load_script("record_exchange")
+_PUT = load_script("record_write", "record_put")
+_CHUNK: Final = 1000
+
+
+def lifetime_of(ttl: float | None) -> int:
+    """Give seconds in milliseconds, at least one; 0 for None, which is no expiry."""
+    return 0 if ttl is None else max(1, round(ttl * 1000))
+
+
+async def read_records(client: RedisClient, keys: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    """Give the records at the keys in their order, a thousand a round trip; None where there is none."""
+    records: list[dict[str, Any] | None] = []
+    for start in range(0, len(keys), _CHUNK):
+        replies = await client.pipeline([(b"HGETALL", key) for key in keys[start : start + _CHUNK]])
+        records += map(read_record, replies)
+    return records
+
+
+async def write_records(client: RedisClient, records: Mapping[bytes, Mapping[str, Any]], ttl: float | None) -> None:
+    """Put records in the place of any others, in one round trip: one transaction, on a cluster one for each record.
+
+    :param ttl: seconds; None: they do not expire.
+    :raises RecordValueError: for a record that cannot be written; none was.
+    """
+    lifetime = lifetime_of(ttl)
+    pairs = {key: write_record(record) for key, record in records.items()}
+    if isinstance(client.raw, RedisCluster):
+        header = (lifetime, b"", 0, b"replace")
+        await client.pipeline([("EVAL", _PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
+        return
+    commands: list[Command] = []
+    for key, each in pairs.items():
+        commands += ((b"UNLINK", key), (b"HSET", key, *each))
+        if lifetime:
+            commands.append((b"PEXPIRE", key, lifetime))
+    await client.pipeline(commands, atomic=True)
+
+
+async def exchange_record(
+    client: RedisClient,
+    key: bytes,
+    record: Mapping[str, Any],
+    *,
+    expected: Mapping[str, Any] | None,
+    ttl: float | None,
+) -> bool:
+    """Put a record in the place of the present one if that is as expected; False where it is not.
+
+    :param expected: fields that the present record must hold, compared as JSON byte for byte; None: there must be none.
+    :param ttl: seconds; None: it does not expire.
+    """
+    wanted = [] if not expected else write_record(expected)
+    count = -1 if expected is None else len(expected)
+    return bool(
+        await client.run_script(_EXCHANGE, [key], list(chain((lifetime_of(ttl), count), wanted, write_record(record))))
+    )
