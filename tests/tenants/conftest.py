@@ -12,6 +12,15 @@ from agent_service.tenants.keys import PERMANENT_KINDS, KeyFactory
 from tests.servers.redis import GivenServer, RedisServer, wheel_binary
 
 
+FOREVER = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if redis.call('PTTL', key) == -1 then found[#found + 1] = key end
+end
+return found
+"""
+
+
 @pytest.fixture(scope="session", params=["the newest at hand", "6.2"])
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | GivenServer]:
     """The shared server of all tests, and the oldest one that is supported."""
@@ -52,7 +61,6 @@ async def client() -> RedisClient:
 
 def permanent_keys(server: RedisServer | GivenServer) -> list[bytes]:
     """Keys of the server that never expire and do not stand on the written list."""
-    keys: list[bytes] = server.cli("KEYS", "*")
-    forever = [key for key in keys if server.cli("PTTL", key) == -1]
+    forever: list[bytes] = server.cli("EVAL", FOREVER, 0)
     parsed = {key: KeyFactory().parse(key) for key in forever}
     return [key for key, parts in parsed.items() if parts is None or parts.kind not in PERMANENT_KINDS]
