@@ -21,9 +21,15 @@ from agent_service.core.errors import RecordValueError
 
 __all__ = ["PERMANENT_KINDS", "KeyFactory", "KeyParts", "decode_component", "encode_component"]
 
-PERMANENT_KINDS: Final[frozenset[str]] = frozenset()
-"""The written list of keys that do not expire, by kind. All others have a time to live; a test asks after each test."""
-
+PERMANENT_KINDS: Final[frozenset[str]] = frozenset(
+    {
+        *("batch", "batch_claims", "batch_queues", "batch_pending"),
+        *("trigger_schedule", "trigger_state", "trigger_dead"),
+        *("trigger_tenants", "trigger_actions", "trigger_own_actions"),
+    }
+)
+"""The written list of keys that do not expire, by kind: work waits until it is done. All others have a time to live; a
+test asks after each test."""
 
 _MARK: Final = "%tenant:"
 _READABLE: Final = "@+="
