@@ -11,7 +11,6 @@ from agent_service.infrastructure.redis.factory import close_redis, get_redis_ma
 from agent_service.tenants.keys import PERMANENT_KINDS, KeyFactory
 from tests.servers.redis import GivenServer, RedisServer, wheel_binary
 
-
 FOREVER = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
