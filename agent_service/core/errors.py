@@ -22,6 +22,8 @@
     │   ├── ContextStoreError         a context store failed, or was given a key or value it cannot store
     │   ├── ContextKeyError           (also LookupError)
     │   └── ContextConfigError        (also ConfigurationError)
+    ├── StateStoreError               a state store failed, or what it holds or was given cannot be used
+    │   └── StateConflictError        an expected version no longer holds
     └── SessionError
         ├── SessionNotFoundError      (also LookupError)
         ├── SessionValueError         (also ValueError)
@@ -59,6 +61,8 @@ __all__ = [
     "SessionError",
     "SessionNotFoundError",
     "SessionValueError",
+    "StateConflictError",
+    "StateStoreError",
     "UndecodableError",
 ]
 
@@ -144,6 +148,14 @@ class ContextKeyError(ContextError, LookupError):
 
 class ContextConfigError(ContextError, ConfigurationError):
     """A context configuration file cannot be used; the message names the file, the key and the remedy."""
+
+
+class StateStoreError(AgentServiceError):
+    """A state store failed, or what it holds or was given cannot be used; the message names the user and the reason."""
+
+
+class StateConflictError(StateStoreError):
+    """The user's context was saved since it was loaded: the expected version no longer holds, and nothing was saved."""
 
 
 class RecordValueError(AgentServiceError, TypeError, ValueError):
