@@ -1,0 +1,109 @@
+"""What state stores share: models and versions, over four primitives of a backend."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+from agent_service.core.errors import AgentServiceError, StateConflictError, StateStoreError
+from agent_service.state.documents import dump_context, read_context, stored_version
+from agent_service.state.evolution import schema_version_of
+from agent_service.state.interface import ContextT, StateStore
+from agent_service.state.models import CoachContext
+
+__all__ = ["VersionedStateStore"]
+
+
+class VersionedStateStore(StateStore[ContextT]):
+    """A store over a backend that can replace a document if its version is the expected one.
+
+    Loading and saving with ``expected_version`` cost one call of the backend each; saving without it reads the version
+    first, and again after each save of somebody else that came between.
+
+    :param model: what is kept; None: :class:`CoachContext`. Exactly this class is saved, no subclass of it.
+    :raises ConfigurationError: for what is no model of a context.
+    """
+
+    def __init__(self, *, model: type[ContextT] | None = None) -> None:
+        self._model = cast("type[ContextT]", CoachContext) if model is None else model
+        schema_version_of(self._model)
+
+    @abstractmethod
+    async def _read(self, user_id: str) -> Mapping[str, Any] | None:
+        """Give what is stored, or None."""
+
+    @abstractmethod
+    async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:
+        """Store a document if the stored one has the version ``present`` (0: there is none), atomically."""
+
+    @abstractmethod
+    async def _remove(self, user_id: str) -> None:
+        """Remove what is stored."""
+
+    @abstractmethod
+    async def _user_ids(self) -> list[str]:
+        """Give the users for whom something is stored."""
+
+    async def load_context(self, user_id: str) -> ContextT | None:
+        with _state_errors("load", user_id):
+            document = await self._read(user_id)
+            return None if document is None else read_context(self._model, user_id, document)
+
+    async def save_context(self, context: ContextT, expected_version: int | None = None) -> None:
+        if type(context) is not self._model:
+            raise StateStoreError(
+                f"context must be a {self._model.__name__}, not a {type(context).__name__}; "
+                "give the store the model that it is to keep"
+            )
+        user_id: Any = getattr(context, "user_id", None)
+        with _state_errors("save", user_id):
+            document = dump_context(context, self._model)
+            if expected_version is None:
+                version = await self._save_last(user_id, document)
+            else:
+                version = await self._save_expected(user_id, document, expected_version)
+        context.version = version
+
+    async def _save_last(self, user_id: str, document: Mapping[str, Any]) -> int:
+        while True:
+            present = stored_version(await self._read(user_id))
+            if await self._replace(user_id, {**document, "version": present + 1}, present):
+                return present + 1
+
+    async def _save_expected(self, user_id: str, document: Mapping[str, Any], expected: int) -> int:
+        if isinstance(expected, bool) or not isinstance(expected, int) or expected < 0:
+            raise StateStoreError(
+                f"expected_version must be an int of at least 0, got {expected!r:.80}; pass the version that was loaded"
+            )
+        if not await self._replace(user_id, {**document, "version": expected + 1}, expected):
+            raise StateConflictError(
+                f"the context of user {user_id!a:.80} is not at version {expected} any more; "
+                "load it, redo the change and save that"
+            )
+        return expected + 1
+
+    async def delete_context(self, user_id: str) -> None:
+        with _state_errors("delete", user_id):
+            await self._remove(user_id)
+
+    async def list_user_ids(self) -> list[str]:
+        try:
+            return await self._user_ids()
+        except StateStoreError:
+            raise
+        except (AgentServiceError, OSError) as exc:
+            raise StateStoreError(f"could not list the users: {exc}") from exc
+
+
+@contextmanager
+def _state_errors(action: str, user_id: Any) -> Iterator[None]:
+    """Refuse what is no user id; name the user and the action in whatever fails."""
+    if not isinstance(user_id, str) or not user_id:
+        raise StateStoreError(f"user_id must be text and not empty, got {user_id!r:.80}; name the user")
+    try:
+        yield
+    except StateConflictError:
+        raise
+    except (AgentServiceError, OSError) as exc:
+        cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
+        raise StateStoreError(f"could not {action} the context of user {user_id!a:.80}: {exc}") from cause

@@ -1,0 +1,86 @@
+"""State in Amazon DynamoDB."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent_service.context.documents import read_document, write_document
+from agent_service.context.keys import decode_key, encode_key
+from agent_service.core.errors import ConfigurationError, StateStoreError
+from agent_service.state.base import VersionedStateStore
+from agent_service.state.interface import ContextT
+
+__all__ = ["DynamoDBStateStore"]
+
+_LONGEST_ID = 2048
+"""Bytes of a partition key that DynamoDB takes."""
+
+
+class DynamoDBStateStore(VersionedStateStore[ContextT]):
+    """Keeps contexts in a DynamoDB table, an item a user; needs the extra ``dynamodb`` (aioboto3).
+
+    Saves are conditional writes on the version and reads are strongly consistent. An item may have 400 KB, names
+    included, and a larger context is refused: keep long histories elsewhere. Listing users reads the whole table.
+    Without a client the store makes one of its own, on every event loop that uses it, with the credentials and
+    settings that AWS tools find in the environment; :meth:`aclose` closes them.
+
+    :param table: its name; partition key ``user_id``, a string, and no sort key. :meth:`create_table` makes it.
+    :param client: a DynamoDB client of aioboto3 or aiobotocore, the caller's to close.
+    :param endpoint_url: of a DynamoDB-compatible server other than Amazon's.
+    :param region: such as ``eu-central-1``; None: the environment's.
+    :param model: what is kept; None: CoachContext.
+    :raises ConfigurationError: the extra is not installed, or arguments contradict one another.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        client: Any = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        model: type[ContextT] | None = None,
+    ) -> None:
+        super().__init__(model=model)
+        if not isinstance(table, str) or not table:
+            raise ConfigurationError(f"table must be the name of a DynamoDB table, got {table!r:.80}")
+        if client is not None and (endpoint_url is not None or region is not None):
+            raise ConfigurationError("a client has its endpoint and region; give client, or endpoint_url and region")
+        try:
+            from agent_service.state.dynamodb_table import DynamoDBTable  # noqa: PLC0415 - needs an extra
+        except ImportError as exc:
+            raise ConfigurationError(
+                "DynamoDBStateStore needs aioboto3: pip install 'agent-service[dynamodb]'"
+            ) from exc
+        self._table = DynamoDBTable(table, client=client, endpoint_url=endpoint_url, region=region)
+
+    async def create_table(self) -> None:
+        """Make the table, paid for by request, and wait until it can be used; does nothing where it exists.
+
+        :raises StateStoreError: DynamoDB refuses, or cannot be reached.
+        """
+        await self._table.create()
+
+    async def _read(self, user_id: str) -> Mapping[str, Any] | None:
+        data = await self._table.get(_key(user_id))
+        return None if data is None else read_document(data.encode())
+
+    async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:
+        data = write_document(document).decode()
+        return await self._table.put(_key(user_id), data, version=document["version"], present=present)
+
+    async def _remove(self, user_id: str) -> None:
+        await self._table.delete(_key(user_id))
+
+    async def _user_ids(self) -> list[str]:
+        return [key for key in map(decode_key, await self._table.keys()) if isinstance(key, str)]
+
+    async def aclose(self) -> None:
+        await self._table.aclose()
+
+
+def _key(user_id: str) -> str:
+    key = encode_key(user_id)
+    size = len(key.encode())
+    if size > _LONGEST_ID:
+        raise StateStoreError(f"the id takes {size} bytes and DynamoDB allows {_LONGEST_ID}; use a digest of it")
+    return key

@@ -1,0 +1,148 @@
+"""A DynamoDB table of text under text keys, each with a version; the only module that imports aioboto3 and botocore."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from agent_service.context.per_loop import PerLoop
+from agent_service.core.errors import StateStoreError
+
+__all__ = ["DynamoDBTable"]
+
+_CONFIG: Final = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+"""Times in seconds."""
+_KEY: Final = "user_id"
+_CONFLICT: Final = "ConditionalCheckFailedException"
+_EXISTS: Final = "ResourceInUseException"
+
+
+class DynamoDBTable:
+    """Items of four attributes: ``user_id``, ``version``, ``document`` and ``write_id``.
+
+    Raises StateStoreError for whatever fails.
+
+    :param client: a client of the caller's; None: one of our own for each event loop.
+    """
+
+    def __init__(self, name: str, *, client: Any, endpoint_url: str | None, region: str | None) -> None:
+        self._name = name
+        self._given = client
+        options = {"endpoint_url": endpoint_url, "region_name": region, "config": _CONFIG}
+        self._connections: PerLoop[_Connection] = PerLoop(lambda: _Connection(options), lambda made: made.close())
+
+    async def get(self, key: str) -> str | None:
+        """Give the document under a key."""
+        with self._errors("read from"):
+            client = await self._client()
+            reply = await client.get_item(TableName=self._name, Key={_KEY: {"S": key}}, ConsistentRead=True)
+        item = reply.get("Item")
+        return None if item is None else _text(item, "document")
+
+    async def put(self, key: str, document: str, *, version: int, present: int) -> bool:
+        """Write a document if the present one has a version (0: there is none); give whether it had."""
+        # Tells our own write, whose reply was lost and which the client sent again, from somebody else's.
+        write_id = uuid4().hex
+        item = {
+            _KEY: {"S": key},
+            "version": {"N": str(version)},
+            "document": {"S": document},
+            "write_id": {"S": write_id},
+        }
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(#attribute)"}
+        condition["ExpressionAttributeNames"] = {"#attribute": "version" if present else _KEY}
+        if present:
+            condition["ConditionExpression"] = "#attribute = :present"
+            condition["ExpressionAttributeValues"] = {":present": {"N": str(present)}}
+        with self._errors("write to"):
+            client = await self._client()
+            try:
+                await client.put_item(
+                    TableName=self._name, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **condition
+                )
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] != _CONFLICT:
+                    raise
+                return bool(exc.response.get("Item", {}).get("write_id") == {"S": write_id})
+        return True
+
+    async def delete(self, key: str) -> None:
+        """Remove an item."""
+        with self._errors("delete from"):
+            client = await self._client()
+            await client.delete_item(TableName=self._name, Key={_KEY: {"S": key}})
+
+    async def keys(self) -> list[str]:
+        """Give every key."""
+        found: list[str] = []
+        with self._errors("list"):
+            client = await self._client()
+            pages = client.get_paginator("scan").paginate(
+                TableName=self._name, ConsistentRead=True, ProjectionExpression=_KEY
+            )
+            async for page in pages:
+                found += [_text(item, _KEY) for item in page["Items"]]
+        return found
+
+    async def create(self) -> None:
+        """Make the table unless it exists, and wait until it is active."""
+        with self._errors("create"):
+            client = await self._client()
+            try:
+                await client.create_table(
+                    TableName=self._name,
+                    KeySchema=[{"AttributeName": _KEY, "KeyType": "HASH"}],
+                    AttributeDefinitions=[{"AttributeName": _KEY, "AttributeType": "S"}],
+                    BillingMode="PAY_PER_REQUEST",
+                )
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] != _EXISTS:
+                    raise
+            waiter = client.get_waiter("table_exists")
+            await waiter.wait(TableName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+    async def aclose(self) -> None:
+        """Close our own clients."""
+        await self._connections.aclose()
+
+    async def _client(self) -> Any:
+        return self._given if self._given is not None else await self._connections.get().client()
+
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, OSError) as exc:
+            raise StateStoreError(f"could not {action} the DynamoDB table {self._name!r:.80}: {exc}") from exc
+
+
+class _Connection:
+    """A client for one event loop, made when it is first asked for."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._making = asyncio.Lock()
+        self._open = AsyncExitStack()
+        self._made: Any = None
+
+    async def client(self) -> Any:
+        async with self._making:
+            if self._made is None:
+                made = aioboto3.Session().client("dynamodb", **self._options)
+                self._made = await self._open.enter_async_context(made)
+        return self._made
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+
+def _text(item: dict[str, Any], attribute: str) -> str:
+    value = item.get(attribute, {}).get("S")
+    if not isinstance(value, str):
+        raise StateStoreError(f"an item has no text in {attribute!r}, so this store did not write it")
+    return value

@@ -1,0 +1,23 @@
+"""State in a folder."""
+
+import os
+
+from agent_service.context.file import FileContextStore
+from agent_service.state.interface import ContextT
+from agent_service.state.over_context import ContextStateStore
+
+__all__ = ["FileStateStore"]
+
+
+class FileStateStore(ContextStateStore[ContextT]):
+    """Keeps contexts in a folder, one JSON file a user, shared by every process of one machine.
+
+    Whatever dies at whatever moment, each file is the old or the new one; see
+    :class:`~agent_service.context.file.FileContextStore`. A damaged file is an error that names it.
+
+    :param directory: made when first written to.
+    :param model: what is kept; None: CoachContext.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, model: type[ContextT] | None = None) -> None:
+        super().__init__(FileContextStore(directory), model=model)

@@ -1,0 +1,63 @@
+"""The state store contract, stated as obligations that every backend keeps."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, Self
+
+from typing_extensions import TypeVar
+
+from agent_service.state.models import AgentContext, CoachContext
+
+__all__ = ["ContextT", "StateStore"]
+
+ContextT = TypeVar("ContextT", bound=AgentContext[Any, Any], default=CoachContext)
+
+
+class StateStore(ABC, Generic[ContextT]):
+    """One typed context per user, the same on every backend.
+
+    * **Absence** is None, never an error; deleting what is not there is no error.
+    * **No aliasing.** Changing a context after saving it, or one that was loaded, changes nothing until it is saved.
+    * **Faithful.** What was saved loads again, equal; what could not is refused by the save, and the old stays. What is
+      stored and does not validate is an error at loading, never None and never a guess.
+    * **Versions.** Each save stores the version after the present one and sets it on the context that was saved. A
+      deleted user begins again at 1.
+    * **Atomicity.** A save happens as a whole or not at all. Of any number of concurrent saves that expect the same
+      version one wins; from several processes too where the backend is shared.
+    * **User ids** are any text but the empty one, told apart exactly, and cannot reach out of the store. What a backend
+      cannot keep (lone surrogates; for DynamoDB more than 2,048 bytes) is refused.
+    * **Errors.** Every failure is a :class:`~agent_service.core.errors.StateStoreError` with its cause chained.
+    """
+
+    @abstractmethod
+    async def load_context(self, user_id: str) -> ContextT | None:
+        """Give the context of a user, brought up to the model's present schema version, or None.
+
+        :raises StateStoreError: also when what is stored does not validate; it names the user and the reason.
+        """
+
+    @abstractmethod
+    async def save_context(self, context: ContextT, expected_version: int | None = None) -> None:
+        """Store a context in place of any other of its user.
+
+        :param expected_version: save only if this is the version stored, 0: if there is none. Pass the ``version`` of
+            what was loaded, and no save of another writer is lost. None: the last writer wins.
+        :raises StateConflictError: another version is stored; load again, redo the change and save that. When a save
+            failed with its outcome unknown (a connection lost), the next may meet that one's version.
+        """
+
+    @abstractmethod
+    async def delete_context(self, user_id: str) -> None:
+        """Remove the context of a user."""
+
+    @abstractmethod
+    async def list_user_ids(self) -> list[str]:
+        """Give the id of every user with a context, each once, in no order. Cost grows with the store."""
+
+    async def aclose(self) -> None:
+        """Close what this store opened itself; what it was given stays open. Calling it again does nothing."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

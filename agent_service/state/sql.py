@@ -1,0 +1,48 @@
+"""State in a table of a relational database."""
+
+from typing import TYPE_CHECKING, Final
+
+from agent_service.context.database import DatabaseContextStore
+from agent_service.core.errors import ConfigurationError
+from agent_service.state.interface import ContextT
+from agent_service.state.over_context import ContextStateStore
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from agent_service.infrastructure.database.keyvalue import SessionFactory
+
+__all__ = ["SQLStateStore"]
+
+_TABLE: Final = "agent_state"
+
+
+class SQLStateStore(ContextStateStore[ContextT]):
+    """Keeps contexts in SQLite or PostgreSQL, shared by every process that opens the database.
+
+    With a URL the store opens connections of its own, on every event loop that uses it, and :meth:`aclose` closes
+    them; an engine or session factory is the caller's. A save locks the user's row.
+
+    :param url: ``sqlite+aiosqlite:///file.db`` or ``postgresql+asyncpg://user:password@host/name``; give it, or
+        ``engine``, or ``session_factory``.
+    :param table: created when first used; ids in the column ``key``, JSON in ``value``.
+    :param model: what is kept; None: CoachContext.
+    :raises ConfigurationError: for more than one place, or a URL or table name that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        engine: "AsyncEngine | None" = None,
+        session_factory: "SessionFactory | None" = None,
+        table: str = _TABLE,
+        model: type[ContextT] | None = None,
+    ) -> None:
+        if url is None and engine is None and session_factory is None:
+            raise ConfigurationError("SQLStateStore needs a place: give url, engine or session_factory")
+        store = DatabaseContextStore(url=url, engine=engine, session_factory=session_factory, table=table)
+        super().__init__(store, model=model)
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
