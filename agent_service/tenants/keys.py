@@ -14,6 +14,7 @@ A key is ``{root}%tenant:{tag}:kind:rest``, with literal braces around the tag:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -33,6 +34,7 @@ test asks after each test."""
 
 _MARK: Final = "%tenant:"
 _READABLE: Final = "@+="
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~@+=-]{1,2048}")
 _KEY: Final = re.compile(r"\{([^{}]*)\}:([a-z_]+)((?::[^:]+)*)")
 _MAX_BYTES: Final = 2048
 
@@ -43,6 +45,8 @@ def encode_component(value: str, name: str) -> str:
     :param name: what to call the component in an error.
     :raises RecordValueError: when it is no str, is empty, holds a lone surrogate, or has more than 2048 bytes in UTF-8.
     """
+    if type(value) is str and _PLAIN.fullmatch(value):
+        return value
     if not isinstance(value, str):
         raise RecordValueError(f"{name} must be a str, not {type(value).__name__}: {value!r:.80}; make it a str first")
     if not value:
@@ -108,7 +112,7 @@ class KeyFactory:
 
     @property
     def _start(self) -> str:
-        return encode_component(self.root, "root") + _MARK
+        return _start(self.root)
 
     def user(self, tenant: str, user_id: str) -> bytes:
         """A user's record. All users of a tenant share a slot, as their secondary indexes need it."""
@@ -150,3 +154,8 @@ class KeyFactory:
     def generic(self, tenant: str, key: str) -> bytes:
         """A value of no particular kind."""
         return self.key("generic", [("tenant", tenant), ("key", key)])
+
+
+@lru_cache(maxsize=64)
+def _start(root: str) -> str:
+    return encode_component(root, "root") + _MARK

@@ -25,6 +25,9 @@ __all__ = [
 EMPTY: Final = b"\xff"
 """The field that keeps a record without fields; no name in UTF-8 can be it."""
 
+_TAG: Final = b'"$'
+"""How every tag of the codec stands in JSON; what holds none needs no walk."""
+
 
 def field_name(field: str) -> bytes:
     """Give a field's name in UTF-8.
@@ -80,7 +83,7 @@ def read_value(json: bytes) -> Any:
 
     :raises UndecodableError: for anything it did not write.
     """
-    return decode(json, tagged=b'"$' in json)  # every tag stands in the JSON like this
+    return decode(json, tagged=_TAG in json)
 
 
 def read_record(reply: Sequence[bytes]) -> dict[str, Any] | None:
@@ -91,13 +94,13 @@ def read_record(reply: Sequence[bytes]) -> dict[str, Any] | None:
     if not reply:
         return None
     record: dict[str, Any] = {}
-    for name, json in zip(reply[::2], reply[1::2], strict=True):
-        if name == EMPTY:
-            continue
-        try:
-            record[name.decode()] = read_value(json)
-        except (UndecodableError, UnicodeDecodeError) as exc:
-            raise UndecodableError(f"field {name[:80]!r}: {exc}") from exc
+    name = b""
+    try:
+        for name, json in zip(reply[::2], reply[1::2], strict=True):
+            if name != EMPTY:
+                record[name.decode()] = decode(json, tagged=True) if _TAG in json else orjson.loads(json)
+    except (UndecodableError, UnicodeDecodeError, orjson.JSONDecodeError) as exc:
+        raise UndecodableError(f"field {name[:80]!r} cannot be read: {exc}") from exc
     return record
 
 
