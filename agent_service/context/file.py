@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 import orjson
 
 from agent_service.context.base import Change, DocumentStore
+from agent_service.context.interface import Key
+from agent_service.context.keys import encode_key
 from agent_service.core.errors import ContextStoreError
 
 __all__ = ["FileContextStore"]
@@ -47,6 +49,10 @@ class FileContextStore(DocumentStore):
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         super().__init__()
         self._folder = Path(directory)
+
+    def path_of(self, key: Key) -> Path:
+        """Give the file for a key, whether it is there or not."""
+        return self._path(encode_key(key))
 
     async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
         def read() -> Mapping[str, bytes]:
