@@ -44,8 +44,12 @@ class VersionedStateStore(StateStore[ContextT]):
     async def _user_ids(self) -> list[str]:
         """Give the users for whom something is stored."""
 
+    def _place(self, user_id: str) -> str:  # noqa: ARG002
+        """Say where a user's context is, for errors: empty, or " in" and what a person would look for."""
+        return ""
+
     async def load_context(self, user_id: str) -> ContextT | None:
-        with _state_errors("load", user_id):
+        with self._errors("load", user_id):
             document = await self._read(user_id)
             return None if document is None else read_context(self._model, user_id, document)
 
@@ -56,7 +60,7 @@ class VersionedStateStore(StateStore[ContextT]):
                 "give the store the model that it is to keep"
             )
         user_id: Any = getattr(context, "user_id", None)
-        with _state_errors("save", user_id):
+        with self._errors("save", user_id):
             document = dump_context(context, self._model)
             if expected_version is None:
                 version = await self._save_last(user_id, document)
@@ -83,7 +87,7 @@ class VersionedStateStore(StateStore[ContextT]):
         return expected + 1
 
     async def delete_context(self, user_id: str) -> None:
-        with _state_errors("delete", user_id):
+        with self._errors("delete", user_id):
             await self._remove(user_id)
 
     async def list_user_ids(self) -> list[str]:
@@ -94,16 +98,26 @@ class VersionedStateStore(StateStore[ContextT]):
         except (AgentServiceError, OSError) as exc:
             raise StateStoreError(f"could not list the users: {exc}") from exc
 
+    @contextmanager
+    def _errors(self, action: str, user_id: Any) -> Iterator[None]:
+        """Refuse what is no user id; name the user and the action in whatever fails."""
+        _require_user_id(user_id)
+        try:
+            yield
+        except StateConflictError:
+            raise
+        except (AgentServiceError, OSError) as exc:
+            what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
+            cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
+            raise StateStoreError(f"{what}: {exc}") from cause
 
-@contextmanager
-def _state_errors(action: str, user_id: Any) -> Iterator[None]:
-    """Refuse what is no user id; name the user and the action in whatever fails."""
+
+def _require_user_id(user_id: Any) -> None:
     if not isinstance(user_id, str) or not user_id:
         raise StateStoreError(f"user_id must be text and not empty, got {user_id!r:.80}; name the user")
     try:
-        yield
-    except StateConflictError:
-        raise
-    except (AgentServiceError, OSError) as exc:
-        cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
-        raise StateStoreError(f"could not {action} the context of user {user_id!a:.80}: {exc}") from cause
+        user_id.encode()
+    except UnicodeEncodeError as exc:
+        raise StateStoreError(
+            f"user_id {user_id!a:.80} holds a lone surrogate at position {exc.start}, which has no UTF-8 form; replace it"
+        ) from exc

@@ -20,4 +20,8 @@ class FileStateStore(ContextStateStore[ContextT]):
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, model: type[ContextT] | None = None) -> None:
-        super().__init__(FileContextStore(directory), model=model)
+        self._files = FileContextStore(directory)
+        super().__init__(self._files, model=model)
+
+    def _place(self, user_id: str) -> str:
+        return f" in {self._files.path_of(user_id)}"
