@@ -1,7 +1,7 @@
 """The arguments of a call: bound as the function itself would bind them, digested into keys, filled into templates."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -39,20 +39,21 @@ class CallSignature:
     :raises CacheKeyError: when ``ignore`` names no parameter of the function.
     """
 
-    def __init__(self, function: Callable[..., Any], *, ignore: tuple[str, ...] = ()) -> None:
+    def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
         self._signature = inspect.signature(function)
         self._qualified = f"{function.__module__}.{function.__qualname__}"
         parameters = self._signature.parameters
         if isinstance(ignore, str):
-            raise CacheKeyError(f"ignore must be a tuple of parameter names, not a str; write ignore=({ignore!r},)")
-        for name in ignore:
+            raise CacheKeyError(f"ignore must be several parameter names, not a str; write ignore=[{ignore!r}]")
+        ignored = frozenset(ignore)
+        for name in ignored:
             if name not in parameters:
                 raise CacheKeyError(
                     f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; correct it"
                 )
-        self.names = tuple(name for name in parameters if name not in ignore)
+        self.names = tuple(name for name in parameters if name not in ignored)
         """The parameters that tell calls apart, in the order of the signature."""
-        self._kept = tuple(position for position, name in enumerate(parameters) if name not in ignore)
+        self._kept = tuple(position for position, name in enumerate(parameters) if name not in ignored)
         self._labels = tuple(f"{name}=".encode() for name in self.names)
         self._rests = tuple(_rests(parameters)) if _nameable(parameters) else ()
 

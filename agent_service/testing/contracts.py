@@ -473,6 +473,21 @@ class CacheContract:
             await asyncio.wait_for(cache.get_or_load("a", outer), 5)
         assert await cache.get_many(["a", "b"]) == {}
 
+    @pytest.mark.parametrize("loader", [5, lambda: 5])
+    async def test_a_loader_must_be_an_async_function(self, cache: ICache[Any], loader: Any) -> None:
+        with pytest.raises(CacheValueError, match="loader"):
+            await cache.get_or_load("a", loader)
+        assert await cache.lookup("a") is MISS
+
+    @pytest.mark.parametrize("keys", ["abc", b"abc", None, 5])
+    async def test_several_keys_are_wanted_not_one(self, cache: ICache[Any], keys: Any) -> None:
+        with pytest.raises(CacheKeyError, match="keys"):
+            await cache.get_many(keys)
+        with pytest.raises(CacheKeyError, match="keys"):
+            await cache.delete_many(keys)
+        with pytest.raises(CacheValueError, match="mapping"):
+            await cache.set_many(keys)
+
     async def test_a_loaded_value_that_cannot_be_written_is_refused(self, cache: ICache[Any]) -> None:
         with pytest.raises(CacheSerializationError):
             await cache.get_or_load("a", self._loader(object()))

@@ -655,3 +655,49 @@ async def test_a_result_that_is_not_what_its_annotation_says_is_handed_on_as_it_
     assert await f() is point
     assert await f() is point
     assert caplog.text.count("return annotation") == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: cached(key_prefix=None), "key_prefix"),
+        (lambda: cached(key_prefix="\ud800"), "surrogate"),
+        (lambda: cached(namespace=None), "namespace"),
+        (lambda: cached(ignore="a"), "ignore"),
+    ],
+)
+async def test_an_unusable_name_is_refused_at_decoration(make: Any, message: str):
+    async def f(a: int) -> int:
+        return a
+
+    with pytest.raises(CacheKeyError, match=message):
+        make()(f)
+
+
+async def test_a_key_of_its_own_that_cannot_be_used_is_refused_and_nothing_is_called():
+    calls = []
+
+    @cached(key_prefix="own", key="{name}")
+    async def rendered(name: str) -> None:
+        calls.append(name)
+
+    @cached(key_prefix="own", key=len)  # type: ignore[arg-type]
+    async def made(name: str) -> None:
+        calls.append(name)
+
+    with pytest.raises(CacheKeyError, match="8192"):
+        await rendered("x" * 9000)
+    with pytest.raises(CacheKeyError, match="must return a str"):
+        await made("a")
+    assert calls == []
+
+
+def test_several_keys_are_wanted_not_one():
+    with pytest.raises(CacheKeyError, match="keys="):
+        cache_invalidate(keys="user:{user_id}")
+
+
+@pytest.mark.parametrize("bounds", [{"max_entries": 0}, {"max_entries": "5"}, {"max_bytes": 0}, {"max_bytes": 1.5}])
+def test_a_bound_below_one_is_refused(bounds: dict[str, Any]):
+    with pytest.raises(CacheValueError, match=next(iter(bounds))):
+        InMemoryCache(**bounds)

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from agent_service.core.errors import CacheKeyError, CacheSerializationError
+from agent_service.core.errors import CacheKeyError, CacheSerializationError, CacheValueError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, normalise_namespace
 from agent_service.core.singleflight import Fence, SingleFlight
@@ -52,6 +53,8 @@ class BaseCache(ICache[T]):
         return await self.set_many({check_key(key): value}, ttl)
 
     async def set_many(self, mapping: Mapping[str, T], ttl: TTL | None = None) -> bool:
+        if not isinstance(mapping, Mapping):
+            raise CacheValueError(f"mapping must map keys to values, not {type(mapping).__name__}; pass a dict")
         keys = _check_keys(mapping)
         seconds = resolve_ttl(ttl, self.default_ttl)
         entries = {key: self.codec.encode(value) for key, value in mapping.items()}
@@ -117,6 +120,8 @@ class BaseCache(ICache[T]):
         context: Iterable[contextvars.ContextVar[Any]] = (),
     ) -> T:
         check_key(key)
+        if not callable(loader):
+            raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
         seconds = resolve_ttl(ttl, self.default_ttl)
         found = await self.lookup_settled(key)
         if found is not MISS:
@@ -172,7 +177,7 @@ class BaseCache(ICache[T]):
     ) -> Encoded:
         self.counters.loads += 1
         try:
-            value = await loader()
+            value = await _awaitable(loader())
         except Exception:
             self.counters.load_errors += 1
             raise
@@ -201,7 +206,13 @@ class BaseCache(ICache[T]):
             await asyncio.shield(self.backend.remove([lease.key]))
 
 
+def _awaitable(loading: Awaitable[T]) -> Awaitable[T]:
+    if not inspect.isawaitable(loading):
+        raise CacheValueError(f"loader must be an async function; it returned {type(loading).__name__}")
+    return loading
+
+
 def _check_keys(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes):
-        raise CacheKeyError(f"keys must be several keys, got one {type(keys).__name__}: {keys!r:.80}; put it in a list")
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise CacheKeyError(f"keys must be several keys, got {type(keys).__name__}: {keys!r:.80}; put it in a list")
     return list(dict.fromkeys(check_key(key) for key in keys))

@@ -3,12 +3,13 @@
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from agent_service.core.arguments import CallSignature, Template, identity_digest
 from agent_service.core.errors import CacheKeyError
+from agent_service.core.keys import check_key
 from agent_service.core.logging import logger
 from agent_service.core.typed import return_restorer
 from agent_service.infrastructure.cache.base import BaseCache
@@ -39,7 +40,13 @@ class KeySpec:
     prefix: str
     include_args: bool
     key: str | Callable[..., str] | None
-    ignore: tuple[str, ...]
+    ignore: Iterable[str]
+
+
+def _text(key: object, function: str) -> str:
+    if not isinstance(key, str):
+        raise CacheKeyError(f"key= of {function} must return a str, not {type(key).__name__}: {key!r:.80}")
+    return key
 
 
 class CachedCalls(Generic[R]):
@@ -69,7 +76,7 @@ class CachedCalls(Generic[R]):
         self._misses = 0
         self._warned = False
         qualified = f"{function.__module__}.{function.__qualname__}"
-        stem = f"{spec.prefix}:{function.__name__}" if spec.prefix else function.__name__
+        stem = f"{check_key(spec.prefix, name='key_prefix')}:{function.__name__}" if spec.prefix else function.__name__
         self.cache_key = self._key_maker(spec, stem, qualified)
         self._remembers = not callable(spec.key)
         self._parameters = self._signature.names if spec.include_args else ()
@@ -88,9 +95,9 @@ class CachedCalls(Generic[R]):
             )
         if callable(spec.key):
             make = spec.key
-            return lambda *args, **kwargs: f"{stem}:{make(*args, **kwargs)}"
+            return lambda *args, **kwargs: check_key(f"{stem}:{_text(make(*args, **kwargs), qualified)}")
         template = Template(spec.key, self._function)
-        return lambda *args, **kwargs: f"{stem}:{template.render(args, kwargs)}"
+        return lambda *args, **kwargs: check_key(f"{stem}:{template.render(args, kwargs)}")
 
     def wrapper(self) -> Callable[..., Coroutine[Any, Any, R]]:
         """Give the function that replaces the decorated one."""

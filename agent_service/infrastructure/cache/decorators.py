@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from agent_service.core.arguments import Template
+from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.base import BaseCache
@@ -106,7 +107,7 @@ def cached(
         raise TypeError("write @cached() with parentheses")
     seconds = None if ttl is None else resolve_ttl(ttl, 0.0)
     name = normalise_namespace(namespace)
-    spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=tuple(ignore))
+    spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=ignore)
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
         _require_async(function, "cached")
@@ -140,6 +141,8 @@ def cache_invalidate(
     :raises CacheKeyError: for a template that names no parameter of the function.
     """
     name = normalise_namespace(namespace)
+    if isinstance(keys, str):
+        raise CacheKeyError(f"keys must be several templates, not one str; write keys=[{keys!r}]")
     templates = tuple(keys)
 
     def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
+from agent_service.core.errors import CacheValueError
 from agent_service.core.glob import compile_glob
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
@@ -97,6 +98,7 @@ class InMemoryCache(BaseCache[T]):
     :param serializer: replaces the lossless JSON encoding of values that are not immutable.
     :param store: the table, when several handles (one for each event loop) share it; it brings its own bounds and
         clock.
+    :raises CacheValueError: for a bound below 1.
     """
 
     backend: MemoryBackend
@@ -115,6 +117,9 @@ class InMemoryCache(BaseCache[T]):
         store: MemoryStore | None = None,
         leases: LeaseBook | None = None,
     ) -> None:
+        for name, bound in (("max_entries", max_entries), ("max_bytes", max_bytes)):
+            if bound is not None and (type(bound) is not int or bound < 1):
+                raise CacheValueError(f"{name} must be an int of at least 1, got {bound!r:.80}")
         store = store or MemoryStore(max_entries, max_bytes=max_bytes, monotonic=clock.monotonic)
         counters = (metrics or CacheMetrics()).namespace(namespace)
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
