@@ -1,9 +1,9 @@
-"""Sets that lead to records: listings of all of them, and secondary indexes by the value of a field.
+"""Sorted sets that lead to records: listings of all of them, and secondary indexes by the value of a field.
 
-:class:`~agent_service.infrastructure.redis.records.HashRecord` adds to them in the script that writes the record, so
-whatever exists is in them. What has expired or changed since is in them, too, until somebody who reads them finds out:
-he takes it out in a script that looks again, so that no newer write is undone. A set lives as long as the longest-lived
-record that was added to it.
+:class:`~agent_service.infrastructure.redis.records.HashRecord` enters each record in the script that writes it, so
+whatever exists is in them, with the time at which it expires. What expired leaves with the next record that enters, and
+the set itself expires with the last one. What was deleted, evicted or changed before its time stays until somebody who
+reads the set finds out: he takes it out in a script that looks again, so that no newer write is undone.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ RecordKey = Callable[[bytes], bytes]
 class RecordListing:
     """The records that a set lists.
 
-    :param key: of the set.
+    :param key: of the sorted set.
     :param record_key: gives the key of a record by its name in the set. On a cluster they all share the set's slot.
     """
 
@@ -52,7 +52,7 @@ class RecordListing:
         return sum(await self._in_pages(_REMOVE))
 
     async def _in_pages(self, script: Script) -> list[Any]:
-        names: Sequence[bytes] = await self._client.execute(b"SMEMBERS", self._key)
+        names: Sequence[bytes] = await self._client.execute(b"ZRANGE", self._key, 0, -1)
         pages = [names[start : start + _PAGE] for start in range(0, len(names), _PAGE)]
         return [
             await self._client.run_script(script, [self._key, *map(self._record_key, page)], page) for page in pages
@@ -78,8 +78,8 @@ async def find_indexed(
     members = index + sha1(json, usedforsecurity=False).hexdigest().encode()
     cursor: bytes | None = b"0"
     while cursor is not None:
-        following, names = await client.execute(b"SSCAN", members, cursor, b"COUNT", _CANDIDATES)
-        cursor = following if following != b"0" else None
+        following, scored = await client.execute(b"ZSCAN", members, cursor, b"COUNT", _CANDIDATES)
+        cursor, names = (following if following != b"0" else None), scored[::2]
         for start in range(0, len(names), _CANDIDATES):
             some = names[start : start + _CANDIDATES]
             keys = [record_key(each) for each in some]

@@ -43,7 +43,7 @@ class HashRecord:
 
     :param ttl: seconds the record lives after each write; None: writes leave its time to live alone.
     :param name: what the record is called in ``listing`` and ``indexes``.
-    :param listing: key of a set that holds the name of every record it lists, and of some that have expired since; see
+    :param listing: key of a sorted set that holds the name of every record it lists; see
         :class:`~agent_service.infrastructure.redis.listing.RecordListing`.
     :param indexes: by field, what the keys of its index begin with; see
         :func:`~agent_service.infrastructure.redis.listing.find_indexed`. On a cluster all these keys must share a slot.

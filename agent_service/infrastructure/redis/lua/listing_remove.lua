@@ -1,8 +1,8 @@
--- KEYS[1]: a set that lists records. KEYS[2...]: records to delete. ARGV: their names in the set, in the same order.
+-- KEYS[1]: a sorted set that lists records. KEYS[2...]: records to delete. ARGV: their names in the set, in the same order.
 -- Gives how many of the records there were.
 local deleted = 0
 for position, name in ipairs(ARGV) do
   deleted = deleted + redis.call('UNLINK', KEYS[position + 1])
-  redis.call('SREM', KEYS[1], name)
+  redis.call('ZREM', KEYS[1], name)
 end
 return deleted

@@ -1,20 +1,24 @@
 -- The beginning of every script that writes a record: a hash whose fields hold JSON. The script itself ends with
 -- `return written(reply)` where it changed the record. Data is never decoded: cjson would make {} of [].
--- KEYS[1]: the record. KEYS[2], if ARGV[3] is '1': the set that lists it. Then, for each indexed field, what the keys of
--- its index begin with; the SHA-1 of a value's JSON follows.
+-- KEYS[1]: the record. KEYS[2], if ARGV[3] is '1': the sorted set that lists it. Then, for each indexed field, what the
+-- keys of its index begin with; the SHA-1 of a value's JSON follows.
 -- ARGV[1]: milliseconds the record lives from now on; 0: as before. ARGV[2]: the record's name in those sets.
 -- ARGV[4...]: the indexed fields. ARGV[first...] belongs to the script.
 local record, lifetime, name, listed = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local first = 3 + #KEYS - listed
 
--- Puts the record into a set that lives at least as long as it does.
+-- Puts the record into a sorted set of records, each with the millisecond at which it expires; those that did so a
+-- second ago leave it, and the set itself expires with the last of them.
 local function enter(set)
-  local left = redis.call('PTTL', set)
-  redis.call('SADD', set, name)
-  if lifetime == 0 then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZREMRANGEBYSCORE', set, '-inf', now - 1000)
+  redis.call('ZADD', set, lifetime == 0 and '+inf' or now + lifetime, name)
+  local last = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2]
+  if last == 'inf' then
     redis.call('PERSIST', set)
-  elseif left ~= -1 and left < lifetime then
-    redis.call('PEXPIRE', set, lifetime)
+  else
+    redis.call('PEXPIREAT', set, last + 1000)
   end
 end
 
