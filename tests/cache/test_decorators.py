@@ -40,6 +40,9 @@ async def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 pytestmark = pytest.mark.usefixtures("anywhere")
 
 
+NOT_TEXT: Any = None
+
+
 class Color(Enum):
     RED = "red"
 
@@ -660,9 +663,9 @@ async def test_a_result_that_is_not_what_its_annotation_says_is_handed_on_as_it_
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: cached(key_prefix=None), "key_prefix"),
+        (lambda: cached(key_prefix=NOT_TEXT), "key_prefix"),
         (lambda: cached(key_prefix="\ud800"), "surrogate"),
-        (lambda: cached(namespace=None), "namespace"),
+        (lambda: cached(namespace=NOT_TEXT), "namespace"),
         (lambda: cached(ignore="a"), "ignore"),
     ],
 )

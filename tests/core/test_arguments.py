@@ -380,7 +380,7 @@ def test_ignored_parameters_do_not_tell_calls_apart_and_need_no_identity():
 
 
 @pytest.mark.parametrize(
-    ("ignore", "said"), [(("db",), r"ignore names 'db'.*plain\(a, b=2"), ("b", r"write ignore=\('b',\)")]
+    ("ignore", "said"), [(("db",), r"ignore names 'db'.*plain\(a, b=2"), ("b", r"write ignore=\['b'\]")]
 )
 def test_ignoring_what_is_not_there_is_refused(ignore, said):
     with pytest.raises(CacheKeyError, match=said):

@@ -76,7 +76,11 @@ class CachedCalls(Generic[R]):
         self._misses = 0
         self._warned = False
         qualified = f"{function.__module__}.{function.__qualname__}"
-        stem = f"{check_key(spec.prefix, name='key_prefix')}:{function.__name__}" if spec.prefix else function.__name__
+        stem = (
+            f"{check_key(spec.prefix, name='key_prefix')}:{function.__name__}"
+            if spec.prefix != ""
+            else function.__name__
+        )
         self.cache_key = self._key_maker(spec, stem, qualified)
         self._remembers = not callable(spec.key)
         self._parameters = self._signature.names if spec.include_args else ()
