@@ -284,10 +284,9 @@ async def test_an_unusable_position_is_refused(batch: RedisBatch, position: Any)
 @pytest.mark.parametrize("wrong", ["", None, 1, "\ud800"])
 async def test_an_unusable_name_is_refused(batch: RedisBatch, wrong: Any, client: RedisClient):
     for place, name in enumerate(["service", "entity_key", "action"]):
-        queue = [*QUEUE]
-        queue[place] = wrong
+        service, entity_key, action = (wrong if each == place else QUEUE[each] for each in range(3))
         with pytest.raises(RecordValueError, match=name):
-            await batch.enqueue(*queue, payload=1)
+            await batch.enqueue(service, entity_key, action, 1)
     with pytest.raises(RecordValueError, match="tenant"):
         RedisBatch(wrong)
     with pytest.raises(RecordValueError, match="tenant"):

@@ -1,0 +1,58 @@
+"""Who handles which action: one registry for the process."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias, TypeVar
+
+from agent_service.core.errors import RecordValueError
+from agent_service.tenants.keys import encode_component
+from agent_service.tenants.schedule import Trigger
+
+__all__ = ["HANDLERS", "Handler", "on_trigger"]
+
+Handler: TypeAlias = Callable[[Trigger], Awaitable[object]]
+H = TypeVar("H", bound=Handler)
+
+_handlers: dict[str, Handler] = {}
+
+HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(_handlers)
+"""The handlers by action, as they are now."""
+
+
+def on_trigger(action: str) -> Callable[[H], H]:
+    """Register an async function as the handler of an action, in every process that runs a ``TriggerRunner``.
+
+    ::
+
+        @on_trigger("send_reminder")
+        async def send_reminder(trigger: Trigger) -> None:
+            await remind(trigger.tenant, trigger.identifier)
+
+    A trigger is handled at least once: a handler must bear to be called again for the same ``due_at``. What it raises
+    makes the runner try again later.
+
+    :raises RecordValueError: for an action that cannot be used or has another handler, and for a plain function.
+    """
+    encode_component(action, "action")
+
+    def register(handler: H) -> H:
+        if not inspect.iscoroutinefunction(handler) and not inspect.iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004 - an object whose call is async will do
+        ):
+            raise RecordValueError(
+                f"the handler of {action!r} must be an async function, got {handler!r:.80}; "
+                "for work that blocks, await asyncio.to_thread() in one"
+            )
+        other = _handlers.get(action)
+        if other is not None and _name(other) != _name(handler):
+            raise RecordValueError(f"action {action!r} is handled by {_name(other)} already; give another action")
+        _handlers[action] = handler
+        return handler
+
+    return register
+
+
+def _name(handler: Handler) -> str:
+    kind = handler if hasattr(handler, "__qualname__") else type(handler)
+    return f"{kind.__module__}.{kind.__qualname__}"

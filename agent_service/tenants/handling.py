@@ -1,0 +1,129 @@
+"""Runs the handlers of claimed triggers, and tells the schedule what became of each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Final
+
+from agent_service.core.errors import RedisOperationError
+from agent_service.core.logging import logger
+from agent_service.tenants.handlers import HANDLERS
+from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
+
+__all__ = ["TriggerHandling"]
+
+MAX_RUNNING: Final = 100
+"""Handlers that one runner lets run at once; what is due beyond them waits, or another worker takes it."""
+_MAX_ERROR: Final = 500
+"""Characters kept of what killed a trigger."""
+_NOTING_PAUSE: Final = 0.05
+"""Seconds before the end of a handling is reported again when Redis did not take note."""
+
+
+class TriggerHandling:
+    """The handlers that one runner runs now. Every claim ends as done, to be tried again, or dead.
+
+    :param lease: seconds a claim holds unless renewed.
+    :param max_attempts: after so many a trigger that fails is dead.
+    :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
+    """
+
+    def __init__(self, *, lease: float, max_attempts: int, backoff: tuple[float, float]) -> None:
+        self.counts = {"handled": 0, "failed": 0, "dead": 0}
+        self._lease = lease
+        self._max_attempts = max_attempts
+        self._first_pause, self._longest_pause = backoff
+        self._running: dict[TriggerClaim, tuple[TriggerSchedule, asyncio.Task[None]]] = {}
+        self.room = asyncio.Event()
+        """Set when a handler ends while no more could run."""
+
+    @property
+    def running(self) -> int:
+        """How many handlers run."""
+        return len(self._running)
+
+    @property
+    def free(self) -> int:
+        """How many more may run."""
+        return MAX_RUNNING - len(self._running)
+
+    def start(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
+        """Run the handler of a claimed trigger."""
+        task = asyncio.create_task(self._handle(schedule, claim))
+        self._running[claim] = schedule, task
+        task.add_done_callback(lambda _: self._ended(claim))
+
+    def _ended(self, claim: TriggerClaim) -> None:
+        if not self.free:
+            self.room.set()
+        del self._running[claim]
+
+    def buried(self, action: str, number: int) -> None:
+        """Take note of triggers that died because their workers did."""
+        if number:
+            self.counts["dead"] += number
+            logger.error("%d triggers for %r are dead: their workers ended, or lost their leases", number, action)
+
+    async def _handle(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
+        trigger = claim.trigger
+        try:
+            await HANDLERS[trigger.action](trigger)
+        except asyncio.CancelledError:
+            await self._note(partial(schedule.retry, claim, 0.0))
+        except Exception as exc:  # noqa: BLE001 - whatever a handler raises means: try again
+            await self._note(self._failed(schedule, claim, exc))
+        else:
+            self.counts["handled"] += 1
+            await self._note(partial(schedule.done, claim))
+
+    def _failed(self, schedule: TriggerSchedule, claim: TriggerClaim, exc: Exception) -> Callable[[], Awaitable[bool]]:
+        self.counts["failed"] += 1
+        trigger = claim.trigger
+        if trigger.attempt < self._max_attempts:
+            pause = min(self._first_pause * 2.0 ** min(trigger.attempt - 1, 60), self._longest_pause)
+            return partial(schedule.retry, claim, pause)
+        self.counts["dead"] += 1
+        logger.error("A trigger for %r is dead after %d attempts", trigger.action, trigger.attempt, exc_info=exc)
+        error = f"{type(exc).__name__}: {exc}"[:_MAX_ERROR].encode(errors="backslashreplace").decode()
+        return partial(schedule.bury, claim, error)
+
+    async def _note(self, report: Callable[[], Awaitable[bool]]) -> None:
+        """Report an end until Redis takes note, for as long as the claim is sure to hold."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._lease
+        pause = _NOTING_PAUSE
+        while True:
+            try:
+                await report()
+            except RedisOperationError:
+                if clock() + pause > until:
+                    logger.warning("Redis did not take note of a handled trigger; it will be handled again")
+                    return
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    async def renew_leases(self) -> None:
+        """Hold every claim of a running handler for another lease.
+
+        :raises RedisOperationError: when Redis fails; the leases go on as they were.
+        """
+        renewals = [schedule.renew(claim, self._lease) for claim, (schedule, _) in list(self._running.items())]
+        for outcome in await asyncio.gather(*renewals, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def finish(self, seconds: float) -> None:
+        """Let the handlers finish; after ``seconds`` cancel them, which gives their triggers back at once."""
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            await end_tasks(late)
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

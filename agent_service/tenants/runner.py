@@ -1,0 +1,206 @@
+"""Fires triggers: looks for what is due, claims it, and has it handled."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+from agent_service.core.errors import RecordValueError, RedisOperationError, RuntimeStateError
+from agent_service.core.logging import logger
+from agent_service.tenants.base import check_ttl, current_redis
+from agent_service.tenants.handlers import HANDLERS, on_trigger
+from agent_service.tenants.handling import TriggerHandling, end_tasks
+from agent_service.tenants.keys import encode_component
+from agent_service.tenants.schedule import TriggerSchedule
+
+__all__ = ["TriggerRunner", "on_trigger"]
+
+_SHARE: Final = 10
+"""Triggers claimed of one tenant and action before the others have their turn."""
+_REPORT_INTERVAL: Final = 5.0
+"""Seconds between two looks for due actions that have no handler."""
+_OUTAGE_PAUSE: Final = 0.5
+"""Seconds between two tries while Redis does not serve."""
+
+
+class TriggerRunner:
+    """Calls the handlers of due triggers; run one in each worker process.
+
+    ::
+
+        async with TriggerRunner():
+            await serve_forever()
+
+    A due trigger is claimed by one of all runners and is its own for ``lease`` seconds, renewed while the handler runs.
+    When the handler returns, the trigger is done; when it raises, it is tried again after a growing pause, and after
+    ``max_attempts`` it is dead: see ``RedisTrigger.dead()``. When a worker dies, its triggers are claimed again after
+    their leases: handling is *at least once*. A handler that blocks the event loop for a whole lease loses it.
+
+    Redis may go away and come back meanwhile. At most 100 handlers run at once.
+
+    :param tenants: only theirs; None: everybody's.
+    :param poll_interval: seconds between two looks when nothing is known to become due earlier.
+    :param lease: seconds after which another worker takes over from one that died.
+    :param max_attempts: how often a trigger is handled before it is dead; attempts that ended with their worker count.
+    :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
+    :raises RecordValueError: for an argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenants: Collection[str] | None = None,
+        poll_interval: float = 0.05,
+        lease: float = 30.0,
+        max_attempts: int = 5,
+        backoff: tuple[float, float] = (0.1, 30.0),
+    ) -> None:
+        self._tenants = _checked_tenants(tenants)
+        self._poll_interval = check_ttl(poll_interval, "poll_interval")
+        self._lease = check_ttl(lease, "lease")
+        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
+            raise RecordValueError(f"max_attempts must be an int of at least 1, got {max_attempts!r:.80}")
+        self._max_attempts = max_attempts
+        self._handling = TriggerHandling(
+            lease=self._lease, max_attempts=max_attempts, backoff=_checked_backoff(backoff)
+        )
+        self._wake = self._handling.room
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unhandled: dict[str, int] = {}
+        self._well = True
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin to claim triggers, on the running event loop. Works while Redis is down.
+
+        :raises RuntimeStateError: it runs already.
+        :raises RedisUnavailableError: there is no Redis at all: no runtime, and no REDIS_URL.
+        """
+        if self._tasks:
+            raise RuntimeStateError("the runner runs already; stop it first, or make another one")
+        await current_redis()
+        self._stopping = False
+        self._tasks = [asyncio.create_task(each) for each in (self._fire(), self._renew(), self._report())]
+
+    async def stop(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - a grace, after which it acts
+        """Claim no more, let the running handlers finish, and end. Without a start it does nothing.
+
+        :param timeout: seconds, after which handlers are cancelled and their triggers given back at once.
+        """
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
+        self._stopping = True
+        self._wake.set()
+        try:
+            await asyncio.wait(tasks[:1])  # a claim on its way still comes in
+            await self._handling.finish(timeout)
+        finally:
+            await end_tasks(tasks)
+
+    def metrics(self) -> dict[str, Any]:
+        """Give ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and ``unhandled`` actions.
+
+        ``unhandled`` counts the tenants that wait for an action without a handler in this process; looked up every few
+        seconds.
+        """
+        return {**self._handling.counts, "running": self._handling.running, "unhandled": dict(self._unhandled)}
+
+    async def _fire(self) -> None:
+        while not self._stopping:
+            pause = _OUTAGE_PAUSE
+            with self._outlasting_failures():
+                pause = await self._claim_what_is_due()
+            if pause:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                self._wake.clear()
+
+    async def _claim_what_is_due(self) -> float:
+        """Claim what there is room for; give the seconds until there may be more."""
+        schedule = TriggerSchedule(*await current_redis())
+        due, until_next = await schedule.due(sorted(HANDLERS))
+        random.shuffle(due)
+        claimed = False
+        for action, tenant in due:
+            if self._tenants is not None and tenant not in self._tenants:
+                continue
+            limit = min(self._handling.free, _SHARE)
+            if not limit:
+                return _OUTAGE_PAUSE  # the first handler to end wakes it
+            claims, died = await schedule.claim(
+                tenant, action, limit=limit, lease=self._lease, max_attempts=self._max_attempts
+            )
+            self._handling.buried(action, len(died))
+            for each in claims:
+                self._handling.start(schedule, each)
+            claimed = claimed or bool(claims)
+        return 0 if claimed else min(self._poll_interval, until_next or self._poll_interval)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            with self._outlasting_failures():
+                await self._handling.renew_leases()
+
+    async def _report(self) -> None:
+        while True:
+            with self._outlasting_failures():
+                await self._look_for_unhandled()
+            await asyncio.sleep(_REPORT_INTERVAL)
+
+    async def _look_for_unhandled(self) -> None:
+        schedule = TriggerSchedule(*await current_redis())
+        due, _ = await schedule.due([action for action in await schedule.actions() if action not in HANDLERS])
+        unhandled = Counter(action for action, tenant in due if self._tenants is None or tenant in self._tenants)
+        for action in unhandled.keys() - self._unhandled.keys():
+            logger.warning("Triggers for %r are due and this process has no handler for them", action)
+        self._unhandled = dict(unhandled)
+
+    @contextmanager
+    def _outlasting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisOperationError as exc:
+            if self._well:
+                logger.warning("Triggers wait for Redis: %s", exc)
+            self._well = False
+        except Exception:  # noqa: BLE001 - a bug must not end the firing silently
+            logger.exception("The trigger runner failed and goes on")
+        else:
+            if not self._well:
+                logger.info("Triggers are fired again")
+            self._well = True
+
+
+def _checked_tenants(tenants: Collection[str] | None) -> frozenset[str] | None:
+    if tenants is None:
+        return None
+    if isinstance(tenants, str):
+        raise RecordValueError(f"tenants must be a collection of names, not a str: {tenants!r:.80}; put it in a list")
+    for each in tenants:
+        encode_component(each, "tenants")
+    return frozenset(tenants)
+
+
+def _checked_backoff(backoff: tuple[float, float]) -> tuple[float, float]:
+    try:
+        first, longest = backoff
+    except (TypeError, ValueError):
+        raise RecordValueError(f"backoff must be two numbers, first and longest pause, got {backoff!r:.80}") from None
+    first, longest = check_ttl(first, "backoff"), check_ttl(longest, "backoff")
+    if first > longest:
+        raise RecordValueError(f"backoff must name the shorter pause first, got {backoff!r:.80}")
+    return first, longest

@@ -1,0 +1,193 @@
+"""The schedule below triggers: when each is due, who handles it, what became of it.
+
+Every trigger stands in a sorted set by the time it may be claimed, so that nothing depends on expiry events, which come
+late and get lost. A claim moves that time to the end of its lease: whoever stops renewing loses the trigger to the next
+worker. Each claim has a token; setting a trigger anew clears it, so that the end of the old handling cannot end the new
+trigger. All times are those of the Redis server, which is why worker clocks do not matter.
+
+The keys of all triggers under one prefix share a slot: a cluster keeps them on one node, and every step is one script.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Argument
+from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.tenants.keys import KeyFactory, decode_component, encode_component
+
+__all__ = ["DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
+
+_SET = load_script("trigger", "trigger_set")
+_DELETE = load_script("trigger", "trigger_delete")
+_CLAIM = load_script("trigger", "trigger_claim")
+_DONE = load_script("trigger", "trigger_done")
+_RETRY = load_script("trigger", "trigger_retry")
+_BURY = load_script("trigger", "trigger_bury")
+_RENEW = load_script("trigger", "trigger_renew")
+_DUE = load_script("trigger_due")
+
+_TAG: Final = [("scope", "trigger")]
+_PAGE: Final = 1000
+"""Entries that the server reads per step of an inspection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An action to be done for an identifier."""
+
+    tenant: str
+    action: str
+    identifier: str
+    due_at: datetime
+    """UTC, by the clock of Redis."""
+    attempt: int
+    """For a handler: 1 the first time. In a list: attempts so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadTrigger(Trigger):
+    """A trigger that failed for the last time, until it is set anew or deleted."""
+
+    died_at: datetime
+    error: str
+    """Type and message of the last failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerClaim:
+    """A trigger and the token by which one worker holds it."""
+
+    trigger: Trigger
+    token: str = field(repr=False)
+
+
+class TriggerSchedule:
+    """The scripts on the schedule. Operations raise ``RedisOperationError`` kinds; those on a claim give False when it
+    does not hold any more, and change nothing then.
+
+    :param client: of the running event loop.
+    """
+
+    def __init__(self, client: RedisClient, keys: KeyFactory) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def set(self, tenant: str, action: str, identifier: str, milliseconds: int) -> None:
+        """Make the trigger due that much later, whatever it was before."""
+        encode_component(identifier, "identifier")
+        await self._run(_SET, tenant, action, identifier, milliseconds)
+
+    async def delete(self, tenant: str, action: str, identifier: str) -> bool:
+        """Forget the trigger, waiting or dead; whether there was one."""
+        encode_component(identifier, "identifier")
+        return bool(await self._run(_DELETE, tenant, action, identifier))
+
+    async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
+        """Give (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later."""
+        if not actions:
+            return [], None
+        keys = [self._tenants(action) for action in actions]
+        *tenants, wait = await self._client.run_script(_DUE, keys)
+        pairs = [
+            (action, decode_component(name.decode()))
+            for action, names in zip(actions, tenants, strict=True)
+            for name in names
+        ]
+        return pairs, None if wait < 0 else wait / 1000
+
+    async def claim(
+        self, tenant: str, action: str, *, limit: int, lease: float, max_attempts: int
+    ) -> tuple[list[TriggerClaim], list[str]]:
+        """Take due triggers, the earliest first; give them, and the identifiers of those that died of their attempts.
+
+        :param lease: seconds they are this caller's unless renewed.
+        """
+        token = uuid4().hex
+        claimed, died = await self._run(_CLAIM, tenant, action, token, limit, round(lease * 1000), max_attempts)
+        claims = [
+            TriggerClaim(Trigger(tenant, action, identifier.decode(), _moment(due), int(attempt)), token)
+            for identifier, due, attempt in claimed
+        ]
+        return claims, [identifier.decode() for identifier in died]
+
+    async def done(self, claim: TriggerClaim) -> bool:
+        """Forget a trigger that was handled."""
+        return await self._end(_DONE, claim)
+
+    async def retry(self, claim: TriggerClaim, delay: float) -> bool:
+        """Give a trigger back, to be claimed again after ``delay`` seconds."""
+        return await self._end(_RETRY, claim, round(delay * 1000))
+
+    async def bury(self, claim: TriggerClaim, error: str) -> bool:
+        """Put a trigger among the dead."""
+        return await self._end(_BURY, claim, error)
+
+    async def renew(self, claim: TriggerClaim, lease: float) -> bool:
+        """Hold a trigger for ``lease`` seconds from now on."""
+        return await self._end(_RENEW, claim, round(lease * 1000))
+
+    async def _end(self, script: Script, claim: TriggerClaim, *args: Argument) -> bool:
+        trigger = claim.trigger
+        return bool(await self._run(script, trigger.tenant, trigger.action, trigger.identifier, claim.token, *args))
+
+    async def now(self) -> datetime:
+        """Give the time of the server."""
+        seconds, micros = await self._client.execute(b"TIME")
+        return _moment(int(seconds) * 1000 + int(micros) // 1000)
+
+    async def actions(self, tenant: str | None = None) -> list[str]:
+        """Give the actions that have a trigger waiting; for a tenant, those in which it has one waiting or dead."""
+        key = self._keys.key("trigger_actions", _TAG) if tenant is None else self._own_actions(tenant)
+        return sorted([decode_component(name.decode()) for name in await self._client.execute(b"SMEMBERS", key)])
+
+    async def waiting(self, tenant: str, action: str) -> AsyncIterator[Trigger]:
+        """Give the triggers that wait, are being handled or will be tried again, in no order."""
+        async for identifier, text in self._entries("trigger_state", tenant, action):
+            due, attempts, _ = text.split(" ")
+            yield Trigger(tenant, action, identifier, _moment(due), int(attempts))
+
+    async def dead(self, tenant: str, action: str) -> AsyncIterator[DeadTrigger]:
+        """Give the triggers that failed for the last time, in no order."""
+        async for identifier, text in self._entries("trigger_dead", tenant, action):
+            due, attempts, died, error = text.split(" ", 3)
+            yield DeadTrigger(tenant, action, identifier, _moment(due), int(attempts), _moment(died), error)
+
+    async def _entries(self, kind: str, tenant: str, action: str) -> AsyncIterator[tuple[str, str]]:
+        key = self._of(kind, tenant, action)
+        seen: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            cursor, flat = await self._client.execute(b"HSCAN", key, cursor, b"COUNT", _PAGE)
+            for identifier, text in zip(flat[::2], flat[1::2], strict=True):
+                if identifier not in seen:
+                    seen.add(identifier)
+                    yield identifier.decode(), text.decode()
+            if cursor == b"0":
+                return
+
+    async def _run(self, script: Script, tenant: str, action: str, *args: Argument) -> Any:
+        keys = [
+            *(self._of(kind, tenant, action) for kind in ("trigger_schedule", "trigger_state", "trigger_dead")),
+            self._tenants(action),
+            self._keys.key("trigger_actions", _TAG),
+            self._own_actions(tenant),
+        ]
+        names = [encode_component(tenant, "tenant"), encode_component(action, "action")]
+        return await self._client.run_script(script, keys, [*names, *args])
+
+    def _of(self, kind: str, tenant: str, action: str) -> bytes:
+        return self._keys.key(kind, _TAG, ("tenant", tenant), ("action", action))
+
+    def _tenants(self, action: str) -> bytes:
+        return self._keys.key("trigger_tenants", _TAG, ("action", action))
+
+    def _own_actions(self, tenant: str) -> bytes:
+        return self._keys.key("trigger_own_actions", _TAG, ("tenant", tenant))
+
+
+def _moment(milliseconds: bytes | str | int) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
