@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
 from agent_service.context.interface import ContextStore, Document, Key
@@ -36,9 +36,6 @@ class DocumentStore(ContextStore):
 
     :param ttl: the default time to live.
     """
-
-    expires: ClassVar[bool] = False
-    """Whether the backend can expire entries."""
 
     def __init__(self, *, ttl: TTL = NEVER) -> None:
         self._default_ttl = resolve_store_ttl(ttl, math.inf)

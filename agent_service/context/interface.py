@@ -35,6 +35,9 @@ class ContextStore(ABC):
       misuse, before anything is changed, and failures of the backend.
     """
 
+    expires: bool = False
+    """Whether this store can expire entries."""
+
     @abstractmethod
     async def get(self, key: Key) -> Document | None:
         """Give what is stored under the key, or None."""

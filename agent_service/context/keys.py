@@ -6,7 +6,7 @@ U+0000, which not every backend can keep: ``~"~"``. A frozenset's members are so
 process to process. Keys are told apart as they are written: ``1`` and ``1.0`` are two, though Python holds them equal.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +15,7 @@ from uuid import UUID
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
-__all__ = ["decode_key", "encode_key"]
+__all__ = ["decode_key", "encode_key", "hide_one_another"]
 
 _MARK: Final = "~"
 _LEAVES: Final = frozenset(
@@ -62,6 +62,12 @@ def decode_key(text: str) -> Any:
             f"the stored key {text!a:.80} cannot be read; it was not written by this store"
         ) from exc
     return key
+
+
+def hide_one_another(keys: Iterable[Hashable]) -> bool:
+    """Whether some of the keys differ as they are written and are equal to Python, so that one dict cannot hold all."""
+    listed = list(keys)
+    return len(set(listed)) < len(listed) and len(set(listed)) < len({encode_key(key) for key in listed})
 
 
 def _json(key: Any, depth: int) -> str:

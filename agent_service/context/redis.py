@@ -1,7 +1,7 @@
 """Context in Redis: one hash a key, so that an update is one atomic step of the server."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from agent_service.context.base import resolve_store_ttl
 from agent_service.context.documents import as_document, store_errors
+from agent_service.context.fences import Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.per_loop import PerLoop
@@ -18,6 +19,7 @@ from agent_service.core.keys import glob_escape
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.record_fence import RecordFence
 from agent_service.infrastructure.redis.record_sets import exchange_record, read_records, write_records
 from agent_service.infrastructure.redis.records import HashRecord
 
@@ -34,7 +36,7 @@ class RedisContextConfig:
     prefix: str = DEFAULT_PREFIX
 
 
-class RedisContextStore(ContextStore):
+class RedisContextStore(ContextStore, Fenced):
     """Keeps contexts in Redis, shared by every process that names the same server and prefix.
 
     ::
@@ -57,6 +59,8 @@ class RedisContextStore(ContextStore):
     :param timeout: seconds an operation may take.
     :raises ConfigurationError: for arguments that contradict one another, or a URL that cannot be used.
     """
+
+    expires = True
 
     def __init__(
         self,
@@ -185,9 +189,51 @@ class RedisContextStore(ContextStore):
         seconds = resolve_store_ttl(ttl, self._default_ttl)
         return None if seconds == math.inf else seconds
 
+    def fence(self) -> Fence:
+        return RedisFence(self)
+
     async def aclose(self) -> None:
         if self._clients is not None:
             await self._clients.aclose()
+
+
+class RedisFence(Fence):
+    """A fence in Redis itself, so that it holds between processes."""
+
+    def __init__(self, store: RedisContextStore) -> None:
+        self._store = store
+
+    async def begin(self, keys: Collection[Key]) -> str:
+        fence, names = await self._open(keys)
+        with store_errors("begin to write through a cache"):
+            return await fence.begin(names)
+
+    async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
+        fence, names = await self._open(keys)
+        with store_errors("finish writing through a cache"):
+            records = {name: documents.get(key) for key, name in zip(keys, names, strict=True)}
+            await fence.finish(token, records, ttl)
+
+    async def lease(self, keys: Collection[Key]) -> str:
+        fence, names = await self._open(keys)
+        with store_errors("take a lease in a cache"):
+            return await fence.lease(names)
+
+    async def fill(
+        self,
+        token: str,
+        keys: Collection[Key],  # noqa: ARG002 - the leases of those without a document end by themselves
+        documents: Mapping[Any, Document],
+        ttl: float,
+    ) -> int:
+        if not documents:
+            return 0
+        fence, names = await self._open(documents)
+        with store_errors("fill a cache"):
+            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
+
+    async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
+        return RecordFence(await self._store.client()), [self._store.redis_key(key) for key in keys]
 
 
 def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:

@@ -1,0 +1,197 @@
+"""A database with a cache in front: every write goes to the database first, reads use the cache when they can."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from agent_service.context.base import resolve_store_ttl
+from agent_service.context.documents import as_document, write_document
+from agent_service.context.fences import Fenced, LocalFence
+from agent_service.context.guard import CacheGuard
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.keys import decode_key, encode_key, hide_one_another
+from agent_service.context.repository import DbRepository, RepositoryStore, SyncDbRepository
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER, TTL
+
+__all__ = ["CacheBackedContextStore"]
+
+
+class CacheBackedContextStore(ContextStore):
+    """Write-through: ``db`` holds the truth, ``cache`` makes reads fast.
+
+    * :meth:`get` gives what is cached, else reads the database and caches it. Writes go to the database, then to the
+      cache; :meth:`update` reads the database, never the cache.
+    * A database error is raised, and nothing is cached.
+    * A cache error is never raised. What could not be taken out of the cache is not read from it by this process until
+      it is out; another process may read it until its time to live ends.
+    * A value that was read before a write is not cached after it, and of writes that overlap none is cached: see
+      :mod:`agent_service.context.fences`. With a :class:`RedisContextStore` as cache that holds between processes.
+    * Whoever dies between the database and the cache leaves the key out of the cache.
+
+    The atomicity of :meth:`update` and of bulk calls is that of ``db``. A hit costs one read of the cache; a write
+    costs two round trips to the cache beside that to the database.
+
+    :param db: a :class:`ContextStore`, or a :class:`DbRepository` with plain methods or coroutines.
+    :param cache: any :class:`ContextStore`; for this store alone, or with a prefix of its own.
+    :param ttl: seconds a cached context lives, above 0.
+    :param prefix: put before every key, with ``_``, in the database and the cache alike.
+    :raises ConfigurationError: when db and cache are one store, or a prefix is no text.
+    """
+
+    def __init__(
+        self,
+        db: ContextStore | DbRepository | SyncDbRepository,
+        cache: ContextStore,
+        *,
+        ttl: TTL = 300.0,
+        prefix: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if db is cache:
+            raise ConfigurationError("db and cache are the same store; a database needs a cache of its own")
+        if not isinstance(prefix, str):
+            raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!r:.80}")
+        self._db = db if isinstance(db, ContextStore) else RepositoryStore(db)
+        self._cache = cache
+        self._ttl = resolve_store_ttl(ttl, math.inf)
+        self._prefix = f"{prefix}_" if prefix else ""
+        self._fence = cache.fence() if isinstance(cache, Fenced) else LocalFence(cache)
+        self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
+        self.counters: Counter[str] = self._guard.counters
+        """How many ``hits``, ``misses``, ``fills``, ``fills_refused`` and ``cache_errors`` there were."""
+
+    async def get(self, key: Key) -> Document | None:
+        name = self._name(key)
+        if self._guard.trusts(name):
+            cached = await self._guard.read(self._cache.get(name))
+            if cached is not None:
+                self.counters["hits"] += 1
+                return cached
+        return (await self._load([name])).get(name)
+
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        name, document = self._name(key), _checked(value, ttl)
+        async with self._writing([name]) as written:
+            kept = await self._store(name, document)
+            if kept is not None:
+                written[name] = kept
+
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        name = self._name(key)
+        async with self._writing([name]) as written:
+            written[name] = await self._db.update(name, patch, drop_none=drop_none)
+        return written[name]
+
+    async def delete(self, key: Key) -> None:
+        name = self._name(key)
+        async with self._writing([name]):
+            await self._db.delete(name)
+
+    async def list_keys(self) -> list[Any]:
+        keys = await self._db.list_keys()
+        if not self._prefix:
+            return keys
+        texts = (encode_key(key) for key in keys)
+        return [decode_key(text.removeprefix(self._prefix)) for text in texts if text.startswith(self._prefix)]
+
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
+        names = [(key, self._name(key)) for key in keys]
+        if hide_one_another(name for _, name in names):
+            singly = [(key, await self.get(key)) for key, _ in names]
+            return {key: each for key, each in singly if each is not None}
+        trusted = [name for _, name in names if self._guard.trusts(name)]
+        found = (await self._guard.read(self._cache.get_many(trusted)) or {}) if trusted else {}
+        self.counters["hits"] += len(found)
+        missing = list({name: None for _, name in names if name not in found})
+        if missing:
+            found |= await self._load(missing)
+        return {key: found[name] for key, name in names if name in found}
+
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        documents = {self._name(key): _checked(value, ttl) for key, value in values.items()}
+        if documents:
+            async with self._writing(list(documents)) as written:
+                await self._db.set_many(documents)
+                written.update({} if isinstance(self._db, RepositoryStore) else documents)
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        names = list({encode_key(name): name for name in map(self._name, keys)}.values())
+        if not names:
+            return 0
+        async with self._writing(names):
+            return await self._db.delete_many(names)
+
+    async def compare_and_set(
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+    ) -> bool:
+        name, document = self._name(key), _checked(value, ttl)
+        async with self._writing([name]):
+            return await self._db.compare_and_set(name, document, expected=expected)
+
+    async def aclose(self) -> None:
+        """Close the database side and the cache."""
+        await self._cache.aclose()
+        await self._db.aclose()
+
+    def _name(self, key: Key) -> Key:
+        text = encode_key(key)
+        return f"{self._prefix}{text}" if self._prefix else key
+
+    async def _store(self, name: Key, document: Document) -> Document | None:
+        """Write to the database; give what it holds now, None where only reading could tell."""
+        if isinstance(self._db, RepositoryStore):
+            return await self._db.store(name, document)
+        await self._db.set(name, document)
+        return document
+
+    async def _load(self, names: Sequence[Key]) -> dict[Any, Document]:
+        """Read the database, and cache what no write has overtaken meanwhile."""
+        self.counters["misses"] += len(names)
+        token = await self._guard.lease(names)
+        found: dict[Any, Document] = {}
+        try:
+            if len(names) == 1:
+                document = await self._db.get(names[0])
+                found = {} if document is None else {names[0]: document}
+            else:
+                found = await self._db.get_many(names)
+        finally:
+            if token is not None:
+                await _finished(self._guard.fill(token, names, found, self._ttl))
+        return found
+
+    @asynccontextmanager
+    async def _writing(self, names: Sequence[Key]) -> AsyncIterator[dict[Any, Document]]:
+        """Fence a write to the database; what the block puts into the dictionary is cached if it ends well."""
+        token = await self._guard.begin(names)
+        written: dict[Any, Document] = {}
+        try:
+            yield written
+        except BaseException:
+            await _finished(self._guard.finish(token, names, {}, self._ttl))
+            raise
+        await _finished(self._guard.finish(token, names, written, self._ttl))
+
+
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
+    """Await to the end even if this task is cancelled meanwhile: whoever began at a fence has to finish."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+def _checked(value: Any, ttl: TTL | None) -> Document:
+    if ttl is not None and ttl is not NEVER:
+        resolve_store_ttl(ttl, math.inf)
+        raise ContextStoreError(f"ttl is {ttl!r:.80}, but a cache-backed store keeps what it is given; leave it out")
+    document = as_document(value)
+    write_document(document)
+    return document

@@ -1,0 +1,146 @@
+"""What a cache-backed store knows about its cache: whether it serves, and which keys it may hold wrongly."""
+
+import math
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from agent_service.context.fences import Fence
+from agent_service.context.interface import Document, Key
+from agent_service.context.keys import encode_key
+from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.clock import Clock
+from agent_service.core.errors import (
+    ContextStoreError,
+    DatabaseUnavailableError,
+    RedisRefusedError,
+    RedisUnavailableError,
+)
+from agent_service.core.logging import logger
+
+__all__ = ["CacheGuard"]
+
+T = TypeVar("T")
+
+_OUTAGES = (RedisUnavailableError, RedisRefusedError, DatabaseUnavailableError, OSError)
+_MOST_DIRTY: Final = 10_000
+
+
+class CacheGuard:
+    """Runs the operations on a cache so that none of them raises for its sake.
+
+    A key is *dirty* from a write that could not uncache it until it is uncached; a dirty key is not read. An outage
+    opens a circuit breaker: nothing is asked of the cache until a probe, which uncaches every dirty key, succeeds.
+    Beyond 10,000 dirty keys nothing is read until all that was cached before is over. It belongs to one store.
+
+    :param ttl: seconds a cached document lives at most.
+    """
+
+    def __init__(self, fence: Fence, *, ttl: float, clock: Clock) -> None:
+        self._fence = fence
+        self._ttl = ttl
+        self._clock = clock
+        self._breaker = CircuitBreaker(clock=clock)
+        self._dirty: dict[str, Key] = {}
+        self._blind_until = -math.inf
+        self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
+
+    def trusts(self, key: Key) -> bool:
+        """Whether the cache may be read for the key."""
+        if not self._breaker.closed or (self._dirty and encode_key(key) in self._dirty):
+            return False
+        return self._blind_until == -math.inf or self._clock.monotonic() >= self._blind_until
+
+    async def read(self, reading: Awaitable[T]) -> T | None:
+        """Await a read of the cache; None where it fails."""
+        try:
+            return await reading
+        except ContextStoreError as exc:
+            self._failed(exc)
+            return None
+
+    async def begin(self, keys: Sequence[Key]) -> str:
+        """Begin a write at the fence; give its token, or one that caches nothing."""
+        if await self._serves(keys):
+            try:
+                return await self._fence.begin(keys)
+            except ContextStoreError as exc:
+                self._failed(exc)
+        self._mark(keys)
+        return ""
+
+    async def finish(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
+        """Finish a write at the fence; where that fails its keys are dirty."""
+        if self._breaker.closed:
+            try:
+                await self._fence.finish(token, keys, documents, ttl)
+            except ContextStoreError as exc:
+                self._failed(exc)
+            else:
+                self._clean(keys)
+                return
+        self._mark(keys)
+
+    async def lease(self, keys: Sequence[Key]) -> str | None:
+        """Take a lease for a load; None where nothing can be cached."""
+        if not await self._serves(keys) or self._clock.monotonic() < self._blind_until:
+            return None
+        try:
+            dirty = [key for key in keys if encode_key(key) in self._dirty] if self._dirty else []
+            if dirty:
+                await self._fence.finish("", dirty, {}, self._ttl)
+                self._clean(dirty)
+            return await self._fence.lease(keys)
+        except ContextStoreError as exc:
+            self._failed(exc)
+            return None
+
+    async def fill(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
+        """End a load at the fence."""
+        try:
+            filled = await self._fence.fill(token, keys, documents, ttl)
+        except ContextStoreError as exc:
+            self._failed(exc)
+            return
+        self.counters["fills"] += filled
+        self.counters["fills_refused"] += len(documents) - filled
+
+    async def _serves(self, keys: Sequence[Key]) -> bool:
+        """Whether the cache serves; if it is time to try again, try."""
+        if self._breaker.closed:
+            return True
+        if not self._breaker.try_probe():
+            return False
+        uncached = list(self._dirty.values()) or list(keys[:1])
+        try:
+            await self._fence.finish("", uncached, {}, self._ttl)
+        except ContextStoreError as exc:
+            if isinstance(exc.__cause__, _OUTAGES):
+                self._breaker.attempt_failed()
+                return False
+            # One of the keys is refused; it stays dirty until it is uncached by itself.
+        except BaseException:
+            self._breaker.attempt_failed()
+            raise
+        else:
+            self._clean(uncached)
+        self._breaker.probe_succeeded()
+        self._breaker.close()
+        logger.info("The cache of a context store serves again")
+        return True
+
+    def _failed(self, exc: ContextStoreError) -> None:
+        self.counters["cache_errors"] += 1
+        if isinstance(exc.__cause__, _OUTAGES) and self._breaker.failed():
+            logger.warning("The cache of a context store does not serve; the database serves alone: %s", exc)
+
+    def _mark(self, keys: Sequence[Key]) -> None:
+        self._dirty.update({encode_key(key): key for key in keys})
+        if len(self._dirty) > _MOST_DIRTY:
+            self._dirty.clear()
+            self._blind_until = self._clock.monotonic() + self._ttl
+
+    def _clean(self, keys: Sequence[Key]) -> None:
+        if self._dirty:
+            for key in keys:
+                self._dirty.pop(encode_key(key), None)
