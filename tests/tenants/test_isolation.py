@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
-from agent_service.tenants import RedisGeneric, RedisSharedState, RedisStateHandler, RedisTable, RedisUser
+from agent_service.tenants import (
+    RedisBatch,
+    RedisGeneric,
+    RedisSharedState,
+    RedisStateHandler,
+    RedisTable,
+    RedisTrigger,
+    RedisUser,
+)
 from tests.servers.redis import RedisServer
 from tests.tenants.rooms import HOSTILE, ROOMS
 
 NAMES = st.sampled_from(HOSTILE) | st.text(alphabet=":_*?[]\\{}%a1", min_size=1, max_size=4)
 CANARY = {"canary": "alive", "number": 1, "list": [1]}
-REPOSITORIES = (RedisUser, RedisStateHandler, RedisTable, RedisSharedState, RedisGeneric)
+REPOSITORIES = (RedisUser, RedisStateHandler, RedisTable, RedisSharedState, RedisGeneric, RedisTrigger, RedisBatch)
 
 
 async def test_hostile_names_never_share_a_record(client: RedisClient):
@@ -69,6 +77,8 @@ async def call_everything(repository: Any, tenant: str, one: str, two: str) -> N
     """Call every public method, with the ids wherever they fit."""
     values = {"pk": one, "key": one, "table": two, "name": two, "field": "canary", "value": "alive", "by": 2}
     values |= {"data": {"canary": "dead"}, "row": {"canary": "dead"}, "expected": "alive"}
+    values |= {"service": two, "entity_key": one, "action": two, "identifier": one, "payload": 1, "ttl_seconds": 60}
+    values |= {"start": 0, "end": 9, "claims": [], "tenant": tenant}
     takes_user = "user_id" in inspect.signature(repository).parameters
     users = [one, "*"] if repository is RedisUser else [one]
     for user in users:

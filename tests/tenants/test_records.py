@@ -6,6 +6,8 @@ from hashlib import sha1
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent_service.core.errors import RecordValueError, RedisCommandError, UndecodableError
 from agent_service.infrastructure.redis.client import RedisClient
@@ -147,6 +149,26 @@ async def test_sums_are_those_of_python_in_value_and_type(record: HashRecord, he
     added = await record.increment("n", by)
 
     assert (repr(added), repr(await record.get_field("n"))) == (repr(result), repr(result))
+
+
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(held=INTEGERS | FLOATS, by=INTEGERS | FLOATS)
+async def test_any_sum_is_that_of_python_or_an_error(record: HashRecord, held: float, by: float):
+    await record.set({"n": held})
+    total = held + by
+
+    if (isinstance(total, int) and not -(2**63) <= total < 2**63) or (isinstance(total, float) and math.isinf(total)):
+        with pytest.raises(RecordValueError, match="would not fit"):
+            await record.increment("n", by)
+        total = held
+    else:
+        assert repr(await record.increment("n", by)) == repr(total)
+
+    assert repr(await record.get()) == repr({"n": total})
 
 
 async def test_a_missing_number_counts_from_zero(record: HashRecord):

@@ -16,6 +16,7 @@ from agent_service.infrastructure.redis.factory import close_redis
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.tenants import RedisGeneric, RedisSharedState, RedisStateHandler, RedisTable, RedisUser, TenantCache
 from agent_service.tenants.base import set_redis_source
+from tests.servers.redis import RedisServer
 from tests.tenants.rooms import RECORDS, ROOMS, VALUES, Room
 
 on_a_server = settings(
@@ -209,6 +210,22 @@ async def test_without_redis_every_call_says_so(room: Room, monkeypatch: pytest.
     for call in (room.get(), room.upsert({}), room.delete()):
         with pytest.raises(RedisUnavailableError, match="REDIS_URL is not set"):
             await call
+
+
+async def test_an_outage_is_raised_and_never_looks_like_missing_data(room: Room, own_redis: RedisServer):
+    manager = RedisManager(own_redis.url)
+    set_redis_source(lambda: manager)
+    try:
+        await room.upsert({"a": 1})
+        own_redis.kill()
+        for call in (room.get(), room.exists(), room.upsert({}), room.increment_field("a"), room.delete()):
+            with pytest.raises(RedisUnavailableError):
+                await call
+        own_redis.restart()
+        assert await room.increment_field("a") == 1
+    finally:
+        set_redis_source(None)
+        await manager.aclose()
 
 
 async def test_a_source_of_redis_comes_before_the_settings(room: Room, url: str, client: RedisClient):
