@@ -119,5 +119,5 @@ def _require_user_id(user_id: Any) -> None:
         user_id.encode()
     except UnicodeEncodeError as exc:
         raise StateStoreError(
-            f"user_id {user_id!a:.80} holds a lone surrogate at position {exc.start}, which has no UTF-8 form; replace it"
+            f"user_id {user_id!a:.80} holds a lone surrogate at position {exc.start}; it has no UTF-8 form, replace it"
         ) from exc

@@ -1,0 +1,130 @@
+"""What DynamoDB adds to the contract: repeated writes, limits, pages, clients."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aioboto3
+import pytest
+
+from agent_service.core.errors import ConfigurationError, StateConflictError, StateStoreError
+from agent_service.state.dynamodb import DynamoDBStateStore
+from agent_service.state.models import CoachContext
+from tests.servers.proxy import TcpProxy
+
+
+@pytest.fixture
+async def client(dynamodb_url: str) -> AsyncIterator[Any]:
+    async with aioboto3.Session().client("dynamodb", endpoint_url=dynamodb_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def store(client: Any, table: str) -> DynamoDBStateStore:
+    store = DynamoDBStateStore(table, client=client)
+    await store.create_table()
+    return store
+
+
+async def test_an_item_is_what_the_documentation_says(store: DynamoDBStateStore, client: Any, table: str):
+    await store.save_context(CoachContext(user_id="ada"))
+
+    item = (await client.get_item(TableName=table, Key={"user_id": {"S": "ada"}}))["Item"]
+
+    assert item["version"] == {"N": "1"}
+    assert item["document"]["S"].startswith('{"user_id":"ada","current_state":"introduction"')
+    assert item.keys() == {"user_id", "version", "document", "write_id"}
+
+
+async def test_creating_a_table_that_exists_does_nothing(store: DynamoDBStateStore):
+    await store.save_context(CoachContext(user_id="a"))
+
+    await asyncio.gather(store.create_table(), store.create_table())
+
+    assert await store.list_user_ids() == ["a"]
+
+
+async def test_a_given_client_stays_open(store: DynamoDBStateStore, client: Any):
+    await store.aclose()
+
+    assert (await client.list_tables())["TableNames"] != []
+
+
+async def test_a_save_whose_reply_was_lost_and_that_the_client_repeats_is_no_conflict(
+    store: DynamoDBStateStore, dynamodb_url: str, table: str
+):
+    async with TcpProxy(dynamodb_url) as proxy, DynamoDBStateStore(table, endpoint_url=proxy.url) as unlucky:
+        context = CoachContext(user_id="a")
+        assert await unlucky.load_context("a") is None
+        proxy.cut_reply_after(0)
+        await unlucky.save_context(context, expected_version=0)
+        proxy.cut_reply_after(0)
+        await unlucky.save_context(context, expected_version=1)
+        accepted = proxy.accepted
+        with pytest.raises(StateConflictError):
+            await unlucky.save_context(context, expected_version=1)
+
+    assert accepted == 5
+    assert await store.load_context("a") == context
+    assert context.version == 2
+
+
+async def test_a_context_too_large_for_an_item_is_refused_and_the_old_one_stays(store: DynamoDBStateStore):
+    context = CoachContext(user_id="a")
+    await store.save_context(context)
+    context.consolidated_summary = "x" * 500_000
+
+    with pytest.raises(StateStoreError, match="'a'") as caught:
+        await store.save_context(context, expected_version=1)
+    found = await store.load_context("a")
+
+    assert not isinstance(caught.value, StateConflictError)
+    assert found is not None
+    assert (found.consolidated_summary, found.version) == ("", 1)
+
+
+async def test_an_id_too_long_for_a_key_is_refused_before_anything_is_sent(store: DynamoDBStateStore):
+    await store.save_context(CoachContext(user_id="x" * 2048))
+
+    for user_id in ("x" * 2049, "\U0001f600" * 600):
+        with pytest.raises(StateStoreError, match="2048"):
+            await store.save_context(CoachContext(user_id=user_id))
+    assert await store.list_user_ids() == ["x" * 2048]
+
+
+async def test_every_page_of_a_table_is_listed(store: DynamoDBStateStore):
+    users = [f"user-{n}" for n in range(8)]
+    for user_id in users:
+        await store.save_context(CoachContext(user_id=user_id, consolidated_summary="x" * 300_000))
+
+    assert sorted(await store.list_user_ids()) == users
+
+
+async def test_an_item_of_somebody_else_is_an_error(store: DynamoDBStateStore, client: Any, table: str):
+    await client.put_item(TableName=table, Item={"user_id": {"S": "ada"}, "version": {"N": "1"}})
+
+    with pytest.raises(StateStoreError, match=r"'ada'.*document"):
+        await store.load_context("ada")
+
+
+def test_a_store_serves_every_loop_that_uses_it(dynamodb_url: str, table: str):
+    store = DynamoDBStateStore(table, endpoint_url=dynamodb_url)
+
+    async def save() -> int:
+        await store.create_table()
+        context = CoachContext(user_id="a")
+        await asyncio.gather(*(store.load_context("a") for _ in range(3)))
+        await store.save_context(context)
+        await store.aclose()
+        return context.version
+
+    assert [asyncio.run(save()) for _ in range(2)] == [1, 2]
+
+
+def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "aioboto3", None)
+    monkeypatch.delitem(sys.modules, "agent_service.state.dynamodb_table", raising=False)
+
+    with pytest.raises(ConfigurationError, match=r"agent-service\[dynamodb\]"):
+        DynamoDBStateStore("table")
