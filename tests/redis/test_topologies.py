@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.scripts import INCREMENT
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect
-from tests.servers.redis import RedisServer, free_port, wheel_binary
+from tests.servers.proxy import TcpProxy
+from tests.servers.redis import RedisServer, wheel_binary
 
 
 @pytest.fixture(scope="module")
@@ -177,18 +179,18 @@ def certificate(tmp_path: Path) -> Path:
     return certificate
 
 
-async def test_tls_is_spoken_and_certificates_are_checked(certificate: Path, connect: Connect):
-    port = free_port()
-    files = (
-        ("tls-cert-file", str(certificate)),
-        ("tls-key-file", str(certificate.with_name("key.pem"))),
-        ("tls-ca-cert-file", str(certificate)),
-    )
+async def test_tls_is_spoken_and_certificates_are_checked(redis_url: str, certificate: Path, connect: Connect):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, certificate.with_name("key.pem"))
 
-    with RedisServer(("tls-port", str(port)), ("tls-auth-clients", "no"), *files):
-        await check_commands(connect(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}", timeout=2))
+    async with TcpProxy(redis_url, tls=tls) as proxy:
+        secure = proxy.url.replace("redis://", "rediss://")
+        trusting, doubting = connect(f"{secure}?ssl_ca_certs={certificate}", timeout=2), connect(secure, timeout=2)
+        await check_commands(trusting)
         with pytest.raises(RedisUnavailableError, match="certificate verify failed"):
-            await connect(f"rediss://127.0.0.1:{port}/0", timeout=2).ping()
+            await doubting.ping()
+        await trusting.aclose()
+        await doubting.aclose()
 
 
 async def test_redis_6_gives_the_same_replies(connect: Connect):

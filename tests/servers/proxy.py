@@ -1,6 +1,7 @@
 """A TCP proxy between a client and a real server, for the faults that a network makes."""
 
 import asyncio
+import ssl
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,9 +11,11 @@ class TcpProxy:
     Forwards every connection to a server, until told otherwise. An async context manager; runs in the test's loop.
 
     :param url: the server's URL.
+    :param tls: speak TLS to the client; not every redis-server can do it by itself.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._target = urlsplit(url)
         self._open = asyncio.Event()
         self._open.set()
@@ -32,7 +35,7 @@ class TcpProxy:
         return urlunsplit(self._target._replace(netloc="".join((*userinfo, f"127.0.0.1:{port}"))))
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
