@@ -25,6 +25,7 @@ __all__ = [
 EMPTY: Final = b"\xff"
 """The field that keeps a record without fields; no name in UTF-8 can be it."""
 
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
 _TAG: Final = b'"$'
 """How every tag of the codec stands in JSON; what holds none needs no walk."""
 
@@ -51,6 +52,15 @@ def write_value(field: str, value: Any) -> bytes:
 
     :raises RecordValueError: naming the field and the way to what cannot be written.
     """
+    if type(value) in _SCALARS:
+        try:
+            return orjson.dumps(value)
+        except orjson.JSONEncodeError:  # an int beyond 64 bits or a lone surrogate: the codec writes or names it
+            return _encode(field, value)
+    return _encode(field, value)
+
+
+def _encode(field: str, value: Any) -> bytes:
     try:
         return encode(value)[0]
     except CacheSerializationError as exc:
