@@ -11,7 +11,7 @@ from agent_service.context.keys import decode_key, encode_key
 from agent_service.core.errors import CacheValueError, ContextStoreError
 from agent_service.core.ttl import NEVER, TTL, resolve_ttl
 
-__all__ = ["Change", "DocumentStore", "resolve_store_ttl"]
+__all__ = ["Change", "DocumentStore", "refuse_ttl", "resolve_store_ttl"]
 
 Change = Callable[[bytes | None], bytes | None]
 """Takes what is stored (None: nothing) and gives what shall be (None: leave it)."""
@@ -29,6 +29,16 @@ def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> 
     if seconds <= 0:
         raise ContextStoreError(f"{name} must be above 0, got {ttl!r:.80}; use delete() to remove a key")
     return seconds
+
+
+def refuse_ttl(ttl: TTL | None, reason: str) -> None:
+    """Accept only None and NEVER, for a store that cannot expire entries.
+
+    :raises ContextStoreError: saying the reason.
+    """
+    if ttl is not None and ttl is not NEVER:
+        resolve_store_ttl(ttl, math.inf)
+        raise ContextStoreError(f"ttl is {ttl!r:.80}, but {reason}; leave it out")
 
 
 class DocumentStore(ContextStore):
@@ -129,9 +139,6 @@ class DocumentStore(ContextStore):
         return done
 
     def _seconds(self, ttl: TTL | None) -> float:
-        seconds = resolve_store_ttl(ttl, self._default_ttl)
-        if seconds != math.inf and not self.expires:
-            raise ContextStoreError(
-                f"ttl is {ttl!r:.80}, but {type(self).__name__} cannot expire entries; leave it out"
-            )
-        return seconds
+        if not self.expires:
+            refuse_ttl(ttl, f"{type(self).__name__} cannot expire entries")
+        return resolve_store_ttl(ttl, self._default_ttl)

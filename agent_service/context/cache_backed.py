@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agent_service.context.base import resolve_store_ttl
+from agent_service.context.base import refuse_ttl, resolve_store_ttl
 from agent_service.context.documents import as_document, write_document
 from agent_service.context.fences import Fenced, LocalFence
 from agent_service.context.guard import CacheGuard
@@ -15,8 +15,8 @@ from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
 from agent_service.context.repository import DbRepository, RepositoryStore, SyncDbRepository
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import ConfigurationError, ContextStoreError
-from agent_service.core.ttl import NEVER, TTL
+from agent_service.core.errors import ConfigurationError
+from agent_service.core.ttl import TTL
 
 __all__ = ["CacheBackedContextStore"]
 
@@ -189,9 +189,7 @@ async def _finished(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _checked(value: Any, ttl: TTL | None) -> Document:
-    if ttl is not None and ttl is not NEVER:
-        resolve_store_ttl(ttl, math.inf)
-        raise ContextStoreError(f"ttl is {ttl!r:.80}, but a cache-backed store keeps what it is given; leave it out")
+    refuse_ttl(ttl, "a cache-backed store keeps what it is given")
     document = as_document(value)
     write_document(document)
     return document

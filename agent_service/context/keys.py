@@ -67,7 +67,8 @@ def decode_key(text: str) -> Any:
 def hide_one_another(keys: Iterable[Hashable]) -> bool:
     """Whether some of the keys differ as they are written and are equal to Python, so that one dict cannot hold all."""
     listed = list(keys)
-    return len(set(listed)) < len(listed) and len(set(listed)) < len({encode_key(key) for key in listed})
+    texts = {encode_key(key) for key in listed}
+    return len(set(listed)) < len(texts)
 
 
 def _json(key: Any, depth: int) -> str:

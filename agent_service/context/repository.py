@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from agent_service.context.base import refuse_ttl
 from agent_service.context.documents import as_document, holds, merged, read_document, write_document
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.core.errors import ContextStoreError
-from agent_service.core.ttl import NEVER, TTL
+from agent_service.core.ttl import TTL
 
 __all__ = ["DbRepository", "RepositoryStore", "SyncDbRepository", "adapt_repository"]
 
@@ -111,7 +112,7 @@ class RepositoryStore(ContextStore):
     async def store(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> Document | None:
         """Do what :meth:`set` does, and give what the repository says it keeps now."""
         text, document = _text(key), _checked(value)
-        _refuse_ttl(ttl)
+        refuse_ttl(ttl, "a repository cannot expire entries")
         async with self._locks.hold((text,)):
             return await self._put(text, document)
 
@@ -138,7 +139,7 @@ class RepositoryStore(ContextStore):
 
     async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
         documents = {_text(key): _checked(value) for key, value in values.items()}
-        _refuse_ttl(ttl)
+        refuse_ttl(ttl, "a repository cannot expire entries")
         async with self._locks.hold(documents):
             for text, document in documents.items():
                 await self._put(text, document)
@@ -157,7 +158,7 @@ class RepositoryStore(ContextStore):
     ) -> bool:
         text, document = _text(key), _checked(value)
         wanted = None if expected is None else as_document(expected, "expected")
-        _refuse_ttl(ttl)
+        refuse_ttl(ttl, "a repository cannot expire entries")
         async with self._locks.hold((text,)):
             if not holds(await self._get(text), wanted):
                 return False
@@ -202,8 +203,3 @@ def _text(key: Key) -> str:
     except UnicodeEncodeError as exc:
         raise ContextStoreError(f"key {key!a:.80} holds a lone surrogate, which has no UTF-8 form; replace it") from exc
     return key
-
-
-def _refuse_ttl(ttl: TTL | None) -> None:
-    if ttl not in {None, NEVER}:
-        raise ContextStoreError(f"ttl is {ttl!r:.80}, but a repository cannot expire entries; leave it out")
