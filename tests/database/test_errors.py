@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -61,6 +61,15 @@ async def test_a_statement_of_the_callers_own_that_fails_is_a_database_error(dat
         await fail()
 
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+async def test_a_callers_misuse_of_sqlalchemy_stays_what_it_is(database: DatabaseManager) -> None:
+    async def fail() -> None:
+        async with database.session() as db:
+            (await db.execute(text("SELECT id FROM sessions"))).one()
+
+    with pytest.raises(NoResultFound):
+        await fail()
 
 
 async def test_no_free_connection_in_time_is_an_error_of_ours(database_url: str) -> None:

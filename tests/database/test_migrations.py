@@ -1,6 +1,7 @@
 """The revisions add up to the models, forward and back, on both engines."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,7 +211,7 @@ async def test_a_server_without_pg_trgm_is_migrated_and_searched(
 def test_alembic_itself_works_in_a_checkout(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "alembic", "-c", str(root / "alembic.ini")]
-    environment = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"}
+    environment = {**os.environ, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"}
 
     for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"]):
         done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)

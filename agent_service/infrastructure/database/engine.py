@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import asyncpg
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
-from agent_service.infrastructure.database.errors import database_errors, translate
+from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.sqlite import WriteLock
 
 if TYPE_CHECKING:
@@ -61,7 +61,12 @@ class DatabaseManager:
     ) -> None:
         self._url = _parse(url)
         self.embedded = self._url.drivername == SQLITE
-        pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": pool_timeout}
+        pool: dict[str, Any] = {
+            "poolclass": AsyncAdaptedQueuePool,
+            "pool_size": pool_size,
+            "max_overflow": max_overflow,
+            "pool_timeout": pool_timeout,
+        }
         if self.embedded:
             options = _sqlite_options(self._url) | {"connect_args": {"isolation_level": None, "timeout": BUSY_TIMEOUT}}
         else:
@@ -97,7 +102,7 @@ class DatabaseManager:
             yield db
             with database_errors("commit"):
                 await db.commit()
-        except SQLAlchemyError as exc:
+        except FAILED_STATEMENTS as exc:
             raise translate(exc, "finish the session") from exc
         finally:
             await _release(db)
@@ -143,6 +148,10 @@ class DatabaseManager:
     def _connect(self, dialect: Any, _entry: Any, arguments: Any, options: Any) -> Any:
         failures = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, dialect.loaded_dbapi.Error)
         try:
+            if self.embedded:
+                # aiosqlite's thread outlives a failed connect and then complains about a loop that has ended, so what
+                # cannot be opened is found out without it.
+                sqlite3.connect(*arguments, **options).close()
             return dialect.connect(*arguments, **options)
         except failures as exc:
             reason = str(exc).split("\n", 1)[0] or type(exc).__name__
@@ -177,7 +186,7 @@ def _parse(url: str) -> URL:
 def _sqlite_options(url: URL) -> dict[str, Any]:
     if url.database in {None, "", ":memory:"}:
         # A database in memory lives in its one connection; sessions take turns.
-        return {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
+        return {"pool_size": 1, "max_overflow": 0}
     return {}
 
 

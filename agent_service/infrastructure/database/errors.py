@@ -11,7 +11,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
 
-__all__ = ["database_errors", "translate"]
+__all__ = ["FAILED_STATEMENTS", "database_errors", "translate"]
+
+FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
+"""What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
 
 # PostgreSQL: connection exceptions, server shutting down or starting up, too many connections.
 _UNAVAILABLE_STATES = ("08", "57P", "53300")

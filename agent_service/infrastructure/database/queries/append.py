@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.driver import fetch_row
 from agent_service.infrastructure.database.types import UtcDateTime
 
-__all__ = ["Append", "Counters", "append"]
+__all__ = ["APPEND_POSTGRES", "Append", "Counters", "append"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Counters(NamedTuple):
     expires_at: datetime
 
 
-_APPEND_POSTGRES = """
+APPEND_POSTGRES = """
 WITH taken AS (
     UPDATE sessions SET
         last_seq = last_seq + 1,
@@ -124,7 +124,7 @@ def _append_postgres(connection: Connection, order: Append) -> Counters | None:
     message = order.message
     row = fetch_row(
         connection,
-        _APPEND_POSTGRES,
+        APPEND_POSTGRES,
         (
             order.session_id,
             order.tenant_id,

@@ -1,0 +1,153 @@
+"""
+What appending a message costs, against raw drivers doing the same work: ``python -m benchmarks.append``.
+
+The raw statement is the package's own (counter, message, expiry in one), on a server that fsyncs every commit. One raw
+candidate sends it alone, as a transaction by itself; another sends BEGIN and COMMIT around it, as a transaction that can
+be rolled back must; a third takes its connection from asyncpg's pool each time, as a service does.
+"""
+
+import asyncio
+import json
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.append import APPEND_POSTGRES
+from agent_service.infrastructure.database.repositories import SessionRepository
+from benchmarks.timing import print_ratios, seconds_per_call
+from tests.servers.postgres import PostgresServer, running_postgres
+
+MESSAGE = {"role": "user", "content": "Help me debug this code, please. " * 6}
+DAY = timedelta(hours=24)
+CALLS = 300
+TASKS = 100
+
+
+async def new_session(database: DatabaseManager) -> UUID:
+    """Store a session to append to."""
+    async with database.session() as db:
+        return (await SessionRepository(db).create(Session(user_id="bench"))).id
+
+
+async def append_raw(connection: "asyncpg.Connection[asyncpg.Record]", session_id: UUID) -> None:
+    """Send the statement that the repository sends."""
+    now = datetime.now(UTC)
+    text = json.dumps(MESSAGE)
+    role, content = MESSAGE["role"], MESSAGE["content"]
+    await connection.fetchrow(
+        APPEND_POSTGRES, session_id, "", None, role, content, text, None, now, now + DAY, None, None
+    )  # fmt: skip
+
+
+async def append_ours(database: DatabaseManager, session_id: UUID) -> None:
+    """Append as the documentation shows it."""
+    async with database.session() as db:
+        await SessionRepository(db).add_message_to_session(session_id, MESSAGE)
+
+
+async def one_after_another(server: PostgresServer) -> dict[str, float]:
+    """One session, one task: each append waits for its commit."""
+    database = DatabaseManager(server.database_url("postgres"))
+    pool = await asyncpg.create_pool(server.url, min_size=1, max_size=1)
+    connection = await asyncpg.connect(server.url)
+    sessions = {name: await new_session(database) for name in ("alone", "transaction", "pool", "ours")}
+
+    async def alone() -> None:
+        await append_raw(connection, sessions["alone"])
+
+    async def transaction() -> None:
+        async with connection.transaction():
+            await append_raw(connection, sessions["transaction"])
+
+    async def pooled() -> None:
+        async with pool.acquire() as pooled_connection, pooled_connection.transaction():
+            await append_raw(pooled_connection, sessions["pool"])
+
+    async def ours() -> None:
+        await append_ours(database, sessions["ours"])
+
+    candidates: dict[str, Callable[[], Awaitable[None]]] = {
+        "asyncpg, the statement alone": alone,
+        "asyncpg, in a transaction": transaction,
+        "asyncpg, in a transaction, from its pool": pooled,
+        "agent_service, get_session and append": ours,
+    }
+    try:
+        return await seconds_per_call(candidates, calls=CALLS)
+    finally:
+        await connection.close()
+        await pool.close()
+        await database.close()
+
+
+async def from_many_tasks(server: PostgresServer) -> dict[str, float]:
+    """A hundred sessions, a hundred tasks, fifteen connections each."""
+    database = DatabaseManager(server.database_url("postgres"))
+    pool = await asyncpg.create_pool(server.url, min_size=15, max_size=15)
+    sessions = [await new_session(database) for _ in range(TASKS)]
+
+    async def pooled(session_id: UUID) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await append_raw(connection, session_id)
+
+    async def ours(session_id: UUID) -> None:
+        await append_ours(database, session_id)
+
+    def together(append: Callable[[UUID], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def call() -> None:
+            await asyncio.gather(*map(append, sessions))
+
+        return call
+
+    candidates = {
+        "asyncpg, in a transaction, from its pool": together(pooled),
+        "agent_service, get_session and append": together(ours),
+    }
+    try:
+        seconds = await seconds_per_call(candidates, calls=5)
+        return {name: each / TASKS for name, each in seconds.items()}
+    finally:
+        await pool.close()
+        await database.close()
+
+
+async def on_sqlite() -> dict[str, float]:
+    """One session, one task, on the embedded engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = DatabaseManager(f"sqlite+aiosqlite:///{folder}/bench.db")
+        session_id = await new_session(database)
+
+        async def ours() -> None:
+            await append_ours(database, session_id)
+
+        try:
+            return await seconds_per_call({"agent_service, get_session and append": ours}, calls=CALLS)
+        finally:
+            await database.close()
+
+
+def run() -> None:
+    """Print the tables."""
+    logging.getLogger("agent_service").setLevel(logging.ERROR)
+    with running_postgres(durable=True) as server:
+        asyncio.run(migrate(server))
+        print_ratios("Append to PostgreSQL, one task", asyncio.run(one_after_another(server)))
+        print_ratios(f"Append to PostgreSQL, {TASKS} tasks and sessions", asyncio.run(from_many_tasks(server)))
+    print_ratios("Append to SQLite, one task", asyncio.run(on_sqlite()))
+
+
+async def migrate(server: PostgresServer) -> None:
+    """Make the tables."""
+    database = DatabaseManager(server.database_url("postgres"))
+    await database.upgrade()
+    await database.close()
+
+
+if __name__ == "__main__":
+    run()
