@@ -1,6 +1,6 @@
 """Every benchmark, one after another: ``make bench``."""
 
-from benchmarks import append, cache_hit, redis_get
+from benchmarks import append, bridge, cache_hit, redis_get
 
-for benchmark in (cache_hit, redis_get, append):
+for benchmark in (cache_hit, redis_get, append, bridge):
     benchmark.run()

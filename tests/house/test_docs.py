@@ -23,7 +23,7 @@ from tests.house.snippets import run_block, run_document
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NEEDS_REDIS = {"scan_keys", "mget", "mset", "delete_by_pattern", "batch operations"}
-DOCUMENTS_OF_REDIS = {"tenants.md"}
+DOCUMENTS_OF_REDIS = {"runtime.md", "tenants.md", "triggers.md"}
 
 Run = Callable[..., Awaitable[dict[str, Any]]]
 
