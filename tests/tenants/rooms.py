@@ -4,18 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import strategies as st
-
 from agent_service.tenants import RedisSharedState, RedisStateHandler, RedisTable, RedisUser
-
-SPECIAL = st.sampled_from(["1", "0", "null", "true", "false", "1e5", "[]", "{}", '"', "", "$", "\\", "\x00"])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-VALUES = st.recursive(
-    SCALARS | SPECIAL,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SPECIAL | st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-RECORDS = st.dictionaries(SPECIAL | st.text(), VALUES, max_size=5)
 
 HOSTILE = [
     *(":", "::", "_", "*", "?", "[", "]", "[a-z]", "\\", "{", "}", "{}", "{a}", "%", "%3A", "%2A", "a:b", "a}:user:b"),

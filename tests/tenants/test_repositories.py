@@ -17,10 +17,11 @@ from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.tenants import RedisGeneric, RedisSharedState, RedisStateHandler, RedisTable, RedisUser, TenantCache
 from agent_service.tenants.base import set_redis_source
 from tests.servers.redis import RedisServer
-from tests.tenants.rooms import RECORDS, ROOMS, VALUES, Room
+from tests.tenants.rooms import ROOMS, Room
+from tests.tenants.values import RECORDS, VALUES
 
 on_a_server = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
