@@ -66,7 +66,8 @@ class VersionedStateStore(StateStore[ContextT]):
                 version = await self._save_last(user_id, document)
             else:
                 version = await self._save_expected(user_id, document, expected_version)
-        context.version = version
+        # Past the model's own validators: the save has happened and must not raise any more.
+        vars(context)["version"] = version
 
     async def _save_last(self, user_id: str, document: Mapping[str, Any]) -> int:
         while True:

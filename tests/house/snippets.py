@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 async def run_document(document: Path) -> dict[str, Any]:
     """Execute the blocks of a Markdown file from top to bottom in one namespace, and give it."""
-    names: dict[str, Any] = {"__name__": "document"}
+    names: dict[str, Any] = {"__name__": "__main__"}  # as in the REPL; pydantic looks the module up
     for line, source in _python_blocks(document.read_text(encoding="utf-8")):  # noqa: ASYNC240 - a small local file
         await run_block(source, names, filename=str(document), line=line)
     return names

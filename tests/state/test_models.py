@@ -124,6 +124,19 @@ async def test_code_of_a_model_that_fails_is_a_state_store_error():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+async def test_a_frozen_model_learns_its_version_too():
+    class Frozen(CoachContext):
+        model_config = ConfigDict(frozen=True)
+
+    store, context = InMemoryStateStore(model=Frozen), Frozen(user_id="a")
+
+    await store.save_context(context, expected_version=0)
+    await store.save_context(context, expected_version=context.version)
+
+    assert context.version == 2
+    assert await store.load_context("a") == context
+
+
 @pytest.mark.parametrize("model", [dict, BaseModel, "CoachContext", CoachContext(user_id="a"), UserProfile], ids=repr)
 def test_what_is_no_model_of_a_context_is_refused(model: Any):
     with pytest.raises(ConfigurationError, match="AgentContext"):
