@@ -1,9 +1,9 @@
 """
 What appending a message costs, against raw drivers doing the same work: ``python -m benchmarks.append``.
 
-The raw statement is the package's own (counter, message, expiry in one), on a server that fsyncs every commit. One raw
-candidate sends it alone, as a transaction by itself; another sends BEGIN and COMMIT around it, as a transaction that can
-be rolled back must; a third takes its connection from asyncpg's pool each time, as a service does.
+The raw statement is the package's own (counter, message, expiry in one), on a server that fsyncs each commit. One raw
+candidate sends it alone, as a transaction by itself; another sends BEGIN and COMMIT around it, as a transaction that
+can be rolled back must; a third takes its connection from the pool of asyncpg each time, as a service does.
 """
 
 import asyncio
