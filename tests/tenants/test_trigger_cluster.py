@@ -1,0 +1,58 @@
+"""Triggers and batches on a cluster: each script's keys share a slot, whatever the names."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agent_service.core.settings import reset_settings
+from agent_service.infrastructure.redis.factory import close_redis
+from agent_service.tenants import RedisBatch, RedisTrigger, Trigger, TriggerRunner, on_trigger
+from tests.redis.cluster import running_cluster
+
+TENANTS = ["acme", "other", "{braces}"]
+
+
+@pytest.fixture(autouse=True)
+async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    with running_cluster() as nodes:
+        monkeypatch.setenv("REDIS_URL", f"redis+cluster://127.0.0.1:{nodes[0].port}")
+        monkeypatch.setenv("REDIS_TIMEOUT", "10")
+        reset_settings()
+        yield
+        await close_redis()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_triggers_fire_and_batches_empty_on_a_cluster():
+    fired: set[tuple[str, str]] = set()
+
+    @on_trigger("on a cluster {a}")
+    async def on_a_cluster(trigger: Trigger) -> None:
+        fired.add((trigger.tenant, trigger.identifier))
+        if trigger.attempt == 1:
+            raise LookupError
+
+    async with TriggerRunner(backoff=(0.01, 0.01)):
+        for tenant in TENANTS:
+            for identifier in ("x", "{y}", "z:*"):
+                await RedisTrigger(tenant).set("on a cluster {a}", identifier, 0.05)
+                await RedisTrigger(tenant).set("later", identifier, 60)
+        for tenant in TENANTS:
+            while len(await RedisTrigger(tenant).pending()) > 3:
+                await asyncio.sleep(0.01)
+
+    assert len(fired) == 9
+    for tenant in TENANTS:
+        assert await RedisTrigger(tenant).late() == await RedisTrigger(tenant).dead() == []
+        assert await RedisTrigger(tenant).delete_all_by_identifier("{y}") == 1
+    for service in ("mail", "{sms}"):
+        for tenant in TENANTS:
+            await RedisBatch(tenant).enqueue(service, "daily", "send", {"to": tenant})
+        assert await RedisBatch.get_pending_tenants(service) == set(TENANTS)
+        for tenant in TENANTS:
+            assert not await RedisBatch.remove_from_pending(service, tenant)
+            claims = await RedisBatch(tenant).claim(service, "daily", "send")
+            assert [each.payload for each in claims] == [{"to": tenant}]
+            assert await RedisBatch(tenant).ack(claims) == 1
+            assert await RedisBatch.remove_from_pending(service, tenant)
