@@ -5,13 +5,19 @@ Messages carry the driver's first line and never the parameters of the statement
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
+from agent_service.core.errors import (
+    AgentServiceError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    SessionNotFoundError,
+)
 
-__all__ = ["FAILED_STATEMENTS", "database_errors", "translate"]
+__all__ = ["FAILED_STATEMENTS", "database_errors", "session_not_found", "translate"]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
@@ -50,6 +56,12 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
             f"could not {action}: the schema is not up to date ({reason}); run: agent-service db upgrade"
         )
     return DatabaseError(f"could not {action}: {reason}")
+
+
+def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
+    """Give the error for a session that its caller cannot see, whatever the reason."""
+    tenant = f" of tenant {tenant_id!r}" if tenant_id else ""
+    return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
 
 
 def _is_unavailable(exc: SQLAlchemyError | OSError, state: str, reason: str) -> bool:

@@ -8,16 +8,25 @@ from agent_service.core.errors import SessionValueError
 
 __all__ = [
     "MAX_IDENTIFIER",
+    "MAX_SEQ",
+    "MAX_VERSION",
     "as_identifier",
+    "optional_count",
     "require_count",
     "require_identifier",
     "require_moment",
     "require_session_id",
+    "require_tenant",
     "require_text",
 ]
 
 MAX_IDENTIFIER = 255
 """Longest identifier in characters: what every index entry of every engine has room for."""
+
+MAX_SEQ = 2**63 - 1
+"""Largest sequence number of a message."""
+MAX_VERSION = 2**31 - 1
+"""Largest version of a session."""
 
 _UUID_LENGTH = 36
 
@@ -70,11 +79,23 @@ def require_session_id(value: Any, name: str = "session_id") -> UUID:
     )
 
 
+def require_tenant(value: Any) -> str:
+    """Give the text that names a tenant; "" is a tenant like any other."""
+    if len(require_text(value, "tenant_id")) > MAX_IDENTIFIER:
+        raise SessionValueError(f"tenant_id must have at most {MAX_IDENTIFIER} characters, has {len(value)}")
+    return str(value)
+
+
 def require_count(value: Any, name: str, *, least: int = 1, most: int) -> int:
     """Give an integer within bounds, both included."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise SessionValueError(f"{name} must be an integer from {least} to {most}, got {value!r:.80}")
     return value
+
+
+def optional_count(value: Any, name: str, *, most: int) -> int | None:
+    """Give an integer from 0 to ``most``, or None where none is given."""
+    return None if value is None else require_count(value, name, least=0, most=most)
 
 
 def require_moment(value: Any, name: str) -> datetime:

@@ -6,11 +6,16 @@ from typing import Any, cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-__all__ = ["fetch_row"]
+__all__ = ["fetch_row", "fetch_rows"]
 
 
 def fetch_row(connection: Connection, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Run a statement in the connection's transaction and give its first row.
+    """Run a statement in the connection's transaction and give its first row, as :func:`fetch_rows` does."""
+    return next(iter(fetch_rows(connection, statement, parameters)), None)
+
+
+def fetch_rows(connection: Connection, statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+    """Run a statement in the connection's transaction and give its rows.
 
     Errors come as SQLAlchemy's, and a connection that was lost, or left in the middle of the statement by a cancelled
     task, is not used again: as :meth:`Connection.exec_driver_sql` does it.
@@ -19,7 +24,7 @@ def fetch_row(connection: Connection, statement: str, parameters: Sequence[Any])
     cursor = connection.connection.cursor()
     try:
         cursor.execute(statement, parameters)
-        return cast("tuple[Any, ...] | None", cursor.fetchone())
+        return cast("Sequence[tuple[Any, ...]]", cursor.fetchall())
     except dialect.loaded_dbapi.Error as exc:
         lost = dialect.is_disconnect(exc, connection.connection, cursor)
         if lost:
