@@ -6,9 +6,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Column, MetaData, Table, bindparam, delete, func, select, update
+from sqlalchemy import Column, MetaData, Table, bindparam, delete, func, inspect, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.schema import CreateTable
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.errors import database_errors
@@ -133,7 +134,9 @@ class KeyValueTable:
                 if connection.dialect.name == "postgresql":
                     # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.
                     await db.execute(select(func.pg_advisory_xact_lock(func.hashtext(self._table.name))))
-                await connection.run_sync(self._table.create, checkfirst=True)
+                if not await connection.run_sync(lambda sync: inspect(sync).has_table(self._table.name)):
+                    # On SQLite another process may have made it since.
+                    await db.execute(CreateTable(self._table, if_not_exists=True))
                 await db.commit()
             self._made = True
 
