@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from agent_service.core.errors import BridgeError, BridgeTimeoutError
+from agent_service.core.errors import BridgeError, BridgeTimeoutError, ConfigurationError
 
 __all__ = ["SyncBridge"]
 
@@ -62,10 +62,12 @@ class SyncBridge:
         :raises BridgeError: called on the thread of a running loop, the loop does not run, the coroutine was
             cancelled, or the bridge was closed, now or while waiting.
         :raises TypeError: ``coro`` is no coroutine.
+        :raises ConfigurationError: for a timeout below 0.
         """
         if not asyncio.iscoroutine(coro):
             raise TypeError(f"coro must be a coroutine, not {type(coro).__name__}; call the async function first")
         try:
+            _check_timeout(timeout)
             loop = self._usable_loop()
             future = asyncio.run_coroutine_threadsafe(coro, loop)
         except BaseException:
@@ -113,6 +115,11 @@ class SyncBridge:
             own, self._own = self._own, None
         if own is not None:
             own.close()
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout >= 0:
+        raise ConfigurationError(f"timeout must be seconds, 0 or more, or None, got {timeout!r:.80}")
 
 
 def _runs_a_loop() -> bool:

@@ -5,6 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from agent_service.core.errors import RuntimeStateError
+
 __all__ = ["ContextThreadPool"]
 
 T = TypeVar("T")
@@ -29,9 +31,12 @@ class ContextThreadPool(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Queue a call. ``map`` and ``loop.run_in_executor`` come through here, too.
 
-        :raises RuntimeError: the pool was shut down.
+        :raises RuntimeStateError: the pool was shut down.
         """
-        future = super().submit(copy_context().run, fn, *args, **kwargs)
+        try:
+            future = super().submit(copy_context().run, fn, *args, **kwargs)
+        except RuntimeError as exc:
+            raise RuntimeStateError(f"the pool {self.name!r} takes no more work: {exc}") from exc
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         return future

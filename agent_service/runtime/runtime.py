@@ -1,6 +1,7 @@
 """One runtime a process: created at start-up, given to whoever asks, ended without stopping the loop."""
 
 import asyncio
+import math
 import os
 import threading
 from enum import Enum
@@ -8,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from agent_service.core.bridge import SyncBridge
-from agent_service.core.errors import RuntimeStateError
+from agent_service.core.errors import ConfigurationError, RuntimeStateError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig
@@ -108,7 +109,10 @@ class AgentRuntime(RuntimeResources):
         connections that the runtime opened are closed. Cancelling the caller does not stop it.
 
         :raises RuntimeStateError: the runtime lives on another event loop that still runs.
+        :raises ConfigurationError: for a timeout below 0.
         """
+        if not 0 <= timeout < math.inf:
+            raise ConfigurationError(f"timeout must be a finite number of seconds, 0 or more, got {timeout!r:.80}")
         live = _living_here()
         if live is not None and await live.settled():
             await live.end(timeout)

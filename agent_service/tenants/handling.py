@@ -16,6 +16,8 @@ MAX_RUNNING: Final = 100
 """Handlers that one runner lets run at once; what is due beyond them waits, or another worker takes it."""
 _MAX_ERROR: Final = 500
 """Characters kept of what killed a trigger."""
+_CLEAN_UP: Final = 5.0
+"""Seconds in which a cancelled handler shall end."""
 _NOTING_PAUSE: Final = 0.05
 """Seconds before the end of a handling is reported again when Redis did not take note."""
 
@@ -123,7 +125,10 @@ class TriggerHandling:
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for each in tasks:
-        each.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks and wait until they have ended: those that clean up too long are cancelled once more."""
+    late = set(tasks)
+    for _ in range(2):
+        for each in late:
+            each.cancel()
+        if late:
+            _, late = await asyncio.wait(late, timeout=_CLEAN_UP)

@@ -108,6 +108,7 @@ class TriggerRunner:
             await asyncio.wait(tasks[:1])  # a claim on its way still comes in
             await self._handling.finish(timeout)
         finally:
+            await self._handling.finish(0)  # none is left, unless stopping was cancelled
             await end_tasks(tasks)
 
     def metrics(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from agent_service.core.bridge import SyncBridge
-from agent_service.core.errors import AgentServiceError, BridgeError, BridgeTimeoutError
+from agent_service.core.errors import AgentServiceError, BridgeError, BridgeTimeoutError, ConfigurationError
 
 who: ContextVar[str] = ContextVar("who")
 
@@ -122,6 +122,12 @@ async def test_on_the_thread_of_another_loop_it_raises_too(own: SyncBridge):
 async def test_what_is_no_coroutine_is_refused(own: SyncBridge):
     with pytest.raises(TypeError, match="call the async function first"):
         own.run(double)  # type: ignore[arg-type] # the mistake
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+def test_an_unusable_timeout_is_refused(own: SyncBridge, timeout: float):
+    with pytest.raises(ConfigurationError, match="timeout"):
+        own.run(double(1), timeout)
 
 
 async def test_closing_ends_the_calls_that_wait(bridge: SyncBridge):

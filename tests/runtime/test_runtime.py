@@ -338,6 +338,30 @@ async def test_shutdown_with_16_tools_blocked_on_the_loop_ends_in_time_and_never
     assert cancelled == [True] * 16
 
 
+async def test_tools_that_wait_past_the_bridge_do_not_hold_up_the_end(runtime: AgentRuntime):
+    go = asyncio.Event()
+
+    def tool() -> bool:
+        return asyncio.run_coroutine_threadsafe(go.wait(), AgentRuntime.get().loop).result(timeout=30)
+
+    tools = [runtime.pool_tool.submit(tool) for _ in range(16)]
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await AgentRuntime.shutdown(timeout=0.5)
+    took = time.monotonic() - began
+    go.set()
+
+    assert took <= 0.5
+    assert await asyncio.to_thread(lambda: [each.result() for each in tools]) == [True] * 16
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+async def test_an_unusable_time_for_the_end_is_refused(runtime: AgentRuntime, seconds: float):
+    with pytest.raises(ConfigurationError, match="timeout"):
+        await AgentRuntime.shutdown(seconds)
+    assert AgentRuntime.get() is runtime
+
+
 async def test_tools_that_finish_in_time_keep_their_state_until_then(runtime: AgentRuntime):
     async def slow_write() -> bool:
         await asyncio.sleep(0.1)
@@ -364,7 +388,7 @@ async def test_queued_work_is_cancelled_and_no_more_is_taken(redis_url: str):
         await asyncio.sleep(0.01)
         ending = asyncio.create_task(AgentRuntime.shutdown())
         await asyncio.sleep(0.01)
-        with pytest.raises(RuntimeError, match="shutdown"):
+        with pytest.raises(RuntimeStateError, match="'tool' takes no more work"):
             runtime.pool_tool.submit(go.wait)
         go.set()
         await ending

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -337,6 +338,47 @@ async def test_a_handler_that_does_not_end_is_cancelled_and_its_trigger_goes_to_
 
     assert took < 1
     assert [each.attempt for each in remind.got] == [1, 2]
+
+
+async def test_a_cancelled_stop_leaves_no_handler_running(triggers: RedisTrigger, run: Run):
+    remind = Recorder("remind")
+    remind.go.clear()
+    runner = await run()
+    await triggers.set("remind", "alice", 0.001)
+    await remind.seen(1)
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0.02)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+
+    assert runner.metrics()["running"] == 0
+    assert [each.identifier for each in await triggers.late()] == ["alice"]
+
+
+async def test_a_handler_that_refuses_to_end_is_left_in_the_end(
+    triggers: RedisTrigger, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent_service.tenants.handling._CLEAN_UP", 0.02)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @on_trigger("stubborn")
+    async def stubborn(_: Trigger) -> None:
+        started.set()
+        while not go.is_set():
+            with suppress(asyncio.CancelledError):
+                await go.wait()
+
+    runner = await run()
+    await triggers.set("stubborn", "alice", 0.001)
+    await started.wait()
+    await asyncio.wait_for(runner.stop(timeout=0.02), 2)
+    still_running = runner.metrics()["running"]
+    go.set()
+    await until_done(triggers)
+    await until(lambda: not runner.metrics()["running"])
+
+    assert still_running == 1
 
 
 async def test_it_is_an_async_context_manager_and_can_start_again(triggers: RedisTrigger):
