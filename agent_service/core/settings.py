@@ -1,6 +1,7 @@
 """Settings from the environment and ``.env``. Only factories read them; every other room is handed plain values."""
 
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -43,6 +44,24 @@ class Settings(BaseSettings):
     cache_journal_max: int = Field(
         default=10_000, ge=1, description="Invalidations remembered during an outage before they collapse into one."
     )
+    cache_lease_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds the right to store a loaded value outlives the process that loads it.",
+    )
+    context_cache_ttl: float = Field(
+        default=300.0,
+        gt=0,
+        le=876_000 * 3600,
+        allow_inf_nan=False,
+        description="Seconds a context lives in the cache before a database.",
+    )
+    dyna_context_config_path: Path | None = Field(
+        default=None,
+        description="File that says where contexts live (YAML, JSON or TOML). Unset: in this process's memory.",
+    )
     session_max_messages: int = Field(
         default=100, ge=1, description="Messages after which appending to a session logs a warning."
     )
@@ -67,7 +86,7 @@ class Settings(BaseSettings):
     )
     db_echo_sql: bool = Field(default=False, description="Log every SQL statement (development only).")
 
-    @field_validator("redis_url", mode="before")
+    @field_validator("redis_url", "dyna_context_config_path", mode="before")
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
         return None if value == "" else value
