@@ -22,7 +22,8 @@ class DbRepository(Protocol):
     """Keeps JSON-serialisable contexts under text keys. The implementation may restrict keys and map them to a schema.
 
     A repository that keeps other data than it is given says so by ``restricts_keys = True``, or returns from ``set``
-    the mapping that it kept. One that can do more is better a :class:`ContextStore`.
+    the mapping that it kept. One that can merge atomically has ``update(context_key, patch)``, which gives the whole.
+    One that can do more is better a :class:`ContextStore`.
     """
 
     async def get(self, context_key: str) -> dict[str, Any] | None:
@@ -60,7 +61,11 @@ class _ThreadedRepository:
 
     def __init__(self, repository: SyncDbRepository) -> None:
         self._repository = repository
-        self.restricts_keys = getattr(repository, "restricts_keys", False)
+        if hasattr(repository, "update"):
+            self.update = self._update
+
+    async def _update(self, context_key: str, patch: Mapping[str, Any]) -> Any:
+        return await asyncio.to_thread(self._repository.update, context_key, patch)  # type: ignore[attr-defined]
 
     async def get(self, context_key: str) -> dict[str, Any] | None:
         return await asyncio.to_thread(self._repository.get, context_key)
@@ -94,13 +99,16 @@ def adapt_repository(repository: DbRepository | SyncDbRepository) -> DbRepositor
 class RepositoryStore(ContextStore):
     """A store over a repository's three methods.
 
-    Keys are text. Bulk calls are calls in a row. ``update`` and ``compare_and_set`` read and write under a lock of this
-    process; another process that writes the same key may get between. Keys cannot be listed.
+    Keys are text. Bulk calls are calls in a row. ``compare_and_set``, and ``update`` where the repository has none,
+    read and write under a lock of this process; another process that writes the same key may get between. Keys cannot
+    be listed.
     """
 
     def __init__(self, repository: DbRepository | SyncDbRepository) -> None:
         self._repository = adapt_repository(repository)
+        self._name = type(repository).__name__
         self._rereads = bool(getattr(repository, "restricts_keys", False))
+        self._update: Callable[..., Awaitable[Any]] | None = getattr(self._repository, "update", None)
         self._locks = KeyLocks()
 
     async def get(self, key: Key) -> Document | None:
@@ -117,10 +125,12 @@ class RepositoryStore(ContextStore):
             return await self._put(text, document)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        text, news = _text(key), _checked(patch, "patch")
+        text, news = _text(key), merged(None, _checked(patch, "patch"), drop_none=drop_none)
         async with self._locks.hold((text,)):
-            result = merged(await self._get(text), news, drop_none=drop_none)
-            return await self._put(text, result) or {}
+            if self._update is None:
+                return await self._put(text, merged(await self._get(text), news, drop_none=False)) or {}
+            kept = await self._call("update a context", self._update, text, news)
+            return dict(kept) if isinstance(kept, Mapping) else await self._get(text) or {}
 
     async def delete(self, key: Key) -> None:
         text = _text(key)
@@ -164,10 +174,6 @@ class RepositoryStore(ContextStore):
                 return False
             await self._put(text, document)
             return True
-
-    @property
-    def _name(self) -> str:
-        return type(self._repository).__name__
 
     async def _get(self, text: str) -> Document | None:
         found = await self._call("read a context", self._repository.get, text)

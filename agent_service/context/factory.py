@@ -1,0 +1,102 @@
+"""The process's context store: the one that was set, else the one that the configuration names."""
+
+import threading
+
+from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.config import ContextConfig, load_context_config
+from agent_service.context.database import DatabaseContextStore
+from agent_service.context.interface import ContextStore
+from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.redis import RedisContextConfig, RedisContextStore
+from agent_service.core.errors import ConfigurationError, ContextConfigError
+from agent_service.core.logging import logger
+from agent_service.core.settings import get_settings
+from agent_service.infrastructure.database.connection import get_session
+
+__all__ = ["get_context_store", "make_context_store", "set_context_store"]
+
+_store: ContextStore | None = None
+_lock = threading.Lock()
+
+
+def set_context_store(store: ContextStore | None) -> None:
+    """Make a store the process's own, at startup. None: the next :func:`get_context_store` reads the configuration.
+
+    The store that was there is not closed.
+
+    :raises ConfigurationError: for what is no :class:`ContextStore`.
+    """
+    global _store
+    if store is not None and not isinstance(store, ContextStore):
+        raise ConfigurationError(
+            f"store must be a ContextStore, not a {type(store).__name__}; a repository goes into CacheBackedContextStore"
+        )
+    with _lock:
+        _store = store
+
+
+def get_context_store() -> ContextStore:
+    """Give the process's store, the same for every task and thread.
+
+    Where none was set, it is the one that the file of DYNA_CONTEXT_CONFIG_PATH names, and without it one in memory.
+
+    :raises ContextConfigError: when the file cannot be used.
+    """
+    global _store
+    with _lock:
+        if _store is None:
+            _store = _configured()
+        return _store
+
+
+def _configured() -> ContextStore:
+    path = get_settings().dyna_context_config_path
+    if path is None:
+        return InMemoryContextStore()
+    if not path.exists():
+        logger.warning("DYNA_CONTEXT_CONFIG_PATH names %s, which is not there: contexts are kept in memory", path)
+        return InMemoryContextStore()
+    try:
+        return make_context_store(load_context_config(path))
+    except ContextConfigError:
+        raise
+    except ConfigurationError as exc:
+        raise ContextConfigError(f"{path}: {exc}") from exc
+
+
+def make_context_store(config: ContextConfig) -> ContextStore:
+    """Make the store that a configuration describes; nothing is connected yet.
+
+    :raises ConfigurationError: when a URL cannot be used.
+    """
+    match config.backend:
+        case "memory":
+            return InMemoryContextStore()
+        case "redis":
+            return _redis(config)
+        case "database":
+            return _database(config)
+        case "cache_backed":
+            ttl = get_settings().context_cache_ttl
+            return CacheBackedContextStore(db=_database(config), cache=_redis(config), ttl=ttl)
+
+
+def _redis(config: ContextConfig) -> ContextStore:
+    if config.redis is not None:
+        url = config.redis.url.get_secret_value()
+        try:
+            return RedisContextStore(RedisContextConfig(url, config.redis.prefix))
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"context.redis: {exc}") from exc
+    if get_settings().redis_url is not None:
+        return RedisContextStore()
+    raise ConfigurationError("context.redis.url is missing, and REDIS_URL is not set; give one of them")
+
+
+def _database(config: ContextConfig) -> ContextStore:
+    if config.database is None:
+        return DatabaseContextStore(session_factory=get_session)
+    try:
+        return DatabaseContextStore(url=config.database.url.get_secret_value())
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"context.database: {exc}") from exc

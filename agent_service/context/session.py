@@ -1,0 +1,111 @@
+"""The context of a session as a context store."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from agent_service.context.base import refuse_ttl
+from agent_service.context.documents import as_document, holds, merged, store_errors
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.core.errors import ContextStoreError
+from agent_service.core.ttl import TTL
+from agent_service.infrastructure.database.keyvalue import SessionFactory
+from agent_service.infrastructure.database.session_contexts import SessionContexts
+from agent_service.infrastructure.database.validation import require_session_id, require_text
+
+__all__ = ["SessionContextStore"]
+
+
+class SessionContextStore(ContextStore):
+    """Reads and writes ``sessions.context``: what a session's repository shows and this store keeps are one.
+
+    Keys are session ids, as UUID or text, and listed as UUIDs. A session that was never given a context has an empty
+    one, and deleting a context empties it. Reading an unknown session gives None and deleting it is no error; writing
+    to one is refused. Values are plain JSON, and U+0000 cannot be kept.
+
+    ::
+
+        SessionContextStore(get_session)
+
+    :param session_factory: gives an AsyncSession to enter: :func:`get_session`, or an ``async_sessionmaker``.
+    :param tenant_id: whose sessions these are; "" is a tenant like any other.
+    """
+
+    def __init__(self, session_factory: SessionFactory, *, tenant_id: str = "") -> None:
+        with store_errors("open a store of session contexts"):
+            self._contexts = SessionContexts(session_factory, require_text(tenant_id, "tenant_id"))
+
+    async def get(self, key: Key) -> Document | None:
+        id_ = _id(key)
+        with store_errors("read a context"):
+            return (await self._contexts.read([id_])).get(id_)
+
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        await self._put({_id(key): as_document(value)}, ttl)
+
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        id_, news = _id(key), as_document(patch, "patch")
+        result: Document = {}
+
+        def change(present: Document) -> Document:
+            nonlocal result
+            result = merged(present, news, drop_none=drop_none)
+            return result
+
+        with store_errors("update a context"):
+            await self._contexts.change({id_: change})
+            return (await self._contexts.read([id_])).get(id_, result)
+
+    async def delete(self, key: Key) -> None:
+        await self.delete_many((key,))
+
+    async def list_keys(self) -> list[Any]:
+        with store_errors("list the keys of contexts"):
+            return list(await self._contexts.ids())
+
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
+        ids = [(key, _id(key)) for key in keys]
+        with store_errors("read contexts"):
+            found = await self._contexts.read({id_ for _, id_ in ids})
+        return {key: found[id_] for key, id_ in ids if id_ in found}
+
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+        await self._put({_id(key): as_document(value) for key, value in values.items()}, ttl)
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        ids = {_id(key) for key in keys}
+        with store_errors("delete contexts"):
+            return await self._contexts.clear(ids)
+
+    async def compare_and_set(
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+    ) -> bool:
+        id_, document = _id(key), as_document(value)
+        wanted = None if expected is None else as_document(expected, "expected")
+        refuse_ttl(ttl, "sessions have an expiry of their own")
+        done = False
+
+        def change(present: Document) -> Document | None:
+            nonlocal done
+            done = holds(present, wanted)
+            return document if done else None
+
+        with store_errors("compare and set a context"):
+            await self._contexts.change({id_: change})
+        return done
+
+    async def _put(self, documents: Mapping[UUID, Document], ttl: TTL | None) -> None:
+        refuse_ttl(ttl, "sessions have an expiry of their own")
+        with store_errors("write contexts"):
+            await self._contexts.change({id_: _replacing(each) for id_, each in documents.items()})
+
+
+def _replacing(document: Document) -> Any:
+    return lambda _present: document
+
+
+def _id(key: Any) -> UUID:
+    try:
+        return require_session_id(key, "key")
+    except ValueError as exc:
+        raise ContextStoreError(str(exc)) from exc
