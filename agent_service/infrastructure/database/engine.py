@@ -17,7 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
-from agent_service.infrastructure.database.sqlite import WriteLock
+from agent_service.infrastructure.database.sqlite import WriteLock, open_connection
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.migration import SchemaState
@@ -149,9 +149,7 @@ class DatabaseManager:
         failures = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, dialect.loaded_dbapi.Error)
         try:
             if self.embedded:
-                # aiosqlite's thread outlives a failed connect and then complains about a loop that has ended, so what
-                # cannot be opened is found out without it.
-                sqlite3.connect(*arguments, **options).close()
+                return open_connection(dialect, *arguments, **options)
             return dialect.connect(*arguments, **options)
         except failures as exc:
             reason = str(exc).split("\n", 1)[0] or type(exc).__name__

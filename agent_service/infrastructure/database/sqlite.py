@@ -16,11 +16,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 
-__all__ = ["MINIMUM_VERSION", "WriteLock"]
+__all__ = ["MINIMUM_VERSION", "WriteLock", "open_connection"]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
@@ -28,6 +29,18 @@ MINIMUM_VERSION = (3, 35)
 _READS = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
 _HOLDS = "holds_write_lock"
 _FIRST_PAUSE = 0.005
+
+
+def open_connection(dialect: Any, *arguments: Any, **options: Any) -> Any:
+    """Open a connection such that neither a failure nor a cancelled caller leaves aiosqlite's thread or file behind."""
+    # The thread outlives a failed connect and then calls a loop that may have ended: find out without it what fails.
+    sqlite3.connect(*arguments, **options).close()
+    opening = asyncio.ensure_future(greenlet_spawn(dialect.connect, *arguments, **options))
+    try:
+        return await_only(asyncio.shield(opening))
+    except asyncio.CancelledError:
+        await_only(opening).close()
+        raise
 
 
 class WriteLock:
