@@ -291,8 +291,8 @@ async def test_an_action_without_a_handler_stays_pending_and_is_reported(
     await asyncio.sleep(0.01)
     with caplog.at_level(logging.WARNING, "agent_service"):
         runner = await run()
-        await remind.seen(1)
         await until(lambda: bool(runner.metrics()["unhandled"]))
+        await until(lambda: remind.got != [] and not runner.metrics()["running"])
 
     assert runner.metrics()["unhandled"] == {"unknown": 1}
     assert [each.action for each in await triggers.late()] == ["unknown"]
