@@ -90,22 +90,20 @@ def _parse(path: Path) -> Any:
         raise ContextConfigError(
             f"{path}: reading YAML needs PyYAML; pip install 'agent-service[yaml]', or write the file as JSON or TOML"
         ) from exc
-    except Exception as exc:
+    except ValueError as exc:
         # No chaining: parsers quote the line, which may hold a password.
-        raise ContextConfigError(f"{path}: is no valid {path.suffix[1:].upper()}{_place(exc)}; correct it") from None
-
-
-def _place(exc: Exception) -> str:
-    line = getattr(exc, "lineno", None)
-    if line is None and getattr(exc, "problem_mark", None) is not None:
-        line = exc.problem_mark.line + 1  # type: ignore[attr-defined] # PyYAML's
-    return "" if line is None else f" (line {line})"
+        line = getattr(exc, "lineno", None)
+        place = "" if line is None else f" (line {line})"
+        raise ContextConfigError(f"{path}: is no valid {path.suffix[1:].upper()}{place}; correct it") from None
 
 
 def _read_yaml(text: str) -> Any:
     import yaml  # noqa: PLC0415 - an extra
 
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(f"no YAML: {type(exc).__name__}") from exc
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -29,7 +29,7 @@ def set_context_store(store: ContextStore | None) -> None:
     global _store
     if store is not None and not isinstance(store, ContextStore):
         raise ConfigurationError(
-            f"store must be a ContextStore, not a {type(store).__name__}; a repository goes into CacheBackedContextStore"
+            f"store must be a ContextStore, not a {type(store).__name__}; CacheBackedContextStore takes repositories"
         )
     with _lock:
         _store = store

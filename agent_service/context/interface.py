@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
+from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.ttl import TTL
 
 __all__ = ["ContextStore", "Document", "Key"]
@@ -37,6 +38,14 @@ class ContextStore(ABC):
 
     expires: bool = False
     """Whether this store can expire entries."""
+
+    never_waits: bool = False
+    """Whether its methods never wait for anything, so that they can be run without an event loop."""
+
+    @property
+    def sync(self) -> SyncContextStore:
+        """The same store without ``await``, for code in threads."""
+        return SyncContextStore(self)
 
     @abstractmethod
     async def get(self, key: Key) -> Document | None:

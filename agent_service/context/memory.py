@@ -22,6 +22,7 @@ class InMemoryContextStore(DocumentStore):
     """
 
     expires = True
+    never_waits = True
 
     def __init__(self, *, ttl: TTL = NEVER, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(ttl=ttl)

@@ -1,0 +1,130 @@
+"""What adapters share: checked keys, bulk calls, and renaming."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.keys import encode_key
+from agent_service.context.memory import InMemoryContextStore
+from agent_service.core.errors import ContextKeyError, ContextStoreError
+
+__all__ = ["BaseContextAdapter"]
+
+
+class BaseContextAdapter(ABC):
+    """Keeps context about the parts of a data structure, each under a key that names the part.
+
+    An adapter for another structure says what its keys look like (:meth:`normalised`), whether one names something
+    that is there (:meth:`exists`), and what a rename makes of the others (:meth:`renamed`). Keys it does not know are a
+    :class:`ContextKeyError`, failures of the store a :class:`ContextStoreError`. Adapters may share a store; their keys
+    are then one set.
+
+    :param data: the structure; it is neither copied nor changed, and may be replaced by setting ``data``.
+    :param context_store: where contexts are kept; None: a store in memory of its own.
+    """
+
+    def __init__(self, data: Any, context_store: ContextStore | None = None) -> None:
+        self.data = data
+        self.store = InMemoryContextStore() if context_store is None else context_store
+        if not isinstance(self.store, ContextStore):
+            raise ContextStoreError(
+                f"context_store must be a ContextStore, not a {type(context_store).__name__}; stores and adapters of "
+                "agent_service.context.sync belong together"
+            )
+
+    @abstractmethod
+    def normalised(self, key: Any) -> Key:
+        """Give a key of the form this adapter knows, made of plain Python values.
+
+        :raises ContextKeyError: for any other form.
+        """
+
+    @abstractmethod
+    def exists(self, key: Any) -> bool:
+        """Whether a normalised key names a part that is there now."""
+
+    @abstractmethod
+    def renamed(self, key: Any, old: Any, new: Any) -> Key | None:
+        """Give what a normalised key is called after ``old`` was renamed to ``new``; None: as before."""
+
+    async def add_context(self, key: Key, metadata: Mapping[str, Any]) -> None:
+        """Store the context of a part, in place of any other.
+
+        :raises ContextKeyError: when there is no such part.
+        """
+        await self.store.set(self._present(key), metadata)
+
+    async def add_many(self, contexts: Mapping[Any, Mapping[str, Any]]) -> None:
+        """Store the contexts of many parts in one call of the store; when one of them is not there, none."""
+        await self.store.set_many({self._present(key): metadata for key, metadata in contexts.items()})
+
+    async def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
+        """Set entries of a part's context and give the whole.
+
+        :raises ContextKeyError: when there is no such part.
+        """
+        return await self.store.update(self._present(key), patch)
+
+    async def get_context(self, key: Key) -> Document | None:
+        """Give the context of a part, or None; also of a part that is gone, while its context is kept.
+
+        :raises ContextKeyError: when there is neither such a part nor such a context.
+        """
+        known = self._known(key)
+        found = await self.store.get(known)
+        if found is None:
+            self._present(known)
+        return found
+
+    async def remove_context(self, key: Key) -> None:
+        """Remove the context of a part, whether or not the part is still there."""
+        await self.store.delete(self._known(key))
+
+    async def remove_many(self, keys: Iterable[Key]) -> int:
+        """Remove the contexts of many parts; give how many there were."""
+        return await self.store.delete_many([self._known(key) for key in keys])
+
+    async def list_context_keys(self) -> list[Any]:
+        """Give the keys in the store that are of this adapter's form."""
+        return [key for key in await self.store.list_keys() if self._is_known(key)]
+
+    async def rename_key(self, old: Key, new: Key) -> int:
+        """Carry context over after a part of the data was renamed, and that of what lies within it; give how many.
+
+        The new key's own context, if there is any, is replaced. Contexts are copied and then deleted: broken off, it
+        can be called again.
+
+        :raises ContextKeyError: when ``new`` names nothing, or another kind of part than ``old``.
+        """
+        source, target = self._known(old), self._present(new)
+        names = {key: self.renamed(key, source, target) for key in await self.list_context_keys()}
+        moves = {key: name for key, name in names.items() if name is not None and name != key}
+        found = await self.store.get_many(moves)
+        await self.store.set_many({moves[key]: context for key, context in found.items()})
+        return await self.store.delete_many(found)
+
+    def _known(self, key: Any) -> Key:
+        known = self.normalised(key)
+        try:
+            encode_key(known)
+        except ContextStoreError as exc:
+            raise ContextKeyError(str(exc)) from exc
+        return known
+
+    def _is_known(self, key: Any) -> bool:
+        try:
+            self._known(key)
+        except ContextKeyError:
+            return False
+        return True
+
+    def _present(self, key: Any) -> Key:
+        known = self._known(key)
+        try:
+            there = self.exists(known)
+        except TypeError:
+            there = False
+        if not there:
+            raise ContextKeyError(f"the data has no {known!r:.200}; name a part that is there")
+        return known

@@ -1,0 +1,147 @@
+"""Contexts without ``await``: the names of :mod:`agent_service.context`, for code in threads and for scripts.
+
+::
+
+    from agent_service.context.sync import DatabaseContextStore
+
+    with DatabaseContextStore(db_path="context.db") as store:
+        store.set(("column", "ColumnA"), {"desc": "Integer values"})
+
+One registry serves both faces: what :func:`set_context_store` sets here,
+:func:`agent_service.context.get_context_store` gives there.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent_service.context import cache_backed, database, factory, file, memory, redis, resolver, session, sharding
+from agent_service.context.adapters.sync import BaseContextAdapter, PandasContextAdapter
+from agent_service.context.interface import Document, Key
+from agent_service.context.resolver import resolve_context_key, set_context_key_resolver
+from agent_service.context.sync_store import SyncContextStore
+from agent_service.core.errors import ContextConfigError, ContextError, ContextKeyError, ContextStoreError
+
+__all__ = [
+    "BaseContextAdapter",
+    "CacheBackedContextStore",
+    "ContextConfigError",
+    "ContextError",
+    "ContextKeyError",
+    "ContextStore",
+    "ContextStoreError",
+    "DatabaseContextStore",
+    "FileContextStore",
+    "InMemoryContextStore",
+    "PandasContextAdapter",
+    "RedisContextStore",
+    "SessionContextStore",
+    "ShardManager",
+    "clear_context",
+    "get_context",
+    "get_context_store",
+    "resolve_context_key",
+    "set_context",
+    "set_context_key_resolver",
+    "set_context_store",
+    "update_context",
+]
+
+ContextStore = SyncContextStore
+
+
+class InMemoryContextStore(SyncContextStore):
+    """:class:`agent_service.context.InMemoryContextStore`, callable on any thread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(memory.InMemoryContextStore(**options))
+
+
+class RedisContextStore(SyncContextStore):
+    """:class:`agent_service.context.RedisContextStore`, with the same arguments."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(redis.RedisContextStore(*arguments, **options))
+
+
+class DatabaseContextStore(SyncContextStore):
+    """:class:`agent_service.context.DatabaseContextStore`, with the same arguments."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(database.DatabaseContextStore(*arguments, **options))
+
+
+class FileContextStore(SyncContextStore):
+    """:class:`agent_service.context.FileContextStore`, with the same arguments."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(file.FileContextStore(*arguments, **options))
+
+
+class SessionContextStore(SyncContextStore):
+    """:class:`agent_service.context.SessionContextStore`, with the same arguments."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(session.SessionContextStore(*arguments, **options))
+
+
+class CacheBackedContextStore(SyncContextStore):
+    """:class:`agent_service.context.CacheBackedContextStore`; ``db`` and ``cache`` may be stores of either face."""
+
+    def __init__(self, db: Any, cache: Any, **options: Any) -> None:
+        super().__init__(cache_backed.CacheBackedContextStore(_below(db), _below(cache), **options))
+
+
+class ShardManager(SyncContextStore):
+    """:class:`agent_service.context.ShardManager`; its shards may be stores of either face."""
+
+    def __init__(self, shards: Mapping[str, Any]) -> None:
+        below = {name: _below(shard) for name, shard in shards.items()} if isinstance(shards, Mapping) else shards
+        super().__init__(sharding.ShardManager(below))
+
+    def shard_of(self, key: Key) -> str:
+        """Give the name of the shard that a key belongs to."""
+        name: str = self.store.shard_of(key)
+        return name
+
+    def rebalance(
+        self, progress: Callable[[sharding.RebalanceProgress], None] | None = None
+    ) -> sharding.RebalanceProgress:
+        """Move every key to the shard it belongs to, and give what was done."""
+        done: sharding.RebalanceProgress = self.run(self.store.rebalance(progress))
+        return done
+
+
+def set_context_store(store: Any) -> None:
+    """Make a store of either face the process's own. None: the configuration says."""
+    factory.set_context_store(_below(store))
+
+
+def get_context_store() -> SyncContextStore:
+    """Give the process's store in its synchronous face."""
+    return factory.get_context_store().sync
+
+
+def get_context(key_or_state: Key | Mapping[str, Any]) -> Document:
+    """Give the context of a key, or of a state; ``{}`` where there is none."""
+    return get_context_store().get(resolver.key_of(key_or_state)) or {}
+
+
+def set_context(key_or_state: Key | Mapping[str, Any], value: Mapping[str, Any]) -> None:
+    """Store the context of a key, or of a state, in place of any other."""
+    get_context_store().set(resolver.key_of(key_or_state), value)
+
+
+def update_context(
+    key_or_state: Key | Mapping[str, Any], patch: Mapping[str, Any], *, drop_none: bool = False
+) -> Document:
+    """Set top-level entries of the context of a key, or of a state, and give the whole."""
+    return get_context_store().update(resolver.key_of(key_or_state), patch, drop_none=drop_none)
+
+
+def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
+    """Remove the context of a key, or of a state."""
+    get_context_store().delete(resolver.key_of(key_or_state))
+
+
+def _below(store: Any) -> Any:
+    return store.store if isinstance(store, SyncContextStore) else store
