@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,14 +29,23 @@ SEES_NOTHING: dict[str, tuple[Call, object]] = {
     "cleanup_expired_sessions": (lambda repo, canary: repo.cleanup_expired_sessions(), 0),
     "bulk_update_session_status": (lambda repo, canary: repo.bulk_update_session_status([canary.id], "failed"), 0),
     "delete": (lambda repo, canary: repo.delete(canary.id), False),
+    "search_messages": (lambda repo, canary: repo.search_messages("ada", "canary"), []),
+    "restore": (lambda repo, canary: repo.restore(canary.id), False),
+    "purge_deleted": (lambda repo, canary: repo.purge_deleted(timedelta()), 0),
+    "erase_user": (lambda repo, canary: repo.erase_user("ada"), 0),
+    "recount": (lambda repo, canary: repo.recount(), []),
 }
 FINDS_NOTHING: dict[str, Call] = {
     "add_message_to_session": lambda repo, canary: repo.add_message_to_session(
         canary.id, {"role": "user"}, client_id="c"
     ),
     "get_messages": lambda repo, canary: repo.get_messages(canary.id),
+    "iter_messages": lambda repo, canary: anext(repo.iter_messages(canary.id)),
     "pop_message": lambda repo, canary: repo.pop_message(canary.id),
     "update_session_context": lambda repo, canary: repo.update_session_context(canary.id, {"a": 1}),
+    "set_session_context_path": lambda repo, canary: repo.set_session_context_path(canary.id, "a.b", 1),
+    "increment_session_context": lambda repo, canary: repo.increment_session_context(canary.id, "n"),
+    "fork": lambda repo, canary: repo.fork(canary.id, 1),
     "update": lambda repo, canary: repo.update(canary),
 }
 TESTED_APART = {"create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page"}
@@ -84,6 +94,22 @@ async def test_pages_and_statistics_are_the_tenants_own(db: AsyncSession, canary
     assert (await other.get_session_stats("ada")).total_messages == 0
     assert (await other.get_session_stats()).total_sessions == 1
     assert await other.delete(canary.id, hard=True) is False
+
+
+async def test_a_hidden_session_stays_hidden_to_another_tenant(
+    db: AsyncSession, repo: SessionRepository, canary: Session
+) -> None:
+    other = SessionRepository(db, "other")
+    await repo.delete(canary.id)
+    before = await contents(db)
+
+    assert await other.restore(canary.id) is False
+    assert await other.purge_deleted(datetime.now(UTC) + timedelta(days=1)) == 0
+    assert await other.erase_user("ada") == 0
+    with pytest.raises(SessionNotFoundError, match="'other'"):
+        await other.recount(canary.id)
+
+    assert await contents(db) == before
 
 
 def test_every_public_method_is_driven_here() -> None:

@@ -1,4 +1,4 @@
-"""Merging into a session's context: one atomic statement on every engine."""
+"""Changing a session's context: merging is one atomic statement on every engine, anything else is done under a lock."""
 
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import one
 
-__all__ = ["merge"]
+__all__ = ["lock", "merge"]
 
 
 def merge(dialect: str, tenant_id: str, session_id: UUID, patch: str, expected_version: int | None) -> Update:
@@ -27,6 +27,20 @@ def merge(dialect: str, tenant_id: str, session_id: UUID, patch: str, expected_v
         update(Session)
         .where(*conditions)
         .values(context=merged, version=Session.version + 1)
+        .returning(Session.version, Session.context)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def lock(tenant_id: str, session_id: UUID, expected_version: int | None) -> Update:
+    """Count the version up, and with that hold the row until the transaction ends; gives version and context."""
+    conditions = one(tenant_id, session_id)
+    if expected_version is not None:
+        conditions = (*conditions, Session.version == expected_version)
+    return (
+        update(Session)
+        .where(*conditions)
+        .values(version=Session.version + 1)
         .returning(Session.version, Session.context)
         .execution_options(synchronize_session=False)
     )

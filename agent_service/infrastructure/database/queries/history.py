@@ -1,5 +1,6 @@
 """Reading a session's messages by number: flat however long the session is."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,22 +10,33 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import one
 
-__all__ = ["by_client_id", "window"]
+__all__ = ["by_client_id", "own", "window"]
 
 
 def window(
-    tenant_id: str, session_id: UUID, *, limit: int, before_seq: int | None, after_seq: int | None
+    tenant_id: str,
+    session_id: UUID,
+    *,
+    limit: int,
+    before_seq: int | None,
+    after_seq: int | None,
+    roles: Sequence[str] | None,
 ) -> Select[Any]:
-    """Messages between two numbers, both excluded: the first ones after ``after_seq`` when given, else the last ones.
+    """A visible session's own messages between two numbers, both excluded, each with the session's parent.
 
-    Rows come in the order they are counted from: ascending after ``after_seq``, else descending.
+    The first ones after ``after_seq`` when given, else the last ones; in the order they are counted from: ascending
+    after ``after_seq``, else descending.
     """
-    statement = _messages(tenant_id, session_id).limit(limit)
-    if before_seq is not None:
-        statement = statement.where(SessionMessage.seq < before_seq)
-    if after_seq is None:
-        return statement.order_by(SessionMessage.seq.desc())
-    return statement.where(SessionMessage.seq > after_seq).order_by(SessionMessage.seq)
+    statement = _messages(tenant_id, session_id).add_columns(Session.parent_session_id)
+    return _bounded(statement, limit, before_seq, after_seq, roles)
+
+
+def own(
+    session_id: UUID, *, limit: int, before_seq: int | None, after_seq: int | None, roles: Sequence[str] | None
+) -> Select[Any]:
+    """The same of any session, visible or not: an ancestor's part of a fork's history."""
+    statement = select(SessionMessage).where(SessionMessage.session_id == session_id)
+    return _bounded(statement, limit, before_seq, after_seq, roles)
 
 
 def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any]:
@@ -38,3 +50,16 @@ def _messages(tenant_id: str, session_id: UUID) -> Select[Any]:
         .join(Session, Session.id == SessionMessage.session_id)
         .where(SessionMessage.session_id == session_id, *one(tenant_id, session_id))
     )
+
+
+def _bounded(
+    statement: Select[Any], limit: int, before_seq: int | None, after_seq: int | None, roles: Sequence[str] | None
+) -> Select[Any]:
+    statement = statement.limit(limit)
+    if roles is not None:
+        statement = statement.where(SessionMessage.role.in_(roles))
+    if before_seq is not None:
+        statement = statement.where(SessionMessage.seq < before_seq)
+    if after_seq is None:
+        return statement.order_by(SessionMessage.seq.desc())
+    return statement.where(SessionMessage.seq > after_seq).order_by(SessionMessage.seq)

@@ -1,57 +1,132 @@
-"""Finding sessions by a piece of their title or messages: literal, in any case, indexed by trigrams on both engines.
+"""Finding sessions and messages by a piece of text: literal, in any case, indexed by trigrams on both engines.
 
-Titles and contents are looked up apart and united: an OR across the join would use neither index.
+Titles, messages, and what forks show of their ancestors' messages are looked up apart and united: an OR across the
+joins would use no index. A term of fewer than three characters has no trigram; it is looked for in the latest messages.
 """
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Uuid, column, func, select, table, union
+from sqlalchemy import ColumnElement, Float, Select, Uuid, cast, column, func, select, table, union, union_all
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.lineage import lineage, shown
 
-__all__ = ["matching"]
+__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "matching", "ranked"]
 
-TRIGRAM = 3
+TRIGRAM: Final = 3
+LATEST: Final = 10_000
+"""Messages that are looked at for a term without trigrams, and hits that are ranked."""
+AROUND: Final = 60
+"""Characters of a snippet on each side of the first occurrence."""
+CONTENT_INDEX: Final = "ix_session_messages_content_trigram"
+"""PostgreSQL's index of contents; it is there where the extension pg_trgm is."""
 
+_TYPICAL_LENGTH: Final = 400.0
 _WILDCARDS = re.compile(r"[\\%_]")
 _ESCAPED = r"\\\g<0>"
+
+Scope = tuple[ColumnElement[bool], ...]
 
 _index = table("session_search", column("rowid"), column("session_search"))
 _entries = table("session_search_entries", column("id"), column("session_id", Uuid()), column("seq"))
 
 
-def matching(
-    dialect: str, term: str, scope: tuple[ColumnElement[bool], ...], *, in_content: bool
-) -> ColumnElement[bool]:
-    """Give the condition "one of the scope's sessions whose title, or a message of which, contains the term"."""
-    if dialect == "postgresql":
-        pattern = f"%{_WILDCARDS.sub(_ESCAPED, term)}%"
-        found = _scan(lambda text: text.ilike(pattern), scope, in_content=in_content)
-    elif len(term) >= TRIGRAM:
-        found = [_full_text(term, scope, in_content=in_content)]
-    else:
-        lowered = term.lower()
-        found = _scan(lambda text: func.instr(func.lower_unicode(text), lowered) > 0, scope, in_content=in_content)
+def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
+    """Give the condition "one of the scope's sessions whose title, or a message it shows, contains the term"."""
+    found = [_titles(dialect, term, scope)]
+    if in_content:
+        found += [select(each.subquery().c.bearer) for each in _messages(dialect, term, scope)]
     return Session.id.in_(found[0] if len(found) == 1 else union(*found))
 
 
-def _scan(contains: Any, scope: tuple[ColumnElement[bool], ...], *, in_content: bool) -> list[Select[Any]]:
-    titles = select(Session.id).where(contains(Session.title), *scope)
-    if not in_content:
-        return [titles]
-    messages = select(SessionMessage.session_id).join(Session, Session.id == SessionMessage.session_id)
-    return [titles, messages.where(contains(SessionMessage.search_text), *scope)]
+def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
+    """The scope's messages that contain the term, best first: session, number, rank, and the text around the first.
+
+    The rank is BM25's for one term, k1 = 1.2 and b = 0.75 (Robertson and Zaragoza, 2009, "The Probabilistic Relevance
+    Framework"), over a fixed typical length instead of an average: the same on every engine, whatever else is stored.
+    """
+    parts = [each.limit(LATEST).subquery() for each in _messages(dialect, term, scope)]
+    hits = union_all(*(select(part.c.bearer, part.c.owner, part.c.seq) for part in parts)).subquery("hits")
+    content: Any = func.coalesce(SessionMessage.search_text, "")
+    lower, position = (func.lower, func.strpos) if dialect == "postgresql" else (func.lower_unicode, func.instr)
+    text, wanted = lower(content), lower(term)
+    removed = func.length(text) - func.length(func.replace(text, wanted, ""))
+    count = cast(removed, Float) / cast(func.length(wanted), Float)
+    rank = count / (count + 0.3 + 0.9 * cast(func.length(content), Float) / _TYPICAL_LENGTH)
+    first = position(text, wanted)
+    start = func.greatest(first - AROUND, 1) if dialect == "postgresql" else func.max(first - AROUND, 1)
+    best = (
+        select(
+            hits.c.bearer,
+            hits.c.seq,
+            rank.label("rank"),
+            start.label("start"),
+            func.length(content).label("length"),
+            func.substr(content, start, len(term) + 2 * AROUND).label("around"),
+        )
+        .join(SessionMessage, (SessionMessage.session_id == hits.c.owner) & (SessionMessage.seq == hits.c.seq))
+        .order_by(rank.desc(), hits.c.bearer.desc(), hits.c.seq.desc())
+        .limit(limit)
+        .subquery("best")
+    )
+    columns = (best.c.seq, best.c.rank, best.c.start, best.c.length, best.c.around)
+    joined = select(Session, *columns).join(best, best.c.bearer == Session.id)
+    return joined.order_by(best.c.rank.desc(), best.c.bearer.desc(), best.c.seq.desc())
 
 
-def _full_text(term: str, scope: tuple[ColumnElement[bool], ...], *, in_content: bool) -> Select[Any]:
+def _titles(dialect: str, term: str, scope: Scope) -> Select[Any]:
+    if dialect == "postgresql" or len(term) < TRIGRAM:
+        return select(Session.id).where(_contains(dialect, term)(Session.title), *scope)
+    entries = select(_entries.c.session_id).where(_entries.c.id.in_(_full_text(term)), _entries.c.seq == 0)
+    return entries.join(Session, Session.id == _entries.c.session_id).where(*scope)
+
+
+def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
+    """Hits as (bearer, owner, seq): of the sessions' own messages, and of those that forks show of their ancestors."""
+    line = lineage(*scope, Session.parent_session_id.is_not(None))
+    inherited = line.c.bearer != line.c.owner
+    if len(term) < TRIGRAM:
+        return _latest(dialect, term, scope, line, inherited)
+    if dialect == "postgresql":
+        contains = _contains(dialect, term)(SessionMessage.search_text)
+        numbers = (SessionMessage.session_id.label("owner"), SessionMessage.seq.label("seq"))
+        own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == SessionMessage.session_id)
+        forks = select(line.c.bearer.label("bearer"), *numbers).join(line, shown(line))
+        return [own.where(contains, *scope), forks.where(contains, inherited)]
+    found = (_entries.c.id.in_(_full_text(term)), _entries.c.seq > 0)
+    numbers = (_entries.c.session_id.label("owner"), _entries.c.seq.label("seq"))
+    own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == _entries.c.session_id)
+    forks = select(line.c.bearer.label("bearer"), *numbers).join(
+        line, (_entries.c.session_id == line.c.owner) & (_entries.c.seq <= line.c.upto)
+    )
+    return [own.where(*found, *scope), forks.where(*found, inherited)]
+
+
+def _latest(dialect: str, term: str, scope: Scope, line: Any, inherited: ColumnElement[bool]) -> list[Select[Any]]:
+    columns = (SessionMessage.session_id.label("owner"), SessionMessage.seq.label("seq"), SessionMessage.search_text)
+    own = select(Session.id.label("bearer"), *columns).join(Session, Session.id == SessionMessage.session_id)
+    newest = (Session.last_activity_at.desc(), Session.id.desc(), SessionMessage.seq.desc())
+    forks = select(line.c.bearer.label("bearer"), *columns).join(line, shown(line)).where(inherited)
+    parts = (own.where(*scope).order_by(*newest), forks.order_by(line.c.bearer.desc(), SessionMessage.seq.desc()))
+    looked_at = [part.limit(LATEST).subquery() for part in parts]
+    return [
+        select(part.c.bearer, part.c.owner, part.c.seq).where(_contains(dialect, term)(part.c.content))
+        for part in looked_at
+    ]
+
+
+def _contains(dialect: str, term: str) -> Callable[[Any], ColumnElement[bool]]:
+    if dialect == "postgresql":
+        pattern = f"%{_WILDCARDS.sub(_ESCAPED, term)}%"
+        return lambda text: text.ilike(pattern)
+    lowered = term.lower()
+    return lambda text: func.instr(func.lower_unicode(text), lowered) > 0
+
+
+def _full_text(term: str) -> Select[Any]:
     # A phrase of trigrams is the literal text; a quote within it is doubled.
     phrase = '"' + term.replace('"', '""') + '"'
-    hits = select(_index.c.rowid).where(_index.c.session_search.op("MATCH", is_comparison=True)(phrase))
-    found = (
-        select(_entries.c.session_id)
-        .join(Session, Session.id == _entries.c.session_id)
-        .where(_entries.c.id.in_(hits), *scope)
-    )
-    return found if in_content else found.where(_entries.c.seq == 0)
+    return select(_index.c.rowid).where(_index.c.session_search.op("MATCH", is_comparison=True)(phrase))

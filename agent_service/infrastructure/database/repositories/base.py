@@ -6,17 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import SessionNotFoundError, SessionValueError
+from agent_service.core.errors import SessionNotFoundError
+from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.validation import MAX_IDENTIFIER, require_text
+from agent_service.infrastructure.database.queries.scope import active, one, visible
+from agent_service.infrastructure.database.validation import require_identifier, require_tenant
 
 __all__ = ["MAX_ROWS", "RepositoryBase", "SessionLimits", "limits_from_settings"]
 
@@ -30,6 +32,14 @@ class SessionLimits:
 
     max_messages: int
     expiry: timedelta
+
+    def warn_if_long(self, session_id: UUID, count: int) -> None:
+        """Say in the log that a session has outgrown its limit."""
+        if count > self.max_messages:
+            logger.warning(
+                "session %s holds %d messages, more than SESSION_MAX_MESSAGES (%d)",
+                session_id, count, self.max_messages,
+            )  # fmt: skip
 
 
 def limits_from_settings() -> SessionLimits:
@@ -55,10 +65,8 @@ class RepositoryBase:
         limits: SessionLimits | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if len(require_text(tenant_id, "tenant_id")) > MAX_IDENTIFIER:
-            raise SessionValueError(f"tenant_id must have at most {MAX_IDENTIFIER} characters, has {len(tenant_id)}")
         self._db = db
-        self._tenant_id = tenant_id
+        self._tenant_id = require_tenant(tenant_id)
         self._limits = limits or limits_from_settings()
         self._clock = clock
 
@@ -75,6 +83,13 @@ class RepositoryBase:
 
     def _dialect(self) -> str:
         return self._db.get_bind().dialect.name
+
+    def _scope(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> list[ColumnElement[bool]]:
+        scope = list(visible(self._tenant_id))
+        if user_id is not None:
+            require_identifier(user_id, "user_id")
+            scope.append(Session.user_id == user_id)
+        return [*scope, *active(self._now())] if active_only else scope
 
     async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
         """Run a query for objects, which come as the database has them now even if they were loaded before."""
@@ -95,6 +110,11 @@ class RepositoryBase:
             for name, value in values.items():
                 set_committed_value(loaded, name, value)
 
+    async def _require(self, key: UUID) -> Session:
+        session: Session | None = await self._first("read a session", select(Session).where(*one(self._tenant_id, key)))
+        if session is None:
+            raise self._not_found(key)
+        return session
+
     def _not_found(self, session_id: UUID) -> SessionNotFoundError:
-        tenant = f" of tenant {self._tenant_id!r}" if self._tenant_id else ""
-        return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
+        return session_not_found(session_id, self._tenant_id)

@@ -1,4 +1,4 @@
-"""Sessions in lists: of a user or an agent, by page or cursor, found by their text, and counted."""
+"""Sessions in lists: of a user or an agent, by page or cursor, and counted."""
 
 import base64
 import binascii
@@ -11,11 +11,8 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
-from agent_service.infrastructure.database.queries.scope import active, visible
-from agent_service.infrastructure.database.queries.search import matching
-from agent_service.infrastructure.database.queries.stats import totals
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS, RepositoryBase
-from agent_service.infrastructure.database.repositories.results import CursorPage, PaginatedResult, SessionStats
+from agent_service.infrastructure.database.repositories.results import CursorPage, PaginatedResult
 from agent_service.infrastructure.database.validation import require_count, require_identifier, require_text
 
 __all__ = ["SessionListing"]
@@ -107,43 +104,9 @@ class SessionListing(RepositoryBase):
         items = found[:limit]
         return CursorPage(items, _encode_cursor(items[-1]) if len(found) > limit else None)
 
-    async def search_sessions(
-        self, user_id: UUID | str, search_term: str, limit: int = 20, *, in_content: bool = True
-    ) -> list[Session]:
-        """Give a user's sessions whose title or messages contain the term, as it stands, in upper or lower case.
-
-        :param search_term: plain text, no wildcards; a blank one finds nothing.
-        :param in_content: False looks at titles only.
-        """
-        require_count(limit, "limit", most=MAX_ROWS)
-        if not isinstance(search_term, str):
-            raise SessionValueError(
-                f"search_term must be a string, not {type(search_term).__name__}: {search_term!r:.80}"
-            )
-        # Searchable text is stored without U+0000, so it is looked for without.
-        term = require_text(search_term.replace("\x00", ""), "search_term")
-        scope = self._scope(user_id)
-        if not term.strip():
-            return []
-        found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
-        return await self._list([found, *scope], limit)
-
     async def count_active_sessions(self, user_id: UUID | str | None = None) -> int:
         """Count the active sessions of a user, or of all."""
         return await self._count(self._scope(user_id, active_only=True))
-
-    async def get_session_stats(self, user_id: UUID | str | None = None) -> SessionStats:
-        """Sum up the sessions of a user, or of all, from counters that every append keeps: messages are not scanned."""
-        with database_errors("sum up sessions"):
-            row = (await self._db.execute(totals(self._now(), *self._scope(user_id)))).mappings().one()
-        return SessionStats(**{name: int(value) for name, value in row.items()})
-
-    def _scope(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> list[ColumnElement[bool]]:
-        scope = list(visible(self._tenant_id))
-        if user_id is not None:
-            require_identifier(user_id, "user_id")
-            scope.append(Session.user_id == user_id)
-        return [*scope, *active(self._now())] if active_only else scope
 
     async def _list(self, scope: list[ColumnElement[bool]], limit: int, offset: int = 0) -> list[Session]:
         require_count(limit, "limit", most=MAX_ROWS)

@@ -1,12 +1,11 @@
-"""Sessions one at a time: create, read, change, delete."""
+"""Sessions one at a time: create, read, change."""
 
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, inspect, literal, select, update
+from sqlalchemy import func, inspect, literal, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
@@ -76,12 +75,6 @@ class SessionRecords(RepositoryBase):
         session: Session | None = await self._first("read a session", statement)
         return session
 
-    async def get_session_with_messages(self, session_id: UUID | str) -> Session | None:
-        """Give a session with its whole history in ``session.messages``, or None. Long sessions: ``get_messages``."""
-        statement = self._one(session_id).options(selectinload(Session.messages))
-        session: Session | None = await self._first("read a session", statement)
-        return session
-
     async def update(self, session: Session) -> Session:
         """Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
 
@@ -126,22 +119,6 @@ class SessionRecords(RepositoryBase):
             .returning(Session.version, Session.updated_at, Session.completed_at)
             .execution_options(synchronize_session=False)
         )
-
-    async def delete(self, session_id: UUID | str, *, hard: bool = False) -> bool:
-        """Hide a session from every method, or with ``hard`` remove it and its messages for good (hidden ones too).
-
-        :return: whether there was one.
-        """
-        key = require_session_id(session_id)
-        statement: Any
-        if hard:
-            statement = delete(Session).where(Session.id == key, Session.tenant_id == self._tenant_id)
-        else:
-            now = self._now()
-            statement = update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
-        with database_errors("delete a session"):
-            result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
-        return bool(result.rowcount)
 
     def _one(self, session_id: UUID | str) -> Any:
         return select(Session).where(*one(self._tenant_id, require_session_id(session_id)))

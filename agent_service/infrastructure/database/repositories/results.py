@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from uuid import UUID
 
-__all__ = ["CursorPage", "PaginatedResult", "SessionStats"]
+from agent_service.infrastructure.database.models.session import Session
+
+__all__ = ["CounterDrift", "CursorPage", "ImportResult", "PaginatedResult", "SearchHit", "SessionStats"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """Totals over a user's sessions; deleted ones are not counted, expired ones are not active."""
+    """Totals over sessions; deleted ones are not counted, expired ones are not active."""
 
     total_sessions: int
     active_sessions: int
@@ -55,3 +58,45 @@ class CursorPage(Generic[T]):
 
     items: Sequence[T]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A message that contains what was searched for.
+
+    ``snippet`` is the text around the first occurrence, each occurrence in it between ``**``; it is the message's own
+    text otherwise, so escape it for HTML. ``rank`` is from 0 to 1: more occurrences in a shorter message rank higher.
+    """
+
+    session: Session
+    seq: int
+    snippet: str
+    rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class CounterDrift:
+    """Counters of a session that were not right: what was stored, and what was counted."""
+
+    session_id: UUID
+    total_messages: tuple[int, int]
+    total_tokens: tuple[int, int]
+    last_seq: tuple[int, int]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether any counter differs."""
+        return any(stored != counted for stored, counted in (self.total_messages, self.total_tokens, self.last_seq))
+
+    def counted(self) -> dict[str, int]:
+        """Give the counters as they should be."""
+        return {name: getattr(self, name)[1] for name in ("total_messages", "total_tokens", "last_seq")}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import added, and how many sessions were there already and left alone."""
+
+    sessions: int
+    messages: int
+    skipped: int

@@ -1,14 +1,27 @@
 """The repository of sessions."""
 
+from agent_service.infrastructure.database.repositories.batches import SessionBatches
+from agent_service.infrastructure.database.repositories.context import SessionContext
+from agent_service.infrastructure.database.repositories.forking import SessionForking
+from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.repositories.lifecycle import SessionLifecycle
-from agent_service.infrastructure.database.repositories.listing import SessionListing
-from agent_service.infrastructure.database.repositories.messages import SessionMessages
-from agent_service.infrastructure.database.repositories.records import SessionRecords
+from agent_service.infrastructure.database.repositories.retention import SessionRetention
+from agent_service.infrastructure.database.repositories.search import SessionSearch
+from agent_service.infrastructure.database.repositories.statistics import SessionStatistics
 
 __all__ = ["SessionRepository"]
 
 
-class SessionRepository(SessionRecords, SessionMessages, SessionListing, SessionLifecycle):
+class SessionRepository(
+    SessionForking,
+    SessionBatches,
+    SessionHistory,
+    SessionContext,
+    SessionSearch,
+    SessionStatistics,
+    SessionLifecycle,
+    SessionRetention,
+):
     """Sessions of one tenant, their messages and their context, within the caller's transaction.
 
     ::

@@ -1,0 +1,89 @@
+"""Which rows a session shows: its own, and for a fork those of its ancestors up to where it left them.
+
+A fork holds no copy. It names its parent and the last sequence number it takes from there (``fork_seq``), and its own
+rows have greater numbers. So the rows a session shows are, along the chain of its ancestors, each one's own rows up to
+the least ``fork_seq`` below it: numbers never overlap, and their order is the order of the history.
+"""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import CTE, BigInteger, ColumnElement, Select, and_, case, func, literal, select
+from sqlalchemy.orm import aliased
+
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.validation import MAX_SEQ
+
+__all__ = ["Segment", "counted", "lineage", "segments", "shown", "whole"]
+
+
+class Segment(NamedTuple):
+    """The part of a history that one session's own rows hold: those with numbers up to ``upto``."""
+
+    owner: UUID
+    upto: int
+
+
+def lineage(*scope: ColumnElement[bool]) -> CTE:
+    """Each session of the scope (``bearer``) with itself and its ancestors (``owner``), and the last number it shows.
+
+    Whose rows they are does not matter: a fork shows a deleted parent's messages too.
+    """
+    base = (
+        select(
+            Session.id.label("bearer"),
+            Session.id.label("owner"),
+            Session.parent_session_id.label("parent"),
+            Session.fork_seq.label("fork_seq"),
+            literal(MAX_SEQ, BigInteger).label("upto"),
+        )
+        .where(*scope)
+        .cte("lineage", recursive=True)
+    )
+    parent = aliased(Session)
+    return base.union_all(
+        select(
+            base.c.bearer,
+            parent.id,
+            parent.parent_session_id,
+            parent.fork_seq,
+            case((base.c.fork_seq < base.c.upto, base.c.fork_seq), else_=base.c.upto),
+        ).join(parent, parent.id == base.c.parent)
+    )
+
+
+def shown(line: CTE) -> ColumnElement[bool]:
+    """The condition that joins messages to the lineage that shows them."""
+    return and_(SessionMessage.session_id == line.c.owner, SessionMessage.seq <= line.c.upto)
+
+
+def segments(session_id: UUID) -> Select[Any]:
+    """The parts of one history, the newest first."""
+    line = lineage(Session.id == session_id)
+    return select(line.c.owner, line.c.upto).order_by(line.c.upto.desc(), line.c.owner)
+
+
+def whole(session_id: UUID) -> Select[Any]:
+    """Every message that a session shows, in order."""
+    line = lineage(Session.id == session_id)
+    return select(SessionMessage).join(line, shown(line)).order_by(SessionMessage.seq)
+
+
+def counted(*scope: ColumnElement[bool], above: int = 0) -> Select[Any]:
+    """Messages and declared tokens that each session of the scope shows, and its greatest number, counted row by row.
+
+    Sessions that show nothing are left out.
+    """
+    line = lineage(*scope)
+    return (
+        select(
+            line.c.bearer.label("id"),
+            func.count().label("messages"),
+            func.coalesce(func.sum(SessionMessage.token_count), 0).label("tokens"),
+            func.max(SessionMessage.seq).label("last_seq"),
+        )
+        .join(SessionMessage, shown(line))
+        .where(SessionMessage.seq > above)
+        .group_by(line.c.bearer)
+    )

@@ -1,0 +1,20 @@
+"""Holding sessions still until the transaction ends."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, update
+
+from agent_service.infrastructure.database.models.session import Session
+
+__all__ = ["hold"]
+
+
+def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False) -> Any:
+    """Keep the sessions of the scope from being changed by others; gives their ids, in the order they were locked.
+
+    PostgreSQL locks the rows (``shared``: others may hold them still too). SQLite has one lock, which a write takes.
+    """
+    if dialect == "postgresql":
+        return select(Session.id).where(*scope).order_by(Session.id).with_for_update(read=shared)
+    unchanged = update(Session).where(*scope).values(version=Session.version)
+    return unchanged.returning(Session.id).execution_options(synchronize_session=False)

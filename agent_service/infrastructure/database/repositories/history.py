@@ -1,0 +1,197 @@
+"""Reading what was said in a session, and taking the last of it back."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm.attributes import set_committed_value
+
+from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries import handing_down, history, lineage
+from agent_service.infrastructure.database.queries.lineage import Segment
+from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.repositories.base import RepositoryBase
+from agent_service.infrastructure.database.token_window import TokenWindow
+from agent_service.infrastructure.database.validation import (
+    MAX_SEQ,
+    optional_count,
+    require_count,
+    require_session_id,
+    require_text,
+)
+
+__all__ = ["MAX_MESSAGES", "SessionHistory"]
+
+MAX_MESSAGES: Final = 10_000
+"""Most messages one call of ``get_messages`` returns."""
+DEFAULT_LIMIT: Final = 50
+PAGE: Final = 200
+"""Messages that are in memory at once while a history is walked."""
+
+
+class SessionHistory(RepositoryBase):
+    """The part of the repository that reads what is said in a session."""
+
+    async def get_messages(
+        self,
+        session_id: UUID | str,
+        *,
+        limit: int | None = None,
+        before_seq: int | None = None,
+        after_seq: int | None = None,
+        roles: Iterable[str] | None = None,
+        max_tokens: int | None = None,
+    ) -> list[SessionMessage]:
+        """Give messages in their order: the last ones, or the first ones after ``after_seq``.
+
+        The cost is that of the messages read, however long the session is. With ``max_tokens`` as many are given as
+        fit: a message costs its own ``token_count``, else an estimate of 4 characters a token. That window never ends
+        between a tool call and its result: it rather ends before both. It is empty when not even the first fits.
+
+        :param limit: 1 to 10,000; by default 50, and with ``max_tokens`` 10,000.
+        :param before_seq: only messages before this number.
+        :param after_seq: only messages after this number.
+        :param roles: only messages of these roles; the others cost no tokens. A rare role is searched for backwards.
+        :param max_tokens: tokens that the messages may cost together.
+        :raises SessionNotFoundError: there is no such session.
+        """
+        key = require_session_id(session_id)
+        budget = optional_count(max_tokens, "max_tokens", most=MAX_SEQ)
+        default = DEFAULT_LIMIT if budget is None else MAX_MESSAGES
+        most = require_count(default if limit is None else limit, "limit", most=MAX_MESSAGES)
+        before = optional_count(before_seq, "before_seq", most=MAX_SEQ)
+        after = optional_count(after_seq, "after_seq", most=MAX_SEQ)
+        wanted = None if roles is None else _require_roles(roles)
+        if budget is None:
+            messages = await self._read(key, most, before, after, wanted)
+            return messages if after is not None else messages[::-1]
+        window = TokenWindow(budget, most, backward=after is None)
+        async for message in self._walk(key, before, after, wanted):
+            if not window.add(message):
+                break
+        return window.fitting()
+
+    async def iter_messages(self, session_id: UUID | str) -> AsyncIterator[SessionMessage]:
+        """Give every message from the first to the last one there is now, in constant memory.
+
+        Read page by page in the caller's transaction, so other statements may come between.
+
+        :raises SessionNotFoundError: there is no such session.
+        """
+        session = await self._require(require_session_id(session_id))
+        async for message in self._walk(session.id, session.last_seq + 1, 0, None):
+            yield message
+
+    async def get_session_with_messages(self, session_id: UUID | str) -> Session | None:
+        """Give a session with its whole history in ``session.messages``, or None. Long sessions: ``iter_messages``."""
+        statement = select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
+        session: Session | None = await self._first("read a session", statement)
+        if session is not None:
+            set_committed_value(session, "messages", await self._all("read messages", lineage.whole(session.id)))
+        return session
+
+    async def pop_message(self, session_id: UUID | str) -> SessionMessage | None:
+        """Remove the last message and return it, or None when there is none. Its number is not given out again.
+
+        Forks of the session keep the message; a fork that has none of its own left stops showing its parent's last.
+
+        :raises SessionNotFoundError: there is no such session.
+        """
+        key = require_session_id(session_id)
+        lock = (
+            update(Session)
+            .where(*one(self._tenant_id, key), Session.total_messages > 0)
+            .values(total_messages=Session.total_messages - 1, updated_at=self._now())
+            .returning(Session.total_messages, Session.updated_at)
+            .execution_options(synchronize_session=False)
+        )
+        with database_errors("remove a message"):
+            counted = (await self._db.execute(lock)).first()
+        if counted is None:
+            await self._require(key)
+            return None
+        # The row's lock is held now, so the last message seen from here on stays the last one.
+        (message,) = await self._read(key, 1, None, None, None)
+        with database_errors("remove a message"):
+            stored = await self._remove(key, message)
+        self._note(key, {**counted._asdict(), **stored})
+        return message
+
+    async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
+        owner, seq = message.session_id, message.seq
+        forks = (await self._db.execute(handing_down.step_back(key, seq))).scalars().all()
+        for fork_id in sorted(forks):
+            await self._db.execute(handing_down.copy_message(owner, seq, fork_id))
+            self._note(fork_id, {"fork_seq": seq - 1})
+        values: dict[str, Any] = {"total_tokens": Session.total_tokens - (message.token_count or 0)}
+        self._db.expunge(message)
+        if owner == key:
+            own = delete(SessionMessage).where(SessionMessage.session_id == key, SessionMessage.seq == seq)
+            await self._db.execute(own, execution_options={"synchronize_session": False})
+        else:
+            values["fork_seq"] = seq - 1
+        changed = update(Session).where(Session.id == key).values(**values)
+        returning = changed.returning(Session.total_tokens, Session.fork_seq)
+        row = (await self._db.execute(returning, execution_options={"synchronize_session": False})).one()
+        return row._asdict()
+
+    async def _walk(
+        self, key: UUID, before: int | None, after: int | None, roles: Sequence[str] | None
+    ) -> AsyncIterator[SessionMessage]:
+        while True:
+            page = await self._read(key, PAGE, before, after, roles)
+            for message in page:
+                yield message
+            if len(page) < PAGE:
+                return
+            if after is None:
+                before = page[-1].seq
+            else:
+                after = page[-1].seq
+
+    async def _read(
+        self, key: UUID, limit: int, before: int | None, after: int | None, roles: Sequence[str] | None
+    ) -> list[SessionMessage]:
+        """Give messages in the order they are counted from; of a fork, its ancestors' too."""
+        statement = history.window(
+            self._tenant_id, key, limit=limit, before_seq=before, after_seq=after, roles=roles
+        ).execution_options(populate_existing=True)
+        with database_errors("read messages"):
+            rows = (await self._db.execute(statement)).all()
+        parent = rows[0].parent_session_id if rows else (await self._require(key)).parent_session_id
+        if parent is None:
+            return [row.SessionMessage for row in rows]
+        line = await self._segments(key)
+        while True:
+            messages = await self._read_line(line, limit, before, after, roles)
+            now = await self._segments(key)
+            if now == line:
+                return messages
+            line = now  # An ancestor handed messages down meanwhile; a reader between its rows could miss them.
+
+    async def _read_line(
+        self, line: list[Segment], limit: int, before: int | None, after: int | None, roles: Sequence[str] | None
+    ) -> list[SessionMessage]:
+        messages: list[SessionMessage] = []
+        for owner, upto in line if after is None else line[::-1]:
+            end = min(upto, MAX_SEQ if before is None else before - 1)
+            if len(messages) < limit and end > (after or 0):
+                part = history.own(
+                    owner, limit=limit - len(messages), before_seq=min(end + 1, MAX_SEQ), after_seq=after, roles=roles
+                )
+                messages += await self._all("read messages", part)
+        return messages
+
+    async def _segments(self, key: UUID) -> list[Segment]:
+        with database_errors("read messages"):
+            return [Segment(*row) for row in await self._db.execute(lineage.segments(key))]
+
+
+def _require_roles(roles: Any) -> list[str]:
+    if isinstance(roles, str | bytes) or not isinstance(roles, Iterable):
+        raise SessionValueError(f"roles must be a list such as ['user', 'assistant'], got {roles!r:.80}")
+    return [require_text(each, f"roles[{index}]") for index, each in enumerate(roles)]

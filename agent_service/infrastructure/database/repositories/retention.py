@@ -1,0 +1,115 @@
+"""The end of a session: hidden, brought back, removed for good."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, update
+
+from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.retention import purgeable
+from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.removal import remove_sessions
+from agent_service.infrastructure.database.repositories.base import RepositoryBase
+from agent_service.infrastructure.database.validation import (
+    require_count,
+    require_identifier,
+    require_moment,
+    require_session_id,
+)
+
+__all__ = ["MAX_PURGE", "SessionRetention"]
+
+MAX_PURGE: Final = 10_000
+"""Most sessions one transaction removes."""
+
+
+class SessionRetention(RepositoryBase):
+    """The part of the repository that deletes.
+
+    Forks keep what they show of a session that is removed for good: only then are those messages copied.
+    """
+
+    async def delete(self, session_id: UUID | str, *, hard: bool = False) -> bool:
+        """Hide a session from every method, or with ``hard`` remove it and its messages for good (hidden ones too).
+
+        :return: whether there was one.
+        """
+        key = require_session_id(session_id)
+        if hard:
+            return bool(await self._remove_all(Session.id == key))
+        now = self._now()
+        return await self._mark(
+            update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
+        )
+
+    async def restore(self, session_id: UUID | str) -> bool:
+        """Bring a hidden session back as it was; it may have expired meanwhile.
+
+        :return: whether there was a hidden one.
+        """
+        hidden = (
+            Session.id == require_session_id(session_id),
+            Session.tenant_id == self._tenant_id,
+            Session.deleted_at.is_not(None),
+        )
+        return await self._mark(update(Session).where(*hidden).values(deleted_at=None, updated_at=self._now()))
+
+    async def purge_deleted(self, older_than: timedelta | datetime, batch_size: int = 1000) -> int:
+        """Remove sessions for good that were hidden long enough ago, the longest hidden first.
+
+        At most ``batch_size`` in a call, in the caller's transaction: commit and call again while it gives that many.
+        Sessions that another transaction holds are skipped. ``run_cleanup(purge_after=...)`` does it for all tenants.
+
+        :param older_than: a retention time, or the moment before which they must have been hidden.
+        :param batch_size: 1 to 10,000.
+        :return: how many were removed.
+        """
+        before = require_retention(older_than, "older_than", self._now())
+        size = require_count(batch_size, "batch_size", most=MAX_PURGE)
+        with database_errors("purge deleted sessions"):
+            due = await self._db.scalars(purgeable(self._dialect(), before, size, Session.tenant_id == self._tenant_id))
+            return await remove_sessions(self._db, list(due))
+
+    async def erase_user(self, user_id: UUID | str) -> int:
+        """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
+
+        What another user's fork shows of them stays with that user.
+
+        :return: how many sessions there were.
+        """
+        require_identifier(user_id, "user_id")
+        return await self._remove_all(Session.user_id == user_id)
+
+    async def _remove_all(self, *scope: ColumnElement[bool]) -> int:
+        removed = 0
+        with database_errors("remove sessions"):
+            while True:
+                some = select(Session.id).where(Session.tenant_id == self._tenant_id, *scope).limit(MAX_PURGE)
+                locked = await self._db.scalars(hold(self._dialect(), Session.id.in_(some)))
+                ids = list(locked)
+                removed += await remove_sessions(self._db, ids)
+                if len(ids) < MAX_PURGE:
+                    return removed
+
+    async def _mark(self, statement: Any) -> bool:
+        with database_errors("delete or restore a session"):
+            result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
+        return bool(result.rowcount)
+
+
+def require_retention(value: Any, name: str, now: datetime) -> datetime:
+    """Give the moment that a retention time, or a moment, means now."""
+    if isinstance(value, timedelta):
+        if value < timedelta():
+            raise SessionValueError(f"{name} must not be negative, got {value!r}")
+        try:
+            return now - value
+        except OverflowError:
+            raise SessionValueError(f"{name} reaches back further than time does: {value!r}") from None
+    if isinstance(value, datetime):
+        return require_moment(value, name)
+    raise SessionValueError(f"{name} must be a timedelta or a moment, got {value!r:.80}; use timedelta(days=30)")

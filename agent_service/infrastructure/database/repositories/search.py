@@ -1,0 +1,89 @@
+"""Sessions and messages found by what they say."""
+
+import re
+from typing import Any, Final
+from uuid import UUID
+from weakref import WeakSet
+
+from sqlalchemy import Engine, func, select
+
+from agent_service.core.errors import SessionValueError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.search import CONTENT_INDEX, matching, ranked
+from agent_service.infrastructure.database.repositories.base import MAX_ROWS
+from agent_service.infrastructure.database.repositories.listing import SessionListing
+from agent_service.infrastructure.database.repositories.results import SearchHit
+from agent_service.infrastructure.database.validation import require_count, require_text
+
+__all__ = ["SessionSearch"]
+
+_MARKED: Final = r"**\g<0>**"
+_checked: WeakSet[Engine] = WeakSet()
+
+
+class SessionSearch(SessionListing):
+    """The part of the repository that searches.
+
+    A term is looked for as it stands, in upper or lower case, with no wildcards, and a blank one finds nothing. A term
+    of one or two characters is looked for in the latest 10,000 messages only. Where PostgreSQL has no pg_trgm every
+    message of the user is read, which is said once in the log.
+    """
+
+    async def search_sessions(
+        self, user_id: UUID | str, search_term: str, limit: int = 20, *, in_content: bool = True
+    ) -> list[Session]:
+        """Give a user's sessions whose title or messages contain the term, the latest activity first.
+
+        :param in_content: False looks at titles only.
+        """
+        require_count(limit, "limit", most=MAX_ROWS)
+        term, scope = _require_term(search_term, "search_term"), self._scope(user_id)
+        if not term.strip():
+            return []
+        await self._warn_without_index()
+        found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
+        return await self._list([found, *scope], limit)
+
+    async def search_messages(self, user_id: UUID | str, term: str, limit: int = 20) -> list[SearchHit]:
+        """Give a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.
+
+        Of more than 10,000 hits, 10,000 are ranked. What forks share is a hit in each of them.
+        """
+        require_count(limit, "limit", most=MAX_ROWS)
+        wanted, scope = _require_term(term, "term"), self._scope(user_id)
+        if not wanted.strip():
+            return []
+        await self._warn_without_index()
+        statement = ranked(self._dialect(), wanted, tuple(scope), limit)
+        with database_errors("search messages"):
+            rows = (await self._db.execute(statement, execution_options={"populate_existing": True})).all()
+        return [SearchHit(row.Session, row.seq, _snippet(row, wanted), row.rank) for row in rows]
+
+    async def _warn_without_index(self) -> None:
+        engine = self._db.get_bind().engine
+        if engine in _checked or self._dialect() != "postgresql":
+            return
+        _checked.add(engine)
+        with database_errors("look for the search index"):
+            index = (await self._db.execute(select(func.to_regclass(CONTENT_INDEX)))).scalar()
+        if index is None:
+            logger.warning(
+                "this PostgreSQL has no index %s, so searches read every message of a user; install pg_trgm, then "
+                "create the index as the migration of the sessions does", CONTENT_INDEX,
+            )  # fmt: skip
+
+
+def _require_term(term: Any, name: str) -> str:
+    if not isinstance(term, str):
+        raise SessionValueError(f"{name} must be a string, not {type(term).__name__}: {term!r:.80}")
+    # Searchable text is stored without U+0000, so it is looked for without.
+    return require_text(term.replace("\x00", ""), name)
+
+
+def _snippet(row: Any, term: str) -> str:
+    marked = re.sub(re.escape(term), _MARKED, row.around, flags=re.IGNORECASE)
+    before = "…" if row.start > 1 else ""
+    after = "…" if row.start - 1 + len(row.around) < row.length else ""
+    return f"{before}{marked}{after}"
