@@ -93,7 +93,7 @@ class StateStoreContract:
     called, for the ``model`` it is given.
     """
 
-    examples: ClassVar[int] = 8
+    examples: ClassVar[int] = 5
     """How many random histories the model test plays."""
 
     @pytest.fixture
@@ -242,7 +242,7 @@ class StateStoreContract:
 
     async def test_every_user_is_listed_once(self, store: StateStore) -> None:
         assert await store.list_user_ids() == []
-        users = [f"user-{n}" for n in range(60)]
+        users = [f"user-{n}" for n in range(25)]
         await asyncio.gather(*(store.save_context(CoachContext(user_id=each)) for each in users * 2))
 
         assert sorted(await store.list_user_ids()) == sorted(users)

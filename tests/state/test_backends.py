@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.file import FileContextStore
 from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.sharding import ShardManager
 from agent_service.state.dynamodb import DynamoDBStateStore
 from agent_service.state.file import FileStateStore
 from agent_service.state.memory import InMemoryStateStore
@@ -22,6 +25,20 @@ class TestAnyContextStore(StateStoreContract):
     def open_store(self) -> OpenStore:
         shared = InMemoryContextStore()
         return lambda model=None: ContextStateStore(shared, model=model)
+
+
+class TestShards(StateStoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> OpenStore:
+        shards = ShardManager({"memory": InMemoryContextStore(), "folder": FileContextStore(tmp_path)})
+        return lambda model=None: ContextStateStore(shards, model=model)
+
+
+class TestCacheBacked(StateStoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> OpenStore:
+        contexts = CacheBackedContextStore(FileContextStore(tmp_path), InMemoryContextStore())
+        return lambda model=None: ContextStateStore(contexts, model=model)
 
 
 class TestFile(StateStoreContract):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_service.core.errors import AgentServiceError, ConfigurationError, StateConflictError, StateStoreError
 from agent_service.infrastructure.redis.client import RedisClient
@@ -67,15 +68,18 @@ async def test_a_folder_that_is_none(tmp_path: Path):
 
 
 async def test_a_dynamodb_that_is_not_there(dynamodb_url: str):
+    # Each call is tried three times, with pauses between.
     async with DynamoDBStateStore("none", endpoint_url="http://127.0.0.1:1") as store:
-        await assert_all_fail(store, Exception)
+        with pytest.raises(StateStoreError, match="'ada'") as caught:
+            await store.load_context("ada")
+        assert isinstance(caught.value.__cause__, BotoCoreError)
         with pytest.raises(StateStoreError, match="create the DynamoDB table 'none'"):
             await store.create_table()
 
 
 async def test_a_dynamodb_table_that_is_not_there(dynamodb_url: str, table: str):
     async with DynamoDBStateStore(table, endpoint_url=dynamodb_url) as store:
-        await assert_all_fail(store, Exception)
+        await assert_all_fail(store, ClientError)
 
 
 async def test_a_cancelled_save_is_whole_or_not_at_all(redis_proxy: TcpProxy, redis_url: str):
