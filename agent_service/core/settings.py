@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds the right to store a loaded value outlives the process that loads it.",
+        description="Seconds after which the lease of a process that died while it loaded a value is void.",
     )
     context_cache_ttl: float = Field(
         default=300.0,

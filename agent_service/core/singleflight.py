@@ -70,10 +70,10 @@ class SingleFlight:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def is_joinable(self, key: str) -> bool:
-        """Whether a load of this key is running whose fence stands."""
+    def fence_of(self, key: str) -> Fence | None:
+        """Give the fence of the load that a caller for this key would join now; None: there is none to join."""
         flight = self._flights.get(key)
-        return flight is not None and not flight.fence.broken
+        return None if flight is None or flight.fence.broken else flight.fence
 
     async def run(
         self,

@@ -36,9 +36,9 @@ async def test_a_broken_fence_sends_later_callers_to_a_load_of_their_own():
 
     early = asyncio.create_task(flights.run("k", load, open_fence))
     await asyncio.sleep(0)
-    assert flights.is_joinable("k")
+    assert flights.fence_of("k") is fences[0]
     fences[0].broken = True
-    assert not flights.is_joinable("k")
+    assert flights.fence_of("k") is None
     late = [asyncio.create_task(flights.run("k", load, open_fence)) for _ in range(3)]
     await asyncio.sleep(0)
     finish.set()

@@ -7,6 +7,7 @@ from typing import Any
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.interface import Lookup
+from agent_service.infrastructure.cache.leases import Grant
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
 __all__ = ["Backend"]
@@ -33,6 +34,10 @@ class Backend(ABC):
     @abstractmethod
     async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
         """Write entries. False when the backend had no room for one; what was under its key is gone."""
+
+    @abstractmethod
+    async def grant(self, key: str) -> Grant:
+        """Give the right to store what is about to be loaded; every change of the entry from now on breaks it."""
 
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:

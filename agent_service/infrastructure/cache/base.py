@@ -139,9 +139,18 @@ class BaseCache(ICache[T]):
         """Read; once more when a load landed meanwhile, because the miss may be older than what that load stored."""
         landed = self.flights.landed
         found = await self.backend.lookup(key)
-        if found is MISS and landed != self.flights.landed and not self.flights.is_joinable(key):
+        if found is MISS and not await self._may_join(key) and landed != self.flights.landed:
             found = await self.backend.lookup(key)
         return found
+
+    async def _may_join(self, key: str) -> bool:
+        """Whether a load is running that this caller may share: nobody broke its lease, in no process, until now."""
+        lease = self.flights.fence_of(key)
+        if not isinstance(lease, Lease):
+            return False
+        if lease.grant is not None and not await lease.grant.stands():
+            self.leases.close(lease)
+        return self.flights.fence_of(key) is lease
 
     async def load(
         self,
@@ -169,12 +178,15 @@ class BaseCache(ICache[T]):
                 return await self._load_and_fill(fence, loader, seconds, cache_none=cache_none, strict=strict)
             finally:
                 self.leases.close(fence)
+                if fence.grant is not None:
+                    await asyncio.shield(fence.grant.release())
 
         return await self.flights.run(key, run, lambda: self.leases.open(key), context=context)
 
     async def _load_and_fill(
         self, lease: Lease, loader: Callable[[], Awaitable[T]], seconds: float, *, cache_none: bool, strict: bool
     ) -> Encoded:
+        lease.grant = await self.backend.grant(lease.key)
         self.counters.loads += 1
         try:
             value = await _awaitable(loader())
@@ -195,15 +207,11 @@ class BaseCache(ICache[T]):
         return encoded
 
     async def _fill(self, lease: Lease, encoded: Encoded, seconds: float) -> None:
-        """Store what was loaded, unless the lease is broken; take it back when the lease breaks while it is stored."""
-        if lease.broken:
+        """Store what was loaded, unless an invalidation came first."""
+        if lease.broken or lease.grant is None or not await lease.grant.fill(encoded, seconds):
             self.counters.fill_rejected += 1
-            return
-        self.counters.sets += 1
-        await self.backend.store({lease.key: encoded}, seconds)
-        if lease.broken:
-            self.counters.fill_rejected += 1
-            await asyncio.shield(self.backend.remove([lease.key]))
+        else:
+            self.counters.sets += 1
 
 
 def _awaitable(loading: Awaitable[T]) -> Awaitable[T]:

@@ -100,6 +100,7 @@ def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Set
         prefix=settings.cache_key_prefix,
         namespace=name,
         default_ttl=settings.cache_default_ttl,
+        lease_seconds=settings.cache_lease_seconds,
         metrics=manager.metrics,
         leases=shared.leases,
     )

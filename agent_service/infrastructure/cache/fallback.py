@@ -8,6 +8,7 @@ from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.interface import Lookup
+from agent_service.infrastructure.cache.leases import Grant
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
@@ -44,8 +45,7 @@ class FallbackBackend(Backend):
             try:
                 return await operation(self._redis)
             except RedisOperationError as exc:
-                self.counters.errors += 1
-                self._outage.failed(exc)
+                self.failed(exc)
                 may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
         else:
             self._outage.serve_from_memory()
@@ -70,6 +70,31 @@ class FallbackBackend(Backend):
             self._outage.journal.invalidate(self._namespace, entries, overwritten=True)
 
         return await self._run(lambda backend: backend.store(entries, seconds), owe)
+
+    async def grant(self, key: str) -> Grant:
+        granted: Grant | None = None
+        if self._outage.breaker.closed:
+            try:
+                granted = await self._redis.grant(key)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        else:
+            self._outage.serve_from_memory()
+        return FallbackGrant(granted, self, key)
+
+    @property
+    def redis_serves(self) -> bool:
+        """Whether Redis is being asked at present."""
+        return self._outage.breaker.closed
+
+    def failed(self, exc: RedisOperationError) -> None:
+        """Count a failure of Redis; from now on memory serves."""
+        self.counters.errors += 1
+        self._outage.failed(exc)
+
+    async def store_in_memory(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
+        """Store what was loaded; Redis misses nothing by it, because it held nothing."""
+        return await self._memory.store(entries, seconds)
 
     async def remove(self, keys: Sequence[str]) -> int:
         def owe(_may_be_done: bool) -> None:
@@ -102,14 +127,53 @@ class FallbackBackend(Backend):
                 async for key in self._redis.scan(pattern):
                     yield key
             except RedisOperationError as exc:
-                self.counters.errors += 1
-                self._outage.failed(exc)
+                self.failed(exc)
             else:
                 return
         else:
             self._outage.serve_from_memory()
         async for key in self._memory.scan(pattern):
             yield key
+
+
+class FallbackGrant:
+    """A grant of Redis, or None when Redis did not serve as the load began.
+
+    One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may
+    have invalidated the entry there since, and this one would not know.
+    """
+
+    def __init__(self, granted: Grant | None, backend: FallbackBackend, key: str) -> None:
+        self._granted = granted
+        self._backend = backend
+        self._key = key
+
+    async def stands(self) -> bool:
+        if self._granted is None or not self._backend.redis_serves:
+            return not self._backend.redis_serves
+        try:
+            return await self._granted.stands()
+        except RedisOperationError as exc:
+            self._backend.failed(exc)
+            return True
+
+    async def fill(self, encoded: Encoded, seconds: float) -> bool:
+        if self._backend.redis_serves:
+            if self._granted is None:
+                return False
+            try:
+                return await self._granted.fill(encoded, seconds)
+            except RedisOperationError as exc:
+                self._backend.failed(exc)
+        return await self._backend.store_in_memory({self._key: encoded}, seconds)
+
+    async def release(self, *, tell: bool = True) -> None:
+        if self._granted is None:
+            return
+        try:
+            await self._granted.release(tell=tell and self._backend.redis_serves)
+        except RedisOperationError as exc:
+            self._backend.failed(exc)
 
 
 class FallbackCache(BaseCache[T]):

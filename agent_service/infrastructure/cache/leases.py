@@ -6,18 +6,42 @@ they are few, and an operation on a cache that loads nothing pays one truth test
 """
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-__all__ = ["Lease", "LeaseBook"]
+from agent_service.infrastructure.cache.values import Encoded
+
+__all__ = ["Grant", "Lease", "LeaseBook"]
+
+
+class Grant(Protocol):
+    """A lease as the backend knows it, so that an invalidation by another process breaks it too."""
+
+    async def stands(self) -> bool:
+        """Whether nobody has broken it so far."""
+        ...
+
+    async def fill(self, encoded: Encoded, seconds: float) -> bool:
+        """Store the value and end the grant; False, with nothing stored, when it was broken."""
+        ...
+
+    async def release(self, *, tell: bool = True) -> None:
+        """End it, with nothing stored unless it was filled.
+
+        :param tell: False asks nothing of the backend, which then finds out when the lease is over.
+        """
+        ...
 
 
 class Lease:
     """The right to store what is being loaded for one key, until it is broken."""
 
-    __slots__ = ("broken", "key")
+    __slots__ = ("broken", "grant", "key")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.broken = False
+        self.grant: Grant | None = None
+        """The same right as the backend knows it; None until the backend was asked."""
 
 
 class LeaseBook:

@@ -12,8 +12,9 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.grants import LocalGrant
 from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
-from agent_service.infrastructure.cache.leases import LeaseBook
+from agent_service.infrastructure.cache.leases import Grant, LeaseBook
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec, checked_sum
 
@@ -48,6 +49,9 @@ class MemoryBackend(Backend):
         expires = self.table.monotonic() + seconds
         refused = [key for key, each in entries.items() if not self.table.put(_entry(key, each, expires))]
         return not refused
+
+    async def grant(self, key: str) -> Grant:
+        return LocalGrant(self, key)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return sum([self.table.remove(key) for key in keys])

@@ -1,21 +1,24 @@
 """The cache in Redis: shared by processes, survives them."""
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from secrets import token_bytes
 from typing import Any, TypeVar, cast
 
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import CacheValueError, RedisCommandError, RedisRefusedError, UndecodableError
-from agent_service.core.keys import glob_escape, key_prefix, logical_key
+from agent_service.core.glob import compile_glob
+from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.grants import LocalGrant, Names, RedisGrant
 from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
-from agent_service.infrastructure.cache.leases import LeaseBook
+from agent_service.infrastructure.cache.leases import Grant, LeaseBook
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import INCREMENT
+from agent_service.infrastructure.redis.scripts import INCREMENT, LEASE_TAKE
 
 __all__ = ["RedisCache"]
 
@@ -28,9 +31,19 @@ SCAN_COUNT = 1000
 class RedisBackend(Backend):
     """Entries as Redis strings."""
 
-    def __init__(self, client: RedisClient, prefix: bytes, codec: ValueCodec, counters: NamespaceCounters) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        names: Names,
+        codec: ValueCodec,
+        counters: NamespaceCounters,
+        *,
+        lease_seconds: float,
+    ) -> None:
         self._client = client
-        self._prefix = prefix
+        self._names = names
+        self._prefix = names.prefix
+        self._lease_seconds = lease_seconds
         self.codec = codec
         self.counters = counters
 
@@ -60,20 +73,40 @@ class RedisBackend(Backend):
 
     async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
         expiry = () if seconds == math.inf else ("PX", _milliseconds(seconds))
-        commands = [("SET", self.physical(key), each.data or b"", *expiry) for key, each in entries.items()]
+        writes = [("SET", self.physical(key), each.data or b"", *expiry) for key, each in entries.items()]
+        leases = self._leases(entries)
+        if len(writes) > 1:
+            await self._client.unlink(leases)
+            leases = []
         try:
-            if len(commands) == 1:
-                await self._client.execute(*commands[0])
-            else:
-                await self._client.pipeline(commands)
+            await self._client.pipeline([*(("UNLINK", lease) for lease in leases), *writes])
         except RedisRefusedError:
             await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
             self.counters.errors += 1
             return False
         return True
 
+    async def grant(self, key: str) -> Grant:
+        physical = self.physical(key)
+        lease = self._names.lease(physical)
+        if lease is None:
+            return LocalGrant(self, key)
+        milliseconds = _milliseconds(self._lease_seconds)
+        token = await self._client.run_script(LEASE_TAKE, [lease], [token_bytes(12), milliseconds])
+        return RedisGrant(self._client, physical, lease, token, self._lease_seconds)
+
     async def remove(self, keys: Sequence[str]) -> int:
-        return await self._client.unlink([self.physical(key) for key in keys])
+        leases = self._leases(keys)
+        values = [self.physical(key) for key in keys]
+        if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
+            await self._client.unlink(leases)
+            return await self._client.unlink(values)
+        *_, removed = await self._client.pipeline([("UNLINK", each) for each in (*leases, *values)])
+        return int(removed)
+
+    def _leases(self, keys: Iterable[str]) -> list[bytes]:
+        named = (self._names.lease(self.physical(key)) for key in keys)
+        return [lease for lease in named if lease is not None]
 
     async def exists(self, key: str) -> bool:
         return bool(await self._client.execute("EXISTS", self.physical(key)))
@@ -81,7 +114,8 @@ class RedisBackend(Backend):
     async def add(self, key: str, amount: int, seconds: float) -> int:
         milliseconds = 0 if seconds == math.inf else _milliseconds(seconds) if seconds > 0 else -1
         try:
-            return int(await self._client.run_script(INCREMENT, [self.physical(key)], [amount, milliseconds]))
+            keys = [self.physical(key), *self._leases((key,))]
+            return int(await self._client.run_script(INCREMENT, keys, [amount, milliseconds]))
         except RedisCommandError as exc:
             if not _is_no_counter(exc):
                 raise
@@ -113,11 +147,16 @@ class RedisBackend(Backend):
                     yield key
 
     async def remove_matching(self, pattern: str) -> int:
+        await self._break_leases(compile_glob(pattern))
         removed = 0
         async for page in self._pages(pattern):
-            if page:
-                removed += await self._client.unlink(page)
+            removed += await self._client.unlink(page)
         return removed
+
+    async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
+        async for page in self._client.scan(self._names.any_lease, count=SCAN_COUNT):
+            found = [(lease, self._names.entry(lease)) for lease in page]
+            await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
     def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
         return self._client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
@@ -131,6 +170,7 @@ class RedisCache(BaseCache[T]):
 
     :param client: connections; not closed by this cache.
     :param prefix: first component of every physical key.
+    :param lease_seconds: how long a load that died keeps its right to store; a load that runs renews it.
     :param compress_above: values of more bytes than this are compressed; None: never.
     """
 
@@ -143,12 +183,13 @@ class RedisCache(BaseCache[T]):
         default_ttl: TTL = 300,
         serializer: Serializer | None = None,
         compress_above: int | None = None,
+        lease_seconds: float = 10.0,
         metrics: CacheMetrics | None = None,
         leases: LeaseBook | None = None,
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        backend = RedisBackend(client, key_prefix(prefix, namespace), codec, counters)
+        backend = RedisBackend(client, Names(prefix, namespace), codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["INCREMENT", "Script", "load_script"]
+__all__ = ["INCREMENT", "LEASE_FILL", "LEASE_RENEW", "LEASE_TAKE", "Script", "load_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +27,14 @@ def load_script(*names: str) -> Script:
 INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text.
 
-Key: the counter. Arguments: the amount, and the milliseconds that a new counter lives (0: forever; less: not stored).
+Keys: the counter, and where there is one a lease to break. Arguments: the amount, and the milliseconds that a new counter lives (0: forever; less: not stored).
 """
+
+LEASE_TAKE = load_script("lease_take")
+"""Take a lease, or share the one that stands. Key: the lease. Arguments: a token, milliseconds. Gives the token."""
+
+LEASE_RENEW = load_script("lease_renew")
+"""Prolong or end a lease. Key: the lease. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""
+
+LEASE_FILL = load_script("lease_fill")
+"""Store under a lease. Keys: entry, lease. Arguments: token, value, milliseconds (0: for ever). Gives 1 when stored."""

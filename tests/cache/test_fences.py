@@ -1,0 +1,281 @@
+"""What one process invalidates, no other process stores afterwards.
+
+Two caches with lease books and clients of their own stand for two processes: Redis is all they share.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.grants import Names
+from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.outage import Outage
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.redis.client import RedisClient
+from tests.cache.conftest import make_fallback
+from tests.servers.proxy import TcpProxy
+from tests.servers.redis import GivenServer, RedisServer
+
+Cache = RedisCache[Any]
+
+
+class Load:
+    """A load that waits until it is told to finish."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.started = asyncio.Event()
+        self.finish = asyncio.Event()
+
+    async def __call__(self) -> Any:
+        self.started.set()
+        await self.finish.wait()
+        return self.value
+
+
+async def loaded(value: Any) -> Any:
+    return value
+
+
+@pytest.fixture
+async def two(redis_url: str) -> AsyncIterator[tuple[Cache, Cache]]:
+    clients = [RedisClient(redis_url, timeout=5) for _ in range(2)]
+    caches = [RedisCache[Any](each, lease_seconds=5) for each in clients]
+    yield caches[0], caches[1]
+    for cache, client in zip(caches, clients, strict=True):
+        await cache.aclose()
+        await client.aclose()
+
+
+def leases(server: RedisServer | GivenServer) -> list[bytes]:
+    return [key for key in server.cli("KEYS", "*") if b"%lease" in key]
+
+
+CHANGES: dict[str, Callable[[Cache], Awaitable[Any]]] = {
+    "delete": lambda cache: cache.delete("k"),
+    "delete_many": lambda cache: cache.delete_many(["other", "k"]),
+    "set": lambda cache: cache.set("k", "new"),
+    "set_many": lambda cache: cache.set_many({"other": 1, "k": "new"}),
+    "expire": lambda cache: cache.expire("k", 0),
+    "pattern": lambda cache: cache.delete_pattern("?*"),
+    "literal pattern": lambda cache: cache.delete_pattern("k"),
+    "clear": lambda cache: cache.clear(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_value_loaded_before_another_process_invalidated_is_not_stored(two: tuple[Cache, Cache], change: str):
+    here, there = two
+    old = Load("old")
+    early = asyncio.create_task(here.get_or_load("k", old))
+    await old.started.wait()
+
+    await CHANGES[change](there)
+    old.finish.set()
+
+    assert await early == "old"
+    assert here.counters.fill_rejected == 1
+    assert await here.get("k") == (await there.get("k")) == ("new" if change.startswith("set") else None)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_caller_who_comes_after_an_invalidation_elsewhere_does_not_join_the_load_before_it(
+    two: tuple[Cache, Cache], change: str
+):
+    here, there = two
+    old = Load("old")
+    early = asyncio.create_task(here.get_or_load("k", old))
+    await old.started.wait()
+    await CHANGES[change](there)
+
+    assert await here.get_or_load("k", lambda: loaded("new")) == "new"
+    old.finish.set()
+    assert await early == "old"
+    assert await there.get("k") == "new"
+
+
+async def test_an_increment_elsewhere_keeps_a_loaded_value_out(two: tuple[Cache, Cache]):
+    here, there = two
+    old = Load(100)
+    early = asyncio.create_task(here.get_or_load("n", old))
+    await old.started.wait()
+    await there.increment("n")
+    old.finish.set()
+    await early
+
+    assert await here.get("n") == 1
+
+
+async def test_an_invalidation_of_other_keys_breaks_nothing(two: tuple[Cache, Cache], client: RedisClient):
+    here, there = two
+    load = Load("value")
+    early = asyncio.create_task(here.get_or_load("k:1", load))
+    await load.started.wait()
+    await there.delete("k")
+    await there.delete_pattern("k:2*")
+    await RedisCache[Any](client, namespace="another").clear()
+    load.finish.set()
+    await early
+
+    assert await there.get("k:1") == "value"
+
+
+async def test_callers_of_one_process_share_the_load_as_long_as_nobody_invalidates(two: tuple[Cache, Cache]):
+    here, _ = two
+    load = Load("value")
+    callers = [asyncio.create_task(here.get_or_load("k", load)) for _ in range(20)]
+    await load.started.wait()
+    callers += [asyncio.create_task(here.get_or_load("k", load)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    load.finish.set()
+
+    assert await asyncio.gather(*callers) == ["value"] * 40
+    assert here.counters.loads == 1
+
+
+async def test_no_lease_is_left_behind(two: tuple[Cache, Cache], redis_server: RedisServer):
+    here, _ = two
+
+    async def fail() -> None:
+        assert leases(redis_server)
+        raise LookupError("nobody")
+
+    await here.get_or_load("loaded", lambda: loaded(1))
+    with pytest.raises(LookupError):
+        await here.get_or_load("failed", fail)
+    load = Load(1)
+    cancelled = asyncio.create_task(here.get_or_load("cancelled", load))
+    await load.started.wait()
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    async with asyncio.timeout(5):
+        while len(here.flights):
+            await asyncio.sleep(0.01)
+
+    assert leases(redis_server) == []
+
+
+async def test_a_load_longer_than_its_lease_renews_it(redis_url: str, redis_server: RedisServer):
+    client = RedisClient(redis_url, timeout=5)
+    cache = RedisCache[Any](client, lease_seconds=0.2)
+
+    async def load() -> str:
+        await asyncio.sleep(0.7)
+        return "value"
+
+    assert await cache.get_or_load("k", load) == "value"
+    assert await cache.get("k") == "value"
+    assert leases(redis_server) == []
+    await client.aclose()
+
+
+async def test_a_lease_has_a_time_to_live_so_that_a_dead_process_leaves_none(
+    two: tuple[Cache, Cache], redis_server: RedisServer
+):
+    load = Load(1)
+    early = asyncio.create_task(two[0].get_or_load("k", load))
+    await load.started.wait()
+
+    assert [0 < redis_server.cli("PTTL", lease) <= 5000 for lease in leases(redis_server)] == [True]
+    load.finish.set()
+    await early
+
+
+@given(st.binary(min_size=1, max_size=30), st.sampled_from(["app", "{app}", "a{b", "a}b", "{}"]))
+def test_a_lease_shares_the_slot_of_its_entry_and_leads_back_to_it(key: bytes, prefix: str):
+    names = Names(prefix, "ns")
+    for each in (key, b"{" + key + b"}", b"a{" + key + b"}b", b"}" + key):
+        lease = names.lease(names.prefix + each)
+        if lease is not None:
+            assert key_slot(lease) == key_slot(names.prefix + each)
+            assert names.entry(lease) == each
+        else:
+            assert b"}" in each or "{" in prefix or "}" in prefix
+
+
+async def test_a_load_that_began_in_an_outage_stores_nothing_in_redis_after_it(redis_proxy: TcpProxy):
+    """Another process may have invalidated meanwhile, and nobody told this one."""
+    client = RedisClient(redis_proxy.url, timeout=0.2)
+    cache, outage = make_fallback(client)
+    redis_proxy.stall()
+    await cache.get("found out")
+    load = Load("old")
+    early = asyncio.create_task(cache.get_or_load("k", load))
+    await load.started.wait()
+    redis_proxy.resume()
+    await recovered(cache, outage)
+    late = await cache.get_or_load("k", lambda: loaded("new"))
+    load.finish.set()
+
+    assert (await early, late) == ("old", "new")
+    assert await cache.get("k") == "new"
+    await client.aclose()
+
+
+async def test_a_load_that_began_before_an_outage_is_stored_in_memory_during_it(redis_proxy: TcpProxy):
+    client = RedisClient(redis_proxy.url, timeout=0.2)
+    cache, outage = make_fallback(client, open_seconds=30)
+    load = Load("value")
+    early = asyncio.create_task(cache.get_or_load("k", load))
+    await load.started.wait()
+    redis_proxy.stall()
+    load.finish.set()
+
+    assert await early == "value"
+    assert not outage.breaker.closed
+    assert await cache.get("k") == "value"
+    await outage.aclose()
+    await client.aclose()
+
+
+async def recovered(cache: FallbackCache[Any], outage: Outage) -> None:
+    async with asyncio.timeout(10):
+        while not outage.breaker.closed:
+            await cache.exists("probe")
+            await asyncio.sleep(0.01)
+
+
+async def test_no_read_that_begins_after_an_invalidation_sees_an_older_value(two: tuple[Cache, Cache]):
+    """Two processes load, read and invalidate a few keys at random for a while."""
+    chance = random.Random(7)
+    truth = dict.fromkeys("abc", 0)
+    invalidated = dict.fromkeys("abc", 0)
+    stop = asyncio.get_running_loop().time() + 2
+    reads = 0
+
+    async def write(cache: Cache) -> None:
+        while asyncio.get_running_loop().time() < stop:
+            key = chance.choice("abc")
+            truth[key] += 1
+            written = truth[key]
+            await chance.choice([cache.delete, cache.delete_pattern])(key)
+            invalidated[key] = max(invalidated[key], written)
+            await asyncio.sleep(chance.random() * 0.01)
+
+    async def read(cache: Cache) -> None:
+        nonlocal reads
+        while asyncio.get_running_loop().time() < stop:
+            key = chance.choice("abc")
+            oldest = invalidated[key]
+
+            async def load(key: str = key) -> int:
+                value = truth[key]
+                await asyncio.sleep(chance.random() * 0.005)
+                return value
+
+            found = await cache.get_or_load(key, load)
+            assert found >= oldest, f"{key}: read {found}, but {oldest} was invalidated before"
+            reads += 1
+
+    await asyncio.gather(*(write(each) for each in two), *(read(each) for each in two for _ in range(10)))
+
+    assert reads > 200
+    assert two[0].counters.fill_rejected + two[1].counters.fill_rejected > 0
+    assert await two[0].lookup("never written") is MISS
