@@ -13,7 +13,6 @@ from agent_service.core.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     SessionError,
-    SessionNotFoundError,
     SessionValueError,
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
@@ -202,19 +201,20 @@ async def test_a_message_that_the_database_refuses_fails_alone(
         assert await history(database, session_id) == list(enumerate(kept, 1))
 
 
+REFUSE_ON_SQLITE = """
+CREATE TRIGGER refuse BEFORE INSERT ON session_messages WHEN new.content = 'poison'
+BEGIN SELECT RAISE(ABORT, 'poison'); END
+"""
+REFUSE_ON_POSTGRES = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF new.content = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN new; END $$
+"""
+REFUSING_ON_POSTGRES = "CREATE TRIGGER refuse BEFORE INSERT ON session_messages FOR EACH ROW EXECUTE FUNCTION refuse()"
+
+
 async def refuse_poison(database: DatabaseManager) -> None:
-    statements = (
-        ["CREATE TRIGGER refuse BEFORE INSERT ON session_messages WHEN new.content = 'poison' "
-         "BEGIN SELECT RAISE(ABORT, 'poison'); END"]
-        if database.embedded
-        else [
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN IF new.content = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN new; END $$",
-            "CREATE TRIGGER refuse BEFORE INSERT ON session_messages FOR EACH ROW EXECUTE FUNCTION refuse()",
-        ]
-    )  # fmt: skip
     async with database.session() as db:
-        for statement in statements:
+        for statement in [REFUSE_ON_SQLITE] if database.embedded else [REFUSE_ON_POSTGRES, REFUSING_ON_POSTGRES]:
             await (await db.connection()).exec_driver_sql(statement)
 
 
@@ -243,7 +243,7 @@ async def test_writers_that_race_with_the_same_client_ids_add_each_once(
 ) -> None:
     ids = await new_sessions(3)
 
-    async def write(number: int) -> list[int]:
+    async def write(number: int) -> list[Any]:
         async with SessionWriter(database) as writer:
             order = range(60) if number % 2 else reversed(range(60))
             added = await asyncio.gather(*(writer.append(ids[n % 3], said(n), client_id=f"m{n}") for n in order))

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.core.clock import Clock
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors import translate
 from agent_service.infrastructure.database.group_commit import Answer, GroupCommit
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -108,19 +108,16 @@ class Delivery:
         return await self._commits.commit(BatchAppend(self._tenant_id, entries, now, now + self._limits.expiry))
 
     def _answer(self, orders: Sequence[_Order], answers: Sequence[Answer]) -> None:
-        long: dict[object, int] = {}
+        totals: dict[UUID, int] = {}
         for order, (result, total_messages) in zip(orders, answers, strict=True):
             if isinstance(result, AgentServiceError):
                 order.fail(result)
             else:
                 order.succeed(result)
-            if total_messages > self._limits.max_messages:
-                long[order.entry.session_id] = total_messages
-        for session_id, count in long.items():
-            logger.warning(
-                "session %s holds %d messages, more than SESSION_MAX_MESSAGES (%d)",
-                session_id, count, self._limits.max_messages,
-            )  # fmt: skip
+            if total_messages:
+                totals[order.entry.session_id] = total_messages
+        for session_id, count in totals.items():
+            self._limits.warn_if_long(session_id, count)
 
 
 def _join(callers: Iterable[Caller]) -> list[_Order]:

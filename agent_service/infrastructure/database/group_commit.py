@@ -81,12 +81,11 @@ def _append_all(connection: Connection, batch: BatchAppend) -> list[Answer]:
     if connection.dialect.name == "postgresql":
         _require_open(connection)
     places = _places(connection, batch)
-    if None not in places:
-        return [_added(entry, place, batch) for entry, place in zip(batch.entries, places, strict=True) if place]
-    explained = _Explained(connection, batch, places)
+    placed = list(zip(batch.entries, places, strict=True))
+    explained = _Explained(connection, batch.tenant_id, [entry for entry, place in placed if place is None])
     return [
-        explained.answer(entry) if place is None else _added(entry, place, batch)
-        for entry, place in zip(batch.entries, places, strict=True)
+        explained.answer(entry) if place is None else Answer(entry.stored(place.seq, batch.now), place.total_messages)
+        for entry, place in placed
     ]
 
 
@@ -108,29 +107,13 @@ def _places(connection: Connection, batch: BatchAppend) -> list[Place | None]:
     return [None if counters is None else Place(counters.last_seq, counters.total_messages)]
 
 
-def _added(entry: Entry, place: Place, batch: BatchAppend) -> Answer:
-    message = entry.message
-    stored = SessionMessage.stored(
-        session_id=entry.session_id,
-        seq=place.seq,
-        client_id=entry.client_id,
-        role=message.role,
-        search_text=message.search_text,
-        data=message.data,
-        token_count=message.token_count,
-        created_at=batch.now,
-    )
-    return Answer(stored, place.total_messages)
-
-
 class _Explained:
     """Why entries were not added: appended before, or no such session."""
 
-    def __init__(self, connection: Connection, batch: BatchAppend, places: list[Place | None]) -> None:
-        left = [entry for entry, place in zip(batch.entries, places, strict=True) if place is None]
-        self._tenant_id = batch.tenant_id
-        self._earlier = find_earlier(connection, batch.tenant_id, [entry.key for entry in left if entry.key])
-        self._sessions = find_sessions(connection, batch.tenant_id, [entry.session_id for entry in left])
+    def __init__(self, connection: Connection, tenant_id: str, left: list[Entry]) -> None:
+        self._tenant_id = tenant_id
+        self._earlier = find_earlier(connection, tenant_id, [entry.key for entry in left if entry.key])
+        self._sessions = find_sessions(connection, tenant_id, [entry.session_id for entry in left])
 
     def answer(self, entry: Entry) -> Answer:
         if entry.key in self._earlier:

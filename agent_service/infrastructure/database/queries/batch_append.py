@@ -46,6 +46,20 @@ class Entry:
         """The message's identity, if it was given one."""
         return None if self.client_id is None else (self.session_id, self.client_id)
 
+    def stored(self, seq: int, now: datetime) -> SessionMessage:
+        """Give the message that is stored for it."""
+        message = self.message
+        return SessionMessage.stored(
+            session_id=self.session_id,
+            seq=seq,
+            client_id=self.client_id,
+            role=message.role,
+            search_text=message.search_text,
+            data=message.data,
+            token_count=message.token_count,
+            created_at=now,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BatchAppend:
