@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent_service.context.base import Change, DocumentStore
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable, SessionFactory, engine_sessions
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+from agent_service.infrastructure.database.keyvalue import (
+    OWN_TABLE,
+    Engine,
+    KeyValueTable,
+    SessionFactory,
+    engine_sessions,
+)
 
 __all__ = ["DatabaseContextStore"]
 
@@ -38,7 +40,7 @@ class DatabaseContextStore(DocumentStore):
         db_path: str | Path | None = None,
         *,
         url: str | None = None,
-        engine: "AsyncEngine | None" = None,
+        engine: Engine | None = None,
         session_factory: SessionFactory | None = None,
         table: str = OWN_TABLE,
     ) -> None:

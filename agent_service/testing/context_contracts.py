@@ -138,7 +138,7 @@ class ContextStoreContract:
 
     expires: ClassVar[bool] = False
     """Whether the store can expire entries; it refuses a time to live otherwise."""
-    examples: ClassVar[int] = 10
+    examples: ClassVar[int] = 6
     """How many random histories the model test plays."""
 
     async def advance(self, seconds: float) -> None:

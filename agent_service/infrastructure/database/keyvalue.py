@@ -15,7 +15,10 @@ from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.context import ContextEntry
 
-__all__ = ["KeyValueTable", "SessionFactory", "engine_sessions"]
+__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "SessionFactory", "engine_sessions"]
+
+Engine: TypeAlias = AsyncEngine
+"""What a caller's own engine is."""
 
 SessionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Gives a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
