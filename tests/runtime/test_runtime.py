@@ -347,11 +347,11 @@ async def test_tools_that_wait_past_the_bridge_do_not_hold_up_the_end(runtime: A
     tools = [runtime.pool_tool.submit(tool) for _ in range(16)]
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    await AgentRuntime.shutdown(timeout=0.5)
+    await AgentRuntime.shutdown(timeout=1.0)
     took = time.monotonic() - began
     go.set()
 
-    assert took <= 0.5
+    assert took <= 1.0
     assert await asyncio.to_thread(lambda: [each.result() for each in tools]) == [True] * 16
 
 
@@ -404,12 +404,12 @@ async def test_a_thread_that_cannot_be_ended_does_not_hold_up_the_end(
     stuck = runtime.pool_user.submit(go.wait)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "agent_service"):
-        await AgentRuntime.shutdown(timeout=0.5)
+        await AgentRuntime.shutdown(timeout=1.0)
     took = time.monotonic() - began
     go.set()
     await asyncio.to_thread(stuck.result)
 
-    assert took <= 0.5
+    assert took <= 1.0
     assert "1 threads still run" in caplog.text
 
 
