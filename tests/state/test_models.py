@@ -1,7 +1,8 @@
 """Models: what a context takes, what is kept of it, and how older shapes are brought up to date."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import Enum, IntEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, V
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import ConfigurationError, StateStoreError
 from agent_service.state.evolution import register_upgrader
+from agent_service.state.file import FileStateStore
 from agent_service.state.memory import InMemoryStateStore
 from agent_service.state.models import AgentContext, ChatMessage, CoachContext, CoachingState, UserProfile
 from agent_service.state.over_context import ContextStateStore
@@ -192,6 +194,37 @@ async def test_upgraders_run_in_turn_from_what_is_stored_and_those_of_a_base_are
     assert found is not None
     assert (found.metadata, found.version, found.schema_version) == ({"steps": [1, 2]}, 4, 3)
     assert (await contexts.get("a") or {}).get("schema_version") is None
+
+
+async def test_a_context_stored_by_the_first_release_loads(tmp_path: Path):
+    stored = (
+        b'"ada"\n{"user_id":"ada","current_state":"identity_refinement","conversation_history":[{"role":"user","content":'
+        b'"Hello","timestamp":{"$datetime":"2026-01-02T03:04:05+00:00"},"metadata":{"ids":{"$tuple":[1,2]}}}],'
+        b'"consolidated_summary":"so far","user_profile":{"name":"Ada","goals":["x"],"metadata":{}},"metadata":{},'
+        b'"version":7,"schema_version":1}\n'
+    )
+    (tmp_path / "ada.json").write_bytes(stored)
+    store = FileStateStore(tmp_path)
+
+    found = await store.load_context("ada")
+
+    assert found == CoachContext(
+        user_id="ada",
+        current_state=CoachingState.IDENTITY_REFINEMENT,
+        conversation_history=[
+            ChatMessage(
+                role="user",
+                content="Hello",
+                timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+                metadata={"ids": (1, 2)},
+            )
+        ],
+        consolidated_summary="so far",
+        user_profile=UserProfile(name="Ada", goals=["x"]),
+        version=7,
+    )
+    await store.save_context(found, expected_version=7)
+    assert (tmp_path / "ada.json").read_bytes() == stored.replace(b'"version":7', b'"version":8')
 
 
 async def test_an_upgrader_that_fails_or_gives_nonsense_is_an_error():
