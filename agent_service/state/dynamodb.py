@@ -61,8 +61,12 @@ class DynamoDBStateStore(VersionedStateStore[ContextT]):
         await self._table.create()
 
     async def _read(self, user_id: str) -> Mapping[str, Any] | None:
-        data = await self._table.get(_key(user_id))
-        return None if data is None else read_document(data.encode())
+        found = await self._table.get(_key(user_id))
+        if found is None:
+            return None
+        document, version = found
+        # The attribute is what writes are conditional on, whatever somebody made of the document.
+        return {**read_document(document.encode()), "version": version}
 
     async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:
         data = write_document(document).decode()

@@ -36,13 +36,13 @@ class DynamoDBTable:
         options = {"endpoint_url": endpoint_url, "region_name": region, "config": _CONFIG}
         self._connections: PerLoop[_Connection] = PerLoop(lambda: _Connection(options), lambda made: made.close())
 
-    async def get(self, key: str) -> str | None:
-        """Give the document under a key."""
+    async def get(self, key: str) -> tuple[str, int] | None:
+        """Give the document under a key and its version."""
         with self._errors("read from"):
             client = await self._client()
             reply = await client.get_item(TableName=self._name, Key={_KEY: {"S": key}}, ConsistentRead=True)
         item = reply.get("Item")
-        return None if item is None else _text(item, "document")
+        return None if item is None else (_value(item, "document", "S"), _version(item))
 
     async def put(self, key: str, document: str, *, version: int, present: int) -> bool:
         """Write a document if the present one has a version (0: there is none); give whether it had."""
@@ -86,7 +86,7 @@ class DynamoDBTable:
                 TableName=self._name, ConsistentRead=True, ProjectionExpression=_KEY
             )
             async for page in pages:
-                found += [_text(item, _KEY) for item in page["Items"]]
+                found += [_value(item, _KEY, "S") for item in page["Items"]]
         return found
 
     async def create(self) -> None:
@@ -141,8 +141,15 @@ class _Connection:
         await self._open.aclose()
 
 
-def _text(item: dict[str, Any], attribute: str) -> str:
-    value = item.get(attribute, {}).get("S")
+def _value(item: dict[str, Any], attribute: str, kind: str) -> str:
+    value = item.get(attribute, {}).get(kind)
     if not isinstance(value, str):
-        raise StateStoreError(f"an item has no text in {attribute!r}, so this store did not write it")
+        raise StateStoreError(f"an item has no {attribute!r} of type {kind}, so this store did not write it")
     return value
+
+
+def _version(item: dict[str, Any]) -> int:
+    version = _value(item, "version", "N")
+    if not version.isdecimal():
+        raise StateStoreError(f"an item's version is {version:.80}, so this store did not write it")
+    return int(version)

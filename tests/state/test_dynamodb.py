@@ -101,11 +101,33 @@ async def test_every_page_of_a_table_is_listed(store: DynamoDBStateStore):
     assert sorted(await store.list_user_ids()) == users
 
 
-async def test_an_item_of_somebody_else_is_an_error(store: DynamoDBStateStore, client: Any, table: str):
-    await client.put_item(TableName=table, Item={"user_id": {"S": "ada"}, "version": {"N": "1"}})
+@pytest.mark.parametrize(
+    "attributes",
+    [{"version": {"N": "1"}}, {"document": {"S": "{}"}}, {"document": {"S": "{}"}, "version": {"N": "1.5"}}, {}],
+    ids=repr,
+)
+async def test_an_item_of_somebody_else_is_an_error(
+    store: DynamoDBStateStore, client: Any, table: str, attributes: Any
+):
+    await client.put_item(TableName=table, Item={"user_id": {"S": "ada"}, **attributes})
 
-    with pytest.raises(StateStoreError, match=r"'ada'.*document"):
-        await store.load_context("ada")
+    for call in (store.load_context("ada"), store.save_context(CoachContext(user_id="ada"))):
+        with pytest.raises(StateStoreError, match=r"'ada'.*did not write it"):
+            await call
+
+
+async def test_a_document_that_somebody_edited_can_be_saved_over(store: DynamoDBStateStore, client: Any, table: str):
+    context = CoachContext(user_id="ada")
+    await store.save_context(context)
+    item = (await client.get_item(TableName=table, Key={"user_id": {"S": "ada"}}))["Item"]
+    item["document"]["S"] = item["document"]["S"].replace('"version":1', '"version":9')
+    await client.put_item(TableName=table, Item=item)
+
+    edited = await store.load_context("ada")
+    await store.save_context(context)
+
+    assert edited is not None
+    assert (edited.version, context.version) == (1, 2)
 
 
 def test_a_store_serves_every_loop_that_uses_it(dynamodb_url: str, table: str):
