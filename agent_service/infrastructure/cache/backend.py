@@ -7,7 +7,7 @@ from typing import Any
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.interface import Lookup
-from agent_service.infrastructure.cache.leases import Grant
+from agent_service.infrastructure.cache.leases import Grant, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
 __all__ = ["Backend"]
@@ -36,8 +36,12 @@ class Backend(ABC):
         """Write entries. False when the backend had no room for one; what was under its key is gone."""
 
     @abstractmethod
-    async def grant(self, key: str) -> Grant:
-        """Give the right to store what is about to be loaded; every change of the entry from now on breaks it."""
+    async def grant(self, key: str, standing: Standing = "share") -> Grant:
+        """Give the right to store what is about to be loaded; every change of the entry from now on breaks it.
+
+        :param standing: what to do when another process loads the entry already. "leave" gives a grant that stores
+            nothing where there is one.
+        """
 
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:

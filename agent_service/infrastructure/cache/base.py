@@ -16,9 +16,13 @@ from agent_service.infrastructure.cache.interface import MISS, ICache, Lookup
 from agent_service.infrastructure.cache.leases import Lease, LeaseBook
 from agent_service.infrastructure.cache.values import Encoded, check_amount
 
-__all__ = ["BaseCache"]
+__all__ = ["BaseCache", "check_lock"]
 
 T = TypeVar("T")
+
+_FIRST_POLL = 0.01
+_LONGEST_POLL = 0.1
+"""Seconds between two looks for what another process loads."""
 
 _WILDCARDS = frozenset("*?[\\")
 
@@ -118,15 +122,17 @@ class BaseCache(ICache[T]):
         *,
         ttl: TTL | None = None,
         context: Iterable[contextvars.ContextVar[Any]] = (),
+        lock: str | None = None,
     ) -> T:
         check_key(key)
         if not callable(loader):
             raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
         seconds = resolve_ttl(ttl, self.default_ttl)
+        exclusive = check_lock(lock)
         found = await self.lookup_settled(key)
         if found is not MISS:
             return found.value
-        loaded = await self.load(key, loader, seconds, context=context)
+        loaded = await self.load(key, loader, seconds, context=context, exclusive=exclusive)
         value: T = loaded.open()
         return value
 
@@ -162,12 +168,14 @@ class BaseCache(ICache[T]):
         cache_none: bool = True,
         fresh: bool = False,
         strict: bool = True,
+        exclusive: bool = False,
     ) -> Encoded:
         """Join or make the load of a missing key; for each caller, ``open()`` what it gives.
 
         :param cache_none: whether a result of None is stored.
         :param fresh: make a new load, and let none that began earlier store its value.
         :param strict: raise when a result cannot be stored; otherwise hand it on as it is.
+        :param exclusive: wait for the load of another process in place of making one.
         """
         if fresh:
             self.leases.break_keys((key,))
@@ -175,6 +183,12 @@ class BaseCache(ICache[T]):
         async def run(fence: Fence) -> Encoded:
             assert isinstance(fence, Lease)
             try:
+                if exclusive and not fresh:
+                    elsewhere = await self._wait_for_other(fence)
+                    if elsewhere is not None:
+                        return elsewhere
+                else:
+                    fence.grant = await self.backend.grant(key, "break" if fresh else "share")
                 return await self._load_and_fill(fence, loader, seconds, cache_none=cache_none, strict=strict)
             finally:
                 self.leases.close(fence)
@@ -183,10 +197,23 @@ class BaseCache(ICache[T]):
 
         return await self.flights.run(key, run, lambda: self.leases.open(key), context=context)
 
+    async def _wait_for_other(self, lease: Lease) -> Encoded | None:
+        """Wait while another process loads; give what it stored, or None when it is for this one to load."""
+        pause = _FIRST_POLL
+        while True:
+            lease.grant = await self.backend.grant(lease.key, "leave")
+            if lease.grant.is_first:
+                return None
+            await lease.grant.release(tell=False)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
+            found = await self.backend.lookup(lease.key)
+            if found is not MISS:
+                return self.codec.encode(found.value)
+
     async def _load_and_fill(
         self, lease: Lease, loader: Callable[[], Awaitable[T]], seconds: float, *, cache_none: bool, strict: bool
     ) -> Encoded:
-        lease.grant = await self.backend.grant(lease.key)
         self.counters.loads += 1
         try:
             value = await _awaitable(loader())
@@ -212,6 +239,13 @@ class BaseCache(ICache[T]):
             self.counters.fill_rejected += 1
         else:
             self.counters.sets += 1
+
+
+def check_lock(lock: str | None) -> bool:
+    """Tell whether a load is to be made by one process only."""
+    if lock is not None and lock != "distributed":
+        raise CacheValueError(f'lock must be None or "distributed", got {lock!r:.80}')
+    return lock is not None
 
 
 def _awaitable(loading: Awaitable[T]) -> Awaitable[T]:

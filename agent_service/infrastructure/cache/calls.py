@@ -61,6 +61,7 @@ class CachedCalls(Generic[R]):
         seconds: float | None,
         cache_none: bool,
         context: tuple[contextvars.ContextVar[Any], ...],
+        exclusive: bool,
         cache: BaseCache[Any] | None,
     ) -> None:
         self._function = function
@@ -68,6 +69,7 @@ class CachedCalls(Generic[R]):
         self._seconds = seconds
         self._cache_none = cache_none
         self._context = context
+        self._exclusive = exclusive
         self._cache = cache
         self._restore = return_restorer(function)
         self._signature = CallSignature(function, ignore=spec.ignore)
@@ -173,6 +175,7 @@ class CachedCalls(Generic[R]):
             cache_none=self._cache_none,
             fresh=fresh,
             strict=False,
+            exclusive=self._exclusive,
         )
         if loaded.data is None:
             if loaded.value is not None:

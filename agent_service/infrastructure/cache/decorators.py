@@ -11,7 +11,7 @@ from agent_service.core.arguments import Template
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL, resolve_ttl
-from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.base import BaseCache, check_lock
 from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo, KeySpec
 from agent_service.infrastructure.cache.factory import open_cache
 
@@ -72,6 +72,7 @@ def cached(
     key: str | Callable[..., str] | None = None,
     ignore: Iterable[str] = (),
     context: Iterable[contextvars.ContextVar[Any]] = (),
+    lock: str | None = None,
     cache: BaseCache[Any] | None = None,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], CachedFunction[P, R]]:
     """Cache the results of an ``async def`` function, under ``{key_prefix}:{function name}:{arguments}``.
@@ -98,21 +99,30 @@ def cached(
     :param ignore: names of parameters that do not tell calls apart, such as a database session.
     :param context: context variables the function may see when it runs on a miss; it sees no others, because its result
         is shared with callers who carry different ones.
+    :param lock: "distributed": on a miss the function runs in one process only and the others wait for its result.
     :param cache: a cache to use in place of ``get_cache(namespace)``.
     :raises TypeError: when the function is not ``async def``.
     :raises CacheKeyError: for unusable parameters now; when called, for an argument without a stable identity, by name.
-    :raises CacheValueError: for an unusable TTL.
+    :raises CacheValueError: for an unusable TTL or lock.
     """
     if callable(ttl):
         raise TypeError("write @cached() with parentheses")
     seconds = None if ttl is None else resolve_ttl(ttl, 0.0)
     name = normalise_namespace(namespace)
+    exclusive = check_lock(lock)
     spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=ignore)
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
         _require_async(function, "cached")
         calls = CachedCalls(
-            function, spec, namespace=name, seconds=seconds, cache_none=cache_none, context=tuple(context), cache=cache
+            function,
+            spec,
+            namespace=name,
+            seconds=seconds,
+            cache_none=cache_none,
+            context=tuple(context),
+            exclusive=exclusive,
+            cache=cache,
         )
         return calls.wrapper()  # type: ignore[return-value] # a function with the attributes of CachedFunction
 

@@ -8,7 +8,7 @@ from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.interface import Lookup
-from agent_service.infrastructure.cache.leases import Grant
+from agent_service.infrastructure.cache.leases import Grant, Standing
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
@@ -71,11 +71,11 @@ class FallbackBackend(Backend):
 
         return await self._run(lambda backend: backend.store(entries, seconds), owe)
 
-    async def grant(self, key: str) -> Grant:
+    async def grant(self, key: str, standing: Standing = "share") -> Grant:
         granted: Grant | None = None
         if self._outage.breaker.closed:
             try:
-                granted = await self._redis.grant(key)
+                granted = await self._redis.grant(key, standing)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -144,6 +144,7 @@ class FallbackGrant:
     """
 
     def __init__(self, granted: Grant | None, backend: FallbackBackend, key: str) -> None:
+        self.is_first = granted is None or granted.is_first
         self._granted = granted
         self._backend = backend
         self._key = key

@@ -25,6 +25,7 @@ class LocalGrant:
     def __init__(self, backend: Backend, key: str) -> None:
         self._backend = backend
         self._key = key
+        self.is_first = True
 
     async def stands(self) -> bool:
         return True
@@ -40,7 +41,10 @@ class LocalGrant:
 class RedisGrant:
     """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released."""
 
-    def __init__(self, client: RedisClient, entry: bytes, lease: bytes, token: bytes, seconds: float) -> None:
+    def __init__(
+        self, client: RedisClient, entry: bytes, lease: bytes, token: bytes, seconds: float, *, is_first: bool
+    ) -> None:
+        self.is_first = is_first
         self._client = client
         self._entry = entry
         self._lease = lease
@@ -66,7 +70,7 @@ class RedisGrant:
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
         self._timer.cancel()
-        if tell and not filled:
+        if tell and self.is_first and not filled:  # who shares a lease leaves it to the others
             await self._client.run_script(LEASE_RENEW, [self._lease], [self._token, 0])
 
     def _start_renewal(self) -> None:

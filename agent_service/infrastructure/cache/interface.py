@@ -146,6 +146,7 @@ class ICache(ABC, Generic[T]):
         *,
         ttl: TTL | None = None,
         context: Iterable[contextvars.ContextVar[Any]] = (),
+        lock: str | None = None,
     ) -> T:
         """Give the cached value, or load, store and give it. ``None`` is a value and is stored.
 
@@ -154,6 +155,8 @@ class ICache(ABC, Generic[T]):
 
         :param loader: takes no argument.
         :param context: context variables the loader may see; it sees no others, because its result is shared.
+        :param lock: "distributed": one load for all processes; the others wait for its value, and take over when its
+            process dies or it fails. None: one load for each process, with nothing to wait for.
         :raises ReentrantLoadError: when the loader asks for the key it is loading.
         """
 

@@ -6,15 +6,23 @@ they are few, and an operation on a cache that loads nothing pays one truth test
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from agent_service.infrastructure.cache.values import Encoded
 
-__all__ = ["Grant", "Lease", "LeaseBook"]
+__all__ = ["Grant", "Lease", "LeaseBook", "Standing"]
+
+Standing: TypeAlias = Literal["share", "leave", "break"]
+"""What to do with the lease of another process: load beside it, wait for it, or load in its place."""
 
 
 class Grant(Protocol):
     """A lease as the backend knows it, so that an invalidation by another process breaks it too."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no other process was loading the entry when this was granted."""
+        ...
 
     async def stands(self) -> bool:
         """Whether nobody has broken it so far."""
@@ -76,11 +84,6 @@ class LeaseBook:
         """Break the leases on the keys that match."""
         if self._open:
             self._break(lambda key: matches(key.encode()))
-
-    def break_all(self) -> None:
-        """Break every lease."""
-        if self._open:
-            self._break(lambda _key: True)
 
     def _break(self, wanted: Callable[[str], bool]) -> None:
         for lease in tuple(self._open):

@@ -14,7 +14,7 @@ from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.grants import LocalGrant
 from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
-from agent_service.infrastructure.cache.leases import Grant, LeaseBook
+from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec, checked_sum
 
@@ -50,7 +50,7 @@ class MemoryBackend(Backend):
         refused = [key for key, each in entries.items() if not self.table.put(_entry(key, each, expires))]
         return not refused
 
-    async def grant(self, key: str) -> Grant:
+    async def grant(self, key: str, standing: Standing = "share") -> Grant:  # noqa: ARG002 - nobody else loads
         return LocalGrant(self, key)
 
     async def remove(self, keys: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.grants import LocalGrant, Names, RedisGrant
 from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
-from agent_service.infrastructure.cache.leases import Grant, LeaseBook
+from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import INCREMENT, LEASE_TAKE
@@ -86,14 +86,15 @@ class RedisBackend(Backend):
             return False
         return True
 
-    async def grant(self, key: str) -> Grant:
+    async def grant(self, key: str, standing: Standing = "share") -> Grant:
         physical = self.physical(key)
         lease = self._names.lease(physical)
         if lease is None:
             return LocalGrant(self, key)
         milliseconds = _milliseconds(self._lease_seconds)
-        token = await self._client.run_script(LEASE_TAKE, [lease], [token_bytes(12), milliseconds])
-        return RedisGrant(self._client, physical, lease, token, self._lease_seconds)
+        mine = token_bytes(12)
+        token = await self._client.run_script(LEASE_TAKE, [lease], [mine, milliseconds, standing])
+        return RedisGrant(self._client, physical, lease, token, self._lease_seconds, is_first=token == mine)
 
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)

@@ -31,7 +31,10 @@ Keys: the counter, and where there is one a lease to break. Arguments: the amoun
 """
 
 LEASE_TAKE = load_script("lease_take")
-"""Take a lease, or share the one that stands. Key: the lease. Arguments: a token, milliseconds. Gives the token."""
+"""Take a lease; gives the token of the one that stands in the end.
+
+Key: the lease. Arguments: a token, milliseconds, and what to do with one that stands: share, leave or break.
+"""
 
 LEASE_RENEW = load_script("lease_renew")
 """Prolong or end a lease. Key: the lease. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""

@@ -1,9 +1,11 @@
--- KEYS[1]: a lease. ARGV[1]: a token. ARGV[2]: milliseconds.
--- Gives the token of the lease that stands, prolonged, or takes one with the token given.
-local standing = redis.call('GET', KEYS[1])
-if standing then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return standing
+-- KEYS[1]: a lease. ARGV[1]: a token. ARGV[2]: milliseconds. ARGV[3]: what to do with a lease that stands: 'share' it and
+-- prolong it, 'leave' it as it is, 'break' it and take it. Gives the token of the lease that stands in the end.
+local standing = ARGV[3] ~= 'break' and redis.call('GET', KEYS[1])
+if not standing then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return ARGV[1]
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]
+if ARGV[3] == 'share' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return standing
