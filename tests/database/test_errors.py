@@ -87,12 +87,16 @@ async def test_connections_that_were_cut_are_replaced(postgres_url: str) -> None
     session = await use(database, CALLS["create"])
     assert isinstance(session, Session)
 
-    async with other.session() as db:
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-        await db.execute(text(f"{cut} AND pid <> pg_backend_pid()"))
-    await other.close()
+    async def be_cut(repo: SessionRepository) -> None:
+        await repo.get(session.id)
+        async with other.session() as db:
+            cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            await db.execute(text(f"{cut} AND pid <> pg_backend_pid()"))
+        await repo.add_message_to_session(session.id, {"role": "user"})
+
     with pytest.raises(DatabaseUnavailableError):
-        await use(database, lambda repo: repo.add_message_to_session(session.id, {"role": "user"}))
+        await use(database, be_cut)
+    await other.close()
     added = await use(database, lambda repo: repo.add_message_to_session(session.id, {"role": "user"}))
     await database.close()
 

@@ -2,22 +2,27 @@
 
 import asyncio
 import os
-import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import asyncpg
-from sqlalchemy import Connection, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
-from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
-from agent_service.infrastructure.database.documents import dumps, loads
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
-from agent_service.infrastructure.database.sqlite import WriteLock, open_connection
+from agent_service.infrastructure.database.notifications import Notifications
+from agent_service.infrastructure.database.row_security import (
+    RowSecurity,
+    TenantSession,
+    say_tenant_on_begin,
+    serve_every_tenant,
+    switch,
+)
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.migration import SchemaState
@@ -26,12 +31,8 @@ __all__ = ["DatabaseManager"]
 
 T = TypeVar("T")
 
-POSTGRES: Final = "postgresql+asyncpg"
-SQLITE: Final = "sqlite+aiosqlite"
-BUSY_TIMEOUT: Final = 30.0
-"""Seconds a SQLite writer waits for the write lock."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds a new PostgreSQL connection may take."""
+HEALTH_TIMEOUT: Final = 5.0
+"""Seconds a health check may take."""
 
 
 class DatabaseManager:
@@ -45,6 +46,10 @@ class DatabaseManager:
     :param max_overflow: connections beyond those under load.
     :param pool_timeout: seconds to wait for a free connection.
     :param pool_recycle: seconds after which a connection is replaced; -1: never.
+    :param statement_timeout: seconds a PostgreSQL statement may take, waiting for locks included; None: any time.
+        Migrations have no limit.
+    :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
+    :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param echo: log every statement, without its parameters.
     :raises ConfigurationError: for a URL that cannot be used; it never shows a password.
     """
@@ -57,47 +62,62 @@ class DatabaseManager:
         max_overflow: int = 10,
         pool_timeout: float = 30.0,
         pool_recycle: int = 1800,
+        statement_timeout: float | None = 30.0,
+        pgbouncer: bool = False,
+        row_security: bool = False,
         echo: bool = False,
     ) -> None:
-        self._url = _parse(url)
-        self.embedded = self._url.drivername == SQLITE
+        self._url = parse_url(url)
+        self.embedded = is_embedded(self._url)
+        self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
             "poolclass": AsyncAdaptedQueuePool,
             "pool_size": pool_size,
             "max_overflow": max_overflow,
             "pool_timeout": pool_timeout,
         }
-        if self.embedded:
-            options = _sqlite_options(self._url) | {"connect_args": {"isolation_level": None, "timeout": BUSY_TIMEOUT}}
-        else:
-            options = {"pool_recycle": pool_recycle, "connect_args": {"timeout": CONNECT_TIMEOUT}}
-        self.engine: AsyncEngine = create_async_engine(
-            self._url,
-            echo=echo,
-            hide_parameters=True,
-            json_serializer=dumps,
-            json_deserializer=loads,
-            **pool | options,
+        if not self.embedded:
+            pool["pool_recycle"] = pool_recycle
+        elif self._url.database in {None, "", ":memory:"}:
+            # A database in memory lives in its one connection; sessions take turns.
+            pool |= {"pool_size": 1, "max_overflow": 0}
+        self._connections = pool["pool_size"] + pool["max_overflow"]
+        self.engine: AsyncEngine = create_engine(
+            self._url, pool, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
         )
-        event.listen(self.engine.sync_engine, "do_connect", self._connect)
-        if self.embedded:
-            WriteLock(self.engine, BUSY_TIMEOUT)
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        session_class: type[SyncSession] = SyncSession
+        if row_security and not self.embedded:
+            say_tenant_on_begin(self.engine)
+            session_class = TenantSession
+        # Read-only sessions share the pool.
+        reading = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
+        self._sessions, self._readers = (
+            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class)
+            for each in (self.engine, reading)
+        )
+        # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.
+        self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
         self.pid = os.getpid()
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
+    async def session(self, *, readonly: bool = False, every_tenant: bool = False) -> AsyncIterator[AsyncSession]:
         """Give a session: committed when the block ends well, rolled back when it raises.
 
         Committing within the block is allowed; what follows is a new transaction.
 
+        :param readonly: the database refuses to write in it.
+        :param every_tenant: the work concerns all tenants, for policies of row-level security.
         :raises DatabaseUnavailableError: the database cannot be reached.
         :raises DatabaseError: for any other failure of the database that leaves the block.
         """
         await self.prepare()
-        db = self._sessions()
+        db = self._readers() if readonly else self._sessions()
+        if not readonly:
+            db.info["database"] = self
+        if every_tenant:
+            serve_every_tenant(db)
         try:
             yield db
             with database_errors("commit"):
@@ -136,30 +156,60 @@ class DatabaseManager:
 
         return await self._migrating("check the schema", check)
 
+    async def switch_row_security(self, *, on: bool) -> RowSecurity:
+        """Put PostgreSQL's policies between tenants in force, or out of force; only the tables' owner may.
+
+        :raises DatabaseError: the database is SQLite, or not migrated.
+        """
+        return await self._migrating("switch row-level security", lambda connection: switch(connection, on=on))
+
     async def _migrating(self, action: str, work: Callable[[Connection], T]) -> T:
-        with database_errors(action):
-            async with self.engine.begin() as connection:
-                return await connection.run_sync(work)
+        # On a server it takes as long as it takes; a database in memory has no other connection.
+        engine = self.engine if self.embedded else self._patient_engine()
+        try:
+            with database_errors(action):
+                async with engine.begin() as connection:
+                    return await connection.run_sync(work)
+        finally:
+            if engine is not self.engine:
+                await engine.dispose()
+
+    def _patient_engine(self) -> AsyncEngine:
+        return create_engine(self._url, {"poolclass": NullPool}, statement_timeout=None, pgbouncer=self._pgbouncer)
+
+    def get_metrics(self) -> dict[str, int]:
+        """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
+        pool: Any = self.engine.pool
+        in_use, idle = pool.checkedout(), pool.checkedin()
+        return {"open": in_use + idle, "in_use": in_use, "idle": idle, "limit": self._connections}
+
+    async def health_check(self) -> dict[str, Any]:
+        """Ask the database how it is, within 5 seconds. Never raises.
+
+        Gives ``ok``, ``database`` (where, without credentials), ``latency_ms`` (of a small query, connecting too),
+        ``version``, ``read_only`` (a standby), ``pool`` (see :meth:`get_metrics`), ``error``; what is unknown is None.
+        """
+        health: dict[str, Any] = dict.fromkeys(("latency_ms", "version", "read_only", "error"))
+        health |= {"ok": False, "database": str(self), "pool": self.get_metrics()}
+        question = "sqlite_version(), 0" if self.embedded else "current_setting('server_version'), pg_is_in_recovery()"
+        started = time.perf_counter()
+        try:
+            with database_errors("ask the database how it is"):
+                async with asyncio.timeout(HEALTH_TIMEOUT), self.engine.connect() as connection:
+                    version, read_only = (await connection.execute(text(f"SELECT {question}"))).one()
+            latency = round((time.perf_counter() - started) * 1e3, 3)
+            health |= {"ok": True, "latency_ms": latency, "version": version, "read_only": bool(read_only)}
+        except DatabaseError as exc:
+            health["error"] = str(exc)
+        return health
 
     async def close(self) -> None:
-        """Close every connection. Sessions that are still open keep theirs until they end."""
+        """Close every connection. Sessions that are still open keep theirs until they end; subscriptions end now."""
+        await self.notifications.close()
         await self.engine.dispose()
 
-    def _connect(self, dialect: Any, _entry: Any, arguments: Any, options: Any) -> Any:
-        failures = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, dialect.loaded_dbapi.Error)
-        try:
-            if self.embedded:
-                return open_connection(dialect, *arguments, **options)
-            return dialect.connect(*arguments, **options)
-        except failures as exc:
-            reason = str(exc).split("\n", 1)[0] or type(exc).__name__
-            raise DatabaseUnavailableError(f"cannot connect to {self} ({reason}); check DATABASE_URL") from exc
-        except TypeError as exc:
-            raise ConfigurationError(f"DATABASE_URL: {self} has an option its driver does not know ({exc})") from exc
-
     def __str__(self) -> str:
-        host = f"{self._url.host or ''}{f':{self._url.port}' if self._url.port else ''}"
-        return f"{self._url.drivername}://{host}/{self._url.database or ''}"
+        return describe(self._url)
 
 
 async def _release(db: AsyncSession) -> None:
@@ -168,24 +218,6 @@ async def _release(db: AsyncSession) -> None:
         await asyncio.shield(asyncio.create_task(db.close()))
     else:
         db.sync_session.close()
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # No chaining: the original repeats the URL, which may hold a password.
-        raise ConfigurationError("DATABASE_URL is no URL; it looks like postgresql+asyncpg://user@host/name") from None
-    if parsed.drivername not in {POSTGRES, SQLITE}:
-        raise ConfigurationError(f"DATABASE_URL begins with {parsed.drivername}://; use {POSTGRES}:// or {SQLITE}://")
-    return parsed
-
-
-def _sqlite_options(url: URL) -> dict[str, Any]:
-    if url.database in {None, "", ":memory:"}:
-        # A database in memory lives in its one connection; sessions take turns.
-        return {"pool_size": 1, "max_overflow": 0}
-    return {}
 
 
 def _is_current(connection: Connection) -> bool:

@@ -24,6 +24,8 @@ FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 
 # PostgreSQL: connection exceptions, server shutting down or starting up, too many connections.
 _UNAVAILABLE_STATES = ("08", "57P", "53300")
+_TOO_SLOW_STATE = "57014"
+_READ_ONLY_STATE = "25006"
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
 _NO_SCHEMA_STATES = ("42P01", "42703")
 _NO_SCHEMA_TEXTS = ("no such table", "no such column")
@@ -49,6 +51,13 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
         )
     state = str(getattr(original, "sqlstate", None) or "")
     reason = str(original or exc).strip().split("\n", 1)[0]
+    if isinstance(exc, TimeoutError) or state == _TOO_SLOW_STATE:
+        return DatabaseUnavailableError(
+            f"could not {action}: the database gave no answer in time ({reason or 'it is silent'}); "
+            "DB_STATEMENT_TIMEOUT is the limit of a statement"
+        )
+    if state == _READ_ONLY_STATE:
+        return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):

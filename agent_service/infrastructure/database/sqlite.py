@@ -15,13 +15,12 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 
-__all__ = ["MINIMUM_VERSION", "WriteLock", "open_connection"]
+__all__ = ["MINIMUM_VERSION", "WriteLock", "prepare_connection"]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
@@ -29,18 +28,6 @@ MINIMUM_VERSION = (3, 35)
 _READS = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
 _HOLDS = "holds_write_lock"
 _FIRST_PAUSE = 0.005
-
-
-def open_connection(dialect: Any, *arguments: Any, **options: Any) -> Any:
-    """Open a connection such that neither a failure nor a cancelled caller leaves aiosqlite's thread or file behind."""
-    # The thread outlives a failed connect and then calls a loop that may have ended: find out without it what fails.
-    sqlite3.connect(*arguments, **options).close()
-    opening = asyncio.ensure_future(greenlet_spawn(dialect.connect, *arguments, **options))
-    try:
-        return await_only(asyncio.shield(opening))
-    except asyncio.CancelledError:
-        await_only(opening).close()
-        raise
 
 
 class WriteLock:
@@ -51,8 +38,8 @@ class WriteLock:
             raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
         self._lock = asyncio.Lock()
         self._busy_timeout = busy_timeout
-        event.listen(engine.sync_engine, "connect", self._prepare)
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
+        event.listen(engine.sync_engine.pool, "reset", self._reset)
         event.listen(engine.sync_engine.pool, "checkin", self._release)
 
     def acquire(self, connection: Connection) -> None:
@@ -87,36 +74,46 @@ class WriteLock:
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
         if not statement.lstrip()[:7].upper().startswith(_READS):
+            if connection.get_execution_options().get("sqlite_readonly"):
+                raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
             self.acquire(connection)
+
+    def _reset(self, connection: Any, _entry: ConnectionPoolEntry, state: PoolResetState) -> None:
+        # Nothing is awaited after a commit: a task that is cancelled then has nothing left to lose.
+        if not state.terminate_only and state.asyncio_safe and connection.driver_connection.in_transaction:
+            connection.rollback()
 
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
             self._lock.release()
 
-    def _prepare(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
-        connection.create_function("json_merge", 2, _merge, deterministic=True)
-        connection.create_function("lower_unicode", 1, _lower, deterministic=True)
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-        self._enter_wal(connection)
 
-    def _enter_wal(self, connection: Any) -> None:
-        # Two processes that open a new file at once: SQLite refuses the second at once, without its busy timeout.
-        deadline, pause = time.monotonic() + self._busy_timeout, _FIRST_PAUSE
-        while True:
-            cursor = connection.cursor()
-            try:
-                cursor.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc) or time.monotonic() > deadline:
-                    raise
-            else:
-                return
-            finally:
-                cursor.close()
-            connection.run_async(lambda _, pause=pause: asyncio.sleep(pause))
-            pause = min(pause * 2, 0.2)
+def prepare_connection(connection: Any, busy_timeout: float) -> None:
+    """Give a new connection our functions and pragmas, in WAL mode."""
+    connection.create_function("json_merge", 2, _merge, deterministic=True)
+    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+    _enter_wal(connection, busy_timeout)
+
+
+def _enter_wal(connection: Any, busy_timeout: float) -> None:
+    # Two processes that open a new file at once: SQLite refuses the second at once, without its busy timeout.
+    deadline, pause = time.monotonic() + busy_timeout, _FIRST_PAUSE
+    while True:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        finally:
+            cursor.close()
+        connection.run_async(lambda _, pause=pause: asyncio.sleep(pause))
+        pause = min(pause * 2, 0.2)
 
 
 def _merge(stored: str, patch: str) -> str:

@@ -27,6 +27,7 @@ __all__ = ["Session", "SessionStatus"]
 
 _ACTIVE = text("status = 'active'")
 _IS_FORK = text("parent_session_id IS NOT NULL")
+_IS_DELETED = text("deleted_at IS NOT NULL")
 
 
 class SessionStatus(StrEnum):
@@ -63,6 +64,8 @@ class Session(Base):
         Index("ix_sessions_agent", "tenant_id", "agent_id", "last_activity_at", "id"),
         Index("ix_sessions_expiry", "expires_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
         Index("ix_sessions_parent", "parent_session_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK),
+        Index("ix_sessions_forks", "tenant_id", "user_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK),
+        Index("ix_sessions_deleted", "deleted_at", postgresql_where=_IS_DELETED, sqlite_where=_IS_DELETED),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -95,6 +98,7 @@ class Session(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    watched_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     messages: Mapped[list[SessionMessage]] = relationship(
         SessionMessage, order_by=SessionMessage.seq, lazy="raise", viewonly=True

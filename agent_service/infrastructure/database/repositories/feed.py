@@ -1,0 +1,139 @@
+"""Following a session: what is appended comes to whoever subscribed, in order, none missing.
+
+Every message is read by its number, after the last one that was given. Numbers are handed out in the order of commits,
+so what a read finds is all there is up to there, whoever wrote it. Notifications only say when to read again; where
+there are none (SQLite, a lost connection, pgbouncer) the subscription reads again by itself.
+"""
+
+import random
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent_service.core.errors import DatabaseUnavailableError, SessionValueError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.notifications import Bell
+from agent_service.infrastructure.database.queries.watch import LEASE, watch
+from agent_service.infrastructure.database.repositories.history import SessionHistory
+from agent_service.infrastructure.database.validation import MAX_SEQ, require_count, require_session_id
+
+__all__ = ["SessionFeed"]
+
+PAGE: Final = 200
+"""Messages read at once; so many are in memory for each subscription that is behind."""
+RENEWAL: Final = LEASE.total_seconds() / 3
+"""Seconds after which a subscription that is notified looks by itself, too."""
+SHORTEST_POLL: Final = 0.05
+LONGEST_POLL: Final = 0.5
+"""Seconds between two looks of a subscription that is not notified; doubling from the one to the other while quiet."""
+
+
+class SessionFeed(SessionHistory):
+    """The part of the repository that follows what is said in a session."""
+
+    def subscribe(self, session_id: UUID | str, *, after_seq: int = 0) -> AsyncGenerator[SessionMessage, None]:
+        """Give every message after ``after_seq`` as it is committed, in order, gap-free, without end.
+
+        ::
+
+            async with aclosing(repo.subscribe(session_id, after_seq=last_seen)) as messages:
+                async for message in messages:
+                    await send(message.to_dict())
+
+        It reads in short transactions of its own, so it holds no connection while it waits and does not see what the
+        repository's own transaction has not committed. An outage after the first read is waited out, then it goes on
+        where it was. A message that was popped before it was read is left out.
+
+        On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
+        0.5 seconds.
+
+        :raises SessionNotFoundError: there is no such session, or it was deleted meanwhile.
+        :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`.
+        """
+        key = require_session_id(session_id)
+        after = require_count(after_seq, "after_seq", least=0, most=MAX_SEQ)
+        database = self._db.info.get("database")
+        if not isinstance(database, DatabaseManager):
+            raise SessionValueError(
+                "subscribe needs a session of get_session() or DatabaseManager.session(), not a read-only one: "
+                "it outlives the transaction and reads through sessions of its own"
+            )
+        return self._follow(database, key, after)
+
+    async def _follow(self, database: DatabaseManager, key: UUID, seq: int) -> AsyncGenerator[SessionMessage, None]:
+        async with database.notifications.bell(key) as bell:
+            reading = _Reading(database, self._within, key)
+            while True:
+                database.notifications.require_open()
+                page, notified = await reading.next_page(seq)
+                for message in page:
+                    yield message
+                    seq = message.seq
+                if len(page) < PAGE:
+                    await reading.pause(bell, found=bool(page), notified=notified)
+
+    def _within(self, db: AsyncSession) -> SessionHistory:
+        return type(self)(db, self._tenant_id, limits=self._limits, clock=self._clock)
+
+
+class _Reading:
+    """How one subscription reads: when again, and what it does in an outage."""
+
+    def __init__(
+        self, database: DatabaseManager, repository: Callable[[AsyncSession], SessionHistory], key: UUID
+    ) -> None:
+        self._database = database
+        self._repository = repository
+        self._key = key
+        self._marked_at = -RENEWAL
+        self._poll = SHORTEST_POLL
+        self._began = self._failing = False
+
+    async def next_page(self, seq: int) -> tuple[list[SessionMessage], bool]:
+        """Read on after a number; also whether later messages will be notified."""
+        try:
+            page, notified = await self._read(seq)
+        except DatabaseUnavailableError as exc:
+            if not self._began:
+                raise
+            if not self._failing:
+                logger.warning("a subscription to session %s waits for the database: %s", self._key, exc)
+            self._failing = True
+            return [], False
+        if self._failing:
+            logger.info("the subscription to session %s goes on", self._key)
+        self._began, self._failing = True, False
+        return page, notified
+
+    async def pause(self, bell: Bell, *, found: bool, notified: bool) -> None:
+        """Wait until there may be more."""
+        if notified:
+            self._poll = SHORTEST_POLL
+            await bell.wait(RENEWAL)
+        else:
+            self._poll = SHORTEST_POLL if found else min(self._poll * 2, LONGEST_POLL)
+            await bell.wait(self._poll * random.uniform(0.75, 1))  # noqa: S311 - subscriptions shall not poll in step
+
+    async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
+        async with self._database.session() as db:
+            repository = self._repository(db)
+            # Marked before it is read: what commits after the mark rings, what committed before it is found.
+            notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)
+            return await repository.get_messages(self._key, after_seq=seq, limit=PAGE), notified
+
+    async def _mark(self, db: AsyncSession, tenant_id: str) -> bool:
+        now = time.monotonic()
+        if now - self._marked_at < RENEWAL:
+            return True
+        with database_errors("watch a session"):
+            marked = (await db.execute(watch(tenant_id, self._key))).first() is not None
+            await db.commit()
+        if marked:
+            self._marked_at = now
+        return marked

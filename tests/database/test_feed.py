@@ -1,0 +1,327 @@
+"""Following a session: every message, in order, through outages; on both engines."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundError, SessionValueError
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.notifications import CHANNEL
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.servers.proxy import TcpProxy
+
+PATIENCE = 20.0
+Feed = AsyncGenerator[SessionMessage, None]
+LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(query, 'LISTEN')"
+
+
+async def start(database: DatabaseManager, tenant: str = "") -> UUID:
+    async with database.session() as db:
+        return (await SessionRepository(db, tenant).create(Session(user_id="ada"))).id
+
+
+async def say(database: DatabaseManager, session_id: UUID, *contents: str) -> None:
+    for content in contents:
+        async with database.session() as db:
+            await SessionRepository(db).add_message_to_session(session_id, {"role": "user", "content": content})
+
+
+@asynccontextmanager
+async def following(database: DatabaseManager, session_id: UUID, after_seq: int = 0) -> AsyncIterator[Feed]:
+    async with database.session() as db:
+        feed = SessionRepository(db).subscribe(session_id, after_seq=after_seq)
+    async with aclosing(feed):
+        yield feed
+
+
+async def take(feed: Feed, count: int) -> list[Any]:
+    async with asyncio.timeout(PATIENCE):
+        return [(await anext(feed)).content for _ in range(count)]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def listening(database: DatabaseManager) -> None:
+    async def marked() -> bool:
+        return database.notifications.listening and await scalar(
+            database, "SELECT count(*) > 0 FROM sessions WHERE watched_until > now()"
+        )
+
+    if not database.embedded:
+        await until(marked)
+
+
+async def scalar(database: DatabaseManager, query: str) -> Any:
+    async with database.session() as db:
+        return (await db.execute(text(query))).scalar_one()
+
+
+async def test_history_comes_first_and_then_what_is_said(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    await say(database, session_id, "a", "b", "c")
+
+    async with following(database, session_id, after_seq=1) as feed:
+        before = await take(feed, 2)
+        waiting = asyncio.create_task(take(feed, 2))
+        await say(database, session_id, "d", "e")
+
+        assert (before, await waiting) == (["b", "c"], ["d", "e"])
+
+
+async def test_a_long_history_comes_whole(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    contents = [str(number) for number in range(450)]
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for content in contents:
+            await repo.add_message_to_session(session_id, {"role": "user", "content": content})
+
+    async with following(database, session_id) as feed:
+        assert await take(feed, 450) == contents
+
+
+async def test_sixteen_writers_and_four_subscribers_agree(database: DatabaseManager) -> None:
+    session_id = await start(database)
+
+    async def follow(after: int) -> list[int]:
+        async with following(database, session_id, after) as feed, asyncio.timeout(PATIENCE):
+            return [(await anext(feed)).seq for _ in range(160 - after)]
+
+    subscribers = [asyncio.create_task(follow(after)) for after in (0, 0, 5, 50)]
+    await asyncio.gather(*(say(database, session_id, *"0123456789") for _ in range(16)))
+
+    assert [await each for each in subscribers] == [list(range(after + 1, 161)) for after in (0, 0, 5, 50)]
+
+
+async def test_what_is_rolled_back_never_comes(database: DatabaseManager) -> None:
+    session_id = await start(database)
+
+    async def say_and_fail() -> None:
+        async with database.session() as db:
+            await SessionRepository(db).add_message_to_session(session_id, {"role": "user", "content": "unsaid"})
+            raise LookupError
+
+    async with following(database, session_id) as feed:
+        waiting = asyncio.create_task(take(feed, 1))
+        await listening(database)
+        with pytest.raises(LookupError):
+            await say_and_fail()
+        await say(database, session_id, "said")
+
+        assert await waiting == ["said"]
+
+
+async def test_a_subscription_holds_no_connection_while_it_waits(database_url: str) -> None:
+    database = DatabaseManager(database_url, pool_size=1, max_overflow=0)
+    await database.prepare()
+    session_id = await start(database)
+    async with following(database, session_id) as feed:
+        waiting = asyncio.create_task(take(feed, 1))
+        await listening(database)
+        await say(database, session_id, "through the only connection")
+
+        assert await waiting == ["through the only connection"]
+    await database.close()
+
+
+async def test_the_writer_of_an_open_transaction_can_subscribe(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        await repo.add_message_to_session(session_id, {"role": "user", "content": "mine"})
+        async with aclosing(repo.subscribe(session_id)) as feed:
+            waiting = asyncio.create_task(take(feed, 1))
+            await asyncio.sleep(0.1)
+            early = waiting.done()
+            await db.commit()
+
+            assert (early, await waiting) == (False, ["mine"])
+
+
+async def test_a_fork_is_followed_with_what_it_inherited(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    await say(database, session_id, "a", "b", "c")
+    async with database.session() as db:
+        fork = await SessionRepository(db).fork(session_id, 2)
+
+    async with following(database, fork.id) as feed:
+        inherited = await take(feed, 2)
+        waiting = asyncio.create_task(take(feed, 1))
+        await say(database, session_id, "not here")
+        await say(database, fork.id, "here")
+
+        assert (inherited, await waiting) == (["a", "b"], ["here"])
+
+
+async def test_a_deleted_session_ends_its_subscriptions(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    async with following(database, session_id) as feed:
+        waiting = asyncio.create_task(take(feed, 1))
+        await listening(database)
+        async with database.session() as db:
+            await SessionRepository(db).delete(session_id)
+
+        with pytest.raises(SessionNotFoundError):
+            await waiting
+
+
+async def test_a_session_of_another_tenant_cannot_be_followed(database: DatabaseManager) -> None:
+    session_id = await start(database, "other")
+
+    async with following(database, session_id) as feed:
+        with pytest.raises(SessionNotFoundError):
+            await take(feed, 1)
+
+
+async def test_closing_the_database_ends_a_subscription_with_an_error(database: DatabaseManager) -> None:
+    session_id = await start(database)
+    async with following(database, session_id) as feed:
+        waiting = asyncio.create_task(take(feed, 1))
+        await listening(database)
+        await database.close()
+
+        with pytest.raises(DatabaseUnavailableError, match="was closed"):
+            await waiting
+
+
+@pytest.mark.parametrize("after", [-1, True, "1", 2**63, None])
+async def test_a_number_that_cannot_be_is_refused_at_once(repo: SessionRepository, after: Any) -> None:
+    with pytest.raises(SessionValueError, match="after_seq"):
+        repo.subscribe(uuid4(), after_seq=after)
+
+
+async def test_sessions_that_cannot_outlive_the_transaction_are_refused(database: DatabaseManager) -> None:
+    async with database.session(readonly=True) as db:
+        with pytest.raises(SessionValueError, match="read-only"):
+            SessionRepository(db).subscribe(uuid4())
+    async with async_sessionmaker(database.engine, class_=AsyncSession)() as db:
+        with pytest.raises(SessionValueError, match="get_session"):
+            SessionRepository(db).subscribe(uuid4())
+
+
+class TestNotifications:
+    """What only PostgreSQL has: a connection that listens."""
+
+    @pytest.fixture
+    def database_url(self, postgres_url: str) -> str:
+        return postgres_url
+
+    async def test_one_connection_serves_all_subscriptions_and_ends_with_the_last(
+        self, database: DatabaseManager
+    ) -> None:
+        ids = [await start(database) for _ in range(5)]
+        before = await scalar(database, f"SELECT count(*) {LISTENERS}")
+
+        async def follow(session_id: UUID) -> list[Any]:
+            async with following(database, session_id) as feed:
+                return await take(feed, 1)
+
+        subscribers = [asyncio.create_task(follow(each)) for each in ids]
+        await listening(database)
+        during = await scalar(database, f"SELECT count(*) {LISTENERS}")
+        for each in ids:
+            await say(database, each, str(each))
+
+        assert [await each for each in subscribers] == [[str(each)] for each in ids]
+        assert (before, during, database.notifications.listening) == (0, 1, False)
+
+    async def test_a_notification_does_not_wait_for_the_next_look(self, database: DatabaseManager) -> None:
+        session_id = await start(database)
+        loop = asyncio.get_running_loop()
+        async with following(database, session_id) as feed:
+            waiting = asyncio.create_task(anext(feed))
+            await listening(database)
+            await asyncio.sleep(1.5)  # longer than the longest pause between two polls
+            started = loop.time()
+            await say(database, session_id, "now")
+            await waiting
+
+            assert loop.time() - started < 0.25
+
+    async def test_a_session_that_nobody_watches_notifies_nobody(self, database: DatabaseManager) -> None:
+        watched, ignored = await start(database), await start(database)
+        heard: list[object] = []
+        async with following(database, watched) as feed, database.engine.connect() as connection:
+            waiting = asyncio.create_task(take(feed, 1))
+            await listening(database)
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.add_listener(CHANNEL, lambda *each: heard.append(each[-1]))
+            await say(database, ignored, "unheard")
+            await say(database, watched, "heard")
+            await waiting
+            await driver.execute("SELECT 1")
+            await driver.remove_listener(CHANNEL, heard.append)
+
+        assert heard == [str(watched)]
+
+    async def test_nothing_is_missed_while_its_connection_is_killed_again_and_again(
+        self, database: DatabaseManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        session_id = await start(database)
+        caplog.set_level(logging.INFO, logger="agent_service")
+        async with following(database, session_id) as feed:
+            waiting = asyncio.create_task(take(feed, 60))
+            for number in range(60):
+                if number % 20 == 10:
+                    await listening(database)
+                    assert await scalar(database, f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}") == 1
+                await say(database, session_id, str(number))
+
+            assert await waiting == [str(number) for number in range(60)]
+
+    async def test_losing_and_regaining_the_connection_is_told_once_each(
+        self, database: DatabaseManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        session_id = await start(database)
+        caplog.set_level(logging.INFO)
+        async with following(database, session_id) as feed:
+            waiting = asyncio.create_task(take(feed, 1))
+            await listening(database)
+            await scalar(database, f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}")
+            await until(lambda: _logged(caplog, "notified of new messages again"))
+            await say(database, session_id, "after")
+            await waiting
+
+        assert sum("poll for new messages" in each.message for each in caplog.records) == 1
+
+    async def test_an_outage_of_the_database_is_waited_out(self, postgres_url: str) -> None:
+        direct = DatabaseManager(postgres_url)
+        session_id = await start(direct)
+        async with TcpProxy(postgres_url) as proxy:
+            database = DatabaseManager(proxy.url)
+            async with following(database, session_id) as feed:
+                await say(direct, session_id, "before")
+                before = await take(feed, 1)
+                waiting = asyncio.create_task(take(feed, 2))
+                for number in range(2):
+                    proxy.drop()
+                    await say(direct, session_id, str(number))
+                after = await waiting
+            await database.close()
+        await direct.close()
+
+        assert (before, after) == (["before"], ["0", "1"])
+
+    async def test_a_database_that_is_down_from_the_start_is_an_error(self) -> None:
+        database = DatabaseManager("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+        async with following(database, uuid4()) as feed:
+            with pytest.raises(DatabaseUnavailableError):
+                await take(feed, 1)
+        await database.close()
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, part: str) -> bool:
+    return any(part in record.message for record in caplog.records)
