@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from agent_service.context.interface import Document
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import AgentServiceError, CacheSerializationError, ContextStoreError, UndecodableError
 
 __all__ = ["as_document", "holds", "merged", "read_document", "store_errors", "write_document"]
+
+_TEXT: Final = frozenset({str})
 
 
 @contextmanager
@@ -27,6 +29,8 @@ def as_document(value: Any, name: str = "value") -> Document:
 
     :raises ContextStoreError: for what is no mapping, or has top-level keys that are no text.
     """
+    if type(value) is dict and _TEXT.issuperset(map(type, value)):
+        return value.copy()
     if not isinstance(value, Mapping):
         raise ContextStoreError(f"{name} must be a mapping, not {type(value).__name__}: {value!r:.80}")
     document = dict(value)

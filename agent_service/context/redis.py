@@ -89,6 +89,7 @@ class RedisContextStore(ContextStore, Fenced):
         if host is not None:
             url = _url(host, port, db, username, password, ssl=ssl)
         self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
+        self._start = f"{self._prefix}_".encode() if self._prefix else b""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
         self._given = client
         self._clients: PerLoop[RedisClient] | None = None
@@ -108,8 +109,7 @@ class RedisContextStore(ContextStore, Fenced):
 
     def redis_key(self, key: Key) -> bytes:
         """Give the Redis key of a key: ``{prefix}_{key}``, or the key alone without a prefix."""
-        text = encode_key(key)
-        return (f"{self._prefix}_{text}" if self._prefix else text).encode()
+        return self._start + encode_key(key).encode()
 
     async def client(self) -> RedisClient:
         """Give the running loop's client."""
@@ -146,7 +146,7 @@ class RedisContextStore(ContextStore, Fenced):
             raise ContextStoreError(
                 "this store has no prefix, so its keys cannot be told from others in Redis; give it one to list them"
             )
-        start, client = f"{self._prefix}_".encode(), await self.client()
+        start, client = self._start, await self.client()
         names: dict[bytes, None] = {}
         with store_errors("list the keys of contexts"):
             async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):

@@ -7,7 +7,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 
 
-async def updates_from_processes(kind: str, place: str, *, processes: int = 3, updates: int = 10) -> None:
+async def updates_from_processes(kind: str, place: str, *, processes: int = 2, updates: int = 15) -> None:
     """Let each process set ``updates`` fields of the key ``shared``, one update a field."""
     running = [
         await asyncio.create_subprocess_exec(

@@ -127,7 +127,8 @@ async def test_without_sections_the_settings_say_where(configure: Any, redis_url
     await set_context("a", {"x": 1})
 
     assert await get_context("a") == {"x": 1}
-    assert await RedisContextStore(url=redis_url).list_keys() == ["a"]
+    async with RedisContextStore(url=redis_url) as cache:
+        assert await cache.list_keys() == ["a"]
     await close_database()
     await close_redis()
 

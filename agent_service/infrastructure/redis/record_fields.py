@@ -4,6 +4,7 @@ Plain values are plain JSON, so ``1``, ``True``, ``"1"`` and ``1.0`` stay apart;
 """
 
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import orjson
@@ -25,7 +26,7 @@ __all__ = [
 EMPTY: Final = b"\xff"
 """The field that keeps a record without fields; no name in UTF-8 can be it."""
 
-_SCALARS: Final = frozenset({str, int, bool, type(None)})
+_INT64: Final = 1 << 63
 _TAG: Final = b'"$'
 """How every tag of the codec stands in JSON; what holds none needs no walk."""
 
@@ -52,11 +53,15 @@ def write_value(field: str, value: Any) -> bytes:
 
     :raises RecordValueError: naming the field and the way to what cannot be written.
     """
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind is str:
+        # The same bytes as orjson's, which takes 2 us for each of many that are kept: it shrinks a buffer of 1 KiB.
         try:
-            return orjson.dumps(value)
-        except orjson.JSONEncodeError:  # an int beyond 64 bits or a lone surrogate: the codec writes or names it
+            return encode_basestring(value).encode()
+        except UnicodeEncodeError:  # a lone surrogate, which the codec names
             return _encode(field, value)
+    if kind is int and -_INT64 <= value < _INT64:
+        return b"%d" % value
     return _encode(field, value)
 
 

@@ -7,13 +7,14 @@ from typing import Any, Final
 from redis.asyncio.cluster import RedisCluster
 
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.record_fields import read_record, write_record
 from agent_service.infrastructure.redis.scripts import load_script
 
 __all__ = ["exchange_record", "lifetime_of", "read_records", "write_records"]
 
 _EXCHANGE = load_script("record_exchange")
+_PUT_MANY = load_script("record_put_many")
 _PUT = load_script("record_write", "record_put")
 _CHUNK: Final = 1000
 
@@ -44,12 +45,12 @@ async def write_records(client: RedisClient, records: Mapping[bytes, Mapping[str
         header = (lifetime, b"", 0, b"replace")
         await client.pipeline([("EVAL", _PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
         return
-    commands: list[Command] = []
-    for key, each in pairs.items():
-        commands += ((b"UNLINK", key), (b"HSET", key, *each))
-        if lifetime:
-            commands.append((b"PEXPIRE", key, lifetime))
-    await client.pipeline(commands, atomic=True)
+    arguments: list[Argument] = [lifetime]
+    for each in pairs.values():
+        arguments.append(len(each))
+        arguments += each
+    if pairs:
+        await client.run_script(_PUT_MANY, list(pairs), arguments)
 
 
 async def exchange_record(
