@@ -11,7 +11,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
-__all__ = ["check", "cleanup", "downgrade", "stats", "upgrade"]
+__all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
 
 DIFFERENT = 1
 
@@ -55,6 +55,29 @@ def check(_arguments: Namespace, console: Console) -> int:
         if not state.ok:
             console.say("run: agent-service db upgrade")
         return 0 if state.ok else DIFFERENT
+
+    return _run(work)
+
+
+def enable_row_security(_arguments: Namespace, console: Console) -> int:
+    """Put the policies between tenants in force."""
+    return _switch_row_security(console, on=True)
+
+
+def disable_row_security(_arguments: Namespace, console: Console) -> int:
+    """Take the policies between tenants out of force."""
+    return _switch_row_security(console, on=False)
+
+
+def _switch_row_security(console: Console, *, on: bool) -> int:
+    async def work(database: DatabaseManager) -> int:
+        state = await database.switch_row_security(on=on)
+        console.result({"database": str(database), "row_security": state.enabled, "role": state.role})
+        if on and not state.role_is_bound:
+            console.say(f"{state.role}, owner or superuser, is not bound by it: let the service use another role")
+        if on:
+            console.say("set DB_ROW_SECURITY=true for every process that uses a role which is")
+        return 0
 
     return _run(work)
 

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agent_service.cli.console import Console
-from agent_service.cli.database import check, cleanup, downgrade, stats, upgrade
+from agent_service.cli.database import (
+    check,
+    cleanup,
+    disable_row_security,
+    downgrade,
+    enable_row_security,
+    stats,
+    upgrade,
+)
 from agent_service.cli.replay import DEFAULT_ENTRIES, DEFAULT_WORKERS, replay
 from agent_service.cli.settings import show_settings
 from agent_service.cli.tour import tour
@@ -110,6 +118,20 @@ def _add_database(commands: Any) -> None:
         "agent-service db downgrade base",
     )
     down.add_argument("revision", metavar="REV", help='a revision, "-1" for one back, or "base" for none')
+    _add(
+        verbs,
+        "enable-rls",
+        enable_row_security,
+        "have PostgreSQL itself keep tenants apart (row-level security)",
+        "agent-service db enable-rls",
+    )
+    _add(
+        verbs,
+        "disable-rls",
+        disable_row_security,
+        "leave it to the package again to keep tenants apart",
+        "agent-service db disable-rls",
+    )
     _add(commands, "cleanup", cleanup, "mark expired sessions as completed, once", "agent-service cleanup")
     show = _add(
         commands,

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         default=SecretStr("sqlite+aiosqlite:///./agent_service.db"),
         description="Where sessions live: sqlite+aiosqlite:///file.db or postgresql+asyncpg://user:password@host/name.",
     )
+    database_replica_url: SecretStr | None = Field(
+        default=None,
+        description="Where reads that may lag go: a PostgreSQL replica. Unset, or while it is away: DATABASE_URL.",
+    )
     db_pool_size: int = Field(default=5, ge=1, description="PostgreSQL connections kept open per process.")
     db_max_overflow: int = Field(default=10, ge=0, description="PostgreSQL connections beyond the pool under load.")
     db_pool_timeout: float = Field(
@@ -84,9 +88,23 @@ class Settings(BaseSettings):
     db_pool_recycle: int = Field(
         default=1800, ge=-1, description="Seconds after which a connection is replaced; -1: never."
     )
+    db_statement_timeout: float = Field(
+        default=30.0,
+        ge=0.001,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds one PostgreSQL statement may take, waiting for locks included.",
+    )
+    db_pgbouncer: bool = Field(
+        default=False, description="DATABASE_URL leads to a pgbouncer in transaction mode, which keeps no statements."
+    )
+    db_row_security: bool = Field(
+        default=False,
+        description="Tell PostgreSQL each transaction's tenant, as it asks for after `agent-service db enable-rls`.",
+    )
     db_echo_sql: bool = Field(default=False, description="Log every SQL statement (development only).")
 
-    @field_validator("redis_url", "dyna_context_config_path", mode="before")
+    @field_validator("redis_url", "database_replica_url", "dyna_context_config_path", mode="before")
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -98,10 +116,11 @@ class Settings(BaseSettings):
             _require_scheme(value, REDIS_SCHEMES)
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_replica_url")
     @classmethod
-    def _known_database_scheme(cls, value: SecretStr) -> SecretStr:
-        _require_scheme(value, DATABASE_SCHEMES)
+    def _known_database_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _require_scheme(value, DATABASE_SCHEMES)
         return value
 
 

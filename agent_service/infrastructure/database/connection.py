@@ -4,16 +4,49 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agent_service.core.settings import get_settings
+from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.replica import ReadReplica
 
-__all__ = ["close_database", "get_database", "get_session"]
+__all__ = ["close_database", "get_database", "get_session", "open_database"]
 
-_managers: WeakKeyDictionary[asyncio.AbstractEventLoop, DatabaseManager] = WeakKeyDictionary()
+
+@dataclass(frozen=True, slots=True)
+class _Databases:
+    primary: DatabaseManager
+    replica: DatabaseManager | None
+    reading: ReadReplica | None
+
+    async def close(self) -> None:
+        await self.primary.close()
+        if self.replica is not None:
+            await self.replica.close()
+
+
+_databases: WeakKeyDictionary[asyncio.AbstractEventLoop, _Databases] = WeakKeyDictionary()
+
+
+def open_database(settings: Settings, url: str | None = None) -> DatabaseManager:
+    """Make a manager with the settings' DB_* and DATABASE_URL, or another URL. Who makes it closes it.
+
+    :raises ConfigurationError: the URL cannot be used.
+    """
+    return DatabaseManager(
+        settings.database_url.get_secret_value() if url is None else url,
+        pool_size=settings.db_pool_size,
+        max_overflow=settings.db_max_overflow,
+        pool_timeout=settings.db_pool_timeout,
+        pool_recycle=settings.db_pool_recycle,
+        statement_timeout=settings.db_statement_timeout,
+        pgbouncer=settings.db_pgbouncer,
+        row_security=settings.db_row_security,
+        echo=settings.db_echo_sql,
+    )
 
 
 def get_database() -> DatabaseManager:
@@ -21,23 +54,25 @@ def get_database() -> DatabaseManager:
 
     :raises ConfigurationError: DATABASE_URL cannot be used.
     """
+    return _get_databases().primary
+
+
+def _get_databases() -> _Databases:
     loop = asyncio.get_running_loop()
-    manager = _managers.get(loop)
-    if manager is None or manager.pid != os.getpid():
+    found = _databases.get(loop)
+    if found is None or found.primary.pid != os.getpid():
         settings = get_settings()
-        manager = _managers[loop] = DatabaseManager(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.db_pool_size,
-            max_overflow=settings.db_max_overflow,
-            pool_timeout=settings.db_pool_timeout,
-            pool_recycle=settings.db_pool_recycle,
-            echo=settings.db_echo_sql,
-        )
-    return manager
+        primary = open_database(settings)
+        replica = reading = None
+        if settings.database_replica_url is not None:
+            replica = open_database(settings, settings.database_replica_url.get_secret_value())
+            reading = ReadReplica(replica, primary)
+        found = _databases[loop] = _Databases(primary, replica, reading)
+    return found
 
 
 @asynccontextmanager
-async def get_session() -> AsyncIterator[AsyncSession]:
+async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
     """Give a session of the configured database: committed when the block ends well, rolled back when it raises.
 
     ::
@@ -45,16 +80,23 @@ async def get_session() -> AsyncIterator[AsyncSession]:
         async with get_session() as db:
             repo = SessionRepository(db)
 
+    :param readonly: the block only reads, and what it reads may lag by what DATABASE_REPLICA_URL lags. Without a
+        replica, or while it is away, the primary serves. Writing in it is a DatabaseError, wherever it is served.
     :raises ConfigurationError: DATABASE_URL cannot be used.
     :raises DatabaseUnavailableError: the database cannot be reached.
     :raises DatabaseError: for any other failure of the database that leaves the block.
     """
-    async with get_database().session() as db:
+    databases = _get_databases()
+    if readonly and databases.reading is not None:
+        opened = databases.reading.session()
+    else:
+        opened = databases.primary.session(readonly=readonly)
+    async with opened as db:
         yield db
 
 
 async def close_database() -> None:
     """Close the running loop's connections; the next :func:`get_session` opens new ones."""
-    manager = _managers.pop(asyncio.get_running_loop(), None)
-    if manager is not None:
-        await manager.close()
+    found = _databases.pop(asyncio.get_running_loop(), None)
+    if found is not None:
+        await found.close()
