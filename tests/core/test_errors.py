@@ -2,6 +2,7 @@
 
 import re
 
+import agent_service
 from agent_service.core import errors
 
 
@@ -44,3 +45,9 @@ def test_the_drawing_names_the_builtin_classes_too():
         bases = {base.__name__ for base in getattr(errors, name).__bases__[1:]}
 
         assert bases == set(builtins.split(", "))
+
+
+def test_the_package_shows_every_error():
+    missing = [name for name in errors.__all__ if getattr(agent_service, name, None) is not getattr(errors, name)]
+
+    assert missing == []

@@ -136,7 +136,7 @@ class FallbackBackend(Backend):
             yield key
 
 
-class FallbackGrant:
+class FallbackGrant(Grant):
     """A grant of Redis, or None when Redis did not serve as the load began.
 
     One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may

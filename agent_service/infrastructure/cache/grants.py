@@ -12,6 +12,7 @@ import math
 from agent_service.core.errors import RedisOperationError
 from agent_service.core.keys import glob_escape, internal_key, key_prefix
 from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.leases import Grant
 from agent_service.infrastructure.cache.values import Encoded
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW
@@ -19,7 +20,7 @@ from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW
 __all__ = ["LocalGrant", "Names", "RedisGrant"]
 
 
-class LocalGrant:
+class LocalGrant(Grant):
     """For a backend that only this process changes: the :class:`LeaseBook` knows all there is to know."""
 
     def __init__(self, backend: Backend, key: str) -> None:
@@ -35,10 +36,10 @@ class LocalGrant:
         return True
 
     async def release(self, *, tell: bool = True) -> None:
-        """There is nothing to end."""
+        pass  # there is nothing to end
 
 
-class RedisGrant:
+class RedisGrant(Grant):
     """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released."""
 
     def __init__(

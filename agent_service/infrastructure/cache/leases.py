@@ -19,10 +19,8 @@ Standing: TypeAlias = Literal["share", "leave", "break"]
 class Grant(Protocol):
     """A lease as the backend knows it, so that an invalidation by another process breaks it too."""
 
-    @property
-    def is_first(self) -> bool:
-        """Whether no other process was loading the entry when this was granted."""
-        ...
+    is_first: bool
+    """Whether no other process was loading the entry when this was granted."""
 
     async def stands(self) -> bool:
         """Whether nobody has broken it so far."""
