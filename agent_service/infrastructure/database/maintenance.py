@@ -1,6 +1,10 @@
-"""Expired sessions, completed on a schedule without getting in anyone's way."""
+"""Expired and long deleted sessions, dealt with on a schedule without getting in anyone's way."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import DatabaseError, SessionValueError
@@ -9,41 +13,92 @@ from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.queries.expiry import expire_batch
-from agent_service.infrastructure.database.validation import require_count
+from agent_service.infrastructure.database.queries.retention import purgeable
+from agent_service.infrastructure.database.removal import remove_sessions
+from agent_service.infrastructure.database.validation import require_count, require_retention
 
-__all__ = ["run_cleanup", "sweep"]
+__all__ = ["CleanupMetrics", "purge", "run_cleanup", "sweep"]
 
-MAX_BATCH = 100_000
+MAX_BATCH: Final = 100_000
+
+_BATCH_SECONDS: Final = 0.01
+_FIRST_BATCH: Final = 50
+_LEAST_BATCH: Final = 10
 
 
-async def run_cleanup(*, interval: float, batch_size: int = 1000) -> None:
+@dataclass(slots=True)
+class CleanupMetrics:
+    """What a schedule has done since it started; read it at any time, it costs nothing.
+
+    ``completed`` and ``purged`` count sessions, also those of a round that failed later on; ``last_seconds`` is how
+    long the latest round took, and ``last_success`` when one last went well.
+    """
+
+    rounds: int = 0
+    failures: int = 0
+    completed: int = 0
+    purged: int = 0
+    last_seconds: float = 0.0
+    last_success: datetime | None = None
+
+
+async def run_cleanup(
+    *,
+    interval: float,
+    batch_size: int = 1000,
+    purge_after: timedelta | None = None,
+    metrics: CleanupMetrics | None = None,
+) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
-    Safe on any number of replicas at once. While the database cannot be reached the schedule goes on; the first failure
-    and the recovery are logged. Cancelling it loses at most the batch under way.
+    Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
+    schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
 
-    :param interval: seconds from the end of one sweep to the next.
-    :param batch_size: sessions per transaction.
-    :raises SessionValueError: an interval or batch size that cannot be.
+    :param interval: seconds from the end of one round to the next.
+    :param batch_size: most sessions per transaction; there are fewer where one takes longer than 10 milliseconds, for
+        that is how long a writer of one of them waits.
+    :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param metrics: an object that counts what is done.
+    :raises SessionValueError: an interval, batch size or retention that cannot be.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
     require_count(batch_size, "batch_size", most=MAX_BATCH)
+    if purge_after is not None:
+        require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+    counters = CleanupMetrics() if metrics is None else metrics
     failing = False
     while True:
         try:
-            completed = await sweep(get_database(), batch_size=batch_size)
+            await _round(counters, batch_size, purge_after)
         except DatabaseError as exc:
             if not failing:
-                logger.warning("cleanup of expired sessions fails and will be tried again: %s", exc)
+                logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
             failing = True
+            counters.failures += 1
         else:
             if failing:
-                logger.info("cleanup of expired sessions works again")
+                logger.info("cleanup of sessions works again")
             failing = False
-            if completed:
-                logger.info("completed %d expired sessions", completed)
         await asyncio.sleep(interval)
+
+
+async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None) -> None:
+    database, started = get_database(), SYSTEM_CLOCK.monotonic()
+    metrics.rounds += 1
+    try:
+        completed = await sweep(database, batch_size=batch_size)
+        metrics.completed += completed
+        if completed:
+            logger.info("completed %d expired sessions", completed)
+        if purge_after is not None:
+            purged = await purge(database, purge_after, batch_size=batch_size)
+            metrics.purged += purged
+            if purged:
+                logger.info("removed %d deleted sessions for good", purged)
+        metrics.last_success = SYSTEM_CLOCK.now()
+    finally:
+        metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
 
 
 async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clock = SYSTEM_CLOCK) -> int:
@@ -51,14 +106,55 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
 
     Sessions that someone is writing to are skipped: they are no longer idle.
 
+    :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
     :return: how many sessions were completed.
     """
-    now, total = clock.now(), 0
-    while True:
+    now = clock.now()
+
+    async def batch(size: int) -> int:
         async with database.session() as db:
             with database_errors("complete expired sessions"):
-                result = await db.execute(expire_batch(now, batch_size))
-            completed: int = result.rowcount  # type: ignore[attr-defined]
-        total += completed
-        if completed < batch_size:
+                result: Any = await db.execute(expire_batch(now, size))
+        return int(result.rowcount)
+
+    return await _in_batches(batch, batch_size)
+
+
+async def purge(
+    database: DatabaseManager,
+    older_than: timedelta | datetime,
+    *,
+    batch_size: int = 1000,
+    clock: Clock = SYSTEM_CLOCK,
+) -> int:
+    """Remove for good what was deleted long enough ago, of all tenants, each batch in a transaction of its own.
+
+    :param older_than: a retention time, or the moment before which sessions must have been deleted.
+    :param batch_size: most sessions in a batch.
+    :return: how many sessions were removed.
+    """
+    before = require_retention(older_than, "older_than", clock.now())
+
+    async def batch(size: int) -> int:
+        async with database.session() as db:
+            with database_errors("purge deleted sessions"):
+                due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
+                return await remove_sessions(db, list(due))
+
+    return await _in_batches(batch, batch_size)
+
+
+async def _in_batches(batch: Callable[[int], Awaitable[int]], most: int) -> int:
+    """Call ``batch`` with a size until it does less, and give the sum.
+
+    A writer of a row waits for the batch that holds it, so sizes are chosen by what the batch before took.
+    """
+    size, total = min(_FIRST_BATCH, most), 0
+    while True:
+        started = SYSTEM_CLOCK.monotonic()
+        done = await batch(size)
+        total += done
+        if done < size:
             return total
+        fitting = int(size * _BATCH_SECONDS / max(SYSTEM_CLOCK.monotonic() - started, 1e-6))
+        size = min(max(fitting, _LEAST_BATCH), size * 2, most)

@@ -1,6 +1,6 @@
 """What callers hand in, checked before anything is sent: refusals name the argument, what was given and a remedy."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ __all__ = [
     "require_count",
     "require_identifier",
     "require_moment",
+    "require_retention",
     "require_session_id",
     "require_tenant",
     "require_text",
@@ -103,3 +104,17 @@ def require_moment(value: Any, name: str) -> datetime:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise SessionValueError(f"{name} must be a timezone-aware datetime, got {value!r:.80}; use datetime.now(UTC)")
     return value.astimezone(UTC)
+
+
+def require_retention(value: Any, name: str, now: datetime) -> datetime:
+    """Give the moment that a retention time, or a moment, means now."""
+    if isinstance(value, timedelta):
+        if value < timedelta():
+            raise SessionValueError(f"{name} must not be negative, got {value!r}")
+        try:
+            return now - value
+        except OverflowError:
+            raise SessionValueError(f"{name} reaches back further than time does: {value!r}") from None
+    if isinstance(value, datetime):
+        return require_moment(value, name)
+    raise SessionValueError(f"{name} must be a timedelta or a moment, got {value!r:.80}; use timedelta(days=30)")

@@ -113,7 +113,7 @@ def _latest(dialect: str, term: str, scope: Scope, line: Any, inherited: ColumnE
     parts = (own.where(*scope).order_by(*newest), forks.order_by(line.c.bearer.desc(), SessionMessage.seq.desc()))
     looked_at = [part.limit(LATEST).subquery() for part in parts]
     return [
-        select(part.c.bearer, part.c.owner, part.c.seq).where(_contains(dialect, term)(part.c.content))
+        select(part.c.bearer, part.c.owner, part.c.seq).where(_contains(dialect, term)(part.c.search_text))
         for part in looked_at
     ]
 

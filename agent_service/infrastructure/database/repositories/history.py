@@ -165,6 +165,19 @@ class SessionHistory(RepositoryBase):
         parent = rows[0].parent_session_id if rows else (await self._require(key)).parent_session_id
         if parent is None:
             return [row.SessionMessage for row in rows]
+        return await self._read_along(key, limit, before, after, roles)
+
+    async def _walk_line(self, key: UUID, last_seq: int) -> AsyncIterator[SessionMessage]:
+        """Give everything a session shows, whether the session itself is hidden or not."""
+        after = 0
+        while page := await self._read_along(key, PAGE, last_seq + 1, after, None):
+            for message in page:
+                yield message
+            after = page[-1].seq
+
+    async def _read_along(
+        self, key: UUID, limit: int, before: int | None, after: int | None, roles: Sequence[str] | None
+    ) -> list[SessionMessage]:
         line = await self._segments(key)
         while True:
             messages = await self._read_line(line, limit, before, after, roles)

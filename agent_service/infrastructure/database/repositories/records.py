@@ -16,7 +16,7 @@ from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import require_identifier, require_session_id
 
-__all__ = ["SessionRecords"]
+__all__ = ["SessionRecords", "check_documents"]
 
 _CHANGEABLE = (
     "user_id", "agent_id", "external_id", "title", "status", "context", "session_metadata", "expires_at",
@@ -56,7 +56,7 @@ class SessionRecords(RepositoryBase):
             raise SessionValueError(
                 f"tenant_id of the session is {session.tenant_id!r}, of the repository {self._tenant_id!r}"
             )
-        _check_documents(session)
+        check_documents(session)
         now = self._now()
         session.tenant_id = self._tenant_id
         session.created_at = session.updated_at = session.last_activity_at = now
@@ -85,7 +85,7 @@ class SessionRecords(RepositoryBase):
         :raises SessionConflictError: the external id is taken; the transaction goes on, and the attributes are again
             what is stored.
         """
-        _check_documents(session)
+        check_documents(session)
         changed, stored = _changes(session)
         # From here the attributes count as stored: SQLAlchemy shall not write them again, nor outside the savepoint.
         _set(session, changed)
@@ -137,6 +137,7 @@ def _set(session: Session, values: Mapping[str, Any]) -> None:
         set_committed_value(session, name, value)
 
 
-def _check_documents(session: Session) -> None:
+def check_documents(session: Session) -> None:
+    """Refuse a context or metadata that cannot be kept exactly."""
     encode_document(session.context, "context", nul=False)
     encode_document(session.session_metadata, "metadata", nul=True)

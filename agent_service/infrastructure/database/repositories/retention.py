@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, update
 
-from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.locks import hold
@@ -17,7 +16,7 @@ from agent_service.infrastructure.database.repositories.base import RepositoryBa
 from agent_service.infrastructure.database.validation import (
     require_count,
     require_identifier,
-    require_moment,
+    require_retention,
     require_session_id,
 )
 
@@ -99,17 +98,3 @@ class SessionRetention(RepositoryBase):
         with database_errors("delete or restore a session"):
             result: Any = await self._db.execute(statement, execution_options={"synchronize_session": "fetch"})
         return bool(result.rowcount)
-
-
-def require_retention(value: Any, name: str, now: datetime) -> datetime:
-    """Give the moment that a retention time, or a moment, means now."""
-    if isinstance(value, timedelta):
-        if value < timedelta():
-            raise SessionValueError(f"{name} must not be negative, got {value!r}")
-        try:
-            return now - value
-        except OverflowError:
-            raise SessionValueError(f"{name} reaches back further than time does: {value!r}") from None
-    if isinstance(value, datetime):
-        return require_moment(value, name)
-    raise SessionValueError(f"{name} must be a timedelta or a moment, got {value!r:.80}; use timedelta(days=30)")

@@ -2,9 +2,10 @@
 
 from agent_service.infrastructure.database.repositories.batches import SessionBatches
 from agent_service.infrastructure.database.repositories.context import SessionContext
+from agent_service.infrastructure.database.repositories.feed import SessionFeed
 from agent_service.infrastructure.database.repositories.forking import SessionForking
-from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.repositories.lifecycle import SessionLifecycle
+from agent_service.infrastructure.database.repositories.portability import SessionPortability
 from agent_service.infrastructure.database.repositories.retention import SessionRetention
 from agent_service.infrastructure.database.repositories.search import SessionSearch
 from agent_service.infrastructure.database.repositories.statistics import SessionStatistics
@@ -15,7 +16,8 @@ __all__ = ["SessionRepository"]
 class SessionRepository(
     SessionForking,
     SessionBatches,
-    SessionHistory,
+    SessionFeed,
+    SessionPortability,
     SessionContext,
     SessionSearch,
     SessionStatistics,

@@ -1,0 +1,142 @@
+"""A user's sessions taken out of a database, and into another one."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from agent_service.core.errors import SessionConflictError
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.portable import MessageLine, message_line, read_lines, session_line
+from agent_service.infrastructure.database.repositories.history import SessionHistory
+from agent_service.infrastructure.database.repositories.records import check_documents
+from agent_service.infrastructure.database.repositories.results import ImportResult
+from agent_service.infrastructure.database.validation import require_identifier
+
+__all__ = ["SessionPortability"]
+
+_SESSIONS: Final = 50
+_MESSAGES: Final = 200
+"""Messages of an import that are in memory at once."""
+
+
+class SessionPortability(SessionHistory):
+    """The part of the repository that exports and imports."""
+
+    async def export_user(self, user_id: UUID | str) -> AsyncIterator[str]:
+        """Give everything held of a user as JSON lines without line ends: sessions, hidden ones too, and messages.
+
+        Streamed in constant memory, in the caller's transaction. A fork comes with all it shows.
+        """
+        require_identifier(user_id, "user_id")
+        last: UUID | None = None
+        while page := await self._users_sessions(user_id, last):
+            for session in page:
+                yield session_line(session)
+                async for message in self._walk_line(session.id, session.last_seq):
+                    yield message_line(session, message)
+            last = page[-1].id
+
+    async def import_user(self, lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> ImportResult:
+        """Store the sessions of an export, with their ids and moments, in this repository's tenant.
+
+        A session that is there already, hidden or not, is left as it is: importing again adds nothing. It all happens
+        in the caller's transaction, in constant memory; let the block end by the error and nothing is stored.
+
+        :param lines: what ``export_user`` gave; an open file, or anything else that gives lines.
+        :raises SessionValueError: naming the line that cannot be imported.
+        :raises SessionConflictError: an id belongs to another tenant's session, or an external id to another session.
+        """
+        added = skipped = messages = 0
+        arriving: _Arriving | None = None
+        async for each in read_lines(lines):
+            if isinstance(each, MessageLine):
+                if arriving is not None:
+                    await arriving.take(each)
+                    messages += 1
+                continue
+            await self._finish(arriving)
+            arriving = await self._begin(each)
+            added, skipped = added + (arriving is not None), skipped + (arriving is None)
+        await self._finish(arriving)
+        return ImportResult(added, messages, skipped)
+
+    async def _users_sessions(self, user_id: UUID | str, after: UUID | None) -> list[Session]:
+        own = [Session.tenant_id == self._tenant_id, Session.user_id == user_id]
+        scope = own if after is None else [*own, Session.id > after]
+        return await self._all("export sessions", select(Session).where(*scope).order_by(Session.id).limit(_SESSIONS))
+
+    async def _begin(self, session: Session) -> "_Arriving | None":
+        check_documents(session)
+        session.tenant_id = self._tenant_id
+        known = select(Session.id).where(Session.id == session.id, Session.tenant_id == self._tenant_id)
+        with database_errors("import a session"):
+            if (await self._db.execute(known)).first() is not None:
+                return None
+            try:
+                async with self._db.begin_nested():
+                    self._db.add(session)
+            except IntegrityError as exc:
+                raise SessionConflictError(
+                    f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
+                    "import into the tenant it was exported from, or into another database"
+                ) from exc
+        return _Arriving(self._db, session)
+
+    async def _finish(self, arriving: "_Arriving | None") -> None:
+        if arriving is not None:
+            self._note(arriving.session.id, await arriving.finish())
+
+
+class _Arriving:
+    """A session under way into the database."""
+
+    def __init__(self, db: Any, session: Session) -> None:
+        self.session = session
+        self._db = db
+        self._rows: list[dict[str, Any]] = []
+        self._client_ids: set[str] = set()
+        self._count = self._tokens = 0
+
+    async def take(self, line: MessageLine) -> None:
+        """Store a message; of a client id that is there twice, as a fork may show it, the first one keeps it."""
+        client_id = None if line.client_id in self._client_ids else line.client_id
+        if client_id is not None:
+            self._client_ids.add(client_id)
+        self._rows.append(
+            {
+                "session_id": self.session.id,
+                "seq": line.seq,
+                "client_id": client_id,
+                "role": line.message.role,
+                "content": line.message.search_text,
+                "data": line.message.data,
+                "token_count": line.message.token_count,
+                "created_at": line.created_at,
+            }
+        )
+        self._count += 1
+        self._tokens += line.message.token_count or 0
+        if len(self._rows) == _MESSAGES:
+            await self._store()
+
+    async def finish(self) -> dict[str, int]:
+        """Store what is left, and the counters; gives them."""
+        await self._store()
+        values = {"total_messages": self._count, "total_tokens": self._tokens}
+        with database_errors("import a session"):
+            await self._db.execute(
+                update(Session).where(Session.id == self.session.id).values(**values),
+                execution_options={"synchronize_session": False},
+            )
+        return values
+
+    async def _store(self) -> None:
+        if self._rows:
+            with database_errors("import messages"):
+                await self._db.execute(insert(SessionMessage.__table__), self._rows)  # type: ignore[arg-type]
+            self._rows = []
