@@ -13,6 +13,7 @@ from agent_service.core.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     SessionError,
+    SessionNotFoundError,
     SessionValueError,
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
@@ -461,3 +462,30 @@ class TestOnPostgres:
         await asyncio.sleep(0.05)
 
         assert (await writer.append(session_id, said(2))).seq == 2
+
+    async def test_with_row_level_security_the_writer_says_whose_messages_they_are(
+        self, database: DatabaseManager, database_url: str, session_id: UUID
+    ) -> None:
+        role = f"bound_{uuid4().hex}"
+        async with database.session() as db:
+            await db.execute(text(f"CREATE ROLE {role} LOGIN"))
+            await db.execute(text(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"))
+        await database.switch_row_security(on=True)
+        bound = DatabaseManager(database_url.replace("//postgres@", f"//{role}@"), row_security=True)
+
+        try:
+            async with SessionWriter(bound) as writer, SessionWriter(bound, tenant_id="other") as other:
+                first, second, again = await asyncio.gather(
+                    writer.append(session_id, said(1), client_id="m1"),
+                    writer.append(session_id, said(2)),
+                    writer.append(session_id, said(1), client_id="m1"),
+                )
+                with pytest.raises(SessionNotFoundError):
+                    await other.append(session_id, said(3))
+        finally:
+            await bound.close()
+            async with database.session() as db:
+                await db.execute(text(f"DROP OWNED BY {role}"))
+                await db.execute(text(f"DROP ROLE {role}"))
+
+        assert [first.seq, second.seq, again.seq] == [1, 2, 1]

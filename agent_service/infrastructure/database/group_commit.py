@@ -17,6 +17,7 @@ from agent_service.infrastructure.database.queries.batch_append import (
     find_earlier,
     find_sessions,
 )
+from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
 
 __all__ = ["Answer", "GroupCommit"]
 
@@ -33,12 +34,14 @@ class GroupCommit:
 
     On PostgreSQL the connection is not one of the engine's pool but made in the same way beside it: callers that keep
     the whole pool busy while they wait for a commit do not wait for ever. A batch is one statement without a
-    transaction around it, so it costs one round trip. On SQLite the engine's connections share the one write lock.
+    transaction around it, so it costs one round trip; with row-level security there is one, to say the tenant in. On
+    SQLite the engine's connections share the one write lock.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, tenant_id: str) -> None:
         self._embedded = engine.dialect.name == "sqlite"
-        self._engine = engine if self._embedded else _beside(engine)
+        self._in_transaction = self._embedded or says_tenant(engine)
+        self._engine = engine if self._embedded else _beside(engine, tenant_id)
         self._kept: AsyncConnection | None = None
 
     async def commit(self, batch: BatchAppend) -> list[Answer]:
@@ -46,11 +49,9 @@ class GroupCommit:
 
         An exception of SQLAlchemy or the driver is about the batch as a whole, and its connection is not used again.
         """
-        if self._embedded:
-            async with self._engine.connect() as connection:
-                answers = await connection.run_sync(_append_all, batch)
-                await connection.commit()
-                return answers
+        if self._in_transaction:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(_append_all, batch)
         if self._kept is None:
             self._kept = await self._engine.connect()
         try:
@@ -72,13 +73,17 @@ class GroupCommit:
             await self._engine.dispose()
 
 
-def _beside(engine: AsyncEngine) -> AsyncEngine:
-    twin = Engine(engine.sync_engine.pool.recreate(), engine.dialect, engine.url, hide_parameters=True)
-    return AsyncEngine(twin).execution_options(isolation_level="AUTOCOMMIT")
+def _beside(engine: AsyncEngine, tenant_id: str) -> AsyncEngine:
+    pool = engine.sync_engine.pool.recreate()
+    twin = AsyncEngine(Engine(pool, engine.dialect, engine.url, hide_parameters=True))
+    if says_tenant(engine):
+        say_tenant_on_begin(twin)
+        return tenant_engine(twin, tenant_id)
+    return twin.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _append_all(connection: Connection, batch: BatchAppend) -> list[Answer]:
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and not connection.in_transaction():
         _require_open(connection)
     places = _places(connection, batch)
     placed = list(zip(batch.entries, places, strict=True))

@@ -22,6 +22,7 @@ __all__ = [
     "RowSecurity",
     "TenantSession",
     "say_tenant_on_begin",
+    "says_tenant",
     "serve_every_tenant",
     "serve_tenant",
     "switch",
@@ -100,6 +101,11 @@ def tenant_engine(engine: AsyncEngine, tenant_id: str) -> AsyncEngine:
 def say_tenant_on_begin(engine: AsyncEngine) -> None:
     """Have the transactions of :func:`tenant_engine` say whose they are."""
     event.listen(engine.sync_engine, "begin", _say_option)
+
+
+def says_tenant(engine: AsyncEngine) -> bool:
+    """Whether transactions of this engine say whose they are."""
+    return event.contains(engine.sync_engine, "begin", _say_option)
 
 
 def _say_option(connection: Connection) -> None:

@@ -91,7 +91,7 @@ class SessionWriter:
         if isinstance(database, DatabaseManager):
             await database.prepare()
             database = database.engine
-        self._working = asyncio.create_task(self._work(GroupCommit(database)), name="session-writer")
+        self._working = asyncio.create_task(self._work(GroupCommit(database, self._tenant_id)), name="session-writer")
         self._open = True
         return self
 
