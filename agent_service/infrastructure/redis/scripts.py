@@ -27,7 +27,8 @@ def load_script(*names: str) -> Script:
 INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text.
 
-Keys: the counter, and where there is one a lease to break. Arguments: the amount, and the milliseconds that a new counter lives (0: forever; less: not stored).
+Keys: the counter, and where there is one a lease to break. Arguments: the amount, and the milliseconds that a new
+counter lives (0: forever; less: not stored).
 """
 
 LEASE_TAKE = load_script("lease_take")
