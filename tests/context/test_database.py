@@ -32,8 +32,8 @@ class TestPostgres(ContextStoreContract):
 
 class TestTableOfAnotherNameOverAGivenEngine(ContextStoreContract):
     @pytest.fixture
-    async def store(self, database_url: str) -> AsyncIterator[DatabaseContextStore]:
-        engine = create_async_engine(database_url)
+    async def store(self, tmp_path: Path) -> AsyncIterator[DatabaseContextStore]:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'given.db'}")
         yield DatabaseContextStore(engine=engine, table='my "other" table')
         await engine.dispose()
 

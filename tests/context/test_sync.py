@@ -16,14 +16,12 @@ from agent_service.infrastructure.redis.client import RedisClient
 
 
 @pytest.fixture(params=["memory", "file", "sqlite", "postgres", "redis", "cache_backed", "shards"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, postgres_url: str
-) -> Iterator[SyncContextStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[SyncContextStore]:
     kinds: dict[str, Any] = {
         "memory": lambda: sync.InMemoryContextStore(),
         "file": lambda: sync.FileContextStore(tmp_path),
         "sqlite": lambda: sync.DatabaseContextStore(tmp_path / "context.db"),
-        "postgres": lambda: sync.DatabaseContextStore(url=postgres_url),
+        "postgres": lambda: sync.DatabaseContextStore(url=request.getfixturevalue("postgres_url")),
         "redis": lambda: sync.RedisContextStore(url=redis_url, timeout=10),
         "cache_backed": lambda: sync.CacheBackedContextStore(
             db=sync.DatabaseContextStore(tmp_path / "context.db"), cache=sync.InMemoryContextStore()
