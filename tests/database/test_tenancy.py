@@ -34,6 +34,7 @@ SEES_NOTHING: dict[str, tuple[Call, object]] = {
     "purge_deleted": (lambda repo, canary: repo.purge_deleted(timedelta()), 0),
     "erase_user": (lambda repo, canary: repo.erase_user("ada"), 0),
     "recount": (lambda repo, canary: repo.recount(), []),
+    "export_user": (lambda repo, canary: anext(repo.export_user("ada"), None), None),
 }
 FINDS_NOTHING: dict[str, Call] = {
     "add_message_to_session": lambda repo, canary: repo.add_message_to_session(
@@ -48,7 +49,7 @@ FINDS_NOTHING: dict[str, Call] = {
     "fork": lambda repo, canary: repo.fork(canary.id, 1),
     "update": lambda repo, canary: repo.update(canary),
 }
-TESTED_APART = {"create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page"}
+TESTED_APART = {"create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page", "import_user"}
 
 
 @pytest.fixture
