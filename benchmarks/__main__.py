@@ -1,6 +1,6 @@
 """Every benchmark, one after another: ``make bench``."""
 
-from benchmarks import append, bridge, cache_hit, records, redis_get
+from benchmarks import append, bridge, cache_hit, records, redis_get, sessions_write
 
-for benchmark in (cache_hit, redis_get, append, records, bridge):
+for benchmark in (cache_hit, redis_get, append, sessions_write, records, bridge):
     benchmark.run()
