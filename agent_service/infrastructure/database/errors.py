@@ -51,7 +51,7 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
         )
     state = str(getattr(original, "sqlstate", None) or "")
     reason = str(original or exc).strip().split("\n", 1)[0]
-    if isinstance(exc, TimeoutError) or state == _TOO_SLOW_STATE:
+    if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
         return DatabaseUnavailableError(
             f"could not {action}: the database gave no answer in time ({reason or 'it is silent'}); "
             "DB_STATEMENT_TIMEOUT is the limit of a statement"

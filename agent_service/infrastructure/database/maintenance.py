@@ -112,7 +112,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     now = clock.now()
 
     async def batch(size: int) -> int:
-        async with database.session() as db:
+        async with database.session(every_tenant=True) as db:
             with database_errors("complete expired sessions"):
                 result: Any = await db.execute(expire_batch(now, size))
         return int(result.rowcount)
@@ -136,7 +136,7 @@ async def purge(
     before = require_retention(older_than, "older_than", clock.now())
 
     async def batch(size: int) -> int:
-        async with database.session() as db:
+        async with database.session(every_tenant=True) as db:
             with database_errors("purge deleted sessions"):
                 due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
                 return await remove_sessions(db, list(due))

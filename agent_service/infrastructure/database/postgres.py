@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["CONNECT_TIMEOUT", "connect_options", "watch_connections"]
@@ -53,7 +53,11 @@ def _refuse_closed(connection: Any, _entry: Any, _proxy: Any) -> None:
         raise DisconnectionError("the server hung up")
 
 
-def _abandon_unanswered(context: ExceptionContext) -> None:
-    if isinstance(context.original_exception, TimeoutError):
-        context.is_disconnect = True
-        context.invalidate_pool_on_disconnect = False
+def _abandon_unanswered(context: ExceptionContext) -> Exception | None:
+    """Make the driver's TimeoutError an error of the statement, which a caller's own TimeoutError is not."""
+    silence = context.original_exception
+    if not isinstance(silence, TimeoutError):
+        return None
+    context.is_disconnect = True
+    context.invalidate_pool_on_disconnect = False
+    return OperationalError(context.statement, None, silence, hide_parameters=True, connection_invalidated=True)

@@ -1,0 +1,200 @@
+"""PostgreSQL itself keeps tenants apart: what another tenant's transaction cannot do, whatever it asks."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent_service.core.errors import DatabaseError, SessionNotFoundError, SessionValueError
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.row_security import tenant_engine
+from tests.servers.postgres import PostgresServer
+
+COUNT = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM session_messages)"
+
+
+@pytest.fixture
+async def owner(postgres_url: str, postgres_server: PostgresServer) -> AsyncIterator[DatabaseManager]:
+    """The tables' owner, with a role beside it that owns nothing."""
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        await db.execute(text("CREATE ROLE service LOGIN"))
+        await db.execute(text("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service"))
+    yield database
+    async with database.session() as db:
+        await db.execute(text("DROP OWNED BY service"))
+        await db.execute(text("DROP ROLE service"))
+    await database.close()
+
+
+@pytest.fixture
+async def service(owner: DatabaseManager, postgres_url: str) -> AsyncIterator[DatabaseManager]:
+    """The database as the service uses it, with policies in force and two tenants in it."""
+    await owner.switch_row_security(on=True)
+    database = DatabaseManager(postgres_url.replace("postgres@", "service@", 1), row_security=True)
+    for tenant in ("", "acme"):
+        async with database.session() as db:
+            repo = SessionRepository(db, tenant)
+            session = await repo.create(Session(user_id="ada", title=f"of {tenant!r}", external_id="one"))
+            await repo.add_message_to_session(session.id, {"role": "user", "content": "Hi"})
+    yield database
+    await database.close()
+
+
+async def counts(db: AsyncSession) -> tuple[int, ...]:
+    return tuple((await db.execute(text(COUNT))).one())
+
+
+@pytest.mark.parametrize(("tenant", "expected"), [("", (1, 1)), ("acme", (1, 1)), ("*", (0, 0)), ("other", (0, 0))])
+async def test_a_statement_that_names_no_tenant_sees_its_transactions_only(
+    service: DatabaseManager, tenant: str, expected: tuple[int, ...]
+) -> None:
+    async with service.session() as db:
+        SessionRepository(db, tenant)
+        seen = await counts(db)
+        await db.commit()
+
+        assert (seen, await counts(db)) == (expected, expected)
+
+
+async def test_a_transaction_that_says_nothing_sees_nothing(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        assert await counts(db) == (0, 0)
+
+
+async def test_what_one_transaction_said_does_not_stay_with_the_connection(
+    owner: DatabaseManager, service: DatabaseManager, postgres_url: str
+) -> None:
+    small = DatabaseManager(
+        postgres_url.replace("postgres@", "service@", 1), row_security=True, pool_size=1, max_overflow=0
+    )
+    async with small.session() as db:
+        assert len(await SessionRepository(db, "acme").get_user_sessions("ada")) == 1
+    async with small.session() as db:
+        seen = await counts(db)
+    await small.close()
+
+    assert seen == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE sessions SET title = 'taken'",
+        "DELETE FROM session_messages",
+        "DELETE FROM sessions",
+        "UPDATE sessions SET tenant_id = 'evil' WHERE tenant_id = 'acme'",
+    ],
+)
+async def test_another_tenants_rows_cannot_be_changed(
+    owner: DatabaseManager, service: DatabaseManager, statement: str
+) -> None:
+    everything = "SELECT s.*, m.* FROM sessions s JOIN session_messages m ON m.session_id = s.id ORDER BY s.id"
+    async with owner.session() as db:
+        before = (await db.execute(text(everything))).all()
+    async with service.session() as db:
+        SessionRepository(db, "evil")
+        await db.execute(text(statement))
+    async with owner.session() as db:
+        after = (await db.execute(text(everything))).all()
+
+    assert len(before) == 2
+    assert after == before
+
+
+async def test_a_row_cannot_be_given_to_another_tenant(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        repo = SessionRepository(db, "acme")
+        await repo.get_user_sessions("ada")
+        with pytest.raises(Exception, match="row-level security"):
+            await db.execute(text("UPDATE sessions SET tenant_id = 'evil'"))
+
+
+async def test_one_session_serves_one_tenant(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        SessionRepository(db, "acme")
+        SessionRepository(db, "acme")
+        with pytest.raises(SessionValueError, match="open another"):
+            SessionRepository(db, "other")
+
+
+async def test_a_repository_that_comes_too_late_is_refused(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        await db.execute(text("SELECT 1"))
+        with pytest.raises(SessionValueError, match="before the session's first statement"):
+            SessionRepository(db, "acme")
+
+
+async def test_an_engine_can_work_for_a_tenant(service: DatabaseManager) -> None:
+    async with tenant_engine(service.engine, "acme").connect() as connection:
+        seen = tuple((await connection.execute(text(COUNT))).one())
+    async with service.engine.connect() as connection:
+        unsaid = tuple((await connection.execute(text(COUNT))).one())
+
+    assert (seen, unsaid) == ((1, 1), (0, 0))
+
+
+async def test_cleaning_up_concerns_every_tenant(service: DatabaseManager) -> None:
+    async with service.session(every_tenant=True) as db:
+        assert await counts(db) == (2, 2)
+
+
+async def test_subscriptions_see_their_tenant(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        repo = SessionRepository(db, "acme")
+        (session,) = await repo.get_user_sessions("ada")
+        feed = repo.subscribe(session.id)
+        message = await anext(feed)
+        await feed.aclose()
+    async with service.session() as db:
+        strange = SessionRepository(db, "other").subscribe(session.id)
+        with pytest.raises(SessionNotFoundError):
+            await anext(strange)
+
+    assert message.content == "Hi"
+
+
+async def test_without_policies_the_setting_changes_nothing(database: DatabaseManager, database_url: str) -> None:
+    told = DatabaseManager(database_url, row_security=True)
+    async with told.session() as db:
+        session = await SessionRepository(db, "acme").create(Session(user_id="ada"))
+    async with told.session() as db:
+        found = await SessionRepository(db, "acme").get(session.id)
+    await told.close()
+
+    assert found is not None
+
+
+async def test_switching_says_whom_it_binds_and_can_be_undone(owner: DatabaseManager, service: DatabaseManager) -> None:
+    on = await owner.switch_row_security(on=True)
+    off = await owner.switch_row_security(on=False)
+    async with service.session() as db:
+        seen = await counts(db)
+
+    assert (on.enabled, on.role, on.role_is_bound) == (True, "postgres", False)
+    assert off.enabled is False
+    assert seen == (2, 2)
+
+
+async def test_a_downgrade_takes_the_policies_away(owner: DatabaseManager, service: DatabaseManager) -> None:
+    await owner.downgrade("0003")
+    async with service.session() as db:
+        seen = await counts(db)
+    with pytest.raises(DatabaseError, match="db upgrade"):
+        await owner.switch_row_security(on=True)
+    await owner.upgrade()
+    await owner.switch_row_security(on=True)
+    async with service.session() as db:
+        again = await counts(db)
+
+    assert (seen, again) == ((2, 2), (0, 0))
+
+
+async def test_sqlite_has_none() -> None:
+    database = DatabaseManager("sqlite+aiosqlite:///:memory:")
+    with pytest.raises(DatabaseError, match="SQLite has none"):
+        await database.switch_row_security(on=True)
+    await database.close()
