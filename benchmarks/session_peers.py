@@ -38,7 +38,10 @@ class Peer:
 
 def installed(peer: type[Peer]) -> bool:
     """Whether a peer's package is here."""
-    return importlib.util.find_spec(peer.module) is not None
+    try:
+        return importlib.util.find_spec(peer.module) is not None
+    except ModuleNotFoundError:  # of the package above it
+        return False
 
 
 class OpenAiSqlAlchemy(Peer):

@@ -13,7 +13,7 @@ from agent_service.core.errors import AgentServiceError, DatabaseError, Database
 from agent_service.infrastructure.database.errors import translate
 from agent_service.infrastructure.database.group_commit import Answer, GroupCommit
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.queries.batch_append import BatchAppend, Entry
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
 from agent_service.infrastructure.database.repositories.base import SessionLimits
 from agent_service.infrastructure.database.retrying import Failure, classify, pause_before
 

@@ -9,14 +9,8 @@ from agent_service.core.errors import SessionConflictError, SessionError
 from agent_service.infrastructure.database.errors import session_not_found
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.append import Append, append
-from agent_service.infrastructure.database.queries.batch_append import (
-    BatchAppend,
-    Entry,
-    Place,
-    append_batch,
-    find_earlier,
-    find_sessions,
-)
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Place
+from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
 
 __all__ = ["Answer", "GroupCommit"]

@@ -20,7 +20,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.group_commit import GroupCommit
 from agent_service.infrastructure.database.incoming import accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.queries.batch_append import Entry
+from agent_service.infrastructure.database.queries.batch import Entry
 from agent_service.infrastructure.database.repositories.base import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.validation import (
     require_count,

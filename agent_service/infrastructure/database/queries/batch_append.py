@@ -5,77 +5,27 @@ their ids, so that batches of several processes wait for one another and never i
 appended before under the same client id; and gives the rest consecutive numbers in the order they were given. It looks
 for client ids before it waits for the rows, so a message that another transaction appends at the same moment under the
 same id makes it fail as a whole, on the unique index. Repeating it finds that message. Callers that cannot repeat lock
-the rows by a statement before. On SQLite the write lock is taken first and the same is done step by step behind it.
+the rows by a statement before.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, false, func, insert, select, tuple_, update
+from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.orm import class_mapper
 
-from agent_service.infrastructure.database.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Key, Place
+from agent_service.infrastructure.database.queries.batch_append_sqlite import append_sqlite
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 from agent_service.infrastructure.database.queries.scope import visible
-from agent_service.infrastructure.database.types import UtcDateTime
 
-__all__ = ["BatchAppend", "Entry", "Key", "Place", "append_batch", "find_earlier", "find_sessions"]
-
-Key: TypeAlias = tuple[UUID, str]
-"""What makes a second append of the same message a repetition: its session and its client id."""
+__all__ = ["append_batch", "find_earlier", "find_sessions"]
 
 _CHUNK = 500
 """Keys in one IN list: drivers and engines limit what a statement may hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One message of a batch, and where it belongs."""
-
-    session_id: UUID
-    message: IncomingMessage
-    client_id: str | None = None
-
-    @property
-    def key(self) -> Key | None:
-        """The message's identity, if it was given one."""
-        return None if self.client_id is None else (self.session_id, self.client_id)
-
-    def stored(self, seq: int, now: datetime) -> SessionMessage:
-        """Give the message that is stored for it."""
-        message = self.message
-        return SessionMessage.stored(
-            session_id=self.session_id,
-            seq=seq,
-            client_id=self.client_id,
-            role=message.role,
-            search_text=message.search_text,
-            data=message.data,
-            token_count=message.token_count,
-            created_at=now,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class BatchAppend:
-    """What is to be appended in one transaction. No two entries have the same key."""
-
-    tenant_id: str
-    entries: Sequence[Entry]
-    now: datetime
-    expires_at: datetime
-
-
-class Place(NamedTuple):
-    """The number an entry got, and how many messages its session holds after the whole batch."""
-
-    seq: int
-    total_messages: int
 
 
 def append_batch(connection: Connection, batch: BatchAppend) -> list[Place | None]:
@@ -84,7 +34,7 @@ def append_batch(connection: Connection, batch: BatchAppend) -> list[Place | Non
     :raises IntegrityError: on PostgreSQL, see above; the transaction is of no use then.
     """
     places: list[Place | None] = [None] * len(batch.entries)
-    fill = _append_postgres if connection.dialect.name == "postgresql" else _append_sqlite
+    fill = _append_postgres if connection.dialect.name == "postgresql" else append_sqlite
     for index, place in fill(connection, batch):
         places[index] = place
     return places
@@ -169,96 +119,6 @@ def _append_postgres(connection: Connection, batch: BatchAppend) -> Iterable[tup
         ),
     )
     return ((index, Place(seq, total)) for index, seq, total in rows)
-
-
-_LOCK_SQLITE = update(Session).where(false()).values(last_seq=Session.last_seq)
-_TAKE_SQLITE = (
-    update(Session.__table__)  # type: ignore[arg-type]
-    .where(Session.id == bindparam("given_session"))
-    .values(
-        last_seq=Session.last_seq + bindparam("messages"),
-        total_messages=Session.total_messages + bindparam("messages"),
-        total_tokens=Session.total_tokens + bindparam("tokens"),
-        last_activity_at=func.max(Session.last_activity_at, bindparam("now", type_=UtcDateTime)),
-        updated_at=func.max(Session.updated_at, bindparam("now", type_=UtcDateTime)),
-        expires_at=func.max(Session.expires_at, bindparam("until", type_=UtcDateTime)),
-    )
-)
-_ADD_SQLITE = insert(SessionMessage.__table__)  # type: ignore[arg-type]
-
-
-def _append_sqlite(connection: Connection, batch: BatchAppend) -> Iterable[tuple[int, Place]]:
-    connection.execute(_LOCK_SQLITE)
-    counters = _counters(connection, batch)
-    known = _known_keys(connection, batch)
-    placed: list[tuple[int, int]] = []
-    rows: list[dict[str, Any]] = []
-    for index, entry in enumerate(batch.entries):
-        counter = counters.get(entry.session_id)
-        if counter is None or entry.key in known:
-            continue
-        counter.add(entry.message)
-        placed.append((index, counter.seq))
-        rows.append(_row(entry, counter.seq, batch.now))
-    changed = [counter for counter in counters.values() if counter.messages]
-    if not changed:
-        return ()
-    moments = {"now": batch.now, "until": batch.expires_at}
-    connection.execute(_TAKE_SQLITE, [counter.change() | moments for counter in changed])
-    connection.execute(_ADD_SQLITE, rows)
-    totals = {index: counters[batch.entries[index].session_id].total for index, _ in placed}
-    return ((index, Place(seq, totals[index])) for index, seq in placed)
-
-
-@dataclass(slots=True)
-class _Counter:
-    """A session's numbers while a batch is counted into them."""
-
-    session_id: UUID
-    seq: int
-    total: int
-    messages: int = 0
-    tokens: int = 0
-
-    def add(self, message: IncomingMessage) -> None:
-        self.seq += 1
-        self.total += 1
-        self.messages += 1
-        self.tokens += message.token_count or 0
-
-    def change(self) -> dict[str, Any]:
-        return {"given_session": self.session_id, "messages": self.messages, "tokens": self.tokens}
-
-
-def _counters(connection: Connection, batch: BatchAppend) -> dict[UUID, _Counter]:
-    columns = (Session.id, Session.last_seq, Session.total_messages)
-    found: dict[UUID, _Counter] = {}
-    for ids in _chunks({entry.session_id for entry in batch.entries}):
-        statement = select(*columns).where(Session.id.in_(ids), *visible(batch.tenant_id))
-        found.update((row[0], _Counter(*row)) for row in connection.execute(statement))
-    return found
-
-
-def _known_keys(connection: Connection, batch: BatchAppend) -> set[Any]:
-    columns = (SessionMessage.session_id, SessionMessage.client_id)
-    known: set[Any] = {()}
-    for keys in _chunks({entry.key for entry in batch.entries} - {None}):
-        known.update(tuple(row) for row in connection.execute(select(*columns).where(tuple_(*columns).in_(keys))))
-    return known
-
-
-def _row(entry: Entry, seq: int, now: datetime) -> dict[str, Any]:
-    message = entry.message
-    return {
-        "session_id": entry.session_id,
-        "seq": seq,
-        "client_id": entry.client_id,
-        "role": message.role,
-        "content": message.search_text,
-        "data": message.data,
-        "token_count": message.token_count,
-        "created_at": now,
-    }
 
 
 def _chunks(keys: Iterable[Any]) -> Iterable[list[Any]]:

@@ -13,12 +13,8 @@ from agent_service.infrastructure.database.incoming import accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.append import Counters
-from agent_service.infrastructure.database.queries.batch_append import (
-    BatchAppend,
-    Entry,
-    append_batch,
-    find_earlier,
-)
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.queries.scope import one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages

@@ -1,0 +1,60 @@
+"""What is appended at once, and what comes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from agent_service.infrastructure.database.incoming import IncomingMessage
+from agent_service.infrastructure.database.models.message import SessionMessage
+
+__all__ = ["BatchAppend", "Entry", "Key", "Place"]
+
+Key: TypeAlias = tuple[UUID, str]
+"""What makes a second append of the same message a repetition: its session and its client id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of a batch, and where it belongs."""
+
+    session_id: UUID
+    message: IncomingMessage
+    client_id: str | None = None
+
+    @property
+    def key(self) -> Key | None:
+        """The message's identity, if it was given one."""
+        return None if self.client_id is None else (self.session_id, self.client_id)
+
+    def stored(self, seq: int, now: datetime) -> SessionMessage:
+        """Give the message that is stored for it."""
+        message = self.message
+        return SessionMessage.stored(
+            session_id=self.session_id,
+            seq=seq,
+            client_id=self.client_id,
+            role=message.role,
+            search_text=message.search_text,
+            data=message.data,
+            token_count=message.token_count,
+            created_at=now,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAppend:
+    """What is to be appended in one transaction. No two entries have the same key."""
+
+    tenant_id: str
+    entries: Sequence[Entry]
+    now: datetime
+    expires_at: datetime
+
+
+class Place(NamedTuple):
+    """The number an entry got, and how many messages its session holds after the whole batch."""
+
+    seq: int
+    total_messages: int
