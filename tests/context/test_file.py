@@ -93,6 +93,7 @@ async def test_updates_of_several_processes_lose_nothing(store: FileContextStore
     assert await store.get("shared") == {f"field{n}": n for n in range(30)}
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.faults)])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, kills: int):
     store = FileContextStore(tmp_path)
