@@ -2,7 +2,15 @@
 
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.maintenance import run_cleanup
+from agent_service.infrastructure.database.maintenance import CleanupMetrics, run_cleanup
 from agent_service.infrastructure.database.writer import SessionWriter
 
-__all__ = ["DatabaseManager", "SessionWriter", "close_database", "get_database", "get_session", "run_cleanup"]
+__all__ = [
+    "CleanupMetrics",
+    "DatabaseManager",
+    "SessionWriter",
+    "close_database",
+    "get_database",
+    "get_session",
+    "run_cleanup",
+]
