@@ -11,6 +11,8 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.row_security import tenant_engine
+from agent_service.infrastructure.database.writer import SessionWriter
+from tests.database.test_tenancy import FINDS_NOTHING, SEES_NOTHING
 from tests.servers.postgres import PostgresServer
 
 COUNT = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM session_messages)"
@@ -113,6 +115,43 @@ async def test_a_row_cannot_be_given_to_another_tenant(service: DatabaseManager)
             await db.execute(text("UPDATE sessions SET tenant_id = 'evil'"))
 
 
+async def test_every_method_of_the_repository_works_for_another_tenant_as_without_policies(
+    owner: DatabaseManager, service: DatabaseManager
+) -> None:
+    async with owner.session() as db:
+        (canary,) = await SessionRepository(db, "acme").get_user_sessions("ada")
+
+    async with service.session() as db:
+        repo = SessionRepository(db, "other")
+        for call, nothing in SEES_NOTHING.values():
+            assert await call(repo, canary) == nothing
+        for find in FINDS_NOTHING.values():
+            with pytest.raises(SessionNotFoundError):
+                await find(repo, canary)
+
+
+async def test_a_conversation_works_as_without_policies(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        repo = SessionRepository(db, "acme")
+        (session,) = await repo.get_user_sessions("ada")
+        await repo.add_message_to_session(session.id, {"role": "user", "content": "again"}, client_id="c")
+        again = await repo.add_message_to_session(session.id, {"role": "user", "content": "again"}, client_id="c")
+        await repo.update_session_context(session.id, {"a": 1})
+        fork = await repo.fork(session.id, 1)
+        await repo.add_message_to_session(fork.id, {"role": "user", "content": "forked"})
+        forked = await repo.get_messages(fork.id)
+        popped = await repo.pop_message(session.id)
+        found = await repo.search_messages("ada", "forked")
+        await repo.delete(session.id)
+        erased = await repo.erase_user("ada")
+
+    assert again.seq == 2
+    assert [each.content for each in forked] == ["Hi", "forked"]
+    assert popped is not None
+    assert [each.seq for each in found] == [2]
+    assert erased == 2
+
+
 async def test_one_session_serves_one_tenant(service: DatabaseManager) -> None:
     async with service.session() as db:
         SessionRepository(db, "acme")
@@ -135,6 +174,18 @@ async def test_an_engine_can_work_for_a_tenant(service: DatabaseManager) -> None
         unsaid = tuple((await connection.execute(text(COUNT))).one())
 
     assert (seen, unsaid) == ((1, 1), (0, 0))
+
+
+async def test_a_writer_works_for_its_tenant(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        (session,) = await SessionRepository(db, "acme").get_user_sessions("ada")
+    async with SessionWriter(service, tenant_id="acme") as writer:
+        message = await writer.append(session.id, {"role": "user", "content": "joined"})
+    async with SessionWriter(service, tenant_id="other") as writer:
+        with pytest.raises(SessionNotFoundError):
+            await writer.append(session.id, {"role": "user", "content": "not mine"})
+
+    assert message.seq == 2
 
 
 async def test_cleaning_up_concerns_every_tenant(service: DatabaseManager) -> None:

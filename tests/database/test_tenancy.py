@@ -40,6 +40,7 @@ FINDS_NOTHING: dict[str, Call] = {
     "add_message_to_session": lambda repo, canary: repo.add_message_to_session(
         canary.id, {"role": "user"}, client_id="c"
     ),
+    "add_messages_to_session": lambda repo, canary: repo.add_messages_to_session(canary.id, [{"role": "user"}]),
     "get_messages": lambda repo, canary: repo.get_messages(canary.id),
     "iter_messages": lambda repo, canary: anext(repo.iter_messages(canary.id)),
     "pop_message": lambda repo, canary: repo.pop_message(canary.id),
@@ -48,6 +49,7 @@ FINDS_NOTHING: dict[str, Call] = {
     "increment_session_context": lambda repo, canary: repo.increment_session_context(canary.id, "n"),
     "fork": lambda repo, canary: repo.fork(canary.id, 1),
     "update": lambda repo, canary: repo.update(canary),
+    "subscribe": lambda repo, canary: anext(repo.subscribe(canary.id)),
 }
 TESTED_APART = {"create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page", "import_user"}
 

@@ -15,6 +15,7 @@ from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.context import lock
 from agent_service.infrastructure.database.queries.scope import one, visible
+from agent_service.infrastructure.database.row_security import serve_tenant
 
 __all__ = ["SessionContexts"]
 
@@ -85,4 +86,5 @@ class SessionContexts:
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
         with database_errors(action):
             async with self._sessions() as db:
+                serve_tenant(db, self._tenant_id)
                 yield db
