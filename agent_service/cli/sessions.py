@@ -36,7 +36,8 @@ class SessionsReport:
 async def replay_sessions(paths: Sequence[Path], workers: int, advance: Callable[[float], None]) -> SessionsReport:
     """Store every conversation as a session of the user and tenant "replay", and compare what comes back.
 
-    A conversation stored by an earlier replay is replaced. Each is a transaction of its own.
+    Messages carry client ids, so what an earlier replay stored is not stored again; what it stored under another text
+    is counted as a mismatch. Each conversation is a transaction of its own.
 
     :param workers: conversations under way at once.
     :param advance: told how much of the files is done, 0 to 1.
@@ -68,20 +69,19 @@ async def _store(conversation: Conversation) -> UUID:
     try:
         async with get_session() as db:
             repository = SessionRepository(db, TENANT)
-            earlier = await repository.get_by_external_id(conversation.external_id)
-            if earlier is not None:
-                await repository.delete(earlier.id, hard=True)
-            session = await repository.create(
-                Session(
-                    user_id=USER,
-                    agent_id=conversation.agent_id,
-                    external_id=conversation.external_id,
-                    title=conversation.title,
-                    metadata=conversation.metadata,
+            session = await repository.get_by_external_id(conversation.external_id)
+            if session is None:
+                session = await repository.create(
+                    Session(
+                        user_id=USER,
+                        agent_id=conversation.agent_id,
+                        external_id=conversation.external_id,
+                        title=conversation.title,
+                        metadata=conversation.metadata,
+                    )
                 )
-            )
-            for message in conversation.messages:
-                await repository.add_message_to_session(session.id, message)
+            client_ids = [f"message-{number}" for number in range(1, len(conversation.messages) + 1)]
+            await repository.add_messages_to_session(session.id, conversation.messages, client_ids=client_ids)
             return session.id
     except SessionValueError as exc:
         raise InputFileError(f"{conversation.line}: {exc}") from exc

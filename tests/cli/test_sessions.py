@@ -76,7 +76,7 @@ def test_a_conversation_is_one_session_with_the_files_own_words(write_gzip: Gzip
     assert json.dumps([each.to_dict() for each in session.messages]) == json.dumps(conversation["messages"])
 
 
-def test_a_replay_takes_the_place_of_an_earlier_one(sample: Path, as_json: Command):
+def test_a_second_replay_adds_nothing(sample: Path, as_json: Command):
     first = as_json("replay", "--sessions", sample)
     second = as_json("replay", "--sessions", sample, sample)
 
@@ -136,6 +136,10 @@ def test_a_line_that_is_no_conversation_is_refused_and_those_before_it_are_kept(
 def test_the_real_conversations_come_back_as_they_were_given(as_json: Command):
     files = sorted(Path(os.environ["AGENT_SERVICE_DATA"], "sessions").glob("*.jsonl.gz"))
 
-    found = as_json("replay", "--sessions", *files, "--workers", 4)
+    found = as_json("replay", "--sessions", *files, "--workers", 8)
+    again = as_json("replay", "--sessions", *files, "--workers", 8)
+    counted = as_json("stats", "--user", "replay", "--tenant", "replay")
 
-    assert (found["conversations"], found["messages"], found["mismatches"]) == (2863, 55_303, 0)
+    for each in (found, again):
+        assert (each["conversations"], each["messages"], each["mismatches"]) == (2863, 55_303, 0)
+    assert (counted["total_sessions"], counted["total_messages"]) == (2863, 55_303)
