@@ -10,7 +10,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import one
 
-__all__ = ["by_client_id", "own", "window"]
+__all__ = ["by_client_id", "everything", "own", "window"]
 
 
 def window(
@@ -37,6 +37,11 @@ def own(
     """The same of any session, visible or not: an ancestor's part of a fork's history."""
     statement = select(SessionMessage).where(SessionMessage.session_id == session_id)
     return _bounded(statement, limit, before_seq, after_seq, roles)
+
+
+def everything(session_id: UUID) -> Select[Any]:
+    """Every own message of a session, in order."""
+    return select(SessionMessage).where(SessionMessage.session_id == session_id).order_by(SessionMessage.seq)
 
 
 def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any]:

@@ -8,14 +8,14 @@ the least ``fork_seq`` below it: numbers never overlap, and their order is the o
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Select, and_, case, func, literal, select
+from sqlalchemy import CTE, BigInteger, ColumnElement, Select, and_, case, func, literal, select, union_all
 from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.validation import MAX_SEQ
 
-__all__ = ["Segment", "counted", "lineage", "segments", "shown", "whole"]
+__all__ = ["Segment", "counted", "lineage", "segments", "shown"]
 
 
 class Segment(NamedTuple):
@@ -64,26 +64,24 @@ def segments(session_id: UUID) -> Select[Any]:
     return select(line.c.owner, line.c.upto).order_by(line.c.upto.desc(), line.c.owner)
 
 
-def whole(session_id: UUID) -> Select[Any]:
-    """Every message that a session shows, in order."""
-    line = lineage(Session.id == session_id)
-    return select(SessionMessage).join(line, shown(line)).order_by(SessionMessage.seq)
-
-
 def counted(*scope: ColumnElement[bool], above: int = 0) -> Select[Any]:
     """Messages and declared tokens that each session of the scope shows, and its greatest number, counted row by row.
 
     Sessions that show nothing are left out.
     """
-    line = lineage(*scope)
-    return (
-        select(
-            line.c.bearer.label("id"),
-            func.count().label("messages"),
-            func.coalesce(func.sum(SessionMessage.token_count), 0).label("tokens"),
-            func.max(SessionMessage.seq).label("last_seq"),
-        )
-        .join(SessionMessage, shown(line))
-        .where(SessionMessage.seq > above)
-        .group_by(line.c.bearer)
+    own = select(SessionMessage.session_id.label("id"), SessionMessage.seq, SessionMessage.token_count).join(
+        Session, Session.id == SessionMessage.session_id
     )
+    line = lineage(*scope, Session.parent_session_id.is_not(None))
+    inherited = select(line.c.bearer, SessionMessage.seq, SessionMessage.token_count).join(line, shown(line))
+    # Apart, so that sessions that are no forks, nearly all, are counted along the primary key.
+    both = union_all(
+        own.where(*scope, SessionMessage.seq > above),
+        inherited.where(line.c.bearer != line.c.owner, SessionMessage.seq > above),
+    ).subquery()
+    return select(
+        both.c.id,
+        func.count().label("messages"),
+        func.coalesce(func.sum(both.c.token_count), 0).label("tokens"),
+        func.max(both.c.seq).label("last_seq"),
+    ).group_by(both.c.id)

@@ -91,7 +91,11 @@ class SessionHistory(RepositoryBase):
         statement = select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
         session: Session | None = await self._first("read a session", statement)
         if session is not None:
-            set_committed_value(session, "messages", await self._all("read messages", lineage.whole(session.id)))
+            if session.parent_session_id is None:
+                messages = await self._all("read messages", history.everything(session.id))
+            else:
+                messages = [message async for message in self._walk_line(session.id, session.last_seq)]
+            set_committed_value(session, "messages", messages)
         return session
 
     async def pop_message(self, session_id: UUID | str) -> SessionMessage | None:
