@@ -106,3 +106,19 @@ def test_a_database_that_is_not_there_is_one_line_with_a_remedy_and_without_the_
 
         assert "check DATABASE_URL" in line
         assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_row_level_security_is_put_in_force_and_out_again(empty_database: str, as_json: Command):
+    as_json("db", "upgrade")
+    on = as_json("db", "enable-rls")
+    checked = as_json("db", "check")
+    off = as_json("db", "disable-rls")
+
+    assert (on["row_security"], off["row_security"]) == (True, False)
+    assert on["role"]
+    assert checked["ok"]
+
+
+def test_row_level_security_of_a_database_that_has_none_is_refused(empty_database: str, refused):
+    assert "upgrade" in (message := refused("db", "enable-rls")) or "SQLite has none" in message
