@@ -196,7 +196,7 @@ async def test_windows_of_the_history(repo: SessionRepository, new_session: NewS
     for number in range(1, 11):
         await repo.add_message_to_session(session.id, {"role": "user", "content": str(number)})
 
-    async def window(**bounds: int) -> list[int]:
+    async def window(**bounds: Any) -> list[int]:
         return [each.seq for each in await repo.get_messages(session.id, **bounds)]
 
     assert await window() == list(range(1, 11))

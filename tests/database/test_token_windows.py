@@ -100,14 +100,16 @@ def test_any_window_is_the_longest_that_fits_and_parts_nothing(
 
 def longest(history: list[dict[str, Any]], budget: int, limit: int, backward: bool) -> list[int]:
     """Try every window from the longest down."""
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for place, message in enumerate(history):
         calls = [
             before
             for before in range(place)
             if any(call["id"] == message.get("tool_call_id") for call in history[before].get("tool_calls", []))
         ]
-        pairs += [(calls[-1], place)] if calls and message["role"] == "tool" else []
+        answered = {call for call, _ in pairs}
+        if calls and message["role"] == "tool" and calls[-1] not in answered:
+            pairs.append((calls[-1], place))
     for count in range(min(limit, len(history)), -1, -1):
         kept = range(len(history) - count, len(history)) if backward else range(count)
         fits = sum(history[place]["token_count"] for place in kept) <= budget

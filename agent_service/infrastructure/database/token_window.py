@@ -3,6 +3,7 @@
 What counts as a call and as its result are the forms of the providers: ``tool_calls`` answered by ``tool_call_id``,
 parts of type ``tool_use`` answered by ``tool_result``, items ``function_call`` answered by ``function_call_output``,
 and the older ``function_call`` answered by role ``function``. A result without an id answers the last call before it.
+A call is answered once: a second result of the same id counts alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,8 @@ class TokenWindow:
         self._seen.append(message)
         calls, results = list(_calls(message.data)), list(_results(message.data))
         first, second = (results, calls) if self._backward else (calls, results)
-        self._open.difference_update({*second, None} if second else ())
+        # A result without an id answers any call; so, read backward, a call closes those too.
+        self._open.difference_update({*second, None} if second and self._backward else second)
         if not self._full:
             self._fits += 1
             self._open.update(first)
@@ -77,8 +79,10 @@ def _cuts_that_part(history: Sequence[SessionMessage]) -> list[int]:
     latest: dict[str | None, int] = {}
     for place, message in enumerate(history):
         for result in _results(message.data):
-            call = latest.get(result)
+            call = latest.pop(result, None)
             if call is not None:
+                if latest.get(None) == call:
+                    del latest[None]
                 changes[call + 1] += 1
                 changes[place + 1] -= 1
         for call_id in _calls(message.data):
