@@ -9,6 +9,7 @@ from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import RedisRefusedError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
+from agent_service.infrastructure.database.connection import open_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig
@@ -134,11 +135,4 @@ def _redis(config: GlobalSymphonyConfig, settings: Settings) -> RedisManager:
 
 
 def _database(config: GlobalSymphonyConfig, settings: Settings) -> DatabaseManager:
-    return DatabaseManager(
-        config.database_url if config.database_url is not None else settings.database_url.get_secret_value(),
-        pool_size=settings.db_pool_size,
-        max_overflow=settings.db_max_overflow,
-        pool_timeout=settings.db_pool_timeout,
-        pool_recycle=settings.db_pool_recycle,
-        echo=settings.db_echo_sql,
-    )
+    return open_database(settings, config.database_url)

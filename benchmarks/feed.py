@@ -1,0 +1,73 @@
+"""
+What the change feed costs those who append: ``python -m benchmarks.feed``.
+
+Appends per second without the trigger, with it on sessions that nobody watches, and on watched ones, whose transactions
+notify and therefore commit one after another. On a server that fsyncs each commit.
+"""
+
+import asyncio
+import statistics
+import time
+from uuid import UUID
+
+from sqlalchemy import text
+
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.servers.postgres import running_postgres
+
+TASKS = 16
+CALLS = 400
+ROUNDS = 5
+STATES = {
+    "without the trigger": "ALTER TABLE sessions DISABLE TRIGGER session_changed",
+    "nobody watches": "ALTER TABLE sessions ENABLE TRIGGER session_changed",
+    "watched": "UPDATE sessions SET watched_until = now() + interval '1 hour'",
+}
+
+
+async def appends_per_second(database: DatabaseManager, sessions: list[UUID]) -> float:
+    """Append to each session from a task of its own."""
+
+    async def append(session_id: UUID) -> None:
+        for _ in range(CALLS // len(sessions)):
+            async with database.session() as db:
+                await SessionRepository(db).add_message_to_session(session_id, {"role": "user", "content": "x" * 200})
+
+    started = time.perf_counter()
+    await asyncio.gather(*(append(each) for each in sessions))
+    return CALLS / (time.perf_counter() - started)
+
+
+async def measure(url: str) -> dict[tuple[str, int], float]:
+    """Give the median appends per second for each state and number of tasks, the states taking turns."""
+    database = DatabaseManager(url, pool_size=TASKS)
+    await database.upgrade()
+    async with database.session() as db:
+        sessions = [(await SessionRepository(db).create(Session(user_id="bench"))).id for _ in range(TASKS)]
+    await appends_per_second(database, sessions)
+    found: dict[tuple[str, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        async with database.session() as db:
+            await db.execute(text("UPDATE sessions SET watched_until = NULL"))
+        for name, statement in STATES.items():
+            async with database.session() as db:
+                await db.execute(text(statement))
+            for tasks in (1, TASKS):
+                found.setdefault((name, tasks), []).append(await appends_per_second(database, sessions[:tasks]))
+    await database.close()
+    return {case: statistics.median(rates) for case, rates in found.items()}
+
+
+def run() -> None:
+    """Measure and print."""
+    with running_postgres(durable=True) as server:
+        rates = asyncio.run(measure(server.database_url("postgres")))
+    for (name, tasks), rate in rates.items():
+        ratio = rate / rates["without the trigger", tasks]
+        print(f"{name}, {tasks} task{'s' if tasks > 1 else ''}: {rate:,.0f} appends a second, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    run()
