@@ -12,18 +12,19 @@ from agent_service.runtime import AgentRuntime, GlobalSymphonyConfig
 
 @pytest_asyncio.fixture(autouse=True)
 async def nothing_left() -> AsyncIterator[None]:
+    before = pool_threads()  # synchronous context stores share a bridge until the process ends
     yield
     await AgentRuntime.shutdown(timeout=2)
     here = asyncio.current_task()
     assert not {task for task in asyncio.all_tasks() if task is not here}
     deadline = time.monotonic() + 2
-    while pool_threads():
-        assert time.monotonic() < deadline, pool_threads()
+    while left := pool_threads() - before:
+        assert time.monotonic() < deadline, left
         await asyncio.sleep(0.001)
 
 
-def pool_threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("agent-service-")]
+def pool_threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith("agent-service-")}
 
 
 @pytest_asyncio.fixture
