@@ -142,6 +142,13 @@ class Template:
         """
         return self._fill(args, kwargs, escape_rendered)
 
+    def fill(self, args: Arguments, kwargs: Keywords) -> str:
+        """Fill the values in as they are.
+
+        :raises CacheKeyError: for a value that is no scalar, or lacks an attribute.
+        """
+        return self._fill(args, kwargs, str)
+
     def as_keys(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
         """Give the keys the values may stand in: as :meth:`render` writes them, and as they are."""
         return tuple(dict.fromkeys((self.render(args, kwargs), self._fill(args, kwargs, str))))

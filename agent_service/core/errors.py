@@ -9,6 +9,7 @@
     │   ├── CacheValueError           (also TypeError, ValueError)
     │   ├── CacheSerializationError   (also TypeError)
     │   │   └── UndecodableError      stored bytes that no version of the package wrote; caches count a miss
+    │   ├── LoadTimeoutError          (also TimeoutError) a load took longer than its caller would wait
     │   └── ReentrantLoadError        (also RuntimeError)
     ├── BridgeError                   (also RuntimeError) a thread could not await on an event loop
     │   └── BridgeTimeoutError        (also TimeoutError)
@@ -50,6 +51,7 @@ __all__ = [
     "ContextStoreError",
     "DatabaseError",
     "DatabaseUnavailableError",
+    "LoadTimeoutError",
     "RecordValueError",
     "RedisCommandError",
     "RedisOperationError",
@@ -93,6 +95,10 @@ class CacheSerializationError(CacheError, TypeError):
 
 class UndecodableError(CacheSerializationError):
     """Stored bytes cannot be read: truncated, damaged, of an unknown format, or written by somebody else."""
+
+
+class LoadTimeoutError(CacheError, TimeoutError):
+    """A load took longer than its hard timeout and there was no value to serve in its place."""
 
 
 class ReentrantLoadError(CacheError, RuntimeError):

@@ -10,7 +10,19 @@ from typing import Any
 
 __all__ = ["CacheMetrics", "LatencyHistogram", "NamespaceCounters"]
 
-COUNTERS = ("hits", "misses", "sets", "deletes", "errors", "loads", "load_errors", "undecodable", "fill_rejected")
+COUNTERS = (
+    "hits",
+    "misses",
+    "stale",
+    "sets",
+    "deletes",
+    "errors",
+    "loads",
+    "load_errors",
+    "refreshes",
+    "undecodable",
+    "fill_rejected",
+)
 DEFAULT_NAMESPACE = "default"
 
 
@@ -21,11 +33,15 @@ class NamespaceCounters:
 
     hits: int
     misses: int
+    stale: int
+    """Misses that were answered with a value past its TTL, as the caller allowed."""
     sets: int
     deletes: int
     errors: int
     loads: int
     load_errors: int
+    refreshes: int
+    """Loads in the background, before the value is stale or after it was served stale."""
     undecodable: int
     fill_rejected: int
 

@@ -5,7 +5,7 @@ Invariants:
 1. At most one flight per key is joinable. A flight whose fence broke (its key was invalidated while it ran) is not
    joinable: a caller who arrives later starts a new one, and only the callers who were there before get the old result.
 2. The load belongs to nobody: each caller waits behind a shield. It is cancelled when its last waiter is cancelled, and
-   only then.
+   only then; not even then when one of them wanted it to go on in the background.
 3. A failure is shared by the waiters of that flight and remembered for nobody else. Each waiter raises its own copy.
 4. A flight leaves the registry by identity, so that it can never remove its successor.
 5. A load that asks for its own key, directly or through other loads that wait for each other, gets
@@ -17,7 +17,8 @@ Invariants:
 import asyncio
 import contextvars
 import copy
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from agent_service.core.errors import ReentrantLoadError
@@ -38,13 +39,14 @@ class Fence(Protocol):
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("fence", "key", "shared", "task", "waiters", "waits_for")
+    __slots__ = ("fence", "goes_on", "key", "shared", "task", "waiters", "waits_for")
 
     def __init__(self, key: str, fence: Fence) -> None:
         self.key = key
         self.fence = fence
         self.task: asyncio.Task[T]
         self.waiters = 0
+        self.goes_on = False
         self.shared = False
         self.waits_for: list[_Flight[Any]] = []  # flights that this flight's own load is waiting for
 
@@ -82,18 +84,43 @@ class SingleFlight:
         open_fence: Callable[[], Fence],
         *,
         context: Iterable[contextvars.ContextVar[Any]] = (),
+        goes_on: bool = False,
     ) -> T:
         """Join the running load of ``key`` or start one, and wait for its result.
 
         :param load: called with the fence of its flight.
         :param open_fence: called synchronously before the load starts.
         :param context: the context variables that the load may see, with the values of the caller that starts it.
+        :param goes_on: whether the load goes on when nobody waits for it any more.
         :raises ReentrantLoadError: when waiting could never end.
         """
+        return await self._wait(self._join(key, load, open_fence, context, goes_on=goes_on))
+
+    def launch(
+        self,
+        key: str,
+        load: Callable[[Fence], Awaitable[Any]],
+        open_fence: Callable[[], Fence],
+        *,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+    ) -> None:
+        """:meth:`run`, without waiting: the load goes on in the background. What it raises is logged."""
+        self._join(key, load, open_fence, context, goes_on=True)
+
+    def _join(
+        self,
+        key: str,
+        load: Callable[[Fence], Awaitable[T]],
+        open_fence: Callable[[], Fence],
+        context: Iterable[contextvars.ContextVar[Any]],
+        *,
+        goes_on: bool,
+    ) -> _Flight[T]:
         flight: _Flight[T] | None = self._flights.get(key)
         if flight is None or flight.fence.broken:
             flight = self._start(key, load, open_fence(), context)
-        return await self._wait(flight)
+        flight.goes_on = flight.goes_on or goes_on
+        return flight
 
     def _start(
         self,
@@ -134,7 +161,7 @@ class SingleFlight:
             flight.waiters -= 1
             if parent is not None:
                 parent.waits_for.remove(flight)
-            if not flight.waiters and not flight.task.done():
+            if not flight.waiters and not flight.goes_on and not flight.task.done():
                 self._detach(flight)
                 flight.task.cancel()
         raise failure
@@ -148,7 +175,28 @@ class SingleFlight:
         self._tasks.discard(flight.task)
         self.landed += 1
         if not flight.task.cancelled() and flight.task.exception() is not None and not flight.waiters:
-            logger.warning("a load failed after its last caller had left", exc_info=flight.task.exception())
+            logger.warning("a load failed and nobody waits for it", exc_info=flight.task.exception())
+
+    @contextmanager
+    def led_by(self, leader: object) -> Iterator[None]:
+        """Let the load that calls this wait for another one, ``leader``, that does its work along with its own.
+
+        :param leader: what :meth:`current` gave inside that load.
+        """
+        me = _current.get()
+        if me is None or me is leader or not isinstance(leader, _Flight):
+            yield
+            return
+        me.waits_for.append(leader)
+        try:
+            yield
+        finally:
+            me.waits_for.remove(leader)
+
+    @staticmethod
+    def current() -> object:
+        """Give something that stands for the load that calls this; None outside of loads."""
+        return _current.get()
 
     async def aclose(self) -> None:
         """Cancel the running loads and wait until they ended."""

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.grants import Names
 from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient

@@ -182,7 +182,7 @@ class StoreMachine(RuleBasedStateMachine):
     def read(self, key: str) -> None:
         self.expire_model()
         found = self.store.read(key)
-        assert found == ((self.model[key][0],) if key in self.model else None)
+        assert (None if found is None else found[0]) == (self.model[key][0] if key in self.model else None)
         if key in self.model:
             self.model.move_to_end(key)
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_service.core import envelope as wire
-from agent_service.core.envelope import Envelope, open_payload, pack, unpack
-from agent_service.core.errors import CacheSerializationError, UndecodableError
+from agent_service.core.envelope import Envelope, pack, read_head, unpack
+from agent_service.core.errors import UndecodableError
 
 # Written by the first release. Never edit a line: entries of old processes must stay readable.
 GOLDEN = {
@@ -38,7 +38,7 @@ def test_what_the_first_release_wrote_is_still_read(stored, expected):
     data = bytes.fromhex(stored)
 
     assert unpack(data) == expected
-    assert open_payload(data) == (expected.payload, expected.tagged)
+    assert read_head(data).tags == expected.tags
 
 
 @given(envelopes, st.sampled_from([None, 0, 10, 1000]))
@@ -48,7 +48,6 @@ def test_what_is_packed_comes_back(envelope, compress_above):
     data = pack(envelope, compress_above=compress_above)
 
     assert unpack(data) == envelope
-    assert open_payload(data) == (envelope.payload, envelope.tagged)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -88,25 +87,23 @@ def test_a_large_payload_is_compressed_only_when_asked_and_only_when_it_gets_sma
         (b"\x02\x00{}", "unknown format 0x02"),
         (b"\x80\x04K\x01.", "unknown format 0x80"),
         (b"\x01", "truncated"),
-        (b"\x01\x20{}", "unknown flags 0x20"),
+        (b"\x01\x80{}", "unknown flags 0x80"),
         (b"\x01\x04\x00\x00", "truncated"),
         (b"\x01\x10\x00\x01\x00\x05ab", "truncated"),
         (b"\x01\x10\x00\x01\x00\x01\xff\x00", "damaged"),
         (b"\x01\x10\xff\xff", "truncated"),
         (b"\x01\x10\x00\x01\x00\x01t\x05ab", "truncated"),
         (b"\x01\x02\x00\x00\x00\x09abc", "damaged"),
-        (b"12x", "begin like an integer"),
-        (b"-", "begin like an integer"),
-        (b"1.5", "begin like an integer"),
-        (b"9223372036854775808", "begin like an integer"),
-        (b"0" * 30, "begin like an integer"),
+        (b"12x", "should be an integer"),
+        (b"-", "should be an integer"),
+        (b"1.5", "should be an integer"),
+        (b"9223372036854775808", "should be an integer"),
+        (b"0" * 30, "should be an integer"),
     ],
 )
 def test_bytes_of_others_are_refused(data, said):
     with pytest.raises(UndecodableError, match=said):
         unpack(data)
-    with pytest.raises(CacheSerializationError):
-        open_payload(data)
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"\x01" + tail))

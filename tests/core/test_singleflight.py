@@ -156,7 +156,7 @@ async def test_a_load_that_fails_after_everyone_left_warns_nobody_but_the_log(ca
         await asyncio.sleep(0)
     gc.collect()
 
-    assert "after its last caller had left" in caplog.text
+    assert "nobody waits for it" in caplog.text
 
 
 async def test_closing_cancels_what_is_running():

@@ -6,7 +6,7 @@ from agent_service.infrastructure.cache.calls import CacheInfo
 from agent_service.infrastructure.cache.decorators import CachedFunction, cache_invalidate, cached
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Lookup, Miss
+from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, Lookup, Miss
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
@@ -21,6 +21,7 @@ __all__ = [
     "Hit",
     "ICache",
     "InMemoryCache",
+    "Loaded",
     "Lookup",
     "Miss",
     "RedisCache",

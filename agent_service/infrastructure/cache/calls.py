@@ -1,9 +1,8 @@
 """The calls of one decorated function: their keys, their way to the cache, their counts."""
 
-import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -13,10 +12,12 @@ from agent_service.core.keys import check_key
 from agent_service.core.logging import logger
 from agent_service.core.typed import return_restorer
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper, identity_of
-from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.loading import Obtained
 from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.policy import LoadPolicy, make_policy
 
 __all__ = ["CacheInfo", "CachedCalls", "KeySpec"]
 
@@ -58,22 +59,21 @@ class CachedCalls(Generic[R]):
         spec: KeySpec,
         *,
         namespace: str,
-        seconds: float | None,
-        cache_none: bool,
-        context: tuple[contextvars.ContextVar[Any], ...],
-        exclusive: bool,
+        options: Mapping[str, Any],
+        tags: CallTags,
+        condition: Callable[..., bool] | None,
         cache: BaseCache[Any] | None,
     ) -> None:
         self._function = function
         self._namespace = namespace
-        self._seconds = seconds
-        self._cache_none = cache_none
-        self._context = context
-        self._exclusive = exclusive
+        self._options = options
+        self._policies: dict[float, LoadPolicy] = {}
+        self._tags = tags
+        self._condition = condition
         self._cache = cache
         self._restore = return_restorer(function)
         self._signature = CallSignature(function, ignore=spec.ignore)
-        self._path = HotPath()
+        self._path = HotPath(looks_at_tags=bool(tags))
         self._hits = 0
         self._misses = 0
         self._warned = False
@@ -84,7 +84,7 @@ class CachedCalls(Generic[R]):
             else function.__name__
         )
         self.cache_key = self._key_maker(spec, stem, qualified)
-        self._remembers = not callable(spec.key)
+        self._remembers = not callable(spec.key) and condition is None
         self._parameters = self._signature.names if spec.include_args else ()
 
     def _key_maker(self, spec: KeySpec, stem: str, qualified: str) -> Callable[..., str]:
@@ -139,56 +139,67 @@ class CachedCalls(Generic[R]):
     async def refresh(self, *args: Any, **kwargs: Any) -> R:
         """Call the function and cache its result."""
         cache = await self._open()
-        return await self._load(cache, self.cache_key(*args, **kwargs), args, kwargs, fresh=True)
+        return await self._load(cache, self.cache_key(*args, **kwargs), args, kwargs)
 
     async def _open(self) -> BaseCache[Any]:
         return await open_cache(self._namespace) if self._cache is None else self._cache
 
+    def _policy(self, cache: BaseCache[Any]) -> LoadPolicy:
+        """The options over the default TTL of the cache that is used."""
+        policy = self._policies.get(cache.default_ttl)
+        if policy is None:
+            policy = self._policies[cache.default_ttl] = make_policy(cache.default_ttl, **self._options, strict=False)
+        return policy
+
     async def _call(self, *args: Any, **kwargs: Any) -> R:
+        if self._condition is not None and not self._condition(*args, **kwargs):
+            return await self._function(*args, **kwargs)
         key = self.cache_key(*args, **kwargs)
         cache = await self._open()
-        found = await cache.lookup_settled(key)
-        if found is MISS:
+        function = functools.partial(self._function, *args, **kwargs)
+        tags = self._tags.of_call(args, kwargs)
+        obtained = await cache.loading.obtain(key, function, self._policy_of(cache, args, kwargs), tags)
+        if obtained.encoded is not None:
             self._misses += 1
-            result = await self._load(cache, key, args, kwargs)
+            result = self._loaded(obtained)
         else:
             self._hits += 1
             try:
-                result = cast("R", found.value) if self._restore is None else self._restore(found.value)
+                result = cast("R", obtained.value) if self._restore is None else self._restore(obtained.value)
             except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
                 cache.counters.undecodable += 1
-                result = await self._load(cache, key, args, kwargs, fresh=True)
-        if isinstance(cache, InMemoryCache):
+                result = await self._load(cache, key, args, kwargs)
+        if isinstance(cache, InMemoryCache) and self._path.bind is not None:
             identity = identity_of(self._signature.values(args, kwargs) if self._parameters else ())
             if identity is not None:
                 self._path.remember(identity, key, cache.backend.table, cache.counters)
         return result
 
-    async def _load(
-        self, cache: BaseCache[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, fresh: bool = False
-    ) -> R:
-        loaded = await cache.load(
-            key,
-            functools.partial(self._function, *args, **kwargs),
-            cache.default_ttl if self._seconds is None else self._seconds,
-            context=self._context,
-            cache_none=self._cache_none,
-            fresh=fresh,
-            strict=False,
-            exclusive=self._exclusive,
-        )
-        if loaded.data is None:
-            if loaded.value is not None:
-                self._warn("a result of %s cannot be written down losslessly and is not cached", loaded.value)
-            return cast("R", loaded.value)
-        value = loaded.open()
+    def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
+        policy = self._policy(cache)
+        tags_of = self._tags.of_result(args, kwargs)
+        return policy if tags_of is None else policy._replace(tags_of=tags_of)
+
+    async def _load(self, cache: BaseCache[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        function = functools.partial(self._function, *args, **kwargs)
+        tags = self._tags.of_call(args, kwargs)
+        policy = self._policy_of(cache, args, kwargs)
+        return self._loaded(await cache.loading.load(key, function, policy, tags, fresh=True))
+
+    def _loaded(self, obtained: Obtained) -> R:
+        """Give what was loaded as a hit will give it."""
+        encoded = obtained.encoded
+        assert encoded is not None
+        if encoded.data is None:
+            self._warn("a result of %s cannot be written down losslessly and is not cached", encoded.value)
+            return cast("R", encoded.value)
         if self._restore is None:
-            return cast("R", value)
+            return cast("R", obtained.value)
         try:
-            return cast("R", self._restore(value))
+            return cast("R", self._restore(obtained.value))
         except Exception:  # noqa: BLE001 - the function returned something else than it declares
-            self._warn("a result of %s is not what its return annotation says", loaded.value)
-            return cast("R", loaded.value)
+            self._warn("a result of %s is not what its return annotation says", encoded.value)
+            return cast("R", encoded.value)
 
     def _warn(self, message: str, value: object) -> None:
         if not self._warned:

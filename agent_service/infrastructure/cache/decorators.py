@@ -4,16 +4,18 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from agent_service.core.arguments import Template
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import normalise_namespace
-from agent_service.core.ttl import TTL, resolve_ttl
-from agent_service.infrastructure.cache.base import BaseCache, check_lock
+from agent_service.core.ttl import TTL
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo, KeySpec
 from agent_service.infrastructure.cache.factory import open_cache
+from agent_service.infrastructure.cache.policy import make_policy
 
 __all__ = ["CachedFunction", "cache_invalidate", "cached"]
 
@@ -63,7 +65,7 @@ class CachedFunction(Protocol[P, R_co]):
 
 
 def cached(
-    ttl: TTL | None = None,
+    ttl: TTL | Callable[[Any], TTL | None] | None = None,
     key_prefix: str = "",
     namespace: str = "",
     include_args: bool = True,
@@ -71,6 +73,17 @@ def cached(
     *,
     key: str | Callable[..., str] | None = None,
     ignore: Iterable[str] = (),
+    tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+    stale_for: TTL = 0,
+    soft_timeout: float | None = None,
+    hard_timeout: float | None = None,
+    refresh_at: float | None = None,
+    failure_backoff: float = 0,
+    negative_ttl: TTL | None = None,
+    cache_if: Callable[[Any], bool] | None = None,
+    cache_exceptions: Mapping[type[Exception], TTL] | None = None,
+    jitter: float = 0,
+    condition: Callable[..., bool] | None = None,
     context: Iterable[contextvars.ContextVar[Any]] = (),
     lock: str | None = None,
     cache: BaseCache[Any] | None = None,
@@ -89,7 +102,8 @@ def cached(
     Arguments are told apart by type and value after binding: ``f(1)``, ``f(a=1)`` and a default of 1 are one call,
     ``f("1")`` and ``f(True)`` are others.
 
-    :param ttl: seconds, a timedelta or ``NEVER``; None is CACHE_DEFAULT_TTL; zero or less caches nothing.
+    :param ttl: seconds, a timedelta or ``NEVER``, or a function of the result that gives one; None is
+        CACHE_DEFAULT_TTL; zero or less caches nothing.
     :param key_prefix: first part of the key; makes ``@cache_invalidate("users:get_user:*")`` possible.
     :param namespace: the namespace of :func:`get_cache`.
     :param include_args: False: one entry, whatever the arguments.
@@ -97,20 +111,43 @@ def cached(
     :param key: in place of the digest of all arguments: a template such as ``"{user_id}"``, or a function of the
         arguments.
     :param ignore: names of parameters that do not tell calls apart, such as a database session.
+    :param tags: templates such as ``"user:{user_id}"``, or a function of the result and the arguments; every entry that
+        has a tag goes when the tag is invalidated.
+    :param condition: a function of the arguments; a call for which it is false passes the cache by.
     :param context: context variables the function may see when it runs on a miss; it sees no others, because its result
         is shared with callers who carry different ones.
     :param lock: "distributed": on a miss the function runs in one process only and the others wait for its result.
     :param cache: a cache to use in place of ``get_cache(namespace)``.
+
+    The other parameters mean what they mean to ``get_or_load``: ``stale_for``, ``soft_timeout``, ``hard_timeout``,
+    ``refresh_at``, ``failure_backoff``, ``negative_ttl``, ``cache_if``, ``cache_exceptions`` and ``jitter``.
+
     :raises TypeError: when the function is not ``async def``.
     :raises CacheKeyError: for unusable parameters now; when called, for an argument without a stable identity, by name.
-    :raises CacheValueError: for an unusable TTL or lock.
+    :raises CacheValueError: for an unusable option.
+    :raises LoadTimeoutError: when called, after ``hard_timeout``, where there is no stale value to give.
     """
-    if callable(ttl):
+    if callable(ttl) and inspect.iscoroutinefunction(ttl):
         raise TypeError("write @cached() with parentheses")
-    seconds = None if ttl is None else resolve_ttl(ttl, 0.0)
+    options = {
+        "ttl": ttl,
+        "cache_none": cache_none,
+        "negative_ttl": negative_ttl,
+        "cache_if": cache_if,
+        "cache_exceptions": cache_exceptions,
+        "stale_for": stale_for,
+        "soft_timeout": soft_timeout,
+        "hard_timeout": hard_timeout,
+        "refresh_at": refresh_at,
+        "failure_backoff": failure_backoff,
+        "jitter": jitter,
+        "lock": lock,
+        "context": tuple(context),
+    }
+    make_policy(0.0, **options)  # type: ignore[arg-type] # so that a mistake is told where it was made
     name = normalise_namespace(namespace)
-    exclusive = check_lock(lock)
     spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=ignore)
+    tagging = tags if callable(tags) or isinstance(tags, str) else tuple(tags)
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
         _require_async(function, "cached")
@@ -118,10 +155,9 @@ def cached(
             function,
             spec,
             namespace=name,
-            seconds=seconds,
-            cache_none=cache_none,
-            context=tuple(context),
-            exclusive=exclusive,
+            options=options,
+            tags=CallTags(tagging, function),
+            condition=condition,
             cache=cache,
         )
         return calls.wrapper()  # type: ignore[return-value] # a function with the attributes of CachedFunction
@@ -130,7 +166,12 @@ def cached(
 
 
 def cache_invalidate(
-    key_pattern: str = "", namespace: str = "", *, keys: Iterable[str] = (), cache: BaseCache[Any] | None = None
+    key_pattern: str = "",
+    namespace: str = "",
+    *,
+    keys: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    cache: BaseCache[Any] | None = None,
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
     """Invalidate entries after an ``async def`` function has returned; when it raises, nothing is invalidated.
 
@@ -146,6 +187,7 @@ def cache_invalidate(
         matches itself only, both as it is and as ``@cached(key=...)`` writes it. Empty: none.
     :param namespace: the namespace of :func:`get_cache`.
     :param keys: keys, filled in likewise; cheaper than a pattern, which looks at every key there is.
+    :param tags: tags, filled in as they are; cheaper still where many entries are meant.
     :param cache: a cache to use in place of ``get_cache(namespace)``.
     :raises TypeError: when the function is not ``async def``.
     :raises CacheKeyError: for a template that names no parameter of the function.
@@ -154,11 +196,13 @@ def cache_invalidate(
     if isinstance(keys, str):
         raise CacheKeyError(f"keys must be several templates, not one str; write keys=[{keys!r}]")
     templates = tuple(keys)
+    tagging = tags if isinstance(tags, str) else tuple(tags)
 
     def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         _require_async(function, "cache_invalidate")
         pattern = Template(key_pattern, function) if key_pattern else None
         exact = [Template(each, function) for each in templates]
+        tagged = CallTags(tagging, function)
         pending: set[asyncio.Task[None]] = set()
 
         async def invalidate(*args: Any, **kwargs: Any) -> None:
@@ -168,11 +212,13 @@ def cache_invalidate(
             if pattern is not None:
                 for each in pattern.as_patterns(args, kwargs):
                     await used.delete_pattern(each)
+            if tagged:
+                await used.invalidate_tags(tagged.of_call(args, kwargs))
 
         @functools.wraps(function)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             result = await function(*args, **kwargs)
-            if pattern is not None or exact:
+            if pattern is not None or exact or tagged:
                 task = asyncio.get_running_loop().create_task(invalidate(*args, **kwargs))
                 pending.add(task)
                 task.add_done_callback(pending.discard)

@@ -1,20 +1,20 @@
 """Redis while it serves, memory while it does not."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.interface import Lookup
+from agent_service.infrastructure.cache.journal import Increment
 from agent_service.infrastructure.cache.leases import Grant, Standing
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis import RedisBackend, RedisCache
 from agent_service.infrastructure.cache.values import Encoded
 
-__all__ = ["FallbackCache"]
+__all__ = ["FallbackBackend", "FallbackCache"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,11 +23,11 @@ R = TypeVar("R")
 class FallbackBackend(Backend):
     """Each operation goes to one of two backends; what Redis missed is written down before memory is asked.
 
-    A write whose outcome is unknown (sent, no reply) is written down too, because an invalidation may happen twice. An
-    increment may not: one of unknown outcome is not repeated.
+    A write whose outcome is unknown (sent, no reply) is written down too: an invalidation may happen twice, and an
+    increment is numbered, so that Redis makes it once however often it is sent.
     """
 
-    def __init__(self, redis: Backend, memory: Backend, outage: Outage, namespace: str) -> None:
+    def __init__(self, redis: RedisBackend, memory: MemoryBackend, outage: Outage, namespace: str) -> None:
         self.codec = redis.codec
         self.counters = redis.counters
         self._redis = redis
@@ -35,52 +35,21 @@ class FallbackBackend(Backend):
         self._outage = outage
         self._namespace = namespace
 
-    async def _run(self, operation: Callable[[Backend], Awaitable[R]], owe: Callable[[bool], None] | None = None) -> R:
+    async def _run(self, operation: Callable[[Backend], Awaitable[R]], owe: Callable[[], None] | None = None) -> R:
         """Run an operation where it can be served.
 
-        :param owe: writes down what Redis missed; told whether Redis may have done it all the same.
+        :param owe: writes down what Redis missed.
         """
-        may_be_done = False
         if self._outage.breaker.closed:
             try:
                 return await operation(self._redis)
             except RedisOperationError as exc:
                 self.failed(exc)
-                may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
         else:
             self._outage.serve_from_memory()
         if owe is not None:
-            owe(may_be_done)
+            owe()
         return await operation(self._memory)
-
-    async def lookup(self, key: str) -> Lookup[Any]:
-        return await self._run(lambda backend: backend.lookup(key))
-
-    async def lookup_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        return await self._run(lambda backend: backend.lookup_many(keys))
-
-    async def exists(self, key: str) -> bool:
-        return await self._run(lambda backend: backend.exists(key))
-
-    async def ttl(self, key: str) -> float | Never | None:
-        return await self._run(lambda backend: backend.ttl(key))
-
-    async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
-        def owe(_may_be_done: bool) -> None:
-            self._outage.journal.invalidate(self._namespace, entries, overwritten=True)
-
-        return await self._run(lambda backend: backend.store(entries, seconds), owe)
-
-    async def grant(self, key: str, standing: Standing = "share") -> Grant:
-        granted: Grant | None = None
-        if self._outage.breaker.closed:
-            try:
-                granted = await self._redis.grant(key, standing)
-            except RedisOperationError as exc:
-                self.failed(exc)
-        else:
-            self._outage.serve_from_memory()
-        return FallbackGrant(granted, self, key)
 
     @property
     def redis_serves(self) -> bool:
@@ -92,34 +61,26 @@ class FallbackBackend(Backend):
         self.counters.errors += 1
         self._outage.failed(exc)
 
-    async def store_in_memory(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
-        """Store what was loaded; Redis misses nothing by it, because it held nothing."""
-        return await self._memory.store(entries, seconds)
+    # -- reading
 
-    async def remove(self, keys: Sequence[str]) -> int:
-        def owe(_may_be_done: bool) -> None:
-            self._outage.journal.invalidate(self._namespace, keys)
+    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+        if self._outage.breaker.closed:
+            try:
+                return await self._redis.read(key, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        else:
+            self._outage.serve_from_memory()
+        return self._memory.peek(key)
 
-        return await self._run(lambda backend: backend.remove(keys), owe)
+    async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
+        return await self._run(lambda backend: backend.read_many(keys, tags))
 
-    async def add(self, key: str, amount: int, seconds: float) -> int:
-        def owe(may_be_done: bool) -> None:
-            if not may_be_done:
-                self._outage.journal.add(self._namespace, key, amount, seconds)
+    async def exists(self, key: str) -> bool:
+        return await self._run(lambda backend: backend.exists(key))
 
-        return await self._run(lambda backend: backend.add(key, amount, seconds), owe)
-
-    async def expire(self, key: str, seconds: float) -> bool:
-        def owe(_may_be_done: bool) -> None:
-            self._outage.journal.invalidate(self._namespace, (key,), overwritten=True)
-
-        return await self._run(lambda backend: backend.expire(key, seconds), owe)
-
-    async def remove_matching(self, pattern: str) -> int:
-        def owe(_may_be_done: bool) -> None:
-            self._outage.journal.match(self._namespace, pattern)
-
-        return await self._run(lambda backend: backend.remove_matching(pattern), owe)
+    async def ttl(self, key: str) -> float | Never | None:
+        return await self._run(lambda backend: backend.ttl(key))
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         if self._outage.breaker.closed:
@@ -135,44 +96,116 @@ class FallbackBackend(Backend):
         async for key in self._memory.scan(pattern):
             yield key
 
+    # -- writing
+
+    async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
+        def owe() -> None:
+            self._outage.journal.invalidate(self._namespace, entries, overwritten=True)
+
+        return await self._run(lambda backend: backend.store(entries, life, tags), owe)
+
+    async def grant(
+        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
+    ) -> Grant:
+        granted: Grant | None = None
+        if self._outage.breaker.closed:
+            try:
+                granted = await self._redis.grant(key, tags, standing, more_tags=more_tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        else:
+            self._outage.serve_from_memory()
+        return FallbackGrant(granted, await self._memory.grant(key, tags), self)
+
+    async def add(self, key: str, amount: int, seconds: float) -> int:
+        journal = self._outage.journal
+        increment = Increment(amount, seconds)
+        if self._outage.breaker.closed:
+            number = journal.changes.begin()
+            may_be_done = False
+            try:
+                return await self._redis.add_once(key, amount, seconds, journal.changes.change(number))
+            except RedisOperationError as exc:
+                self.failed(exc)
+                may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
+            finally:
+                if not may_be_done:
+                    journal.changes.end(number)
+            if may_be_done:
+                increment = Increment(amount, seconds, number, journal.monotonic())
+        else:
+            self._outage.serve_from_memory()
+        journal.add(self._namespace, key, increment)
+        return await self._memory.add(key, amount, seconds)
+
+    async def expire(self, key: str, seconds: float) -> bool:
+        def owe() -> None:
+            self._outage.journal.invalidate(self._namespace, (key,), overwritten=True)
+
+        return await self._run(lambda backend: backend.expire(key, seconds), owe)
+
+    # -- invalidating
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        return await self._run(
+            lambda backend: backend.remove(keys), lambda: self._outage.journal.invalidate(self._namespace, keys)
+        )
+
+    async def remove_matching(self, pattern: str) -> int:
+        return await self._run(
+            lambda backend: backend.remove_matching(pattern),
+            lambda: self._outage.journal.match(self._namespace, pattern),
+        )
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> None:
+        await self._run(
+            lambda backend: backend.invalidate_tags(tags),
+            lambda: self._outage.journal.invalidate_tags(self._namespace, tags),
+        )
+
+    async def clear(self) -> None:
+        await self._run(lambda backend: backend.clear(), lambda: self._outage.journal.clear(self._namespace))
+
 
 class FallbackGrant(Grant):
-    """A grant of Redis, or None when Redis did not serve as the load began.
+    """A grant of Redis, or None when Redis did not serve as the load began; and one of memory.
 
     One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may
     have invalidated the entry there since, and this one would not know.
     """
 
-    def __init__(self, granted: Grant | None, backend: FallbackBackend, key: str) -> None:
-        self.is_first = granted is None or granted.is_first
-        self._granted = granted
+    def __init__(self, redis: Grant | None, memory: Grant, backend: FallbackBackend) -> None:
+        self.is_first = redis is None or redis.is_first
+        self._redis = redis
+        self._memory = memory
         self._backend = backend
-        self._key = key
 
     async def stands(self) -> bool:
-        if self._granted is None or not self._backend.redis_serves:
+        if not await self._memory.stands():
+            return False
+        if self._redis is None or not self._backend.redis_serves:
             return not self._backend.redis_serves
         try:
-            return await self._granted.stands()
+            return await self._redis.stands()
         except RedisOperationError as exc:
             self._backend.failed(exc)
             return True
 
-    async def fill(self, encoded: Encoded, seconds: float) -> bool:
+    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         if self._backend.redis_serves:
-            if self._granted is None:
+            if self._redis is None:
                 return False
             try:
-                return await self._granted.fill(encoded, seconds)
+                return await self._redis.fill(encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._backend.store_in_memory({self._key: encoded}, seconds)
+        return await self._memory.fill(encoded, life, tags)
 
     async def release(self, *, tell: bool = True) -> None:
-        if self._granted is None:
+        if self._redis is None:
             return
         try:
-            await self._granted.release(tell=tell and self._backend.redis_serves)
+            await self._redis.release(tell=tell and self._backend.redis_serves)
         except RedisOperationError as exc:
             self._backend.failed(exc)
 
@@ -194,3 +227,8 @@ class FallbackCache(BaseCache[T]):
         backend = FallbackBackend(redis.backend, memory.backend, outage, redis.namespace)
         super().__init__(backend, redis.namespace, default_ttl=redis.default_ttl, leases=redis.leases)
         outage.protect(redis.namespace, redis.backend, memory.backend.table)
+        self._outage = outage
+
+    @property
+    def caught_up(self) -> bool:
+        return self._outage.breaker.closed

@@ -1,83 +1,121 @@
 """Leases as the backends know them.
 
 In Redis a lease is a key beside the entry, holding a token. Whoever changes or removes the entry removes the lease
-first; storing what was loaded is one script that compares the token. So a value that was loaded before an
-invalidation cannot be stored after it, whichever processes load and invalidate, and whatever the order in which their
-commands arrive.
+first; storing what was loaded is one script that compares the token. So a value that was loaded before an invalidation
+cannot be stored after it, whichever processes load and invalidate, and whatever the order in which their commands
+arrive. Invalidations of a tag or of the whole namespace touch no lease: the entry is stored with the tokens from before
+its load, and those stand no more.
 """
 
 import asyncio
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 from agent_service.core.errors import RedisOperationError
-from agent_service.core.keys import glob_escape, internal_key, key_prefix
-from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.backend import Life
 from agent_service.infrastructure.cache.leases import Grant
+from agent_service.infrastructure.cache.tokens import Tokens
 from agent_service.infrastructure.cache.values import Encoded
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW
 
-__all__ = ["LocalGrant", "Names", "RedisGrant"]
-
-
-class LocalGrant(Grant):
-    """For a backend that only this process changes: the :class:`LeaseBook` knows all there is to know."""
-
-    def __init__(self, backend: Backend, key: str) -> None:
-        self._backend = backend
-        self._key = key
-        self.is_first = True
-
-    async def stands(self) -> bool:
-        return True
-
-    async def fill(self, encoded: Encoded, seconds: float) -> bool:
-        await self._backend.store({self._key: encoded}, seconds)
-        return True
-
-    async def release(self, *, tell: bool = True) -> None:
-        pass  # there is nothing to end
+__all__ = ["RedisGrant"]
 
 
 class RedisGrant(Grant):
-    """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released."""
+    """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released.
+
+    :param lease: the lease's key; None for an entry that has none, which only tokens protect.
+    :param tokens: those of the namespace and the entry's tags, from before the load.
+    :param epoch: the epoch from before the load, for a value that may bring tags of its own.
+    :param write: makes the bytes of the entry.
+    """
 
     def __init__(
-        self, client: RedisClient, entry: bytes, lease: bytes, token: bytes, seconds: float, *, is_first: bool
+        self,
+        client: RedisClient,
+        known: Tokens,
+        entry: bytes,
+        lease: bytes | None,
+        *,
+        token: bytes,
+        tokens: Mapping[str, bytes],
+        epoch: bytes | None,
+        seconds: float,
+        is_first: bool,
+        write: Callable[[Encoded, Life, Mapping[str, bytes]], bytes],
     ) -> None:
         self.is_first = is_first
         self._client = client
+        self._known = known
         self._entry = entry
         self._lease = lease
         self._token = token
+        self._tokens = dict(tokens)
+        self._epoch = epoch
         self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
+        self._write = write
         self._ended = False
+        self._released = False
         self._renewal: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(seconds / 2, self._start_renewal)
+        self._timer: asyncio.TimerHandle | None = None
+        if lease is not None:
+            self._loop = asyncio.get_running_loop()
+            self._timer = self._loop.call_later(seconds / 2, self._start_renewal)
 
     async def stands(self) -> bool:
-        return await self._client.get(self._lease) == self._token
+        keys = [self._known.key(name) for name in self._tokens]
+        expected = list(self._tokens.values())
+        if self._lease is not None:
+            keys.append(self._lease)
+            expected.append(self._token)
+        if self._epoch is not None:
+            keys.append(self._known.epoch_key)
+            expected.append(self._epoch)
+        return list(await self._client.get_together(keys)) == expected
 
-    async def fill(self, encoded: Encoded, seconds: float) -> bool:
-        milliseconds = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000))
-        keys = [self._entry, self._lease]
-        stored = await self._client.run_script(LEASE_FILL, keys, [self._token, encoded.data or b"", milliseconds])
+    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+        if not self._tokens.keys() >= set(tags) and not await self._take(tags, life):
+            return False
+        names = list(self._tokens)
+        check = self._known.take_command(names, life.kept)
+        tokens, stored = await self._client.pipeline([check, self._store(encoded, life)])
         self._ended = bool(stored)
-        return self._ended
+        return self._ended and tokens == list(self._tokens.values())
+
+    async def _take(self, tags: Sequence[str], life: Life) -> bool:
+        """Take the tokens of tags that the value brought; False when one of them may have been invalidated."""
+        new = [tag for tag in tags if tag not in self._tokens]
+        (found,) = await self._client.pipeline([self._known.take_command(new, life.kept, epoch=True)])
+        *taken, epoch = found
+        self._tokens.update(zip(new, taken, strict=True))
+        return bool(epoch == self._epoch)
+
+    def _store(self, encoded: Encoded, life: Life) -> Command:
+        data = self._write(encoded, life, self._tokens)
+        milliseconds = 0 if life.kept == math.inf else max(1, math.ceil(life.kept * 1000))
+        if self._lease is not None:
+            return LEASE_FILL.command([self._entry, self._lease], [self._token, data, milliseconds])
+        return ("SET", self._entry, data, *(("PX", milliseconds) if milliseconds else ()))
 
     async def release(self, *, tell: bool = True) -> None:
+        if self._released:
+            return
+        self._released = True
         filled, self._ended = self._ended, True
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
-        self._timer.cancel()
-        if tell and self.is_first and not filled:  # who shares a lease leaves it to the others
+        if self._timer is not None:
+            self._timer.cancel()
+        if tell and self.is_first and not filled and self._lease is not None:  # who shares a lease leaves it to others
             await self._client.run_script(LEASE_RENEW, [self._lease], [self._token, 0])
 
     def _start_renewal(self) -> None:
         self._renewal = self._loop.create_task(self._renew())
 
     async def _renew(self) -> None:
+        assert self._lease is not None
         try:
             stood = await self._client.run_script(
                 LEASE_RENEW, [self._lease], [self._token, round(self._seconds * 1000)]
@@ -86,35 +124,3 @@ class RedisGrant(Grant):
             stood = True  # perhaps; the fill will tell
         if stood and not self._ended:
             self._timer = self._loop.call_later(self._seconds / 2, self._start_renewal)
-
-
-class Names:
-    """What the entries of one namespace, and their leases, are called in Redis."""
-
-    def __init__(self, prefix: str, namespace: str) -> None:
-        self.prefix = key_prefix(prefix, namespace)
-        """What every entry's name begins with."""
-        self._lease = internal_key(prefix, "lease", "")
-        self.any_lease = glob_escape(self._lease.decode()).encode() + b"*"
-        """A glob that matches the leases of all namespaces."""
-
-    def lease(self, entry: bytes) -> bytes | None:
-        """Name the lease of an entry, in the same slot of a cluster; None for the few names that allow none."""
-        for name in (self._lease + entry, self._lease + b"{" + entry + b"}"):
-            if _hashed(name) == _hashed(entry):
-                return name
-        return None
-
-    def entry(self, lease: bytes) -> bytes | None:
-        """Give the key, within this namespace, of the entry that a lease belongs to."""
-        name = lease[len(self._lease) :]
-        if name.startswith(b"{") and _hashed(name) == name[1:-1]:
-            name = name[1:-1]
-        return name[len(self.prefix) :] if name.startswith(self.prefix) else None
-
-
-def _hashed(name: bytes) -> bytes:
-    """What a cluster hashes of a name: its first ``{...}`` that is not empty, else all of it."""
-    start = name.find(b"{")
-    end = name.find(b"}", start + 1)
-    return name[start + 1 : end] if start >= 0 and end > start + 1 else name

@@ -38,7 +38,7 @@ def make(__aliases, __slow, __restore, __defaults):
         try:
             __entry = __aliases[{identity}]
             __value = __entry.value
-            if __entry.expires > __now():
+            if __entry.settled_until > __now(){unless}:
                 __touch(__entry.key)
                 __counters.hits += 1
                 __hits += 1
@@ -61,9 +61,12 @@ class HotPath:
 
     It is bound to the table it was last used with. When that table is closed all its entries are dead, so the next call
     takes the long way and :meth:`remember` binds the path to the table of then.
+
+    :param looks_at_tags: whether it leads to entries with tags, which costs a hit a look at their tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, looks_at_tags: bool = False) -> None:
+        self.looks_at_tags = looks_at_tags
         self.aliases: dict[tuple[object, ...], Entry] = {}
         self.bind: Callable[..., None] | None = None
         self.hits: Callable[[], int] = int
@@ -74,7 +77,7 @@ class HotPath:
         if self.bind is None:
             return
         entry = store.live(key)
-        if entry is None:
+        if entry is None or (entry.tokens and not self.looks_at_tags):
             return
         if self._store is not store:
             self.aliases.clear()
@@ -86,7 +89,7 @@ class HotPath:
 
     def _forget_dead(self, store: MemoryStore) -> None:
         now = store.monotonic()
-        live = {identity: entry for identity, entry in self.aliases.items() if entry.expires > now}
+        live = {identity: entry for identity, entry in self.aliases.items() if entry.settled_until > now}
         self.aliases.clear()  # in place: the wrapper holds this very dict
         if len(live) < store.max_entries * 3 // 2:
             self.aliases.update(live)
@@ -126,6 +129,7 @@ def compile_wrapper(
         arguments=", ".join(f"{e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else e.name for e in given),
         identity=", ".join(f"{name}.__class__, {name}" for name in identifying) or "()",
         result=plain if restore is None else f"__restore({plain})",
+        unless=" and not __entry.outdated()" if path.looks_at_tags else "",
     )
     scope: dict[str, Any] = {}
     exec(source, scope)  # noqa: S102 - the source is made of parameter names alone

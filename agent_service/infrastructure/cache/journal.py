@@ -1,31 +1,52 @@
 """What Redis missed during an outage: the invalidations it is owed, and the increments.
 
 A value set during an outage is not pushed afterwards, because another process may know better: the write is remembered
-as an invalidation of what Redis still holds. Only the last operation on a key counts. Patterns are kept apart and are
-replayed first; what a later pattern covers is forgotten when the pattern is written down, so that order needs no more
-than that. The journal is bounded: past its limit the namespace with the most keys collapses into one pattern, ``*``.
+as an invalidation of what Redis still holds. Only the last operation on a key counts, and what a later pattern or
+clearing covers is forgotten when that is written down. Invalidations are replayed before increments, so their order
+among themselves does not matter. The journal is bounded: past its limit the namespace with the most entries collapses
+into one: all of it is invalidated.
+
+An increment that was sent and got no reply may have been made. It keeps its number (see ``redis_counters.py``), under
+which it is sent again until its outcome is known; increments made later are added up beside it.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from agent_service.core.glob import compile_glob
 from agent_service.core.logging import logger
+from agent_service.infrastructure.cache.redis_counters import Changes
 
-__all__ = ["Debt", "Journal"]
+__all__ = ["Debt", "Increment", "Journal"]
+
+
+@dataclass(slots=True)
+class Increment:
+    """What one counter is owed."""
+
+    amount: int
+    seconds: float
+    """The TTL of a new counter."""
+    number: int | None = None
+    """Its number among the changes of this process, once it was sent."""
+    sent_at: float = 0.0
+    """When it was first sent, in monotonic seconds."""
 
 
 @dataclass(slots=True)
 class Debt:
-    """What one namespace is owed: patterns and keys to invalidate, then increments, with the TTL of a new counter."""
+    """What one namespace is owed: invalidations, then increments."""
 
+    cleared: bool = False
+    tags: dict[str, None] = field(default_factory=dict)
     patterns: dict[str, None] = field(default_factory=dict)
     stale: dict[str, None] = field(default_factory=dict)
-    added: dict[str, tuple[int, float]] = field(default_factory=dict)
+    added: dict[str, list[Increment]] = field(default_factory=dict)
     overwritten: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.patterns) + len(self.stale) + len(self.added)
+        return self.cleared + len(self.tags) + len(self.patterns) + len(self.stale) + sum(map(len, self.added.values()))
 
 
 class Journal:
@@ -34,10 +55,12 @@ class Journal:
     :param limit: most operations remembered.
     """
 
-    def __init__(self, limit: int = 10_000) -> None:
+    def __init__(self, limit: int = 10_000, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._debts: dict[str, Debt] = {}
         self._size = 0
+        self.monotonic = monotonic
+        self.changes = Changes()
 
     def __len__(self) -> int:
         """How many operations are remembered."""
@@ -48,15 +71,13 @@ class Journal:
         debt = self._debt(namespace)
         for key in keys:
             debt.stale[key] = None
-            debt.added.pop(key, None)
+            self._drop(debt, key)
             (debt.overwritten.add if overwritten else debt.overwritten.discard)(key)
         self._settle()
 
-    def add(self, namespace: str, key: str, amount: int, seconds: float) -> None:
-        """Remember an increment, unless it was added to a value that will not be pushed."""
-        debt = self._debt(namespace)
-        if key not in debt.overwritten:
-            debt.added[key] = (debt.added.get(key, (0, 0.0))[0] + amount, seconds)
+    def invalidate_tags(self, namespace: str, tags: Iterable[str]) -> None:
+        """Remember that every entry with one of these tags went."""
+        self._debt(namespace).tags.update(dict.fromkeys(tags))
         self._settle()
 
     def match(self, namespace: str, pattern: str) -> None:
@@ -65,11 +86,30 @@ class Journal:
         matches = compile_glob(pattern)
         for key in [key for key in (*debt.stale, *debt.added) if matches(key.encode())]:
             debt.stale.pop(key, None)
-            debt.added.pop(key, None)
+            self._drop(debt, key)
             debt.overwritten.discard(key)
-        if pattern == "*":
-            debt.patterns.clear()
         debt.patterns[pattern] = None
+        self._settle()
+
+    def clear(self, namespace: str) -> None:
+        """Remember that every entry went."""
+        debt = self._debt(namespace)
+        for key in list(debt.added):
+            self._drop(debt, key)
+        self._debts[namespace] = Debt(cleared=True)
+        self._settle()
+
+    def add(self, namespace: str, key: str, increment: Increment) -> None:
+        """Remember an increment, unless it was added to a value that will not be pushed."""
+        debt = self._debt(namespace)
+        if key in debt.overwritten:
+            self._end(increment)
+            return
+        owed = debt.added.setdefault(key, [])
+        if owed and increment.number is None and owed[-1].number is None:
+            owed[-1].amount += increment.amount
+        else:
+            owed.append(increment)
         self._settle()
 
     def take(self) -> dict[str, Debt]:
@@ -81,21 +121,35 @@ class Journal:
         """Put back what could not be replayed; what was written down meanwhile is later and wins."""
         newer, self._debts = self._debts, debts
         for namespace, debt in newer.items():
+            if debt.cleared:
+                self.clear(namespace)
+            self.invalidate_tags(namespace, debt.tags)
             for pattern in debt.patterns:
                 self.match(namespace, pattern)
             self.invalidate(namespace, debt.stale)
-            for key, (amount, seconds) in debt.added.items():
-                self.add(namespace, key, amount, seconds)
+            for key, owed in debt.added.items():
+                for increment in owed:
+                    self.add(namespace, key, increment)
             self._debt(namespace).overwritten |= debt.overwritten
         self._settle()
 
     def _debt(self, namespace: str) -> Debt:
         return self._debts.setdefault(namespace, Debt())
 
+    def _drop(self, debt: Debt, key: str) -> None:
+        for increment in debt.added.pop(key, ()):
+            self._end(increment)
+
+    def _end(self, increment: Increment) -> None:
+        if increment.number is not None:
+            self.changes.end(increment.number)
+
     def _settle(self) -> None:
         self._size = sum(map(len, self._debts.values()))
         if self._size > self._limit:
             name = max(self._debts, key=lambda each: len(self._debts[each]))
             logger.warning("the outage journal is full: all of cache namespace %r will be invalidated", name)
-            self._debts[name] = Debt(patterns={"*": None})
+            for key in list(self._debts[name].added):
+                self._drop(self._debts[name], key)
+            self._debts[name] = Debt(cleared=True)
             self._size = sum(map(len, self._debts.values()))

@@ -1,14 +1,18 @@
 """Leases: what keeps a value that was loaded before an invalidation from being stored after it.
 
-A load takes a lease on its key before it starts. Writing, deleting or invalidating the key breaks the lease, and a fill
-with a broken lease is refused: the invalidation always wins. The book holds running loads only, so it is as small as
-they are few, and an operation on a cache that loads nothing pays one truth test.
+A load takes a lease on its key before it starts. Writing, deleting or invalidating the key, or invalidating a tag that
+the value will have, breaks the lease, and a fill with a broken lease is refused: the invalidation always wins. The book
+holds running loads only, so it is as small as they are few, and an operation on a cache that loads nothing pays one
+truth test.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from agent_service.infrastructure.cache.values import Encoded
+
+if TYPE_CHECKING:
+    from agent_service.infrastructure.cache.backend import Life
 
 __all__ = ["Grant", "Lease", "LeaseBook", "Standing"]
 
@@ -26,12 +30,15 @@ class Grant(Protocol):
         """Whether nobody has broken it so far."""
         ...
 
-    async def fill(self, encoded: Encoded, seconds: float) -> bool:
-        """Store the value and end the grant; False, with nothing stored, when it was broken."""
+    async def fill(self, encoded: Encoded, life: "Life", tags: Sequence[str]) -> bool:
+        """Store the value and end the grant; False, with nothing stored that anyone could read, when it was broken.
+
+        :param tags: all of the entry's tags.
+        """
         ...
 
     async def release(self, *, tell: bool = True) -> None:
-        """End it, with nothing stored unless it was filled.
+        """End it, with nothing stored unless it was filled. Calling it again does nothing.
 
         :param tell: False asks nothing of the backend, which then finds out when the lease is over.
         """
@@ -39,12 +46,17 @@ class Grant(Protocol):
 
 
 class Lease:
-    """The right to store what is being loaded for one key, until it is broken."""
+    """The right to store what is being loaded for one key, until it is broken.
 
-    __slots__ = ("broken", "grant", "key")
+    :param more_tags: whether the loaded value may bring further tags than ``tags``.
+    """
 
-    def __init__(self, key: str) -> None:
+    __slots__ = ("broken", "grant", "key", "more_tags", "tags")
+
+    def __init__(self, key: str, tags: Sequence[str], *, more_tags: bool) -> None:
         self.key = key
+        self.tags = tags
+        self.more_tags = more_tags
         self.broken = False
         self.grant: Grant | None = None
         """The same right as the backend knows it; None until the backend was asked."""
@@ -61,9 +73,9 @@ class LeaseBook:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, key: str) -> Lease:
+    def open(self, key: str, tags: Sequence[str] = (), *, more_tags: bool = False) -> Lease:
         """Take a lease. Whoever takes it must :meth:`close` it."""
-        lease = Lease(key)
+        lease = Lease(key, tags, more_tags=more_tags)
         self._open[lease] = None
         return lease
 
@@ -76,14 +88,24 @@ class LeaseBook:
         """Break the leases on these keys."""
         if self._open:
             wanted = frozenset(keys)
-            self._break(lambda key: key in wanted)
+            self._break(lambda lease: lease.key in wanted)
 
     def break_matching(self, matches: Callable[[bytes], bool]) -> None:
         """Break the leases on the keys that match."""
         if self._open:
-            self._break(lambda key: matches(key.encode()))
+            self._break(lambda lease: matches(lease.key.encode()))
 
-    def _break(self, wanted: Callable[[str], bool]) -> None:
+    def break_tags(self, tags: Iterable[str]) -> None:
+        """Break the leases on entries that will, or may, have one of these tags."""
+        if self._open:
+            wanted = frozenset(tags)
+            self._break(lambda lease: lease.more_tags or not wanted.isdisjoint(lease.tags))
+
+    def break_all(self) -> None:
+        """Break every lease."""
+        self._break(lambda _lease: True)
+
+    def _break(self, wanted: Callable[[Lease], bool]) -> None:
         for lease in tuple(self._open):
-            if wanted(lease.key):
+            if wanted(lease):
                 self.close(lease)

@@ -1,8 +1,8 @@
-"""The cache in this process's memory: exact LRU, a TTL for each entry, lost on restart."""
+"""The cache in memory: fast, bounded, of this process alone."""
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
@@ -10,15 +10,14 @@ from agent_service.core.errors import CacheValueError
 from agent_service.core.glob import compile_glob
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.grants import LocalGrant
-from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
+from agent_service.infrastructure.cache.memory_tags import Token
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec, checked_sum
 
-__all__ = ["InMemoryCache"]
+__all__ = ["InMemoryCache", "MemoryBackend"]
 
 T = TypeVar("T")
 
@@ -31,27 +30,60 @@ class MemoryBackend(Backend):
         self.codec = codec
         self.counters = counters
 
-    async def lookup(self, key: str) -> Lookup[Any]:
-        return self._read(key)
+    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:  # noqa: ARG002 - an entry knows its own
+        return self.peek(key)
 
-    async def lookup_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        return {key: found.value for key in keys if (found := self._read(key)) is not MISS}
+    async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:  # noqa: ARG002
+        return {key: found for key in keys if (found := self.peek(key)) is not None}
 
-    def _read(self, key: str) -> Lookup[Any]:
+    def peek(self, key: str) -> Found | None:
+        """:meth:`read`, at once."""
         found = self.table.read(key)
         if found is None:
             self.counters.misses += 1
-            return MISS
-        self.counters.hits += 1
-        return Hit(found[0])
+            return None
+        value, entry = found
+        now = self.table.monotonic()
+        left = entry.fresh_until - now
+        if left > 0:
+            self.counters.hits += 1
+        else:
+            self.counters.misses += 1
+        return Found(value, "memory", now - entry.created, left, entry.fresh_until - entry.created, entry.raised)
 
-    async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
-        expires = self.table.monotonic() + seconds
-        refused = [key for key, each in entries.items() if not self.table.put(_entry(key, each, expires))]
+    async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
+        tokens = self.table.tags.take(tags) if tags else ()
+        refused = [key for key, each in entries.items() if not self.put(key, each, life, tokens)]
         return not refused
 
-    async def grant(self, key: str, standing: Standing = "share") -> Grant:  # noqa: ARG002 - nobody else loads
-        return LocalGrant(self, key)
+    def put(self, key: str, encoded: Encoded, life: Life, tokens: tuple[Token, ...]) -> bool:
+        """Write one entry with tokens taken earlier; False when there was no room for it."""
+        now = self.table.monotonic()
+        size = len(key) + len(encoded.data or b"")
+        return self.table.put(
+            Entry(
+                key,
+                encoded.kept,
+                expires=now + life.kept,
+                created=now,
+                fresh_until=now + life.seconds,
+                due=None if life.refresh_at is None else now + life.seconds * life.refresh_at,
+                copy=encoded.copy,
+                size=size,
+                tokens=tokens,
+                raised=encoded.raised,
+            )
+        )
+
+    async def grant(
+        self,
+        key: str,
+        tags: Sequence[str] = (),
+        standing: Standing = "share",  # noqa: ARG002 - nobody else loads
+        *,
+        more_tags: bool = False,  # noqa: ARG002 - the lease book knows all there is to know
+    ) -> Grant:
+        return MemoryGrant(self, key, tags)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return sum([self.table.remove(key) for key in keys])
@@ -61,9 +93,20 @@ class MemoryBackend(Backend):
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         def change(entry: Entry | None) -> Entry:
+            now = self.table.monotonic()
             if entry is None:
-                return _counter(key, amount, self.table.monotonic() + seconds)
-            return _counter(key, checked_sum(key, entry.value, amount), entry.expires)
+                return Entry(key, amount, expires=now + seconds, created=now, size=_size(key, amount))
+            number = checked_sum(key, entry.value, amount)
+            return Entry(
+                key,
+                number,
+                expires=entry.expires,
+                created=entry.created,
+                fresh_until=entry.fresh_until,
+                due=entry.settled_until,
+                size=_size(key, number),
+                tokens=entry.tokens,
+            )
 
         if seconds <= 0 and self.table.live(key) is None:
             return amount
@@ -76,18 +119,44 @@ class MemoryBackend(Backend):
         entry = self.table.live(key)
         if entry is None:
             return None
-        return NEVER if entry.expires == math.inf else entry.expires - self.table.monotonic()
+        return NEVER if entry.fresh_until == math.inf else entry.fresh_until - self.table.monotonic()
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
-        for key in self._matching(pattern):
+        for key in _matching(self.table.live_keys(), pattern):
             yield key
 
     async def remove_matching(self, pattern: str) -> int:
-        return sum([self.table.remove(key) for key in self._matching(pattern)])
+        return sum([self.table.remove(key) for key in _matching(self.table.keys(), pattern)])
 
-    def _matching(self, pattern: str) -> list[str]:
-        matches = compile_glob(pattern)
-        return [key for key in self.table.live_keys() if matches(key.encode())]
+    async def invalidate_tags(self, tags: Sequence[str]) -> None:
+        self.table.tags.invalidate(tags)
+
+    async def clear(self) -> None:
+        self.table.clear()
+
+
+class MemoryGrant(Grant):
+    """For entries that only this process changes: the :class:`LeaseBook` knows of every other invalidation."""
+
+    def __init__(self, backend: MemoryBackend, key: str, tags: Sequence[str]) -> None:
+        self.is_first = True
+        self._backend = backend
+        self._key = key
+        self._tags = tags
+        self._tokens = backend.table.tags.take(tags) if tags else ()
+
+    async def stands(self) -> bool:
+        return not any(token.dead for token in self._tokens)
+
+    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+        if not await self.stands():
+            return False
+        more = self._backend.table.tags.take([tag for tag in tags if tag not in self._tags])
+        self._backend.put(self._key, encoded, life, (*self._tokens, *more))
+        return True
+
+    async def release(self, *, tell: bool = True) -> None:
+        pass  # there is nothing to end
 
 
 class InMemoryCache(BaseCache[T]):
@@ -131,10 +200,10 @@ class InMemoryCache(BaseCache[T]):
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
 
 
-def _entry(key: str, encoded: Encoded, expires: float) -> Entry:
-    size = len(key) + len(encoded.data or b"")
-    return Entry(key, encoded.kept, expires=expires, copy=encoded.copy, size=size)
+def _matching(keys: list[str], pattern: str) -> list[str]:
+    matches = compile_glob(pattern)
+    return [key for key in keys if matches(key.encode())]
 
 
-def _counter(key: str, number: int, expires: float) -> Entry:
-    return Entry(key, number, expires=expires, size=len(key) + len(str(number)))
+def _size(key: str, number: int) -> int:
+    return len(key) + len(str(number))

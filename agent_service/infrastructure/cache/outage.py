@@ -6,19 +6,17 @@ journal is empty" to "closed" has no await in it, so no debt can be written down
 """
 
 import asyncio
-from itertools import islice
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
-from agent_service.core.errors import CacheValueError, RedisOperationError, RedisUnavailableError
+from agent_service.core.errors import RedisOperationError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.journal import Debt, Journal
+from agent_service.infrastructure.cache.redis import RedisBackend
+from agent_service.infrastructure.cache.replay import pay
 from agent_service.infrastructure.cache.store import MemoryStore
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["Outage"]
-
-REPLAY_BATCH = 500
 
 
 class Outage:
@@ -26,12 +24,12 @@ class Outage:
 
     def __init__(self, client: RedisClient, breaker: CircuitBreaker, journal: Journal) -> None:
         self._client = client
-        self._caches: dict[str, tuple[Backend, MemoryStore]] = {}
+        self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
         self.breaker = breaker
         self.journal = journal
 
-    def protect(self, namespace: str, redis: Backend, memory: MemoryStore) -> None:
+    def protect(self, namespace: str, redis: RedisBackend, memory: MemoryStore) -> None:
         """Take a namespace in: its debts are replayed against ``redis``, and ``memory`` is emptied after an outage."""
         self._caches[namespace] = (redis, memory)
 
@@ -51,7 +49,7 @@ class Outage:
             self._recovery.cancel()
             await asyncio.gather(self._recovery, return_exceptions=True)
         if len(self.journal):
-            logger.warning("closing with %d invalidations that Redis never received", len(self.journal))
+            logger.warning("closing with %d operations that Redis never received", len(self.journal))
 
     async def _recover(self) -> None:
         try:
@@ -74,7 +72,7 @@ class Outage:
         total = sum(map(len, debts.values()))
         try:
             for namespace, debt in debts.items():
-                await _pay(self._caches[namespace][0], debt)
+                await pay(self._caches[namespace][0], debt, self.journal)
         except BaseException:
             self.journal.give_back(debts)
             raise
@@ -83,25 +81,3 @@ class Outage:
     def state(self) -> BreakerState:
         """The breaker's state, for metrics."""
         return self.breaker.state
-
-
-async def _pay(redis: Backend, debt: Debt) -> None:
-    """Invalidate, then add. What was paid leaves the debt at once; an increment of unknown outcome is not repeated."""
-    for pattern in list(debt.patterns):
-        await redis.remove_matching(pattern)
-        del debt.patterns[pattern]
-    while debt.stale:
-        batch = list(islice(debt.stale, REPLAY_BATCH))
-        await redis.remove(batch)
-        for key in batch:
-            del debt.stale[key]
-    for key, (amount, seconds) in list(debt.added.items()):
-        try:
-            await redis.add(key, amount, seconds)
-        except CacheValueError:
-            logger.warning("a counter that was incremented during the outage is no integer in Redis; it stays as it is")
-        except RedisUnavailableError as exc:
-            if exc.maybe_executed:
-                del debt.added[key]
-            raise
-        del debt.added[key]

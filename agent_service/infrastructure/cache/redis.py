@@ -3,24 +3,36 @@
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from secrets import token_bytes
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import CacheValueError, RedisCommandError, RedisRefusedError, UndecodableError
+from agent_service.core.envelope import Head, read_head
+from agent_service.core.errors import RedisRefusedError, UndecodableError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.grants import LocalGrant, Names, RedisGrant
-from agent_service.infrastructure.cache.interface import MISS, Hit, Lookup
+from agent_service.infrastructure.cache.entries import (
+    HEAD_BYTES,
+    EntryFormat,
+    freshness,
+    is_valid,
+    read_known_head,
+    stamp,
+    stamp_position,
+)
+from agent_service.infrastructure.cache.grants import RedisGrant
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
+from agent_service.infrastructure.cache.names import Names
+from agent_service.infrastructure.cache.redis_counters import Change, RedisCounters
+from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import INCREMENT, LEASE_TAKE
+from agent_service.infrastructure.redis.scripts import EXPIRE_STAMPED, LEASE_TAKE
 
-__all__ = ["RedisCache"]
+__all__ = ["RedisBackend", "RedisCache"]
 
 T = TypeVar("T")
 
@@ -29,12 +41,13 @@ SCAN_COUNT = 1000
 
 
 class RedisBackend(Backend):
-    """Entries as Redis strings."""
+    """Entries as Redis strings, valid while the tokens they carry stand."""
 
     def __init__(
         self,
         client: RedisClient,
         names: Names,
+        tokens: Tokens,
         codec: ValueCodec,
         counters: NamespaceCounters,
         *,
@@ -43,7 +56,11 @@ class RedisBackend(Backend):
         self._client = client
         self._names = names
         self._prefix = names.prefix
+        self._tokens = tokens
+        self._format = EntryFormat(codec)
+        self._numbers = RedisCounters(client, names, tokens)
         self._lease_seconds = lease_seconds
+        self._latest: bytes | None = None
         self.codec = codec
         self.counters = counters
 
@@ -51,129 +68,264 @@ class RedisBackend(Backend):
         """Give the name of a key in Redis."""
         return self._prefix + key.encode()
 
-    async def lookup(self, key: str) -> Lookup[Any]:
-        return self._decode(await self._client.get(self._prefix + key.encode()))
+    # -- reading
 
-    async def lookup_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        replies = await self._client.get_many([self.physical(key) for key in keys])
-        found = ((key, self._decode(data)) for key, data in zip(keys, replies, strict=True))
-        return {key: each.value for key, each in found if each is not MISS}
-
-    def _decode(self, data: bytes | None) -> Lookup[Any]:
+    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+        wanted = [self._prefix + key.encode(), self._tokens.namespace_key]
+        if tags:
+            wanted += map(self._tokens.key, tags)
+        data, token, *others = await self._client.get_together(wanted)
+        found = None
         if data is not None:
-            try:
-                value = self.codec.decode(data)
-            except UndecodableError:
-                self.counters.undecodable += 1
+            found = await self._open(data, token, dict(zip(tags, others, strict=True)) if tags else {})
+        if found is None or found.left <= 0:
+            self.counters.misses += 1
+        else:
+            self.counters.hits += 1
+        return found
+
+    async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
+        own = [self._tokens.namespace_key, *map(self._tokens.key, tags)]
+        replies = await self._client.get_many([*own, *(self.physical(key) for key in keys)])
+        token, *others = replies[: len(own)]
+        known = dict(zip(tags, others, strict=True))
+        found: dict[str, Found] = {}
+        for key, data in zip(keys, replies[len(own) :], strict=True):
+            each = None if data is None else await self._open(data, token, known)
+            if each is not None:
+                found[key] = each
+            if each is None or each.left <= 0:
+                self.counters.misses += 1
             else:
                 self.counters.hits += 1
-                return Hit(value)
-        self.counters.misses += 1
-        return MISS
+        return found
 
-    async def store(self, entries: Mapping[str, Encoded], seconds: float) -> bool:
-        expiry = () if seconds == math.inf else ("PX", _milliseconds(seconds))
-        writes = [("SET", self.physical(key), each.data or b"", *expiry) for key, each in entries.items()]
+    async def _open(self, data: bytes, token: bytes | None, known: dict[str, bytes | None]) -> Found | None:
+        """Read an entry, if its tokens stand. Those that nobody expected are read now, and put into ``known``."""
+        try:
+            found = self._format.read_plain(data, token)
+            if found is not None:
+                return found
+            head = read_head(data)
+            known[NAMESPACE] = token
+            await self._learn([head], known)
+            return self._format.read(data, head) if is_valid(head, known) else None
+        except UndecodableError:
+            self.counters.undecodable += 1
+            return None
+
+    async def _learn(self, heads: Iterable[Head | None], known: dict[str, bytes | None]) -> None:
+        missing = {name for head in heads if head is not None for name in head.tags} - known.keys()
+        if missing:
+            known.update(await self._tokens.read(sorted(missing)))
+
+    async def _heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
+        """Give the heads of the entries that are valid and fresh; ``replies`` are those of :meth:`_look`."""
+        heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
+        for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
+            if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
+                heads[place] = read_known_head(await self._client.get(key))
+        known = {NAMESPACE: token}
+        await self._learn(heads, known)
+        return [
+            head if head is not None and is_valid(head, known) and freshness(head)[1] > 0 else None for head in heads
+        ]
+
+    async def _fresh(self, keys: Sequence[bytes]) -> list[bool]:
+        """Tell which of these entries are valid and fresh. Cost: two round trips, and the heads only."""
+        if not keys:
+            return []
+        token, *replies = await self._client.pipeline(
+            [("GET", self._tokens.namespace_key), *map(_look, keys)], wrong_types=True
+        )
+        return [head is not None for head in await self._heads(keys, replies, token)]
+
+    async def exists(self, key: str) -> bool:
+        return (await self._fresh([self.physical(key)]))[0]
+
+    async def ttl(self, key: str) -> float | Never | None:
+        physical = self.physical(key)
+        token, reply, milliseconds = await self._client.pipeline(
+            [("GET", self._tokens.namespace_key), _look(physical), ("PTTL", physical)], wrong_types=True
+        )
+        (head,) = await self._heads([physical], [reply], token)
+        if head is None or milliseconds == -2:
+            return None
+        left = math.inf if milliseconds == -1 else milliseconds / 1000
+        left = min(left, freshness(head)[1])
+        return NEVER if left == math.inf else left
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        seen: set[str] = set()
+        async for page in self._pages(pattern):
+            fresh = await self._fresh(page)
+            for physical, is_fresh in zip(page, fresh, strict=True):
+                key = logical_key(physical, self._prefix)
+                if is_fresh and key is not None and key not in seen:
+                    seen.add(key)
+                    yield key
+
+    def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        return self._client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
+
+    # -- writing
+
+    async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
+        """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
+        names = (NAMESPACE, *tags)
+        tokens = await self._guess(names, life)
         leases = self._leases(entries)
-        if len(writes) > 1:
+        if len(entries) > 1:  # leases first: a fill between the two must find its lease broken
             await self._client.unlink(leases)
             leases = []
         try:
-            await self._client.pipeline([*(("UNLINK", lease) for lease in leases), *writes])
+            while True:
+                writes = [self._set(self.physical(key), each, life, tokens) for key, each in entries.items()]
+                unlinks = [("UNLINK", lease) for lease in leases]
+                current, *_ = await self._client.pipeline(
+                    [self._tokens.take_command(names, life.kept), *unlinks, *writes]
+                )
+                latest = dict(zip(names, current, strict=True))
+                self._latest = latest[NAMESPACE]
+                if latest == tokens:
+                    return True
+                tokens = latest
         except RedisRefusedError:
             await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
             self.counters.errors += 1
             return False
-        return True
 
-    async def grant(self, key: str, standing: Standing = "share") -> Grant:
+    async def _guess(self, names: Sequence[str], life: Life) -> Mapping[str, bytes]:
+        if len(names) == 1 and self._latest is not None:
+            return {NAMESPACE: self._latest}
+        return await self._tokens.take(names, life.kept)
+
+    def _set(
+        self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]
+    ) -> tuple[bytes | str | int, ...]:
+        expiry = () if life.kept == math.inf else ("PX", milliseconds(life.kept))
+        return ("SET", physical, self._format.write(encoded, life, tokens), *expiry)
+
+    async def grant(
+        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
+    ) -> Grant:
         physical = self.physical(key)
         lease = self._names.lease(physical)
-        if lease is None:
-            return LocalGrant(self, key)
-        milliseconds = _milliseconds(self._lease_seconds)
+        names = (NAMESPACE, *tags)
         mine = token_bytes(12)
-        token = await self._client.run_script(LEASE_TAKE, [lease], [mine, milliseconds, standing])
-        return RedisGrant(self._client, physical, lease, token, self._lease_seconds, is_first=token == mine)
+        commands = [self._tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
+        if lease is not None:
+            commands.append(LEASE_TAKE.command([lease], [mine, milliseconds(self._lease_seconds), standing]))
+        taken, *standing_token = await self._client.pipeline(commands)
+        tokens = dict(zip(names, taken, strict=False))
+        self._latest = tokens[NAMESPACE]
+        return RedisGrant(
+            self._client,
+            self._tokens,
+            physical,
+            lease,
+            token=standing_token[0] if lease is not None else mine,
+            tokens=tokens,
+            epoch=taken[-1] if more_tags else None,
+            seconds=self._lease_seconds,
+            is_first=lease is None or standing_token[0] == mine,
+            write=self._format.write,
+        )
+
+    async def add(self, key: str, amount: int, seconds: float) -> int:
+        return await self.add_once(key, amount, seconds, None)
+
+    async def add_once(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
+        """:meth:`add`; a change that is known to have been made is not made again."""
+        return await self._numbers.add(key, amount, seconds, change)
+
+    async def expire(self, key: str, seconds: float) -> bool:
+        physical = self.physical(key)
+        remaining = ("PERSIST", physical) if seconds == math.inf else ("PEXPIRE", physical, milliseconds(seconds))
+        (token,), reply, _ = await self._client.pipeline(
+            [self._tokens.take_command((NAMESPACE,), seconds), _look(physical), remaining], wrong_types=True
+        )
+        (head,) = await self._heads([physical], [reply], token)
+        if head is None:
+            if reply and seconds == math.inf:
+                await self._client.unlink([physical])  # else what is invalid would have become immortal
+            return False
+        if len(head.tags) > 1:
+            await self._tokens.take(list(head.tags), seconds)
+        position = stamp_position(head)
+        if position is not None:
+            data = await self._client.get(physical)
+            await self._client.run_script(
+                EXPIRE_STAMPED,
+                [physical],
+                [
+                    (data or b"")[: head.end],
+                    position,
+                    stamp(seconds),
+                    0 if seconds == math.inf else milliseconds(seconds),
+                ],
+            )
+        return True
+
+    # -- invalidating
 
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)
         values = [self.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
             await self._client.unlink(leases)
-            return await self._client.unlink(values)
-        *_, removed = await self._client.pipeline([("UNLINK", each) for each in (*leases, *values)])
-        return int(removed)
-
-    def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self._names.lease(self.physical(key)) for key in keys)
-        return [lease for lease in named if lease is not None]
-
-    async def exists(self, key: str) -> bool:
-        return bool(await self._client.execute("EXISTS", self.physical(key)))
-
-    async def add(self, key: str, amount: int, seconds: float) -> int:
-        milliseconds = 0 if seconds == math.inf else _milliseconds(seconds) if seconds > 0 else -1
-        try:
-            keys = [self.physical(key), *self._leases((key,))]
-            return int(await self._client.run_script(INCREMENT, keys, [amount, milliseconds]))
-        except RedisCommandError as exc:
-            if not _is_no_counter(exc):
-                raise
-            raise CacheValueError(
-                f"the entry of key {key!r:.80} is no integer within 64 bits, or adding {amount} would leave them; "
-                "it is unchanged"
-            ) from exc
-
-    async def expire(self, key: str, seconds: float) -> bool:
-        physical = self.physical(key)
-        if seconds == math.inf:
-            existed, _ = await self._client.pipeline([("EXISTS", physical), ("PERSIST", physical)])
-            return bool(existed)
-        return bool(await self._client.execute("PEXPIRE", physical, _milliseconds(seconds)))
-
-    async def ttl(self, key: str) -> float | Never | None:
-        milliseconds = cast("int", await self._client.execute("PTTL", self.physical(key)))
-        if milliseconds == -1:
-            return NEVER
-        return None if milliseconds < 0 else milliseconds / 1000
-
-    async def scan(self, pattern: str) -> AsyncIterator[str]:
-        seen: set[str] = set()
-        async for page in self._pages(pattern):
-            for physical in page:
-                key = logical_key(physical, self._prefix)
-                if key is not None and key not in seen:
-                    seen.add(key)
-                    yield key
+            fresh = await self._fresh(values)
+            await self._client.unlink(values)
+            return sum(fresh)
+        token, reply, *_ = await self._client.pipeline(
+            [
+                ("GET", self._tokens.namespace_key),
+                _look(values[0]),
+                *(("UNLINK", each) for each in (*leases, *values)),
+            ],
+            wrong_types=True,
+        )
+        return sum(head is not None for head in await self._heads(values, [reply], token))
 
     async def remove_matching(self, pattern: str) -> int:
         await self._break_leases(compile_glob(pattern))
         removed = 0
         async for page in self._pages(pattern):
-            removed += await self._client.unlink(page)
+            removed += sum(await self._fresh(page))
+            await self._client.unlink(page)
         return removed
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> None:
+        await self._tokens.invalidate(tags)
+
+    async def clear(self) -> None:
+        await self._tokens.clear()
+
+    def _leases(self, keys: Iterable[str]) -> list[bytes]:
+        named = (self._names.lease(self.physical(key)) for key in keys)
+        return [lease for lease in named if lease is not None]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
         async for page in self._client.scan(self._names.any_lease, count=SCAN_COUNT):
             found = [(lease, self._names.entry(lease)) for lease in page]
             await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
-    def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        return self._client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
-
 
 class RedisCache(BaseCache[T]):
     """A cache in Redis. An outage raises :class:`RedisOperationError`; :func:`get_cache` puts a fallback around it.
 
     Values that another program put under a key of ours, and bytes that no version of the format explains, are misses.
-    A write that Redis refuses for want of memory removes the old entry and returns False.
+    A write that Redis refuses for want of memory removes the old entry and returns False. What was cleared, or lost a
+    tag, can be read no more, and its memory is free again when its time to live is over; of entries that never expire,
+    when they are overwritten or removed by key or pattern.
 
     :param client: connections; not closed by this cache.
     :param prefix: first component of every physical key.
     :param lease_seconds: how long a load that died keeps its right to store; a load that runs renews it.
     :param compress_above: values of more bytes than this are compressed; None: never.
     """
+
+    backend: RedisBackend
 
     def __init__(
         self,
@@ -190,14 +342,16 @@ class RedisCache(BaseCache[T]):
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        backend = RedisBackend(client, Names(prefix, namespace), codec, counters, lease_seconds=lease_seconds)
+        tokens = Tokens(client, prefix, namespace)
+        backend = RedisBackend(client, Names(prefix, namespace), tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
 
 
-def _milliseconds(seconds: float) -> int:
+def milliseconds(seconds: float) -> int:
+    """Give whole milliseconds, at least one."""
     return max(1, math.ceil(seconds * 1000))
 
 
-def _is_no_counter(exc: RedisCommandError) -> bool:
-    return any(sign in str(exc) for sign in ("not an integer", "overflow", "WRONGTYPE"))
+def _look(physical: bytes) -> tuple[bytes | str | int, ...]:
+    return ("GETRANGE", physical, 0, HEAD_BYTES - 1)

@@ -6,9 +6,10 @@ times.
 
 Two ideas make a decorated hit cheap:
 
-* *An entry that left is dead.* Eviction, deletion, overwriting and clearing set ``entry.expires`` to minus infinity, so
-  whoever kept a reference (a decorated function keeps one for each argument tuple) needs a single comparison,
-  ``entry.expires > now``, to know that it is in the table and has not expired.
+* *An entry that left is dead.* Eviction, deletion, overwriting and clearing set all times of an entry to minus
+  infinity, so whoever kept a reference (a decorated function keeps one for each argument tuple) needs a single
+  comparison, ``entry.settled_until > now``, to know that it is in the table, fresh, and not due for a refresh. Only
+  entries with tags need a look at their tokens besides.
 * *Expired entries leave in a batch.* Every write first removes all that are due, by the heap, at O(log n) each. Heap
   items of entries that were overwritten or evicted are skipped, and the heap is rebuilt when they outnumber the live.
 
@@ -18,13 +19,15 @@ Writers of several threads (event loops) are serialised by a lock; a hit takes n
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from time import monotonic as system_monotonic
 from typing import Any
 
 import cachetools
+
+from agent_service.infrastructure.cache.memory_tags import TagTable, Token
 
 __all__ = ["Entry", "MemoryStore"]
 
@@ -33,18 +36,55 @@ _HEAP_SLACK = 64
 
 
 class Entry:
-    """One value. ``copy`` makes each reader's own of it; None: it is immutable and is shared."""
+    """One value. ``copy`` makes each reader's own of it; None: it is immutable and is shared.
 
-    __slots__ = ("copy", "expires", "key", "size", "value")
+    An entry is fresh until ``fresh_until`` (None: until it expires), and stale from then until it expires. ``due``
+    (None: never) is when a reader should have it refreshed though it is fresh. All are seconds of the store's clock.
+    """
+
+    __slots__ = (
+        "copy",
+        "created",
+        "expires",
+        "fresh_until",
+        "key",
+        "raised",
+        "settled_until",
+        "size",
+        "tokens",
+        "value",
+    )
 
     def __init__(
-        self, key: str, value: Any, *, expires: float, copy: Callable[[Any], Any] | None = None, size: int = 1
+        self,
+        key: str,
+        value: Any,
+        *,
+        expires: float,
+        created: float = 0.0,
+        fresh_until: float | None = None,
+        due: float | None = None,
+        copy: Callable[[Any], Any] | None = None,
+        size: int = 1,
+        tokens: tuple[Token, ...] = (),
+        raised: bool = False,
     ) -> None:
         self.key = key
         self.value = value
         self.copy = copy
+        self.created = created
         self.expires = expires
+        self.fresh_until = expires if fresh_until is None else fresh_until
+        self.settled_until = self.fresh_until if due is None else min(due, self.fresh_until)
         self.size = size
+        self.tokens = tokens
+        self.raised = raised
+        if raised:
+            self.settled_until = _DEAD
+
+    def outdated(self) -> bool:
+        """Whether one of its tags was invalidated."""
+        return True in [token.dead for token in self.tokens]
 
 
 class _Table(cachetools.Cache[str, Entry]):
@@ -73,7 +113,7 @@ class _Table(cachetools.Cache[str, Entry]):
 
 
 def _kill(entry: Entry) -> None:
-    entry.expires = _DEAD
+    entry.expires = entry.fresh_until = entry.settled_until = _DEAD
     entry.value = None
 
 
@@ -95,6 +135,7 @@ class MemoryStore:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.monotonic = monotonic
+        self.tags = TagTable()
         by_size = None if max_bytes is None else _size_of
         self._table = _Table(max_entries if max_bytes is None else max_bytes, by_size)
         self._due: list[tuple[float, int, Entry]] = []
@@ -104,27 +145,29 @@ class MemoryStore:
         """Make a key the most recently used. Only for keys of live entries."""
 
     def __len__(self) -> int:
-        """How many live entries there are."""
+        """How many entries are kept, stale and outdated ones among them."""
         with self._lock:
             self._remove_expired()
             return len(self._table)
 
     def live(self, key: str) -> Entry | None:
-        """Give the live entry without making it the most recently used."""
+        """Give the fresh entry without making it the most recently used."""
         entry = self._table.get(key)
-        return entry if entry is not None and entry.expires > self.monotonic() else None
+        if entry is None or entry.fresh_until <= self.monotonic() or (entry.tokens and entry.outdated()):
+            return None
+        return entry
 
-    def read(self, key: str) -> tuple[Any] | None:
-        """Give the reader's own value of a live entry, in a tuple, and make it the most recently used."""
+    def read(self, key: str) -> tuple[Any, Entry] | None:
+        """Give the reader's own value of an entry that is fresh or stale, and make it the most recently used."""
         entry = self._table.get(key)
         if entry is None:
             return None
         value = entry.value  # before the check: an entry that another thread kills loses its value
-        if entry.expires <= self.monotonic():
+        if entry.expires <= self.monotonic() or (entry.tokens and entry.outdated()):
             return None
         with suppress(KeyError):  # another thread removed it since
             self.touch(key)
-        return (value if entry.copy is None else entry.copy(value),)
+        return (value if entry.copy is None else entry.copy(value)), entry
 
     def put(self, entry: Entry) -> bool:
         """Store an entry; it replaces the one under its key. False when it alone is larger than ``max_bytes``."""
@@ -139,27 +182,31 @@ class MemoryStore:
             return entry
 
     def expire(self, key: str, expires: float) -> bool:
-        """Change when a live entry expires. False when there is none."""
+        """Change until when a fresh entry is fresh; then it expires. False when there is none."""
         with self._lock:
             entry = self.live(key)
             if entry is None:
                 return False
-            entry.expires = expires
+            entry.expires = entry.fresh_until = entry.settled_until = expires
             self._schedule(entry)
             return True
 
     def remove(self, key: str) -> bool:
-        """Remove an entry. Whether a live one was there."""
+        """Remove an entry. Whether it was fresh."""
         with self._lock:
             was_live = self.live(key) is not None
             self._table.pop(key, None)
             return was_live
 
-    def live_keys(self) -> Iterator[str]:
-        """Iterate over a snapshot of the keys of live entries, least recently used first."""
+    def keys(self) -> list[str]:
+        """Give the keys of all entries, stale and outdated ones among them, least recently used first."""
         with self._lock:
             self._remove_expired()
-            return iter(tuple(self._table.order))
+            return list(self._table.order)
+
+    def live_keys(self) -> list[str]:
+        """Give the keys of fresh entries, least recently used first."""
+        return [key for key in self.keys() if self.live(key) is not None]
 
     def clear(self) -> None:
         """Remove everything."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_service.core.codec import Serializer, decode, encode, is_immutable
-from agent_service.core.envelope import Envelope, open_payload, pack
+from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 
 __all__ = ["Encoded", "ValueCodec", "check_amount", "checked_sum"]
@@ -17,14 +17,17 @@ _INT64 = range(-(2**63), 2**63)
 class Encoded:
     """A value, how it is written down, and the form in which memory keeps it.
 
-    ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is None
-    for what has no bytes, because it cannot be written down or is not to be stored.
+    ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is what
+    :func:`~agent_service.core.envelope.pack_payload` gave, or None for what has no bytes, because it cannot be written
+    down or is not to be stored. ``raised`` says that the value describes an exception (see
+    :mod:`~agent_service.infrastructure.cache.raised`).
     """
 
     value: Any
     data: bytes | None
     kept: Any
     copy: Callable[[Any], Any] | None
+    raised: bool = False
 
     def open(self) -> Any:
         """Give one reader a value of its own."""
@@ -57,13 +60,13 @@ class ValueCodec:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
             payload, tagged = encode(value)
-            data = pack(Envelope(payload, tagged), compress_above=self._compress_above)
+            data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
             return Encoded(value, data, *self._kept(value, data))
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
             raise CacheSerializationError(f"{name}.dumps must return bytes, not {type(payload).__name__}")
-        data = pack(Envelope(payload), compress_above=self._compress_above)
+        data = pack_payload(payload, compress_above=self._compress_above)
         return Encoded(value, data, data, self.decode)
 
     def _kept(self, value: Any, data: bytes) -> tuple[Any, Callable[[Any], Any] | None]:
@@ -75,12 +78,17 @@ class ValueCodec:
         return (value, None) if is_immutable(value) else (data, self.decode)
 
     def decode(self, data: bytes) -> Any:
-        """Read a value back.
+        """Read a value back from bytes with or without a head.
 
         :raises UndecodableError: for bytes that no version of the format explains.
         """
-        payload, tagged = open_payload(data)
-        if self._serializer is None or payload is data:  # a bare number is a counter, whatever the serializer
+        head = read_head(data)
+        return self.decode_body(data, head.flags, head.end)
+
+    def decode_body(self, data: bytes, flags: int, start: int) -> Any:
+        """Read the value behind a head that was read already; see :func:`~agent_service.core.envelope.read_head`."""
+        payload, tagged, is_counter = read_payload(data, flags, start)
+        if self._serializer is None or is_counter:  # an integer is a counter, whatever the serializer
             return decode(payload, tagged)
         try:
             return self._serializer.loads(payload)

@@ -17,7 +17,7 @@ from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import Argument, Command, Lane
 from agent_service.infrastructure.redis.operation import Operations
-from agent_service.infrastructure.redis.scripts import Script
+from agent_service.infrastructure.redis.scripts import Script, whole
 from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.url import parse_redis_url
 
@@ -83,7 +83,7 @@ class RedisClient:
         self._lane = lane
         self._operations = Operations(target=target, timeout=timeout, latency=self.metrics.redis_latency)
         self._slots = asyncio.Semaphore(max_connections)
-        self._reads = JoinedReads(self._get_now, self.get_many)
+        self._reads = JoinedReads(self.get_many)
 
     @property
     def raw(self) -> Any:
@@ -94,6 +94,11 @@ class RedisClient:
     def target(self) -> str:
         """The URL with user name and passwords masked."""
         return self._operations.target
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys of one script or transaction must share a slot."""
+        return isinstance(self._lane, ClusterLane)
 
     @property
     def available(self) -> bool | None:
@@ -116,11 +121,11 @@ class RedisClient:
 
         Concurrent calls travel together as one MGET.
         """
-        return await self._reads.get(key)
+        return (await self._reads.get((key,)))[0]
 
-    async def _get_now(self, key: bytes) -> bytes | None:
-        (value,) = await self.execute(b"MGET", key)
-        return value  # type: ignore[no-any-return]
+    async def get_together(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """:meth:`get` for a few keys that one caller needs at once; what several callers ask for is read once."""
+        return await self._reads.get(keys)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Give the strings at the keys in their order, in one round trip; None for what is missing or no string."""
@@ -138,22 +143,35 @@ class RedisClient:
             async with self._slots:
                 await self._lane.set_many(operation, values)
 
-    async def pipeline(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+    async def pipeline(
+        self, commands: Sequence[Command], *, atomic: bool = False, wrong_types: bool = False
+    ) -> list[Any]:
         """Run commands in one round trip and give their replies.
 
         The first error among the replies is raised after all were read; without ``atomic`` the other commands were
-        executed.
+        executed. A script that the server does not know yet runs after the other commands.
 
         :param atomic: run them as one transaction (MULTI); on a cluster all keys must then share a slot. A command that
             fails while the transaction runs does not undo the others.
+        :param wrong_types: give None where a command met a key that holds something else than it expects.
         """
         if not commands:
             return []
         with self._operations.begin() as operation:
             async with self._slots:
                 replies = await self._lane.pipeline(operation, commands, atomic=atomic)
+                unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+                if unknown:
+                    again = [whole(commands[place]) for place in unknown]
+                    for place, reply in zip(
+                        unknown, await self._lane.pipeline(operation, again, atomic=atomic), strict=True
+                    ):
+                        replies[place] = reply
             for number, reply in enumerate(replies, start=1):
                 if isinstance(reply, Exception):
+                    if wrong_types and str(reply).startswith("WRONGTYPE"):
+                        replies[number - 1] = None
+                        continue
                     reply.args = (f"{reply} (command {number} of {len(replies)} of the pipeline)",)
                     raise reply
             return replies

@@ -1,53 +1,55 @@
-"""Concurrent GETs, joined into MGETs.
+"""Concurrent reads, joined into MGETs.
 
-One GET costs a connection, a write, a read and their wake-ups; a hundred of them in one MGET cost little more. A GET
+One GET costs a connection, a write, a read and their wake-ups; a hundred of them in one MGET cost little more. A read
 that finds nothing in flight is sent at once; the others of its loop tick wait for the end of the tick and travel
-together. Nobody gets a value older than his own call: a batch is sent after its last caller has joined.
+together, a key that several of them need only once. Nobody gets a value older than his own call: a batch is sent after
+its last caller has joined.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from copy import copy
+from typing import TypeAlias
 
 from agent_service.core.errors import RedisOperationError
 
 __all__ = ["JoinedReads"]
 
 _MAX_BATCH = 128
-"""Keys per MGET: beyond it nothing is gained, and large values would hold up more readers."""
+"""Reads per MGET: beyond it nothing is gained, and large values would hold up more readers."""
+
+_MAX_KEYS = 512
+"""Keys per MGET, for reads of many keys each."""
+
+Values: TypeAlias = "Sequence[bytes | None]"
+_Waiting: TypeAlias = "tuple[Sequence[bytes], asyncio.Future[Values | RedisOperationError]]"
 
 
 class JoinedReads:
-    """Joins single reads.
+    """Joins reads of few keys.
 
-    :param read_one: reads one key, now.
-    :param read_many: reads keys in one command, within a deadline of its own.
+    :param read: reads keys in one command, within a deadline of its own.
     """
 
-    def __init__(
-        self,
-        read_one: Callable[[bytes], Awaitable[bytes | None]],
-        read_many: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]],
-    ) -> None:
-        self._read_one = read_one
-        self._read_many = read_many
+    def __init__(self, read: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]) -> None:
+        self._read = read
         self._in_flight = 0
-        self._waiting: list[tuple[bytes, asyncio.Future[bytes | RedisOperationError | None]]] = []
+        self._waiting: list[_Waiting] = []
         self._batches: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: bytes) -> bytes | None:
-        """Give the string at the key, or None."""
+    async def get(self, keys: Sequence[bytes]) -> Values:
+        """Give the strings at the keys, None for what is missing."""
         if not self._in_flight:
             self._in_flight += 1
             try:
-                return await self._read_one(key)
+                return await self._read(keys)
             finally:
                 self._in_flight -= 1
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes | RedisOperationError | None] = loop.create_future()
+        answer: asyncio.Future[Values | RedisOperationError] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._send)
-        self._waiting.append((key, answer))
+        self._waiting.append((keys, answer))
         reply = await answer
         if isinstance(reply, RedisOperationError):
             raise copy(reply) from reply
@@ -55,24 +57,40 @@ class JoinedReads:
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), _MAX_BATCH):
+        for part in _batches(waiting):
             self._in_flight += 1
-            batch = asyncio.create_task(self._answer(waiting[start : start + _MAX_BATCH]))
+            batch = asyncio.create_task(self._answer(part))
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
-    async def _answer(self, waiting: list[tuple[bytes, "asyncio.Future[bytes | RedisOperationError | None]"]]) -> None:
-        replies: Sequence[bytes | RedisOperationError | None]
+    async def _answer(self, waiting: list[_Waiting]) -> None:
+        wanted = dict.fromkeys([key for keys, _ in waiting for key in keys])
+        failure: RedisOperationError | None = None
         try:
-            replies = await self._read_many([key for key, _ in waiting])
+            values = dict(zip(wanted, await self._read(list(wanted)), strict=True))
         except RedisOperationError as exc:
-            replies = [exc] * len(waiting)
+            failure = exc
         except BaseException:
             for _, answer in waiting:
                 answer.cancel()
             raise
         finally:
             self._in_flight -= 1
-        for (_, answer), reply in zip(waiting, replies, strict=True):
+        for keys, answer in waiting:
             if not answer.done():  # else its caller was cancelled
-                answer.set_result(reply)
+                answer.set_result([values[key] for key in keys] if failure is None else failure)
+
+
+def _batches(waiting: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    if len(waiting) <= _MAX_BATCH and sum([len(keys) for keys, _ in waiting]) <= _MAX_KEYS:
+        yield waiting
+        return
+    part: list[_Waiting] = []
+    size = 0
+    for each in waiting:
+        if part and (len(part) == _MAX_BATCH or size + len(each[0]) > _MAX_KEYS):
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += len(each[0])
+    yield part

@@ -1,10 +1,26 @@
 """Lua scripts: kept in ``lua/*.lua``, sent by digest, so that Redis compiles each one once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["INCREMENT", "LEASE_FILL", "LEASE_RENEW", "LEASE_TAKE", "Script", "load_script"]
+from agent_service.infrastructure.redis.lane import Argument, Command
+
+__all__ = [
+    "EXPIRE_STAMPED",
+    "INCREMENT",
+    "LEASE_FILL",
+    "LEASE_RENEW",
+    "LEASE_TAKE",
+    "TOKENS_TAKE",
+    "Script",
+    "load_script",
+    "whole",
+]
+
+_sources: dict[str, str] = {}
+"""Every script that was loaded, by its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +32,16 @@ class Script:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+        _sources[self.digest] = self.source
+
+    def command(self, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Command:
+        """Give the command that runs it, for a pipeline."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+
+def whole(command: Command) -> Command:
+    """Give the command of a script with its source, for a server that does not know the script yet."""
+    return ("EVAL", _sources[str(command[1])], *command[2:])
 
 
 def load_script(*names: str) -> Script:
@@ -25,10 +51,16 @@ def load_script(*names: str) -> Script:
 
 
 INCREMENT = load_script("increment")
-"""Add to a counter and get the sum as text.
+"""Add to a counter and get the sum as text; see the script for its keys and arguments."""
 
-Keys: the counter, and where there is one a lease to break. Arguments: the amount, and the milliseconds that a new
-counter lives (0: forever; less: not stored).
+EXPIRE_STAMPED = load_script("expire_stamped")
+"""Change until when an entry is fresh; see the script for its keys and arguments."""
+
+TOKENS_TAKE = load_script("tokens_take")
+"""Give tokens, making those that are missing.
+
+Keys: tokens, of one slot. Arguments: milliseconds that an entry with them will live (0: for ever), and random bytes for
+each.
 """
 
 LEASE_TAKE = load_script("lease_take")

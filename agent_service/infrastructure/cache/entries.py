@@ -1,0 +1,104 @@
+"""An entry as Redis holds it: a head with stamps and tokens, and the value behind it."""
+
+import math
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agent_service.core.envelope import Head, pack_tags, read_head, seal
+from agent_service.core.errors import UndecodableError
+from agent_service.infrastructure.cache.backend import Found, Life
+from agent_service.infrastructure.cache.tokens import NAMESPACE, Standing
+from agent_service.infrastructure.cache.values import Encoded, ValueCodec
+
+__all__ = ["HEAD_BYTES", "EntryFormat", "counter_head", "freshness", "is_valid"]
+
+HEAD_BYTES = 512
+"""How much of an entry is read where only its head is wanted; longer heads take a second look."""
+
+_STAMP = struct.Struct(">q")
+_PLAIN = frozenset({b"\x01\x14", b"\x01\x15"})
+"""How an entry begins that has a time of creation, tokens and nothing else; its value tagged or not."""
+_TOKENS = 10
+"""Where the tokens begin in such an entry."""
+
+
+class EntryFormat:
+    """Makes and reads the entries of one namespace."""
+
+    def __init__(self, codec: ValueCodec) -> None:
+        self._codec = codec
+        self._token: bytes | None = None
+        self._section = b""
+        self._end = 0
+
+    def write(self, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> bytes:
+        """Give the bytes of an entry that is stored now."""
+        packed = encoded.data or b""
+        now = None if packed[:1] != b"\x01" and life.is_plain else time.time()  # so that counters have one head
+        stale_at = None if now is None or life.is_plain or life.seconds == math.inf else now + life.seconds
+        return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
+
+    def read_plain(self, data: bytes, token: bytes | None) -> Found | None:
+        """Read an entry with no tags and no staleness: the short way of a hit. None: take the long way."""
+        if token is None:
+            return None
+        if token != self._token:
+            self._section = pack_tags({NAMESPACE: token})
+            self._end = _TOKENS + len(self._section)
+            self._token = token
+        if data[:2] not in _PLAIN or data[_TOKENS : self._end] != self._section:
+            return None
+        age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
+        return Found(self._codec.decode_body(data, data[1], self._end), "redis", age)
+
+    def read(self, data: bytes, head: Head) -> Found:
+        """Read an entry whose tokens were found to stand.
+
+        :raises UndecodableError: for a value that no version of the format explains.
+        """
+        age, left, life = freshness(head)
+        value: Any = self._codec.decode_body(data, head.flags, head.end)
+        return Found(value, "redis", age, left, life, head.raised)
+
+
+def freshness(head: Head) -> tuple[float | None, float, float | None]:
+    """Give age, seconds left and seconds of life, as :class:`Found` has them."""
+    now = time.time()
+    age = None if head.created_at is None else now - head.created_at
+    if head.stale_at is None:
+        return age, math.inf, None
+    return age, head.stale_at - now, None if head.created_at is None else head.stale_at - head.created_at
+
+
+def is_valid(head: Head, standing: Standing) -> bool:
+    """Whether an entry carries the token of its namespace, and all its tokens are the standing ones."""
+    return NAMESPACE in head.tags and all(standing.get(name) == token for name, token in head.tags.items())
+
+
+def counter_head(tokens: Mapping[str, bytes]) -> bytes:
+    """Give how every counter with these tokens begins."""
+    return seal(b"0", tags=pack_tags(tokens))[:-1]
+
+
+def stamp(seconds: float) -> bytes:
+    """Give a stamp of staleness, seconds from now."""
+    return _STAMP.pack(2**62 if seconds == math.inf else round((time.time() + seconds) * 1000))
+
+
+def stamp_position(head: Head) -> int | None:
+    """Give where the stamp of staleness stands; None where there is none."""
+    if head.stale_at is None:
+        return None
+    return 2 if head.created_at is None else 2 + _STAMP.size
+
+
+def read_known_head(data: bytes | None) -> Head | None:
+    """Give the head of stored bytes; None for nothing, and for what no version of the format explains."""
+    if not data:
+        return None
+    try:
+        return read_head(data)
+    except UndecodableError:
+        return None

@@ -1,0 +1,76 @@
+"""Paying what Redis is owed after an outage: invalidations, then increments.
+
+What was paid leaves the debt at once, so that a replay that breaks off goes on where it stopped. An invalidation may
+happen twice. An increment may be sent twice and is made once.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from agent_service.core.errors import CacheValueError, RedisUnavailableError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.cache.journal import Debt, Increment, Journal
+from agent_service.infrastructure.cache.redis import RedisBackend
+from agent_service.infrastructure.cache.redis_counters import REMEMBERED
+
+__all__ = ["pay"]
+
+REPLAY_BATCH = 500
+
+
+async def pay(redis: RedisBackend, debt: Debt, journal: Journal) -> None:
+    """Replay the debt of one namespace.
+
+    :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid.
+    """
+    if debt.cleared:
+        await redis.clear()
+        debt.cleared = False
+    for batch in _batches(debt.tags):
+        await redis.invalidate_tags(batch)
+        _forget(debt.tags, batch)
+    for pattern in list(debt.patterns):
+        await redis.remove_matching(pattern)
+        del debt.patterns[pattern]
+    for batch in _batches(debt.stale):
+        await redis.remove(batch)
+        _forget(debt.stale, batch)
+    for key in list(debt.added):
+        owed = debt.added[key]
+        while owed:
+            await _add(redis, key, owed[0], journal)
+            owed.pop(0)
+        del debt.added[key]
+
+
+async def _add(redis: RedisBackend, key: str, increment: Increment, journal: Journal) -> None:
+    changes, now = journal.changes, journal.monotonic()
+    if increment.number is None:
+        increment.number, increment.sent_at = changes.begin(), now
+    elif now - increment.sent_at > REMEMBERED:
+        logger.warning("an increment was sent more than %g s ago and its outcome will stay unknown", REMEMBERED)
+        changes.end(increment.number)
+        return
+    try:
+        await redis.add_once(key, increment.amount, increment.seconds, changes.change(increment.number))
+    except CacheValueError:
+        logger.warning("a counter that was incremented during the outage is no integer in Redis; it stays as it is")
+    except RedisUnavailableError as exc:
+        if not exc.maybe_executed:
+            changes.end(increment.number)
+            increment.number = None
+        raise
+    changes.end(increment.number)
+
+
+def _batches(owed: dict[str, None]) -> "list[Sequence[str]]":
+    keys = iter(list(owed))
+    batches: list[Sequence[str]] = []
+    while batch := list(islice(keys, REPLAY_BATCH)):
+        batches.append(batch)
+    return batches
+
+
+def _forget(owed: dict[str, None], paid: Sequence[str]) -> None:
+    for each in paid:
+        del owed[each]
