@@ -195,7 +195,7 @@ async def run_all() -> None:
             print(f"\n# {(example.__doc__ or '').splitlines()[0]}")
             await example()
         for namespace in NAMESPACES:
-            await (await get_cache(namespace)).clear()
+            await (await get_cache(namespace)).delete_pattern("*")
     finally:
         await close_cache()
         await close_database()

@@ -55,7 +55,7 @@ async def check_commands(client: RedisClient) -> None:
     assert await client.get_many([*keys, b"missing"]) == [*keys, None]
     assert await client.pipeline([("SET", b"x", 1), ("INCR", b"x"), ("GET", b"key:1")]) == [b"OK", 2, b"key:1"]
     assert await client.pipeline([("SET", b"{t}x", 1), ("INCRBY", b"{t}x", 2)], atomic=True) == [b"OK", 3]
-    assert await client.run_script(INCREMENT, [b"counter"], [5, 60_000]) == b"5"
+    assert await client.run_script(INCREMENT, [b"counter"], [5, 60_000, b"", b"", b""]) == b"5"
     assert sorted([key async for page in client.scan(b"key:*", 10) for key in page]) == sorted(keys)
     assert await client.unlink([*keys, b"missing"]) == 100
     with pytest.raises(RedisCommandError, match="WRONGTYPE"):
