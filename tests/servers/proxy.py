@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -56,6 +57,13 @@ class TcpProxy:
         """Forward again, what was held back first."""
         self._open.set()
 
+    def hold(self) -> Callable[[], None]:
+        """Stall the connections there are, while new ones work; give what lets them go on."""
+        held, self._open = self._open, asyncio.Event()
+        held.clear()
+        self._open.set()
+        return held.set
+
     def delay(self, seconds: float) -> None:
         """Hold back each chunk of the server's replies for a while."""
         self._delay = seconds
@@ -76,14 +84,15 @@ class TcpProxy:
         self._pumps.add(pump)
         self._writers.add(writer)
         upstream_writer: asyncio.StreamWriter | None = None
+        gate = self._open
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection(
                 self._target.hostname, self._target.port or 6379
             )
             self._writers.add(upstream_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, upstream_writer))
-                group.create_task(self._pump(upstream_reader, writer, replies=True))
+                group.create_task(self._pump(reader, upstream_writer, gate))
+                group.create_task(self._pump(upstream_reader, writer, gate, replies=True))
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -93,11 +102,13 @@ class TcpProxy:
                     each.transport.abort()
             self._pumps.discard(pump)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event, *, replies: bool = False
+    ) -> None:
         while chunk := await reader.read(1 << 16):
             if replies and self._delay:
                 await asyncio.sleep(self._delay)
-            await self._open.wait()
+            await gate.wait()
             if replies and self._cut_after is not None:
                 chunk, self._cut_after = chunk[: self._cut_after], None
                 writer.write(chunk)

@@ -6,9 +6,11 @@ journal is empty" to "closed" has no await in it, so no debt can be written down
 """
 
 import asyncio
+from secrets import token_hex
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.errors import RedisOperationError
+from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.journal import Debt, Journal
 from agent_service.infrastructure.cache.redis import RedisBackend
@@ -20,10 +22,16 @@ __all__ = ["Outage"]
 
 
 class Outage:
-    """Breaker, journal and recovery of the caches of one event loop over one Redis."""
+    """Breaker, journal and recovery of the caches of one event loop over one Redis.
 
-    def __init__(self, client: RedisClient, breaker: CircuitBreaker, journal: Journal) -> None:
+    :param prefix: first component of every physical key.
+    """
+
+    def __init__(
+        self, client: RedisClient, breaker: CircuitBreaker, journal: Journal, *, prefix: str = "agent_service"
+    ) -> None:
         self._client = client
+        self._probe = internal_key(prefix, "probe", token_hex(8))
         self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
         self.breaker = breaker
@@ -53,7 +61,8 @@ class Outage:
 
     async def _recover(self) -> None:
         try:
-            await self._client.ping()
+            await self._client.execute("SET", self._probe, 1, "PX", 1000)  # who refuses writes does not serve either
+            await self._client.settle()
             self.breaker.probe_succeeded()
             replayed = 0
             while len(self.journal):

@@ -210,6 +210,15 @@ class RedisClient:
             async with self._slots:
                 return await self._lane.unlink(operation, keys)
 
+    async def settle(self) -> None:
+        """See to it that commands which were given up, for want of an answer in time, will not run any more.
+
+        On a Redis Cluster this does nothing.
+        """
+        with self._operations.begin() as operation:
+            async with self._slots:
+                await self._lane.settle(operation)
+
     async def ping(self) -> None:
         """Make sure that Redis answers."""
         await self.execute(b"PING")

@@ -9,6 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from agent_service.infrastructure.redis.abandoned import introduce
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.lane import Lane
 from agent_service.infrastructure.redis.server import ServerLane
@@ -60,6 +61,7 @@ def _how(target: RedisTarget, timeout: float) -> dict[str, Any]:
         "retry": _no_retry(),
         "socket_timeout": None,
         "socket_connect_timeout": timeout,
+        "redis_connect_func": introduce,
         **target.options,
     }
 
@@ -94,5 +96,6 @@ def _cluster(target: RedisTarget, timeout: float) -> Lane:
         "max_connections": _NO_LIMIT,
         "ssl": target.tls,
     }
+    del how["redis_connect_func"]  # redis-py's cluster client greets its nodes by itself
     nodes = [ClusterNode(host, port) for host, port in target.addresses]
     return ClusterLane(RedisCluster(startup_nodes=nodes, **how), owned=True)

@@ -63,6 +63,9 @@ class Lane(ABC):
     ) -> tuple[ScanCursor | None, list[bytes]]:
         """Give the page of matching keys at the cursor (None: the first) and the next cursor (None: there is none)."""
 
+    async def settle(self, operation: Operation) -> None:  # noqa: B027 - a lane that cannot do it does nothing
+        """See to it that commands which were given up will not run any more, where the topology allows it."""
+
     @abstractmethod
     async def aclose(self) -> None:
         """Close the connections this lane opened."""

@@ -18,6 +18,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import DataError, RedisError, ResponseError
 
+from agent_service.infrastructure.redis.abandoned import Abandoned
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
 
@@ -36,6 +37,7 @@ class ServerLane(Lane):
         self._pool: ConnectionPool = client.connection_pool
         self._owned = owned
         self._sentinel = sentinel
+        self._abandoned = Abandoned()
 
     @property
     def raw(self) -> Redis:
@@ -48,6 +50,11 @@ class ServerLane(Lane):
             operation.sent = True
             await connection.send_packed_command(packed)
             return await connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            self._abandoned.add(connection)
+            raise
         finally:
             await self._pool.release(connection)
 
@@ -64,18 +71,21 @@ class ServerLane(Lane):
     async def _exchange(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
         packed = b"".join([_packed(command) for command in commands])
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        replies: list[Any] = []
         try:
             operation.sent = True
             await connection.send_packed_command(packed)
-            replies: list[Any] = []
             for _ in commands:
                 try:
                     replies.append(await connection.read_response())
                 except ResponseError as exc:
                     replies.append(exc)
-            return replies
+        except BaseException:
+            self._abandoned.add(connection)
+            raise
         finally:
             await self._pool.release(connection)
+        return replies
 
     async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) <= MAX_KEYS_PER_COMMAND:
@@ -104,6 +114,12 @@ class ServerLane(Lane):
         position = cursor.position if cursor else 0
         following, keys = await self.execute(operation, (b"SCAN", position, b"MATCH", match, b"COUNT", count))
         return (ScanCursor(int(following)) if int(following) else None), keys
+
+    async def settle(self, operation: Operation) -> None:
+        commands = self._abandoned.commands()
+        if commands:
+            await self._exchange(operation, commands)
+            self._abandoned.clear()
 
     async def aclose(self) -> None:
         if self._owned:

@@ -1,0 +1,60 @@
+"""Connections that were dropped while a reply was missing.
+
+A command that was given up is not a command that will not run: it may stand in the buffer of a server that hangs, or be
+on its way there, and be executed later than what was sent after it on other connections. So each connection learns what
+the server calls it, and before anything is decided that a late command must not undo, the server is told to drop those
+that were given up, with all they still hold.
+"""
+
+import re
+from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import ResponseError
+
+from agent_service.infrastructure.redis.lane import Command
+
+__all__ = ["Abandoned", "introduce"]
+
+_MOST = 1000
+_IDENTITY = re.compile(rb"\bid=(\d+) addr=(\S+)")
+
+_identities: "WeakKeyDictionary[Any, tuple[bytes, bytes]]" = WeakKeyDictionary()
+
+
+async def introduce(connection: Any) -> None:
+    """Greet the server as redis-py does, and learn what it calls this connection. For ``redis_connect_func``."""
+    await connection.on_connect()
+    try:
+        await connection.send_command("CLIENT", "INFO")
+        found = _IDENTITY.search(await connection.read_response())
+    except ResponseError:  # not permitted: nothing can be told of this connection then
+        return
+    if found is not None:
+        _identities[connection] = (found[1], found[2])
+
+
+class Abandoned:
+    """The connections that one lane gave up. Bounded: the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._given_up: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+
+    def add(self, connection: Any) -> None:
+        """Note that a connection was dropped with a reply missing."""
+        identity = _identities.pop(connection, None)
+        if identity is not None:
+            self._given_up[identity] = None
+            while len(self._given_up) > _MOST:
+                self._given_up.popitem(last=False)
+
+    def commands(self) -> list[Command]:
+        """Give what makes the server drop them. Number and address together name no other client, even after a restart
+        of the server has begun to count anew.
+        """
+        return [("CLIENT", "KILL", "ID", number, "ADDR", address) for number, address in self._given_up]
+
+    def clear(self) -> None:
+        """Note that the server dropped them."""
+        self._given_up.clear()

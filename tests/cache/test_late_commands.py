@@ -1,0 +1,89 @@
+"""Commands that were given up for want of an answer, and arrive later all the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.outage import Outage
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.redis.client import RedisClient
+from tests.cache.conftest import make_fallback
+from tests.servers.proxy import TcpProxy
+
+Pair = tuple[FallbackCache, Outage]
+
+
+@pytest.fixture
+async def pair(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
+    client = RedisClient(redis_proxy.url, timeout=0.2)
+    cache, outage = make_fallback(client)
+    yield cache, outage
+    await cache.aclose()
+    await outage.aclose()
+    await client.aclose()
+
+
+async def recover(cache: FallbackCache, outage: Outage) -> None:
+    async with asyncio.timeout(10):
+        while not outage.breaker.closed:
+            await cache.exists("probe")
+            await asyncio.sleep(0.01)
+
+
+async def test_a_value_that_was_deleted_meanwhile_is_not_brought_back_by_a_late_command(
+    pair: Pair, redis_proxy: TcpProxy
+):
+    cache, outage = pair
+    await cache.set("k", "first")
+    let_go = redis_proxy.hold()
+    assert await cache.set("k", "late")
+    await cache.delete("k")
+    await recover(cache, outage)
+    let_go()
+    await asyncio.sleep(0.1)
+
+    assert await cache.lookup("k") is MISS
+
+
+@pytest.mark.parametrize("arrives", ["before the replay", "after the replay", "its reply is lost"])
+async def test_an_increment_of_unknown_outcome_counts_once(
+    pair: Pair, redis_proxy: TcpProxy, client: RedisClient, arrives: str
+):
+    cache, outage = pair
+    await cache.increment("n", 10)
+    held = []
+    if arrives == "its reply is lost":
+        redis_proxy.cut_reply_after(0)
+        assert await cache.increment("n", 5) == 5
+        assert await RedisCache(client).get("n") == 15
+    else:
+        held.append(redis_proxy.hold())
+        assert await cache.increment("n", 5) == 5
+    assert await cache.increment("n", 2) == 7
+    if arrives == "before the replay":
+        held.pop()()
+        await asyncio.sleep(0.1)
+    await recover(cache, outage)
+    if arrives == "after the replay":
+        held.pop()()
+        await asyncio.sleep(0.1)
+
+    assert await cache.get("n") == 17
+    assert len(outage.journal.changes) == 0
+
+
+async def test_many_increments_through_cut_replies_add_up(pair: Pair, redis_proxy: TcpProxy):
+    cache, outage = pair
+    wanted = 0
+    for n in range(200):
+        if n % 7 == 0:
+            redis_proxy.cut_reply_after(n % 3)
+        await cache.increment("n", n)
+        wanted += n
+    await recover(cache, outage)
+
+    assert await cache.get("n") == wanted
+    assert len(outage.journal) == len(outage.journal.changes) == 0
