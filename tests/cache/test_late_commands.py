@@ -1,7 +1,7 @@
 """Commands that were given up for want of an answer, and arrive later all the same."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -54,7 +54,7 @@ async def test_an_increment_of_unknown_outcome_counts_once(
 ):
     cache, outage = pair
     await cache.increment("n", 10)
-    held = []
+    held: list[Callable[[], None]] = []
     if arrives == "its reply is lost":
         redis_proxy.cut_reply_after(0)
         assert await cache.increment("n", 5) == 5
