@@ -58,7 +58,8 @@ async def test_an_increment_of_unknown_outcome_counts_once(
     if arrives == "its reply is lost":
         redis_proxy.cut_reply_after(0)
         assert await cache.increment("n", 5) == 5
-        assert await RedisCache(client).get("n") == 15
+        elsewhere: RedisCache[int] = RedisCache(client)
+        assert await elsewhere.get("n") == 15
     else:
         held.append(redis_proxy.hold())
         assert await cache.increment("n", 5) == 5

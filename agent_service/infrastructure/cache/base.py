@@ -18,6 +18,7 @@ from agent_service.infrastructure.cache.values import check_amount
 __all__ = ["BaseCache"]
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _WILDCARDS = frozenset("*?[\\")
 
@@ -46,6 +47,14 @@ class BaseCache(ICache[T]):
         return True
 
     # -- reading
+
+    @overload
+    async def get(self, key: str) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D) -> T | D: ...
+    async def get(self, key: str, default: object = None) -> object:
+        found = await self.backend.read(check_key(key))
+        return default if found is None or found.left <= 0 or found.raised else found.value
 
     async def lookup(self, key: str) -> Lookup[T]:
         found = await self.backend.read(check_key(key))

@@ -3,7 +3,7 @@
 import math
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent_service.core.envelope import Head, pack_tags, read_head, seal
@@ -22,6 +22,7 @@ _PLAIN = frozenset({b"\x01\x14", b"\x01\x15"})
 """How an entry begins that has a time of creation, tokens and nothing else; its value tagged or not."""
 _TOKENS = 10
 """Where the tokens begin in such an entry."""
+_MOST_SECTIONS = 4096
 
 
 class EntryFormat:
@@ -29,9 +30,7 @@ class EntryFormat:
 
     def __init__(self, codec: ValueCodec) -> None:
         self._codec = codec
-        self._token: bytes | None = None
-        self._section = b""
-        self._end = 0
+        self._sections: dict[tuple[Sequence[str], Sequence[bytes | None]], bytes] = {}
 
     def write(self, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> bytes:
         """Give the bytes of an entry that is stored now."""
@@ -40,18 +39,24 @@ class EntryFormat:
         stale_at = None if now is None or life.is_plain or life.seconds == math.inf else now + life.seconds
         return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
 
-    def read_plain(self, data: bytes, token: bytes | None) -> Found | None:
-        """Read an entry with no tags and no staleness: the short way of a hit. None: take the long way."""
-        if token is None:
-            return None
-        if token != self._token:
-            self._section = pack_tags({NAMESPACE: token})
-            self._end = _TOKENS + len(self._section)
-            self._token = token
-        if data[:2] not in _PLAIN or data[_TOKENS : self._end] != self._section:
+    def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> Found | None:
+        """Read an entry with just these tags and no staleness: the short way of a hit. None: take the long way.
+
+        :param tokens: the standing ones of the namespace and the tags.
+        """
+        section = self._sections.get((tags, tokens)) or self._section(tags, tokens)
+        if data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
-        return Found(self._codec.decode_body(data, data[1], self._end), "redis", age)
+        return Found(self._codec.decode_body(data, data[1], _TOKENS + len(section)), "redis", age)
+
+    def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes:
+        """Give how these tokens are written in a head, and remember it for the next hit."""
+        section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})
+        if len(self._sections) >= _MOST_SECTIONS:
+            self._sections.clear()
+        self._sections[tags, tokens] = section
+        return section
 
     def read(self, data: bytes, head: Head) -> Found:
         """Read an entry whose tokens were found to stand.

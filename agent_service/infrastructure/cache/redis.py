@@ -57,6 +57,7 @@ class RedisBackend(Backend):
         self._names = names
         self._prefix = names.prefix
         self._tokens = tokens
+        self._own = tokens.namespace_key
         self._format = EntryFormat(codec)
         self._numbers = RedisCounters(client, names, tokens)
         self._lease_seconds = lease_seconds
@@ -71,13 +72,15 @@ class RedisBackend(Backend):
     # -- reading
 
     async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
-        wanted = [self._prefix + key.encode(), self._tokens.namespace_key]
-        if tags:
-            wanted += map(self._tokens.key, tags)
-        data, token, *others = await self._client.get_together(wanted)
+        tags = tuple(tags)
+        data, *tokens = await self._client.get_together(
+            (self._prefix + key.encode(), *self._tokens.keys(tags))
+            if tags
+            else (self._prefix + key.encode(), self._own)
+        )
         found = None
         if data is not None:
-            found = await self._open(data, token, dict(zip(tags, others, strict=True)) if tags else {})
+            found = self._open_expected(data, tags, tuple(tokens)) or await self._open(data, tags, tuple(tokens))
         if found is None or found.left <= 0:
             self.counters.misses += 1
         else:
@@ -85,13 +88,15 @@ class RedisBackend(Backend):
         return found
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
-        own = [self._tokens.namespace_key, *map(self._tokens.key, tags)]
+        tags = tuple(tags)
+        own = self._tokens.keys(tags)
         replies = await self._client.get_many([*own, *(self.physical(key) for key in keys)])
-        token, *others = replies[: len(own)]
-        known = dict(zip(tags, others, strict=True))
+        tokens = tuple(replies[: len(own)])
         found: dict[str, Found] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
-            each = None if data is None else await self._open(data, token, known)
+            each = None
+            if data is not None:
+                each = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
             if each is not None:
                 found[key] = each
             if each is None or each.left <= 0:
@@ -100,14 +105,18 @@ class RedisBackend(Backend):
                 self.counters.hits += 1
         return found
 
-    async def _open(self, data: bytes, token: bytes | None, known: dict[str, bytes | None]) -> Found | None:
-        """Read an entry, if its tokens stand. Those that nobody expected are read now, and put into ``known``."""
+    def _open_expected(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
+        """Read an entry with the tags that were expected: the short way of a hit. None: take the long way."""
         try:
-            found = self._format.read_plain(data, token)
-            if found is not None:
-                return found
+            return self._format.read_expected(data, tags, tokens)
+        except UndecodableError:
+            return None
+
+    async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
+        """Read an entry, if its tokens stand; those of tags that nobody expected are read now."""
+        try:
             head = read_head(data)
-            known[NAMESPACE] = token
+            known = dict(zip((NAMESPACE, *tags), tokens, strict=True))
             await self._learn([head], known)
             return self._format.read(data, head) if is_valid(head, known) else None
         except UndecodableError:
@@ -135,9 +144,7 @@ class RedisBackend(Backend):
         """Tell which of these entries are valid and fresh. Cost: two round trips, and the heads only."""
         if not keys:
             return []
-        token, *replies = await self._client.pipeline(
-            [("GET", self._tokens.namespace_key), *map(_look, keys)], wrong_types=True
-        )
+        token, *replies = await self._client.pipeline([("GET", self._own), *map(_look, keys)], wrong_types=True)
         return [head is not None for head in await self._heads(keys, replies, token)]
 
     async def exists(self, key: str) -> bool:
@@ -146,7 +153,7 @@ class RedisBackend(Backend):
     async def ttl(self, key: str) -> float | Never | None:
         physical = self.physical(key)
         token, reply, milliseconds = await self._client.pipeline(
-            [("GET", self._tokens.namespace_key), _look(physical), ("PTTL", physical)], wrong_types=True
+            [("GET", self._own), _look(physical), ("PTTL", physical)], wrong_types=True
         )
         (head,) = await self._heads([physical], [reply], token)
         if head is None or milliseconds == -2:
@@ -279,7 +286,7 @@ class RedisBackend(Backend):
             return sum(fresh)
         token, reply, *_ = await self._client.pipeline(
             [
-                ("GET", self._tokens.namespace_key),
+                ("GET", self._own),
                 _look(values[0]),
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],

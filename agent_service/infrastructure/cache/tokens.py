@@ -46,6 +46,10 @@ class Tokens:
         """Name a token in Redis."""
         return self._stem + (b":" + name.encode() if name else b"")
 
+    def keys(self, tags: Sequence[str]) -> list[bytes]:
+        """Name the tokens of the namespace and these tags."""
+        return [self.namespace_key, *[self._stem + b":" + tag.encode() for tag in tags]]
+
     @property
     def prefix(self) -> bytes:
         """What the names of all tokens of this namespace begin with."""

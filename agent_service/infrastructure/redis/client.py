@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -123,9 +123,9 @@ class RedisClient:
         """
         return (await self._reads.get((key,)))[0]
 
-    async def get_together(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+    def get_together(self, keys: Sequence[bytes]) -> Awaitable[Sequence[bytes | None]]:
         """:meth:`get` for a few keys that one caller needs at once; what several callers ask for is read once."""
-        return await self._reads.get(keys)
+        return self._reads.get(keys)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Give the strings at the keys in their order, in one round trip; None for what is missing or no string."""

@@ -22,7 +22,7 @@ _MAX_KEYS = 512
 """Keys per MGET, for reads of many keys each."""
 
 Values: TypeAlias = "Sequence[bytes | None]"
-_Waiting: TypeAlias = "tuple[Sequence[bytes], asyncio.Future[Values | RedisOperationError]]"
+_Waiting: TypeAlias = "tuple[Sequence[bytes], asyncio.Future[Values]]"
 
 
 class JoinedReads:
@@ -37,23 +37,23 @@ class JoinedReads:
         self._waiting: list[_Waiting] = []
         self._batches: set[asyncio.Task[None]] = set()
 
-    async def get(self, keys: Sequence[bytes]) -> Values:
-        """Give the strings at the keys, None for what is missing."""
+    def get(self, keys: Sequence[bytes]) -> Awaitable[Values]:
+        """Give the strings at the keys, None for what is missing. To be awaited at once."""
         if not self._in_flight:
-            self._in_flight += 1
-            try:
-                return await self._read(keys)
-            finally:
-                self._in_flight -= 1
+            return self._get_alone(keys)
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Values | RedisOperationError] = loop.create_future()
+        answer: asyncio.Future[Values] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._send)
         self._waiting.append((keys, answer))
-        reply = await answer
-        if isinstance(reply, RedisOperationError):
-            raise copy(reply) from reply
-        return reply
+        return answer
+
+    async def _get_alone(self, keys: Sequence[bytes]) -> Values:
+        self._in_flight += 1
+        try:
+            return await self._read(keys)
+        finally:
+            self._in_flight -= 1
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -65,11 +65,14 @@ class JoinedReads:
 
     async def _answer(self, waiting: list[_Waiting]) -> None:
         wanted = dict.fromkeys([key for keys, _ in waiting for key in keys])
-        failure: RedisOperationError | None = None
         try:
             values = dict(zip(wanted, await self._read(list(wanted)), strict=True))
         except RedisOperationError as exc:
-            failure = exc
+            for _, answer in waiting:
+                if not answer.done():  # else its caller was cancelled
+                    answer.set_exception(_twin(exc))
+                    answer.exception()  # a caller who is cancelled now will never ask for it
+            return
         except BaseException:
             for _, answer in waiting:
                 answer.cancel()
@@ -77,8 +80,14 @@ class JoinedReads:
         finally:
             self._in_flight -= 1
         for keys, answer in waiting:
-            if not answer.done():  # else its caller was cancelled
-                answer.set_result([values[key] for key in keys] if failure is None else failure)
+            if not answer.done():
+                answer.set_result([values[key] for key in keys])
+
+
+def _twin(exc: RedisOperationError) -> RedisOperationError:
+    twin = copy(exc)
+    twin.__cause__ = exc
+    return twin
 
 
 def _batches(waiting: list[_Waiting]) -> Iterator[list[_Waiting]]:
