@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
+from tests.redis.listener import Listener
 from tests.servers.redis import GivenServer, RedisServer
 
 
@@ -62,3 +63,20 @@ async def manager(client: RedisClient) -> AsyncIterator[RedisManager]:
     manager = RedisManager(None, client=client, metrics=client.metrics)
     yield manager
     await manager.aclose()
+
+
+Listen = Callable[..., Listener]
+
+
+@pytest_asyncio.fixture
+async def listen(connect: Connect) -> AsyncIterator[Listen]:
+    """Makes started listeners, each with a client of its own, and closes them at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(url: str, *prefixes: bytes, max_staleness: float = 1.0) -> Listener:
+            listener = Listener(connect(url), *prefixes, max_staleness=max_staleness)
+            stack.push_async_callback(listener.stream.aclose)
+            listener.stream.start()
+            return listener
+
+        yield make
