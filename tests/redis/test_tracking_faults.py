@@ -6,8 +6,10 @@ import random
 import time
 
 import pytest
+import redis
 
-from agent_service.infrastructure.redis.tracking import TrackingState
+from agent_service.infrastructure.redis.tracking import InvalidationStream, TrackingState
+from agent_service.infrastructure.redis.url import parse_redis_url
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import Listener, until
 from tests.servers.proxy import TcpProxy
@@ -30,7 +32,7 @@ def kill_tracking(server: RedisServer) -> None:
 
 
 async def test_a_killed_connection_is_flushed_at_once_and_opened_again(own_redis: RedisServer, listen: Listen):
-    listener = listen(f"{own_redis.url}?client_name=faults")
+    listener = listen(f"{own_redis.url}?client_name=faults", max_staleness=5)
     await listener.is_trusted()
     for number in range(3):
         kill_tracking(own_redis)
@@ -79,9 +81,38 @@ async def test_trust_in_a_server_that_hangs_runs_out_in_time(own_redis: RedisSer
     await loses_trust_and_flushes(listener, since=0)
 
 
-async def test_a_way_that_swallows_everything_is_given_up_and_another_opened(redis_proxy: TcpProxy, connect: Connect):
-    listener = Listener(connect(redis_proxy.url), max_staleness=0.3)
-    listener.stream.start()
+async def test_a_master_that_becomes_a_replica_is_not_trusted(own_redis: RedisServer, listen: Listen):
+    listener = listen(own_redis.url, max_staleness=0.3)
+    await listener.is_trusted()
+
+    own_redis.cli("REPLICAOF", "127.0.0.1", "1")
+    await listener.comes_to(TrackingState.DOWN)
+    assert not listener.trusted
+    own_redis.cli("REPLICAOF", "NO", "ONE")
+
+    await loses_trust_and_flushes(listener, since=0)
+
+
+async def test_nothing_is_proven_in_the_middle_of_a_long_script(own_redis: RedisServer, listen: Listen):
+    """Then a server answers some commands, but pushes nothing, not even what was written before the script."""
+    own_redis.cli("CONFIG", "SET", "lua-time-limit", 50)
+    listener = listen(own_redis.url, max_staleness=0.2)
+    await listener.is_trusted()
+
+    running = asyncio.create_task(asyncio.to_thread(own_redis.cli, "EVAL", "while true do end", 0))
+    await until(lambda: not listener.trusted)
+    for _ in range(50):
+        await asyncio.sleep(0.01)
+        assert not listener.trusted
+    own_redis.cli("SCRIPT", "KILL")
+    with pytest.raises(redis.ResponseError, match="killed"):
+        await running
+
+    await loses_trust_and_flushes(listener, since=0)
+
+
+async def test_a_way_that_swallows_everything_is_given_up_and_another_opened(redis_proxy: TcpProxy, listen: Listen):
+    listener = listen(redis_proxy.url, max_staleness=0.3)
     await listener.is_trusted()
 
     redis_proxy.stall()
@@ -94,16 +125,14 @@ async def test_a_way_that_swallows_everything_is_given_up_and_another_opened(red
 
     await loses_trust_and_flushes(listener, since=0)
     assert redis_proxy.accepted > accepted
-    await listener.stream.aclose()
 
 
 async def test_a_push_that_was_held_back_reaches_no_reader_too_late(
-    redis_url: str, redis_proxy: TcpProxy, connect: Connect
+    redis_url: str, redis_proxy: TcpProxy, connect: Connect, listen: Listen
 ):
     """What was written while the way was slow is told, or the trust is gone, before the bound is over."""
     outside = connect(redis_url)
-    listener = Listener(connect(redis_proxy.url), max_staleness=0.3)
-    listener.stream.start()
+    listener = listen(redis_proxy.url, max_staleness=0.3)
     await listener.is_trusted()
     for _ in range(5):
         await until(lambda: listener.trusted)
@@ -114,15 +143,13 @@ async def test_a_push_that_was_held_back_reaches_no_reader_too_late(
         await until(lambda: bool(listener.heard) or not listener.trusted)
         assert time.monotonic() - written < 0.3 + 0.1
         redis_proxy.delay(0)
-    await listener.stream.aclose()
 
 
 async def test_connections_cut_in_the_middle_of_a_push_are_flushed(
-    redis_url: str, redis_proxy: TcpProxy, connect: Connect
+    redis_url: str, redis_proxy: TcpProxy, connect: Connect, listen: Listen
 ):
     outside = connect(redis_url)
-    listener = Listener(connect(redis_proxy.url))
-    listener.stream.start()
+    listener = listen(redis_proxy.url)
     await listener.is_trusted()
 
     redis_proxy.cut_reply_after(10)
@@ -130,7 +157,6 @@ async def test_connections_cut_in_the_middle_of_a_push_are_flushed(
 
     await loses_trust_and_flushes(listener, since=0)
     assert b"app:cut" not in listener.heard
-    await listener.stream.aclose()
 
 
 async def test_a_server_whose_user_may_not_track_is_told_once_and_loudly(
@@ -167,18 +193,23 @@ async def test_pushes_of_another_server_than_the_one_written_to_are_found_out(
     own_redis: RedisServer, redis_url: str, connect: Connect
 ):
     """As behind an address that leads to a different server with each connection."""
-    here, there = connect(own_redis.url), connect(redis_url)
-    listener = Listener(here, max_staleness=0.3)
-    listener.stream._write = there.pipeline
-    listener.stream.start()
+    stream = InvalidationStream(
+        parse_redis_url(own_redis.url),
+        connect(redis_url).pipeline,
+        prefix="app",
+        on_invalidate=lambda _: None,
+        on_flush=lambda: None,
+        max_staleness=0.3,
+    )
+    stream.start()
 
-    await listener.comes_to(TrackingState.UNSUPPORTED)
+    await until(lambda: stream.state is TrackingState.UNSUPPORTED)
 
-    assert not listener.trusted
-    await listener.stream.aclose()
+    assert stream.trusted_until == 0.0
+    await stream.aclose()
 
 
-async def test_a_server_that_speaks_another_protocol_is_down(connect: Connect, caplog: pytest.LogCaptureFixture):
+async def test_a_server_that_speaks_another_protocol_is_down(listen: Listen, caplog: pytest.LogCaptureFixture):
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read()
@@ -186,8 +217,7 @@ async def test_a_server_that_speaks_another_protocol_is_down(connect: Connect, c
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    listener = Listener(connect(f"redis://127.0.0.1:{port}/0"))
-    listener.stream.start()
+    listener = listen(f"redis://127.0.0.1:{port}/0")
 
     await listener.comes_to(TrackingState.DOWN)
 
@@ -198,7 +228,7 @@ async def test_a_server_that_speaks_another_protocol_is_down(connect: Connect, c
     await server.wait_closed()
 
 
-async def test_a_stream_that_is_down_does_not_keep_trying_without_a_pause(connect: Connect):
+async def test_a_stream_that_is_down_does_not_keep_trying_without_a_pause(listen: Listen):
     accepted = 0
 
     async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -207,8 +237,7 @@ async def test_a_stream_that_is_down_does_not_keep_trying_without_a_pause(connec
         writer.close()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    listener = Listener(connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"))
-    listener.stream.start()
+    listener = listen(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
     await asyncio.sleep(1)
 
     assert 3 <= accepted <= 10
@@ -218,9 +247,8 @@ async def test_a_stream_that_is_down_does_not_keep_trying_without_a_pause(connec
 
 
 @pytest.mark.parametrize("fault", ["stop", "kill"])
-async def test_a_stream_can_be_closed_while_its_server_is_gone(fault: str, own_redis: RedisServer, connect: Connect):
-    listener = Listener(connect(own_redis.url, timeout=0.3), max_staleness=0.3)
-    listener.stream.start()
+async def test_a_stream_can_be_closed_while_its_server_is_gone(fault: str, own_redis: RedisServer, listen: Listen):
+    listener = listen(own_redis.url, max_staleness=0.3, timeout=0.3)
     await listener.is_trusted()
     getattr(own_redis, fault)()
     await listener.comes_to(TrackingState.DOWN)

@@ -43,8 +43,8 @@ class Primary:
 class Primaries(ABC):
     """The servers of one target. Methods raise errors of redis-py, and OSError."""
 
-    heartbeat: Command = ("PING",)
-    """What each of them is asked in every round."""
+    question: Command = ("HELLO", 3)
+    """What each of them is asked in every round, to be told who it is."""
 
     @abstractmethod
     async def find(self) -> Sequence[Primary]:
@@ -54,7 +54,7 @@ class Primaries(ABC):
     async def confirm(self, answers: Mapping[Primary, Any]) -> None:
         """Raise unless these are all the servers still.
 
-        :param answers: what each of them replied to the heartbeat.
+        :param answers: what each of them replied to the question.
         """
 
     async def aclose(self) -> None:
@@ -74,6 +74,13 @@ def find_primaries(target: RedisTarget, connector: PushConnector, *, timeout: fl
     return _One(Primary(target.addresses[0] if target.path is None else None))
 
 
+def _check_roles(answers: Mapping[Primary, Any]) -> None:
+    """A name may lead to a new master while the old one lives on as its replica."""
+    for greeting in answers.values():
+        if greeting.get(b"role", b"master") != b"master":
+            raise RedisConnectionError("the server is no master any more")
+
+
 class _One(Primaries):
     def __init__(self, primary: Primary) -> None:
         self._primary = primary
@@ -82,7 +89,7 @@ class _One(Primaries):
         return [self._primary]
 
     async def confirm(self, answers: Mapping[Primary, Any]) -> None:
-        pass
+        _check_roles(answers)
 
 
 class _Sentinels(Primaries):
@@ -100,6 +107,7 @@ class _Sentinels(Primaries):
         return [Primary((host, int(port)))]
 
     async def confirm(self, answers: Mapping[Primary, Any]) -> None:
+        _check_roles(answers)
         if list(await self.find()) != list(answers):
             raise RedisConnectionError(f"the sentinels name another master of {self._service}")
 
@@ -114,7 +122,7 @@ class _Cluster(Primaries):
     not know it, but those that voted do. What remains is the time in which the news travels on the cluster's own bus.
     """
 
-    heartbeat = ("CLUSTER", "NODES")
+    question = ("CLUSTER", "NODES")
 
     def __init__(self, seeds: Sequence[Address], connector: PushConnector, timeout: float) -> None:
         self._seeds = seeds
@@ -140,7 +148,7 @@ class _Cluster(Primaries):
     async def _view_of(self, address: Address) -> Sequence[Primary]:
         connection = await self._connector.open(address, on_push=lambda _: None, on_lost=lambda: None)
         try:
-            return _view(await connection.ask(*self.heartbeat), address[0])
+            return _view(await connection.ask(*self.question), address[0])
         finally:
             await connection.aclose()
 

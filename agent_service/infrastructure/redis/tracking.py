@@ -64,9 +64,8 @@ class InvalidationStream:
     """Tells which keys have changed, and until when copies of the others may be served.
 
     It belongs to the event loop that starts it. Callbacks are synchronous and run on that loop in the order of the
-    stream; an exception of one is logged and taken for a lost connection. It costs one connection to each primary and
-    three round trips within each ``max_staleness``, in which a cluster is asked for its nodes and sentinels for their
-    master.
+    stream; an exception of one is logged and taken for a lost connection. It costs one connection to each primary, on
+    which it asks two things three times within each ``max_staleness``, and sentinels as often for their master.
 
     No copy is served that was outdated for more than ``max_staleness``, if its keeper registers the key before reading
     it from Redis, drops registration and copy when the key is invalidated or all is flushed, stores what was read only

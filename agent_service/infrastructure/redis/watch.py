@@ -71,8 +71,12 @@ class Watch:
         self.tracked |= prefixes
 
     async def beat(self) -> None:
-        """Make sure that everything pushed before this call was seen, and that the primaries are still the same."""
-        replies = await self._ask(self._primaries.heartbeat)
+        """Make sure that everything pushed before this call was seen, and that the primaries are still the same.
+
+        PING proves the former. Servers refuse it in the middle of a long script, when they push nothing for a while.
+        """
+        await self._ask(("PING",))
+        replies = await self._ask(self._primaries.question)
         await self._primaries.confirm(dict(zip(self._found, replies, strict=True)))
 
     async def prove_pushes(self, prefix: bytes, write: Callable[[Sequence[Command]], Awaitable[Any]]) -> None:
