@@ -12,6 +12,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import Listener, until
+from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
 
 AnyServer = RedisServer | GivenServer
@@ -183,6 +184,18 @@ async def test_trust_is_renewed_long_before_it_runs_out(redis_url: str, listen: 
         await asyncio.sleep(0.005)
 
 
+async def test_the_time_an_answer_takes_is_not_trusted_twice(redis_proxy: TcpProxy, listen: Listen):
+    redis_proxy.delay(0.2)
+    listener = listen(redis_proxy.url)
+    await listener.is_trusted()
+
+    for _ in range(3):
+        before = listener.stream.trusted_until
+        while listener.stream.trusted_until == before:
+            await asyncio.sleep(0.002)
+        assert listener.stream.trusted_until - time.monotonic() <= 1 - 0.2
+
+
 async def test_a_prefix_can_be_added_while_it_runs(redis_url: str, redis_server: AnyServer, listen: Listen):
     listener = listen(redis_url, b"app:a:")
     await listener.is_trusted()
@@ -197,18 +210,21 @@ async def test_a_prefix_can_be_added_while_it_runs(redis_url: str, redis_server:
     assert listener.stream.reconnects == 0
 
 
-async def test_a_prefix_added_at_any_moment_is_watched_before_there_is_trust(
-    redis_url: str, redis_server: AnyServer, listen: Listen
+async def test_a_prefix_added_while_a_heartbeat_is_on_its_way_is_watched_before_there_is_trust(
+    redis_server: AnyServer, redis_proxy: TcpProxy, listen: Listen
 ):
-    listener = listen(redis_url, b"app:first:", max_staleness=0.03)
-    await listener.is_trusted()
-    for number in range(30):
-        for _ in range(number):
-            await asyncio.sleep(0)
-        listener.stream.add_prefix(b"app:%d:" % number)
+    redis_proxy.delay(0.02)  # so that most of the time a heartbeat is on its way
+    listener = listen(redis_proxy.url, b"app:first:", max_staleness=0.1)
+    for number in range(10):
         await listener.is_trusted()
+        await asyncio.sleep(0.007 * number)
+
+        listener.stream.add_prefix(b"app:%d:" % number)
+        await until(lambda: listener.trusted)
+        assert listener.heard == ["flush"]
         redis_server.cli("SET", f"app:{number}:key", 1)
-        await listener.hears(b"app:%d:key" % number)
+
+        await listener.hears("flush", b"app:%d:key" % number)
 
 
 async def test_a_prefix_that_is_watched_already_changes_nothing(redis_url: str, listen: Listen):
