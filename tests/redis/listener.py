@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking import TrackingState
 
+LATE = 0.2
+"""Seconds by which a test on a busy machine may notice late."""
+
 
 class Listener:
     """A stream that notes what it is told, in order; ``"flush"`` stands for a flush."""

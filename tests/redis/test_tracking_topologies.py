@@ -11,7 +11,7 @@ from redis.crc import key_slot
 from agent_service.infrastructure.redis.tracking import TrackingState
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Listen
-from tests.redis.listener import until
+from tests.redis.listener import LATE, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, run_command, wheel_binary
 
@@ -77,7 +77,7 @@ async def test_a_master_that_sentinels_replace_is_left_although_it_still_answers
             sentinel.cli("SENTINEL", "MONITOR", "main", "127.0.0.1", successor.port, 1)
         replaced = time.monotonic()
         await until(lambda: not listener.trusted)
-        assert time.monotonic() - replaced < 0.3 + 0.1
+        assert time.monotonic() - replaced < 0.3 + LATE
         # While the client's pool still writes to the old master, what the new one pushes proves nothing.
         await listener.comes_to(TrackingState.UNSUPPORTED)
         own_redis.cli("CLIENT", "KILL", "TYPE", "normal")  # as sentinels do to a master they demote
@@ -144,7 +144,7 @@ async def test_a_primary_that_hangs_ends_the_trust_until_it_answers(cluster: lis
         node.stop()
         stopped = time.monotonic()
         await until(lambda: not listener.trusted)
-        assert time.monotonic() - stopped < 0.3 + 0.1
+        assert time.monotonic() - stopped < 0.3 + LATE
         node.cont()
 
     await listener.is_trusted()

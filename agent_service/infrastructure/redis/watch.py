@@ -87,7 +87,8 @@ class Watch:
         :param prefix: of the keys; one that is tracked.
         :raises ResponseError: when pushes do not come.
         """
-        names = [prefix + uuid4().hex.encode() for _ in range(_PROBE_NAMES)]
+        own = prefix + uuid4().hex.encode()
+        names = [b"%s:%d" % (own, number) for number in range(_PROBE_NAMES)]
         chosen = (next((name for name in names if each.owns(name)), None) for each in self._found)
         probes = {name for name in chosen if name is not None}
         self._unseen = set(probes)
