@@ -1,16 +1,20 @@
 """After each test of this room: no task is left, and no connection."""
 
 import asyncio
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
+from tests.redis.listener import Listener
 from tests.servers.redis import GivenServer, RedisServer
 
 
@@ -62,3 +66,32 @@ async def manager(client: RedisClient) -> AsyncIterator[RedisManager]:
     manager = RedisManager(None, client=client, metrics=client.metrics)
     yield manager
     await manager.aclose()
+
+
+Listen = Callable[..., Listener]
+
+
+@pytest_asyncio.fixture
+async def listen(connect: Connect) -> AsyncIterator[Listen]:
+    """Makes started listeners, each with a client of its own, and closes them at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(url: str, *prefixes: bytes, max_staleness: float = 1.0, timeout: float = 1.0) -> Listener:
+            listener = Listener(connect(url, timeout=timeout), *prefixes, max_staleness=max_staleness)
+            stack.push_async_callback(listener.stream.aclose)
+            listener.stream.start()
+            return listener
+
+        yield make
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1; its key is ``key.pem`` beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([openssl, *request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate

@@ -1,9 +1,7 @@
 """The same client over a real cluster, real sentinels, a unix socket and the oldest Redis that we support."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,18 +163,6 @@ async def test_a_unix_socket_gives_the_same_replies_and_errors(tmp_path: Path, c
         await check_commands(connect(f"unix://:right@{path}?db=1"))
         with pytest.raises(RedisCommandError, match="invalid username-password"):
             await connect(f"unix://:wrong@{path}").ping()
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1; its key is ``key.pem`` beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl command to make a certificate with")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([openssl, *request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return certificate
 
 
 async def test_tls_is_spoken_and_certificates_are_checked(redis_url: str, certificate: Path, connect: Connect):

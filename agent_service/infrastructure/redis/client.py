@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -19,7 +19,8 @@ from agent_service.infrastructure.redis.lane import Argument, Command, Lane
 from agent_service.infrastructure.redis.operation import Operations
 from agent_service.infrastructure.redis.scripts import Script, whole
 from agent_service.infrastructure.redis.server import ServerLane
-from agent_service.infrastructure.redis.url import parse_redis_url
+from agent_service.infrastructure.redis.tracking import InvalidationStream
+from agent_service.infrastructure.redis.url import RedisTarget, parse_redis_url
 
 __all__ = ["RedisClient"]
 
@@ -44,11 +45,13 @@ class RedisClient:
     :raises ConfigurationError: for a URL that cannot be used.
     """
 
+    _location: RedisTarget | None = None
+
     def __init__(
         self, url: str, *, timeout: float = 0.5, max_connections: int = 50, metrics: CacheMetrics | None = None
     ) -> None:
         _check_limits(timeout, max_connections)
-        target = parse_redis_url(url)
+        target = self._location = parse_redis_url(url)
         self._set_up(open_lane(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
     @classmethod
@@ -218,6 +221,33 @@ class RedisClient:
         with self._operations.begin() as operation:
             async with self._slots:
                 await self._lane.settle(operation)
+
+    def invalidations(
+        self,
+        *,
+        prefix: str,
+        on_invalidate: Callable[[Sequence[bytes]], None],
+        on_flush: Callable[[], None],
+        max_staleness: float = 1.0,
+    ) -> InvalidationStream:
+        """Make a stream that tells which keys change; see :class:`InvalidationStream`. The caller starts and closes it.
+
+        :raises ConfigurationError: for a ``max_staleness`` that cannot be used, and for a client made by :meth:`over`,
+            which does not know where its Redis is.
+        """
+        if self._location is None:
+            raise ConfigurationError(
+                "invalidations need a client made from a URL; a given client does not tell its own"
+            )
+        return InvalidationStream(
+            self._location,
+            self.pipeline,
+            prefix=prefix,
+            on_invalidate=on_invalidate,
+            on_flush=on_flush,
+            max_staleness=max_staleness,
+            timeout=self._operations.timeout,
+        )
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""

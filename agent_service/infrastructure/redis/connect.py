@@ -15,7 +15,7 @@ from agent_service.infrastructure.redis.lane import Lane
 from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.url import RedisTarget
 
-__all__ = ["open_lane"]
+__all__ = ["open_lane", "open_sentinel"]
 
 _NO_LIMIT = sys.maxsize
 """Connections redis-py may open: the client's own limiter decides, and redis-py raises at its maximum."""
@@ -70,9 +70,10 @@ def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-def _sentinel(target: RedisTarget, timeout: float) -> Lane:
+def open_sentinel(target: RedisTarget, *, timeout: float) -> Sentinel:
+    """Build what asks the sentinels of a target; none of them may take longer than its share of the time."""
     share = timeout / (len(target.addresses) + 1)
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    return Sentinel(  # type: ignore[no-untyped-call]
         target.addresses,
         sentinel_kwargs={
             "protocol": 2,
@@ -84,6 +85,10 @@ def _sentinel(target: RedisTarget, timeout: float) -> Lane:
             "ssl": target.tls,
         },
     )
+
+
+def _sentinel(target: RedisTarget, timeout: float) -> Lane:
+    sentinel = open_sentinel(target, timeout=timeout)
     how = {**_how(target, timeout), "ssl": target.tls, "max_connections": _NO_LIMIT}
     return ServerLane(sentinel.master_for(target.service or "", **how), owned=True, sentinel=sentinel)
 
