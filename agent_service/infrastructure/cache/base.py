@@ -44,6 +44,11 @@ class BaseCache(ICache[T]):
         self.leases = LeaseBook() if leases is None else leases
         self.flights = SingleFlight()
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything invalidated through this handle so far is known to the backend that processes share."""
+        return True
+
     # -- the contract
 
     async def lookup(self, key: str) -> Lookup[T]:

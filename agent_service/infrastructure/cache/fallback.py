@@ -193,4 +193,10 @@ class FallbackCache(BaseCache[T]):
     def __init__(self, redis: RedisCache[T], memory: InMemoryCache[T], outage: Outage) -> None:
         backend = FallbackBackend(redis.backend, memory.backend, outage, redis.namespace)
         super().__init__(backend, redis.namespace, default_ttl=redis.default_ttl, leases=redis.leases)
+        self._outage = outage
         outage.protect(redis.namespace, redis.backend, memory.backend.table)
+
+    @property
+    def caught_up(self) -> bool:
+        # The breaker closes only when nothing is left in the journal.
+        return self._outage.breaker.closed
