@@ -141,6 +141,7 @@ async def test_cancelling_it_in_the_middle_leaves_the_row_to_the_next(house: Tcp
     assert await others.lookup("ada") is MISS
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_cancelling_it_ends_in_time_though_the_database_hangs(
     house: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):

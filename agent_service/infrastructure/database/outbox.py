@@ -24,7 +24,7 @@ DatabaseSession: TypeAlias = AsyncSession | Session
 FORMAT: Final = 1
 """How the bodies are written that this version writes and reads. It leaves later ones to processes that know them."""
 
-PATIENCE: Final = timedelta(minutes=2)
+PATIENCE = timedelta(minutes=2)
 """How long a process that is frozen, but whose connection lives, keeps the rows it has taken from others."""
 
 _PENDING: Final = "agent_service_after_commit"
