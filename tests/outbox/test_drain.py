@@ -15,6 +15,7 @@ from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
+from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from agent_service.infrastructure.outbox.batch import Batch
 from agent_service.infrastructure.outbox.counters import counters
@@ -160,6 +161,16 @@ async def test_drains_at_once_apply_every_row_exactly_once_in_their_counts(house
     assert sum(await asyncio.gather(*(drain_outbox() for _ in range(5)))) == 500
     assert await rows() == 0
     assert await others.get_many(keys) == {}
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_on_postgresql_a_row_belongs_to_one_process_at_a_time(house: TcpProxy):
+    await ask("first", "second", "third")
+    async with get_session() as one, get_session() as other:
+        taken, left = await take_rows(one, 2), await take_rows(other, 3)
+
+    assert [Invalidation.from_json(body).keys for _, body in taken] == [("first",), ("second",)]
+    assert [Invalidation.from_json(body).keys for _, body in left] == [("third",)]
 
 
 async def test_a_database_that_fails_is_an_error_and_the_row_stays(house: TcpProxy, others: RedisCache[object]):

@@ -103,7 +103,7 @@ async def test_when_all_is_quiet_no_cache_tells_anything_older_than_the_database
         elsewhere = {key: await read(others, key) for key in KEYS}
 
     assert here == elsewhere == committed == {key: await stored(key) for key in KEYS}
-    assert min(reads) > 20
+    assert sum(reads) > 50
 
 
 async def test_redis_killed_while_it_is_needed_serves_nothing_stale_when_it_is_back(

@@ -92,9 +92,9 @@ async def test_a_synchronous_session_has_the_same_right(house: TcpProxy, others:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"keys": "user:7"}, r"keys must be several, got str: 'user:7'; put it in a list"),
-        ({"patterns": b"user:*"}, "patterns must be several, got bytes"),
-        ({"tags": 7}, "tags must be several, got int"),
+        ({"keys": "user:7"}, r"keys must be several keys, got str: 'user:7'; put it in a list"),
+        ({"patterns": b"user:*"}, "patterns must be several patterns, got bytes"),
+        ({"tags": 7}, "tags must be several tags, got int"),
         ({"keys": ["fine", 7]}, r"keys\[1\] must be a str, not int"),
         ({"keys": [""]}, r"keys\[0\] is empty"),
         ({"patterns": ["x" * 8193]}, r"patterns\[0\] has 8193 bytes"),

@@ -71,6 +71,8 @@ class Invalidation:
 
 def _several(values: Iterable[str], name: str) -> tuple[str, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise CacheKeyError(f"{name} must be several, got {type(values).__name__}: {values!r:.80}; put it in a list")
+        raise CacheKeyError(
+            f"{name} must be several {name}, got {type(values).__name__}: {values!r:.80}; put it in a list"
+        )
     checked = (check_key(value, name=f"{name}[{position}]") for position, value in enumerate(values))
     return tuple(dict.fromkeys(checked))
