@@ -94,6 +94,21 @@ async def test_an_append_gives_a_silent_server_up_too(postgres_url: str) -> None
         assert message.seq == 1
 
 
+async def test_an_error_of_the_callers_own_stays_his_though_the_server_answers_no_rollback(postgres_url: str) -> None:
+    async with TcpProxy(postgres_url) as proxy:
+        database = DatabaseManager(proxy.url, statement_timeout=0.2)
+        with pytest.raises(LookupError, match="the caller's own"):  # noqa: PT012 - the session's end is what is tested
+            async with database.session() as db:
+                await db.execute(text("SELECT 1"))
+                proxy.stall()
+                raise LookupError("the caller's own")
+        proxy.resume()
+
+        assert database.get_metrics()["in_use"] == 0
+        assert await ask(database, "SELECT 1") == 1
+        await database.close()
+
+
 async def test_migrations_may_take_longer_than_a_statement(empty_postgres_url: str) -> None:
     database = DatabaseManager(empty_postgres_url, statement_timeout=0.001)
 

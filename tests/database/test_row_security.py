@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.errors import DatabaseError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.outbox import add_rows, remove_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.row_security import tenant_engine
 from agent_service.infrastructure.database.writer import SessionWriter
@@ -65,6 +66,17 @@ async def test_a_statement_that_names_no_tenant_sees_its_transactions_only(
 async def test_a_transaction_that_says_nothing_sees_nothing(service: DatabaseManager) -> None:
     async with service.session() as db:
         assert await counts(db) == (0, 0)
+
+
+async def test_the_outbox_belongs_to_no_tenant(service: DatabaseManager) -> None:
+    async with service.session() as db:
+        SessionRepository(db, "acme")
+        add_rows(db, ["{}"], after_commit=lambda: None)
+    async with service.session() as db:
+        ((id_, body),) = await take_rows(db, 10)
+        removed = await remove_rows(db, [id_])
+
+    assert (body, removed) == ("{}", 1)
 
 
 async def test_what_one_transaction_said_does_not_stay_with_the_connection(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, text
@@ -215,9 +215,16 @@ class DatabaseManager:
 async def _release(db: AsyncSession) -> None:
     if db.in_transaction():
         # Rolls back and gives the connection back, which has to happen even if this task is cancelled meanwhile.
-        await asyncio.shield(asyncio.create_task(db.close()))
+        await asyncio.shield(asyncio.create_task(_roll_back(db)))
     else:
         db.sync_session.close()
+
+
+async def _roll_back(db: AsyncSession) -> None:
+    # Where the server gives no answer the connection is lost, and the server ends the transaction with it. What made
+    # the block end is the error to be told.
+    with suppress(*FAILED_STATEMENTS):
+        await db.close()
 
 
 def _is_current(connection: Connection) -> bool:

@@ -1,0 +1,28 @@
+"""What a committed transaction still owes the caches."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import SmallInteger, Text, Uuid
+from sqlalchemy.orm import Mapped, mapped_column
+
+from agent_service.infrastructure.database.models.base import Base
+from agent_service.infrastructure.database.types import UtcDateTime
+
+__all__ = ["OutboxRow"]
+
+
+class OutboxRow(Base):
+    """One bounded piece of work, there from the commit that asks for it until it has been done.
+
+    ``id`` sorts by time and is never used twice. ``body`` is JSON that only :mod:`agent_service.infrastructure.outbox`
+    reads; ``format`` says how. ``failed_at`` is when nobody could read it.
+    """
+
+    __tablename__ = "cache_outbox"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    format: Mapped[int] = mapped_column(SmallInteger)
+    body: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,80 @@
+"""The table of work that is committed together with its reason, and done afterwards by whoever comes first."""
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from agent_service.core.clock import SYSTEM_CLOCK
+from agent_service.core.errors import SessionValueError
+from agent_service.core.identifiers import uuid7
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.models.outbox import OutboxRow
+from agent_service.infrastructure.database.queries import outbox as queries
+
+__all__ = ["FORMAT", "DatabaseSession", "add_rows", "remove_rows", "set_rows_aside", "take_rows"]
+
+DatabaseSession: TypeAlias = AsyncSession | Session
+"""What a caller's own session is."""
+
+FORMAT: Final = 1
+"""How the bodies are written that this version writes and reads. It leaves later ones to processes that know them."""
+
+PATIENCE = timedelta(minutes=2)
+"""How long a process that is frozen, but whose connection lives, keeps the rows it has taken from others."""
+
+_PENDING: Final = "agent_service_after_commit"
+
+
+def add_rows(db_session: DatabaseSession, bodies: Iterable[str], *, after_commit: Callable[[], None]) -> None:
+    """Add rows to the session's transaction; nothing is sent before the session's next flush.
+
+    :param after_commit: called once the transaction has been committed.
+    :raises SessionValueError: it is no session.
+    """
+    session = db_session.sync_session if isinstance(db_session, AsyncSession) else db_session
+    if not isinstance(session, Session):
+        raise SessionValueError(f"db_session must be an AsyncSession or a Session, not {type(db_session).__name__}")
+    now = SYSTEM_CLOCK.now()
+    rows = [OutboxRow(id=uuid7(), format=FORMAT, body=body, created_at=now) for body in bodies]
+    if rows:
+        session.add_all(rows)
+        session.info[_PENDING] = after_commit
+        if not event.contains(session, "after_commit", _tell):
+            event.listen(session, "after_commit", _tell)
+
+
+def _tell(session: Session) -> None:
+    # Also called when a savepoint ends, which commits nothing yet. A rollback leaves the note to the next commit: being
+    # called for nothing costs one look at the table.
+    if not session.in_nested_transaction() and _PENDING in session.info:
+        session.info.pop(_PENDING)()
+
+
+async def take_rows(db: AsyncSession, size: int) -> list[tuple[UUID, str]]:
+    """Give the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL."""
+    with database_errors("read the outbox"):
+        rows = [(id_, body) for id_, body in await db.execute(queries.oldest(FORMAT, size))]
+        if rows and db.get_bind().dialect.name == "postgresql":
+            await db.execute(queries.let_go_when_idle(PATIENCE))
+    return rows
+
+
+async def remove_rows(db: AsyncSession, ids: Collection[UUID]) -> int:
+    """Remove rows; give how many of them were still there."""
+    if not ids:
+        return 0
+    with database_errors("remove what was done from the outbox"):
+        result: Any = await db.execute(queries.remove(ids))
+    return int(result.rowcount)
+
+
+async def set_rows_aside(db: AsyncSession, ids: Collection[UUID]) -> None:
+    """Keep rows out of :func:`take_rows` until somebody clears their ``failed_at``."""
+    if ids:
+        with database_errors("set aside what cannot be read in the outbox"):
+            await db.execute(queries.set_aside(ids, SYSTEM_CLOCK.now()))

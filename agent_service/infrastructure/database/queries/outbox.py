@@ -1,0 +1,43 @@
+"""Taking work out of the outbox."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Delete, Select, Update, delete, func, select, update
+
+from agent_service.infrastructure.database.models.outbox import OutboxRow
+
+__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside"]
+
+
+def oldest(format_: int, size: int) -> Any:
+    """At most ``size`` rows of a format, the oldest first.
+
+    PostgreSQL locks them and skips those that another transaction has locked. SQLite locks nothing.
+    """
+    return (
+        select(OutboxRow.id, OutboxRow.body)
+        .where(OutboxRow.failed_at.is_(None), OutboxRow.format == format_)
+        .order_by(OutboxRow.id)
+        .limit(size)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def let_go_when_idle(patience: timedelta) -> Select[Any]:
+    """Have PostgreSQL end this transaction, and free its rows, once its process has said nothing for so long."""
+    milliseconds = str(int(patience.total_seconds() * 1000))
+    return select(func.set_config("idle_in_transaction_session_timeout", milliseconds, True))
+
+
+def remove(ids: Collection[UUID]) -> Delete:
+    """Remove rows that have been done."""
+    return delete(OutboxRow).where(OutboxRow.id.in_(ids)).execution_options(synchronize_session=False)
+
+
+def set_aside(ids: Collection[UUID], now: datetime) -> Update:
+    """Keep rows out of everybody's way."""
+    aside = update(OutboxRow).where(OutboxRow.id.in_(ids)).values(failed_at=now)
+    return aside.execution_options(synchronize_session=False)

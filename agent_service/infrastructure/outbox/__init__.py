@@ -1,0 +1,7 @@
+"""Invalidations that are committed with a database write, and reach the caches whatever happens afterwards."""
+
+from agent_service.infrastructure.outbox.drain import drain_outbox
+from agent_service.infrastructure.outbox.invalidate import invalidate_in
+from agent_service.infrastructure.outbox.run import run_outbox
+
+__all__ = ["drain_outbox", "invalidate_in", "run_outbox"]

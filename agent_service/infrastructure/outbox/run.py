@@ -1,0 +1,79 @@
+"""Draining the outbox for as long as a process lives."""
+
+import asyncio
+import random
+from typing import Final
+
+from agent_service.core.errors import AgentServiceError, CacheValueError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.cache.factory import open_cache
+from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.outbox.bells import Bell
+from agent_service.infrastructure.outbox.counters import counters
+from agent_service.infrastructure.outbox.drain import drain
+
+__all__ = ["run_outbox"]
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 5.0
+_PATIENCE: Final = 5.0
+"""Seconds in which a pass that is cancelled must have rolled back, before it is left to itself."""
+
+
+async def run_outbox(interval: float = 1.0) -> None:
+    """Apply what :func:`invalidate_in` asked for, until cancelled; one such task in each process.
+
+    A commit of this process is followed at once. What other processes left is found every ``interval`` seconds. While
+    database or Redis fail it tries again after 0.05 s, doubling to 5 s; the first failure and the recovery are logged.
+    Cancelling rolls back what is under way: it stays in the outbox for the next one who drains. That takes 5 seconds
+    at most, even if the database hangs.
+
+    All processes must have one REDIS_URL and CACHE_KEY_PREFIX. With REDIS_URL unset only this process's memory is
+    invalidated, and no other process will see the row.
+
+    :param interval: seconds between two looks; each is one small query.
+    :raises CacheValueError: an interval that cannot be.
+    :raises ConfigurationError: DATABASE_URL or REDIS_URL cannot be used.
+    """
+    if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
+        raise CacheValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
+    get_database()
+    await open_cache("")
+    failed = 0
+    with Bell.hung() as bell:
+        while True:
+            trouble = await _rolled_back_in_time(asyncio.create_task(_attempt(), name="outbox"))
+            if trouble is None:
+                if failed:
+                    logger.info("the outbox is drained again")
+                failed = 0
+                await bell.wait(interval)
+            else:
+                if not failed:
+                    logger.warning("the outbox cannot be drained and will be tried again: %s", trouble)
+                counters.failures += 1
+                await asyncio.sleep(_pause(failed))
+                failed += 1
+
+
+async def _attempt() -> str | None:
+    """Drain; give what went wrong."""
+    try:
+        drained = await drain(get_database())
+    except AgentServiceError as exc:
+        return str(exc)
+    return "Redis does not serve" if drained.cache_is_away else None
+
+
+async def _rolled_back_in_time(attempt: "asyncio.Task[str | None]") -> str | None:
+    try:
+        return await asyncio.shield(attempt)
+    except asyncio.CancelledError:
+        attempt.cancel()
+        await asyncio.wait({attempt}, timeout=_PATIENCE)
+        raise
+
+
+def _pause(failed: int) -> float:
+    longest = min(_FIRST_PAUSE * 2 ** min(failed, 32), _LONGEST_PAUSE)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, keeps no secret

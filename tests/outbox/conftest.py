@@ -1,0 +1,77 @@
+"""The configured database and cache over real servers, closed after each test with nothing left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from sqlalchemy import func, select
+
+from agent_service.core.settings import reset_settings
+from agent_service.infrastructure.cache.factory import close_cache
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.database.connection import close_database, get_database, get_session
+from agent_service.infrastructure.database.models.outbox import OutboxRow
+from agent_service.infrastructure.redis.client import RedisClient
+from tests.servers.proxy import TcpProxy
+
+NAMESPACE = "users"
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    """Set settings for this process from now on."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name.upper(), value)
+    reset_settings()
+
+
+@pytest.fixture
+async def house(database_url: str, redis_proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TcpProxy]:
+    """A database of each engine in turn, and Redis behind a proxy; gives the proxy."""
+    configure(
+        monkeypatch,
+        database_url=database_url,
+        redis_url=redis_proxy.url,
+        redis_timeout="0.3",
+        cache_breaker_open_seconds="0.05",
+    )
+    await get_database().prepare()
+    yield redis_proxy
+    redis_proxy.resume()
+    await close_cache()
+    assert get_database().get_metrics()["in_use"] == 0
+    await close_database()
+
+    async def nothing_runs() -> bool:
+        return not [task for task in asyncio.all_tasks() if task.get_name() == "outbox"]
+
+    await until(nothing_runs, 1)
+
+
+@pytest.fixture
+async def others(redis_url: str) -> AsyncIterator[RedisCache[object]]:
+    """The cache as every other process sees it: the entries in Redis, by another connection."""
+    client = RedisClient(redis_url, timeout=10)
+    yield RedisCache(client, namespace=NAMESPACE)
+    await client.aclose()
+
+
+async def rows() -> int:
+    """How many rows are in the outbox."""
+    async with get_session() as db:
+        return (await db.scalars(select(func.count()).select_from(OutboxRow))).one()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_drained() -> None:
+    """Wait until the outbox is empty."""
+
+    async def empty() -> bool:
+        return await rows() == 0
+
+    await until(empty)
