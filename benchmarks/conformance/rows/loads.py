@@ -1,0 +1,148 @@
+"""One load for many callers, and what becomes of it when somebody leaves, invalidates or fails."""
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+from benchmarks.conformance.adapter import Options
+from benchmarks.conformance.stage import PATIENCE, Source, Stage
+from benchmarks.conformance.verdict import Verdict, does_not_apply, judge
+
+__all__ = [
+    "cancelled_first_caller",
+    "cold_start",
+    "concurrent_cold_calls",
+    "failing_load",
+    "key_invalidated_while_loading",
+    "tag_invalidated_while_loading",
+]
+
+ROOT = Path(__file__).parents[3]
+
+
+async def concurrent_cold_calls(stage: Stage) -> Verdict:
+    """Many callers ask for the same missing value at once."""
+    source = Source()
+    async with stage.open() as cache:
+        read = cache.cached(source.reader())
+        await asyncio.gather(*(read(7) for _ in range(stage.sizes.callers)))
+    return judge(source.loads == 1, _loads(source.loads))
+
+
+async def cancelled_first_caller(stage: Stage) -> Verdict:
+    """The caller who began the load is cancelled while five others wait for it."""
+    source = Source()
+    source.gate.clear()
+    async with stage.open() as cache:
+        read = cache.cached(source.reader())
+        first = asyncio.ensure_future(read(7))
+        await source.started.wait()
+        others = [asyncio.ensure_future(read(7)) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        if source.loads > 1:
+            first.cancel()
+            source.gate.set()
+            await asyncio.gather(first, *others, return_exceptions=True)
+            return does_not_apply("none waits")
+        first.cancel()
+        await asyncio.sleep(0)
+        source.gate.set()
+        done, pending = await asyncio.wait(others, timeout=PATIENCE)
+        for each in pending:
+            each.cancel()
+        alive = sum(not each.cancelled() and each.exception() is None for each in done)
+        await asyncio.gather(first, *others, return_exceptions=True)
+    return judge(alive == len(others), f"{alive} of {len(others)} live")
+
+
+async def cold_start(stage: Stage) -> Verdict:
+    """Processes that start at once and all want the same missing value."""
+    loads, _ = await start_cold(stage.kind.__name__, stage.server.url, stage.sizes.processes, _per_process(stage))
+    return judge(loads == 1, f"{loads} of {stage.sizes.processes * _per_process(stage)}")
+
+
+def _per_process(stage: Stage) -> int:
+    return stage.sizes.callers_per_process
+
+
+async def start_cold(adapter: str, url: str, processes: int, callers: int) -> tuple[int, float]:
+    """Run so many processes of so many callers at once; how many loads they made, and seconds until all were served."""
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "benchmarks.conformance.cold_start", adapter, url, str(callers)]
+    workers = [
+        await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe) for _ in range(processes)
+    ]
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(60):
+            for each in workers:
+                await _line(each)
+            started = loop.time()
+            for each in workers:
+                assert each.stdin is not None
+                each.stdin.write(b"go\n")
+            loads = [int(await _line(each)) for each in workers]
+            return sum(loads), loop.time() - started
+    finally:
+        for each in workers:
+            with contextlib.suppress(ProcessLookupError):
+                each.kill()
+            await each.communicate()
+
+
+async def _line(worker: asyncio.subprocess.Process) -> bytes:
+    assert worker.stdout is not None
+    line = await worker.stdout.readline()
+    assert line, f"a worker ended with {await worker.wait()}"
+    return line
+
+
+async def key_invalidated_while_loading(stage: Stage) -> Verdict:
+    """What was read before an invalidation is stored after it."""
+    source = Source()
+    source.gate.clear()
+    async with stage.open() as cache:
+        read = cache.cached(source.reader())
+        reading = asyncio.ensure_future(read(7))
+        await source.started.wait()
+        source.value = "new"
+        await cache.invalidate(read, 7)
+        source.gate.set()
+        await reading
+        seen = await read(7)
+    return judge(seen == "new", f"{seen} value")
+
+
+async def tag_invalidated_while_loading(stage: Stage) -> Verdict:
+    """The same by a tag."""
+    source = Source()
+    source.gate.clear()
+    async with stage.open() as cache:
+        read = cache.cached(source.reader(), Options(tag="user:{n}"))
+        reading = asyncio.ensure_future(read(7))
+        await source.started.wait()
+        source.value = "new"
+        await cache.invalidate_tag("user:7")
+        source.gate.set()
+        await reading
+        seen = await read(7)
+    return judge(seen == "new", f"{seen} value")
+
+
+async def failing_load(stage: Stage) -> Verdict:
+    """Many callers ask for a value that cannot be loaded; afterwards it can."""
+    source = Source(LookupError("nobody"))
+    async with stage.open() as cache:
+        read = cache.cached(source.reader())
+        callers = (read(7) for _ in range(stage.sizes.failing_callers))
+        results = await asyncio.gather(*callers, return_exceptions=True)
+        loads = source.loads
+        source.value = "new"
+        recovered = await read(7) == "new"
+    told = all(isinstance(each, LookupError) for each in results)
+    return judge(loads == 1 and told and recovered, _loads(loads) if told and recovered else "error lost")
+
+
+def _loads(number: int) -> str:
+    return f"{number} load" if number == 1 else f"{number} loads"
