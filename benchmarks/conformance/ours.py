@@ -1,7 +1,6 @@
 """agent_service on each of its backends."""
 
 import importlib
-from collections.abc import Callable
 from typing import Any, Self
 
 from agent_service.core.breaker import CircuitBreaker
@@ -14,7 +13,7 @@ from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from benchmarks.conformance.adapter import PLAIN, Adapter, Feature, Function, Options, Staleness, Store
 
-__all__ = ["OURS", "OursFallback", "OursFallbackDown", "OursMemory", "OursRedis", "OursTiered"]
+__all__ = ["OURS", "Ours", "OursFallback", "OursFallbackDown", "OursMemory", "OursRedis", "OursTiered"]
 
 BREAKER_SECONDS = 0.1
 MAX_STALENESS = 0.3
@@ -24,35 +23,38 @@ MAX_STALENESS = 0.3
 class Ours(Adapter):
     """``@cached`` over a cache."""
 
-    _cache: Any
+    cache: Any
 
     def cached(self, function: Function, options: Options = PLAIN) -> Function:
         chosen: dict[str, Any] = {"lock": "distributed"} if options.one_process else {}
         if options.tag:
             chosen["tags"] = [options.tag]
-        return cached(ttl=options.ttl, key_prefix="probe", cache_none=options.cache_none, cache=self._cache, **chosen)(
-            function
-        )
+        return self.decorate(function, ttl=options.ttl, cache_none=options.cache_none, **chosen)
+
+    def decorate(self, function: Function, **options: Any) -> Function:
+        """Decorate with any options of ``@cached``."""
+        return cached(cache=self.cache, **options)(function)
 
     async def invalidate(self, function: Any, *args: object) -> None:
         await function.invalidate(*args)
 
     async def invalidate_tag(self, tag: str) -> None:
-        await self._cache.invalidate_tags([tag])
+        await self.cache.invalidate_tags([tag])
 
     def stale_served(self, function: Function, staleness: Staleness) -> list[Function]:
-        chosen: dict[str, Any] = {
-            "stale_for": staleness.stale_for,
-            "soft_timeout": staleness.soft_timeout,
-            "hard_timeout": staleness.hard_timeout,
-            "refresh_at": staleness.refresh_at,
-            "jitter": 0,
-        }
-        decorate: Callable[[Any], Function] = cached(ttl=staleness.ttl, cache=self._cache, **chosen)
-        return [decorate(function)]
+        decorated = self.decorate(
+            function,
+            ttl=staleness.ttl,
+            stale_for=staleness.stale_for,
+            soft_timeout=staleness.soft_timeout,
+            hard_timeout=staleness.hard_timeout,
+            refresh_at=staleness.refresh_at,
+            jitter=0,
+        )
+        return [decorated]
 
     async def __aexit__(self, *_: object) -> None:
-        await self._cache.aclose()
+        await self.cache.aclose()
 
 
 class OursMemory(Ours):
@@ -62,7 +64,7 @@ class OursMemory(Ours):
     features = frozenset({Feature.ASYNC, Feature.TAGS})
 
     async def __aenter__(self) -> Self:
-        self._cache = InMemoryCache(100_000)
+        self.cache = InMemoryCache(200_000)
         return self
 
 
@@ -70,16 +72,16 @@ class OursOnServer(Ours):
     """What has a client of its own."""
 
     async def __aenter__(self) -> Self:
-        self._client = RedisClient(self.url, timeout=2)
-        self._cache = self._open(self._client)
+        self.client = RedisClient(self.url, timeout=1)
+        self.cache = self._open(self.client)
         return self
 
     def _open(self, client: RedisClient) -> Any:
         raise NotImplementedError
 
     async def __aexit__(self, *_: object) -> None:
-        await self._cache.aclose()
-        await self._client.aclose()
+        await self.cache.aclose()
+        await self.client.aclose()
 
 
 class OursRedis(OursOnServer):

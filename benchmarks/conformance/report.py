@@ -28,17 +28,14 @@ def run(arguments: Sequence[str] = ()) -> None:
     """Run every probe against every library that is installed, and print what they found."""
     chosen = _parse(arguments)
     versions = installed()
-    names = chosen.library or [*(each.__name__ for each in OURS), *versions]
-    kinds = [library(name) for name in names]
+    kinds = [library(name) for name in chosen.library or [*(each.__name__ for each in OURS), *versions]]
     rows = [row for row in ROWS if not chosen.row or any(each in row.behaviour for each in chosen.row)]
     with _quiet(chosen.verbose):
         if chosen.json:
             table = {row.behaviour: {kind.name: asdict(_cell(row, kind)) for kind in kinds} for row in rows}
             print(json.dumps({"versions": versions, "rows": table}, indent=2))
             return
-        _print_row(
-            "How caches behave", [(kind.name, versions.get(each, "")) for each, kind in zip(names, kinds, strict=True)]
-        )
+        _print_row("How caches behave", [(kind.name, versions.get(kind.__name__, "")) for kind in kinds])
         for row in rows:
             found = [_cell(row, kind) for kind in kinds]
             _print_row(row.behaviour, [(each.answer, each.figure) for each in found])

@@ -2,7 +2,7 @@
 
 from tests.servers.redis import RedisServer
 
-__all__ = ["calls_of", "commands", "entries_removed", "keys_of_type", "members"]
+__all__ = ["calls_of", "commands", "connections_killed", "entries_removed", "keys_of_type", "members"]
 
 _OF_OURS = frozenset({"info", "keys", "type", "hello", "select", "ping", "command", "auth"})
 """Commands of these very looks, and of connections being made."""
@@ -36,6 +36,12 @@ def members(server: RedisServer) -> int:
     """Count the members of all sets, sorted sets, hashes and lists."""
     kinds = ((key, server.cli("TYPE", key)) for key in server.cli("KEYS", "*"))
     return sum(server.cli(_SIZE[kind], key) for key, kind in kinds if kind in _SIZE)
+
+
+def connections_killed(server: RedisServer) -> None:
+    """Cut all connections, with the server in reach."""
+    for kind in ("normal", "pubsub"):
+        server.cli("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
 def entries_removed(server: RedisServer) -> int:

@@ -91,7 +91,7 @@ async def different_arguments(stage: Stage) -> Verdict:
                 collided += await cached(probe, *one) == await cached(probe, *other)
             except TypeError:
                 continue
-    return judge(not collided, f"{collided} of {len(DIFFERENT)} hit")
+    return judge(not collided, f"{collided} of {len(DIFFERENT)} clash")
 
 
 async def none_is_cached(stage: Stage) -> Verdict:

@@ -1,11 +1,9 @@
 """One load for many callers, and what becomes of it when somebody leaves, invalidates or fails."""
 
 import asyncio
-import contextlib
-import sys
-from pathlib import Path
 
 from benchmarks.conformance.adapter import Options
+from benchmarks.conformance.processes import start_cold
 from benchmarks.conformance.stage import PATIENCE, Source, Stage
 from benchmarks.conformance.verdict import Verdict, does_not_apply, judge
 
@@ -17,8 +15,6 @@ __all__ = [
     "key_invalidated_while_loading",
     "tag_invalidated_while_loading",
 ]
-
-ROOT = Path(__file__).parents[3]
 
 
 async def concurrent_cold_calls(stage: Stage) -> Verdict:
@@ -58,44 +54,9 @@ async def cancelled_first_caller(stage: Stage) -> Verdict:
 
 async def cold_start(stage: Stage) -> Verdict:
     """Processes that start at once and all want the same missing value."""
-    loads, _ = await start_cold(stage.kind.__name__, stage.server.url, stage.sizes.processes, _per_process(stage))
-    return judge(loads == 1, f"{loads} of {stage.sizes.processes * _per_process(stage)}")
-
-
-def _per_process(stage: Stage) -> int:
-    return stage.sizes.callers_per_process
-
-
-async def start_cold(adapter: str, url: str, processes: int, callers: int) -> tuple[int, float]:
-    """Run so many processes of so many callers at once; how many loads they made, and seconds until all were served."""
-    pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, "-m", "benchmarks.conformance.cold_start", adapter, url, str(callers)]
-    workers = [
-        await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe) for _ in range(processes)
-    ]
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(60):
-            for each in workers:
-                await _line(each)
-            started = loop.time()
-            for each in workers:
-                assert each.stdin is not None
-                each.stdin.write(b"go\n")
-            loads = [int(await _line(each)) for each in workers]
-            return sum(loads), loop.time() - started
-    finally:
-        for each in workers:
-            with contextlib.suppress(ProcessLookupError):
-                each.kill()
-            await each.communicate()
-
-
-async def _line(worker: asyncio.subprocess.Process) -> bytes:
-    assert worker.stdout is not None
-    line = await worker.stdout.readline()
-    assert line, f"a worker ended with {await worker.wait()}"
-    return line
+    processes, callers = stage.sizes.processes, stage.sizes.callers_per_process
+    loads = await start_cold(stage.kind.__name__, stage.server.url, processes=processes, callers=callers)
+    return judge(loads == 1, f"{loads} of {processes * callers}")
 
 
 async def key_invalidated_while_loading(stage: Stage) -> Verdict:
