@@ -1,6 +1,30 @@
 """Every benchmark, one after another: ``make bench``."""
 
-from benchmarks import append, bridge, cache_hit, context, records, redis_get, sessions_growth, sessions_write
+from benchmarks import (
+    append,
+    bridge,
+    cache_cost,
+    cache_hit,
+    context,
+    records,
+    redis_get,
+    sessions_growth,
+    sessions_write,
+)
+from benchmarks.conformance import report as conformance
 
-for benchmark in (cache_hit, redis_get, append, sessions_write, sessions_growth, records, bridge, context):
+BENCHMARKS = (
+    conformance,
+    cache_hit,
+    cache_cost,
+    redis_get,
+    append,
+    sessions_write,
+    sessions_growth,
+    records,
+    bridge,
+    context,
+)
+
+for benchmark in BENCHMARKS:
     benchmark.run()

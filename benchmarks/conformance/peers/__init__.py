@@ -1,0 +1,1 @@
+"""The other libraries, a file each. They come with the ``bench`` extra."""
