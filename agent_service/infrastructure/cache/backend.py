@@ -47,6 +47,10 @@ class Found(NamedTuple):
     """Seconds it was fresh for in all; None where that is not kept."""
     raised: bool = False
     """Whether the value describes an exception (see :mod:`~agent_service.infrastructure.cache.raised`)."""
+    tags: Sequence[str] = ()
+    """The entry's tags, where it is in Redis."""
+    expires_in: float | None = None
+    """Seconds until it is gone, where that was asked for; infinity: never."""
 
 
 class Backend(ABC):
@@ -60,10 +64,11 @@ class Backend(ABC):
     counters: NamespaceCounters
 
     @abstractmethod
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         """Read one entry, fresh or stale; count one hit, or one miss unless it is fresh.
 
         :param tags: tags that the entry is expected to have.
+        :param with_expiry: whether ``Found.expires_in`` is wanted.
         """
 
     @abstractmethod

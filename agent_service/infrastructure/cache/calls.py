@@ -16,7 +16,6 @@ from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper, identity_of
 from agent_service.infrastructure.cache.loading import Obtained
-from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.policy import LoadPolicy, make_policy
 
 __all__ = ["CacheInfo", "CachedCalls", "KeySpec"]
@@ -169,10 +168,10 @@ class CachedCalls(Generic[R]):
             except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
                 cache.counters.undecodable += 1
                 result = await self._load(cache, key, args, kwargs)
-        if isinstance(cache, InMemoryCache) and self._path.bind is not None:
+        if self._path.bind is not None and (hot := cache.hot_table) is not None:
             identity = identity_of(self._signature.values(args, kwargs) if self._parameters else ())
             if identity is not None:
-                self._path.remember(identity, key, cache.backend.table, cache.counters)
+                self._path.remember(identity, key, *hot)
         return result
 
     def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:

@@ -48,7 +48,7 @@ class EntryFormat:
         if data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
-        return Found(self._codec.decode_body(data, data[1], _TOKENS + len(section)), "redis", age)
+        return Found(self._codec.decode_body(data, data[1], _TOKENS + len(section)), "redis", age, tags=tags)
 
     def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes:
         """Give how these tokens are written in a head, and remember it for the next hit."""
@@ -65,7 +65,7 @@ class EntryFormat:
         """
         age, left, life = freshness(head)
         value: Any = self._codec.decode_body(data, head.flags, head.end)
-        return Found(value, "redis", age, left, life, head.raised)
+        return Found(value, "redis", age, left, life, head.raised, [name for name in head.tags if name != NAMESPACE])
 
 
 def freshness(head: Head) -> tuple[float | None, float, float | None]:

@@ -30,7 +30,7 @@ class FallbackBackend(Backend):
     def __init__(self, redis: RedisBackend, memory: MemoryBackend, outage: Outage, namespace: str) -> None:
         self.codec = redis.codec
         self.counters = redis.counters
-        self._redis = redis
+        self.redis = redis
         self._memory = memory
         self._outage = outage
         self._namespace = namespace
@@ -42,7 +42,7 @@ class FallbackBackend(Backend):
         """
         if self._outage.breaker.closed:
             try:
-                return await operation(self._redis)
+                return await operation(self.redis)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -63,10 +63,10 @@ class FallbackBackend(Backend):
 
     # -- reading
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         if self._outage.breaker.closed:
             try:
-                return await self._redis.read(key, tags)
+                return await self.redis.read(key, tags, with_expiry=with_expiry)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -85,7 +85,7 @@ class FallbackBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         if self._outage.breaker.closed:
             try:
-                async for key in self._redis.scan(pattern):
+                async for key in self.redis.scan(pattern):
                     yield key
             except RedisOperationError as exc:
                 self.failed(exc)
@@ -110,7 +110,7 @@ class FallbackBackend(Backend):
         granted: Grant | None = None
         if self._outage.breaker.closed:
             try:
-                granted = await self._redis.grant(key, tags, standing, more_tags=more_tags)
+                granted = await self.redis.grant(key, tags, standing, more_tags=more_tags)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -124,7 +124,7 @@ class FallbackBackend(Backend):
             number = journal.changes.begin()
             may_be_done = False
             try:
-                return await self._redis.add_once(key, amount, seconds, journal.changes.change(number))
+                return await self.redis.add_once(key, amount, seconds, journal.changes.change(number))
             except RedisOperationError as exc:
                 self.failed(exc)
                 may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
@@ -222,6 +222,8 @@ class FallbackCache(BaseCache[T]):
     :param memory: serves meanwhile; it belongs to this cache and is emptied after an outage.
     :param outage: breaker and journal, shared by the caches of one event loop.
     """
+
+    backend: FallbackBackend
 
     def __init__(self, redis: RedisCache[T], memory: InMemoryCache[T], outage: Outage) -> None:
         backend = FallbackBackend(redis.backend, memory.backend, outage, redis.namespace)

@@ -12,6 +12,7 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.hotpath import Counts
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.memory_tags import Token
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
@@ -30,7 +31,13 @@ class MemoryBackend(Backend):
         self.codec = codec
         self.counters = counters
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:  # noqa: ARG002 - an entry knows its own
+    async def read(
+        self,
+        key: str,
+        tags: Sequence[str] = (),  # noqa: ARG002 - an entry knows its own
+        *,
+        with_expiry: bool = False,  # noqa: ARG002 - nobody keeps copies of it
+    ) -> Found | None:
         return self.peek(key)
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:  # noqa: ARG002
@@ -198,6 +205,10 @@ class InMemoryCache(BaseCache[T]):
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
+
+    @property
+    def hot_table(self) -> tuple[MemoryStore, Counts] | None:
+        return self.backend.table, self.counters
 
 
 def _matching(keys: list[str], pattern: str) -> list[str]:

@@ -30,6 +30,7 @@ from agent_service.infrastructure.cache.redis_counters import Change, RedisCount
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import EXPIRE_STAMPED, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
@@ -54,9 +55,9 @@ class RedisBackend(Backend):
         lease_seconds: float,
     ) -> None:
         self._client = client
-        self._names = names
+        self.names = names
         self._prefix = names.prefix
-        self._tokens = tokens
+        self.tokens = tokens
         self._own = tokens.namespace_key
         self._format = EntryFormat(codec)
         self._numbers = RedisCounters(client, names, tokens)
@@ -71,12 +72,12 @@ class RedisBackend(Backend):
 
     # -- reading
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         tags = tuple(tags)
+        if with_expiry:
+            return await self._read_with_expiry(key, tags)
         data, *tokens = await self._client.get_together(
-            (self._prefix + key.encode(), *self._tokens.keys(tags))
-            if tags
-            else (self._prefix + key.encode(), self._own)
+            (self._prefix + key.encode(), *self.tokens.keys(tags)) if tags else (self._prefix + key.encode(), self._own)
         )
         found = None
         if data is not None:
@@ -87,9 +88,27 @@ class RedisBackend(Backend):
             self.counters.hits += 1
         return found
 
+    async def _read_with_expiry(self, key: str, tags: tuple[str, ...]) -> Found | None:
+        entry = self.physical(key)
+        remaining: Command = ("PTTL", entry)
+        if self._client.is_cluster:
+            data, milliseconds = await self._client.pipeline([("GET", entry), remaining], wrong_types=True)
+            tokens = await self._client.get_together(self.tokens.keys(tags))
+        else:
+            read: Command = ("MGET", entry, *self.tokens.keys(tags))
+            (data, *tokens), milliseconds = await self._client.pipeline([read, remaining])
+        found = None if data is None else await self._open(data, tags, tuple(tokens))
+        if found is None or found.left <= 0:
+            self.counters.misses += 1
+        else:
+            self.counters.hits += 1
+        if found is None or milliseconds == -2:
+            return found
+        return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
+
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
         tags = tuple(tags)
-        own = self._tokens.keys(tags)
+        own = self.tokens.keys(tags)
         replies = await self._client.get_many([*own, *(self.physical(key) for key in keys)])
         tokens = tuple(replies[: len(own)])
         found: dict[str, Found] = {}
@@ -126,7 +145,7 @@ class RedisBackend(Backend):
     async def _learn(self, heads: Iterable[Head | None], known: dict[str, bytes | None]) -> None:
         missing = {name for head in heads if head is not None for name in head.tags} - known.keys()
         if missing:
-            known.update(await self._tokens.read(sorted(missing)))
+            known.update(await self.tokens.read(sorted(missing)))
 
     async def _heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
         """Give the heads of the entries that are valid and fresh; ``replies`` are those of :meth:`_look`."""
@@ -190,7 +209,7 @@ class RedisBackend(Backend):
                 writes = [self._set(self.physical(key), each, life, tokens) for key, each in entries.items()]
                 unlinks = [("UNLINK", lease) for lease in leases]
                 current, *_ = await self._client.pipeline(
-                    [self._tokens.take_command(names, life.kept), *unlinks, *writes]
+                    [self.tokens.take_command(names, life.kept), *unlinks, *writes]
                 )
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
@@ -205,7 +224,7 @@ class RedisBackend(Backend):
     async def _guess(self, names: Sequence[str], life: Life) -> Mapping[str, bytes]:
         if len(names) == 1 and self._latest is not None:
             return {NAMESPACE: self._latest}
-        return await self._tokens.take(names, life.kept)
+        return await self.tokens.take(names, life.kept)
 
     def _set(
         self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]
@@ -217,10 +236,10 @@ class RedisBackend(Backend):
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
     ) -> Grant:
         physical = self.physical(key)
-        lease = self._names.lease(physical)
+        lease = self.names.lease(physical)
         names = (NAMESPACE, *tags)
         mine = token_bytes(12)
-        commands = [self._tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
+        commands = [self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
         if lease is not None:
             commands.append(LEASE_TAKE.command([lease], [mine, milliseconds(self._lease_seconds), standing]))
         taken, *standing_token = await self._client.pipeline(commands)
@@ -228,7 +247,7 @@ class RedisBackend(Backend):
         self._latest = tokens[NAMESPACE]
         return RedisGrant(
             self._client,
-            self._tokens,
+            self.tokens,
             physical,
             lease,
             token=standing_token[0] if lease is not None else mine,
@@ -250,7 +269,7 @@ class RedisBackend(Backend):
         physical = self.physical(key)
         remaining = ("PERSIST", physical) if seconds == math.inf else ("PEXPIRE", physical, milliseconds(seconds))
         (token,), reply, _ = await self._client.pipeline(
-            [self._tokens.take_command((NAMESPACE,), seconds), _look(physical), remaining], wrong_types=True
+            [self.tokens.take_command((NAMESPACE,), seconds), _look(physical), remaining], wrong_types=True
         )
         (head,) = await self._heads([physical], [reply], token)
         if head is None:
@@ -258,7 +277,7 @@ class RedisBackend(Backend):
                 await self._client.unlink([physical])  # else what is invalid would have become immortal
             return False
         if len(head.tags) > 1:
-            await self._tokens.take(list(head.tags), seconds)
+            await self.tokens.take(list(head.tags), seconds)
         position = stamp_position(head)
         if position is not None:
             data = await self._client.get(physical)
@@ -303,18 +322,18 @@ class RedisBackend(Backend):
         return removed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
-        await self._tokens.invalidate(tags)
+        await self.tokens.invalidate(tags)
 
     async def clear(self) -> None:
-        await self._tokens.clear()
+        await self.tokens.clear()
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self._names.lease(self.physical(key)) for key in keys)
+        named = (self.names.lease(self.physical(key)) for key in keys)
         return [lease for lease in named if lease is not None]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
-        async for page in self._client.scan(self._names.any_lease, count=SCAN_COUNT):
-            found = [(lease, self._names.entry(lease)) for lease in page]
+        async for page in self._client.scan(self.names.any_lease, count=SCAN_COUNT):
+            found = [(lease, self.names.entry(lease)) for lease in page]
             await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
 
