@@ -12,8 +12,9 @@ from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.call_names import KeySpec
 from agent_service.infrastructure.cache.call_tags import CallTags
-from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo, KeySpec
+from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.policy import make_policy
 

@@ -59,7 +59,10 @@ class Loading:
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Give the cached value or load it."""
-        found = await self.read_settled(key, tags)
+        landed = self.flights.landed
+        found = await self._backend.read(key, tags)
+        if found is None or found.left <= 0:
+            found = await self._settle(found, landed, key, tags)
         stale = None
         if found is not None:
             if found.left > 0:
@@ -80,16 +83,14 @@ class Loading:
             raise failure
         return Obtained(found.value, found.level, found.age, None)
 
-    async def read_settled(self, key: str, tags: Sequence[str] = ()) -> Found | None:
-        """Read; once more when a load landed meanwhile, because the miss may be older than what that load stored."""
-        landed = self.flights.landed
-        found = await self._backend.read(key, tags)
-        if (found is None or found.left <= 0) and not await self._may_join(key) and landed != self.flights.landed:
-            found = await self._backend.read(key, tags)
-        return found
+    async def _settle(self, missed: Found | None, landed: int, key: str, tags: Sequence[str]) -> Found | None:
+        """After a miss, read again when a load landed meanwhile: the miss may be older than what that load stored."""
+        if not await self._may_join(key) and landed != self.flights.landed:
+            return await self._backend.read(key, tags)
+        return missed
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
-        """Give the fresh entries among many keys, with the same care as :meth:`read_settled`."""
+        """Give the fresh entries among many keys, with the same care as for one."""
         landed = self.flights.landed
         found = await self._fresh(keys, tags)
         missing = [key for key in keys if key not in found]

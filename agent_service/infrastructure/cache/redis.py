@@ -76,12 +76,17 @@ class RedisBackend(Backend):
         tags = tuple(tags)
         if with_expiry:
             return await self._read_with_expiry(key, tags)
-        data, *tokens = await self._client.get_together(
-            (self._prefix + key.encode(), *self.tokens.keys(tags)) if tags else (self._prefix + key.encode(), self._own)
-        )
-        found = None
-        if data is not None:
-            found = self._open_expected(data, tags, tuple(tokens)) or await self._open(data, tags, tuple(tokens))
+        entry = self._prefix + key.encode()
+        if tags:
+            data, *standing = await self._client.get_together((entry, *self.tokens.keys(tags)))
+            tokens = tuple(standing)
+        else:
+            data, token = await self._client.get_together((entry, self._own))
+            tokens = (token,)
+        if data is None:
+            self.counters.misses += 1
+            return None
+        found = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
         if found is None or found.left <= 0:
             self.counters.misses += 1
         else:
