@@ -109,6 +109,7 @@ class MemoryBackend(Backend):
             )
 
         if seconds <= 0 and self.table.live(key) is None:
+            self.table.remove(key)
             return amount
         return cast("int", self.table.update(key, change).value)
 
@@ -198,7 +199,7 @@ class InMemoryCache(BaseCache[T]):
         counters = (metrics or CacheMetrics()).namespace(namespace)
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
-        super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
+        super().__init__(backend, namespace, default_ttl=seconds, leases=leases, monotonic=store.monotonic)
 
 
 def _matching(keys: list[str], pattern: str) -> list[str]:

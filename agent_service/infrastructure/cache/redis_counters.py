@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from agent_service.core.envelope import is_counter
 from agent_service.core.errors import CacheValueError, RedisCommandError
-from agent_service.infrastructure.cache.entries import HEAD_BYTES, counter_head, freshness, is_valid, read_known_head
+from agent_service.infrastructure.cache.entries import HEAD_BYTES, counter_head, is_live, read_known_head
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
@@ -110,7 +110,7 @@ class RedisCounters:
         others = sorted(head.tags.keys() - known.keys())
         if others:
             known.update(await self._tokens.read(others))
-        if not is_valid(head, known) or freshness(head)[1] <= 0:
+        if not is_live(head, known):
             return b"", stored[: head.end]
         if not is_counter(stored, head):
             raise CacheValueError(
