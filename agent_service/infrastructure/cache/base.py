@@ -1,5 +1,6 @@
 """What every cache shares, whatever it is stored in: checking arguments, breaking leases, counting, loading."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Literal, TypeVar, Unpack, overload
 
@@ -31,16 +32,25 @@ class BaseCache(ICache[T]):
     :param namespace: "" is the default namespace.
     :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.
     :param leases: shared by the handles of one namespace in this process; None: a book of its own.
+    :param monotonic: seconds that never go back, for what is remembered beside the backend.
     """
 
-    def __init__(self, backend: Backend, namespace: str, *, default_ttl: float, leases: LeaseBook | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        namespace: str,
+        *,
+        default_ttl: float,
+        leases: LeaseBook | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.backend = backend
         self.codec = backend.codec
         self.counters = backend.counters
         self.namespace = normalise_namespace(namespace)
         self.default_ttl = default_ttl
         self.leases = LeaseBook() if leases is None else leases
-        self.loading = Loading(backend, self.leases)
+        self.loading = Loading(backend, self.leases, monotonic)
         self.flights = self.loading.flights
 
     @property

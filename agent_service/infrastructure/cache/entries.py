@@ -12,7 +12,7 @@ from agent_service.infrastructure.cache.backend import Found, Life
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
-__all__ = ["HEAD_BYTES", "EntryFormat", "counter_head", "freshness", "is_valid"]
+__all__ = ["HEAD_BYTES", "EntryFormat", "counter_head", "freshness", "is_live", "is_valid"]
 
 HEAD_BYTES = 512
 """How much of an entry is read where only its head is wanted; longer heads take a second look."""
@@ -82,6 +82,11 @@ def freshness(head: Head) -> tuple[float | None, float, float | None]:
 def is_valid(head: Head, standing: Standing) -> bool:
     """Whether an entry carries the token of its namespace, and all its tokens are the standing ones."""
     return NAMESPACE in head.tags and all(standing.get(name) == token for name, token in head.tags.items())
+
+
+def is_live(head: Head, standing: Standing) -> bool:
+    """Whether an entry is valid, fresh and a value: what the contract calls an entry."""
+    return is_valid(head, standing) and freshness(head)[1] > 0 and not head.raised
 
 
 def counter_head(tokens: Mapping[str, bytes]) -> bytes:

@@ -9,6 +9,7 @@ was overtaken by an invalidation stores nothing.
 import asyncio
 import functools
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,7 +23,7 @@ from agent_service.infrastructure.cache.policy import LoadPolicy, check_tags
 from agent_service.infrastructure.cache.raised import describe, rebuild
 from agent_service.infrastructure.cache.values import Encoded
 
-__all__ = ["Loader", "Loading", "Obtained"]
+__all__ = ["Loader", "Loading", "Obtained", "awaitable"]
 
 T = TypeVar("T")
 Loader = Callable[[], Awaitable[Any]]
@@ -49,13 +50,13 @@ class Obtained(NamedTuple):
 class Loading:
     """The loads of one cache on one event loop."""
 
-    def __init__(self, backend: Backend, leases: LeaseBook) -> None:
+    def __init__(self, backend: Backend, leases: LeaseBook, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._backend = backend
         self._counters = backend.counters
         self._refreshing: dict[str, asyncio.Task[None] | asyncio.TimerHandle] = {}
         self.leases = leases
         self.flights = SingleFlight()
-        self.failures = Failures()
+        self.failures = Failures(monotonic)
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Give the cached value or load it."""
@@ -243,7 +244,7 @@ class Loading:
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
         try:
-            value = await _awaitable(loader())
+            value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
             await self._keep_failure(lease, exc, policy)
@@ -307,7 +308,8 @@ def _as_raised(encoded: Encoded) -> Encoded:
     return Encoded(encoded.value, encoded.data, encoded.kept, encoded.copy, raised=True)
 
 
-def _awaitable(loading: Awaitable[T]) -> Awaitable[T]:
+def awaitable(loading: Awaitable[T]) -> Awaitable[T]:
+    """Give what a loader returned, if it can be awaited."""
     if not inspect.isawaitable(loading):
         raise CacheValueError(f"loader must be an async function; it returned {type(loading).__name__}")
     return loading

@@ -14,7 +14,7 @@ from agent_service.core.errors import CacheValueError
 from agent_service.core.singleflight import Fence, SingleFlight
 from agent_service.infrastructure.cache.backend import Life
 from agent_service.infrastructure.cache.leases import Lease
-from agent_service.infrastructure.cache.loading import Loading
+from agent_service.infrastructure.cache.loading import Loading, awaitable
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
 __all__ = ["LoaderOfMany", "load_many"]
@@ -99,7 +99,7 @@ class _Batch:
             self._started.set()
 
     async def _load(self) -> Mapping[str, Any]:
-        values = await self._loader(list(self._keys))
+        values = await awaitable(self._loader(list(self._keys)))
         if not isinstance(values, Mapping):
             raise CacheValueError(f"loader must return a mapping of keys to values, not {type(values).__name__}")
         return values

@@ -116,6 +116,7 @@ class MemoryBackend(Backend):
             )
 
         if seconds <= 0 and self.table.live(key) is None:
+            self.table.remove(key)
             return amount
         return cast("int", self.table.update(key, change).value)
 
@@ -200,11 +201,12 @@ class InMemoryCache(BaseCache[T]):
         for name, bound in (("max_entries", max_entries), ("max_bytes", max_bytes)):
             if bound is not None and (type(bound) is not int or bound < 1):
                 raise CacheValueError(f"{name} must be an int of at least 1, got {bound!r:.80}")
-        store = store or MemoryStore(max_entries, max_bytes=max_bytes, monotonic=clock.monotonic)
+        if store is None:
+            store = MemoryStore(max_entries, max_bytes=max_bytes, monotonic=clock.monotonic)
         counters = (metrics or CacheMetrics()).namespace(namespace)
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
-        super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
+        super().__init__(backend, namespace, default_ttl=seconds, leases=leases, monotonic=store.monotonic)
 
     @property
     def hot_table(self) -> tuple[MemoryStore, Counts] | None:

@@ -107,7 +107,7 @@ def make_policy(
         jitter=jitter,
         exclusive=lock is not None,
         strict=strict,
-        context=tuple(context) if context else (),
+        context=_variables(context) if context else (),
     )
 
 
@@ -122,12 +122,20 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _seconds(name: str, given: TTL | None) -> float | None:
-    if given is None or given == 0:
+    if given is None or (given == 0 and not isinstance(given, bool)):  # the usual case, for little
         return None if given is None else 0.0
     seconds = resolve_ttl(given, 0.0, name=name)
     if seconds < 0:
         raise CacheValueError(f"{name} must not be negative, got {given!r:.80}")
     return seconds
+
+
+def _variables(context: Iterable[contextvars.ContextVar[Any]]) -> tuple[contextvars.ContextVar[Any], ...]:
+    variables = tuple(context) if isinstance(context, Iterable) else (context,)
+    for each in variables:
+        if not isinstance(each, contextvars.ContextVar):
+            raise CacheValueError(f"context must be several ContextVars, got {type(each).__name__}: {each!r:.80}")
+    return variables
 
 
 def _is_number(value: object) -> bool:

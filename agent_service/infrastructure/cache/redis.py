@@ -18,6 +18,7 @@ from agent_service.infrastructure.cache.entries import (
     HEAD_BYTES,
     EntryFormat,
     freshness,
+    is_live,
     is_valid,
     read_known_head,
     stamp,
@@ -31,7 +32,7 @@ from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.lane import Command
-from agent_service.infrastructure.redis.scripts import EXPIRE_STAMPED, LEASE_TAKE
+from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
 
@@ -153,19 +154,17 @@ class RedisBackend(Backend):
             known.update(await self.tokens.read(sorted(missing)))
 
     async def _heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
-        """Give the heads of the entries that are valid and fresh; ``replies`` are those of :meth:`_look`."""
+        """Give the heads of the live entries; ``replies`` are those of :func:`_look`."""
         heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
         for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
             if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
                 heads[place] = read_known_head(await self._client.get(key))
         known = {NAMESPACE: token}
         await self._learn(heads, known)
-        return [
-            head if head is not None and is_valid(head, known) and freshness(head)[1] > 0 else None for head in heads
-        ]
+        return [head if head is not None and is_live(head, known) else None for head in heads]
 
     async def _fresh(self, keys: Sequence[bytes]) -> list[bool]:
-        """Tell which of these entries are valid and fresh. Cost: two round trips, and the heads only."""
+        """Tell which of these entries are live. Cost: two round trips, and the heads only."""
         if not keys:
             return []
         token, *replies = await self._client.pipeline([("GET", self._own), *map(_look, keys)], wrong_types=True)
@@ -272,30 +271,20 @@ class RedisBackend(Backend):
 
     async def expire(self, key: str, seconds: float) -> bool:
         physical = self.physical(key)
-        remaining = ("PERSIST", physical) if seconds == math.inf else ("PEXPIRE", physical, milliseconds(seconds))
-        (token,), reply, _ = await self._client.pipeline(
-            [self.tokens.take_command((NAMESPACE,), seconds), _look(physical), remaining], wrong_types=True
-        )
+        token, reply = await self._client.pipeline([("GET", self._own), _look(physical)], wrong_types=True)
         (head,) = await self._heads([physical], [reply], token)
         if head is None:
-            if reply and seconds == math.inf:
-                await self._client.unlink([physical])  # else what is invalid would have become immortal
             return False
-        if len(head.tags) > 1:
-            await self.tokens.take(list(head.tags), seconds)
+        begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
         position = stamp_position(head)
-        if position is not None:
-            data = await self._client.get(physical)
-            await self._client.run_script(
-                EXPIRE_STAMPED,
-                [physical],
-                [
-                    (data or b"")[: head.end],
-                    position,
-                    stamp(seconds),
-                    0 if seconds == math.inf else milliseconds(seconds),
-                ],
-            )
+        where = -1 if position is None else position
+        lifetime = 0 if seconds == math.inf else milliseconds(seconds)
+        await self._client.pipeline(
+            [
+                self.tokens.take_command(head.tags, seconds),
+                EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
+            ]
+        )
         return True
 
     # -- invalidating

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from agent_service.core.envelope import is_counter
 from agent_service.core.errors import CacheValueError, RedisCommandError
-from agent_service.infrastructure.cache.entries import HEAD_BYTES, counter_head, freshness, is_valid, read_known_head
+from agent_service.infrastructure.cache.entries import HEAD_BYTES, counter_head, is_live, read_known_head
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
@@ -77,7 +77,8 @@ class RedisCounters:
         lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000)) if seconds > 0 else -1
         physical = self._names.prefix + key.encode()
         keys, remember = self._keys(physical, change)
-        fresh = counter_head({NAMESPACE: self._token})
+        guess = self._token  # others change it while this one waits
+        fresh = counter_head({NAMESPACE: guess})
         valid, invalid = fresh, b""
         while True:
             script = INCREMENT.command(keys, [amount, lifetime, valid, invalid, fresh, *remember])
@@ -87,8 +88,8 @@ class RedisCounters:
                 )
             except RedisCommandError as exc:
                 raise _explained(exc, key, amount) from exc
-            if token != self._token:  # what was added to, if anything, is invalid
-                self._token = token
+            if token != guess:  # what was added to, if anything, is invalid
+                self._token = guess = token
                 fresh = counter_head({NAMESPACE: token})
                 valid, invalid = fresh, b""
             elif isinstance(reply, list):
@@ -109,7 +110,7 @@ class RedisCounters:
         others = sorted(head.tags.keys() - known.keys())
         if others:
             known.update(await self._tokens.read(others))
-        if not is_valid(head, known) or freshness(head)[1] <= 0:
+        if not is_live(head, known):
             return b"", stored[: head.end]
         if not is_counter(stored, head):
             raise CacheValueError(

@@ -151,11 +151,11 @@ class MemoryStore:
             return len(self._table)
 
     def live(self, key: str) -> Entry | None:
-        """Give the fresh entry without making it the most recently used."""
+        """Give the fresh value's entry without making it the most recently used."""
         entry = self._table.get(key)
         if entry is None or entry.fresh_until <= self.monotonic() or (entry.tokens and entry.outdated()):
             return None
-        return entry
+        return None if entry.raised else entry
 
     def read(self, key: str) -> tuple[Any, Entry] | None:
         """Give the reader's own value of an entry that is fresh or stale, and make it the most recently used."""

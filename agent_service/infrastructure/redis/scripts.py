@@ -8,7 +8,7 @@ from importlib.resources import files
 from agent_service.infrastructure.redis.lane import Argument, Command
 
 __all__ = [
-    "EXPIRE_STAMPED",
+    "EXPIRE",
     "INCREMENT",
     "LEASE_FILL",
     "LEASE_RENEW",
@@ -53,7 +53,7 @@ def load_script(*names: str) -> Script:
 INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text; see the script for its keys and arguments."""
 
-EXPIRE_STAMPED = load_script("expire_stamped")
+EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""
 
 TOKENS_TAKE = load_script("tokens_take")
