@@ -1,13 +1,12 @@
 """The cache in Redis: shared by processes, survives them."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.envelope import Head, read_head
-from agent_service.core.errors import RedisRefusedError, UndecodableError
+from agent_service.core.errors import RedisRefusedError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
@@ -15,12 +14,8 @@ from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.entries import (
-    HEAD_BYTES,
     EntryFormat,
     freshness,
-    is_live,
-    is_valid,
-    read_known_head,
     stamp,
     stamp_position,
 )
@@ -28,10 +23,10 @@ from agent_service.infrastructure.cache.grants import RedisGrant
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.redis_counters import Change, RedisCounters
+from agent_service.infrastructure.cache.redis_reader import RedisReader, look
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
@@ -61,124 +56,33 @@ class RedisBackend(Backend):
         self.tokens = tokens
         self._own = tokens.namespace_key
         self._format = EntryFormat(codec)
+        self._reader = RedisReader(client, names, tokens, self._format, counters)
         self._numbers = RedisCounters(client, names, tokens)
         self._lease_seconds = lease_seconds
         self._latest: bytes | None = None
         self.codec = codec
         self.counters = counters
 
-    def physical(self, key: str) -> bytes:
-        """Give the name of a key in Redis."""
-        return self._prefix + key.encode()
-
     # -- reading
 
-    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
-        tags = tuple(tags)
-        if with_expiry:
-            return await self._read_with_expiry(key, tags)
-        entry = self._prefix + key.encode()
-        if tags:
-            data, *standing = await self._client.get_together((entry, *self.tokens.keys(tags)))
-            tokens = tuple(standing)
-        else:
-            data, token = await self._client.get_together((entry, self._own))
-            tokens = (token,)
-        if data is None:
-            self.counters.misses += 1
-            return None
-        found = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
-        if found is None or found.left <= 0:
-            self.counters.misses += 1
-        else:
-            self.counters.hits += 1
-        return found
-
-    async def _read_with_expiry(self, key: str, tags: tuple[str, ...]) -> Found | None:
-        entry = self.physical(key)
-        remaining: Command = ("PTTL", entry)
-        if self._client.is_cluster:
-            data, milliseconds = await self._client.pipeline([("GET", entry), remaining], wrong_types=True)
-            tokens = await self._client.get_together(self.tokens.keys(tags))
-        else:
-            read: Command = ("MGET", entry, *self.tokens.keys(tags))
-            (data, *tokens), milliseconds = await self._client.pipeline([read, remaining])
-        found = None if data is None else await self._open(data, tags, tuple(tokens))
-        if found is None or found.left <= 0:
-            self.counters.misses += 1
-        else:
-            self.counters.hits += 1
-        if found is None or milliseconds == -2:
-            return found
-        return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
+    def read(
+        self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
+    ) -> Coroutine[Any, Any, Found | None]:
+        read = self._reader.read_with_expiry if with_expiry else self._reader.read
+        return read(key, tuple(tags))
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
-        tags = tuple(tags)
-        own = self.tokens.keys(tags)
-        replies = await self._client.get_many([*own, *(self.physical(key) for key in keys)])
-        tokens = tuple(replies[: len(own)])
-        found: dict[str, Found] = {}
-        for key, data in zip(keys, replies[len(own) :], strict=True):
-            each = None
-            if data is not None:
-                each = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
-            if each is not None:
-                found[key] = each
-            if each is None or each.left <= 0:
-                self.counters.misses += 1
-            else:
-                self.counters.hits += 1
-        return found
-
-    def _open_expected(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
-        """Read an entry with the tags that were expected: the short way of a hit. None: take the long way."""
-        try:
-            return self._format.read_expected(data, tags, tokens)
-        except UndecodableError:
-            return None
-
-    async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
-        """Read an entry, if its tokens stand; those of tags that nobody expected are read now."""
-        try:
-            head = read_head(data)
-            known = dict(zip((NAMESPACE, *tags), tokens, strict=True))
-            await self._learn([head], known)
-            return self._format.read(data, head) if is_valid(head, known) else None
-        except UndecodableError:
-            self.counters.undecodable += 1
-            return None
-
-    async def _learn(self, heads: Iterable[Head | None], known: dict[str, bytes | None]) -> None:
-        missing = {name for head in heads if head is not None for name in head.tags} - known.keys()
-        if missing:
-            known.update(await self.tokens.read(sorted(missing)))
-
-    async def _heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
-        """Give the heads of the live entries; ``replies`` are those of :func:`_look`."""
-        heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
-        for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
-            if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
-                heads[place] = read_known_head(await self._client.get(key))
-        known = {NAMESPACE: token}
-        await self._learn(heads, known)
-        return [head if head is not None and is_live(head, known) else None for head in heads]
-
-    async def _fresh(self, keys: Sequence[bytes]) -> list[bool]:
-        """Tell which of these entries are live. Cost: two round trips, and the heads only."""
-        if not keys:
-            return []
-        token, *replies = await self._client.pipeline([("GET", self._own), *map(_look, keys)], wrong_types=True)
-        return [head is not None for head in await self._heads(keys, replies, token)]
+        return await self._reader.read_many(keys, tuple(tags))
 
     async def exists(self, key: str) -> bool:
-        return (await self._fresh([self.physical(key)]))[0]
+        return (await self._reader.are_live([self.names.physical(key)]))[0]
 
     async def ttl(self, key: str) -> float | Never | None:
-        physical = self.physical(key)
+        physical = self.names.physical(key)
         token, reply, milliseconds = await self._client.pipeline(
-            [("GET", self._own), _look(physical), ("PTTL", physical)], wrong_types=True
+            [("GET", self._own), look(physical), ("PTTL", physical)], wrong_types=True
         )
-        (head,) = await self._heads([physical], [reply], token)
+        (head,) = await self._reader.live_heads([physical], [reply], token)
         if head is None or milliseconds == -2:
             return None
         left = math.inf if milliseconds == -1 else milliseconds / 1000
@@ -188,7 +92,7 @@ class RedisBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         seen: set[str] = set()
         async for page in self._pages(pattern):
-            fresh = await self._fresh(page)
+            fresh = await self._reader.are_live(page)
             for physical, is_fresh in zip(page, fresh, strict=True):
                 key = logical_key(physical, self._prefix)
                 if is_fresh and key is not None and key not in seen:
@@ -210,7 +114,7 @@ class RedisBackend(Backend):
             leases = []
         try:
             while True:
-                writes = [self._set(self.physical(key), each, life, tokens) for key, each in entries.items()]
+                writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
                 unlinks = [("UNLINK", lease) for lease in leases]
                 current, *_ = await self._client.pipeline(
                     [self.tokens.take_command(names, life.kept), *unlinks, *writes]
@@ -239,7 +143,7 @@ class RedisBackend(Backend):
     async def grant(
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
     ) -> Grant:
-        physical = self.physical(key)
+        physical = self.names.physical(key)
         lease = self.names.lease(physical)
         names = (NAMESPACE, *tags)
         mine = token_bytes(12)
@@ -270,9 +174,9 @@ class RedisBackend(Backend):
         return await self._numbers.add(key, amount, seconds, change)
 
     async def expire(self, key: str, seconds: float) -> bool:
-        physical = self.physical(key)
-        token, reply = await self._client.pipeline([("GET", self._own), _look(physical)], wrong_types=True)
-        (head,) = await self._heads([physical], [reply], token)
+        physical = self.names.physical(key)
+        token, reply = await self._client.pipeline([("GET", self._own), look(physical)], wrong_types=True)
+        (head,) = await self._reader.live_heads([physical], [reply], token)
         if head is None:
             return False
         begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
@@ -291,27 +195,27 @@ class RedisBackend(Backend):
 
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)
-        values = [self.physical(key) for key in keys]
+        values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
             await self._client.unlink(leases)
-            fresh = await self._fresh(values)
+            fresh = await self._reader.are_live(values)
             await self._client.unlink(values)
             return sum(fresh)
         token, reply, *_ = await self._client.pipeline(
             [
                 ("GET", self._own),
-                _look(values[0]),
+                look(values[0]),
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],
             wrong_types=True,
         )
-        return sum(head is not None for head in await self._heads(values, [reply], token))
+        return sum(head is not None for head in await self._reader.live_heads(values, [reply], token))
 
     async def remove_matching(self, pattern: str) -> int:
         await self._break_leases(compile_glob(pattern))
         removed = 0
         async for page in self._pages(pattern):
-            removed += sum(await self._fresh(page))
+            removed += sum(await self._reader.are_live(page))
             await self._client.unlink(page)
         return removed
 
@@ -322,7 +226,7 @@ class RedisBackend(Backend):
         await self.tokens.clear()
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self.names.lease(self.physical(key)) for key in keys)
+        named = (self.names.lease(self.names.physical(key)) for key in keys)
         return [lease for lease in named if lease is not None]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
@@ -371,7 +275,3 @@ class RedisCache(BaseCache[T]):
 def milliseconds(seconds: float) -> int:
     """Give whole milliseconds, at least one."""
     return max(1, math.ceil(seconds * 1000))
-
-
-def _look(physical: bytes) -> tuple[bytes | str | int, ...]:
-    return ("GETRANGE", physical, 0, HEAD_BYTES - 1)
