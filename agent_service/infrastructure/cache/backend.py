@@ -91,6 +91,16 @@ class Backend(ABC):
         :param more_tags: whether the loaded value may bring further tags.
         """
 
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        """:meth:`grant` for many keys; shares the leases of other processes."""
+        return [await self.grant(key, tags) for key in keys]
+
+    async def fill_many(
+        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
+    ) -> list[bool]:
+        """``Grant.fill`` for many grants that one :meth:`grant_many` gave."""
+        return [await grant.fill(encoded, life, tags) for grant, encoded in fills]
+
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:
         """Remove entries; how many fresh ones there were."""

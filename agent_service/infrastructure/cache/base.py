@@ -219,7 +219,7 @@ class BaseCache(ICache[T]):
             values = {key: each.value for key, each in found.items()}
         missing = [key for key in wanted if key not in values]
         if missing:
-            values.update(await load_many(self.loading, self.codec, missing, loader, life=Life(seconds), tags=named))
+            values.update(await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named))
         return {key: values[key] for key in wanted if key in values}
 
     async def aclose(self) -> None:

@@ -117,6 +117,29 @@ class FallbackBackend(Backend):
             self._outage.serve_from_memory()
         return FallbackGrant(granted, await self._memory.grant(key, tags), self)
 
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        granted: Sequence[Grant | None] = [None] * len(keys)
+        if self._outage.breaker.closed:
+            try:
+                granted = await self.redis.grant_many(keys, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        else:
+            self._outage.serve_from_memory()
+        memory = await self._memory.grant_many(keys, tags)
+        return [FallbackGrant(redis, each, self) for redis, each in zip(granted, memory, strict=True)]
+
+    async def fill_many(
+        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
+    ) -> list[bool]:
+        in_redis = [(each.redis, encoded) for each, encoded in fills if isinstance(each, FallbackGrant) and each.redis]
+        if self.redis_serves and len(in_redis) == len(fills):
+            try:
+                return await self.redis.fill_many(in_redis, life, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        return await super().fill_many(fills, life, tags)
+
     async def add(self, key: str, amount: int, seconds: float) -> int:
         journal = self._outage.journal
         increment = Increment(amount, seconds)
@@ -176,36 +199,36 @@ class FallbackGrant(Grant):
 
     def __init__(self, redis: Grant | None, memory: Grant, backend: FallbackBackend) -> None:
         self.is_first = redis is None or redis.is_first
-        self._redis = redis
+        self.redis = redis
         self._memory = memory
         self._backend = backend
 
     async def stands(self) -> bool:
         if not await self._memory.stands():
             return False
-        if self._redis is None or not self._backend.redis_serves:
+        if self.redis is None or not self._backend.redis_serves:
             return not self._backend.redis_serves
         try:
-            return await self._redis.stands()
+            return await self.redis.stands()
         except RedisOperationError as exc:
             self._backend.failed(exc)
             return True
 
     async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         if self._backend.redis_serves:
-            if self._redis is None:
+            if self.redis is None:
                 return False
             try:
-                return await self._redis.fill(encoded, life, tags)
+                return await self.redis.fill(encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
         return await self._memory.fill(encoded, life, tags)
 
     async def release(self, *, tell: bool = True) -> None:
-        if self._redis is None:
+        if self.redis is None:
             return
         try:
-            await self._redis.release(tell=tell and self._backend.redis_serves)
+            await self.redis.release(tell=tell and self._backend.redis_serves)
         except RedisOperationError as exc:
             self._backend.failed(exc)
 

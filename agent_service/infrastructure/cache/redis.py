@@ -37,6 +37,10 @@ SCAN_COUNT = 1000
 """Keys Redis looks at for one page of a scan; measured best between round trips and stalls of the server."""
 
 
+BATCH = 500
+"""Leases taken, or values stored under them, in one round trip."""
+
+
 class RedisBackend(Backend):
     """Entries as Redis strings, valid while the tokens they carry stand."""
 
@@ -143,28 +147,64 @@ class RedisBackend(Backend):
     async def grant(
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
     ) -> Grant:
-        physical = self.names.physical(key)
-        lease = self.names.lease(physical)
+        (grant,) = await self._grants((key,), tags, standing, more_tags=more_tags)
+        return grant
+
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        starts = range(0, len(keys), BATCH)
+        return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
+
+    async def _grants(
+        self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
+    ) -> list[Grant]:
+        """Take the tokens, and with them a lease for each key, in one round trip."""
         names = (NAMESPACE, *tags)
-        mine = token_bytes(12)
-        commands = [self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
-        if lease is not None:
-            commands.append(LEASE_TAKE.command([lease], [mine, milliseconds(self._lease_seconds), standing]))
-        taken, *standing_token = await self._client.pipeline(commands)
+        entries = [self.names.physical(key) for key in keys]
+        leases = [self.names.lease(entry) for entry in entries]
+        mine = [token_bytes(12) for _ in keys]
+        lifetime = milliseconds(self._lease_seconds)
+        takes = [
+            LEASE_TAKE.command([lease], [token, lifetime, standing])
+            for lease, token in zip(leases, mine, strict=True)
+            if lease is not None
+        ]
+        taken, *replies = await self._client.pipeline(
+            [self.tokens.take_command(names, self._lease_seconds, epoch=more_tags), *takes]
+        )
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
-        return RedisGrant(
-            self._client,
-            self.tokens,
-            physical,
-            lease,
-            token=standing_token[0] if lease is not None else mine,
-            tokens=tokens,
-            epoch=taken[-1] if more_tags else None,
-            seconds=self._lease_seconds,
-            is_first=lease is None or standing_token[0] == mine,
-            write=self._format.write,
-        )
+        standing_tokens = iter(replies)
+        grants: list[Grant] = []
+        for entry, lease, token in zip(entries, leases, mine, strict=True):
+            stands = token if lease is None else next(standing_tokens)
+            grants.append(
+                RedisGrant(
+                    self._client,
+                    self.tokens,
+                    entry,
+                    lease,
+                    token=stands,
+                    tokens=tokens,
+                    epoch=taken[-1] if more_tags else None,
+                    seconds=self._lease_seconds,
+                    is_first=stands == token,
+                    write=self._format.write,
+                )
+            )
+        return grants
+
+    async def fill_many(
+        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
+    ) -> list[bool]:
+        stored: list[bool] = []
+        for start in range(0, len(fills), BATCH):
+            batch = [(grant, each) for grant, each in fills[start : start + BATCH] if isinstance(grant, RedisGrant)]
+            check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
+            tokens, *replies = await self._client.pipeline(
+                [check, *(grant.store_command(each, life) for grant, each in batch)]
+            )
+            stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
+        return stored
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)

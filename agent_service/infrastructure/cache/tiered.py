@@ -79,6 +79,17 @@ class TieredBackend(Backend):
     ) -> Grant:
         return TieredGrant(await self._far.grant(key, tags, standing, more_tags=more_tags), self.near, key)
 
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        granted = await self._far.grant_many(keys, tags)
+        return [TieredGrant(each, self.near, key) for key, each in zip(keys, granted, strict=True)]
+
+    async def fill_many(
+        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
+    ) -> list[bool]:
+        tiered = [(each, encoded) for each, encoded in fills if isinstance(each, TieredGrant)]
+        far = self._far.fill_many([(each.far, encoded) for each, encoded in tiered], life, tags)
+        return await self._change(lambda: self.near.drop([each.key for each, _ in tiered]), far)
+
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self._change(lambda: self.near.drop((key,)), self._far.add(key, amount, seconds))
 
@@ -104,21 +115,21 @@ class TieredGrant(Grant):
 
     def __init__(self, granted: Grant, near: NearCopies, key: str) -> None:
         self.is_first = granted.is_first
-        self._granted = granted
+        self.far = granted
         self._near = near
-        self._key = key
+        self.key = key
 
     async def stands(self) -> bool:
-        return await self._granted.stands()
+        return await self.far.stands()
 
     async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         try:
-            return await self._granted.fill(encoded, life, tags)
+            return await self.far.fill(encoded, life, tags)
         finally:
-            self._near.drop((self._key,))
+            self._near.drop((self.key,))
 
     async def release(self, *, tell: bool = True) -> None:
-        await self._granted.release(tell=tell)
+        await self.far.release(tell=tell)
 
 
 class TieredCache(BaseCache[T]):
