@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.journal import Journal
@@ -38,12 +39,17 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
 
 
 def make_fallback(
-    client: RedisClient, *, open_seconds: float = 0.05, limit: int = 10_000, namespace: str = ""
+    client: RedisClient,
+    *,
+    open_seconds: float = 0.05,
+    limit: int = 10_000,
+    namespace: str = "",
+    clock: Clock = SYSTEM_CLOCK,
 ) -> tuple[FallbackCache, Outage]:
     """A fallback cache of its own, with a breaker that tries again soon."""
     outage = Outage(client, CircuitBreaker(open_seconds, max_open_seconds=open_seconds), Journal(limit))
     redis: RedisCache = RedisCache(client, namespace=namespace)
-    return FallbackCache(redis, InMemoryCache(namespace=namespace), outage), outage
+    return FallbackCache(redis, InMemoryCache(namespace=namespace, clock=clock), outage), outage
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

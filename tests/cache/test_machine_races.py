@@ -1,0 +1,354 @@
+"""No read that begins after an invalidation returned gives an older value, whatever happens at the same time.
+
+Two caches over one Redis stand for two processes. A machine holds up every command before it is sent and before its
+reply is seen, and every load at its beginning and end, and lets them go on in an order that Hypothesis chooses; so the
+races are in the choice, and one that goes wrong is found again and made small. Beside it, the same under load for a
+while, as fast as it goes.
+"""
+
+import asyncio
+import contextvars
+import functools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.redis.client import RedisClient
+from tests.cache.conftest import make_fallback
+from tests.cache.truth import INVALIDATIONS, OF_ALL_KEYS, READS, Truth
+from tests.servers.redis import GivenServer, RedisServer
+
+T = TypeVar("T")
+
+KEYS = ["a", "b"]
+QUIET_TICKS = 25
+"""Turns of the loop in which whatever was let go on comes to its next halt."""
+MOST_AT_ONCE = 8
+
+
+def redis_cache(client: RedisClient) -> BaseCache[Any]:
+    return RedisCache(client)
+
+
+def fallback_cache(client: RedisClient) -> BaseCache[Any]:
+    return make_fallback(client)[0]
+
+
+MAKERS: dict[str, Callable[[RedisClient], BaseCache[Any]]] = {"redis": redis_cache, "fallback": fallback_cache}
+
+
+free: contextvars.ContextVar[bool] = contextvars.ContextVar("free", default=False)
+"""Whether the caller passes every gate; a load that he begins does not."""
+
+
+class Gates:
+    """Holds up whoever comes by until he is let through."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self.in_flight = 0
+        self.open = False
+
+    async def stop(self) -> None:
+        if self.open or free.get():
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            await turn
+        finally:
+            if turn in self.waiting:
+                self.waiting.remove(turn)
+
+    async def through(self, call: Callable[[], Awaitable[T]]) -> T:
+        await self.stop()
+        self.in_flight += 1
+        try:
+            reply = await call()
+        finally:
+            self.in_flight -= 1
+        await self.stop()
+        return reply
+
+    def let_through(self, place: int) -> None:
+        self.waiting.pop(place % len(self.waiting)).set_result(None)
+
+    def let_all_through(self) -> None:
+        self.open = True
+        while self.waiting:
+            self.let_through(0)
+
+    async def settle(self) -> None:
+        """Wait until everything stands before a gate again."""
+        quiet = 0
+        while quiet < QUIET_TICKS:
+            await asyncio.sleep(0.0002 if self.in_flight else 0)
+            quiet = 0 if self.in_flight else quiet + 1
+
+
+class GatedClient(RedisClient):
+    """A client whose commands are held up on their way out and on their way back."""
+
+    gates: Gates
+
+    async def execute(self, *command: Any) -> Any:
+        return await self.gates.through(functools.partial(super().execute, *command))
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return await self.gates.through(functools.partial(super().get_many, keys))
+
+    async def pipeline(self, commands: Sequence[Any], **options: Any) -> list[Any]:
+        return await self.gates.through(functools.partial(super().pipeline, commands, **options))
+
+    async def run_script(self, script: Any, keys: Sequence[bytes] = (), args: Sequence[Any] = ()) -> Any:
+        return await self.gates.through(functools.partial(super().run_script, script, keys, args))
+
+    async def unlink(self, keys: Sequence[bytes]) -> int:
+        return await self.gates.through(functools.partial(super().unlink, keys))
+
+
+class LoadFailedError(Exception):
+    pass
+
+
+class RacesMachine(RuleBasedStateMachine):
+    """Reads and invalidations of two caches, step by step.
+
+    A step that has nothing to do does nothing: what is there to do depends on the server, and Hypothesis wants a choice
+    that does not.
+    """
+
+    server: RedisServer | GivenServer
+    make: Callable[[RedisClient], BaseCache[Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.gates = Gates()
+        self.truth = Truth(KEYS)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.wrong: list[str] = []
+        self.run(self.set_up())
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(call)
+
+    async def set_up(self) -> None:
+        self.server.cli("FLUSHDB")
+        self.clients = [GatedClient(self.server.url, timeout=10) for _ in range(2)]
+        for each in self.clients:
+            each.gates = self.gates
+        self.caches = [type(self).make(each) for each in self.clients]
+
+    def teardown(self) -> None:
+        self.run(self.end())
+        self.runner.close()
+
+    async def end(self) -> None:
+        self.gates.let_all_through()
+        await asyncio.gather(*self.tasks)
+        for cache in self.caches:
+            for key in KEYS:
+                await self.read_and_judge(cache, key, "get", fails=False)
+        for cache in self.caches:
+            await cache.aclose()
+        for client in self.clients:
+            await client.aclose()
+        assert self.wrong == []
+
+    def begin(self, call: Callable[[], Coroutine[Any, Any, None]], *, held: bool) -> None:
+        async def start() -> None:
+            if sum(not each.done() for each in self.tasks) < MOST_AT_ONCE:
+                context = contextvars.copy_context()
+                context.run(free.set, not held)
+                self.tasks.append(asyncio.create_task(call(), context=context))
+                await self.gates.settle()
+
+        self.run(start())
+
+    @rule(
+        cache=st.integers(0, 1),
+        key=st.sampled_from(KEYS),
+        how=st.sampled_from(sorted(READS)),
+        fails=st.booleans(),
+        held=st.booleans(),
+    )
+    def read(self, cache: int, key: str, how: str, fails: bool, held: bool) -> None:
+        fails = fails and how.startswith("stale")
+        self.begin(lambda: self.read_and_judge(self.caches[cache], key, how, fails=fails), held=held)
+
+    async def read_and_judge(self, cache: BaseCache[Any], key: str, how: str, *, fails: bool) -> None:
+        oldest = self.truth.oldest(key)
+
+        async def load() -> int:
+            await self.gates.stop()
+            version = self.truth.versions[key]
+            await self.gates.stop()
+            if fails:
+                raise LoadFailedError
+            return version
+
+        try:
+            found = await READS[how](cache, key, load)
+        except LoadFailedError:
+            return
+        if found is not None and found < oldest:
+            self.wrong.append(f"{how} of {key} gave {found}, but what came before {oldest} was invalidated")
+
+    @rule(
+        cache=st.integers(0, 1),
+        key=st.sampled_from(KEYS),
+        how=st.sampled_from(sorted(INVALIDATIONS)),
+        held=st.booleans(),
+    )
+    def invalidate(self, cache: int, key: str, how: str, held: bool) -> None:
+        self.begin(lambda: self.change_and_invalidate(self.caches[cache], key, how), held=held)
+
+    async def change_and_invalidate(self, cache: BaseCache[Any], key: str, how: str) -> None:
+        changed = self.truth.change(KEYS if how in OF_ALL_KEYS else [key])
+        await INVALIDATIONS[how](cache, key)
+        self.truth.invalidated(changed)
+
+    @rule(places=st.lists(st.integers(0, 15), min_size=1, max_size=6))
+    def go_on(self, places: list[int]) -> None:
+        async def step() -> None:
+            for place in places:
+                if self.gates.waiting:
+                    self.gates.let_through(place)
+                    await self.gates.settle()
+
+        self.run(step())
+
+    @rule(steps=st.integers(1, 8))
+    def go_on_with_the_latest(self, steps: int) -> None:
+        """What came last overtakes what waits."""
+
+        async def step() -> None:
+            for _ in range(steps):
+                if self.gates.waiting:
+                    self.gates.let_through(-1)
+                    await self.gates.settle()
+
+        self.run(step())
+
+    @invariant()
+    def nothing_was_read_that_was_invalidated_before(self) -> None:
+        assert self.wrong == []
+        for each in self.tasks:
+            if each.done():
+                each.result()
+
+
+def play(server: RedisServer | GivenServer, kind: str, histories: int, steps: int) -> None:
+    options = settings(
+        max_examples=histories, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    machine = type("Machine", (RacesMachine,), {"server": server, "make": staticmethod(MAKERS[kind])})
+    run_state_machine_as_test(machine, settings=options)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_in_any_order_of_steps_nothing_is_read_that_was_invalidated_before(
+    kind: str, redis_server: RedisServer | GivenServer
+):
+    play(redis_server, kind, 25, 40)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_in_thousands_of_orders_of_steps_nothing_is_read_that_was_invalidated_before(
+    kind: str, redis_server: RedisServer | GivenServer
+):
+    play(redis_server, kind, 2000, 80)
+
+
+# -- as fast as it goes
+
+
+@pytest.fixture
+async def clients(redis_url: str) -> AsyncIterator[list[RedisClient]]:
+    clients = [RedisClient(redis_url, timeout=5) for _ in range(2)]
+    yield clients
+    for each in clients:
+        await each.aclose()
+
+
+class Stress:
+    """Readers and writers over two caches; reads that give what was invalidated before they began are wrong.
+
+    :param tolerance: seconds for which a reader may go on seeing what was invalidated.
+    """
+
+    keys = ("a", "b", "c")
+
+    def __init__(self, caches: Sequence[BaseCache[Any]], tolerance: float = 0.0) -> None:
+        self.caches = caches
+        self.truth = Truth(self.keys, tolerance)
+        self.chance = random.Random(7)
+        self.reads = 0
+        self.wrong: list[str] = []
+
+    async def run(self, seconds: float) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(end + 30), asyncio.TaskGroup() as group:
+                for cache in self.caches:
+                    group.create_task(self.write(cache, end))
+                    for _ in range(10):
+                        group.create_task(self.read(cache, end))
+        finally:
+            for cache in self.caches:
+                await cache.aclose()
+
+    async def write(self, cache: BaseCache[Any], end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            key, how = self.chance.choice(self.keys), self.chance.choice(list(INVALIDATIONS))
+            changed = self.truth.change(self.keys if how in OF_ALL_KEYS else [key])
+            await INVALIDATIONS[how](cache, key)
+            self.truth.invalidated(changed)
+            await asyncio.sleep(self.chance.random() * 0.01)
+
+    async def read(self, cache: BaseCache[Any], end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            key, how = self.chance.choice(self.keys), self.chance.choice(list(READS))
+            oldest = self.truth.oldest(key)
+
+            async def load(key: str = key, fails: bool = how == "stale on error") -> int:
+                version = self.truth.versions[key]
+                await asyncio.sleep(self.chance.random() * 0.005)
+                if fails and self.chance.random() < 0.5:
+                    raise LoadFailedError
+                return version
+
+            try:
+                found = await READS[how](cache, key, load)
+            except LoadFailedError:
+                continue
+            if found is not None and found < oldest:
+                self.wrong.append(f"{how} of {key} gave {found}, but what came before {oldest} was invalidated")
+            self.reads += 1
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.faults)])
+async def test_under_load_no_read_that_begins_after_an_invalidation_gives_an_older_value(
+    kind: str, seconds: float, clients: list[RedisClient]
+):
+    caches = [MAKERS[kind](each) for each in clients]
+    stress = Stress(caches)
+
+    await stress.run(seconds)
+
+    assert stress.wrong == []
+    assert stress.reads > 100 * seconds
+    assert sum(each.counters.fill_rejected for each in caches) > 0
+    assert sum(each.counters.stale for each in caches) > 0
+    assert sum(each.counters.refreshes for each in caches) > 0
