@@ -39,6 +39,10 @@ class TestFallbackOverACluster(CacheContract):
         await cache.aclose()
         assert outage.breaker.closed, "the cluster was up all the time"
 
+    @pytest.fixture
+    async def neighbour(self, cluster_client: RedisClient) -> ICache:
+        return RedisCache(cluster_client, namespace="neighbour")
+
 
 class TestTieredOverACluster(CacheContract):
     @pytest.fixture
@@ -49,3 +53,7 @@ class TestTieredOverACluster(CacheContract):
         yield cache
         await cache.aclose()
         await feed.aclose()
+
+    @pytest.fixture
+    async def neighbour(self, cluster_client: RedisClient) -> ICache:
+        return RedisCache(cluster_client, namespace="neighbour")

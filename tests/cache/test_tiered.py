@@ -67,6 +67,10 @@ class TestTiered(CacheContract):
         await cache.aclose()
         await feed.aclose()
 
+    @pytest.fixture
+    async def neighbour(self, client: RedisClient) -> ICache:
+        return RedisCache(client, namespace="neighbour")
+
 
 class TestTieredOverAFallback(CacheContract):
     @pytest.fixture
@@ -79,6 +83,10 @@ class TestTieredOverAFallback(CacheContract):
         await cache.aclose()
         await feed.aclose()
         assert outage.breaker.closed, "Redis was up all the time"
+
+    @pytest.fixture
+    async def neighbour(self, client: RedisClient) -> ICache:
+        return RedisCache(client, namespace="neighbour")
 
 
 @pytest.fixture

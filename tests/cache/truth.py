@@ -59,7 +59,8 @@ async def _among_many(cache: BaseCache[Any], key: str, load: Loader) -> int | No
         return dict(zip(keys, await asyncio.gather(*[load() for _ in keys]), strict=True))
 
     found = await cache.get_or_load_many([key], load_many, tags=["t"])
-    return found[key]
+    value: int = found[key]
+    return value
 
 
 READS: dict[str, Read] = {
