@@ -236,6 +236,43 @@ async def test_a_read_that_began_before_a_change_leaves_no_copy(redis_url: str, 
     await quick.aclose()
 
 
+class HeldUp(RedisClient):
+    """A client whose pipelines (every change is one) wait until they may go."""
+
+    def hold(self) -> None:
+        self.may_go = asyncio.Event()
+
+    async def pipeline(self, commands: Any, **options: Any) -> Any:
+        if commands[0][0] == "GET" and commands[-1][0] == "UNLINK":
+            await self.may_go.wait()
+        return await super().pipeline(commands, **options)
+
+
+async def test_a_read_during_a_change_of_this_process_leaves_no_copy(redis_url: str, redis_proxy: TcpProxy):
+    """Not even while the push is late: the way of the pushes is stalled, and trust not yet over."""
+    client, pushed = HeldUp(redis_url, timeout=5), RedisClient(redis_proxy.url, timeout=5)
+    client.hold()
+    feed = NearFeed(pushed, max_staleness=30)
+    cache: TieredCache[Any] = TieredCache(RedisCache(client), feed)
+    await trusted(feed)
+    await RedisCache[Any](client).set("k", "old")
+    await asyncio.sleep(0.05)
+    redis_proxy.stall()
+    change = asyncio.create_task(cache.delete("k"))
+    await asyncio.sleep(0.02)
+    assert await cache.get("k") == "old"
+    assert len(cache.backend.near) == 1
+    client.may_go.set()
+    await change
+
+    assert await cache.get("k") is None
+    redis_proxy.resume()
+    await cache.aclose()
+    await feed.aclose()
+    await client.aclose()
+    await pushed.aclose()
+
+
 async def test_a_lost_connection_makes_every_copy_worthless(tiers: Tiers, redis_server: RedisServer):
     await tiers.cache.set("k", "value")
     await tiers.near("k")
