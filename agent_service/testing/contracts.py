@@ -247,6 +247,13 @@ class CacheContract:
 
         assert sorted(numbers) == list(range(1, 101))
 
+    async def test_concurrent_increments_after_a_clear_all_count(self, cache: ICache[Any]) -> None:
+        await asyncio.gather(*(cache.increment("n") for _ in range(100)))
+        await cache.clear()
+        numbers = await asyncio.gather(*(cache.increment("n") for _ in range(100)))
+
+        assert sorted(numbers) == list(range(1, 101))
+
     # -- patterns
 
     async def test_scan_gives_each_matching_key_once(self, cache: ICache[Any]) -> None:

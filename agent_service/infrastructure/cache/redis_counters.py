@@ -77,7 +77,8 @@ class RedisCounters:
         lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000)) if seconds > 0 else -1
         physical = self._names.prefix + key.encode()
         keys, remember = self._keys(physical, change)
-        fresh = counter_head({NAMESPACE: self._token})
+        guessed = self._token
+        fresh = counter_head({NAMESPACE: guessed})
         valid, invalid = fresh, b""
         while True:
             script = INCREMENT.command(keys, [amount, lifetime, valid, invalid, fresh, *remember])
@@ -87,8 +88,8 @@ class RedisCounters:
                 )
             except RedisCommandError as exc:
                 raise _explained(exc, key, amount) from exc
-            if token != self._token:  # what was added to, if anything, is invalid
-                self._token = token
+            if token != guessed:  # what was added to, if anything, is invalid
+                self._token = guessed = token
                 fresh = counter_head({NAMESPACE: token})
                 valid, invalid = fresh, b""
             elif isinstance(reply, list):
