@@ -17,7 +17,7 @@ from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.cache.conftest import make_fallback
+from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, free_port
 
@@ -100,6 +100,27 @@ async def test_a_write_that_found_the_outage_out_is_replayed_too(behind_proxy: P
     redis_proxy.resume()
     await recover(cache, outage)
     assert await cache.lookup("a") is MISS
+
+
+async def test_what_is_deleted_while_redis_does_not_take_its_value_is_not_kept_in_memory(
+    behind_proxy: Pair, redis_proxy: TcpProxy
+):
+    cache, outage = behind_proxy
+
+    async def load() -> str:
+        redis_proxy.stall()
+        reads.append(asyncio.create_task(cache.get("found out by this read")))
+        await asyncio.sleep(0.1)
+        return "old"
+
+    reads: list[asyncio.Task[object]] = []
+    loading = asyncio.create_task(cache.get_or_load("a", load))
+    await until(lambda: not outage.breaker.closed)
+    await cache.delete("a")
+
+    assert await loading == "old"
+    assert await cache.lookup("a") is MISS
+    await asyncio.gather(*reads)
 
 
 async def test_increments_during_an_outage_are_added_back(behind_proxy: Pair, redis_proxy: TcpProxy):

@@ -8,7 +8,7 @@ from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.journal import Increment
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.memory import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisBackend, RedisCache
@@ -191,15 +191,15 @@ class FallbackGrant(Grant):
             self._backend.failed(exc)
             return True
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         if self._backend.redis_serves:
             if self._redis is None:
                 return False
             try:
-                return await self._redis.fill(encoded, life, tags)
+                return await self._redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._memory.fill(encoded, life, tags)
+        return await self._memory.fill(lease, encoded, life, tags)
 
     async def release(self, *, tell: bool = True) -> None:
         if self._redis is None:

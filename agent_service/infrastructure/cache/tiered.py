@@ -11,7 +11,7 @@ from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.hotpath import Counts
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.near import NearCopies
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.store import MemoryStore
@@ -111,9 +111,9 @@ class TieredGrant(Grant):
     async def stands(self) -> bool:
         return await self._granted.stands()
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         try:
-            return await self._granted.fill(encoded, life, tags)
+            return await self._granted.fill(lease, encoded, life, tags)
         finally:
             self._near.drop((self._key,))
 
