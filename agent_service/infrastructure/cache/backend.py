@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
-__all__ = ["Backend", "Found", "Life"]
+__all__ = ["Backend", "Fill", "Found", "Life"]
 
 
 class Life(NamedTuple):
@@ -51,6 +51,14 @@ class Found(NamedTuple):
     """The entry's tags, where it is in Redis."""
     expires_in: float | None = None
     """Seconds until it is gone, where that was asked for; infinity: never."""
+
+
+class Fill(NamedTuple):
+    """A value to store under a lease."""
+
+    lease: Lease
+    grant: Grant
+    encoded: Encoded
 
 
 class Backend(ABC):
@@ -95,11 +103,9 @@ class Backend(ABC):
         """:meth:`grant` for many keys; shares the leases of other processes."""
         return [await self.grant(key, tags) for key in keys]
 
-    async def fill_many(
-        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
-    ) -> list[bool]:
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
         """``Grant.fill`` for many grants that one :meth:`grant_many` gave."""
-        return [await grant.fill(encoded, life, tags) for grant, encoded in fills]
+        return [await each.grant.fill(each.lease, each.encoded, life, tags) for each in fills]
 
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:

@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.journal import Increment
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.memory import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisBackend, RedisCache
@@ -129,10 +129,12 @@ class FallbackBackend(Backend):
         memory = await self._memory.grant_many(keys, tags)
         return [FallbackGrant(redis, each, self) for redis, each in zip(granted, memory, strict=True)]
 
-    async def fill_many(
-        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
-    ) -> list[bool]:
-        in_redis = [(each.redis, encoded) for each, encoded in fills if isinstance(each, FallbackGrant) and each.redis]
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        in_redis = [
+            each._replace(grant=each.grant.redis)
+            for each in fills
+            if isinstance(each.grant, FallbackGrant) and each.grant.redis is not None
+        ]
         if self.redis_serves and len(in_redis) == len(fills):
             try:
                 return await self.redis.fill_many(in_redis, life, tags)
@@ -158,7 +160,7 @@ class FallbackBackend(Backend):
                 increment = Increment(amount, seconds, number, journal.monotonic())
         else:
             self._outage.serve_from_memory()
-        journal.add(self._namespace, key, increment)
+        journal.add(self._namespace, key, increment, anew=self._memory.table.live(key) is None)
         return await self._memory.add(key, amount, seconds)
 
     async def expire(self, key: str, seconds: float) -> bool:
@@ -214,15 +216,15 @@ class FallbackGrant(Grant):
             self._backend.failed(exc)
             return True
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         if self._backend.redis_serves:
             if self.redis is None:
                 return False
             try:
-                return await self.redis.fill(encoded, life, tags)
+                return await self.redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._memory.fill(encoded, life, tags)
+        return await self._memory.fill(lease, encoded, life, tags)
 
     async def release(self, *, tell: bool = True) -> None:
         if self.redis is None:

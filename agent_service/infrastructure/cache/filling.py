@@ -112,7 +112,7 @@ class Filler:
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> None:
         """Store what was loaded, unless an invalidation came first."""
-        if lease.broken or lease.grant is None or not await lease.grant.fill(encoded, life, tags):
+        if lease.broken or lease.grant is None or not await lease.grant.fill(lease, encoded, life, tags):
             self._counters.fill_rejected += 1
         else:
             self._counters.sets += 1

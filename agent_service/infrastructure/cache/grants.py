@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent_service.core.errors import RedisOperationError
 from agent_service.infrastructure.cache.backend import Life
-from agent_service.infrastructure.cache.leases import Grant
+from agent_service.infrastructure.cache.leases import Grant, Lease
 from agent_service.infrastructure.cache.tokens import Tokens
 from agent_service.infrastructure.cache.values import Encoded
 from agent_service.infrastructure.redis.client import RedisClient
@@ -75,7 +75,13 @@ class RedisGrant(Grant):
             expected.append(self._epoch)
         return list(await self._client.get_together(keys)) == expected
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(
+        self,
+        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or owes Redis that
+        encoded: Encoded,
+        life: Life,
+        tags: Sequence[str],
+    ) -> bool:
         if not self._tokens.keys() >= set(tags) and not await self._take(tags, life):
             return False
         check = self._known.take_command(self._tokens, life.kept)

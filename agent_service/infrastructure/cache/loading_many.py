@@ -13,7 +13,7 @@ from typing import Any
 
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Fence, SingleFlight
-from agent_service.infrastructure.cache.backend import Backend, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Life
 from agent_service.infrastructure.cache.filling import awaitable
 from agent_service.infrastructure.cache.leases import Lease
 from agent_service.infrastructure.cache.loading import Loading
@@ -132,7 +132,7 @@ class _Batch:
             elif lease.broken or lease.grant is None:
                 counters.fill_rejected += 1
             else:
-                fills.append((lease.grant, each))
+                fills.append(Fill(lease, lease.grant, each))
         stored = sum(await self._backend.fill_many(fills, self._life, self._tags))
         counters.sets += stored
         counters.fill_rejected += len(fills) - stored

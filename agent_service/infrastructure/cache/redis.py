@@ -11,7 +11,7 @@ from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.entries import (
     EntryFormat,
@@ -193,12 +193,12 @@ class RedisBackend(Backend):
             )
         return grants
 
-    async def fill_many(
-        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
-    ) -> list[bool]:
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
         stored: list[bool] = []
         for start in range(0, len(fills), BATCH):
-            batch = [(grant, each) for grant, each in fills[start : start + BATCH] if isinstance(grant, RedisGrant)]
+            batch = [
+                (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
+            ]
             check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
             tokens, *replies = await self._client.pipeline(
                 [check, *(grant.store_command(each, life) for grant, each in batch)]

@@ -6,12 +6,12 @@ from typing import TypeVar
 from agent_service.core.errors import CacheValueError
 from agent_service.core.glob import compile_glob
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.hotpath import Counts
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.near import NearCopies
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.store import MemoryStore
@@ -83,12 +83,10 @@ class TieredBackend(Backend):
         granted = await self._far.grant_many(keys, tags)
         return [TieredGrant(each, self.near, key) for key, each in zip(keys, granted, strict=True)]
 
-    async def fill_many(
-        self, fills: Sequence[tuple[Grant, Encoded]], life: Life, tags: Sequence[str] = ()
-    ) -> list[bool]:
-        tiered = [(each, encoded) for each, encoded in fills if isinstance(each, TieredGrant)]
-        far = self._far.fill_many([(each.far, encoded) for each, encoded in tiered], life, tags)
-        return await self._change(lambda: self.near.drop([each.key for each, _ in tiered]), far)
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        far = [each._replace(grant=each.grant.far) for each in fills if isinstance(each.grant, TieredGrant)]
+        keys = [each.lease.key for each in fills]
+        return await self._change(lambda: self.near.drop(keys), self._far.fill_many(far, life, tags))
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self._change(lambda: self.near.drop((key,)), self._far.add(key, amount, seconds))
@@ -117,16 +115,16 @@ class TieredGrant(Grant):
         self.is_first = granted.is_first
         self.far = granted
         self._near = near
-        self.key = key
+        self._key = key
 
     async def stands(self) -> bool:
         return await self.far.stands()
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         try:
-            return await self.far.fill(encoded, life, tags)
+            return await self.far.fill(lease, encoded, life, tags)
         finally:
-            self._near.drop((self.key,))
+            self._near.drop((self._key,))
 
     async def release(self, *, tell: bool = True) -> None:
         await self.far.release(tell=tell)
