@@ -83,7 +83,7 @@ async def test_a_tag_may_name_a_parameter_that_tells_no_calls_apart(cache: BaseC
 
 
 async def test_a_rendered_key_may_name_a_parameter_that_tells_no_calls_apart(cache: BaseCache[Any]):
-    @cached(cache=cache, key="{region}", ignore=("region",))
+    @cached(cache=cache, key_prefix="regions", key="{region}", ignore=("region",))
     async def f(region: str) -> str:
         return region
 

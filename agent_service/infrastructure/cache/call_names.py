@@ -69,16 +69,16 @@ class CallNames:
                 constant = f"{stem}:{identity_digest(name, b'')}"
                 return lambda *_args, **_kwargs: constant
             return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
+        template = None if callable(spec.key) else Template(spec.key, self._function)
         owner = _rendered.setdefault((namespace, stem), name)
         if owner != name:
             raise CacheKeyError(
                 f"{name} and {owner} would share the keys {stem!r}:...; "
                 "give one of them another key_prefix or namespace"
             )
-        if callable(spec.key):
-            make = spec.key
+        if template is None:
+            make: Any = spec.key
             return lambda *args, **kwargs: check_key(f"{stem}:{_text(make(*args, **kwargs), name)}")
-        template = Template(spec.key, self._function)
         self._needs |= set(template.parameters)
         return lambda *args, **kwargs: check_key(f"{stem}:{template.render(args, kwargs)}")
 
