@@ -1,13 +1,15 @@
 """The cache in Redis: shared by processes, survives them."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
 from agent_service.core.envelope import Head, read_head
-from agent_service.core.errors import RedisRefusedError, UndecodableError
+from agent_service.core.errors import RedisOperationError, RedisRefusedError, UndecodableError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
@@ -31,7 +33,7 @@ from agent_service.infrastructure.cache.redis_counters import Change, RedisCount
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_TAKE
+from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_RENEW, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
 
@@ -222,7 +224,12 @@ class RedisBackend(Backend):
         commands = [self._tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
         if lease is not None:
             commands.append(LEASE_TAKE.command([lease], [mine, milliseconds(self._lease_seconds), standing]))
-        taken, *standing_token = await self._client.pipeline(commands)
+        try:
+            taken, *standing_token = await self._client.pipeline(commands)
+        except asyncio.CancelledError:
+            if lease is not None:  # it may have been taken; nobody else can end it before its time
+                await asyncio.shield(self._forgo(lease, mine))
+            raise
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
         return RedisGrant(
@@ -237,6 +244,10 @@ class RedisBackend(Backend):
             is_first=lease is None or standing_token[0] == mine,
             write=self._format.write,
         )
+
+    async def _forgo(self, lease: bytes, token: bytes) -> None:
+        with suppress(RedisOperationError):
+            await self._client.run_script(LEASE_RENEW, [lease], [token, 0])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
