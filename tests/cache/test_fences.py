@@ -4,6 +4,7 @@ Two caches with lease books and clients of their own stand for two processes: Re
 """
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback
+from tests.cache.gates import GatedClient, Gates, free
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
 
@@ -111,6 +113,42 @@ async def test_an_increment_elsewhere_keeps_a_loaded_value_out(two: tuple[Cache,
     await early
 
     assert await here.get("n") == 1
+
+
+async def test_a_load_that_begins_while_many_values_are_written_does_not_replace_them(redis_url: str):
+    """After whichever of the commands of a write it begins."""
+    gates = Gates()
+    clients = [GatedClient(redis_url, timeout=5) for _ in range(2)]
+    for each in clients:
+        each.gates = gates
+    here, there = [RedisCache[Any](each) for each in clients]
+    unhindered = contextvars.copy_context()
+    unhindered.run(free.set, True)
+    passed = 0
+    while True:
+        key, load = f"k{passed}", Load("old")
+        writing = asyncio.create_task(there.set_many({key: "new", "other": "new"}))
+        await gates.settle()
+        for _ in range(passed):
+            if gates.waiting:
+                gates.let_through(0)
+                await gates.settle()
+        if writing.done():
+            break
+        early = asyncio.create_task(here.get_or_load(key, load, context=[free]), context=unhindered)
+        await gates.settle()
+        while not writing.done():
+            gates.let_through(0)
+            await gates.settle()
+        load.finish.set()
+        await early
+
+        assert await asyncio.create_task(here.get(key), context=unhindered) == "new"
+        passed += 1
+
+    assert passed >= 2
+    for each in clients:
+        await each.aclose()
 
 
 async def test_an_invalidation_of_other_keys_breaks_nothing(two: tuple[Cache, Cache], client: RedisClient):

@@ -33,7 +33,8 @@ from agent_service.infrastructure.cache.redis_counters import Change, RedisCount
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_RENEW, LEASE_TAKE
+from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
 
@@ -182,17 +183,10 @@ class RedisBackend(Backend):
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
         tokens = await self._guess(names, life)
-        leases = self._leases(entries)
-        if len(entries) > 1:  # leases first: a fill between the two must find its lease broken
-            await self._client.unlink(leases)
-            leases = []
         try:
             while True:
                 writes = [self._set(self.physical(key), each, life, tokens) for key, each in entries.items()]
-                unlinks = [("UNLINK", lease) for lease in leases]
-                current, *_ = await self._client.pipeline(
-                    [self._tokens.take_command(names, life.kept), *unlinks, *writes]
-                )
+                current, *_ = await self._client.pipeline([self._tokens.take_command(names, life.kept), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -208,11 +202,14 @@ class RedisBackend(Backend):
             return {NAMESPACE: self._latest}
         return await self._tokens.take(names, life.kept)
 
-    def _set(
-        self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]
-    ) -> tuple[bytes | str | int, ...]:
-        expiry = () if life.kept == math.inf else ("PX", milliseconds(life.kept))
-        return ("SET", physical, self._format.write(encoded, life, tokens), *expiry)
+    def _set(self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> Command:
+        """Give the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
+        data = self._format.write(encoded, life, tokens)
+        lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
+        lease = self._names.lease(physical)
+        if lease is not None:
+            return ENTRY_PUT.command([physical, lease], [data, lifetime])
+        return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def grant(
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
