@@ -64,10 +64,10 @@ def remembered(monkeypatch: pytest.MonkeyPatch, kind: type[T]) -> list[T]:
 
 async def ended(left: Callable[[], set[Any]], what: str) -> None:
     """Give what is just ending a moment, and fail for what is not."""
-    for _ in range(100):
+    for _ in range(1000):
         if not left():
             return
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.002)
     pytest.fail(f"{what} left behind: {left()}")
 
 
