@@ -200,6 +200,7 @@ class SingleFlight:
 
     async def aclose(self) -> None:
         """Cancel the running loads and wait until they ended."""
+        await asyncio.sleep(0)  # one that was cancelled before it began would not end what was opened for it
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

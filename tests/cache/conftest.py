@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -10,24 +11,87 @@ from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.journal import Journal
+from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
+from tests.servers.redis import GivenServer, RedisServer
+
+T = TypeVar("T")
+
+FOREVER = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if redis.call('PTTL', key) == -1 then found[#found + 1] = key end
+end
+return found
+"""
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left_behind() -> AsyncIterator[None]:
-    """After each test no task of ours runs."""
+async def nothing_left_behind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """After each test no task of ours runs, no lease is open, and Redis has no connection, lease or immortal key more.
+
+    A test that stores an entry for ever has "never" in its key. Where Redis was cut off it could not be told of the end
+    of a lease, which then ends by itself.
+    """
+    books = remembered(monkeypatch, LeaseBook)
+    server = request.getfixturevalue("redis_server") if "redis_server" in request.fixturenames else None
+    before = connections(server) if server is not None else set()
     yield
     await close_cache()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for _ in range(20):
-        others = {task for task in others if not task.done()}
-        if not others:
-            break
-        await asyncio.sleep(0.01)
-    assert not others, f"tasks left running: {others}"
+    await ended(lambda: asyncio.all_tasks() - {asyncio.current_task()}, "tasks")
+    assert sum(map(len, books)) == 0, "leases left open"
+    if server is not None:
+        await ended(lambda: connections(server) - before, "connections")
+        assert unaccounted_keys(server) == []
+        assert "redis_proxy" in request.fixturenames or keys(server, "*%lease:*") == []
+
+
+def remembered(monkeypatch: pytest.MonkeyPatch, kind: type[T]) -> list[T]:
+    """Give a list of the objects of a class, which grows as they are made."""
+    made: list[T] = []
+    make = kind.__init__
+
+    def make_and_remember(self: T, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(kind, "__init__", make_and_remember)
+    return made
+
+
+async def ended(left: Callable[[], set[Any]], what: str) -> None:
+    """Give what is just ending a moment, and fail for what is not."""
+    for _ in range(1000):
+        if not left():
+            return
+        await asyncio.sleep(0.002)
+    pytest.fail(f"{what} left behind: {left()}")
+
+
+def connections(server: RedisServer | GivenServer) -> set[bytes]:
+    """Give the identities of the connections to a server, but for the one that asks."""
+    lines = server.cli("CLIENT", "LIST").splitlines()
+    return {line.split()[0] for line in lines if b"cmd=client" not in line}
+
+
+def unaccounted_keys(server: RedisServer | GivenServer) -> list[bytes]:
+    """Give the keys without a time to live that do not stand on the written list.
+
+    That list: entries set to NEVER, and the tokens of namespaces that have such an entry.
+    """
+    forever: list[bytes] = server.cli("EVAL", FOREVER, 0)
+    entries = [key for key in forever if b"never" in key]
+    tokens = [key for key in forever if b"%token:" in key] if entries else []
+    return sorted(set(forever) - {*entries, *tokens})
+
+
+def keys(server: RedisServer | GivenServer, pattern: str) -> list[bytes]:
+    """Give the keys of a server that match."""
+    found: list[bytes] = server.cli("KEYS", pattern)
+    return found
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback, until
 from tests.cache.test_machine import RedisMachine, over, play
-from tests.cache.test_machine_races import Stress
+from tests.cache.test_races import Stress
 from tests.servers.redis import GivenServer, RedisServer
 
 BOUND = 0.2

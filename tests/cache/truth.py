@@ -1,8 +1,9 @@
 """A database of versions, and what of it no reader may see any more."""
 
 import asyncio
+import contextvars
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from agent_service.infrastructure.cache.base import BaseCache
@@ -51,29 +52,40 @@ OF_ALL_KEYS = {"tag", "clear"}
 """Those that invalidate every key; the others only the one they are given."""
 
 Loader = Callable[[], Awaitable[int]]
-Read = Callable[[BaseCache[Any], str, Loader], Awaitable[int | None]]
+Variables = Sequence[contextvars.ContextVar[Any]]
+Read = Callable[[BaseCache[Any], str, Loader, Variables], Awaitable[int | None]]
 
 
-async def _among_many(cache: BaseCache[Any], key: str, load: Loader) -> int | None:
+async def _among_many(cache: BaseCache[Any], key: str, load: Loader, _: Variables) -> int | None:
     async def load_many(keys: list[str]) -> dict[str, int]:
         return dict(zip(keys, await asyncio.gather(*[load() for _ in keys]), strict=True))
 
-    found = await cache.get_or_load_many([key], load_many, tags=["t"])
-    value: int = found[key]
-    return value
+    found: dict[str, int] = await cache.get_or_load_many([key], load_many, tags=["t"])
+    return found[key]
+
+
+async def _get(cache: BaseCache[Any], key: str, _load: Loader, _: Variables) -> int | None:
+    found: int | None = await cache.get(key)
+    return found
+
+
+def _loading(**options: Any) -> Read:
+    async def read(cache: BaseCache[Any], key: str, load: Loader, seen: Variables) -> int | None:
+        given: int = await cache.get_or_load(key, load, **{"tags": ["t"], "context": seen, **options})
+        return given
+
+    return read
 
 
 READS: dict[str, Read] = {
-    "get": lambda cache, key, _: cache.get(key),
-    "load": lambda cache, key, load: cache.get_or_load(key, load, tags=["t"]),
-    "tags of the result": lambda cache, key, load: cache.get_or_load(key, load, tags=lambda _: ["t"]),
+    "get": _get,
+    "load": _loading(),
+    "tags of the result": _loading(tags=lambda _: ["t"]),
     "many": _among_many,
-    "refresh": lambda cache, key, load: cache.get_or_load(key, load, ttl=60, refresh_at=1e-6, tags=["t"]),
-    "refresh tagged by result": lambda cache, key, load: cache.get_or_load(
-        key, load, ttl=60, refresh_at=1e-6, tags=lambda _: ["t"]
-    ),
-    "stale": lambda cache, key, load: cache.get_or_load(key, load, ttl=0.001, stale_for=60, soft_timeout=0, tags=["t"]),
-    "stale on error": lambda cache, key, load: cache.get_or_load(key, load, ttl=0.001, stale_for=60, tags=["t"]),
-    "for all processes": lambda cache, key, load: cache.get_or_load(key, load, lock="distributed", tags=["t"]),
+    "refresh": _loading(ttl=60, refresh_at=1e-6),
+    "refresh tagged by result": _loading(ttl=60, refresh_at=1e-6, tags=lambda _: ["t"]),
+    "stale": _loading(ttl=0.001, stale_for=60, soft_timeout=0),
+    "stale on error": _loading(ttl=0.001, stale_for=60),
+    "for all processes": _loading(lock="distributed"),
 }
-"""Every one of them stores its entry, if it stores one, with the tag ``t``."""
+"""Each stores its entry, if it stores one, with the tag ``t``; the loader sees the variables where that can be."""

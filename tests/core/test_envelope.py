@@ -25,6 +25,29 @@ GOLDEN = {
     "011f0000018bcfe568000000018bcfe56bff0001000174016b000000227801534a22009400db280c85": Envelope(
         b'"' + b"b" * 32 + b'"', True, 1_700_000_000.0, 1_700_000_001.023, {"t": b"k"}
     ),
+    # Entries with tokens; the token of the namespace has no name.
+    "01140000018bcfe5680000010000080102030405060708226122": Envelope(
+        b'"a"', False, 1_700_000_000.0, tags={"": bytes(range(1, 9))}
+    ),
+    "01150000018bcfe568000002000008010203040506070800"
+    "067573657220370811121314151617187b22247365742261223a317d": Envelope(
+        b'{"$set"a":1}', True, 1_700_000_000.0, tags={"": bytes(range(1, 9)), "user 7": bytes(range(17, 25))}
+    ),
+    "011c0000018bcfe568000000018bcfe6cf900001000008010203040506070800": Envelope(
+        b"\x00", False, 1_700_000_000.0, 1_700_000_092.048, {"": bytes(range(1, 9))}
+    ),
+    # Counters with tokens, as increments write them and as a load with staleness does.
+    "0130000100000801020304050607083432": Envelope(b"42", tags={"": bytes(range(1, 9))}),
+    "0130000200000801020304050607080001740811121314151617182d37": Envelope(
+        b"-7", tags={"": bytes(range(1, 9)), "t": bytes(range(17, 25))}
+    ),
+    "013c0000018bcfe568000000018bcfe6cf900001000008010203040506070830": Envelope(
+        b"0", False, 1_700_000_000.0, 1_700_000_092.048, {"": bytes(range(1, 9))}
+    ),
+    # An exception in place of a result.
+    "01540000018bcfe56800000100000801020304050607085b226d2e4e6f74466f756e64222c5b375d5d": Envelope(
+        b'["m.NotFound",[7]]', False, 1_700_000_000.0, tags={"": bytes(range(1, 9))}, raised=True
+    ),
 }
 
 stamps = st.none() | st.integers(-(2**40), 2**45).map(lambda millis: millis / 1000)
@@ -39,6 +62,14 @@ def test_what_the_first_release_wrote_is_still_read(stored, expected):
 
     assert unpack(data) == expected
     assert read_head(data).tags == expected.tags
+
+
+@pytest.mark.parametrize(("stored", "envelope"), GOLDEN.items())
+def test_what_is_written_now_is_what_processes_of_the_first_release_can_read(stored, envelope):
+    data = bytes.fromhex(stored)
+    is_compressed = data[0] == 1 and data[1] & 2
+
+    assert is_compressed or pack(envelope) == data
 
 
 @given(envelopes, st.sampled_from([None, 0, 10, 1000]))

@@ -1,12 +1,14 @@
 """The cache in Redis: shared by processes, survives them."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisRefusedError
+from agent_service.core.errors import RedisOperationError, RedisRefusedError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
@@ -27,7 +29,8 @@ from agent_service.infrastructure.cache.redis_reader import RedisReader, look
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import EXPIRE, LEASE_TAKE
+from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
 
@@ -112,17 +115,10 @@ class RedisBackend(Backend):
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
         tokens = await self._guess(names, life)
-        leases = self._leases(entries)
-        if len(entries) > 1:  # leases first: a fill between the two must find its lease broken
-            await self._client.unlink(leases)
-            leases = []
         try:
             while True:
                 writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
-                unlinks = [("UNLINK", lease) for lease in leases]
-                current, *_ = await self._client.pipeline(
-                    [self.tokens.take_command(names, life.kept), *unlinks, *writes]
-                )
+                current, *_ = await self._client.pipeline([self.tokens.take_command(names, life.kept), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -138,11 +134,14 @@ class RedisBackend(Backend):
             return {NAMESPACE: self._latest}
         return await self.tokens.take(names, life.kept)
 
-    def _set(
-        self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]
-    ) -> tuple[bytes | str | int, ...]:
-        expiry = () if life.kept == math.inf else ("PX", milliseconds(life.kept))
-        return ("SET", physical, self._format.write(encoded, life, tokens), *expiry)
+    def _set(self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> Command:
+        """Give the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
+        data = self._format.write(encoded, life, tokens)
+        lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
+        lease = self.names.lease(physical)
+        if lease is not None:
+            return ENTRY_PUT.command([physical, lease], [data, lifetime])
+        return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def grant(
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
@@ -163,14 +162,14 @@ class RedisBackend(Backend):
         leases = [self.names.lease(entry) for entry in entries]
         mine = [token_bytes(12) for _ in keys]
         lifetime = milliseconds(self._lease_seconds)
-        takes = [
-            LEASE_TAKE.command([lease], [token, lifetime, standing])
-            for lease, token in zip(leases, mine, strict=True)
-            if lease is not None
-        ]
-        taken, *replies = await self._client.pipeline(
-            [self.tokens.take_command(names, self._lease_seconds, epoch=more_tags), *takes]
-        )
+        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease is not None}
+        takes = [LEASE_TAKE.command([lease], [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
+        take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
+        try:
+            taken, *replies = await self._client.pipeline([take_tokens, *takes])
+        except asyncio.CancelledError:
+            await asyncio.shield(self._forgo(mine_by_lease))
+            raise
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
         standing_tokens = iter(replies)
@@ -205,6 +204,11 @@ class RedisBackend(Backend):
             )
             stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
         return stored
+
+    async def _forgo(self, tokens: Mapping[bytes, bytes]) -> None:
+        """End leases that may have been taken, and that nobody else can end before their time."""
+        with suppress(RedisOperationError):
+            await self._client.pipeline([LEASE_RENEW.command([lease], [token, 0]) for lease, token in tokens.items()])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)

@@ -8,6 +8,7 @@ from importlib.resources import files
 from agent_service.infrastructure.redis.lane import Argument, Command
 
 __all__ = [
+    "ENTRY_PUT",
     "EXPIRE",
     "INCREMENT",
     "LEASE_FILL",
@@ -52,6 +53,9 @@ def load_script(*names: str) -> Script:
 
 INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text; see the script for its keys and arguments."""
+
+ENTRY_PUT = load_script("entry_put")
+"""Store and break the lease. Keys: entry, lease. Arguments: value, milliseconds (0: for ever)."""
 
 EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""

@@ -127,16 +127,16 @@ class CacheTags(CacheRoom):
 
         assert await cache.lookup("a") is MISS
 
-    @pytest.mark.parametrize("tag", AWKWARD_TAGS, ids=ascii)
-    async def test_any_text_is_a_tag_and_no_other_one(self, cache: ICache[Any], tag: str) -> None:
-        for number, each in enumerate(AWKWARD_TAGS):
-            await cache.set(f"k{number}", number, tags=[each])
-        await cache.set("all", -1, tags=AWKWARD_TAGS)
+    async def test_any_text_is_a_tag_and_no_other_one(self, cache: ICache[Any]) -> None:
+        for tag in AWKWARD_TAGS:
+            for number, each in enumerate(AWKWARD_TAGS):
+                await cache.set(f"k{number}", number, tags=[each])
+            await cache.set("all", -1, tags=AWKWARD_TAGS)
 
-        await cache.invalidate_tags([tag])
+            await cache.invalidate_tags([tag])
 
-        left = {f"k{number}": number for number, each in enumerate(AWKWARD_TAGS) if each != tag}
-        assert await cache.get_many([*left, f"k{AWKWARD_TAGS.index(tag)}", "all"]) == left
+            left = {f"k{number}": number for number, each in enumerate(AWKWARD_TAGS) if each != tag}
+            assert await cache.get_many([*left, f"k{AWKWARD_TAGS.index(tag)}", "all"]) == left, ascii(tag)
 
     async def test_another_namespace_with_the_same_tags_and_keys_loses_nothing(
         self, cache: ICache[Any], neighbour: ICache[Any]
