@@ -2,8 +2,9 @@
 
 A copy is taken only of what was read from Redis, and only if nothing was heard of the key, or of any token of the
 namespace, since the read began: the reader leaves a mark first, and whoever drops copies breaks the marks as well. It
-lives no longer than the entry in Redis, counted from the beginning of the read. The clock of the table stands at the end of time while
-what is heard of Redis cannot be trusted, so that every copy counts as expired then, on the shortest way as well.
+lives no longer than the entry in Redis, counted from the beginning of the read. The clock of the table stands at the
+end of time while what is heard of Redis cannot be trusted, so that every copy counts as expired then, on the shortest
+way as well.
 """
 
 import math
