@@ -1,19 +1,27 @@
 """Committing a batch of messages: one transaction, on a connection that nobody else waits for."""
 
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agent_service.core.clock import Clock
 from agent_service.core.errors import SessionConflictError, SessionError
+from agent_service.infrastructure.database.direct import DirectConnection
 from agent_service.infrastructure.database.errors import session_not_found
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.append import Append, append
-from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Place
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
+from agent_service.infrastructure.database.queries.batch_append_postgres import places_of, statement_for
 from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
 
 __all__ = ["Answer", "GroupCommit"]
+
+_HELD: Final = 10.0
+"""Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
 
 
 class Answer(NamedTuple):
@@ -32,11 +40,13 @@ class GroupCommit:
     SQLite the engine's connections share the one write lock.
     """
 
-    def __init__(self, engine: AsyncEngine, tenant_id: str) -> None:
+    def __init__(self, engine: AsyncEngine, tenant_id: str, clock: Clock) -> None:
         self._embedded = engine.dialect.name == "sqlite"
         self._in_transaction = self._embedded or says_tenant(engine)
         self._engine = engine if self._embedded else _beside(engine, tenant_id)
-        self._kept: AsyncConnection | None = None
+        self._clock = clock
+        self._held: DirectConnection | None = None
+        self._held_until = 0.0
 
     async def commit(self, batch: BatchAppend) -> list[Answer]:
         """Append, commit, and only then answer; one answer for each entry.
@@ -44,25 +54,34 @@ class GroupCommit:
         An exception of SQLAlchemy or the driver is about the batch as a whole, and its connection is not used again.
         """
         if self._in_transaction:
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(_append_all, batch)
-        if self._kept is None:
-            self._kept = await self._engine.connect()
+            async with self._engine.begin() as transaction:
+                return await transaction.run_sync(_append, batch)
+        connection = await self._connection()
         try:
-            return await self._kept.run_sync(_append_all, batch)
+            places = places_of(batch, await connection.fetch(*statement_for(batch)))
+            left = _left(batch, places)
+            explained = await connection.read(_explain, batch.tenant_id, left) if left else _Explained(batch.tenant_id)
         except BaseException:
-            await self.release()
+            await self._release()
             raise
+        return _answers(batch, places, explained)
 
-    async def release(self) -> None:
-        """Give the connection back while there is nothing to do."""
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
-            await kept.close()
+    async def _connection(self) -> DirectConnection:
+        now = self._clock.monotonic()
+        if self._held is not None and (now >= self._held_until or not self._held.is_open):
+            await self._release()
+        if self._held is None:
+            self._held, self._held_until = await DirectConnection.take(self._engine), now + _HELD
+        return self._held
+
+    async def _release(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            await held.close()
 
     async def close(self) -> None:
         """Close the connection."""
-        await self.release()
+        await self._release()
         if not self._embedded:
             await self._engine.dispose()
 
@@ -76,27 +95,13 @@ def _beside(engine: AsyncEngine, tenant_id: str) -> AsyncEngine:
     return twin.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _append_all(connection: Connection, batch: BatchAppend) -> list[Answer]:
-    if connection.dialect.name == "postgresql" and not connection.in_transaction():
-        _require_open(connection)
+def _append(connection: Connection, batch: BatchAppend) -> list[Answer]:
     places = _places(connection, batch)
-    placed = list(zip(batch.entries, places, strict=True))
-    explained = _Explained(connection, batch.tenant_id, [entry for entry, place in placed if place is None])
-    return [
-        explained.answer(entry) if place is None else Answer(entry.stored(place.seq, batch.now), place.total_messages)
-        for entry, place in placed
-    ]
+    return _answers(batch, places, _explain(connection, batch.tenant_id, _left(batch, places)))
 
 
-def _require_open(connection: Connection) -> None:
-    """Replace a connection that was lost while it was idle, before anything is sent."""
-    driver: Any = connection.connection.driver_connection
-    if driver.is_closed():
-        connection.invalidate()
-
-
-def _places(connection: Connection, batch: BatchAppend) -> list[Place | None]:
-    if len(batch.entries) > 1 or connection.dialect.name == "postgresql":
+def _places(connection: Connection, batch: BatchAppend) -> Sequence[Place | None]:
+    if len(batch.entries) > 1:
         return append_batch(connection, batch)
     (entry,) = batch.entries
     counters = append(
@@ -106,16 +111,34 @@ def _places(connection: Connection, batch: BatchAppend) -> list[Place | None]:
     return [None if counters is None else Place(counters.last_seq, counters.total_messages)]
 
 
+def _left(batch: BatchAppend, places: Sequence[Place | None]) -> list[Entry]:
+    return [entry for entry, place in zip(batch.entries, places, strict=True) if place is None]
+
+
+def _explain(connection: Connection, tenant_id: str, left: list[Entry]) -> "_Explained":
+    earlier = find_earlier(connection, tenant_id, [entry.key for entry in left if entry.key])
+    return _Explained(tenant_id, earlier, find_sessions(connection, tenant_id, [entry.session_id for entry in left]))
+
+
+def _answers(batch: BatchAppend, places: Sequence[Place | None], explained: "_Explained") -> list[Answer]:
+    return [
+        explained.answer(entry) if place is None else Answer(entry.stored(place.seq, batch.now), place.total_messages)
+        for entry, place in zip(batch.entries, places, strict=True)
+    ]
+
+
 class _Explained:
     """Why entries were not added: appended before, or no such session."""
 
-    def __init__(self, connection: Connection, tenant_id: str, left: list[Entry]) -> None:
+    def __init__(
+        self, tenant_id: str, earlier: Mapping[Key, SessionMessage] | None = None, sessions: Collection[UUID] = ()
+    ) -> None:
         self._tenant_id = tenant_id
-        self._earlier = find_earlier(connection, tenant_id, [entry.key for entry in left if entry.key])
-        self._sessions = find_sessions(connection, tenant_id, [entry.session_id for entry in left])
+        self._earlier = earlier or {}
+        self._sessions = sessions
 
     def answer(self, entry: Entry) -> Answer:
-        if entry.key in self._earlier:
+        if entry.key is not None and entry.key in self._earlier:
             return Answer(self._earlier[entry.key])
         if entry.session_id not in self._sessions:
             return Answer(session_not_found(entry.session_id, self._tenant_id))

@@ -91,7 +91,8 @@ class SessionWriter:
         if isinstance(database, DatabaseManager):
             await database.prepare()
             database = database.engine
-        self._working = asyncio.create_task(self._work(GroupCommit(database, self._tenant_id)), name="session-writer")
+        commits = GroupCommit(database, self._tenant_id, self._clock)
+        self._working = asyncio.create_task(self._work(commits), name="session-writer")
         self._open = True
         return self
 
@@ -164,8 +165,6 @@ class SessionWriter:
         batch: list[Caller | None] = []
         try:
             while None not in batch:
-                if self._queue.empty():
-                    await commits.release()
                 batch = [await self._queue.get()]
                 self._fill(batch)
                 await delivery.deliver(caller for caller in batch if caller is not None)

@@ -4,7 +4,7 @@ Statements go to the driver as they stand here, each once for the whole batch.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,22 +62,22 @@ class _Counter:
         self.tokens += tokens or 0
 
 
-def append_sqlite(connection: Connection, batch: BatchAppend) -> Iterable[tuple[int, Place]]:
-    """Append in the connection's transaction; give the index and place of each entry that was added."""
+def append_sqlite(connection: Connection, batch: BatchAppend) -> list[Place | None]:
+    """Append in the connection's transaction; None for each entry that was not added."""
     as_id, as_moment = _stored_form(connection, Uuid()), _stored_form(connection, UtcDateTime())
     ids = [as_id(entry.session_id) for entry in batch.entries]
     now, until = as_moment(batch.now), as_moment(batch.expires_at)
     connection.execute(_LOCK)
     counters = _counters(connection, batch.tenant_id, ids)
     known = _known(connection, [(key, entry.client_id) for key, entry in zip(ids, batch.entries, strict=True)])
-    placed: list[tuple[int, str]] = []
+    places: list[Place | None] = [None] * len(ids)
     rows: list[tuple[Any, ...]] = []
     for index, (key, entry) in enumerate(zip(ids, batch.entries, strict=True)):
         counter, message = counters.get(key), entry.message
         if counter is None or (key, entry.client_id) in known:
             continue
         counter.add(message.token_count)
-        placed.append((index, key))
+        places[index] = Place(counter.seq, 0)
         rows.append(
             (
                 key,
@@ -91,7 +91,7 @@ def append_sqlite(connection: Connection, batch: BatchAppend) -> Iterable[tuple[
             )
         )
     if not rows:
-        return ()
+        return places
     changes = [
         (each.messages, each.messages, each.tokens, now, now, until, key)
         for key, each in counters.items()
@@ -99,7 +99,7 @@ def append_sqlite(connection: Connection, batch: BatchAppend) -> Iterable[tuple[
     ]
     connection.exec_driver_sql(_TAKE, changes)
     connection.exec_driver_sql(_ADD, rows)
-    return ((index, Place(row[1], counters[key].total)) for (index, key), row in zip(placed, rows, strict=True))
+    return [place and Place(place.seq, counters[key].total) for key, place in zip(ids, places, strict=True)]
 
 
 def _stored_form(connection: Connection, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
