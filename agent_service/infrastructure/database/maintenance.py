@@ -1,4 +1,4 @@
-"""Expired and long deleted sessions, dealt with on a schedule without getting in anyone's way."""
+"""Expired and long deleted sessions, and a search index that lags, dealt with on a schedule and in nobody's way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,11 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.queries.expiry import expire_batch
 from agent_service.infrastructure.database.queries.retention import purgeable
+from agent_service.infrastructure.database.queries.search_index import index_oldest
 from agent_service.infrastructure.database.removal import remove_sessions
 from agent_service.infrastructure.database.validation import require_count, require_retention
 
-__all__ = ["CleanupMetrics", "purge", "run_cleanup", "sweep"]
+__all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
 
 MAX_BATCH: Final = 100_000
 
@@ -50,6 +51,8 @@ async def run_cleanup(
     metrics: CleanupMetrics | None = None,
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
+
+    On SQLite it also indexes for search what was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
@@ -96,6 +99,7 @@ async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelt
             metrics.purged += purged
             if purged:
                 logger.info("removed %d deleted sessions for good", purged)
+        await index_messages(database, batch_size=batch_size)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
@@ -140,6 +144,25 @@ async def purge(
             with database_errors("purge deleted sessions"):
                 due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
                 return await remove_sessions(db, list(due))
+
+    return await _in_batches(batch, batch_size)
+
+
+async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:
+    """Index the messages of an SQLite database that still wait for it, each batch in a transaction of its own.
+
+    PostgreSQL indexes them when they are appended.
+
+    :return: how many there were.
+    """
+    if not database.embedded:
+        return 0
+
+    async def batch(size: int) -> int:
+        async with database.session() as db:
+            with database_errors("index messages for search"):
+                connection = await db.connection()
+                return await connection.run_sync(index_oldest, size)
 
     return await _in_batches(batch, batch_size)
 

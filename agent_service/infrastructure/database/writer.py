@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import DatabaseUnavailableError, SessionError, SessionValueError
+from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.delivery import ACTION, Caller, Delivery
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -35,6 +36,8 @@ MAX_BATCH: Final = 1000
 """Messages in one transaction: how long a statement may hold its sessions, and what a repetition costs."""
 MAX_BATCH_CHARACTERS: Final = 4_000_000
 """JSON text in one transaction, unless a single message is longer."""
+_PAUSE: Final = 0.02
+"""Seconds without an append after which there is time for other work."""
 
 
 class SessionWriter:
@@ -165,7 +168,7 @@ class SessionWriter:
         batch: list[Caller | None] = []
         try:
             while None not in batch:
-                batch = [await self._queue.get()]
+                batch = [await self._next(commits)]
                 self._fill(batch)
                 await delivery.deliver(caller for caller in batch if caller is not None)
                 # Callers that were answered just now go on first: what they append next joins the next batch.
@@ -173,6 +176,25 @@ class SessionWriter:
         finally:
             self._abandon(batch)
             await commits.close()
+
+    async def _next(self, commits: GroupCommit) -> Caller | None:
+        """Wait for a caller; while none comes, catch up with what appending put off."""
+        while commits.behind:
+            try:
+                async with asyncio.timeout(_PAUSE):
+                    return await self._queue.get()
+            except TimeoutError:
+                if not await self._caught_up(commits):
+                    break
+        return await self._queue.get()
+
+    async def _caught_up(self, commits: GroupCommit) -> bool:
+        """Try to; False: the database cannot be written to now, and it can wait until after the next append."""
+        try:
+            await commits.catch_up()
+        except (SQLAlchemyError, AgentServiceError):
+            return False
+        return True
 
     def _fill(self, batch: list[Caller | None]) -> None:
         size = 0

@@ -22,6 +22,7 @@ from agent_service.infrastructure.database.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.driver import fetch_row
+from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
 
 __all__ = ["APPEND_ALONE_POSTGRES", "APPEND_POSTGRES", "Append", "Counters", "append", "parameters_for_postgres"]
@@ -188,4 +189,5 @@ def _append_sqlite(connection: Connection, order: Append) -> Counters | None:
         "created_at": order.now,
     }
     connection.execute(_ADD_SQLITE, values)
+    index_along(connection, 1)
     return Counters(*row)
