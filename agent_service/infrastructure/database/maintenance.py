@@ -12,7 +12,7 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.queries.expiry import expire_batch
+from agent_service.infrastructure.database.queries.expiry import MERGE_TITLES, expire_batch
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
 from agent_service.infrastructure.database.removal import remove_sessions
@@ -25,6 +25,9 @@ MAX_BATCH: Final = 100_000
 _BATCH_SECONDS: Final = 0.01
 _FIRST_BATCH: Final = 50
 _LEAST_BATCH: Final = 10
+_MERGE_EVERY: Final = 5_000
+"""Completed sessions after which their titles are merged into PostgreSQL's search index. Left alone, PostgreSQL does it
+after some megabytes, in whichever transaction comes to it: a writer of a row that one holds would wait for it."""
 
 
 @dataclass(slots=True)
@@ -113,15 +116,26 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
     :return: how many sessions were completed.
     """
-    now = clock.now()
+    now, unmerged = clock.now(), 0
 
     async def batch(size: int) -> int:
+        nonlocal unmerged
         async with database.session(every_tenant=True) as db:
             with database_errors("complete expired sessions"):
                 result: Any = await db.execute(expire_batch(now, size))
+        unmerged += result.rowcount
+        if unmerged >= _MERGE_EVERY and not database.embedded:
+            unmerged = 0
+            await _merge_titles(database)
         return int(result.rowcount)
 
     return await _in_batches(batch, batch_size)
+
+
+async def _merge_titles(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        with database_errors("merge titles into the search index"):
+            await db.execute(MERGE_TITLES)
 
 
 async def purge(

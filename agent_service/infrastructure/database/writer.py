@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
 from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.deadlines import Deadlines
 from agent_service.infrastructure.database.delivery import ACTION, Caller, Delivery
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.group_commit import GroupCommit
@@ -81,6 +82,7 @@ class SessionWriter:
         self._timeout = timeout
         self._limits = limits or limits_from_settings()
         self._clock = clock
+        self._deadlines = Deadlines(timeout)
         self._queue: asyncio.Queue[Caller | None] = asyncio.Queue(require_count(max_pending, "max_pending", most=10**9))
         self._open = self._abandoned = False
         self._unanswered = 0
@@ -120,6 +122,7 @@ class SessionWriter:
         finally:
             self._working.cancel()
             await asyncio.wait([self._working])
+            self._deadlines.close()
 
     async def append(
         self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
@@ -145,13 +148,14 @@ class SessionWriter:
             None if client_id is None else require_identifier(client_id, "client_id"),
         )
         caller = Caller(entry, asyncio.get_running_loop().create_future())
+        self._deadlines.watch(caller.answer)
         self._unanswered += 1
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._queue.put(caller)
-                if self._abandoned:
-                    raise _abandoned()
-                return await caller.answer
+            if self._queue.full():
+                await self._enqueue(caller)
+            else:
+                self._queue.put_nowait(caller)
+            return await caller.answer
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"could not {ACTION} within {self._timeout:g} s; "
@@ -162,6 +166,17 @@ class SessionWriter:
             self._unanswered -= 1
             if not self._open and not self._unanswered:
                 self._all_answered.set()
+
+    async def _enqueue(self, caller: Caller) -> None:
+        """Wait for room, or until the caller's time is over."""
+        entering = asyncio.ensure_future(self._queue.put(caller))
+        try:
+            either: list[asyncio.Future[Any]] = [entering, caller.answer]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            entering.cancel()
+        if self._abandoned and not caller.answer.done():
+            raise _abandoned()
 
     async def _work(self, commits: GroupCommit) -> None:
         delivery = Delivery(commits, self._tenant_id, limits=self._limits, clock=self._clock, timeout=self._timeout)
