@@ -62,6 +62,7 @@ class DirectPostgres:
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that reads with a SQLAlchemy connection."""
+        await self._release()  # To take the same one again.
         async with self._engine.connect() as connection:
             return await connection.run_sync(query, *args, **kwargs)
 

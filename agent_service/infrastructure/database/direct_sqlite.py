@@ -84,7 +84,7 @@ class DirectSqlite:
         except asyncio.CancelledError:
             self._given_up = True
             await asyncio.wait([visit])
-            visit.cancelled() or visit.exception()
+            visit.exception()  # Asked for, so that nobody complains that it was not.
             raise
 
     def _commit(self, work: Callable[[Callable[..., Any]], T], patience: float) -> T:
