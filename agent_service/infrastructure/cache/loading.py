@@ -80,7 +80,7 @@ class Loading:
         found = await self._fresh(keys, tags)
         missing = [key for key in keys if key not in found]
         alone = [key for key in missing if not await self._may_join(key)]
-        if alone and ended != self._ended:
+        if alone and ended != self.leases.ended:
             found.update(await self._fresh(alone, tags))
         return found
 
