@@ -24,6 +24,7 @@ from agent_service.infrastructure.cache import (
 from agent_service.infrastructure.database import close_database, get_session
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 
 USERS = "examples-users"
 NAMESPACES = (USERS, "examples-temp", "examples-reports")
@@ -100,13 +101,49 @@ async def cached_functions() -> None:
 
 
 async def loading() -> None:
-    """Give what is cached, or load it: the same single flight without a decorator."""
+    """Give what is cached, or load it: the same single flight without a decorator, and staleness by choice."""
     cache = await get_cache(namespace="examples-reports")
 
     async def build_report() -> dict[str, int]:
         return {"rows": 1200}
 
+    async def fail() -> dict[str, int]:
+        raise ConnectionError("the source is down")
+
     print("get_or_load:", await cache.get_or_load("monthly", build_report, ttl=600))
+
+    await cache.get_or_load("hourly", build_report, ttl=0.05, stale_for=600)
+    await asyncio.sleep(0.06)
+    found = await cache.get_or_load("hourly", fail, ttl=0.05, stale_for=600, info=True)
+    print("stale, because of an", found.stale_reason, "-", found.value)
+
+    async def build_reports(names: list[str]) -> dict[str, dict[str, int]]:
+        return {name: {"rows": len(name)} for name in names}
+
+    print("many at once:", await cache.get_or_load_many(["monthly", "weekly"], build_reports))
+
+
+async def tags() -> None:
+    """Invalidate everything that has to do with one thing, at a cost that does not grow."""
+    cache = await get_cache(namespace="examples-reports")
+
+    await cache.set("orders:7", ["tea"], tags=["user:7"])
+    await cache.set("basket:7", ["cup"], tags=["user:7"])
+    await cache.set("orders:8", ["pot"], tags=["user:8"])
+    await cache.invalidate_tags(["user:7"])
+    print("after invalidate_tags:", await cache.get_many(["orders:7", "basket:7", "orders:8"]))
+
+
+async def invalidate_with_the_transaction() -> None:
+    """Commit a change and its invalidation together, so that no crash can come between them."""
+    cache = await get_cache(namespace=USERS)
+    await cache.set("user:7", "old")
+    async with get_session() as db:
+        # Here the service writes what changed, in the same transaction.
+        invalidate_in(db, keys=["user:7"], namespace=USERS)
+    # In production: asyncio.create_task(run_outbox()) in each process.
+    await drain_outbox()
+    print("after the commit:", await cache.get("user:7"))
 
 
 async def redis_manager() -> None:
@@ -188,7 +225,8 @@ async def sessions_in_lists(user_id: Any) -> None:
 async def run_all() -> None:
     """Run every example, remove what the cache still holds, and close what was opened."""
     examples: tuple[Callable[[], Awaitable[None]], ...] = (
-        cache_basics, cache_in_bulk, cached_functions, loading, redis_manager, session_storage,
+        cache_basics, cache_in_bulk, cached_functions, loading, tags, redis_manager,
+        session_storage, invalidate_with_the_transaction,
     )  # fmt: skip
     try:
         for example in examples:

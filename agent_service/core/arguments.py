@@ -135,6 +135,11 @@ class Template:
             )
         return self._signature.names.index(root), tuple(attributes)
 
+    @property
+    def parameters(self) -> set[str]:
+        """The names of the parameters that are filled in."""
+        return {self._signature.names[position] for _, position, _ in self._parts if position >= 0}
+
     def render(self, args: Arguments, kwargs: Keywords) -> str:
         """Fill the values in, escaped by :func:`~agent_service.core.keys.escape_rendered`.
 

@@ -8,7 +8,7 @@ from itertools import accumulate, repeat
 from operator import mul
 from typing import Any
 
-__all__ = ["CacheMetrics", "LatencyHistogram", "NamespaceCounters"]
+__all__ = ["CacheMetrics", "LatencyHistogram", "LevelCounter", "NamespaceCounters"]
 
 COUNTERS = (
     "hits",
@@ -26,10 +26,22 @@ COUNTERS = (
 DEFAULT_NAMESPACE = "default"
 
 
+class LevelCounter:
+    """The hits of one level of a cache."""
+
+    __slots__ = ("hits",)
+
+    def __init__(self) -> None:
+        self.hits = 0
+
+
 class NamespaceCounters:
     """What happened to the entries of one namespace. Backends add to the attributes directly: it costs nanoseconds."""
 
-    __slots__ = COUNTERS
+    __slots__ = (*COUNTERS, "l1")
+
+    l1: LevelCounter
+    """Hits in memory in front of Redis, which ``hits`` does not count."""
 
     hits: int
     misses: int
@@ -46,16 +58,28 @@ class NamespaceCounters:
     fill_rejected: int
 
     def __init__(self) -> None:
+        self.l1 = LevelCounter()
         self.reset()
 
     def reset(self) -> None:
         """Set every counter to zero."""
         for name in COUNTERS:
             setattr(self, name, 0)
+        self.l1.hits = 0
+
+    @property
+    def all_hits(self) -> int:
+        """Hits at every level."""
+        return self.hits + self.l1.hits
 
     def hit_rate(self) -> float:
         """Hits in percent of reads, 0 to 100; 0.0 before the first read."""
-        return _percent(self.hits, self.misses)
+        return _percent(self.all_hits, self.misses)
+
+    def snapshot(self) -> dict[str, int]:
+        """Give every counter by name; ``hits`` at all levels, ``l1_hits`` those in memory in front of Redis."""
+        counted = {name: getattr(self, name) for name in COUNTERS}
+        return {**counted, "hits": self.all_hits, "l1_hits": self.l1.hits}
 
 
 class LatencyHistogram:
@@ -123,8 +147,10 @@ class CacheMetrics:
         """Give the overall ``hit_rate`` (percent), ``metrics`` by ``"{namespace}:{counter}"``, gauges and latencies."""
         counters = self._namespaces.items()
         return {
-            "hit_rate": round(_percent(sum(c.hits for _, c in counters), sum(c.misses for _, c in counters)), 2),
-            "metrics": {f"{name}:{field}": getattr(each, field) for name, each in counters for field in COUNTERS},
+            "hit_rate": round(_percent(sum(c.all_hits for _, c in counters), sum(c.misses for _, c in counters)), 2),
+            "metrics": {
+                f"{name}:{field}": count for name, each in counters for field, count in each.snapshot().items()
+            },
             **{name: read() for name, read in self._gauges.items()},
             "latency": {"redis": self.redis_latency.snapshot()},
             "last_reset": self._last_reset.isoformat(),

@@ -51,6 +51,16 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds after which the lease of a process that died while it loaded a value is void.",
     )
+    cache_l1_enabled: bool = Field(
+        default=False, description="Keep copies of Redis entries in memory, dropped when Redis says that they changed."
+    )
+    cache_l1_max_staleness: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds after a change by another process for which a copy of the old value may still be read.",
+    )
     context_cache_ttl: float = Field(
         default=300.0,
         gt=0,

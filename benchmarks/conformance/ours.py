@@ -1,15 +1,18 @@
 """agent_service on each of its backends."""
 
-import importlib
+import asyncio
+import math
 from typing import Any, Self
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.infrastructure.cache.decorators import cached
 from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.journal import Journal
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.client import RedisClient
 from benchmarks.conformance.adapter import PLAIN, Adapter, Feature, Function, Options, Staleness, Store
 
@@ -94,17 +97,6 @@ class OursRedis(OursOnServer):
         return RedisCache[Any](client)
 
 
-class OursTiered(OursOnServer):
-    """``TieredCache``: memory in front of Redis."""
-
-    name = "ours tiered"
-    features = frozenset({Feature.ASYNC, Feature.SERVER, Feature.L1, Feature.TAGS})
-
-    def _open(self, client: RedisClient) -> Any:
-        tiered = importlib.import_module("agent_service.infrastructure.cache.tiered")
-        return tiered.TieredCache(RedisCache[Any](client), InMemoryCache[Any](100_000), max_staleness=MAX_STALENESS)
-
-
 class OursFallback(OursOnServer):
     """``FallbackCache``: memory while Redis does not serve, as ``get_cache`` gives it."""
 
@@ -117,6 +109,28 @@ class OursFallback(OursOnServer):
 
     async def __aexit__(self, *_: object) -> None:
         await self._outage.aclose()
+        await super().__aexit__()
+
+
+class OursTiered(OursFallback):
+    """``TieredCache`` over a ``FallbackCache``, as ``get_cache`` gives it with CACHE_L1_ENABLED."""
+
+    name = "ours tiered"
+    features = frozenset({Feature.ASYNC, Feature.SERVER, Feature.L1, Feature.TAGS})
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        async with asyncio.timeout(5):
+            while self._feed.clock() == math.inf:
+                await asyncio.sleep(0.001)
+        return self
+
+    def _open(self, client: RedisClient) -> Any:
+        self._feed = NearFeed(client, max_staleness=MAX_STALENESS)
+        return TieredCache[Any](super()._open(client), self._feed, max_entries=100_000)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._feed.aclose()
         await super().__aexit__()
 
 

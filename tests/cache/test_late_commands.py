@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from agent_service.core.breaker import BreakerState
 from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.interface import MISS
+from agent_service.infrastructure.cache.interface import MISS, Hit
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback
+from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
 
 Pair = tuple[FallbackCache, Outage]
@@ -74,6 +75,36 @@ async def test_an_increment_of_unknown_outcome_counts_once(
 
     assert await cache.get("n") == 17
     assert len(outage.journal.changes) == 0
+
+
+@pytest.mark.parametrize("late", ["increment", "set"])
+async def test_a_command_that_is_given_up_while_redis_recovers_is_late_for_ever(
+    pair: Pair, redis_proxy: TcpProxy, late: str
+):
+    """Two commands get no answer, one after the other; the second is given up in the middle of the recovery."""
+    cache, outage = pair
+    await cache.set("k", "first")
+    await cache.increment("n", 10)
+    await asyncio.gather(cache.exists("a"), cache.exists("b"), cache.exists("c"))
+    let_go = redis_proxy.hold()
+    first = asyncio.create_task(cache.delete("found out by this one"))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(cache.increment("n", 5) if late == "increment" else cache.set("k", "late"))
+    await until(lambda: outage.breaker.state is not BreakerState.CLOSED)
+    while outage.breaker.state is not BreakerState.RECOVERING:
+        await cache.exists("probe")
+        await asyncio.sleep(0)
+    let_recover = redis_proxy.hold()
+    await asyncio.wait([first, second])
+    let_recover()
+    await recover(cache, outage)
+    await cache.increment("n", 2)
+    let_go()
+    await asyncio.sleep(0.1)
+
+    assert await cache.get("n") == (17 if late == "increment" else 12)
+    assert await cache.lookup("k") == (Hit("first") if late == "increment" else MISS)
+    assert len(outage.journal) == len(outage.journal.changes) == 0
 
 
 async def test_many_increments_through_cut_replies_add_up(pair: Pair, redis_proxy: TcpProxy):

@@ -17,7 +17,7 @@ from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.cache.conftest import make_fallback
+from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, free_port
 
@@ -102,6 +102,27 @@ async def test_a_write_that_found_the_outage_out_is_replayed_too(behind_proxy: P
     assert await cache.lookup("a") is MISS
 
 
+async def test_what_is_deleted_while_redis_does_not_take_its_value_is_not_kept_in_memory(
+    behind_proxy: Pair, redis_proxy: TcpProxy
+):
+    cache, outage = behind_proxy
+
+    async def load() -> str:
+        redis_proxy.stall()
+        reads.append(asyncio.create_task(cache.get("found out by this read")))
+        await asyncio.sleep(0.1)
+        return "old"
+
+    reads: list[asyncio.Task[object]] = []
+    loading = asyncio.create_task(cache.get_or_load("a", load))
+    await until(lambda: not outage.breaker.closed)
+    await cache.delete("a")
+
+    assert await loading == "old"
+    assert await cache.lookup("a") is MISS
+    await asyncio.gather(*reads)
+
+
 async def test_increments_during_an_outage_are_added_back(behind_proxy: Pair, redis_proxy: TcpProxy):
     cache, outage = behind_proxy
     await cache.increment("n", 10)
@@ -117,6 +138,28 @@ async def test_increments_during_an_outage_are_added_back(behind_proxy: Pair, re
     left = await cache.ttl("new")
     assert isinstance(left, float)
     assert 40 < left <= 50
+
+
+@pytest.mark.parametrize("how", ["stands", "expired", "lost its tag", "went by a pattern"])
+async def test_increments_of_a_value_that_was_set_during_the_outage_count_only_when_it_is_gone(
+    behind_proxy: Pair, redis_proxy: TcpProxy, how: str
+):
+    cache, outage = behind_proxy
+    await cache.increment("n", 10)
+    await cut(cache, outage, redis_proxy)
+    await cache.set("n", 5, ttl=0.01 if how == "expired" else 60, tags=["t"])
+    match how:
+        case "expired":
+            await asyncio.sleep(0.02)
+        case "lost its tag":
+            await cache.invalidate_tags(["t"])
+        case "went by a pattern":
+            await cache.delete_pattern("n*")
+    assert await cache.increment("n", 3) == (8 if how == "stands" else 3)
+    redis_proxy.resume()
+    await recover(cache, outage)
+
+    assert await cache.get("n") == (None if how == "stands" else 3)
 
 
 async def test_reads_during_an_outage_see_this_process_s_own_writes(behind_proxy: Pair, redis_proxy: TcpProxy):

@@ -6,9 +6,11 @@ from agent_service.infrastructure.cache.calls import CacheInfo
 from agent_service.infrastructure.cache.decorators import CachedFunction, cache_invalidate, cached
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, Lookup, Miss
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "Loaded",
     "Lookup",
     "Miss",
+    "NearFeed",
     "RedisCache",
     "Serializer",
+    "TieredCache",
     "cache_invalidate",
     "cached",
     "close_cache",

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
-__all__ = ["Backend", "Found", "Life"]
+__all__ = ["Backend", "Fill", "Found", "Life"]
 
 
 class Life(NamedTuple):
@@ -47,6 +47,18 @@ class Found(NamedTuple):
     """Seconds it was fresh for in all; None where that is not kept."""
     raised: bool = False
     """Whether the value describes an exception (see :mod:`~agent_service.infrastructure.cache.raised`)."""
+    tags: Sequence[str] = ()
+    """The entry's tags, where it is in Redis."""
+    expires_in: float | None = None
+    """Seconds until it is gone, where that was asked for; infinity: never."""
+
+
+class Fill(NamedTuple):
+    """A value to store under a lease."""
+
+    lease: Lease
+    grant: Grant
+    encoded: Encoded
 
 
 class Backend(ABC):
@@ -60,10 +72,11 @@ class Backend(ABC):
     counters: NamespaceCounters
 
     @abstractmethod
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         """Read one entry, fresh or stale; count one hit, or one miss unless it is fresh.
 
         :param tags: tags that the entry is expected to have.
+        :param with_expiry: whether ``Found.expires_in`` is wanted.
         """
 
     @abstractmethod
@@ -85,6 +98,14 @@ class Backend(ABC):
             nothing where there is one.
         :param more_tags: whether the loaded value may bring further tags.
         """
+
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        """:meth:`grant` for many keys; shares the leases of other processes."""
+        return [await self.grant(key, tags) for key in keys]
+
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        """``Grant.fill`` for many grants that one :meth:`grant_many` gave."""
+        return [await each.grant.fill(each.lease, each.encoded, life, tags) for each in fills]
 
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:

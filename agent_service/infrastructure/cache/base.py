@@ -9,11 +9,13 @@ from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, normalise_namespace
 from agent_service.core.ttl import TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Life
+from agent_service.infrastructure.cache.hotpath import Counts
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, LoadOptions, Lookup
 from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.cache.loading import Loading
 from agent_service.infrastructure.cache.loading_many import LoaderOfMany, load_many
 from agent_service.infrastructure.cache.policy import check_tags, make_policy
+from agent_service.infrastructure.cache.store import MemoryStore
 from agent_service.infrastructure.cache.values import check_amount
 
 __all__ = ["BaseCache"]
@@ -55,6 +57,11 @@ class BaseCache(ICache[T]):
     def caught_up(self) -> bool:
         """Whether every invalidation so far has reached the cache that other processes share."""
         return True
+
+    @property
+    def hot_table(self) -> tuple[MemoryStore, Counts] | None:
+        """The table in this process whose entries may be served without asking anyone, and where such hits count."""
+        return None
 
     # -- reading
 
@@ -212,7 +219,7 @@ class BaseCache(ICache[T]):
             values = {key: each.value for key, each in found.items()}
         missing = [key for key in wanted if key not in values]
         if missing:
-            values.update(await load_many(self.loading, self.codec, missing, loader, life=Life(seconds), tags=named))
+            values.update(await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named))
         return {key: values[key] for key in wanted if key in values}
 
     async def aclose(self) -> None:

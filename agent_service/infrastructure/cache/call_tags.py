@@ -24,6 +24,11 @@ class CallTags:
         self._of_result = tags if callable(tags) else None
         self._templates = () if callable(tags) else tuple([Template(each, function) for each in tags])
 
+    @property
+    def parameters(self) -> set[str]:
+        """The names of the parameters that the templates need."""
+        return {name for each in self._templates for name in each.parameters}
+
     def __bool__(self) -> bool:
         return bool(self._templates) or self._of_result is not None
 

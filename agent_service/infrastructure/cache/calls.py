@@ -1,30 +1,23 @@
-"""The calls of one decorated function: their keys, their way to the cache, their counts."""
+"""The calls of one decorated function: their way to the cache, and their counts."""
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from agent_service.core.arguments import CallSignature, Template, identity_digest
-from agent_service.core.errors import CacheKeyError
-from agent_service.core.keys import check_key
 from agent_service.core.logging import logger
 from agent_service.core.typed import return_restorer
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.call_names import CallName, CallNames, KeySpec
 from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.factory import open_cache
-from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper, identity_of
+from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper
 from agent_service.infrastructure.cache.loading import Obtained
-from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.policy import LoadPolicy, make_policy
 
-__all__ = ["CacheInfo", "CachedCalls", "KeySpec"]
+__all__ = ["CacheInfo", "CachedCalls"]
 
 R = TypeVar("R")
-
-_rendered: dict[tuple[str, str], str] = {}
-"""Which function owns a stem with rendered keys: (namespace, stem) -> qualified name."""
 
 
 class CacheInfo(NamedTuple):
@@ -32,22 +25,6 @@ class CacheInfo(NamedTuple):
 
     hits: int
     misses: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeySpec:
-    """How the key of a call is made; the parameters of ``@cached`` say what each means."""
-
-    prefix: str
-    include_args: bool
-    key: str | Callable[..., str] | None
-    ignore: Iterable[str]
-
-
-def _text(key: object, function: str) -> str:
-    if not isinstance(key, str):
-        raise CacheKeyError(f"key= of {function} must return a str, not {type(key).__name__}: {key!r:.80}")
-    return key
 
 
 class CachedCalls(Generic[R]):
@@ -72,46 +49,20 @@ class CachedCalls(Generic[R]):
         self._condition = condition
         self._cache = cache
         self._restore = return_restorer(function)
-        self._signature = CallSignature(function, ignore=spec.ignore)
+        self._names = CallNames(function, spec, tags, namespace)
         self._path = HotPath(looks_at_tags=bool(tags))
         self._hits = 0
         self._misses = 0
         self._warned = False
-        qualified = f"{function.__module__}.{function.__qualname__}"
-        stem = (
-            f"{check_key(spec.prefix, name='key_prefix')}:{function.__name__}"
-            if spec.prefix != ""
-            else function.__name__
-        )
-        self.cache_key = self._key_maker(spec, stem, qualified)
-        self._remembers = not callable(spec.key) and condition is None
-        self._parameters = self._signature.names if spec.include_args else ()
-
-    def _key_maker(self, spec: KeySpec, stem: str, qualified: str) -> Callable[..., str]:
-        if spec.key is None:
-            if not spec.include_args:
-                constant = f"{stem}:{identity_digest(qualified, b'')}"
-                return lambda *_args, **_kwargs: constant
-            return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
-        owner = _rendered.setdefault((self._namespace, stem), qualified)
-        if owner != qualified:
-            raise CacheKeyError(
-                f"{qualified} and {owner} would share the keys {stem!r}:...; "
-                "give one of them another key_prefix or namespace"
-            )
-        if callable(spec.key):
-            make = spec.key
-            return lambda *args, **kwargs: check_key(f"{stem}:{_text(make(*args, **kwargs), qualified)}")
-        template = Template(spec.key, self._function)
-        return lambda *args, **kwargs: check_key(f"{stem}:{template.render(args, kwargs)}")
+        self.cache_key = self._names.key
 
     def wrapper(self) -> Callable[..., Coroutine[Any, Any, R]]:
         """Give the function that replaces the decorated one."""
         compiled = None
-        if self._remembers:
+        if self._names.can_remember and self._condition is None:
             compiled = compile_wrapper(
                 inspect.signature(self._function),
-                self._parameters,
+                self._names.parameters,
                 self._call,
                 self._restore,
                 self._path,
@@ -119,7 +70,7 @@ class CachedCalls(Generic[R]):
         if compiled is None:
 
             async def compiled(*args: Any, **kwargs: Any) -> R:
-                return await self._call(*args, **kwargs)
+                return await self._call(None, *args, **kwargs)
 
         wrapper = functools.wraps(self._function)(compiled)
         vars(wrapper).update(
@@ -139,7 +90,7 @@ class CachedCalls(Generic[R]):
     async def refresh(self, *args: Any, **kwargs: Any) -> R:
         """Call the function and cache its result."""
         cache = await self._open()
-        return await self._load(cache, self.cache_key(*args, **kwargs), args, kwargs)
+        return await self._load(cache, self._names.of(None, args, kwargs), args, kwargs)
 
     async def _open(self) -> BaseCache[Any]:
         return await open_cache(self._namespace) if self._cache is None else self._cache
@@ -151,14 +102,13 @@ class CachedCalls(Generic[R]):
             policy = self._policies[cache.default_ttl] = make_policy(cache.default_ttl, **self._options, strict=False)
         return policy
 
-    async def _call(self, *args: Any, **kwargs: Any) -> R:
+    async def _call(self, identity: tuple[object, ...] | None, /, *args: Any, **kwargs: Any) -> R:
         if self._condition is not None and not self._condition(*args, **kwargs):
             return await self._function(*args, **kwargs)
-        key = self.cache_key(*args, **kwargs)
-        cache = await self._open()
+        name = self._names.of(identity, args, kwargs)
+        cache = await open_cache(self._namespace) if self._cache is None else self._cache
         function = functools.partial(self._function, *args, **kwargs)
-        tags = self._tags.of_call(args, kwargs)
-        obtained = await cache.loading.obtain(key, function, self._policy_of(cache, args, kwargs), tags)
+        obtained = await cache.loading.obtain(name.key, function, self._policy_of(cache, args, kwargs), name.tags)
         if obtained.encoded is not None:
             self._misses += 1
             result = self._loaded(obtained)
@@ -168,11 +118,9 @@ class CachedCalls(Generic[R]):
                 result = cast("R", obtained.value) if self._restore is None else self._restore(obtained.value)
             except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
                 cache.counters.undecodable += 1
-                result = await self._load(cache, key, args, kwargs)
-        if isinstance(cache, InMemoryCache) and self._path.bind is not None:
-            identity = identity_of(self._signature.values(args, kwargs) if self._parameters else ())
-            if identity is not None:
-                self._path.remember(identity, key, cache.backend.table, cache.counters)
+                result = await self._load(cache, name, args, kwargs)
+        if name.identity is not None and (hot := cache.hot_table) is not None:
+            self._path.remember(name.identity, name.key, *hot)
         return result
 
     def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
@@ -180,11 +128,10 @@ class CachedCalls(Generic[R]):
         tags_of = self._tags.of_result(args, kwargs)
         return policy if tags_of is None else policy._replace(tags_of=tags_of)
 
-    async def _load(self, cache: BaseCache[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = functools.partial(self._function, *args, **kwargs)
-        tags = self._tags.of_call(args, kwargs)
         policy = self._policy_of(cache, args, kwargs)
-        return self._loaded(await cache.loading.load(key, function, policy, tags, fresh=True))
+        return self._loaded(await cache.loading.load(name.key, function, policy, name.tags, fresh=True))
 
     def _loaded(self, obtained: Obtained) -> R:
         """Give what was loaded as a hit will give it."""

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from agent_service.core.arguments import Template
-from agent_service.core.errors import CacheKeyError
+from agent_service.core.errors import CacheKeyError, CacheValueError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.call_names import KeySpec
 from agent_service.infrastructure.cache.call_tags import CallTags
-from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo, KeySpec
+from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.policy import make_policy
 
@@ -129,6 +130,8 @@ def cached(
     """
     if callable(ttl) and inspect.iscoroutinefunction(ttl):
         raise TypeError("write @cached() with parentheses")
+    if condition is not None and not callable(condition):
+        raise CacheValueError(f"condition must be a function of the arguments, not {type(condition).__name__}")
     options = {
         "ttl": ttl,
         "cache_none": cache_none,

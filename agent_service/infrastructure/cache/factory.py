@@ -11,6 +11,7 @@ from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.cache.journal import Journal
 from agent_service.infrastructure.cache.leases import LeaseBook
@@ -18,6 +19,7 @@ from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.store import MemoryStore
+from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
 
@@ -37,14 +39,15 @@ class _Caches:
     """The handles of one event loop over one Redis manager."""
 
     outage: Outage | None
-    handles: dict[str, BaseCache[Any]] = field(default_factory=dict)
+    handles: dict[tuple[str, bool], BaseCache[Any]] = field(default_factory=dict)
+    feed: NearFeed | None = None
 
 
 _shared: dict[str, _Shared] = {}
 _caches: "weakref.WeakKeyDictionary[RedisManager, _Caches]" = weakref.WeakKeyDictionary()
 
 
-async def get_cache(namespace: str = "") -> ICache[Any]:
+async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[Any]:
     """Give the cache of a namespace: the same handle for every call on one event loop.
 
     With REDIS_URL set it is Redis, with memory in its place while Redis does not serve; it works when Redis is down
@@ -52,23 +55,41 @@ async def get_cache(namespace: str = "") -> ICache[Any]:
     process. No connection is made here.
 
     :param namespace: keeps keys apart; "" and "default" are the default one.
+    :param l1: whether copies of Redis entries are kept in memory (see
+        :class:`~agent_service.infrastructure.cache.tiered.TieredCache`); None: as CACHE_L1_ENABLED says.
     :raises ConfigurationError: when a setting cannot be used.
     :raises CacheKeyError: when the namespace cannot be used.
     """
-    return await open_cache(namespace)
+    return await open_cache(namespace, l1=l1)
 
 
-async def open_cache(namespace: str) -> BaseCache[Any]:
+async def open_cache(namespace: str, *, l1: bool | None = None) -> BaseCache[Any]:
     """:func:`get_cache` for the decorators, which use more of a cache than its contract."""
     name = normalise_namespace(namespace)
     manager = await get_redis_manager()
     caches = _caches.get(manager)
     if caches is None:
         caches = _caches[manager] = _open(manager, get_settings())
-    handle = caches.handles.get(name)
+    near = (get_settings().cache_l1_enabled if l1 is None else l1) and caches.outage is not None
+    handle = caches.handles.get((name, near))
     if handle is None:
-        handle = caches.handles[name] = _make(name, manager, caches.outage, get_settings())
+        handle = _make_near(name, manager, caches) if near else _make(name, manager, caches.outage, get_settings())
+        caches.handles[name, near] = handle
     return handle
+
+
+def _make_near(name: str, manager: RedisManager, caches: _Caches) -> BaseCache[Any]:
+    settings = get_settings()
+    if caches.feed is None:
+        caches.feed = NearFeed(
+            manager.client, prefix=settings.cache_key_prefix, max_staleness=settings.cache_l1_max_staleness
+        )
+        manager.metrics.add_gauge("l1", caches.feed.state)
+    far = caches.handles.get((name, False))
+    if far is None:
+        far = caches.handles[name, False] = _make(name, manager, caches.outage, settings)
+    assert isinstance(far, FallbackCache)
+    return TieredCache(far, caches.feed, max_entries=settings.cache_memory_max_size)
 
 
 def _open(manager: RedisManager, settings: Settings) -> _Caches:
@@ -116,6 +137,8 @@ async def close_cache() -> None:
     caches = _caches.pop(manager, None)
     if caches is not None:
         await asyncio.gather(*(handle.aclose() for handle in caches.handles.values()))
+        if caches.feed is not None:
+            await caches.feed.aclose()
         if caches.outage is not None:
             await caches.outage.aclose()
     for shared in _shared.values():

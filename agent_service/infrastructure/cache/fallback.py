@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.journal import Increment
-from agent_service.infrastructure.cache.leases import Grant, Standing
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
 from agent_service.infrastructure.cache.memory import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisBackend, RedisCache
@@ -30,7 +30,7 @@ class FallbackBackend(Backend):
     def __init__(self, redis: RedisBackend, memory: MemoryBackend, outage: Outage, namespace: str) -> None:
         self.codec = redis.codec
         self.counters = redis.counters
-        self._redis = redis
+        self.redis = redis
         self._memory = memory
         self._outage = outage
         self._namespace = namespace
@@ -42,7 +42,7 @@ class FallbackBackend(Backend):
         """
         if self._outage.breaker.closed:
             try:
-                return await operation(self._redis)
+                return await operation(self.redis)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -63,10 +63,10 @@ class FallbackBackend(Backend):
 
     # -- reading
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         if self._outage.breaker.closed:
             try:
-                return await self._redis.read(key, tags)
+                return await self.redis.read(key, tags, with_expiry=with_expiry)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
@@ -85,7 +85,7 @@ class FallbackBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         if self._outage.breaker.closed:
             try:
-                async for key in self._redis.scan(pattern):
+                async for key in self.redis.scan(pattern):
                     yield key
             except RedisOperationError as exc:
                 self.failed(exc)
@@ -110,12 +110,37 @@ class FallbackBackend(Backend):
         granted: Grant | None = None
         if self._outage.breaker.closed:
             try:
-                granted = await self._redis.grant(key, tags, standing, more_tags=more_tags)
+                granted = await self.redis.grant(key, tags, standing, more_tags=more_tags)
             except RedisOperationError as exc:
                 self.failed(exc)
         else:
             self._outage.serve_from_memory()
         return FallbackGrant(granted, await self._memory.grant(key, tags), self)
+
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        granted: Sequence[Grant | None] = [None] * len(keys)
+        if self._outage.breaker.closed:
+            try:
+                granted = await self.redis.grant_many(keys, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        else:
+            self._outage.serve_from_memory()
+        memory = await self._memory.grant_many(keys, tags)
+        return [FallbackGrant(redis, each, self) for redis, each in zip(granted, memory, strict=True)]
+
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        in_redis = [
+            each._replace(grant=each.grant.redis)
+            for each in fills
+            if isinstance(each.grant, FallbackGrant) and each.grant.redis is not None
+        ]
+        if self.redis_serves and len(in_redis) == len(fills):
+            try:
+                return await self.redis.fill_many(in_redis, life, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        return await super().fill_many(fills, life, tags)
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         journal = self._outage.journal
@@ -124,7 +149,7 @@ class FallbackBackend(Backend):
             number = journal.changes.begin()
             may_be_done = False
             try:
-                return await self._redis.add_once(key, amount, seconds, journal.changes.change(number))
+                return await self.redis.add_once(key, amount, seconds, journal.changes.change(number))
             except RedisOperationError as exc:
                 self.failed(exc)
                 may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
@@ -135,7 +160,7 @@ class FallbackBackend(Backend):
                 increment = Increment(amount, seconds, number, journal.monotonic())
         else:
             self._outage.serve_from_memory()
-        journal.add(self._namespace, key, increment)
+        journal.add(self._namespace, key, increment, anew=self._memory.table.live(key) is None)
         return await self._memory.add(key, amount, seconds)
 
     async def expire(self, key: str, seconds: float) -> bool:
@@ -176,36 +201,36 @@ class FallbackGrant(Grant):
 
     def __init__(self, redis: Grant | None, memory: Grant, backend: FallbackBackend) -> None:
         self.is_first = redis is None or redis.is_first
-        self._redis = redis
+        self.redis = redis
         self._memory = memory
         self._backend = backend
 
     async def stands(self) -> bool:
         if not await self._memory.stands():
             return False
-        if self._redis is None or not self._backend.redis_serves:
+        if self.redis is None or not self._backend.redis_serves:
             return not self._backend.redis_serves
         try:
-            return await self._redis.stands()
+            return await self.redis.stands()
         except RedisOperationError as exc:
             self._backend.failed(exc)
             return True
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
         if self._backend.redis_serves:
-            if self._redis is None:
+            if self.redis is None:
                 return False
             try:
-                return await self._redis.fill(encoded, life, tags)
+                return await self.redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._memory.fill(encoded, life, tags)
+        return await self._memory.fill(lease, encoded, life, tags)
 
     async def release(self, *, tell: bool = True) -> None:
-        if self._redis is None:
+        if self.redis is None:
             return
         try:
-            await self._redis.release(tell=tell and self._backend.redis_serves)
+            await self.redis.release(tell=tell and self._backend.redis_serves)
         except RedisOperationError as exc:
             self._backend.failed(exc)
 
@@ -222,6 +247,8 @@ class FallbackCache(BaseCache[T]):
     :param memory: serves meanwhile; it belongs to this cache and is emptied after an outage.
     :param outage: breaker and journal, shared by the caches of one event loop.
     """
+
+    backend: FallbackBackend
 
     def __init__(self, redis: RedisCache[T], memory: InMemoryCache[T], outage: Outage) -> None:
         backend = FallbackBackend(redis.backend, memory.backend, outage, redis.namespace)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent_service.core.errors import RedisOperationError
 from agent_service.infrastructure.cache.backend import Life
-from agent_service.infrastructure.cache.leases import Grant
+from agent_service.infrastructure.cache.leases import Grant, Lease
 from agent_service.infrastructure.cache.tokens import Tokens
 from agent_service.infrastructure.cache.values import Encoded
 from agent_service.infrastructure.redis.client import RedisClient
@@ -75,14 +75,26 @@ class RedisGrant(Grant):
             expected.append(self._epoch)
         return list(await self._client.get_together(keys)) == expected
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+    async def fill(
+        self,
+        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or owes Redis that
+        encoded: Encoded,
+        life: Life,
+        tags: Sequence[str],
+    ) -> bool:
         if not self._tokens.keys() >= set(tags) and not await self._take(tags, life):
             return False
-        names = list(self._tokens)
-        check = self._known.take_command(names, life.kept)
-        tokens, stored = await self._client.pipeline([check, self._store(encoded, life)])
+        check = self._known.take_command(self._tokens, life.kept)
+        tokens, stored = await self._client.pipeline([check, self.store_command(encoded, life)])
+        return self.note_stored(stored, tokens)
+
+    def note_stored(self, stored: object, tokens: Sequence[bytes]) -> bool:
+        """Take note of the reply to :meth:`store_command`; whether what was stored can be read.
+
+        :param tokens: those of the namespace and the tags, in order, as they were found just before.
+        """
         self._ended = bool(stored)
-        return self._ended and tokens == list(self._tokens.values())
+        return self._ended and list(tokens) == list(self._tokens.values())
 
     async def _take(self, tags: Sequence[str], life: Life) -> bool:
         """Take the tokens of tags that the value brought; False when one of them may have been invalidated."""
@@ -92,7 +104,8 @@ class RedisGrant(Grant):
         self._tokens.update(zip(new, taken, strict=True))
         return bool(epoch == self._epoch)
 
-    def _store(self, encoded: Encoded, life: Life) -> Command:
+    def store_command(self, encoded: Encoded, life: Life) -> Command:
+        """Give the command that stores the value under the lease, and ends it."""
         data = self._write(encoded, life, self._tokens)
         milliseconds = 0 if life.kept == math.inf else max(1, math.ceil(life.kept * 1000))
         if self._lease is not None:

@@ -35,8 +35,9 @@ def make(__aliases, __slow, __restore, __defaults):
         return __hits
     async def wrapper({parameters}):
         nonlocal __hits
+        __identity = {identity}
         try:
-            __entry = __aliases[{identity}]
+            __entry = __aliases[__identity]
             __value = __entry.value
             if __entry.settled_until > __now(){unless}:
                 __touch(__entry.key)
@@ -45,7 +46,7 @@ def make(__aliases, __slow, __restore, __defaults):
                 return {result}
         except Exception:
             pass
-        return await __slow({arguments})
+        return await __slow(__identity{arguments})
     return wrapper, __bind, __count
 """
 
@@ -116,7 +117,8 @@ def compile_wrapper(
     """Compile the wrapper, or give None for a signature with ``*args`` or ``**kwargs``.
 
     :param identifying: names of the parameters that tell calls apart.
-    :param slow: called with the arguments when the short way finds nothing.
+    :param slow: called with the types and values of the identifying arguments, in turn, and all arguments, when the
+        short way finds nothing.
     :param restore: rebuilds the annotated type from the plain value; None: the plain value is given.
     """
     given = signature.parameters.values()
@@ -126,7 +128,7 @@ def compile_wrapper(
     plain = "__value if __entry.copy is None else __entry.copy(__value)"
     source = _TEMPLATE.format(
         parameters=_parameters(list(given)),
-        arguments=", ".join(f"{e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else e.name for e in given),
+        arguments="".join(f", {e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else f", {e.name}" for e in given),
         identity=", ".join(f"{name}.__class__, {name}" for name in identifying) or "()",
         result=plain if restore is None else f"__restore({plain})",
         unless=" and not __entry.outdated()" if path.looks_at_tags else "",

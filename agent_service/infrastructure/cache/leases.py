@@ -30,9 +30,10 @@ class Grant(Protocol):
         """Whether nobody has broken it so far."""
         ...
 
-    async def fill(self, encoded: Encoded, life: "Life", tags: Sequence[str]) -> bool:
+    async def fill(self, lease: "Lease", encoded: Encoded, life: "Life", tags: Sequence[str]) -> bool:
         """Store the value and end the grant; False, with nothing stored that anyone could read, when it was broken.
 
+        :param lease: the same right in this process, which may break while the backend is asked.
         :param tags: all of the entry's tags.
         """
         ...

@@ -2,35 +2,26 @@
 
 What a call does is decided in this order: a fresh entry is given (and a refresh begun where it is due); else one load
 runs for all callers of the key; and while that is slow, or when it fails, or failed lately, a stale entry is given
-where there is one and the caller allows it. Storing what was loaded is the lease's affair (``leases.py``): a load that
-was overtaken by an invalidation stores nothing.
+where there is one and the caller allows it. The load itself is run by ``filling.py``.
 """
 
 import asyncio
 import functools
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from agent_service.core.errors import CacheError, CacheSerializationError, CacheValueError, LoadTimeoutError
+from agent_service.core.errors import CacheError, LoadTimeoutError
 from agent_service.core.logging import logger
-from agent_service.core.singleflight import Fence, SingleFlight
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.core.singleflight import SingleFlight
+from agent_service.infrastructure.cache.backend import Backend, Found
 from agent_service.infrastructure.cache.failures import Failures
-from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
-from agent_service.infrastructure.cache.policy import LoadPolicy, check_tags
-from agent_service.infrastructure.cache.raised import describe, rebuild
+from agent_service.infrastructure.cache.filling import Filler, Loader, value_of
+from agent_service.infrastructure.cache.leases import Lease, LeaseBook
+from agent_service.infrastructure.cache.policy import LoadPolicy
 from agent_service.infrastructure.cache.values import Encoded
 
-__all__ = ["Loader", "Loading", "Obtained", "awaitable"]
-
-T = TypeVar("T")
-Loader = Callable[[], Awaitable[Any]]
-
-_FIRST_POLL = 0.01
-_LONGEST_POLL = 0.1
-"""Seconds between two looks for what another process loads."""
+__all__ = ["Loading", "Obtained"]
 
 _REFRESH_PAUSE = 1.0
 """Seconds until this process looks again whether another one has refreshed an entry."""
@@ -57,40 +48,34 @@ class Loading:
         self.leases = leases
         self.flights = SingleFlight()
         self.failures = Failures(monotonic)
+        self.filler = Filler(backend, leases, self.failures)
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Give the cached value or load it."""
-        found = await self.read_settled(key, tags)
+        landed = self.flights.landed
+        found = await self._backend.read(key, tags)
+        if found is None or found.left <= 0:
+            found = await self._settle(found, landed, key, tags)
         stale = None
         if found is not None:
             if found.left > 0:
-                given = self._hit(found, policy)
+                given = value_of(found, policy)
                 if given is not None:
                     if policy.refresh_at is not None and _is_due(found, policy.refresh_at):
                         self._refresh(key, loader, policy, tags)
-                    return given
+                    return Obtained(given[0], found.level, found.age, None)
             elif -found.left < policy.stale_for and not found.raised:
                 stale = found
         return await self.load(key, loader, policy, tags, stale=stale)
 
-    def _hit(self, found: Found, policy: LoadPolicy) -> Obtained | None:
-        if found.raised:
-            failure = rebuild(found.value, policy.exceptions)
-            if failure is None:
-                return None
-            raise failure
-        return Obtained(found.value, found.level, found.age, None)
-
-    async def read_settled(self, key: str, tags: Sequence[str] = ()) -> Found | None:
-        """Read; once more when a load landed meanwhile, because the miss may be older than what that load stored."""
-        landed = self.flights.landed
-        found = await self._backend.read(key, tags)
-        if (found is None or found.left <= 0) and not await self._may_join(key) and landed != self.flights.landed:
-            found = await self._backend.read(key, tags)
-        return found
+    async def _settle(self, missed: Found | None, landed: int, key: str, tags: Sequence[str]) -> Found | None:
+        """After a miss, read again when a load landed meanwhile: the miss may be older than what that load stored."""
+        if not await self._may_join(key) and landed != self.flights.landed:
+            return await self._backend.read(key, tags)
+        return missed
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
-        """Give the fresh entries among many keys, with the same care as :meth:`read_settled`."""
+        """Give the fresh entries among many keys, with the same care as for one."""
         landed = self.flights.landed
         found = await self._fresh(keys, tags)
         missing = [key for key in keys if key not in found]
@@ -135,7 +120,7 @@ class Loading:
                 if stale is None:
                     raise failure
                 return self._stale(stale, "backoff")
-        run = functools.partial(self._run, loader=loader, policy=policy, fresh=fresh)
+        run = functools.partial(self.filler.run, loader=loader, policy=policy, fresh=fresh)
         open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
         if stale is not None and policy.soft_timeout == 0:
             self._counters.refreshes += 1
@@ -180,7 +165,7 @@ class Loading:
                 await grant.release(tell=False)
                 return
             self._counters.refreshes += 1
-            run = functools.partial(self._run, loader=loader, policy=policy, grant=grant)
+            run = functools.partial(self.filler.run, loader=loader, policy=policy, grant=grant)
             open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
             try:
                 await self.flights.run(key, run, open_lease, context=policy.context, goes_on=True)
@@ -192,96 +177,6 @@ class Loading:
     def _refreshed(self, key: str) -> None:
         pause = asyncio.get_running_loop().call_later(_REFRESH_PAUSE, self._refreshing.pop, key, None)
         self._refreshing[key] = pause
-
-    # -- the load itself
-
-    async def _run(
-        self, fence: Fence, *, loader: Loader, policy: LoadPolicy, fresh: bool = False, grant: Grant | None = None
-    ) -> Encoded:
-        assert isinstance(fence, Lease)
-        try:
-            if grant is not None:
-                fence.grant = grant
-            elif policy.exclusive and not fresh:
-                elsewhere = await self._wait_for_other(fence, policy)
-                if elsewhere is not None:
-                    return elsewhere
-            else:
-                fence.grant = await self.grant(fence, fresh=fresh)
-            return await self._load_and_fill(fence, loader, policy)
-        finally:
-            await self.give_back(fence)
-
-    async def grant(self, lease: Lease, *, fresh: bool = False) -> Grant:
-        """Ask the backend for the right to store under a lease."""
-        return await self._backend.grant(
-            lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
-        )
-
-    async def give_back(self, lease: Lease) -> None:
-        """End a lease, here and in the backend."""
-        self.leases.close(lease)
-        if lease.grant is not None:
-            await asyncio.shield(lease.grant.release())
-
-    async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
-        """Wait while another process loads; give what it stored, or None when it is for this one to load."""
-        pause = _FIRST_POLL
-        while True:
-            lease.grant = await self._backend.grant(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
-            if lease.grant.is_first:
-                return None
-            await lease.grant.release(tell=False)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
-            found = await self._backend.read(lease.key, lease.tags)
-            if found is not None and found.left > 0:
-                given = self._hit(found, policy)
-                if given is not None:
-                    return self._backend.codec.encode(given.value)
-
-    async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
-        self._counters.loads += 1
-        try:
-            value = await awaitable(loader())
-        except Exception as exc:
-            self._counters.load_errors += 1
-            await self._keep_failure(lease, exc, policy)
-            raise
-        self.failures.forget((lease.key,))
-        life = policy.life_of(value)
-        try:
-            encoded = self._backend.codec.encode(value)
-        except CacheSerializationError:
-            self._counters.errors += 1
-            if policy.strict:
-                raise
-            return Encoded(value, None, value, None)
-        if life is not None and life.seconds > 0:
-            more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
-            await self.fill(lease, encoded, life, tuple(dict.fromkeys((*lease.tags, *more))))
-        return encoded
-
-    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> None:
-        """Store what was loaded, unless an invalidation came first."""
-        if lease.broken or lease.grant is None or not await lease.grant.fill(encoded, life, tags):
-            self._counters.fill_rejected += 1
-        else:
-            self._counters.sets += 1
-
-    async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:
-        life = policy.life_of_exception(exc)
-        if life is not None and life.seconds > 0:
-            described = describe(exc, policy.exceptions)
-            try:
-                encoded = None if described is None else self._backend.codec.encode(described)
-            except CacheSerializationError:
-                encoded = None
-            if encoded is not None:
-                await self.fill(lease, _as_raised(encoded), life, lease.tags)
-                return
-        if policy.failure_backoff:
-            self.failures.remember(lease.key, exc, policy.failure_backoff)
 
     async def aclose(self) -> None:
         """End the running loads."""
@@ -301,14 +196,3 @@ def _is_due(found: Found, refresh_at: float) -> bool:
 
 def _shorter(first: float | None, second: float | None) -> float | None:
     return second if first is None else first if second is None else min(first, second)
-
-
-def _as_raised(encoded: Encoded) -> Encoded:
-    return Encoded(encoded.value, encoded.data, encoded.kept, encoded.copy, raised=True)
-
-
-def awaitable(loading: Awaitable[T]) -> Awaitable[T]:
-    """Give what a loader returned, if it can be awaited."""
-    if not inspect.isawaitable(loading):
-        raise CacheValueError(f"loader must be an async function; it returned {type(loading).__name__}")
-    return loading

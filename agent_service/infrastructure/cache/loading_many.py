@@ -2,6 +2,7 @@
 
 The loader is called when every key has its lease, with those keys that nobody was loading yet. So a call for many keys
 and a call for one of them share their work, and an invalidation of one key keeps that key's value out and no other.
+Leases are granted and values stored in a few round trips, however many they are.
 """
 
 import asyncio
@@ -10,12 +11,13 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agent_service.core.errors import CacheValueError
+from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Fence, SingleFlight
-from agent_service.infrastructure.cache.backend import Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Life
+from agent_service.infrastructure.cache.filling import awaitable
 from agent_service.infrastructure.cache.leases import Lease
-from agent_service.infrastructure.cache.loading import Loading, awaitable
-from agent_service.infrastructure.cache.values import Encoded, ValueCodec
+from agent_service.infrastructure.cache.loading import Loading
+from agent_service.infrastructure.cache.values import Encoded
 
 __all__ = ["LoaderOfMany", "load_many"]
 
@@ -23,22 +25,25 @@ LoaderOfMany = Callable[[list[str]], Awaitable[Mapping[str, Any]]]
 
 
 async def load_many(
-    loading: Loading, codec: ValueCodec, keys: Sequence[str], loader: LoaderOfMany, *, life: Life, tags: Sequence[str]
+    loading: Loading, backend: Backend, keys: Sequence[str], loader: LoaderOfMany, *, life: Life, tags: Sequence[str]
 ) -> dict[str, Any]:
     """Load the keys, or join the loads that run; give the values there are."""
-    batch = _Batch(loader)
+    batch = _Batch(backend, loader, life, tags)
 
     async def load(fence: Fence) -> Encoded | None:
         assert isinstance(fence, Lease)
+        batch.begin()
         try:
-            return await _load_one(fence, loading, codec, batch, life)
+            with loading.flights.led_by(batch.leader):
+                return await batch.result(fence.key)
         finally:
-            batch.leave()
-            await loading.give_back(fence)
+            await batch.leave()
+            await loading.filler.give_back(fence)
 
     def enrol(key: str) -> Lease:
-        batch.enrol(key)
-        return loading.leases.open(key, tags)
+        lease = loading.leases.open(key, tags)
+        batch.leases[key] = lease
+        return lease
 
     waiting = [asyncio.ensure_future(loading.flights.run(key, load, functools.partial(enrol, key))) for key in keys]
     try:
@@ -50,67 +55,90 @@ async def load_many(
     return {key: each.open() for key, each in zip(keys, loaded, strict=True) if each is not None}
 
 
-async def _load_one(lease: Lease, loading: Loading, codec: ValueCodec, batch: "_Batch", life: Life) -> Encoded | None:
-    """Run the flight of one key. None: the loader knows no value for it."""
-    batch.led_by_first()
-    try:
-        lease.grant = await loading.grant(lease)
-    finally:
-        batch.attend()
-    with loading.flights.led_by(batch.leader):
-        values = await batch.values()
-    if lease.key not in values:
-        return None
-    encoded = codec.encode(values[lease.key])
-    if life.seconds > 0:
-        await loading.fill(lease, encoded, life, lease.tags)
-    return encoded
-
-
 class _Batch:
-    """One call of the loader, and the flights that wait for it."""
+    """One call of the loader, in the name of the flights that wait for it."""
 
-    def __init__(self, loader: LoaderOfMany) -> None:
+    def __init__(self, backend: Backend, loader: LoaderOfMany, life: Life, tags: Sequence[str]) -> None:
+        self._backend = backend
         self._loader = loader
-        self._keys: list[str] = []
-        self._attended = 0
+        self._life = life
+        self._tags = tags
+        self._task: asyncio.Task[dict[str, Encoded | CacheSerializationError]] | None = None
         self._left = 0
-        self._started = asyncio.Event()
-        self._task: asyncio.Task[Mapping[str, Any]]
-        self._context: contextvars.Context
+        self.leases: dict[str, Lease] = {}
+        """By key. All flights that this batch starts are started before the first of them runs."""
         self.leader: object = None
-        """The flight in whose name the loader runs: who waits for it there would wait for itself."""
+        """The flight in whose context the loader runs: who waits for it there would wait for itself."""
 
-    def enrol(self, key: str) -> None:
-        """Add a key to load. All are added before the first flight begins."""
-        self._keys.append(key)
-
-    def led_by_first(self) -> None:
-        """Note the flight that calls this as the leader, if it is the first."""
-        if self.leader is None:
+    def begin(self) -> None:
+        """Start, when the first flight runs."""
+        if self._task is None:
             self.leader = SingleFlight.current()
-            self._context = contextvars.copy_context()
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.copy_context())
 
-    def attend(self) -> None:
-        """Say that a key has its lease, or will have none; with the last one the loader starts."""
-        self._attended += 1
-        if self._attended == len(self._keys):
-            self._task = asyncio.get_running_loop().create_task(self._load(), context=self._context)
-            self._started.set()
+    async def result(self, key: str) -> Encoded | None:
+        """Give the value of a key; None: the loader knows none.
 
-    async def _load(self) -> Mapping[str, Any]:
-        values = await awaitable(self._loader(list(self._keys)))
-        if not isinstance(values, Mapping):
-            raise CacheValueError(f"loader must return a mapping of keys to values, not {type(values).__name__}")
-        return values
+        :raises CacheSerializationError: when it cannot be written down.
+        """
+        assert self._task is not None
+        found = (await asyncio.shield(self._task)).get(key)
+        if isinstance(found, CacheSerializationError):
+            raise found
+        return found
 
-    async def values(self) -> Mapping[str, Any]:
-        """Give what the loader gave."""
-        await self._started.wait()
-        return await asyncio.shield(self._task)
-
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Say that a flight ended; with the last one the loader is cancelled, if it still runs."""
         self._left += 1
-        if self._left == len(self._keys) and self._started.is_set():
+        if self._left == len(self.leases) and self._task is not None and not self._task.done():
             self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> dict[str, Encoded | CacheSerializationError]:
+        await self._take_grants()
+        counters = self._backend.counters
+        counters.loads += 1
+        try:
+            values = _checked(await awaitable(self._loader(list(self.leases))))
+        except Exception:
+            counters.load_errors += 1
+            raise
+        encoded = {key: self._encode(values[key]) for key in self.leases if key in values}
+        if self._life.seconds > 0:
+            await self._fill(encoded)
+        return encoded
+
+    async def _take_grants(self) -> None:
+        grants = await self._backend.grant_many(list(self.leases), self._tags)
+        for lease, grant in zip(self.leases.values(), grants, strict=True):
+            lease.grant = grant
+            if lease.broken:  # perhaps its flight has ended, and nobody else would give the grant back
+                await grant.release()
+
+    def _encode(self, value: Any) -> Encoded | CacheSerializationError:
+        try:
+            return self._backend.codec.encode(value)
+        except CacheSerializationError as exc:
+            return exc
+
+    async def _fill(self, encoded: Mapping[str, Encoded | CacheSerializationError]) -> None:
+        """Store what was loaded, save where an invalidation came first."""
+        counters = self._backend.counters
+        fills = []
+        for key, each in encoded.items():
+            lease = self.leases[key]
+            if isinstance(each, CacheSerializationError):
+                counters.errors += 1
+            elif lease.broken or lease.grant is None:
+                counters.fill_rejected += 1
+            else:
+                fills.append(Fill(lease, lease.grant, each))
+        stored = sum(await self._backend.fill_many(fills, self._life, self._tags))
+        counters.sets += stored
+        counters.fill_rejected += len(fills) - stored
+
+
+def _checked(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise CacheValueError(f"loader must return a mapping of keys to values, not {type(values).__name__}")
+    return values

@@ -12,7 +12,8 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
+from agent_service.infrastructure.cache.hotpath import Counts
+from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook, Standing
 from agent_service.infrastructure.cache.memory_tags import Token
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec, checked_sum
@@ -30,7 +31,13 @@ class MemoryBackend(Backend):
         self.codec = codec
         self.counters = counters
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:  # noqa: ARG002 - an entry knows its own
+    async def read(
+        self,
+        key: str,
+        tags: Sequence[str] = (),  # noqa: ARG002 - an entry knows its own
+        *,
+        with_expiry: bool = False,  # noqa: ARG002 - nobody keeps copies of it
+    ) -> Found | None:
         return self.peek(key)
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:  # noqa: ARG002
@@ -137,7 +144,7 @@ class MemoryBackend(Backend):
 
 
 class MemoryGrant(Grant):
-    """For entries that only this process changes: the :class:`LeaseBook` knows of every other invalidation."""
+    """For entries that only this process changes: the :class:`Lease` knows of every invalidation but those of tags."""
 
     def __init__(self, backend: MemoryBackend, key: str, tags: Sequence[str]) -> None:
         self.is_first = True
@@ -149,8 +156,8 @@ class MemoryGrant(Grant):
     async def stands(self) -> bool:
         return not any(token.dead for token in self._tokens)
 
-    async def fill(self, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
-        if not await self.stands():
+    async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> bool:
+        if lease.broken or not await self.stands():
             return False
         more = self._backend.table.tags.take([tag for tag in tags if tag not in self._tags])
         self._backend.put(self._key, encoded, life, (*self._tokens, *more))
@@ -200,6 +207,10 @@ class InMemoryCache(BaseCache[T]):
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases, monotonic=store.monotonic)
+
+    @property
+    def hot_table(self) -> tuple[MemoryStore, Counts] | None:
+        return self.backend.table, self.counters
 
 
 def _matching(keys: list[str], pattern: str) -> list[str]:

@@ -16,6 +16,10 @@ class Names:
         self.any_lease = glob_escape(self._lease.decode()).encode() + b"*"
         """A glob that matches the leases of all namespaces."""
 
+    def physical(self, key: str) -> bytes:
+        """Name the entry of a key."""
+        return self.prefix + key.encode()
+
     def lease(self, entry: bytes) -> bytes | None:
         """Name the lease of an entry, in the same slot of a cluster; None for the few names that allow none."""
         return _beside(self._lease, entry)

@@ -67,6 +67,7 @@ class Outage:
             replayed = 0
             while len(self.journal):
                 replayed += await self._replay(self.journal.take())
+                await self._client.settle()  # what was written down meanwhile may have been given up meanwhile
         except BaseException as exc:
             self.breaker.attempt_failed()
             if isinstance(exc, RedisOperationError):

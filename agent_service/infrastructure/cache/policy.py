@@ -4,12 +4,13 @@ import contextvars
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 from agent_service.core.errors import CacheKeyError, CacheValueError
 from agent_service.core.keys import check_key
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.backend import Life
+from agent_service.infrastructure.cache.interface import LoadOptions
 
 __all__ = ["LoadPolicy", "check_tags", "make_policy"]
 
@@ -78,11 +79,14 @@ def make_policy(
     lock: str | None = None,
     strict: bool = True,
     context: Iterable[contextvars.ContextVar[Any]] = (),
+    **unknown: object,
 ) -> LoadPolicy:
     """Check the options; ``LoadOptions`` says what they mean. Tags that are no function are for the caller to check.
 
     :raises CacheValueError: naming the option that cannot be used.
     """
+    if unknown:
+        raise CacheValueError(f"unknown option {min(unknown)!r}; the options are {', '.join(_OPTIONS)}")
     if lock is not None and lock != "distributed":
         raise CacheValueError(f'lock must be None or "distributed", got {lock!r:.80}')
     if refresh_at is not None and not (_is_number(refresh_at) and 0 < refresh_at < 1):
@@ -109,6 +113,9 @@ def make_policy(
         strict=strict,
         context=_variables(context) if context else (),
     )
+
+
+_OPTIONS = sorted(get_type_hints(LoadOptions))
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -2,27 +2,22 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.envelope import Head, read_head
-from agent_service.core.errors import RedisOperationError, RedisRefusedError, UndecodableError
+from agent_service.core.errors import RedisOperationError, RedisRefusedError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.entries import (
-    HEAD_BYTES,
     EntryFormat,
     freshness,
-    is_live,
-    is_valid,
-    read_known_head,
     stamp,
     stamp_position,
 )
@@ -30,6 +25,7 @@ from agent_service.infrastructure.cache.grants import RedisGrant
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.redis_counters import Change, RedisCounters
+from agent_service.infrastructure.cache.redis_reader import RedisReader, look
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
@@ -42,6 +38,10 @@ T = TypeVar("T")
 
 SCAN_COUNT = 1000
 """Keys Redis looks at for one page of a scan; measured best between round trips and stalls of the server."""
+
+
+BATCH = 500
+"""Leases taken, or values stored under them, in one round trip."""
 
 
 class RedisBackend(Backend):
@@ -58,106 +58,38 @@ class RedisBackend(Backend):
         lease_seconds: float,
     ) -> None:
         self._client = client
-        self._names = names
+        self.names = names
         self._prefix = names.prefix
-        self._tokens = tokens
+        self.tokens = tokens
         self._own = tokens.namespace_key
         self._format = EntryFormat(codec)
+        self._reader = RedisReader(client, names, tokens, self._format, counters)
         self._numbers = RedisCounters(client, names, tokens)
         self._lease_seconds = lease_seconds
         self._latest: bytes | None = None
         self.codec = codec
         self.counters = counters
 
-    def physical(self, key: str) -> bytes:
-        """Give the name of a key in Redis."""
-        return self._prefix + key.encode()
-
     # -- reading
 
-    async def read(self, key: str, tags: Sequence[str] = ()) -> Found | None:
-        tags = tuple(tags)
-        data, *tokens = await self._client.get_together(
-            (self._prefix + key.encode(), *self._tokens.keys(tags))
-            if tags
-            else (self._prefix + key.encode(), self._own)
-        )
-        found = None
-        if data is not None:
-            found = self._open_expected(data, tags, tuple(tokens)) or await self._open(data, tags, tuple(tokens))
-        if found is None or found.left <= 0:
-            self.counters.misses += 1
-        else:
-            self.counters.hits += 1
-        return found
+    def read(
+        self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
+    ) -> Coroutine[Any, Any, Found | None]:
+        read = self._reader.read_with_expiry if with_expiry else self._reader.read
+        return read(key, tuple(tags))
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
-        tags = tuple(tags)
-        own = self._tokens.keys(tags)
-        replies = await self._client.get_many([*own, *(self.physical(key) for key in keys)])
-        tokens = tuple(replies[: len(own)])
-        found: dict[str, Found] = {}
-        for key, data in zip(keys, replies[len(own) :], strict=True):
-            each = None
-            if data is not None:
-                each = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
-            if each is not None:
-                found[key] = each
-            if each is None or each.left <= 0:
-                self.counters.misses += 1
-            else:
-                self.counters.hits += 1
-        return found
-
-    def _open_expected(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
-        """Read an entry with the tags that were expected: the short way of a hit. None: take the long way."""
-        try:
-            return self._format.read_expected(data, tags, tokens)
-        except UndecodableError:
-            return None
-
-    async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
-        """Read an entry, if its tokens stand; those of tags that nobody expected are read now."""
-        try:
-            head = read_head(data)
-            known = dict(zip((NAMESPACE, *tags), tokens, strict=True))
-            await self._learn([head], known)
-            return self._format.read(data, head) if is_valid(head, known) else None
-        except UndecodableError:
-            self.counters.undecodable += 1
-            return None
-
-    async def _learn(self, heads: Iterable[Head | None], known: dict[str, bytes | None]) -> None:
-        missing = {name for head in heads if head is not None for name in head.tags} - known.keys()
-        if missing:
-            known.update(await self._tokens.read(sorted(missing)))
-
-    async def _heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
-        """Give the heads of the live entries; ``replies`` are those of :func:`_look`."""
-        heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
-        for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
-            if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
-                heads[place] = read_known_head(await self._client.get(key))
-        known = {NAMESPACE: token}
-        await self._learn(heads, known)
-        return [head if head is not None and is_live(head, known) else None for head in heads]
-
-    async def _fresh(self, keys: Sequence[bytes]) -> list[bool]:
-        """Tell which of these entries are live. Cost: two round trips, and the heads only."""
-        if not keys:
-            return []
-        token, *replies = await self._client.pipeline([("GET", self._own), *map(_look, keys)], wrong_types=True)
-        return [head is not None for head in await self._heads(keys, replies, token)]
+        return await self._reader.read_many(keys, tuple(tags))
 
     async def exists(self, key: str) -> bool:
-        return (await self._fresh([self.physical(key)]))[0]
+        return (await self._reader.are_live([self.names.physical(key)]))[0]
 
     async def ttl(self, key: str) -> float | Never | None:
-        physical = self.physical(key)
+        physical = self.names.physical(key)
         token, reply, milliseconds = await self._client.pipeline(
-            [("GET", self._own), _look(physical), ("PTTL", physical)], wrong_types=True
+            [("GET", self._own), look(physical), ("PTTL", physical)], wrong_types=True
         )
-        (head,) = await self._heads([physical], [reply], token)
+        (head,) = await self._reader.live_heads([physical], [reply], token)
         if head is None or milliseconds == -2:
             return None
         left = math.inf if milliseconds == -1 else milliseconds / 1000
@@ -167,7 +99,7 @@ class RedisBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         seen: set[str] = set()
         async for page in self._pages(pattern):
-            fresh = await self._fresh(page)
+            fresh = await self._reader.are_live(page)
             for physical, is_fresh in zip(page, fresh, strict=True):
                 key = logical_key(physical, self._prefix)
                 if is_fresh and key is not None and key not in seen:
@@ -185,8 +117,8 @@ class RedisBackend(Backend):
         tokens = await self._guess(names, life)
         try:
             while True:
-                writes = [self._set(self.physical(key), each, life, tokens) for key, each in entries.items()]
-                current, *_ = await self._client.pipeline([self._tokens.take_command(names, life.kept), *writes])
+                writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
+                current, *_ = await self._client.pipeline([self.tokens.take_command(names, life.kept), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -200,13 +132,13 @@ class RedisBackend(Backend):
     async def _guess(self, names: Sequence[str], life: Life) -> Mapping[str, bytes]:
         if len(names) == 1 and self._latest is not None:
             return {NAMESPACE: self._latest}
-        return await self._tokens.take(names, life.kept)
+        return await self.tokens.take(names, life.kept)
 
     def _set(self, physical: bytes, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> Command:
         """Give the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
         lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
-        lease = self._names.lease(physical)
+        lease = self.names.lease(physical)
         if lease is not None:
             return ENTRY_PUT.command([physical, lease], [data, lifetime])
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
@@ -214,37 +146,77 @@ class RedisBackend(Backend):
     async def grant(
         self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
     ) -> Grant:
-        physical = self.physical(key)
-        lease = self._names.lease(physical)
+        (grant,) = await self._grants((key,), tags, standing, more_tags=more_tags)
+        return grant
+
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        starts = range(0, len(keys), BATCH)
+        return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
+
+    async def _grants(
+        self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
+    ) -> list[Grant]:
+        """Take the tokens, and with them a lease for each key, in one round trip."""
         names = (NAMESPACE, *tags)
-        mine = token_bytes(12)
-        commands = [self._tokens.take_command(names, self._lease_seconds, epoch=more_tags)]
-        if lease is not None:
-            commands.append(LEASE_TAKE.command([lease], [mine, milliseconds(self._lease_seconds), standing]))
+        entries = [self.names.physical(key) for key in keys]
+        leases = [self.names.lease(entry) for entry in entries]
+        mine = [token_bytes(12) for _ in keys]
+        lifetime = milliseconds(self._lease_seconds)
+        takes = [
+            LEASE_TAKE.command([lease], [token, lifetime, standing])
+            for lease, token in zip(leases, mine, strict=True)
+            if lease is not None
+        ]
+        tokens_take = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
-            taken, *standing_token = await self._client.pipeline(commands)
-        except asyncio.CancelledError:
-            if lease is not None:  # it may have been taken; nobody else can end it before its time
-                await asyncio.shield(self._forgo(lease, mine))
+            taken, *replies = await self._client.pipeline([tokens_take, *takes])
+        except asyncio.CancelledError:  # they may have been taken; nobody else can end them before their time
+            await asyncio.shield(self._forgo(leases, mine))
             raise
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
-        return RedisGrant(
-            self._client,
-            self._tokens,
-            physical,
-            lease,
-            token=standing_token[0] if lease is not None else mine,
-            tokens=tokens,
-            epoch=taken[-1] if more_tags else None,
-            seconds=self._lease_seconds,
-            is_first=lease is None or standing_token[0] == mine,
-            write=self._format.write,
-        )
+        standing_tokens = iter(replies)
+        grants: list[Grant] = []
+        for entry, lease, token in zip(entries, leases, mine, strict=True):
+            stands = token if lease is None else next(standing_tokens)
+            grants.append(
+                RedisGrant(
+                    self._client,
+                    self.tokens,
+                    entry,
+                    lease,
+                    token=stands,
+                    tokens=tokens,
+                    epoch=taken[-1] if more_tags else None,
+                    seconds=self._lease_seconds,
+                    is_first=stands == token,
+                    write=self._format.write,
+                )
+            )
+        return grants
 
-    async def _forgo(self, lease: bytes, token: bytes) -> None:
+    async def _forgo(self, leases: Sequence[bytes | None], tokens: Sequence[bytes]) -> None:
         with suppress(RedisOperationError):
-            await self._client.run_script(LEASE_RENEW, [lease], [token, 0])
+            await self._client.pipeline(
+                [
+                    LEASE_RENEW.command([lease], [token, 0])
+                    for lease, token in zip(leases, tokens, strict=True)
+                    if lease is not None
+                ]
+            )
+
+    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        stored: list[bool] = []
+        for start in range(0, len(fills), BATCH):
+            batch = [
+                (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
+            ]
+            check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
+            tokens, *replies = await self._client.pipeline(
+                [check, *(grant.store_command(each, life) for grant, each in batch)]
+            )
+            stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
+        return stored
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
@@ -254,9 +226,9 @@ class RedisBackend(Backend):
         return await self._numbers.add(key, amount, seconds, change)
 
     async def expire(self, key: str, seconds: float) -> bool:
-        physical = self.physical(key)
-        token, reply = await self._client.pipeline([("GET", self._own), _look(physical)], wrong_types=True)
-        (head,) = await self._heads([physical], [reply], token)
+        physical = self.names.physical(key)
+        token, reply = await self._client.pipeline([("GET", self._own), look(physical)], wrong_types=True)
+        (head,) = await self._reader.live_heads([physical], [reply], token)
         if head is None:
             return False
         begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
@@ -265,7 +237,7 @@ class RedisBackend(Backend):
         lifetime = 0 if seconds == math.inf else milliseconds(seconds)
         await self._client.pipeline(
             [
-                self._tokens.take_command(head.tags, seconds),
+                self.tokens.take_command(head.tags, seconds),
                 EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
             ]
         )
@@ -275,43 +247,43 @@ class RedisBackend(Backend):
 
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)
-        values = [self.physical(key) for key in keys]
+        values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
             await self._client.unlink(leases)
-            fresh = await self._fresh(values)
+            fresh = await self._reader.are_live(values)
             await self._client.unlink(values)
             return sum(fresh)
         token, reply, *_ = await self._client.pipeline(
             [
                 ("GET", self._own),
-                _look(values[0]),
+                look(values[0]),
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],
             wrong_types=True,
         )
-        return sum(head is not None for head in await self._heads(values, [reply], token))
+        return sum(head is not None for head in await self._reader.live_heads(values, [reply], token))
 
     async def remove_matching(self, pattern: str) -> int:
         await self._break_leases(compile_glob(pattern))
         removed = 0
         async for page in self._pages(pattern):
-            removed += sum(await self._fresh(page))
+            removed += sum(await self._reader.are_live(page))
             await self._client.unlink(page)
         return removed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
-        await self._tokens.invalidate(tags)
+        await self.tokens.invalidate(tags)
 
     async def clear(self) -> None:
-        await self._tokens.clear()
+        await self.tokens.clear()
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self._names.lease(self.physical(key)) for key in keys)
+        named = (self.names.lease(self.names.physical(key)) for key in keys)
         return [lease for lease in named if lease is not None]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
-        async for page in self._client.scan(self._names.any_lease, count=SCAN_COUNT):
-            found = [(lease, self._names.entry(lease)) for lease in page]
+        async for page in self._client.scan(self.names.any_lease, count=SCAN_COUNT):
+            found = [(lease, self.names.entry(lease)) for lease in page]
             await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
 
@@ -355,7 +327,3 @@ class RedisCache(BaseCache[T]):
 def milliseconds(seconds: float) -> int:
     """Give whole milliseconds, at least one."""
     return max(1, math.ceil(seconds * 1000))
-
-
-def _look(physical: bytes) -> tuple[bytes | str | int, ...]:
-    return ("GETRANGE", physical, 0, HEAD_BYTES - 1)

@@ -23,12 +23,14 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import TOKENS_TAKE
 
-__all__ = ["NAMESPACE", "Tokens"]
+__all__ = ["NAMESPACE", "TOKEN_KIND", "Tokens"]
 
 TOKEN_BYTES = 8
 NAMESPACE = ""
 """The name of the namespace's own token among those of its tags."""
 _EPOCH = "*"
+TOKEN_KIND = b"%token:"
+"""What follows the prefix in the name of every token."""
 
 Standing: TypeAlias = Mapping[str, bytes | None]
 

@@ -11,6 +11,8 @@ from agent_service.core.errors import CacheSerializationError, CacheValueError, 
 __all__ = ["Encoded", "ValueCodec", "check_amount", "checked_sum"]
 
 _INT64 = range(-(2**63), 2**63)
+_HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
+"""How a value begins of which nothing else is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class ValueCodec:
 
         :raises UndecodableError: for bytes that no version of the format explains.
         """
+        if data[:2] in _HEADLESS:
+            return self.decode_body(data, data[1], 2)
         head = read_head(data)
         return self.decode_body(data, head.flags, head.end)
 

@@ -8,19 +8,23 @@ that were given up, with all they still hold.
 
 import re
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import ResponseError
 
 from agent_service.infrastructure.redis.lane import Command
 
-__all__ = ["Abandoned", "introduce"]
+__all__ = ["Abandoned", "drop", "introduce"]
 
 _MOST = 1000
 _IDENTITY = re.compile(rb"\bid=(\d+) addr=(\S+)")
 
-_identities: "WeakKeyDictionary[Any, tuple[bytes, bytes]]" = WeakKeyDictionary()
+Identity: TypeAlias = tuple[bytes, bytes]
+"""Number and address of a connection."""
+
+_identities: "WeakKeyDictionary[Any, Identity]" = WeakKeyDictionary()
 
 
 async def introduce(connection: Any) -> None:
@@ -39,7 +43,7 @@ class Abandoned:
     """The connections that one lane gave up. Bounded: the oldest is forgotten first."""
 
     def __init__(self) -> None:
-        self._given_up: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+        self._given_up: OrderedDict[Identity, None] = OrderedDict()
 
     def add(self, connection: Any) -> None:
         """Note that a connection was dropped with a reply missing."""
@@ -49,12 +53,20 @@ class Abandoned:
             while len(self._given_up) > _MOST:
                 self._given_up.popitem(last=False)
 
-    def commands(self) -> list[Command]:
-        """Give what makes the server drop them. Number and address together name no other client, even after a restart
-        of the server has begun to count anew.
-        """
-        return [("CLIENT", "KILL", "ID", number, "ADDR", address) for number, address in self._given_up]
+    def identities(self) -> list[Identity]:
+        """Give what the server calls them."""
+        return list(self._given_up)
 
-    def clear(self) -> None:
-        """Note that the server dropped them."""
-        self._given_up.clear()
+    def forget(self, dropped: Iterable[Identity]) -> None:
+        """Note that the server dropped these."""
+        for identity in dropped:
+            self._given_up.pop(identity, None)
+
+
+def drop(identity: Identity) -> Command:
+    """Give the command that makes the server drop a connection.
+
+    Number and address together name no other client, even after a restart of the server has begun to count anew.
+    """
+    number, address = identity
+    return ("CLIENT", "KILL", "ID", number, "ADDR", address)

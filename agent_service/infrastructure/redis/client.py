@@ -216,7 +216,7 @@ class RedisClient:
     async def settle(self) -> None:
         """See to it that commands which were given up, for want of an answer in time, will not run any more.
 
-        On a Redis Cluster this does nothing.
+        At the moment it returns there are none. On a Redis Cluster this does nothing.
         """
         with self._operations.begin() as operation:
             async with self._slots:

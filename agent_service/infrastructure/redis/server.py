@@ -18,7 +18,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import DataError, RedisError, ResponseError
 
-from agent_service.infrastructure.redis.abandoned import Abandoned
+from agent_service.infrastructure.redis.abandoned import Abandoned, drop
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
 
@@ -116,10 +116,9 @@ class ServerLane(Lane):
         return (ScanCursor(int(following)) if int(following) else None), keys
 
     async def settle(self, operation: Operation) -> None:
-        commands = self._abandoned.commands()
-        if commands:
-            await self._exchange(operation, commands)
-            self._abandoned.clear()
+        while identities := self._abandoned.identities():  # others may be given up while the server drops these
+            await self._exchange(operation, [drop(each) for each in identities])
+            self._abandoned.forget(identities)
 
     async def aclose(self) -> None:
         if self._owned:

@@ -1,0 +1,115 @@
+"""What a call of a decorated function is called in the cache: its key and its tags.
+
+Both are made of the arguments, which takes several microseconds; calls whose arguments are scalars are remembered, so
+that a hit in Redis makes neither again.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from agent_service.core.arguments import CallSignature, Template, identity_digest
+from agent_service.core.errors import CacheKeyError
+from agent_service.core.keys import check_key
+from agent_service.infrastructure.cache.call_tags import CallTags
+from agent_service.infrastructure.cache.hotpath import identity_of
+
+__all__ = ["CallName", "CallNames", "KeySpec"]
+
+_MOST_REMEMBERED = 10_000
+
+_rendered: dict[tuple[str, str], str] = {}
+"""Which function owns a stem with rendered keys: (namespace, stem) -> qualified name."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """How the key of a call is made; the parameters of ``@cached`` say what each means."""
+
+    prefix: str
+    include_args: bool
+    key: str | Callable[..., str] | None
+    ignore: Iterable[str]
+
+
+class CallName(NamedTuple):
+    """The key of a call, and those of its tags that the arguments decide."""
+
+    key: str
+    tags: tuple[str, ...]
+    identity: tuple[object, ...] | None
+    """What tells this call from others, where its arguments are scalars."""
+
+
+class CallNames:
+    """The names of one function's calls.
+
+    :raises CacheKeyError: for a specification that cannot be used, or that would share keys with another function's.
+    """
+
+    def __init__(self, function: Callable[..., Any], spec: KeySpec, tags: CallTags, namespace: str) -> None:
+        self._function = function
+        self._tags = tags
+        self._signature = CallSignature(function, ignore=spec.ignore)
+        self._remembered: dict[tuple[object, ...], CallName] = {}
+        self.parameters = self._signature.names if spec.include_args else ()
+        """The parameters that tell calls apart."""
+        self._needs = set(tags.parameters)
+        self.key = self._key_maker(spec, namespace)
+        self.can_remember = not callable(spec.key) and self._needs <= set(self.parameters)
+        """Whether calls with the same values of :attr:`parameters` have the same name."""
+
+    def _key_maker(self, spec: KeySpec, namespace: str) -> Callable[..., str]:
+        name = f"{self._function.__module__}.{self._function.__qualname__}"
+        stem = self._function.__name__
+        if spec.prefix != "":
+            stem = f"{check_key(spec.prefix, name='key_prefix')}:{stem}"
+        if spec.key is None:
+            if not spec.include_args:
+                constant = f"{stem}:{identity_digest(name, b'')}"
+                return lambda *_args, **_kwargs: constant
+            return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
+        template = None if callable(spec.key) else Template(spec.key, self._function)
+        owner = _rendered.setdefault((namespace, stem), name)
+        if owner != name:
+            raise CacheKeyError(
+                f"{name} and {owner} would share the keys {stem!r}:...; "
+                "give one of them another key_prefix or namespace"
+            )
+        if template is None:
+            make: Any = spec.key
+            return lambda *args, **kwargs: check_key(f"{stem}:{_text(make(*args, **kwargs), name)}")
+        self._needs |= set(template.parameters)
+        return lambda *args, **kwargs: check_key(f"{stem}:{template.render(args, kwargs)}")
+
+    def of(self, identity: tuple[object, ...] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
+        """Give the name of a call.
+
+        :param identity: what :func:`identity_of` would make of the values of :attr:`parameters`, without a look at
+            their types; None: it is not known.
+        """
+        if identity is not None:
+            try:
+                known = self._remembered.get(identity)
+            except TypeError:  # an argument that cannot be hashed
+                known = None
+            if known is not None:
+                return known
+        return self._make(args, kwargs)
+
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
+        identity = None
+        if self.can_remember:
+            identity = identity_of(self._signature.values(args, kwargs) if self.parameters else ())
+        name = CallName(self.key(*args, **kwargs), self._tags.of_call(args, kwargs), identity)
+        if identity is not None:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[identity] = name
+        return name
+
+
+def _text(key: object, function: str) -> str:
+    if not isinstance(key, str):
+        raise CacheKeyError(f"key= of {function} must return a str, not {type(key).__name__}: {key!r:.80}")
+    return key

@@ -1,0 +1,127 @@
+"""Reading entries in Redis: the value with its tokens, or the heads alone, and which of them are live."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from agent_service.core.envelope import Head, read_head
+from agent_service.core.errors import UndecodableError
+from agent_service.core.metrics import NamespaceCounters
+from agent_service.infrastructure.cache.backend import Found
+from agent_service.infrastructure.cache.entries import HEAD_BYTES, EntryFormat, is_live, is_valid, read_known_head
+from agent_service.infrastructure.cache.names import Names
+from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Command
+
+__all__ = ["RedisReader", "look"]
+
+
+class RedisReader:
+    """Reads the entries of one namespace, and counts hits and misses."""
+
+    def __init__(
+        self, client: RedisClient, names: Names, tokens: Tokens, entries: EntryFormat, counters: NamespaceCounters
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._prefix = names.prefix
+        self._tokens = tokens
+        self._own = tokens.namespace_key
+        self._format = entries
+        self._counters = counters
+
+    async def read(self, key: str, tags: tuple[str, ...]) -> Found | None:
+        """Read an entry with the tokens that it is expected to carry, in one round trip."""
+        entry = self._prefix + key.encode()
+        if tags:
+            data, *standing = await self._client.get_together((entry, *self._tokens.keys(tags)))
+            tokens = tuple(standing)
+        else:
+            data, token = await self._client.get_together((entry, self._own))
+            tokens = (token,)
+        if data is None:
+            return self._counted(None)
+        return self._counted(self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens))
+
+    def _counted(self, found: Found | None) -> Found | None:
+        if found is None or found.left <= 0:
+            self._counters.misses += 1
+        else:
+            self._counters.hits += 1
+        return found
+
+    async def read_with_expiry(self, key: str, tags: tuple[str, ...]) -> Found | None:
+        """:meth:`read`, and how long the entry has to live."""
+        entry = self._names.physical(key)
+        remaining: Command = ("PTTL", entry)
+        if self._client.is_cluster:
+            data, milliseconds = await self._client.pipeline([("GET", entry), remaining], wrong_types=True)
+            tokens = await self._client.get_together(self._tokens.keys(tags))
+        else:
+            read: Command = ("MGET", entry, *self._tokens.keys(tags))
+            (data, *tokens), milliseconds = await self._client.pipeline([read, remaining])
+        found = self._counted(None if data is None else await self._open(data, tags, tuple(tokens)))
+        if found is None or milliseconds == -2:
+            return found
+        return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
+
+    async def read_many(self, keys: Sequence[str], tags: tuple[str, ...]) -> dict[str, Found]:
+        """Read entries, in one round trip."""
+        own = self._tokens.keys(tags)
+        replies = await self._client.get_many([*own, *(self._names.physical(key) for key in keys)])
+        tokens = tuple(replies[: len(own)])
+        found: dict[str, Found] = {}
+        for key, data in zip(keys, replies[len(own) :], strict=True):
+            each = None
+            if data is not None:
+                each = self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens)
+            self._counted(each)
+            if each is not None:
+                found[key] = each
+        return found
+
+    def _open_expected(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
+        """Read an entry with the tags that were expected: the short way of a hit. None: take the long way."""
+        try:
+            return self._format.read_expected(data, tags, tokens)
+        except UndecodableError:
+            return None
+
+    async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> Found | None:
+        """Read an entry, if its tokens stand; those of tags that nobody expected are read now."""
+        try:
+            head = read_head(data)
+            known = dict(zip((NAMESPACE, *tags), tokens, strict=True))
+            await self._learn([head], known)
+            return self._format.read(data, head) if is_valid(head, known) else None
+        except UndecodableError:
+            self._counters.undecodable += 1
+            return None
+
+    async def _learn(self, heads: Iterable[Head | None], known: dict[str, bytes | None]) -> None:
+        missing = {name for head in heads if head is not None for name in head.tags} - known.keys()
+        if missing:
+            known.update(await self._tokens.read(sorted(missing)))
+
+    async def live_heads(self, keys: Sequence[bytes], replies: Sequence[Any], token: bytes | None) -> list[Head | None]:
+        """Give the heads of the live entries; ``replies`` are those of :func:`look`."""
+        heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
+        for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
+            if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
+                heads[place] = read_known_head(await self._client.get(key))
+        known = {NAMESPACE: token}
+        await self._learn(heads, known)
+        return [head if head is not None and is_live(head, known) else None for head in heads]
+
+    async def are_live(self, keys: Sequence[bytes]) -> list[bool]:
+        """Tell which of these entries are live. Cost: two round trips, and the heads only."""
+        if not keys:
+            return []
+        token, *replies = await self._client.pipeline([("GET", self._own), *map(look, keys)], wrong_types=True)
+        return [head is not None for head in await self.live_heads(keys, replies, token)]
+
+
+def look(physical: bytes) -> Command:
+    """Give the command that reads the head of an entry."""
+    return ("GETRANGE", physical, 0, HEAD_BYTES - 1)
