@@ -191,7 +191,7 @@ def test_in_any_order_of_steps_nothing_is_read_that_was_invalidated_before(
 def test_in_thousands_of_orders_of_steps_nothing_is_read_that_was_invalidated_before(
     kind: str, redis_server: RedisServer | GivenServer
 ):
-    play(redis_server, kind, 5000, 60)
+    play(redis_server, kind, 2000, 60)
 
 
 # -- as fast as it goes

@@ -116,17 +116,17 @@ class CacheMachine(RuleBasedStateMachine):
     # -- writing
 
     @rule(key=_KEYS, value=_VALUES, ttl=_TTLS, tags=_TAGS)
-    def set(self, key: str, value: Any, ttl: Any, tags: list[str]) -> None:
+    def _set(self, key: str, value: Any, ttl: Any, tags: list[str]) -> None:
         assert self._run(self._cache.set(key, value, ttl, tags=tags)) is self._put(key, value, ttl, tags)
 
     @rule(entries=st.dictionaries(_KEYS, _VALUES, max_size=4), ttl=_TTLS, tags=_TAGS)
-    def set_many(self, entries: dict[str, Any], ttl: Any, tags: list[str]) -> None:
+    def _set_many(self, entries: dict[str, Any], ttl: Any, tags: list[str]) -> None:
         stored = [self._put(key, value, ttl, tags) for key, value in entries.items()]
 
         assert self._run(self._cache.set_many(entries, ttl, tags=tags)) is all(stored)
 
     @rule(key=_KEYS, amount=_AMOUNTS, ttl=_TTLS)
-    def increment(self, key: str, amount: int, ttl: Any) -> None:
+    def _increment(self, key: str, amount: int, ttl: Any) -> None:
         expected, entry = self._sum(key, amount), self._live(key)
         try:
             given = self._run(self._cache.increment(key, amount, ttl))
@@ -140,7 +140,7 @@ class CacheMachine(RuleBasedStateMachine):
             self._put(key, expected, ttl, [])
 
     @rule(key=_KEYS, ttl=_TTLS.filter(lambda ttl: ttl is not None))
-    def expire(self, key: str, ttl: Any) -> None:
+    def _expire(self, key: str, ttl: Any) -> None:
         entry = self._live(key)
 
         assert self._run(self._cache.expire(key, ttl)) is (entry is not None)
@@ -150,7 +150,7 @@ class CacheMachine(RuleBasedStateMachine):
     # -- loading
 
     @rule(key=_KEYS, value=_VALUES, ttl=_TTLS, tags=_TAGS, of_result=st.booleans())
-    def load(self, key: str, value: Any, ttl: Any, tags: list[str], of_result: bool) -> None:
+    def _load(self, key: str, value: Any, ttl: Any, tags: list[str], of_result: bool) -> None:
         async def loader() -> Any:
             return value
 
@@ -163,7 +163,7 @@ class CacheMachine(RuleBasedStateMachine):
             self._put(key, value, ttl, tags)
 
     @rule(key=_KEYS)
-    def load_in_vain(self, key: str) -> None:
+    def _load_in_vain(self, key: str) -> None:
         async def loader() -> Any:
             raise _FailedError
 
@@ -177,7 +177,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert repr(given) == repr(entry.value)
 
     @rule(entries=st.dictionaries(_KEYS, _VALUES, max_size=4), unknown=_KEYS, ttl=_TTLS, tags=_TAGS)
-    def load_many(self, entries: dict[str, Any], unknown: str, ttl: Any, tags: list[str]) -> None:
+    def _load_many(self, entries: dict[str, Any], unknown: str, ttl: Any, tags: list[str]) -> None:
         asked: list[str] = []
 
         async def loader(keys: list[str]) -> dict[str, Any]:
@@ -199,31 +199,31 @@ class CacheMachine(RuleBasedStateMachine):
     # -- invalidating
 
     @rule(key=_KEYS)
-    def delete(self, key: str) -> None:
+    def _delete(self, key: str) -> None:
         assert self._run(self._cache.delete(key)) is (self._drop(lambda each, _: each == key) > 0)
 
     @rule(keys=st.lists(_KEYS, max_size=4))
-    def delete_many(self, keys: list[str]) -> None:
+    def _delete_many(self, keys: list[str]) -> None:
         assert self._run(self._cache.delete_many(keys)) == self._drop(lambda each, _: each in keys)
 
     @rule(pattern=_PATTERNS)
-    def delete_pattern(self, pattern: str) -> None:
+    def _delete_pattern(self, pattern: str) -> None:
         matches = compile_glob(pattern)
 
         assert self._run(self._cache.delete_pattern(pattern)) == self._drop(lambda each, _: matches(each.encode()))
 
     @rule(tags=_TAGS)
-    def invalidate_tags(self, tags: list[str]) -> None:
+    def _invalidate_tags(self, tags: list[str]) -> None:
         self._run(self._cache.invalidate_tags(tags))
         self._drop(lambda _, entry: not entry.tags.isdisjoint(tags))
 
     @rule()
-    def clear(self) -> None:
+    def _clear(self) -> None:
         self._run(self._cache.clear())
         self._model.clear()
 
     @rule(seconds=_PASSES)
-    def let_time_pass(self, seconds: float) -> None:
+    def _let_time_pass(self, seconds: float) -> None:
         self._run(self.advance(seconds))
         self._now += seconds
         self._drop(lambda _, entry: entry.expires <= self._now)
@@ -231,7 +231,7 @@ class CacheMachine(RuleBasedStateMachine):
     # -- reading
 
     @rule(key=_KEYS)
-    def read(self, key: str) -> None:
+    def _read(self, key: str) -> None:
         entry = self._live(key)
 
         found = self._run(self._cache.lookup(key))
@@ -242,7 +242,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert given is default if entry is None else repr(given) == repr(entry.value)
 
     @rule(key=_KEYS)
-    def ttl(self, key: str) -> None:
+    def _ttl(self, key: str) -> None:
         entry = self._live(key)
         left = self._run(self._cache.ttl(key))
 
@@ -252,7 +252,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert entry.expires - self._now - STEP / 2 < left <= entry.expires - self._now
 
     @rule(pattern=_PATTERNS)
-    def scan(self, pattern: str) -> None:
+    def _scan(self, pattern: str) -> None:
         matches = compile_glob(pattern)
 
         assert sorted(self._run(self._scanned(pattern))) == sorted(key for key in self._model if matches(key.encode()))
@@ -261,7 +261,7 @@ class CacheMachine(RuleBasedStateMachine):
         return [key async for key in self._cache.scan(pattern)]
 
     @invariant()
-    def all_entries_are_those_of_the_dictionary(self) -> None:
+    def _all_entries_are_those_of_the_dictionary(self) -> None:
         found = self._run(self._cache.get_many(_NAMES))
 
         assert {key: repr(value) for key, value in found.items()} == {
