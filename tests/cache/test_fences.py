@@ -310,3 +310,24 @@ async def test_closing_a_cache_leaves_no_lease_of_a_load_that_had_not_begun():
 
     assert early.cancelled()
     assert len(cache.leases) == 0
+
+
+async def test_closing_a_cache_leaves_no_lease_of_many_whose_loader_ends_slowly():
+    cache: InMemoryCache[Any] = InMemoryCache()
+    started = asyncio.Event()
+
+    async def load(keys: list[str]) -> dict[str, int]:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+        return dict.fromkeys(keys, 1)
+
+    early = asyncio.create_task(cache.get_or_load_many(["a", "b"], load))
+    await started.wait()
+    early.cancel()
+    await asyncio.gather(early, return_exceptions=True)
+    await cache.aclose()
+
+    assert len(cache.leases) == 0

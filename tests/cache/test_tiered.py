@@ -216,12 +216,12 @@ async def test_a_copy_lives_no_longer_than_the_entry_however_slow_the_read(redis
 
 
 async def test_a_copy_of_what_never_expires_is_dropped_as_well(tiers: Tiers):
-    await tiers.elsewhere.set("k", "old", ttl=NEVER)
-    await tiers.near("k")
-    await tiers.elsewhere.delete("k")
+    await tiers.elsewhere.set("never", "old", ttl=NEVER)
+    await tiers.near("never")
+    await tiers.elsewhere.delete("never")
 
     async with asyncio.timeout(5):
-        while await tiers.cache.get("k") is not None:
+        while await tiers.cache.get("never") is not None:
             await asyncio.sleep(0.001)
 
 

@@ -37,8 +37,10 @@ async def load_many(
             with loading.flights.led_by(batch.leader):
                 return await batch.result(fence.key)
         finally:
-            await batch.leave()
-            await loading.filler.give_back(fence)
+            try:
+                await batch.leave()
+            finally:  # also when it is cancelled once more
+                await loading.filler.give_back(fence)
 
     def enrol(key: str) -> Lease:
         lease = loading.leases.open(key, tags)

@@ -87,8 +87,10 @@ class RedisCounters:
                     [self._tokens.take_command((NAMESPACE,), max(seconds, 1)), script]
                 )
             except RedisCommandError as exc:
-                raise _explained(exc, key, amount) from exc
-            if token != guess:  # what was added to, if anything, is invalid
+                token, reply = (await self._tokens.take([NAMESPACE], max(seconds, 1)))[NAMESPACE], b""
+                if token == guess:
+                    raise _explained(exc, key, amount) from exc
+            if token != guess:  # what was added to, or could not be, is invalid
                 self._token = guess = token
                 fresh = counter_head({NAMESPACE: token})
                 valid, invalid = fresh, b""

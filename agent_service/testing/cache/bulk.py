@@ -8,7 +8,7 @@ import pytest
 
 from agent_service.core.errors import CacheKeyError, CacheSerializationError, CacheValueError, ReentrantLoadError
 from agent_service.infrastructure.cache.interface import MISS, ICache
-from agent_service.testing.cache.room import CacheRoom, Load, giving
+from agent_service.testing.cache.room import CacheRoom, Load, giving, joined
 
 __all__ = ["CacheBulkLoads"]
 
@@ -88,7 +88,7 @@ class CacheBulkLoads(CacheRoom):
         many = asyncio.create_task(cache.get_or_load_many(["a", "b"], load))
         await load.started.wait()
         one = asyncio.create_task(cache.get_or_load("b", giving("own")))
-        await asyncio.sleep(0.02)
+        await joined()
         load.finish.set()
 
         assert await many == {"a": "a"}
@@ -107,7 +107,7 @@ class CacheBulkLoads(CacheRoom):
         third = asyncio.create_task(cache.get_or_load_many(["c", "b", "a"], other))
         fourth = asyncio.create_task(cache.get_or_load("b", giving("unused")))
         await other.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         load.finish.set()
         one.finish.set()
 
@@ -129,7 +129,7 @@ class CacheBulkLoads(CacheRoom):
         await started.wait()
         waiting.append(asyncio.create_task(cache.get_or_load("b", giving("unused"))))
         waiting.append(asyncio.create_task(cache.get_or_load_many(["a"], LoadMany())))
-        await asyncio.sleep(0.02)
+        await joined()
         finish.set()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -142,7 +142,7 @@ class CacheBulkLoads(CacheRoom):
         first = asyncio.create_task(cache.get_or_load_many(["a", "b"], load))
         await load.started.wait()
         second = asyncio.create_task(cache.get_or_load("b", giving("unused")))
-        await asyncio.sleep(0.02)
+        await joined()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         load.finish.set()
@@ -154,7 +154,7 @@ class CacheBulkLoads(CacheRoom):
         load = LoadMany(finished=False)
         callers = [asyncio.create_task(cache.get_or_load_many(["a", "b"], load)) for _ in range(2)]
         await load.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         for each in callers:
             each.cancel()
         await asyncio.gather(*callers, return_exceptions=True)

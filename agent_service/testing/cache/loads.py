@@ -12,7 +12,7 @@ from agent_service.core.errors import (
     ReentrantLoadError,
 )
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded
-from agent_service.testing.cache.room import SHORT, CacheRoom, Failing, Load, giving
+from agent_service.testing.cache.room import SHORT, CacheRoom, Failing, Load, giving, joined
 
 __all__ = ["CacheLoads"]
 
@@ -47,7 +47,7 @@ class CacheLoads(CacheRoom):
         load = Load([1])
         callers = [asyncio.create_task(cache.get_or_load("a", load, info=True)) for _ in range(50)]
         await load.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         load.finish.set()
         results = await asyncio.gather(*callers)
         results[0].value.append(2)
@@ -62,7 +62,7 @@ class CacheLoads(CacheRoom):
         async def load() -> None:
             nonlocal calls
             calls += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
             raise LookupError("no such user")
 
         results = await asyncio.gather(*(cache.get_or_load("a", load) for _ in range(20)), return_exceptions=True)
@@ -83,7 +83,7 @@ class CacheLoads(CacheRoom):
         first = asyncio.create_task(cache.get_or_load("a", load))
         others = [asyncio.create_task(cache.get_or_load("a", load)) for _ in range(3)]
         await load.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         load.finish.set()
@@ -95,7 +95,7 @@ class CacheLoads(CacheRoom):
         load = Load("never given")
         callers = [asyncio.create_task(cache.get_or_load("a", load)) for _ in range(2)]
         await load.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         for each in callers:
             each.cancel()
         await asyncio.gather(*callers, return_exceptions=True)

@@ -8,7 +8,7 @@ import pytest
 
 from agent_service.infrastructure.cache.interface import ICache
 
-__all__ = ["SHORT", "CacheRoom", "Failing", "Load", "giving", "until"]
+__all__ = ["SHORT", "CacheRoom", "Failing", "Load", "giving", "joined", "until"]
 
 SHORT: Final = 0.06
 """Seconds; long enough for an operation on a loaded machine, short enough to wait for."""
@@ -78,6 +78,11 @@ class Failing:
 def giving(value: Any) -> Load:
     """Give a loader that gives the value at once."""
     return Load(value, finished=True)
+
+
+async def joined() -> None:
+    """Wait until the callers who came last have surely come to wait for the load that runs; nobody can be asked."""
+    await asyncio.sleep(0.1)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:

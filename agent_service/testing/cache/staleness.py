@@ -9,7 +9,7 @@ import pytest
 from agent_service.core.errors import LoadTimeoutError
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.interface import MISS, ICache
-from agent_service.testing.cache.room import SHORT, CacheRoom, Failing, Load, giving, until
+from agent_service.testing.cache.room import SHORT, CacheRoom, Failing, Load, giving, joined, until
 
 __all__ = ["CacheStaleness"]
 
@@ -119,7 +119,7 @@ class CacheStaleness(CacheRoom):
         load = Load("new")
         waiting = asyncio.create_task(cache.get_or_load("a", load, stale_for=60, soft_timeout=0))
         await load.started.wait()
-        await asyncio.sleep(0.02)
+        await joined()
         load.finish.set()
 
         assert await waiting == "new"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.core.errors import CacheKeyError
+from agent_service.core.errors import CacheKeyError, CacheValueError
 from agent_service.infrastructure.cache.interface import MISS, ICache
 from agent_service.testing.cache.room import CacheRoom, Failing, giving
 
@@ -195,6 +195,19 @@ class CacheTags(CacheRoom):
         assert 29 < await cache.ttl("n") <= 30  # type: ignore[operator] # a float
         await cache.invalidate_tags(["t"])
         assert await cache.get_many(["n", "text", "m"]) == {"n": 2, "text": 1}
+
+    @pytest.mark.parametrize("how", INVALIDATIONS)
+    async def test_a_counter_that_was_invalidated_sets_no_bound(self, cache: ICache[Any], how: str) -> None:
+        await cache.set("n", 2**63 - 1, tags=["t"])
+        with pytest.raises(CacheValueError):
+            await cache.increment("n")
+
+        await INVALIDATIONS[how](cache)
+
+        assert await cache.increment("n", 2**63 - 1) == 2**63 - 1
+        await cache.increment("m", -1)
+        await cache.clear()
+        assert await cache.increment("m", -(2**63)) == -(2**63)
 
     @pytest.mark.parametrize("how", INVALIDATIONS)
     async def test_what_was_invalidated_is_loaded_again_and_never_given_stale(
