@@ -41,7 +41,8 @@ TASKS = 100
 CONNECTIONS = 16
 PEERS = "peers"
 """The other stores' database: their tables' names are ours too."""
-ONE_BY_ONE = 100
+ONE_BY_ONE = 50
+ROUNDS = 15
 TURNS = 5
 """Messages of each task in one measurement of many tasks."""
 
@@ -63,7 +64,7 @@ async def measure(
 
     calls, messages = (1, tasks * TURNS) if tasks > 1 else (ONE_BY_ONE, 1)
     calls_of = {name: together(each) for name, each in candidates.items()}
-    seconds = await seconds_per_call(calls_of, calls=calls, between=between)
+    seconds = await seconds_per_call(calls_of, calls=calls, rounds=ROUNDS, between=between)
     return {name: each / messages for name, each in seconds.items()}
 
 
