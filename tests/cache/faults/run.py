@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import until
+from tests.cache.faults.deadlines import allowed
 from tests.cache.faults.faults import Fault
 from tests.cache.faults.load import Load
 from tests.cache.faults.process import LEASE_SECONDS, Process
@@ -33,46 +34,6 @@ class Scale(NamedTuple):
 
 SHORT = Scale(1.0, timeout=0.2, max_staleness=0.3, long=False)
 LONG = Scale(60.0, timeout=0.5, max_staleness=1.0, long=True)
-
-_ROUND_TRIPS = {
-    "get": 2,  # the entry with the tokens expected; those of tags that were not
-    "lookup": 2,
-    "get_many": 4,  # one for all, and one for each entry with tags
-    "exists": 3,  # the beginning of the entry, all of its head if it is long, tokens
-    "ttl": 3,
-    "scan": 8,  # two pages, and for each what exists takes
-    "set": 4,  # tokens, then until no other clears meanwhile
-    "set_many": 5,  # the leases first
-    "increment": 6,  # until the token is known, twice with a look at what is there
-    "expire": 6,  # exists, tokens, and the stamp in the entry read and written
-    "delete": 3,
-    "delete_many": 5,
-    "delete_pattern": 14,  # leases: two pages, two removals; entries: two pages, for each what delete_many takes
-    "invalidate_tags": 1,
-    "clear": 1,
-    "hard_timeout": 3,  # a look, and the lease of a load that began before
-    "@cached": 8,  # two looks with the lease between them; the load that is joined: lease, storing, giving it back
-    "get_or_load": 8,
-    "get_or_load_many": 13,  # the lease of each key that is being loaded
-}
-"""How many round trips a call makes at most, one after the other."""
-
-_WAIT_ONCE = frozenset({"get", "lookup", "get_many", "exists", "ttl", "scan", "hard_timeout"})
-"""Calls that wait for nobody else. Others may join a load that has no answer either, or wait for a recovery to end."""
-
-
-def allowed(name: str, timeout: float, delay: float) -> float:
-    """How long a call may take.
-
-    It waits once for an answer that does not come, for as long as an operation may take: the breaker is open then, so
-    the rest of the call is served from memory. Before that it made round trips that were answered.
-
-    :param delay: seconds that a round trip takes that is answered.
-    """
-    unanswered = 1 if name in _WAIT_ONCE else 2
-    hard = HARD_TIMEOUT if name == "hard_timeout" else 0.0
-    return unanswered * timeout + _ROUND_TRIPS[name] * delay + hard
-
 
 _LEASES = "agent_service%lease:*"
 _IMMORTAL = """
@@ -100,6 +61,7 @@ async def run(kind: type[Fault], scale: Scale) -> str:
         stack.push_async_callback(client.aclose)
         load = Load(processes, RedisCache(client, namespace="outside"), max_staleness=scale.max_staleness, rng=rng)
         async with load.running():
+            await until(lambda: all(each.far.counters.hits and each.outside.counters.l1.hits for each in processes))
             await _harm(fault, scale)
             await until(lambda: all(each.breaker.closed for each in processes), 20)
             await asyncio.sleep(0.3)
@@ -121,7 +83,6 @@ async def run(kind: type[Fault], scale: Scale) -> str:
 
 async def _harm(fault: Fault, scale: Scale) -> None:
     lasts = fault.lasts[scale.long]
-    await asyncio.sleep(0.2)
     end = time.monotonic() + scale.seconds
     while True:
         await fault.inject()
