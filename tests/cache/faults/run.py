@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import until
+from tests.cache.faults.deadlines import allowed
 from tests.cache.faults.faults import Fault
 from tests.cache.faults.load import Load
 from tests.cache.faults.process import LEASE_SECONDS, Process
@@ -34,44 +35,14 @@ class Scale(NamedTuple):
 SHORT = Scale(1.0, timeout=0.2, max_staleness=0.3, long=False)
 LONG = Scale(60.0, timeout=0.5, max_staleness=1.0, long=True)
 
-_ROUND_TRIPS = {
-    "get": 2,  # the entry with the tokens expected; those of tags that were not
-    "lookup": 2,
-    "get_many": 4,  # one for all, and one for each entry with tags
-    "exists": 3,  # the beginning of the entry, all of its head if it is long, tokens
-    "ttl": 3,
-    "scan": 8,  # two pages, and for each what exists takes
-    "set": 4,  # tokens, then until no other clears meanwhile
-    "set_many": 5,  # the leases first
-    "increment": 6,  # until the token is known, twice with a look at what is there
-    "expire": 6,  # exists, tokens, and the stamp in the entry read and written
-    "delete": 3,
-    "delete_many": 5,
-    "delete_pattern": 14,  # leases: two pages, two removals; entries: two pages, for each what delete_many takes
-    "invalidate_tags": 1,
-    "clear": 1,
-    "hard_timeout": 3,  # a look, and the lease of a load that began before
-    "@cached": 8,  # two looks with the lease between them; the load that is joined: lease, storing, giving it back
-    "get_or_load": 8,
-    "get_or_load_many": 13,  # the lease of each key that is being loaded
-}
-"""How many round trips a call makes at most, one after the other."""
-
-_JOINED = frozenset({"@cached", "get_or_load", "get_or_load_many"})
-"""Calls that wait for the load of another one, which had no answer either."""
-
-
-def allowed(name: str, timeout: float, delay: float) -> float:
-    """How long a call may take.
-
-    It waits once for an answer that does not come, for as long as an operation may take: the breaker is open then, so
-    the rest of the call is served from memory. Before that it made round trips that were answered.
-
-    :param delay: seconds that a round trip takes that is answered.
-    """
-    unanswered = 2 if name in _JOINED else 1
-    hard = HARD_TIMEOUT if name == "hard_timeout" else 0.0
-    return unanswered * timeout + _ROUND_TRIPS[name] * delay + hard
+_LEASES = "agent_service%lease:*"
+_IMMORTAL = """
+local immortal = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if redis.call('PTTL', key) == -1 then table.insert(immortal, key) end
+end
+return immortal
+"""
 
 
 async def run(kind: type[Fault], scale: Scale) -> str:
@@ -90,6 +61,7 @@ async def run(kind: type[Fault], scale: Scale) -> str:
         stack.push_async_callback(client.aclose)
         load = Load(processes, RedisCache(client, namespace="outside"), max_staleness=scale.max_staleness, rng=rng)
         async with load.running():
+            await until(lambda: all(each.far.counters.hits and each.outside.counters.l1.hits for each in processes))
             await _harm(fault, scale)
             await until(lambda: all(each.breaker.closed for each in processes), 20)
             await asyncio.sleep(0.3)
@@ -111,7 +83,6 @@ async def run(kind: type[Fault], scale: Scale) -> str:
 
 async def _harm(fault: Fault, scale: Scale) -> None:
     lasts = fault.lasts[scale.long]
-    await asyncio.sleep(0.2)
     end = time.monotonic() + scale.seconds
     while True:
         await fault.inject()
@@ -154,12 +125,8 @@ async def _check_counters(client: RedisClient, load: Load) -> None:
 
 async def _check_keys(server: RedisServer) -> None:
     """No lease is left, and every key has a TTL."""
-    await asyncio.sleep(LEASE_SECONDS if _leases(server) else 0)
-    assert not _leases(server)
-    for key in server.cli("KEYS", "*"):
-        assert server.cli("PTTL", key) != -1, key
-
-
-def _leases(server: RedisServer) -> list[bytes]:
-    leases: list[bytes] = server.cli("KEYS", "*lease*")
-    return leases
+    if server.cli("KEYS", _LEASES):
+        await asyncio.sleep(LEASE_SECONDS)
+    leases, immortal = server.cli("KEYS", _LEASES), server.cli("EVAL", _IMMORTAL, 0)
+    assert not leases, leases
+    assert not immortal, immortal

@@ -145,6 +145,8 @@ class User:
     # -- invalidating
 
     async def invalidate(self) -> None:
+        if self._rng.random() < 0.7:  # else there would be little to invalidate
+            return
         item = self._rng.choice(_ITEMS)
         group = f"group:{_group(item)}"
         name, items, call = self._rng.choices(
