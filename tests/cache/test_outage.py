@@ -140,6 +140,28 @@ async def test_increments_during_an_outage_are_added_back(behind_proxy: Pair, re
     assert 40 < left <= 50
 
 
+@pytest.mark.parametrize("how", ["stands", "expired", "lost its tag", "went by a pattern"])
+async def test_increments_of_a_value_that_was_set_during_the_outage_count_only_when_it_is_gone(
+    behind_proxy: Pair, redis_proxy: TcpProxy, how: str
+):
+    cache, outage = behind_proxy
+    await cache.increment("n", 10)
+    await cut(cache, outage, redis_proxy)
+    await cache.set("n", 5, ttl=0.01 if how == "expired" else 60, tags=["t"])
+    match how:
+        case "expired":
+            await asyncio.sleep(0.02)
+        case "lost its tag":
+            await cache.invalidate_tags(["t"])
+        case "went by a pattern":
+            await cache.delete_pattern("n*")
+    assert await cache.increment("n", 3) == (8 if how == "stands" else 3)
+    redis_proxy.resume()
+    await recover(cache, outage)
+
+    assert await cache.get("n") == (None if how == "stands" else 3)
+
+
 async def test_reads_during_an_outage_see_this_process_s_own_writes(behind_proxy: Pair, redis_proxy: TcpProxy):
     cache, outage = behind_proxy
     await cache.set("a", "in redis")

@@ -135,7 +135,7 @@ class FallbackBackend(Backend):
                 increment = Increment(amount, seconds, number, journal.monotonic())
         else:
             self._outage.serve_from_memory()
-        journal.add(self._namespace, key, increment)
+        journal.add(self._namespace, key, increment, anew=self._memory.table.live(key) is None)
         return await self._memory.add(key, amount, seconds)
 
     async def expire(self, key: str, seconds: float) -> bool:

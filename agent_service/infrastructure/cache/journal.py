@@ -99,10 +99,15 @@ class Journal:
         self._debts[namespace] = Debt(cleared=True)
         self._settle()
 
-    def add(self, namespace: str, key: str, increment: Increment) -> None:
-        """Remember an increment, unless it was added to a value that will not be pushed."""
+    def add(self, namespace: str, key: str, increment: Increment, *, anew: bool = False) -> None:
+        """Remember an increment, unless it was added to a value that will not be pushed.
+
+        :param anew: whether that value, if there was one, is gone: it expired, say, or lost a tag.
+        """
         debt = self._debt(namespace)
-        if key in debt.overwritten:
+        if anew:
+            debt.overwritten.discard(key)
+        elif key in debt.overwritten:
             self._end(increment)
             return
         owed = debt.added.setdefault(key, [])
