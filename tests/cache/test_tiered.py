@@ -185,6 +185,28 @@ async def test_a_copy_lives_no_longer_than_the_entry(tiers: Tiers):
     assert time.monotonic() - stored < 0.35
 
 
+async def test_a_copy_lives_no_longer_than_the_entry_however_slow_the_read(redis_url: str, redis_proxy: TcpProxy):
+    slow, quick = RedisClient(redis_proxy.url, timeout=5), RedisClient(redis_url, timeout=5)
+    feed = NearFeed(quick, max_staleness=5)
+    cache: TieredCache[Any] = TieredCache(RedisCache(slow), feed)
+    await trusted(feed)
+    await cache.set("k", "value", ttl=0.4)
+    stored = time.monotonic()
+    redis_proxy.delay(0.2)
+    asked, served = time.monotonic(), stored
+    while await cache.get("k") is not None:
+        served = asked
+        await asyncio.sleep(0.005)
+        asked = time.monotonic()
+
+    assert served - stored < 0.4
+    assert cache.counters.l1.hits > 0
+    await cache.aclose()
+    await feed.aclose()
+    await slow.aclose()
+    await quick.aclose()
+
+
 async def test_a_copy_of_what_never_expires_is_dropped_as_well(tiers: Tiers):
     await tiers.elsewhere.set("k", "old", ttl=NEVER)
     await tiers.near("k")

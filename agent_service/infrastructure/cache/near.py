@@ -2,8 +2,9 @@
 
 A copy is taken only of what was read from Redis, and only if nothing was heard of the key, or of any token of the
 namespace, since the read began: the reader leaves a mark first, and whoever drops copies breaks the marks as well. It
-lives no longer than the entry in Redis did when it was read. The clock of the table stands at the end of time while
-what is heard of Redis cannot be trusted, so that every copy counts as expired then, on the shortest way as well.
+lives no longer than the entry in Redis, counted from the beginning of the read. The clock of the table stands at the
+end of time while what is heard of Redis cannot be trusted, so that every copy counts as expired then, on the shortest
+way as well.
 """
 
 import math
@@ -20,10 +21,11 @@ __all__ = ["Mark", "NearCopies"]
 class Mark:
     """A read under way. Broken when what it reads may be out of date."""
 
-    __slots__ = ("broken", "key")
+    __slots__ = ("began", "broken", "key")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, began: float) -> None:
         self.key = key
+        self.began = began
         self.broken = False
 
 
@@ -73,7 +75,7 @@ class NearCopies:
 
     def expect(self, key: str) -> Mark:
         """Say that a read of this key begins. It must :meth:`done`."""
-        mark = Mark(key)
+        mark = Mark(key, self.table.monotonic())
         self._marks.setdefault(key, []).append(mark)
         return mark
 
@@ -88,9 +90,9 @@ class NearCopies:
     def keep(self, mark: Mark, found: Found) -> None:
         """Take a copy of what was read, if nothing was heard of it since the read began."""
         now = self.table.monotonic()
-        if mark.broken or now == math.inf or found.expires_in is None:
+        if mark.broken or math.inf in {now, mark.began} or found.expires_in is None:
             return
-        lives = min(found.left, found.expires_in, self._longest())
+        lives = min(found.left, mark.began + min(found.expires_in, self._longest()) - now)
         if lives <= 0:
             return
         encoded = self._codec.encode(found.value)
