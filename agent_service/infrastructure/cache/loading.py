@@ -53,6 +53,7 @@ class Loading:
         self._backend = backend
         self._counters = backend.counters
         self._refreshing: dict[str, asyncio.Task[None] | asyncio.TimerHandle] = {}
+        self._ended = 0
         self.leases = leases
         self.flights = SingleFlight()
         self.failures = Failures()
@@ -81,20 +82,20 @@ class Loading:
         return Obtained(found.value, found.level, found.age, None)
 
     async def read_settled(self, key: str, tags: Sequence[str] = ()) -> Found | None:
-        """Read; once more when a load landed meanwhile, because the miss may be older than what that load stored."""
-        landed = self.flights.landed
+        """Read; once more when a load ended meanwhile, because the miss may be older than what that load stored."""
+        ended = self._ended
         found = await self._backend.read(key, tags)
-        if (found is None or found.left <= 0) and not await self._may_join(key) and landed != self.flights.landed:
+        if (found is None or found.left <= 0) and not await self._may_join(key) and ended != self._ended:
             found = await self._backend.read(key, tags)
         return found
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
         """Give the fresh entries among many keys, with the same care as :meth:`read_settled`."""
-        landed = self.flights.landed
+        ended = self._ended
         found = await self._fresh(keys, tags)
         missing = [key for key in keys if key not in found]
         alone = [key for key in missing if not await self._may_join(key)]
-        if alone and landed != self.flights.landed:
+        if alone and ended != self._ended:
             found.update(await self._fresh(alone, tags))
         return found
 
@@ -108,7 +109,7 @@ class Loading:
         if not isinstance(lease, Lease):
             return False
         if lease.grant is not None and not await lease.grant.stands():
-            self.leases.close(lease)
+            self._close(lease)
         return self.flights.fence_of(key) is lease
 
     async def load(
@@ -219,9 +220,13 @@ class Loading:
 
     async def give_back(self, lease: Lease) -> None:
         """End a lease, here and in the backend."""
-        self.leases.close(lease)
+        self._close(lease)
         if lease.grant is not None:
             await asyncio.shield(lease.grant.release())
+
+    def _close(self, lease: Lease) -> None:
+        self.leases.close(lease)
+        self._ended += 1  # from now on nobody joins its load, and what it stored, if it did, can be read
 
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
         """Wait while another process loads; give what it stored, or None when it is for this one to load."""
