@@ -242,9 +242,9 @@ class FallbackCache(BaseCache[T]):
     """A cache that never raises for an outage: Redis serves, and while it cannot, this process's memory does.
 
     When Redis comes back, everything deleted, invalidated or overwritten meanwhile is invalidated there, and increments
-    are added, *before* it serves a read again. What memory held is dropped then: values set during the outage are not
-    pushed, because another process may know better. Memory sees only this process, so counters and reads during an
-    outage are this process's own.
+    are added, *before* it serves a read again; writes may wait for the end of that, as long as one operation on Redis
+    may take. What memory held is dropped then: values set during the outage are not pushed, because another process may
+    know better. Memory sees only this process, so counters and reads during an outage are this process's own.
 
     :param redis: serves while it can.
     :param memory: serves meanwhile; it belongs to this cache and is emptied after an outage.
