@@ -223,6 +223,7 @@ async def test_a_copy_of_what_never_expires_is_dropped_as_well(tiers: Tiers):
     async with asyncio.timeout(5):
         while await tiers.cache.get("never") is not None:
             await asyncio.sleep(0.001)
+    await tiers.elsewhere.clear()  # and with it the token, which would not expire either
 
 
 async def test_a_copy_of_an_entry_with_several_tags_goes_with_any_of_them(tiers: Tiers):
