@@ -73,20 +73,24 @@ class Filler:
             await asyncio.shield(lease.grant.release())
 
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
-        """Wait while another process loads; give what it stored, or None when it is for this one to load."""
+        """Wait while another process loads; give what it stored, or None when it is for this one to load.
+
+        Who gets the lease looks once more: another load may have ended since he found nothing.
+        """
         pause = _FIRST_POLL
         while True:
             lease.grant = await self._backend.grant(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
-            if lease.grant.is_first:
-                return None
-            await lease.grant.release(tell=False)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+            if not lease.grant.is_first:
+                await lease.grant.release(tell=False)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_POLL)
             found = await self._backend.read(lease.key, lease.tags)
             if found is not None and found.left > 0:
                 given = value_of(found, policy)
                 if given is not None:
                     return self._backend.codec.encode(given[0])
+            if lease.grant.is_first:
+                return None
 
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
