@@ -2,7 +2,8 @@
 What the change feed costs those who append: ``python -m benchmarks.feed``.
 
 Appends per second without the trigger, with it on sessions that nobody watches, and on watched ones, whose transactions
-notify and therefore commit one after another. On a server that fsyncs each commit.
+notify and therefore commit one after another. On a server that fsyncs each commit. Ratios are medians of those within a
+round, so that a machine that is busy for a while spoils rounds and not the comparison.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from tests.servers.postgres import running_postgres
 
 TASKS = 16
 CALLS = 400
-ROUNDS = 5
+ROUNDS = 11
 STATES = {
     "without the trigger": "ALTER TABLE sessions DISABLE TRIGGER session_changed",
     "nobody watches": "ALTER TABLE sessions ENABLE TRIGGER session_changed",
@@ -40,8 +41,8 @@ async def appends_per_second(database: DatabaseManager, sessions: list[UUID]) ->
     return CALLS / (time.perf_counter() - started)
 
 
-async def measure(url: str) -> dict[tuple[str, int], float]:
-    """Give the median appends per second for each state and number of tasks, the states taking turns."""
+async def measure(url: str) -> dict[tuple[str, int], list[float]]:
+    """Give the appends per second of each round for each state and number of tasks, the states taking turns."""
     database = DatabaseManager(url, pool_size=TASKS)
     await database.upgrade()
     async with database.session() as db:
@@ -57,15 +58,17 @@ async def measure(url: str) -> dict[tuple[str, int], float]:
             for tasks in (1, TASKS):
                 found.setdefault((name, tasks), []).append(await appends_per_second(database, sessions[:tasks]))
     await database.close()
-    return {case: statistics.median(rates) for case, rates in found.items()}
+    return found
 
 
 def run() -> None:
     """Measure and print."""
     with running_postgres(durable=True) as server:
-        rates = asyncio.run(measure(server.database_url("postgres")))
-    for (name, tasks), rate in rates.items():
-        ratio = rate / rates["without the trigger", tasks]
+        found = asyncio.run(measure(server.database_url("postgres")))
+    for (name, tasks), rates in found.items():
+        bare = found["without the trigger", tasks]
+        ratio = statistics.median(rate / other for rate, other in zip(rates, bare, strict=True))
+        rate = statistics.median(rates)
         print(f"{name}, {tasks} task{'s' if tasks > 1 else ''}: {rate:,.0f} appends a second, ratio {ratio:.2f}")
 
 

@@ -4,18 +4,26 @@ How costs grow with the data: the large case over the small one, in one run: ``p
 On PostgreSQL with fsync: one session of 100,000 messages; 200,000 sessions of one user, all expired; 2,000 sessions
 with 80,000 messages; 500,000 messages, one of which holds a rare word. ``--scale 0.1`` makes a tenth of it. Reads
 happen in one open transaction, so that what is compared is the work of the statements and of reading their answers.
+
+While expired sessions are swept another task appends: to the one that is next, which the sweep mostly holds locked, to
+a random one of them, and to one that is not swept. What that takes is compared with what it takes without a sweep; what
+was waited for locks is read in the server's log. The server has had a checkpoint and keeps its WAL files
+(``min_wal_size``): making one of 16 MB, when so much was written, stops every commit for as long as the disk takes.
 """
 
 import argparse
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import text
 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
@@ -31,6 +39,15 @@ PROMISES = {
     "search for a rare word": ("read by primary key", 20.0),
 }
 SLOWEST_WRITER = 0.05
+CONTROL_SECONDS = 10.0
+WARM_UP = 100
+NEXT = text(
+    "SELECT id FROM sessions WHERE status = 'active' AND deleted_at IS NULL AND expires_at <= now() "
+    "ORDER BY expires_at LIMIT 1"
+)
+SERVER = ("log_lock_waits = on", "deadlock_timeout = '1ms'", "min_wal_size = '2GB'", "max_wal_size = '4GB'")
+"""Waits of more than a millisecond are told in the log."""
+WAITED = re.compile(r"acquired \w+ on .* after ([\d.]+) ms")
 
 SESSIONS = """
 INSERT INTO sessions (id, tenant_id, user_id, agent_id, title, status, context, metadata, last_seq, total_messages,
@@ -73,10 +90,15 @@ async def fill(url: str, scale: float) -> dict[str, Any]:
     if index:
         await connection.execute(index, timeout=120)
     await connection.execute("VACUUM ANALYZE", timeout=120)
+    for setting in SERVER:
+        await connection.execute(f"ALTER SYSTEM SET {setting}")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.execute("CHECKPOINT", timeout=120)
     ids = await connection.fetch("SELECT user_id, id FROM sessions WHERE user_id IN ('long', 'short')")
     expired = await connection.fetch("SELECT id FROM sessions WHERE user_id = 'lister'")
+    log = Path(await connection.fetchval("SHOW data_directory")).parent / "log"
     await connection.close()
-    return {**{row["user_id"]: row["id"] for row in ids}, "expired": [row["id"] for row in expired]}
+    return {"log": log, **{row["user_id"]: row["id"] for row in ids}, "expired": [row["id"] for row in expired]}
 
 
 async def measure_reads(database: DatabaseManager, made: dict[str, Any]) -> dict[str, float]:
@@ -107,28 +129,41 @@ async def last_cursor(repo: SessionRepository, sessions: int) -> str | None:
 
 
 async def measure_sweep(database: DatabaseManager, made: dict[str, Any]) -> tuple[int, float, dict[str, list[float]]]:
-    """Append while expired sessions are swept, to random ones of them and to one that is not; seconds of each append.
+    """Append without and with a sweep going on; how many were swept, how long it took, and seconds of each append."""
+    swept: dict[str, list[float]] = {
+        "to the next that is swept": [],
+        "to any that is swept": [],
+        "to one that is not": [],
+    }
+    taken: dict[str, list[float]] = {"without a sweep": [], **swept}
 
-    The session that is not swept tells what the machine, its disk and its other work cost.
-    """
-    expired: list[UUID] = made["expired"]
-    taken: dict[str, list[float]] = {"to a session that is swept": [], "to one that is not": []}
-
-    async def append(session_id: UUID) -> float:
+    async def append(session_id: UUID, name: str) -> None:
         started = time.perf_counter()
         async with database.session() as db:
             await SessionRepository(db).add_message_to_session(session_id, {"role": "user", "content": "x"})
-        return time.perf_counter() - started
+        taken[name].append(time.perf_counter() - started)
 
-    for _ in range(100):
-        await append(made["short"])
+    async def append_to_each(*names: str) -> None:
+        async with database.session() as db:
+            following = (await db.execute(NEXT)).scalar() or made["short"]
+        for name, session_id in zip(names, (following, random.choice(made["expired"]), made["short"]), strict=True):
+            await append(session_id, name)
+        await asyncio.sleep(0.005)
+
+    started = time.perf_counter()
+    while time.perf_counter() - started < CONTROL_SECONDS:
+        await append_to_each(*["without a sweep"] * 3)
+    del taken["without a sweep"][:WARM_UP]
     started = time.perf_counter()
     sweeping = asyncio.create_task(sweep(database))
     while not sweeping.done():
-        for name, session_id in zip(taken, (random.choice(expired), made["short"]), strict=True):
-            taken[name].append(await append(session_id))
-        await asyncio.sleep(0.005)
+        await append_to_each(*swept)
     return await sweeping, time.perf_counter() - started, taken
+
+
+def lock_waits(log: Path) -> list[float]:
+    """Give the seconds of each wait for a lock of more than a millisecond, by the server's log."""
+    return sorted(float(each) / 1e3 for each in WAITED.findall(log.read_text(errors="replace")))
 
 
 def run(scale: float = 1.0) -> None:
@@ -156,7 +191,10 @@ async def report(server: PostgresServer, scale: float) -> None:
         for name, each in appends.items():
             each.sort()
             p50, p99 = (each[int(len(each) * part)] * 1e3 for part in (0.5, 0.99))
-            print(f"  {name:<28} p50 {p50:.1f} ms, p99 {p99:.1f} ms, slowest {each[-1] * 1e3:.1f} ms of {len(each):,}")
+            print(f"  {name:<26} p50 {p50:.1f} ms, p99 {p99:.1f} ms, slowest {each[-1] * 1e3:.1f} ms of {len(each):,}")
+        waits = lock_waits(made["log"])
+        longest = f", the longest {waits[-1] * 1e3:.1f} ms" if waits else ""
+        print(f"  {len(waits)} waited more than 1 ms for a lock{longest}")
         print(f"  promised: no writer waits longer than {SLOWEST_WRITER * 1e3:g} ms")
     finally:
         await database.close()

@@ -66,8 +66,6 @@ class SingleFlight:
     def __init__(self) -> None:
         self._flights: dict[str, _Flight[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.landed = 0
-        """How many loads ended: a caller who looked before and after knows whether its miss may be out of date."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -173,7 +171,6 @@ class SingleFlight:
     def _land(self, flight: _Flight[Any]) -> None:
         self._detach(flight)
         self._tasks.discard(flight.task)
-        self.landed += 1
         if not flight.task.cancelled() and flight.task.exception() is not None and not flight.waiters:
             logger.warning("a load failed and nobody waits for it", exc_info=flight.task.exception())
 

@@ -14,6 +14,7 @@ from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
+from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,26 @@ async def test_who_waits_takes_over_when_the_process_that_loads_dies(two: list[R
     assert await asyncio.wait_for(two[0].get_or_load("k", load, lock="distributed"), 5) == "value"
     assert await two[1].get("k") == "value"
     await dead.aclose()
+
+
+async def test_who_gets_the_lease_looks_for_what_was_loaded_since_the_miss(
+    two: list[RedisCache[Any]], redis_proxy: TcpProxy
+):
+    """The answer to the first look, a miss, is held back while another process loads."""
+    client = RedisClient(redis_proxy.url, timeout=5)
+    far: RedisCache[Any] = RedisCache(client)
+    await far.get("k")
+    redis_proxy.delay(0.2)
+
+    async def load(name: str) -> str:
+        return name
+
+    missed = asyncio.create_task(far.get_or_load("k", lambda: load("again"), lock="distributed"))
+    await asyncio.sleep(0.1)
+    assert await two[0].get_or_load("k", lambda: load("once"), lock="distributed") == "once"
+
+    assert await missed == "once"
+    await client.aclose()
 
 
 async def test_without_it_each_process_loads_for_itself(two: list[RedisCache[Any]]):

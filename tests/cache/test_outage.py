@@ -1,6 +1,7 @@
 """Redis goes and comes back; nothing raises, and what was invalidated stays so."""
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -196,6 +197,32 @@ async def test_an_operation_is_not_held_longer_than_its_deadline(behind_proxy: P
 
     assert first < 0.2 + 0.5
     assert second < 0.1, "an open breaker asks nobody"
+
+
+async def test_redis_serves_again_however_much_is_written_and_however_slow_it_is(
+    behind_proxy: Pair, redis_proxy: TcpProxy
+):
+    cache, outage = behind_proxy
+    await cut(cache, outage, redis_proxy)
+    redis_proxy.resume()
+    redis_proxy.delay(0.02)
+    stop = asyncio.Event()
+
+    async def write(writer: int) -> int:
+        for number in itertools.count(1):
+            await cache.delete(f"k{writer}:{number}")
+            await cache.increment(f"n{writer}")
+            if stop.is_set():
+                return number
+            await asyncio.sleep(0.001)
+        raise AssertionError("never")
+
+    writers = [asyncio.create_task(write(writer)) for writer in range(5)]
+    await until(lambda: outage.breaker.closed)
+    stop.set()
+    written = await asyncio.gather(*writers)
+
+    assert [await cache.get(f"n{writer}") for writer in range(5)] == written
 
 
 async def test_a_probe_that_fails_opens_the_breaker_again(behind_proxy: Pair, redis_proxy: TcpProxy):

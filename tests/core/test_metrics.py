@@ -13,7 +13,7 @@ def test_the_default_namespace_is_there_at_zero_from_the_start():
 
     assert snapshot["hit_rate"] == 0.0
     assert (snapshot["metrics"]["default:hits"], snapshot["metrics"]["default:misses"]) == (0, 0)
-    assert set(snapshot["metrics"]) == {f"default:{name}" for name in COUNTERS}
+    assert set(snapshot["metrics"]) == {f"default:{name}" for name in (*COUNTERS, "l1_hits")}
     assert snapshot["latency"]["redis"]["count"] == 0
 
 

@@ -16,6 +16,7 @@ from agent_service.infrastructure.database import close_database, get_database, 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.writer import SessionWriter
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.proxy import TcpProxy
@@ -122,7 +123,9 @@ async def test_migrations_may_take_longer_than_a_statement(empty_postgres_url: s
 async def test_an_idle_pool_survives_a_restart_of_the_server_unnoticed(postgres_url: str) -> None:
     database, other = DatabaseManager(postgres_url), DatabaseManager(postgres_url)
     first, second = await asyncio.gather(*(ask(database, "SELECT pg_backend_pid() FROM pg_sleep(0.1)") for _ in "ab"))
-    await ask(other, f"SELECT count(pg_terminate_backend(pid)) FROM (VALUES ({first}), ({second})) AS all_of(pid)")
+    await ask(
+        other, f"SELECT count(pg_terminate_backend(pid, 5000)) FROM (VALUES ({first}), ({second})) AS all_of(pid)"
+    )
     await other.close()
 
     assert {await ask(database, "SELECT pg_backend_pid()") for _ in range(3)}.isdisjoint({first, second})
@@ -247,6 +250,25 @@ class TestPgbouncer:
             await each.close()
 
         assert [each.seq for each in stored] == list(range(1, 81))
+        assert left == 0
+
+    async def test_writers_share_the_server_connections(self, bounced_url: str) -> None:
+        databases = [DatabaseManager(bounced_url, pgbouncer=True) for _ in range(4)]
+        async with databases[0].session() as db:
+            session = await SessionRepository(db).create(Session(user_id="ada"))
+
+        async def write(database: DatabaseManager) -> list[int]:
+            async with SessionWriter(database) as writer:
+                alone = [(await writer.append(session.id, {"role": "user", "content": "1"})).seq for _ in range(10)]
+                both = (writer.append(session.id, {"role": "user", "content": each}) for each in "23")
+                return alone + [each.seq for each in await asyncio.gather(*both)]
+
+        numbers = await asyncio.gather(*(write(each) for each in databases))
+        left = await ask(databases[0], "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")
+        for each in databases:
+            await each.close()
+
+        assert sorted(seq for each in numbers for seq in each) == list(range(1, 49))
         assert left == 0
 
     async def test_the_driver_keeps_the_time(self, bounced_url: str) -> None:

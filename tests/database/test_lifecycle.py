@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.settings import reset_settings
@@ -89,6 +90,31 @@ async def test_a_sweep_goes_over_all_tenants_in_batches(database: DatabaseManage
         found = await SessionRepository(db).get(alive.id)
     assert found is not None
     assert found.status is SessionStatus.ACTIVE
+
+
+async def test_a_large_sweep_leaves_no_merging_of_titles_to_writers(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        session = await SessionRepository(db).create(Session(user_id="ada", title="Zanzibar", expires_at=PAST))
+        columns = ", ".join(each.name for each in Session.__table__.columns if each.name != "id")
+        await db.execute(
+            text(
+                f"INSERT INTO sessions (id, {columns}) SELECT gen_random_uuid(), {columns} FROM sessions, "
+                f"generate_series(1, 4999) WHERE id = '{session.id}'"
+            )
+        )
+        if not (await db.execute(text("SELECT to_regclass('ix_sessions_title_trigram')"))).scalar():
+            pytest.skip("this PostgreSQL has no pg_trgm")
+
+    swept = await sweep(database)
+    async with database.session() as db:
+        merged = (await db.execute(text("SELECT gin_clean_pending_list('ix_sessions_title_trigram')"))).scalar()
+        found = await SessionRepository(db).search_sessions("ada", "zanzibar", limit=1_000)
+    await database.close()
+
+    assert swept == 5_000
+    assert merged == 0
+    assert len(found) == 1_000
 
 
 async def test_sweeps_at_the_same_time_share_the_work(database: DatabaseManager) -> None:

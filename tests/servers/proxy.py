@@ -68,8 +68,8 @@ class TcpProxy:
         """Hold back each chunk of the server's replies for a while."""
         self._delay = seconds
 
-    def cut_reply_after(self, size: int) -> None:
-        """Forward so many bytes of the next reply, then cut its connection; once."""
+    def cut_reply_after(self, size: int | None) -> None:
+        """Forward so many bytes of the next reply, then cut its connection; once. None: cut no reply after all."""
         self._cut_after = size
 
     def drop(self) -> None:

@@ -40,6 +40,8 @@ class FallbackBackend(Backend):
 
         :param owe: writes down what Redis missed.
         """
+        if owe is not None:
+            await self._outage.give_way()
         if self._outage.breaker.closed:
             try:
                 return await operation(self.redis)
@@ -145,6 +147,7 @@ class FallbackBackend(Backend):
     async def add(self, key: str, amount: int, seconds: float) -> int:
         journal = self._outage.journal
         increment = Increment(amount, seconds)
+        await self._outage.give_way()
         if self._outage.breaker.closed:
             number = journal.changes.begin()
             may_be_done = False

@@ -75,7 +75,7 @@ class Filler:
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
         """Wait while another process loads; give what it stored, or None when it is for this one to load.
 
-        Who gets the lease looks once more: another load may have ended since he found nothing.
+        Who gets the lease looks once more, because the load of another process may have ended since this one looked.
         """
         pause = _FIRST_POLL
         while True:

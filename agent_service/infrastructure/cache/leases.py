@@ -66,10 +66,13 @@ class Lease:
 class LeaseBook:
     """The leases of one namespace in this process. Every method is atomic under the interpreter's own lock."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("_open", "ended")
 
     def __init__(self) -> None:
         self._open: dict[Lease, None] = {}
+        self.ended = 0
+        """How many leases were closed. Nobody joins a load whose lease was, and what it stored can be read: a caller
+        who counts before and after he reads knows whether his miss may be out of date."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -84,6 +87,7 @@ class LeaseBook:
         """Give a lease back; it is broken from then on."""
         lease.broken = True
         self._open.pop(lease, None)
+        self.ended += 1
 
     def break_keys(self, keys: Iterable[str]) -> None:
         """Break the leases on these keys."""

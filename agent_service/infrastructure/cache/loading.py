@@ -52,10 +52,10 @@ class Loading:
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Give the cached value or load it."""
-        landed = self.flights.landed
+        ended = self.leases.ended
         found = await self._backend.read(key, tags)
         if found is None or found.left <= 0:
-            found = await self._settle(found, landed, key, tags)
+            found = await self._settle(found, ended, key, tags)
         stale = None
         if found is not None:
             if found.left > 0:
@@ -68,19 +68,19 @@ class Loading:
                 stale = found
         return await self.load(key, loader, policy, tags, stale=stale)
 
-    async def _settle(self, missed: Found | None, landed: int, key: str, tags: Sequence[str]) -> Found | None:
-        """After a miss, read again when a load landed meanwhile: the miss may be older than what that load stored."""
-        if not await self._may_join(key) and landed != self.flights.landed:
+    async def _settle(self, missed: Found | None, ended: int, key: str, tags: Sequence[str]) -> Found | None:
+        """After a miss, read again when a load ended meanwhile: the miss may be older than what that load stored."""
+        if not await self._may_join(key) and ended != self.leases.ended:
             return await self._backend.read(key, tags)
         return missed
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
         """Give the fresh entries among many keys, with the same care as for one."""
-        landed = self.flights.landed
+        ended = self.leases.ended
         found = await self._fresh(keys, tags)
         missing = [key for key in keys if key not in found]
         alone = [key for key in missing if not await self._may_join(key)]
-        if alone and landed != self.flights.landed:
+        if alone and ended != self.leases.ended:
             found.update(await self._fresh(alone, tags))
         return found
 

@@ -3,9 +3,13 @@
 One :class:`Outage` serves all caches of an event loop. Nothing runs while Redis is well: an operation that fails opens
 the breaker, and an operation that finds the wait over starts the one task that probes and replays. The step from "the
 journal is empty" to "closed" has no await in it, so no debt can be written down and then overlooked.
+
+Where more is written than can be replayed meanwhile the journal would never be empty. So after the first replay writes
+wait for the end of the recovery, none longer than an operation on Redis may take.
 """
 
 import asyncio
+from contextlib import suppress
 from secrets import token_hex
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
@@ -34,6 +38,8 @@ class Outage:
         self._probe = internal_key(prefix, "probe", token_hex(8))
         self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
+        self._writes_may_go_on = asyncio.Event()
+        self._writes_may_go_on.set()
         self.breaker = breaker
         self.journal = journal
 
@@ -51,6 +57,13 @@ class Outage:
         if self.breaker.try_probe():
             self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
+    async def give_way(self) -> None:
+        """Wait, before a write, for a recovery that writes would keep from coming to its end."""
+        if not self._writes_may_go_on.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._client.timeout):
+                    await self._writes_may_go_on.wait()
+
     async def aclose(self) -> None:
         """Stop a recovery that is under way. Debts that were not paid are lost, and a warning says how many."""
         if self._recovery is not None:
@@ -67,12 +80,15 @@ class Outage:
             replayed = 0
             while len(self.journal):
                 replayed += await self._replay(self.journal.take())
+                self._writes_may_go_on.clear()
                 await self._client.settle()  # what was written down meanwhile may have been given up meanwhile
         except BaseException as exc:
             self.breaker.attempt_failed()
             if isinstance(exc, RedisOperationError):
                 return
             raise
+        finally:
+            self._writes_may_go_on.set()
         for _, memory in self._caches.values():
             memory.clear()
         self.breaker.close()

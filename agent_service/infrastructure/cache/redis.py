@@ -162,16 +162,13 @@ class RedisBackend(Backend):
         leases = [self.names.lease(entry) for entry in entries]
         mine = [token_bytes(12) for _ in keys]
         lifetime = milliseconds(self._lease_seconds)
-        takes = [
-            LEASE_TAKE.command([lease], [token, lifetime, standing])
-            for lease, token in zip(leases, mine, strict=True)
-            if lease is not None
-        ]
-        tokens_take = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
+        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease is not None}
+        takes = [LEASE_TAKE.command([lease], [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
+        take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
-            taken, *replies = await self._client.pipeline([tokens_take, *takes])
-        except asyncio.CancelledError:  # they may have been taken; nobody else can end them before their time
-            await asyncio.shield(self._forgo(leases, mine))
+            taken, *replies = await self._client.pipeline([take_tokens, *takes])
+        except asyncio.CancelledError:
+            await asyncio.shield(self._forgo(mine_by_lease))
             raise
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
@@ -195,16 +192,6 @@ class RedisBackend(Backend):
             )
         return grants
 
-    async def _forgo(self, leases: Sequence[bytes | None], tokens: Sequence[bytes]) -> None:
-        with suppress(RedisOperationError):
-            await self._client.pipeline(
-                [
-                    LEASE_RENEW.command([lease], [token, 0])
-                    for lease, token in zip(leases, tokens, strict=True)
-                    if lease is not None
-                ]
-            )
-
     async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
         stored: list[bool] = []
         for start in range(0, len(fills), BATCH):
@@ -217,6 +204,11 @@ class RedisBackend(Backend):
             )
             stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
         return stored
+
+    async def _forgo(self, tokens: Mapping[bytes, bytes]) -> None:
+        """End leases that may have been taken, and that nobody else can end before their time."""
+        with suppress(RedisOperationError):
+            await self._client.pipeline([LEASE_RENEW.command([lease], [token, 0]) for lease, token in tokens.items()])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)

@@ -4,7 +4,8 @@ What was paid leaves the debt at once, so that a replay that breaks off goes on 
 happen twice. An increment may be sent twice and is made once.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from agent_service.core.errors import CacheValueError, RedisUnavailableError
@@ -16,6 +17,7 @@ from agent_service.infrastructure.cache.redis_counters import REMEMBERED
 __all__ = ["pay"]
 
 REPLAY_BATCH = 500
+INCREMENTS_TOGETHER = 20
 
 
 async def pay(redis: RedisBackend, debt: Debt, journal: Journal) -> None:
@@ -35,12 +37,19 @@ async def pay(redis: RedisBackend, debt: Debt, journal: Journal) -> None:
     for batch in _batches(debt.stale):
         await redis.remove(batch)
         _forget(debt.stale, batch)
-    for key in list(debt.added):
-        owed = debt.added[key]
-        while owed:
-            await _add(redis, key, owed[0], journal)
-            owed.pop(0)
-        del debt.added[key]
+    for keys in _batches(debt.added, INCREMENTS_TOGETHER):
+        paying = [_pay_counter(redis, key, debt, journal) for key in keys]
+        for outcome in await asyncio.gather(*paying, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+
+async def _pay_counter(redis: RedisBackend, key: str, debt: Debt, journal: Journal) -> None:
+    owed = debt.added[key]
+    while owed:
+        await _add(redis, key, owed[0], journal)
+        owed.pop(0)
+    del debt.added[key]
 
 
 async def _add(redis: RedisBackend, key: str, increment: Increment, journal: Journal) -> None:
@@ -63,10 +72,10 @@ async def _add(redis: RedisBackend, key: str, increment: Increment, journal: Jou
     changes.end(increment.number)
 
 
-def _batches(owed: dict[str, None]) -> "list[Sequence[str]]":
+def _batches(owed: Iterable[str], size: int = REPLAY_BATCH) -> "list[Sequence[str]]":
     keys = iter(list(owed))
     batches: list[Sequence[str]] = []
-    while batch := list(islice(keys, REPLAY_BATCH)):
+    while batch := list(islice(keys, size)):
         batches.append(batch)
     return batches
 

@@ -14,14 +14,12 @@ from agent_service.core.errors import ConfigurationError, DatabaseUnavailableErr
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import connect_options, watch_connections
-from agent_service.infrastructure.database.sqlite import WriteLock
+from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine", "describe", "is_embedded", "parse_url"]
 
 POSTGRES: Final = "postgresql+asyncpg"
 SQLITE: Final = "sqlite+aiosqlite"
-BUSY_TIMEOUT: Final = 30.0
-"""Seconds a SQLite writer waits for the write lock."""
 
 
 def parse_url(url: str) -> URL:

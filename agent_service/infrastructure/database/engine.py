@@ -23,6 +23,7 @@ from agent_service.infrastructure.database.row_security import (
     serve_every_tenant,
     switch,
 )
+from agent_service.infrastructure.database.sqlite import in_memory
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.migration import SchemaState
@@ -78,7 +79,7 @@ class DatabaseManager:
         }
         if not self.embedded:
             pool["pool_recycle"] = pool_recycle
-        elif self._url.database in {None, "", ":memory:"}:
+        elif in_memory(self._url):
             # A database in memory lives in its one connection; sessions take turns.
             pool |= {"pool_size": 1, "max_overflow": 0}
         self._connections = pool["pool_size"] + pool["max_overflow"]

@@ -1,4 +1,4 @@
-"""Expired and long deleted sessions, dealt with on a schedule without getting in anyone's way."""
+"""Expired and long deleted sessions, and a search index that lags, dealt with on a schedule and in nobody's way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,18 +12,22 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.queries.expiry import expire_batch
+from agent_service.infrastructure.database.queries.expiry import MERGE_TITLES, expire_batch
 from agent_service.infrastructure.database.queries.retention import purgeable
+from agent_service.infrastructure.database.queries.search_index import index_oldest
 from agent_service.infrastructure.database.removal import remove_sessions
 from agent_service.infrastructure.database.validation import require_count, require_retention
 
-__all__ = ["CleanupMetrics", "purge", "run_cleanup", "sweep"]
+__all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
 
 MAX_BATCH: Final = 100_000
 
 _BATCH_SECONDS: Final = 0.01
 _FIRST_BATCH: Final = 50
 _LEAST_BATCH: Final = 10
+_MERGE_EVERY: Final = 5_000
+"""Completed sessions after which their titles are merged into PostgreSQL's search index. Left alone, PostgreSQL does it
+after some megabytes, in whichever transaction comes to it: a writer of a row that one holds would wait for it."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,8 @@ async def run_cleanup(
     metrics: CleanupMetrics | None = None,
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
+
+    On SQLite it also indexes for search what was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
@@ -96,6 +102,7 @@ async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelt
             metrics.purged += purged
             if purged:
                 logger.info("removed %d deleted sessions for good", purged)
+        await index_messages(database, batch_size=batch_size)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
@@ -109,15 +116,26 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
     :return: how many sessions were completed.
     """
-    now = clock.now()
+    now, unmerged = clock.now(), 0
 
     async def batch(size: int) -> int:
+        nonlocal unmerged
         async with database.session(every_tenant=True) as db:
             with database_errors("complete expired sessions"):
                 result: Any = await db.execute(expire_batch(now, size))
+        unmerged += result.rowcount
+        if unmerged >= _MERGE_EVERY and not database.embedded:
+            unmerged = 0
+            await _merge_titles(database)
         return int(result.rowcount)
 
     return await _in_batches(batch, batch_size)
+
+
+async def _merge_titles(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        with database_errors("merge titles into the search index"):
+            await db.execute(MERGE_TITLES)
 
 
 async def purge(
@@ -140,6 +158,25 @@ async def purge(
             with database_errors("purge deleted sessions"):
                 due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
                 return await remove_sessions(db, list(due))
+
+    return await _in_batches(batch, batch_size)
+
+
+async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:
+    """Index the messages of an SQLite database that still wait for it, each batch in a transaction of its own.
+
+    PostgreSQL indexes them when they are appended.
+
+    :return: how many there were.
+    """
+    if not database.embedded:
+        return 0
+
+    async def batch(size: int) -> int:
+        async with database.session() as db:
+            with database_errors("index messages for search"):
+                connection = await db.connection()
+                return await connection.run_sync(index_oldest, size)
 
     return await _in_batches(batch, batch_size)
 

@@ -8,11 +8,15 @@ busy timeout does the waiting. WAL lets readers go on meanwhile.
 """
 
 import asyncio
+import re
 import sqlite3
 import time
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, event
+from sqlalchemy import URL, Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
@@ -20,14 +24,46 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 
-__all__ = ["MINIMUM_VERSION", "WriteLock", "prepare_connection"]
+__all__ = ["BUSY_TIMEOUT", "MINIMUM_VERSION", "WriteLock", "in_memory", "is_free", "prepare_connection", "write_turn"]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
 
+BUSY_TIMEOUT: Final = 30.0
+"""Seconds a writer waits for the write lock."""
+
 _READS = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
 _HOLDS = "holds_write_lock"
 _FIRST_PAUSE = 0.005
+
+
+_locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
+
+
+def in_memory(url: URL) -> bool:
+    """Whether the database lives in its one connection."""
+    return url.database in {None, "", ":memory:"}
+
+
+def is_free(engine: AsyncEngine) -> bool:
+    """Whether nobody has the place of the engine's one writer, or waits for it."""
+    lock = _locks.get(engine.dialect)
+    return lock is None or lock.is_free
+
+
+@asynccontextmanager
+async def write_turn(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Hold the place of the engine's one writer, for a connection that is not of its pool.
+
+    :raises DatabaseUnavailableError: another task holds it for too long.
+    """
+    lock = _locks.get(engine.dialect)
+    if lock is None:  # An engine that others made: SQLite's own waiting has to do.
+        yield
+    else:
+        async with lock.turn():
+            yield
 
 
 class WriteLock:
@@ -38,6 +74,7 @@ class WriteLock:
             raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
         self._lock = asyncio.Lock()
         self._busy_timeout = busy_timeout
+        _locks[engine.dialect] = self
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
         event.listen(engine.sync_engine.pool, "reset", self._reset)
         event.listen(engine.sync_engine.pool, "checkin", self._release)
@@ -60,6 +97,20 @@ class WriteLock:
                 f"no other process let go of the database's write lock within {self._busy_timeout:g} s ({exc})"
             ) from exc
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has the writer's place, or waits for it."""
+        return not self._lock.locked()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold the writer's place without a connection of the engine."""
+        await self._wait()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     async def _wait(self) -> None:
         try:
             async with asyncio.timeout(self._busy_timeout):
@@ -73,7 +124,7 @@ class WriteLock:
     def _before_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
-        if not statement.lstrip()[:7].upper().startswith(_READS):
+        if _may_write(statement):
             if connection.get_execution_options().get("sqlite_readonly"):
                 raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
             self.acquire(connection)
@@ -86,6 +137,13 @@ class WriteLock:
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
             self._lock.release()
+
+
+def _may_write(statement: str) -> bool:
+    first = statement.lstrip()[:7].upper()
+    if first.startswith("WITH"):
+        return _WRITES.search(statement) is not None
+    return not first.startswith(_READS)
 
 
 def prepare_connection(connection: Any, busy_timeout: float) -> None:

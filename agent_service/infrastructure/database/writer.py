@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import DatabaseUnavailableError, SessionError, SessionValueError
+from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
 from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.deadlines import Deadlines
 from agent_service.infrastructure.database.delivery import ACTION, Caller, Delivery
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.group_commit import GroupCommit
@@ -35,6 +37,8 @@ MAX_BATCH: Final = 1000
 """Messages in one transaction: how long a statement may hold its sessions, and what a repetition costs."""
 MAX_BATCH_CHARACTERS: Final = 4_000_000
 """JSON text in one transaction, unless a single message is longer."""
+_PAUSE: Final = 0.02
+"""Seconds without an append after which there is time for other work."""
 
 
 class SessionWriter:
@@ -78,6 +82,7 @@ class SessionWriter:
         self._timeout = timeout
         self._limits = limits or limits_from_settings()
         self._clock = clock
+        self._deadlines = Deadlines(timeout)
         self._queue: asyncio.Queue[Caller | None] = asyncio.Queue(require_count(max_pending, "max_pending", most=10**9))
         self._open = self._abandoned = False
         self._unanswered = 0
@@ -91,7 +96,8 @@ class SessionWriter:
         if isinstance(database, DatabaseManager):
             await database.prepare()
             database = database.engine
-        self._working = asyncio.create_task(self._work(GroupCommit(database, self._tenant_id)), name="session-writer")
+        commits = GroupCommit(database, self._tenant_id, self._clock)
+        self._working = asyncio.create_task(self._work(commits), name="session-writer")
         self._open = True
         return self
 
@@ -116,6 +122,7 @@ class SessionWriter:
         finally:
             self._working.cancel()
             await asyncio.wait([self._working])
+            self._deadlines.close()
 
     async def append(
         self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
@@ -141,13 +148,14 @@ class SessionWriter:
             None if client_id is None else require_identifier(client_id, "client_id"),
         )
         caller = Caller(entry, asyncio.get_running_loop().create_future())
+        self._deadlines.watch(caller.answer)
         self._unanswered += 1
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._queue.put(caller)
-                if self._abandoned:
-                    raise _abandoned()
-                return await caller.answer
+            if self._queue.full():
+                await self._enqueue(caller)
+            else:
+                self._queue.put_nowait(caller)
+            return await caller.answer
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"could not {ACTION} within {self._timeout:g} s; "
@@ -159,14 +167,23 @@ class SessionWriter:
             if not self._open and not self._unanswered:
                 self._all_answered.set()
 
+    async def _enqueue(self, caller: Caller) -> None:
+        """Wait for room, or until the caller's time is over."""
+        entering = asyncio.ensure_future(self._queue.put(caller))
+        try:
+            either: list[asyncio.Future[Any]] = [entering, caller.answer]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            entering.cancel()
+        if self._abandoned and not caller.answer.done():
+            raise _abandoned()
+
     async def _work(self, commits: GroupCommit) -> None:
         delivery = Delivery(commits, self._tenant_id, limits=self._limits, clock=self._clock, timeout=self._timeout)
         batch: list[Caller | None] = []
         try:
             while None not in batch:
-                if self._queue.empty():
-                    await commits.release()
-                batch = [await self._queue.get()]
+                batch = [await self._next(commits)]
                 self._fill(batch)
                 await delivery.deliver(caller for caller in batch if caller is not None)
                 # Callers that were answered just now go on first: what they append next joins the next batch.
@@ -174,6 +191,25 @@ class SessionWriter:
         finally:
             self._abandon(batch)
             await commits.close()
+
+    async def _next(self, commits: GroupCommit) -> Caller | None:
+        """Wait for a caller; while none comes, catch up with what appending put off."""
+        while commits.behind:
+            try:
+                async with asyncio.timeout(_PAUSE):
+                    return await self._queue.get()
+            except TimeoutError:
+                if not await self._caught_up(commits):
+                    break
+        return await self._queue.get()
+
+    async def _caught_up(self, commits: GroupCommit) -> bool:
+        """Try to; False: the database cannot be written to now, and it can wait until after the next append."""
+        try:
+            await commits.catch_up()
+        except (SQLAlchemyError, AgentServiceError):
+            return False
+        return True
 
     def _fill(self, batch: list[Caller | None]) -> None:
         size = 0

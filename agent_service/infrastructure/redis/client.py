@@ -99,6 +99,11 @@ class RedisClient:
         return self._operations.target
 
     @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take."""
+        return self._operations.timeout
+
+    @property
     def is_cluster(self) -> bool:
         """Whether keys of one script or transaction must share a slot."""
         return isinstance(self._lane, ClusterLane)

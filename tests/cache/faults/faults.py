@@ -27,6 +27,8 @@ class Fault(ABC):
     """Whether it is the way to Redis that fails."""
     is_outage = True
     """Whether Redis stops to serve somebody."""
+    delay = 0.0
+    """Seconds by which it prolongs what is answered."""
     lasts: ClassVar[tuple[float, float]] = (0.4, 2.0)
     """Seconds, in a short run and in a long one."""
     pause = 0.3
@@ -124,7 +126,8 @@ class Cut(Fault):
             proxy.cut_reply_after(self.rng.choice([0, 0, 1, 5, 20]))
 
     async def heal(self) -> None:
-        pass
+        for proxy in self.proxies:
+            proxy.cut_reply_after(None)
 
 
 class Slow(Fault):
@@ -132,10 +135,11 @@ class Slow(Fault):
 
     on_the_way = True
     is_outage = False
+    delay = 0.05
 
     async def inject(self) -> None:
         for proxy in self._some_proxies():
-            proxy.delay(0.05)
+            proxy.delay(self.delay)
 
     async def heal(self) -> None:
         for proxy in self.proxies:
@@ -193,6 +197,30 @@ class TrackingKilled(Fault):
         pass
 
 
+class Together(Fault):
+    """A fault of the server and one of the network at once."""
+
+    options = KilledWithAof.options
+    on_the_way = True
+    delay = Slow.delay
+    lasts = (0.3, 1.0)
+
+    async def inject(self) -> None:
+        kinds = (self.rng.choice(_OF_SERVERS), self.rng.choice(_OF_NETWORKS))
+        self._now = [kind(self.server, self.proxies, self.rng) for kind in kinds]
+        for each in self._now:
+            await each.inject()
+            await asyncio.sleep(self.rng.uniform(0, 0.1))
+
+    async def heal(self) -> None:
+        for each in self.rng.sample(self._now, 2):
+            await each.heal()
+            await asyncio.sleep(self.rng.uniform(0, 0.1))
+
+
+_OF_SERVERS = (KilledWithAof, Stopped, OutOfMemory, ReadOnly)
+_OF_NETWORKS = (Stalled, Held, Cut, Slow)
+
 FAULTS: tuple[type[Fault], ...] = (
     Killed,
     KilledWithAof,
@@ -205,4 +233,5 @@ FAULTS: tuple[type[Fault], ...] = (
     ReadOnly,
     Flushed,
     TrackingKilled,
+    Together,
 )

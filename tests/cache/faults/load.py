@@ -75,6 +75,8 @@ class Load:
             await asyncio.sleep(self._rng.expovariate(1 / _PAUSE))
 
     async def _write_from_outside(self) -> None:
+        if self._rng.random() < 0.7:  # else there would be few copies to read
+            return
         self._latest += 1
         with suppress(RedisOperationError):  # then nobody knows whether it was written
             await self._outside.set("k", [self._latest])

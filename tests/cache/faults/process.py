@@ -17,7 +17,7 @@ __all__ = ["LEASE_SECONDS", "AnyCache", "Process"]
 
 AnyCache = FallbackCache[Any] | TieredCache[Any]
 
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 0.5
 
 
 class NotedBreaker(CircuitBreaker):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.interface import LoadOptions
 from tests.cache.faults.meter import Meter
 from tests.cache.faults.process import AnyCache, Process
 from tests.cache.faults.truth import Truth
@@ -22,6 +23,13 @@ _LOADING = 0.002
 _TTL = 30.0
 
 Value = dict[str, Any]
+
+_OPTIONS: tuple[LoadOptions[Any], ...] = (
+    {"ttl": _TTL},
+    {"ttl": 0.1},
+    {"ttl": 0.1, "stale_for": 1, "soft_timeout": 0.0005},
+    {"ttl": 0.3, "refresh_at": 0.3},
+)
 
 
 class Shared:
@@ -91,10 +99,9 @@ class User:
             case 0 | 1:
                 await self._check(item, "@cached", self._item(item, _group(item)))
             case 2:
-                options = self._rng.choice([{}, {"stale_for": 1}, {"refresh_at": 0.3}, {"soft_timeout": 0.0005}])
-                call = self._cache.get_or_load(
-                    key, lambda: self._load(item), ttl=self._rng.choice([0.1, _TTL]), tags=tags, **options
-                )
+                options = self._rng.choice(_OPTIONS).copy()
+                options["tags"] = tags
+                call = self._cache.get_or_load(key, lambda: self._load(item), **options)
                 await self._check(item, "get_or_load", call)
             case 3:
                 await self._check(item, "get_or_load_many", self._one_of_many(key, tags))
@@ -105,7 +112,10 @@ class User:
 
     async def _one_of_many(self, key: str, tags: list[str]) -> Value:
         others = [f"item:{each}" for each in _ITEMS if f"group:{_group(each)}" in tags]
-        return (await self._cache.get_or_load_many([*others, key], self._load_many, ttl=_TTL, tags=tags))[key]
+        found: dict[str, Value] = await self._cache.get_or_load_many(
+            [*others, key], self._load_many, ttl=_TTL, tags=tags
+        )
+        return found[key]
 
     async def _one_of_some(self, key: str) -> Value | None:
         return (await self._cache.get_many([key, "item:0", "item:1"])).get(key)
@@ -135,6 +145,8 @@ class User:
     # -- invalidating
 
     async def invalidate(self) -> None:
+        if self._rng.random() < 0.7:  # else there would be little to invalidate
+            return
         item = self._rng.choice(_ITEMS)
         group = f"group:{_group(item)}"
         name, items, call = self._rng.choices(

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
-from sqlalchemy.orm import Mapped, class_mapper, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from agent_service.infrastructure.database.models.base import Base
 from agent_service.infrastructure.database.types import JsonText, UtcDateTime
@@ -46,7 +46,7 @@ class SessionMessage(Base):
     @classmethod
     def stored(cls, **values: Any) -> "SessionMessage":
         """Give the message that a row holds, as a query would load it but belonging to no session object."""
-        message: SessionMessage = class_mapper(cls).class_manager.new_instance()
+        message: SessionMessage = cls.__mapper__.class_manager.new_instance()
         message.__dict__.update(values)
         return message
 

@@ -22,9 +22,10 @@ from agent_service.infrastructure.database.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.driver import fetch_row
+from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
 
-__all__ = ["APPEND_POSTGRES", "Append", "Counters", "append"]
+__all__ = ["APPEND_ALONE_POSTGRES", "APPEND_POSTGRES", "Append", "Counters", "append", "parameters_for_postgres"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Counters(NamedTuple):
     expires_at: datetime
 
 
-APPEND_POSTGRES = """
+_TAKE_AND_ADD = """
 WITH taken AS (
     UPDATE sessions SET
         last_seq = last_seq + 1,
@@ -70,12 +71,23 @@ WITH taken AS (
 ), added AS (
     INSERT INTO session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
     SELECT $1::uuid, last_seq, $3::varchar, $4::text, $5::text, $6::json, $7::int, $8::timestamptz FROM taken
+{answer}
+"""
+
+APPEND_POSTGRES = _TAKE_AND_ADD.replace(
+    "{answer}",
+    """
     ON CONFLICT (session_id, client_id) WHERE client_id IS NOT NULL DO NOTHING
     RETURNING seq
 )
 SELECT last_seq, total_messages, total_tokens, last_activity_at, updated_at, expires_at, (SELECT seq FROM added)
 FROM taken
-"""
+""",
+)
+
+APPEND_ALONE_POSTGRES = _TAKE_AND_ADD.replace("{answer}", ") SELECT 0, last_seq, total_messages FROM taken")
+"""The same as a transaction by itself, which can give nothing back: of two appends of one client id at the same time
+the later one fails, on the unique index. Repeating it finds the other's message."""
 
 _GIVE_BACK_POSTGRES = """
 UPDATE sessions SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens = total_tokens - $2::int
@@ -120,30 +132,31 @@ def append(connection: Connection, order: Append) -> Counters | None:
     return (_append_postgres if connection.dialect.name == "postgresql" else _append_sqlite)(connection, order)
 
 
-def _append_postgres(connection: Connection, order: Append) -> Counters | None:
+def parameters_for_postgres(order: Append) -> tuple[Any, ...]:
+    """Give what the statements of PostgreSQL are called with."""
     message = order.message
-    row = fetch_row(
-        connection,
-        APPEND_POSTGRES,
-        (
-            order.session_id,
-            order.tenant_id,
-            order.client_id,
-            message.role,
-            message.search_text,
-            message.text,
-            message.token_count,
-            order.now,
-            order.expires_at,
-            order.expected_seq,
-            order.expected_version,
-        ),
+    return (
+        order.session_id,
+        order.tenant_id,
+        order.client_id,
+        message.role,
+        message.search_text,
+        message.text,
+        message.token_count,
+        order.now,
+        order.expires_at,
+        order.expected_seq,
+        order.expected_version,
     )
+
+
+def _append_postgres(connection: Connection, order: Append) -> Counters | None:
+    row = fetch_row(connection, APPEND_POSTGRES, parameters_for_postgres(order))
     if row is None:
         return None
     *counters, added = row
     if added is None:
-        connection.exec_driver_sql(_GIVE_BACK_POSTGRES, (order.session_id, message.token_count or 0))
+        connection.exec_driver_sql(_GIVE_BACK_POSTGRES, (order.session_id, order.message.token_count or 0))
         return None
     return Counters(*counters)
 
@@ -176,4 +189,5 @@ def _append_sqlite(connection: Connection, order: Append) -> Counters | None:
         "created_at": order.now,
     }
     connection.execute(_ADD_SQLITE, values)
+    index_along(connection, 1)
     return Counters(*row)

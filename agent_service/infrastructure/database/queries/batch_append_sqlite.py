@@ -4,18 +4,19 @@ Statements go to the driver as they stand here, each once for the whole batch.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Uuid, false, update
+from sqlalchemy import Connection, Dialect, Uuid, false, update
 from sqlalchemy.types import TypeEngine
 
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
+from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
 
-__all__ = ["append_sqlite"]
+__all__ = ["Run", "append_locked", "append_sqlite"]
 
 _LOCK = update(Session).where(false()).values(last_seq=Session.last_seq)
 
@@ -46,6 +47,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
+class Run(Protocol):
+    """Runs a statement of the driver's: with a tuple of parameters, or for each tuple of a list. Gives its rows."""
+
+    def __call__(self, statement: str, parameters: tuple[Any, ...] | list[tuple[Any, ...]], /) -> Iterable[Any]: ...
+
+
 @dataclass(slots=True)
 class _Counter:
     """A session's numbers while a batch is counted into them."""
@@ -62,59 +69,56 @@ class _Counter:
         self.tokens += tokens or 0
 
 
-def append_sqlite(connection: Connection, batch: BatchAppend) -> Iterable[tuple[int, Place]]:
-    """Append in the connection's transaction; give the index and place of each entry that was added."""
-    as_id, as_moment = _stored_form(connection, Uuid()), _stored_form(connection, UtcDateTime())
+def append_sqlite(connection: Connection, batch: BatchAppend) -> list[Place | None]:
+    """Append in the connection's transaction; None for each entry that was not added."""
+    connection.execute(_LOCK)
+    places = append_locked(connection.exec_driver_sql, connection.dialect, batch)
+    index_along(connection, len(places))
+    return places
+
+
+def append_locked(run: Run, dialect: Dialect, batch: BatchAppend) -> list[Place | None]:
+    """Append in a transaction that holds the write lock; None for each entry that was not added."""
+    as_id, as_moment = _stored_form(dialect, Uuid()), _stored_form(dialect, UtcDateTime())
     ids = [as_id(entry.session_id) for entry in batch.entries]
     now, until = as_moment(batch.now), as_moment(batch.expires_at)
-    connection.execute(_LOCK)
-    counters = _counters(connection, batch.tenant_id, ids)
-    known = _known(connection, [(key, entry.client_id) for key, entry in zip(ids, batch.entries, strict=True)])
-    placed: list[tuple[int, str]] = []
+    counters = _counters(run, batch.tenant_id, ids)
+    known = _known(run, [(key, entry.client_id) for key, entry in zip(ids, batch.entries, strict=True)])
+    numbers: list[int | None] = []
     rows: list[tuple[Any, ...]] = []
-    for index, (key, entry) in enumerate(zip(ids, batch.entries, strict=True)):
+    for key, entry in zip(ids, batch.entries, strict=True):
         counter, message = counters.get(key), entry.message
         if counter is None or (key, entry.client_id) in known:
+            numbers.append(None)
             continue
         counter.add(message.token_count)
-        placed.append((index, key))
-        rows.append(
-            (
-                key,
-                counter.seq,
-                entry.client_id,
-                message.role,
-                message.search_text,
-                message.text,
-                message.token_count,
-                now,
-            )
-        )
-    if not rows:
-        return ()
+        numbers.append(counter.seq)
+        values = (message.role, message.search_text, message.text, message.token_count, now)
+        rows.append((key, counter.seq, entry.client_id, *values))
     changes = [
         (each.messages, each.messages, each.tokens, now, now, until, key)
         for key, each in counters.items()
         if each.messages
     ]
-    connection.exec_driver_sql(_TAKE, changes)
-    connection.exec_driver_sql(_ADD, rows)
-    return ((index, Place(row[1], counters[key].total)) for (index, key), row in zip(placed, rows, strict=True))
+    if rows:
+        run(_TAKE, changes)
+        run(_ADD, rows)
+    return [None if seq is None else Place(seq, counters[key].total) for key, seq in zip(ids, numbers, strict=True)]
 
 
-def _stored_form(connection: Connection, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
+def _stored_form(dialect: Dialect, kind: TypeEngine[Any]) -> Callable[[Any], Any]:
     """Give the function that brings a value into the form in which its column holds it."""
-    processor = kind.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    processor = kind.dialect_impl(dialect).bind_processor(dialect)
     return processor if processor is not None else lambda value: value
 
 
-def _counters(connection: Connection, tenant_id: str, ids: list[str]) -> dict[str, _Counter]:
-    found = connection.exec_driver_sql(_COUNTERS, (json.dumps(list(set(ids))), tenant_id))
+def _counters(run: Run, tenant_id: str, ids: Iterable[str]) -> dict[str, _Counter]:
+    found = run(_COUNTERS, (json.dumps(list(set(ids))), tenant_id))
     return {key: _Counter(seq, total) for key, seq, total in found}
 
 
-def _known(connection: Connection, keys: list[tuple[str, str | None]]) -> set[tuple[str, str]]:
+def _known(run: Run, keys: Sequence[tuple[str, str | None]]) -> set[tuple[str, str]]:
     named = [key for key in keys if key[1] is not None]
     if not named:
         return set()
-    return {(key, client_id) for key, client_id in connection.exec_driver_sql(_KNOWN, (json.dumps(named),))}
+    return {(key, client_id) for key, client_id in run(_KNOWN, (json.dumps(named),))}

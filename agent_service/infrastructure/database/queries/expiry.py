@@ -2,11 +2,18 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Update, select, update
+from sqlalchemy import ColumnElement, Update, select, text, update
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 
-__all__ = ["expire", "expire_batch"]
+__all__ = ["MERGE_TITLES", "expire", "expire_batch"]
+
+# Only the index's owner may; others leave it to PostgreSQL.
+MERGE_TITLES = text(
+    "SELECT gin_clean_pending_list(oid) FROM pg_class "
+    "WHERE oid = to_regclass('ix_sessions_title_trigram') AND pg_has_role(relowner, 'USAGE')"
+)
+"""Brings PostgreSQL's index of titles up to date, where there is one, without locking a session."""
 
 
 def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:

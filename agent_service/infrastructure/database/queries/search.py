@@ -2,13 +2,29 @@
 
 Titles, messages, and what forks show of their ancestors' messages are looked up apart and united: an OR across the
 joins would use no index. A term of fewer than three characters has no trigram; it is looked for in the latest messages.
+On SQLite messages are indexed some time after they were appended; those that still wait for it are read.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Float, Select, Uuid, cast, column, func, select, table, union, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    TableClause,
+    Uuid,
+    and_,
+    cast,
+    column,
+    exists,
+    func,
+    select,
+    table,
+    union,
+    union_all,
+)
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
@@ -32,6 +48,7 @@ Scope = tuple[ColumnElement[bool], ...]
 
 _index = table("session_search", column("rowid"), column("session_search"))
 _entries = table("session_search_entries", column("id"), column("session_id", Uuid()), column("seq"))
+_pending = table("session_search_pending", column("session_id", Uuid()), column("seq"))
 
 
 def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
@@ -96,13 +113,22 @@ def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
         own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == SessionMessage.session_id)
         forks = select(line.c.bearer.label("bearer"), *numbers).join(line, shown(line))
         return [own.where(contains, *scope), forks.where(contains, inherited)]
-    found = (_entries.c.id.in_(_full_text(term)), _entries.c.seq > 0)
-    numbers = (_entries.c.session_id.label("owner"), _entries.c.seq.label("seq"))
-    own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == _entries.c.session_id)
+    indexed = _places(_entries, scope, line, _entries.c.id.in_(_full_text(term)), _entries.c.seq > 0)
+    at = (_entries.c.session_id == _pending.c.session_id, _entries.c.seq == _pending.c.seq)
+    text = and_(SessionMessage.session_id == _pending.c.session_id, SessionMessage.seq == _pending.c.seq)
+    contains = _contains(dialect, term)(SessionMessage.search_text)
+    # What came back after it was removed can stand on the list twice, and be indexed by the first entry.
+    waiting = _places(_pending, scope, line, contains, ~exists().where(*at))
+    return indexed + [each.join(SessionMessage, text).distinct() for each in waiting]
+
+
+def _places(found: TableClause, scope: Scope, line: Any, *conditions: ColumnElement[bool]) -> list[Select[Any]]:
+    numbers = (found.c.session_id.label("owner"), found.c.seq.label("seq"))
+    own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == found.c.session_id)
     forks = select(line.c.bearer.label("bearer"), *numbers).join(
-        line, (_entries.c.session_id == line.c.owner) & (_entries.c.seq <= line.c.upto)
+        line, (found.c.session_id == line.c.owner) & (found.c.seq <= line.c.upto)
     )
-    return [own.where(*found, *scope), forks.where(*found, inherited)]
+    return [own.where(*conditions, *scope), forks.where(*conditions, line.c.bearer != line.c.owner)]
 
 
 def _latest(dialect: str, term: str, scope: Scope, line: Any, inherited: ColumnElement[bool]) -> list[Select[Any]]:

@@ -1,0 +1,91 @@
+"""Committing batches by asyncpg itself: each is one statement, a transaction by itself, and one round trip.
+
+The connection is not one of the engine's pool but made in the same way beside it: callers that keep the whole pool
+busy while they wait for a commit do not wait for ever. SQLAlchemy opens, replaces and closes it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import asyncpg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agent_service.core.clock import Clock
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
+from agent_service.infrastructure.database.queries.batch_append_postgres import places_of, statement_for
+
+__all__ = ["DirectPostgres"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HELD: Final = 10.0
+"""Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
+_LOST_STATES: Final = ("08", "57P")
+
+
+class DirectPostgres:
+    """Commits through one connection, for one task at a time; after an error it takes another.
+
+    :param engine: one of its own, which it closes.
+    """
+
+    behind = False
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._clock = clock
+        self._held: AsyncConnection | None = None
+        self._driver: Any = None
+        self._held_until = 0.0
+
+    async def append(self, batch: BatchAppend) -> list[Place | None]:
+        """Append and commit.
+
+        :raises DBAPIError: the database refused it, or the connection was lost.
+        :raises TimeoutError: the database did not answer in time.
+        """
+        await self._connect()
+        statement, parameters = statement_for(batch)
+        try:
+            rows: Sequence[Sequence[Any]] = await self._driver.fetch(statement, *parameters)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            lost = self._driver.is_closed() or str(getattr(exc, "sqlstate", None)).startswith(_LOST_STATES)
+            await self._release(invalid=lost)
+            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
+        except BaseException:
+            await self._release(invalid=True)
+            raise
+        return places_of(batch, rows)
+
+    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that reads with a SQLAlchemy connection."""
+        await self._release()  # To take the same one again.
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(query, *args, **kwargs)
+
+    async def catch_up(self) -> None:
+        """Do nothing: PostgreSQL keeps its indexes itself."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._release()
+        await self._engine.dispose()
+
+    async def _connect(self) -> None:
+        now = self._clock.monotonic()
+        if self._held is not None and (now >= self._held_until or self._driver.is_closed()):
+            await self._release()
+        if self._held is None:
+            self._held = await self._engine.connect()
+            self._driver = (await self._held.get_raw_connection()).driver_connection
+            self._held_until = now + _HELD
+
+    async def _release(self, *, invalid: bool = False) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            if invalid:
+                await held.invalidate()
+            await held.close()

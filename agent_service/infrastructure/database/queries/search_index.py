@@ -1,0 +1,28 @@
+"""Bringing SQLite's search index up to date with what was appended.
+
+Indexing a message by trigrams costs more than storing it, so appending only puts it on a list
+(``session_search_pending``), and search reads what is on the list besides what is indexed. Whoever deletes an entry of
+the list indexes the message: a trigger does. The list is kept short by those who append one by one, by the writer when
+it has nothing else to do, by the cleanup, and, past 10,000 entries, by the append that adds one more.
+"""
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+__all__ = ["INDEX_OLDEST", "index_along", "index_oldest"]
+
+INDEX_OLDEST: Final = """
+DELETE FROM session_search_pending WHERE id IN (SELECT id FROM session_search_pending ORDER BY id LIMIT ?)
+"""
+_BESIDES: Final = 20
+
+
+def index_oldest(connection: Connection, count: int) -> int:
+    """Index at most ``count`` messages of an SQLite database, in the connection's transaction; give how many."""
+    return connection.exec_driver_sql(INDEX_OLDEST, (count,)).rowcount
+
+
+def index_along(connection: Connection, appended: int) -> None:
+    """Index as many messages as were just appended, and some more that others left."""
+    index_oldest(connection, appended + _BESIDES)
