@@ -331,3 +331,26 @@ async def test_closing_a_cache_leaves_no_lease_of_many_whose_loader_ends_slowly(
     await cache.aclose()
 
     assert len(cache.leases) == 0
+
+
+async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_again(redis_url: str):
+    """Between his look and his lease another process loaded and stored the value."""
+    gates = Gates()
+    clients = [GatedClient(redis_url, timeout=5) for _ in range(2)]
+    for each in clients:
+        each.gates = gates
+    here, there = [RedisCache[Any](each) for each in clients]
+    unhindered = contextvars.copy_context()
+    unhindered.run(free.set, True)
+    early = asyncio.create_task(here.get_or_load("k", lambda: loaded("again"), lock="distributed"))
+    await gates.settle()
+    gates.let_through(0)
+    await gates.settle()
+    other = there.get_or_load("k", lambda: loaded("once"), lock="distributed", context=[free])
+    await asyncio.create_task(other, context=unhindered)
+    gates.let_all_through()
+
+    assert await early == "once"
+    assert here.counters.loads == 0
+    for each in clients:
+        await each.aclose()
