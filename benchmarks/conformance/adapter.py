@@ -67,6 +67,8 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     features: ClassVar[frozenset[Feature]]
+    listening: ClassVar[int] = 0
+    """Connections that listen for changes, beside those that calls make."""
 
     def __init__(self, url: str, store: Store) -> None:
         self.url = url

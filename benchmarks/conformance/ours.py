@@ -117,6 +117,7 @@ class OursTiered(OursFallback):
 
     name = "ours tiered"
     features = frozenset({Feature.ASYNC, Feature.SERVER, Feature.L1, Feature.TAGS})
+    listening = 1
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
