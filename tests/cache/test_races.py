@@ -170,7 +170,8 @@ def play(
     @given(histories(size))
     def race(steps: list[Step]) -> None:
         async def run() -> None:
-            await Race(server, MAKERS[kind]).run(steps)
+            async with asyncio.timeout(60):  # nobody waits for ever
+                await Race(server, MAKERS[kind]).run(steps)
 
         asyncio.run(run())
 
