@@ -126,6 +126,25 @@ async def test_an_exception_of_a_chosen_class_is_a_result(cache: BaseCache[Any])
     assert source.asked == 2
 
 
+async def test_an_exception_of_a_subclass_is_no_result_and_gives_way_to_a_stale_value(cache: BaseCache[Any]):
+    source = Source()
+
+    class Refused(ConnectionError):
+        pass
+
+    @cached(cache=cache, ttl=0.05, stale_for=60, cache_exceptions={ConnectionError: 60})
+    async def f() -> int:
+        if source() > 1:
+            raise Refused
+        return source.asked
+
+    assert await f() == 1
+    await asyncio.sleep(0.06)
+
+    assert [await f(), await f()] == [1, 1]
+    assert source.asked == 3
+
+
 async def test_typed_results_are_given_stale_as_well(cache: BaseCache[Any]):
     fails = False
 

@@ -63,8 +63,8 @@ class LoadOptions(TypedDict, Generic[T], total=False):
     cache_if: Callable[[T], bool] | None
     """Tells of a result whether it is stored."""
     cache_exceptions: Mapping[type[Exception], TTL] | None
-    """Exceptions of the loader that are stored in place of a result, with their TTLs. One that its class does not give
-    back when called with its arguments is not stored."""
+    """Exceptions of the loader that are stored in place of a result, with their TTLs: of just these classes, not of
+    subclasses. One that its class does not give back when called with its arguments is not stored."""
     jitter: float
     """The largest fraction by which the TTL is shortened at random, so that entries stored together do not expire
     together."""

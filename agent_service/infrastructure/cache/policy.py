@@ -49,11 +49,9 @@ class LoadPolicy(NamedTuple):
         return self._life(seconds)
 
     def life_of_exception(self, exc: Exception) -> Life | None:
-        """Give how long an exception is kept in place of a result; None: not at all."""
-        for kind in type(exc).__mro__:
-            if kind in self.exceptions:
-                return self._life(self.exceptions[kind])._replace(stale_for=0.0, refresh_at=None)
-        return None
+        """Give how long an exception is kept in place of a result; None: not at all, as one of a subclass."""
+        seconds = self.exceptions.get(type(exc))
+        return None if seconds is None else self._life(seconds)._replace(stale_for=0.0, refresh_at=None)
 
     def _life(self, seconds: float) -> Life:
         if self.jitter and seconds != math.inf:
