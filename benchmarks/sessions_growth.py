@@ -37,6 +37,7 @@ PROMISES = {
     "the cursor's last page": ("the cursor's first page", 2.0),
     "stats of a user": ("read by primary key", 3.0),
     "search for a rare word": ("read by primary key", 20.0),
+    "append to the long session": ("append to a session of 100", 1.3),
 }
 SLOWEST_WRITER = 0.05
 CONTROL_SECONDS = 10.0
@@ -119,6 +120,20 @@ async def measure_reads(database: DatabaseManager, made: dict[str, Any]) -> dict
         return await seconds_per_call(candidates, calls=20)
 
 
+async def measure_appends(database: DatabaseManager, made: dict[str, Any]) -> dict[str, float]:
+    """Seconds of an append in a transaction of its own."""
+
+    async def append(session_id: UUID) -> None:
+        async with database.session() as db:
+            await SessionRepository(db).add_message_to_session(session_id, {"role": "user", "content": "x"})
+
+    candidates: dict[str, Callable[[], Awaitable[object]]] = {
+        "append to a session of 100": lambda: append(made["short"]),
+        "append to the long session": lambda: append(made["long"]),
+    }
+    return await seconds_per_call(candidates, calls=50)
+
+
 async def last_cursor(repo: SessionRepository, sessions: int) -> str | None:
     """Walk to the last page in larger steps."""
     cursor, left = None, sessions - PAGE
@@ -183,12 +198,14 @@ async def report(server: PostgresServer, scale: float) -> None:
         print(f"\nGrowth of sessions on PostgreSQL (data made in {time.perf_counter() - started:.0f} s)")
         seconds = await measure_reads(database, made)
         print_ratios("Reads", seconds)
+        seconds |= (appends := await measure_appends(database, made))
+        print_ratios("Appends", appends)
         for large, (small, most) in PROMISES.items():
             ratio = seconds[large] / seconds[small]
             print(f"  {large} / {small}: {ratio:.2f} (promised: at most {most:g})")
-        swept, taken, appends = await measure_sweep(database, made)
+        swept, taken, waited = await measure_sweep(database, made)
         print(f"\nSweep of {swept:,} expired sessions in {taken:.1f} s; appends meanwhile")
-        for name, each in appends.items():
+        for name, each in waited.items():
             each.sort()
             p50, p99 = (each[int(len(each) * part)] * 1e3 for part in (0.5, 0.99))
             print(f"  {name:<26} p50 {p50:.1f} ms, p99 {p99:.1f} ms, slowest {each[-1] * 1e3:.1f} ms of {len(each):,}")
