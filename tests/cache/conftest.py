@@ -116,6 +116,14 @@ def make_fallback(
     return FallbackCache(redis, InMemoryCache(namespace=namespace, clock=clock), outage), outage
 
 
+async def recover(cache: FallbackCache, outage: Outage) -> None:
+    """Let operations come until Redis serves again, as the traffic of a service would."""
+    async with asyncio.timeout(10):
+        while not outage.breaker.closed:
+            await cache.exists("probe")
+            await asyncio.sleep(0.01)
+
+
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):

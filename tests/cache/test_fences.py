@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.names import Names
-from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback
+from tests.cache.conftest import make_fallback, recover
 from tests.cache.gates import GatedClient, Gates, free
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
@@ -248,7 +246,7 @@ async def test_a_load_that_began_in_an_outage_stores_nothing_in_redis_after_it(r
     early = asyncio.create_task(cache.get_or_load("k", load))
     await load.started.wait()
     redis_proxy.resume()
-    await recovered(cache, outage)
+    await recover(cache, outage)
     late = await cache.get_or_load("k", lambda: loaded("new"))
     load.finish.set()
 
@@ -271,13 +269,6 @@ async def test_a_load_that_began_before_an_outage_is_stored_in_memory_during_it(
     assert await cache.get("k") == "value"
     await outage.aclose()
     await client.aclose()
-
-
-async def recovered(cache: FallbackCache[Any], outage: Outage) -> None:
-    async with asyncio.timeout(10):
-        while not outage.breaker.closed:
-            await cache.exists("probe")
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("ticks", range(0, 12, 2))

@@ -11,7 +11,7 @@ from agent_service.infrastructure.cache.interface import MISS, Hit
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback, until
+from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy
 
 Pair = tuple[FallbackCache, Outage]
@@ -25,13 +25,6 @@ async def pair(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
     await cache.aclose()
     await outage.aclose()
     await client.aclose()
-
-
-async def recover(cache: FallbackCache, outage: Outage) -> None:
-    async with asyncio.timeout(10):
-        while not outage.breaker.closed:
-            await cache.exists("probe")
-            await asyncio.sleep(0.01)
 
 
 async def test_a_value_that_was_deleted_meanwhile_is_not_brought_back_by_a_late_command(

@@ -18,7 +18,7 @@ from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.cache.conftest import make_fallback, until
+from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, free_port
 
@@ -35,14 +35,6 @@ async def behind_proxy(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
     await cache.aclose()
     await outage.aclose()
     await client.aclose()
-
-
-async def recover(cache: FallbackCache, outage: Outage) -> None:
-    """Let operations come until Redis serves again, as the traffic of a service would."""
-    async with asyncio.timeout(10):
-        while not outage.breaker.closed:
-            await cache.exists("probe")
-            await asyncio.sleep(0.01)
 
 
 async def cut(cache: FallbackCache, outage: Outage, proxy: TcpProxy) -> None:

@@ -12,7 +12,17 @@ from agent_service.infrastructure.cache.backend import Found, Life
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 
-__all__ = ["HEAD_BYTES", "EntryFormat", "counter_head", "freshness", "is_live", "is_valid"]
+__all__ = [
+    "HEAD_BYTES",
+    "EntryFormat",
+    "counter_head",
+    "freshness",
+    "is_live",
+    "is_valid",
+    "read_known_head",
+    "stamp",
+    "stamp_position",
+]
 
 HEAD_BYTES = 512
 """How much of an entry is read where only its head is wanted; longer heads take a second look."""
