@@ -9,6 +9,7 @@ from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
 from agent_service.core.errors import ConfigurationError, ContextConfigError
+from agent_service.core.forking import renew_after_fork
 from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import get_session
@@ -100,3 +101,11 @@ def _database(config: ContextConfig) -> ContextStore:
         return DatabaseContextStore(url=config.database.url.get_secret_value())
     except ConfigurationError as exc:
         raise ConfigurationError(f"context.database: {exc}") from exc
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_after_fork(_renew_lock)

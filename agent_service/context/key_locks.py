@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
+from agent_service.core.forking import renew_after_fork
+
 __all__ = ["KeyLocks"]
 
 
@@ -14,6 +16,10 @@ class KeyLocks:
     """A lock for each key that is held, handed on in order of arrival. asyncio's own lock belongs to one loop."""
 
     def __init__(self) -> None:
+        self._begin()
+        renew_after_fork(self._begin)  # what the parent process holds is not held here
+
+    def _begin(self) -> None:
         self._queues: dict[str, deque[Future[None]]] = {}
         self._lock = threading.Lock()
 

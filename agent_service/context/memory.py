@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from agent_service.context.base import Change, DocumentStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.forking import renew_after_fork
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["InMemoryContextStore"]
@@ -27,9 +28,13 @@ class InMemoryContextStore(DocumentStore):
     def __init__(self, *, ttl: TTL = NEVER, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(ttl=ttl)
         self._clock = clock
-        self._lock = threading.RLock()
+        self._renew_lock()
+        renew_after_fork(self._renew_lock)
         self._entries: dict[str, tuple[bytes, float]] = {}
         self._deadlines: list[tuple[float, str]] = []
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
         with self._lock:

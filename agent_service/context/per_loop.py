@@ -6,6 +6,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from agent_service.core.forking import renew_after_fork
+
 __all__ = ["PerLoop"]
 
 T = TypeVar("T")
@@ -22,6 +24,10 @@ class PerLoop(Generic[T]):
         self._make = make
         self._close = close
         self._made: dict[asyncio.AbstractEventLoop, tuple[int, T]] = {}
+        self._renew_lock()
+        renew_after_fork(self._renew_lock)
+
+    def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
     def get(self) -> T:

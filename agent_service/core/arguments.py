@@ -8,6 +8,7 @@ from enum import Enum
 from hashlib import blake2b
 from pathlib import PurePath
 from string import Formatter
+from types import FunctionType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from agent_service.core.errors import CacheKeyError
 from agent_service.core.identity import encode_argument
 from agent_service.core.keys import escape_rendered, glob_escape
 
-__all__ = ["CallSignature", "Template", "identity_digest"]
+__all__ = ["CallSignature", "Template", "identity_digest", "own_signature"]
 
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
@@ -36,20 +37,30 @@ class CallSignature:
     ``f(1)``, ``f(a=1)`` and ``f(1, b=<its default>)`` are; the order of keywords does not matter; ``ignore`` names
     parameters that do not tell calls apart, such as a database session.
 
+    A wrapper (``functools.wraps``) is called with its own parameters, which need not be those of what it wraps: it may
+    inject or remove some. Where it takes ``*args`` and ``**kwargs``, arguments go by the names that the wrapped
+    function has for them, so that a keyword and a position are still one call; but no default is filled in and none is
+    ignored, because there is no knowing what the wrapper does with them.
+
     :raises CacheKeyError: when ``ignore`` names no parameter of the function.
     """
 
     def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
-        self._signature = inspect.signature(function)
+        self._signature = self.own = own_signature(function)
+        """What a call of the function itself must match."""
+        self._wrapped = _wrapped_signature(function, self._signature)
+        self.is_wrapper = self._wrapped is not None
+        """Whether the function is a wrapper that takes whatever it is given."""
         self._qualified = f"{function.__module__}.{function.__qualname__}"
         parameters = self._signature.parameters
         if isinstance(ignore, str):
             raise CacheKeyError(f"ignore must be several parameter names, not a str; write ignore=[{ignore!r}]")
         ignored = frozenset(ignore)
         for name in ignored:
-            if name not in parameters:
+            if name not in parameters or self.is_wrapper:
+                remedy = "decorate the function that it wraps" if self.is_wrapper else "correct it"
                 raise CacheKeyError(
-                    f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; correct it"
+                    f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; {remedy}"
                 )
         self.names = tuple(name for name in parameters if name not in ignored)
         """The parameters that tell calls apart, in the order of the signature."""
@@ -67,6 +78,8 @@ class CallSignature:
             given = kwargs.keys()
             if required <= given <= rest.keys():
                 return (*args, *{**rest, **kwargs}.values())
+        if self._wrapped is not None:
+            return _named(self._wrapped, args, kwargs)
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return tuple(bound.arguments.values())
@@ -85,6 +98,35 @@ class CallSignature:
         for label, name, value in zip(self._labels, self.names, self.values(args, kwargs), strict=True):
             parts += (label, encode_argument(value, name))
         return identity_digest(self._qualified, b"".join(parts))
+
+
+def own_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return what a call of the function itself must match, whatever it wraps."""
+    inner = getattr(function, "__wrapped__", None)
+    stated = vars(function).get("__signature__")
+    if inner is not None and stated is not None and stated is vars(inner).get("__signature__"):
+        # functools.wraps copied the statement of the inner function.
+        bare = FunctionType(function.__code__, {}, "", function.__defaults__, function.__closure__)
+        bare.__kwdefaults__ = function.__kwdefaults__
+        return inspect.signature(bare)
+    return inspect.signature(function, follow_wrapped=False)
+
+
+def _wrapped_signature(function: Callable[..., Any], own: inspect.Signature) -> inspect.Signature | None:
+    """Return the signature of what a wrapper wraps, where the wrapper itself takes whatever it is given."""
+    kinds = [each.kind for each in own.parameters.values()]
+    if kinds != [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]:
+        return None
+    inner = inspect.signature(function)
+    return None if inner == own else inner
+
+
+def _named(signature: inspect.Signature, args: Arguments, kwargs: Keywords) -> Arguments:
+    """Return the arguments of a wrapper, by name where the wrapped function could be called with them."""
+    try:
+        return (), signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return args, kwargs
 
 
 def _nameable(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -129,9 +171,10 @@ class Template:
             )
         if root not in self._signature.names:
             known = ", ".join(self._signature.names) or "none"
+            wrapper = " (those of a wrapper: decorate the function that it wraps)" if self._signature.is_wrapper else ""
             raise CacheKeyError(
                 f"template {self.text!r:.80} has the field {{{field}}}, but the function has no parameter {root!r}; "
-                f"its parameters: {known}"
+                f"its parameters: {known}{wrapper}"
             )
         return self._signature.names.index(root), tuple(attributes)
 

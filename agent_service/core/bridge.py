@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from agent_service.core.errors import BridgeError, BridgeTimeoutError, ConfigurationError
+from agent_service.core.forking import renew_after_fork
 
 __all__ = ["SyncBridge"]
 
@@ -40,9 +41,13 @@ class SyncBridge:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._given = loop
         self._own: _LoopThread | None = None
-        self._lock = threading.Lock()
+        self._renew_lock()
+        renew_after_fork(self._renew_lock)
         self._waiting: dict[Future[Any], asyncio.AbstractEventLoop] = {}
         self._closed = False
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:

@@ -5,6 +5,8 @@ import threading
 import time
 from uuid import UUID
 
+from agent_service.core.forking import renew_after_fork
+
 __all__ = ["uuid7"]
 
 _lock = threading.Lock()
@@ -27,3 +29,11 @@ def uuid7() -> UUID:
     high, low = value >> 62, value & ((1 << 62) - 1)
     millis, rand_a = high >> 12, high & 0xFFF
     return UUID(int=(millis << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | low)
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_after_fork(_renew_lock)

@@ -15,6 +15,7 @@ COUNTERS = (
     "misses",
     "stale",
     "sets",
+    "increments",
     "deletes",
     "errors",
     "loads",
@@ -48,6 +49,7 @@ class NamespaceCounters:
     stale: int
     """Misses that were answered with a value past its TTL, as the caller allowed."""
     sets: int
+    increments: int
     deletes: int
     errors: int
     loads: int
@@ -66,6 +68,20 @@ class NamespaceCounters:
         for name in COUNTERS:
             setattr(self, name, 0)
         self.l1.hits = 0
+
+    def take_back(self, level: str | None) -> None:
+        """Take back one counted read: a hit at ``level``, or a miss (None)."""
+        if level is None:
+            self.misses -= 1
+        elif level == "l1":
+            self.l1.hits -= 1
+        else:
+            self.hits -= 1
+
+    def retract_hit(self, level: str) -> None:
+        """Count a miss in place of a hit at ``level``: what was found there could not be used."""
+        self.take_back(level)
+        self.misses += 1
 
     @property
     def all_hits(self) -> int:
@@ -120,7 +136,7 @@ class LatencyHistogram:
 
 
 class CacheMetrics:
-    """All counters of one event loop's caches. Reading them is synchronous and never touches Redis."""
+    """All counters of a process's caches. Reading them is synchronous and never touches Redis."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -145,13 +161,13 @@ class CacheMetrics:
 
     def snapshot(self) -> dict[str, Any]:
         """Give the overall ``hit_rate`` (percent), ``metrics`` by ``"{namespace}:{counter}"``, gauges and latencies."""
-        counters = self._namespaces.items()
+        counters = self._namespaces.copy().items()  # another thread may use a new namespace meanwhile
         return {
             "hit_rate": round(_percent(sum(c.all_hits for _, c in counters), sum(c.misses for _, c in counters)), 2),
             "metrics": {
                 f"{name}:{field}": count for name, each in counters for field, count in each.snapshot().items()
             },
-            **{name: read() for name, read in self._gauges.items()},
+            **{name: read() for name, read in self._gauges.copy().items()},
             "latency": {"redis": self.redis_latency.snapshot()},
             "last_reset": self._last_reset.isoformat(),
             "uptime_seconds": round(self._monotonic() - self._started, 3),
@@ -159,7 +175,7 @@ class CacheMetrics:
 
     def reset(self) -> None:
         """Set all counters and histograms to zero; ``uptime_seconds`` goes on."""
-        for counters in self._namespaces.values():
+        for counters in self._namespaces.copy().values():
             counters.reset()
         self.redis_latency.reset()
         self._last_reset = datetime.now(UTC)

@@ -61,10 +61,10 @@ _current: contextvars.ContextVar[_Flight[Any] | None] = contextvars.ContextVar(
 
 
 class SingleFlight:
-    """The running loads of one cache on one event loop."""
+    """The running loads of one cache. Callers share those of their own event loop."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, _Flight[Any]] = {}
+        self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class SingleFlight:
 
     def fence_of(self, key: str) -> Fence | None:
         """Give the fence of the load that a caller for this key would join now; None: there is none to join."""
-        flight = self._flights.get(key)
+        flight = self._flights.get(_here(key))
         return None if flight is None or flight.fence.broken else flight.fence
 
     async def run(
@@ -114,7 +114,7 @@ class SingleFlight:
         *,
         goes_on: bool,
     ) -> _Flight[T]:
-        flight: _Flight[T] | None = self._flights.get(key)
+        flight: _Flight[T] | None = self._flights.get(_here(key))
         if flight is None or flight.fence.broken:
             flight = self._start(key, load, open_fence(), context)
         flight.goes_on = flight.goes_on or goes_on
@@ -136,7 +136,7 @@ class SingleFlight:
                 continue
         run_in.run(_current.set, flight)
         flight.task = asyncio.get_running_loop().create_task(_call(load, fence), context=run_in)
-        self._flights[key] = flight
+        self._flights[_here(key)] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(lambda _task: self._land(flight))
         return flight
@@ -165,8 +165,9 @@ class SingleFlight:
         raise failure
 
     def _detach(self, flight: _Flight[Any]) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        here = flight.task.get_loop(), flight.key
+        if self._flights.get(here) is flight:
+            del self._flights[here]
 
     def _land(self, flight: _Flight[Any]) -> None:
         self._detach(flight)
@@ -196,11 +197,17 @@ class SingleFlight:
         return _current.get()
 
     async def aclose(self) -> None:
-        """Cancel the running loads and wait until they ended."""
+        """Cancel the running loads of this event loop and wait until they ended."""
         await asyncio.sleep(0)  # one that was cancelled before it began would not end what was opened for it
-        for task in self._tasks:
+        loop = asyncio.get_running_loop()
+        running = [task for task in self._tasks.copy() if task.get_loop() is loop]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _here(key: str) -> tuple[asyncio.AbstractEventLoop, str]:
+    return asyncio.get_running_loop(), key
 
 
 async def _call(load: Callable[[Fence], Awaitable[T]], fence: Fence) -> T:

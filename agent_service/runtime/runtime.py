@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import threading
 from enum import Enum
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Final, Self
 
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import ConfigurationError, RuntimeStateError
+from agent_service.core.forking import renew_after_fork
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig
@@ -221,4 +221,4 @@ def _forget_parent() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+renew_after_fork(_forget_parent)

@@ -8,7 +8,7 @@ from agent_service.core.errors import CacheKeyError, CacheValueError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, normalise_namespace
 from agent_service.core.ttl import TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend, Life
+from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.hotpath import Counts
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, LoadOptions, Lookup
 from agent_service.infrastructure.cache.leases import LeaseBook
@@ -71,16 +71,22 @@ class BaseCache(ICache[T]):
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: object = None) -> object:
         found = await self.backend.read(check_key(key))
-        return default if found is None or found.left <= 0 or found.raised else found.value
+        return found.value if found is not None and self._is_value(found) else default
 
     async def lookup(self, key: str) -> Lookup[T]:
         found = await self.backend.read(check_key(key))
-        return MISS if found is None or found.left <= 0 or found.raised else Hit(found.value)
+        return Hit(found.value) if found is not None and self._is_value(found) else MISS
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         wanted = _check_keys(keys)
         found = await self.backend.read_many(wanted) if wanted else {}
-        return {key: each.value for key, each in found.items() if each.left > 0 and not each.raised}
+        return {key: each.value for key, each in found.items() if self._is_value(each)}
+
+    def _is_value(self, found: Found) -> bool:
+        """Whether a fresh value was found, which was counted as a hit; a cached exception is no value."""
+        if found.left > 0 and found.raised:
+            self.counters.retract_hit(found.level)
+        return found.left > 0 and not found.raised
 
     async def exists(self, key: str) -> bool:
         return await self.backend.exists(check_key(key))
@@ -117,7 +123,9 @@ class BaseCache(ICache[T]):
         check_amount(amount)
         seconds = resolve_ttl(ttl, self.default_ttl)
         self._break_keys((key,))
-        return await self.backend.add(key, amount, seconds)
+        total = await self.backend.add(key, amount, seconds)
+        self.counters.increments += 1
+        return total
 
     async def expire(self, key: str, ttl: TTL) -> bool:
         check_key(key)

@@ -52,6 +52,8 @@ class CallNames:
         self._tags = tags
         self._signature = CallSignature(function, ignore=spec.ignore)
         self._remembered: dict[tuple[object, ...], CallName] = {}
+        self.signature = self._signature.own
+        """What calls of the function itself must match."""
         self.parameters = self._signature.names if spec.include_args else ()
         """The parameters that tell calls apart."""
         self._needs = set(tags.parameters)

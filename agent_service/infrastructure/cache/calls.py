@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from agent_service.core.logging import logger
 from agent_service.core.typed import return_restorer
@@ -15,7 +15,10 @@ from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper
 from agent_service.infrastructure.cache.loading import Obtained
 from agent_service.infrastructure.cache.policy import LoadPolicy, make_policy
 
-__all__ = ["CacheInfo", "CachedCalls"]
+__all__ = ["OPERATIONS", "CacheInfo", "CachedCalls"]
+
+OPERATIONS: Final = ("cache_key", "invalidate", "refresh", "cache_info")
+"""What a decorated function offers beside being called."""
 
 R = TypeVar("R")
 
@@ -57,11 +60,11 @@ class CachedCalls(Generic[R]):
         self.cache_key = self._names.key
 
     def wrapper(self) -> Callable[..., Coroutine[Any, Any, R]]:
-        """Give the function that replaces the decorated one."""
+        """Return the function that replaces the decorated one."""
         compiled = None
         if self._names.can_remember and self._condition is None:
             compiled = compile_wrapper(
-                inspect.signature(self._function),
+                self._names.signature,
                 self._names.parameters,
                 self._call,
                 self._restore,
@@ -74,7 +77,8 @@ class CachedCalls(Generic[R]):
 
         wrapper = functools.wraps(self._function)(compiled)
         vars(wrapper).update(
-            cache_key=self.cache_key, invalidate=self.invalidate, refresh=self.refresh, cache_info=self.cache_info
+            {each: getattr(self, each) for each in OPERATIONS},
+            __signature__=inspect.signature(self._function).replace(),
         )
         return wrapper
 
@@ -113,15 +117,25 @@ class CachedCalls(Generic[R]):
             self._misses += 1
             result = self._loaded(obtained)
         else:
-            self._hits += 1
             try:
                 result = cast("R", obtained.value) if self._restore is None else self._restore(obtained.value)
             except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
-                cache.counters.undecodable += 1
+                self._count_unusable(cache, obtained)
                 result = await self._load(cache, name, args, kwargs)
+            else:
+                self._hits += 1
         if name.identity is not None and (hot := cache.hot_table) is not None:
             self._path.remember(name.identity, name.key, *hot)
         return result
+
+    def _count_unusable(self, cache: BaseCache[Any], obtained: Obtained) -> None:
+        """Count an entry that does not fit the return annotation as a miss, not as the hit it was counted as."""
+        self._misses += 1
+        cache.counters.undecodable += 1
+        if obtained.stale_reason is None:
+            cache.counters.retract_hit(obtained.level)
+        else:  # it was counted as a miss already
+            cache.counters.stale -= 1
 
     def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
         policy = self._policy(cache)

@@ -5,6 +5,7 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from types import MethodType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from agent_service.core.arguments import Template
@@ -16,6 +17,7 @@ from agent_service.infrastructure.cache.call_names import KeySpec
 from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo
 from agent_service.infrastructure.cache.factory import open_cache
+from agent_service.infrastructure.cache.methods import BoundCall, CachedClassMethod, CachedMethod, is_defined_in_class
 from agent_service.infrastructure.cache.policy import make_policy
 
 __all__ = ["CachedFunction", "cache_invalidate", "cached"]
@@ -30,19 +32,19 @@ R_co = TypeVar("R_co", covariant=True)
 class CachedFunction(Protocol[P, R_co]):
     """What ``@cached`` makes of an ``async def`` function: called like it, with five things more.
 
-    On a method they are reached through the class, with the instance as first argument:
-    ``await Service.get.invalidate(service, 1)``.
+    On a method they belong to the instance or class through which they are reached: ``service.get.invalidate(1)``, or
+    ``Service.get.invalidate(service, 1)``.
     """
 
     __name__: str
     __wrapped__: Callable[..., Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
-        """Give the cached result, or call the function and cache what it returns."""
+        """Return the cached result, or call the function and cache what it returns."""
         ...
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Give the key of a call within its namespace."""
+        """Return the key of a call within its namespace."""
         ...
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -50,11 +52,11 @@ class CachedFunction(Protocol[P, R_co]):
         ...
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function whatever is cached, cache its result and give it."""
+        """Call the function whatever is cached, cache its result and return it."""
         ...
 
     def cache_info(self) -> CacheInfo:
-        """Give hits and misses of this function in this process."""
+        """Return hits and misses of this function in this process, of all instances where it is a method."""
         ...
 
     @overload
@@ -62,7 +64,33 @@ class CachedFunction(Protocol[P, R_co]):
     @overload
     def __get__(
         self: "CachedFunction[Concatenate[S, Q], R_co]", instance: S, owner: type | None = None, /
-    ) -> Callable[Q, Coroutine[Any, Any, R_co]]: ...
+    ) -> "CachedFunction[Q, R_co]": ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> "CachedFunction[P, R_co]": ...
+
+
+class CachedTypeFunction(CachedFunction[..., R_co], Protocol[Q, R_co]):
+    """A :class:`CachedFunction` whose first parameter is a class; in a class body, a classmethod. For type checkers."""
+
+    @overload  # type: ignore[override] # a classmethod is bound to its class however it is reached
+    def __get__(self, instance: None, owner: type, /) -> "CachedFunction[Q, R_co]": ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> "CachedFunction[Q, R_co]": ...
+
+
+class Decorator(Protocol):
+    """What ``cached(...)`` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[type[Any], Q], Coroutine[Any, Any, R]], /
+    ) -> CachedTypeFunction[Q, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CachedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: "classmethod[Any, Q, Coroutine[Any, Any, R]]", /) -> CachedTypeFunction[Q, R]: ...
+    @overload
+    def __call__(self, function: "staticmethod[P, Coroutine[Any, Any, R]]", /) -> CachedFunction[P, R]: ...
 
 
 def cached(
@@ -88,7 +116,7 @@ def cached(
     context: Iterable[contextvars.ContextVar[Any]] = (),
     lock: str | None = None,
     cache: BaseCache[Any] | None = None,
-) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], CachedFunction[P, R]]:
+) -> Decorator:
     """Cache the results of an ``async def`` function, under ``{key_prefix}:{function name}:{arguments}``.
 
     ::
@@ -152,7 +180,7 @@ def cached(
     spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=ignore)
     tagging = tags if callable(tags) or isinstance(tags, str) else tuple(tags)
 
-    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
+    def decorate_function(function: Callable[..., Coroutine[Any, Any, R]]) -> Callable[..., Coroutine[Any, Any, R]]:
         _require_async(function, "cached")
         calls = CachedCalls(
             function,
@@ -163,7 +191,18 @@ def cached(
             condition=condition,
             cache=cache,
         )
-        return calls.wrapper()  # type: ignore[return-value] # a function with the attributes of CachedFunction
+        return calls.wrapper()
+
+    def decorate(function: Any) -> Any:
+        match function:
+            case classmethod():
+                return CachedClassMethod(decorate_function(function.__func__))
+            case staticmethod():
+                return staticmethod(decorate_function(function.__func__))
+            case MethodType():
+                return BoundCall(decorate_function(function.__func__), function.__self__)
+        decorated = decorate_function(function)
+        return CachedMethod(decorated) if is_defined_in_class(function) else decorated
 
     return decorate
 
@@ -202,6 +241,8 @@ def cache_invalidate(
     tagging = tags if isinstance(tags, str) else tuple(tags)
 
     def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        if isinstance(function, CachedMethod):
+            function = function.__func__
         _require_async(function, "cache_invalidate")
         pattern = Template(key_pattern, function) if key_pattern else None
         exact = [Template(each, function) for each in templates]
@@ -228,6 +269,7 @@ def cache_invalidate(
                 await asyncio.shield(task)
             return result
 
+        vars(wrapper)["__signature__"] = inspect.signature(function).replace()  # its own, told from a copied one
         return wrapper
 
     return decorate
@@ -236,6 +278,11 @@ def cache_invalidate(
 def _require_async(function: object, decorator: str) -> None:
     if isinstance(function, classmethod | staticmethod):
         raise TypeError(f"put @{decorator} below @{type(function).__name__}, next to the function")
+    if isinstance(function, functools.partial):
+        raise TypeError(
+            f"@{decorator} needs a function with a name of its own, for its keys; write an 'async def' function that "
+            f"calls the partial of {getattr(function.func, '__qualname__', type(function.func).__name__)}"
+        )
     if not inspect.iscoroutinefunction(function):
         name = getattr(function, "__qualname__", repr(function))
         raise TypeError(

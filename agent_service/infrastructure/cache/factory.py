@@ -1,13 +1,13 @@
 """The caches of this process, made from the settings."""
 
 import asyncio
-import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.logging import logger
+from agent_service.core.processes import several_processes
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback import FallbackCache
@@ -28,7 +28,10 @@ __all__ = ["close_cache", "get_cache", "open_cache"]
 
 @dataclass
 class _Shared:
-    """What the handles of one namespace share in this process, whatever their event loop."""
+    """What the handles of one namespace share in this process, whatever their event loop.
+
+    It is never replaced, only emptied: a handle that outlives :func:`close_cache` still sees every invalidation.
+    """
 
     store: MemoryStore
     leases: LeaseBook = field(default_factory=LeaseBook)
@@ -38,13 +41,17 @@ class _Shared:
 class _Caches:
     """The handles of one event loop over one Redis manager."""
 
+    loop: asyncio.AbstractEventLoop
     outage: Outage | None
     handles: dict[tuple[str, bool], BaseCache[Any]] = field(default_factory=dict)
     feed: NearFeed | None = None
 
 
 _shared: dict[str, _Shared] = {}
-_caches: "weakref.WeakKeyDictionary[RedisManager, _Caches]" = weakref.WeakKeyDictionary()
+_caches: dict[RedisManager, _Caches] = {}
+"""Of every event loop. Read as a copy, because other threads open and close caches meanwhile."""
+_warned = False
+"""Whether this process has said that other processes do not share its caches."""
 
 
 async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[Any]:
@@ -69,6 +76,7 @@ async def open_cache(namespace: str, *, l1: bool | None = None) -> BaseCache[Any
     manager = await get_redis_manager()
     caches = _caches.get(manager)
     if caches is None:
+        _forget_ended()
         caches = _caches[manager] = _open(manager, get_settings())
     near = (get_settings().cache_l1_enabled if l1 is None else l1) and caches.outage is not None
     handle = caches.handles.get((name, near))
@@ -93,20 +101,22 @@ def _make_near(name: str, manager: RedisManager, caches: _Caches) -> BaseCache[A
 
 
 def _open(manager: RedisManager, settings: Settings) -> _Caches:
+    loop = asyncio.get_running_loop()
     if not manager.is_configured:
-        logger.info("REDIS_URL is not set: caches live in this process's memory")
-        return _Caches(None)
+        _say_what_is_not_shared()
+        return _Caches(loop, None)
     breaker = CircuitBreaker(settings.cache_breaker_open_seconds)
     outage = Outage(manager.client, breaker, Journal(settings.cache_journal_max), prefix=settings.cache_key_prefix)
     manager.metrics.add_gauge("breaker", outage.state)
     manager.metrics.add_gauge("journal_length", outage.journal.__len__)
-    return _Caches(outage)
+    return _Caches(loop, outage)
 
 
 def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Settings) -> BaseCache[Any]:
     shared = _shared.get(name)
-    if shared is None:
-        shared = _shared[name] = _Shared(MemoryStore(settings.cache_memory_max_size))
+    if shared is None:  # setdefault, because another thread may be doing the same
+        shared = _shared.setdefault(name, _Shared(MemoryStore(settings.cache_memory_max_size)))
+    shared.store.resize(settings.cache_memory_max_size)
     memory: InMemoryCache[Any] = InMemoryCache(
         namespace=name,
         default_ttl=settings.cache_default_ttl,
@@ -129,9 +139,10 @@ def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Set
 
 
 async def close_cache() -> None:
-    """End this event loop's caches: their loads, a recovery under way, what is in memory, and the Redis connections.
+    """End this event loop's caches: their loads, a recovery under way, and the Redis connections.
 
-    The next :func:`get_cache` starts anew, with the settings of then.
+    What is in memory is emptied with the last event loop of the process that uses it. The next :func:`get_cache` starts
+    anew, with the settings of then.
     """
     manager = await get_redis_manager()
     caches = _caches.pop(manager, None)
@@ -141,7 +152,29 @@ async def close_cache() -> None:
             await caches.feed.aclose()
         if caches.outage is not None:
             await caches.outage.aclose()
-    for shared in _shared.values():
-        shared.store.clear()
-    _shared.clear()
+    _forget_ended()
+    if not _caches:
+        for shared in _shared.copy().values():
+            shared.store.clear()
     await close_redis()
+
+
+def _forget_ended() -> None:
+    """Forget the caches of event loops and managers that were closed without :func:`close_cache`."""
+    for manager, caches in _caches.copy().items():
+        if manager.closed or caches.loop.is_closed():
+            _caches.pop(manager, None)
+
+
+def _say_what_is_not_shared() -> None:
+    global _warned
+    evidence = several_processes()
+    if evidence is None or _warned:
+        logger.info("REDIS_URL is not set: caches live in this process's memory")
+    else:
+        _warned = True
+        logger.warning(
+            "REDIS_URL is not set and there are several processes (%s): each has a cache of its own, and after an "
+            "invalidation in one of them the others serve what they cached until its TTL is over; set REDIS_URL to "
+            "share one cache", evidence,
+        )  # fmt: skip

@@ -34,7 +34,7 @@ class Failures:
             return None
         until, exc = found
         if until <= self._monotonic():
-            del self._failed[key]
+            self._failed.pop(key, None)  # another thread may have
             return None
         return _bare(exc)
 

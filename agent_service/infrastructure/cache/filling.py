@@ -85,6 +85,8 @@ class Filler:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_POLL)
             found = await self._backend.read(lease.key, lease.tags)
+            # The read that brought the caller here was counted.
+            self._counters.take_back(found.level if found is not None and found.left > 0 else None)
             if found is not None and found.left > 0:
                 given = value_of(found, policy)
                 if given is not None:

@@ -40,10 +40,11 @@ def make(__aliases, __slow, __restore, __defaults):
             __entry = __aliases[__identity]
             __value = __entry.value
             if __entry.settled_until > __now(){unless}:
+                __result = {result}
                 __touch(__entry.key)
                 __counters.hits += 1
                 __hits += 1
-                return {result}
+                return __result
         except Exception:
             pass
         return await __slow(__identity{arguments})
@@ -90,7 +91,8 @@ class HotPath:
 
     def _forget_dead(self, store: MemoryStore) -> None:
         now = store.monotonic()
-        live = {identity: entry for identity, entry in self.aliases.items() if entry.settled_until > now}
+        known = self.aliases.copy()  # in one step: another thread may add to it meanwhile
+        live = {identity: entry for identity, entry in known.items() if entry.settled_until > now}
         self.aliases.clear()  # in place: the wrapper holds this very dict
         if len(live) < store.max_entries * 3 // 2:
             self.aliases.update(live)

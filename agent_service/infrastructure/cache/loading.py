@@ -64,6 +64,7 @@ class Loading:
                     if policy.refresh_at is not None and _is_due(found, policy.refresh_at):
                         self._refresh(key, loader, policy, tags)
                     return Obtained(given[0], found.level, found.age, None)
+                self._counters.retract_hit(found.level)
             elif -found.left < policy.stale_for and not found.raised:
                 stale = found
         return await self.load(key, loader, policy, tags, stale=stale)
@@ -71,6 +72,7 @@ class Loading:
     async def _settle(self, missed: Found | None, ended: int, key: str, tags: Sequence[str]) -> Found | None:
         """After a miss, read again when a load ended meanwhile: the miss may be older than what that load stored."""
         if not await self._may_join(key) and ended != self.leases.ended:
+            self._counters.take_back(None)  # both looks are one read
             return await self._backend.read(key, tags)
         return missed
 
@@ -81,11 +83,15 @@ class Loading:
         missing = [key for key in keys if key not in found]
         alone = [key for key in missing if not await self._may_join(key)]
         if alone and ended != self.leases.ended:
+            self._counters.misses -= len(alone)  # both looks are one read
             found.update(await self._fresh(alone, tags))
         return found
 
     async def _fresh(self, keys: Sequence[str], tags: Sequence[str]) -> dict[str, Found]:
         found = await self._backend.read_many(keys, tags)
+        for each in found.values():
+            if each.left > 0 and each.raised:
+                self._counters.retract_hit(each.level)
         return {key: each for key, each in found.items() if each.left > 0 and not each.raised}
 
     async def _may_join(self, key: str) -> bool:
@@ -179,13 +185,14 @@ class Loading:
         self._refreshing[key] = pause
 
     async def aclose(self) -> None:
-        """End the running loads."""
-        for each in list(self._refreshing.values()):
+        """End the running loads of this event loop."""
+        for each in self._refreshing.copy().values():
             each.cancel()
         await self.flights.aclose()
-        tasks = [each for each in self._refreshing.values() if isinstance(each, asyncio.Task)]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for each in list(self._refreshing.values()):
+        loop = asyncio.get_running_loop()
+        tasks = [each for each in self._refreshing.copy().values() if isinstance(each, asyncio.Task)]
+        await asyncio.gather(*(task for task in tasks if task.get_loop() is loop), return_exceptions=True)
+        for each in self._refreshing.copy().values():
             each.cancel()
         self._refreshing.clear()
 

@@ -13,7 +13,9 @@ Two ideas make a decorated hit cheap:
 * *Expired entries leave in a batch.* Every write first removes all that are due, by the heap, at O(log n) each. Heap
   items of entries that were overwritten or evicted are skipped, and the heap is rebuilt when they outnumber the live.
 
-Writers of several threads (event loops) are serialised by a lock; a hit takes none, it only moves a key in the order.
+Writers of several threads (event loops) are serialised by a lock. A read takes none: it finds the entry in the order
+and moves it there, each in one step that no other thread can interrupt, so what writers do meanwhile costs it a miss at
+worst. A forked process starts with an empty table, because a thread of its parent may have been writing.
 """
 
 import math
@@ -27,6 +29,7 @@ from typing import Any
 
 import cachetools
 
+from agent_service.core.forking import renew_after_fork
 from agent_service.infrastructure.cache.memory_tags import TagTable, Token
 
 __all__ = ["Entry", "MemoryStore"]
@@ -88,27 +91,27 @@ class Entry:
 
 
 class _Table(cachetools.Cache[str, Entry]):
-    """Evicts the least recently used entry; tells ``on_evict`` about it."""
+    """Evicts the least recently used entry. Whatever leaves is dead before it is gone."""
 
-    def __init__(self, maxsize: float, getsizeof: Callable[[Entry], float] | None) -> None:
+    def __init__(self, maxsize: float, getsizeof: Callable[[Entry], float] | None = None) -> None:
         super().__init__(maxsize, getsizeof)
-        self.order: OrderedDict[str, None] = OrderedDict()
+        self.order: OrderedDict[str, Entry] = OrderedDict()
 
     def __setitem__(self, key: str, entry: Entry) -> None:
         super().__setitem__(key, entry)
-        self.order[key] = None
+        self.order[key] = entry
         self.order.move_to_end(key)
 
     def __delitem__(self, key: str) -> None:
-        entry = self[key]
+        _kill(self[key])
         super().__delitem__(key)
         del self.order[key]
-        _kill(entry)
 
     def popitem(self) -> tuple[str, Entry]:
-        key = next(iter(self.order))
-        entry = self[key]
-        del self[key]
+        # In one step: a reader may move a key between the two that next(iter(...)) takes.
+        key, entry = self.order.popitem(last=False)
+        _kill(entry)
+        super().__delitem__(key)
         return key, entry
 
 
@@ -135,14 +138,31 @@ class MemoryStore:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.monotonic = monotonic
-        self.tags = TagTable()
-        by_size = None if max_bytes is None else _size_of
-        self._table = _Table(max_entries if max_bytes is None else max_bytes, by_size)
-        self._due: list[tuple[float, int, Entry]] = []
         self._pushed = 0
+        self._begin()
+        renew_after_fork(self._begin_anew)
+
+    def _begin(self) -> None:
+        self.tags = TagTable()
+        # The bound in entries is kept by _insert, because it may change.
+        self._table = _Table(math.inf) if self.max_bytes is None else _Table(self.max_bytes, _size_of)
+        self._find = self._table.order.get
+        self._due: list[tuple[float, int, Entry]] = []
         self._lock = threading.Lock()
         self.touch = self._table.order.move_to_end
         """Make a key the most recently used. Only for keys of live entries."""
+
+    def _begin_anew(self) -> None:
+        """Leave the table to the parent process, whose entries decorated functions may still refer to."""
+        order = self._table.order
+        for entry in order.values():
+            _kill(entry)
+        order.clear()
+        self._begin()
+
+    def resize(self, max_entries: int) -> None:
+        """Change the bound in entries. Entries beyond it leave with the next write."""
+        self.max_entries = max_entries
 
     def __len__(self) -> int:
         """How many entries are kept, stale and outdated ones among them."""
@@ -152,14 +172,14 @@ class MemoryStore:
 
     def live(self, key: str) -> Entry | None:
         """Give the fresh value's entry without making it the most recently used."""
-        entry = self._table.get(key)
+        entry = self._find(key)
         if entry is None or entry.fresh_until <= self.monotonic() or (entry.tokens and entry.outdated()):
             return None
         return None if entry.raised else entry
 
     def read(self, key: str) -> tuple[Any, Entry] | None:
         """Give the reader's own value of an entry that is fresh or stale, and make it the most recently used."""
-        entry = self._table.get(key)
+        entry = self._find(key)
         if entry is None:
             return None
         value = entry.value  # before the check: an entry that another thread kills loses its value
@@ -241,7 +261,7 @@ class MemoryStore:
         now = self.monotonic()
         while self._due and self._due[0][0] <= now:
             due, _, entry = heappop(self._due)
-            if entry.expires == due and self._table.get(entry.key) is entry:
+            if entry.expires == due and self._find(entry.key) is entry:
                 del self._table[entry.key]
 
 

@@ -1,9 +1,9 @@
 """One manager per event loop and process, built from the settings."""
 
 import asyncio
-import os
 import threading
 
+from agent_service.core.forking import renew_after_fork
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.redis.manager import RedisManager
@@ -60,4 +60,4 @@ def _forget_parent() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+renew_after_fork(_forget_parent)

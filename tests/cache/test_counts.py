@@ -1,0 +1,117 @@
+"""Every read is counted once, as a hit or as a miss, on every backend."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.feed import NearFeed
+from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.testing.cache.room import Failing, giving
+from tests.cache.conftest import make_fallback
+
+
+@pytest.fixture(params=["memory", "redis", "fallback", "tiered"])
+async def cache(request: pytest.FixtureRequest, client: RedisClient) -> AsyncIterator[BaseCache[Any]]:
+    if request.param == "memory":
+        memory: InMemoryCache[Any] = InMemoryCache()
+        yield memory
+        await memory.aclose()
+        return
+    if request.param == "fallback":
+        fallback, outage = make_fallback(client)
+        yield fallback
+        await fallback.aclose()
+        await outage.aclose()
+        return
+    redis: RedisCache[Any] = RedisCache(client)
+    if request.param == "redis":
+        yield redis
+        await redis.aclose()
+        return
+    feed = NearFeed(client)
+    tiered: TieredCache[Any] = TieredCache(redis, feed)
+    yield tiered
+    await tiered.aclose()
+    await feed.aclose()
+
+
+class Raised(Exception):
+    pass
+
+
+def counts(cache: BaseCache[Any]) -> tuple[int, int]:
+    return cache.counters.all_hits, cache.counters.misses
+
+
+async def test_each_way_of_reading_counts_each_key_once(cache: BaseCache[Any]):
+    await cache.set("a", 1)
+    await cache.set("b", 2)
+
+    await cache.get("a")
+    await cache.lookup("nothing")
+    await cache.get_many(["a", "b", "nothing"])
+    await cache.get_or_load("a", giving(3))
+    await cache.get_or_load("loaded", giving(3))
+    await cache.get_or_load_many(["a", "many"], lambda keys: giving(dict.fromkeys(keys, 1))())
+    await cache.exists("a")
+    await cache.ttl("a")
+
+    assert counts(cache) == (5, 4)
+
+
+async def test_an_exception_that_is_cached_is_no_hit_for_who_wants_a_value(cache: BaseCache[Any]):
+    failing = Failing(Raised())
+    with pytest.raises(Raised):
+        await cache.get_or_load("k", failing, cache_exceptions={Raised: 60})
+    cache.counters.reset()
+
+    assert await cache.get("k") is None
+    assert not await cache.lookup("k")
+    assert await cache.get_many(["k"]) == {}
+    assert counts(cache) == (0, 3)
+
+    with pytest.raises(Raised):
+        await cache.get_or_load("k", failing, cache_exceptions={Raised: 60})
+    assert counts(cache) == (1, 3)
+    assert await cache.get_or_load("k", giving(1)) == 1
+    assert counts(cache) == (1, 4)
+
+
+async def test_increments_are_counted(cache: BaseCache[Any]):
+    await cache.increment("n")
+    await cache.increment("n", 5)
+
+    assert cache.counters.increments == 2
+    assert cache.counters.snapshot()["increments"] == 2
+
+
+async def test_callers_who_wait_for_a_load_are_one_miss_each(cache: BaseCache[Any]):
+    values = await asyncio.gather(*(cache.get_or_load("k", giving(1)) for _ in range(20)))
+
+    hits, misses = counts(cache)
+    assert values == [1] * 20
+    assert hits + misses == 20
+    assert cache.counters.loads == 1
+
+
+async def test_waiting_for_another_process_is_no_further_read(client: RedisClient):
+    caches = [RedisCache[Any](client) for _ in range(2)]
+    began = asyncio.Event()
+
+    async def slow() -> int:
+        began.set()
+        await asyncio.sleep(0.2)
+        return 1
+
+    first = asyncio.create_task(caches[0].get_or_load("k", slow, lock="distributed"))
+    await began.wait()
+
+    assert await caches[1].get_or_load("k", giving(2), lock="distributed") == 1
+    assert await first == 1
+    assert [counts(each) for each in caches] == [(0, 1), (0, 1)]
