@@ -140,7 +140,7 @@ async def test_a_bound_method_is_what_other_code_expects_of_one():
     assert bound == service.price != Service("a").price
     assert hash(bound) == hash(service.price)
     assert bound.__self__ is service
-    assert (bound.__name__, bound.__doc__) == ("price", None)
+    assert (bound.__name__, bound.__qualname__) == ("price", "Service.price")
     assert list(inspect.signature(bound).parameters) == ["item", "vat"]
     assert list(inspect.signature(Service.price).parameters) == ["self", "item", "vat"]
     assert inspect.iscoroutinefunction(bound)

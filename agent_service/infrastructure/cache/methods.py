@@ -27,10 +27,6 @@ def is_defined_in_class(function: Callable[..., Any]) -> bool:
 class BoundCall(functools.partial[Any]):
     """A decorated function with its first argument. A partial, which costs a call no step in Python."""
 
-    @property
-    def __doc__(self) -> str | None:  # type: ignore[override] # the function's, as a bound method has
-        return self.func.__doc__
-
     def __get__(self, _instance: object, _owner: type | None = None) -> "BoundCall":
         return self
 
