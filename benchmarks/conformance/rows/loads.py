@@ -94,10 +94,14 @@ async def tag_invalidated_while_loading(stage: Stage) -> Verdict:
 async def failing_load(stage: Stage) -> Verdict:
     """Many callers ask for a value that cannot be loaded; afterwards it can."""
     source = Source(LookupError("nobody"))
+    source.gate.clear()
     async with stage.open() as cache:
         read = cache.cached(source.reader())
-        callers = (read(7) for _ in range(stage.sizes.failing_callers))
-        results = await asyncio.gather(*callers, return_exceptions=True)
+        callers = asyncio.gather(*(read(7) for _ in range(stage.sizes.failing_callers)), return_exceptions=True)
+        await source.started.wait()
+        await asyncio.sleep(0.2)  # until all of them have surely come to wait
+        source.gate.set()
+        results = await callers
         loads = source.loads
         source.value = "new"
         recovered = await read(7) == "new"
