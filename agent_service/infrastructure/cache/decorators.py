@@ -278,7 +278,7 @@ def cache_invalidate(
 def _require_async(function: object, decorator: str) -> None:
     if isinstance(function, classmethod | staticmethod):
         raise TypeError(f"put @{decorator} below @{type(function).__name__}, next to the function")
-    if isinstance(function, functools.partial):
+    if isinstance(function, functools.partial | functools.partialmethod):
         raise TypeError(
             f"@{decorator} needs a function with a name of its own, for its keys; write an 'async def' function that "
             f"calls the partial of {getattr(function.func, '__qualname__', type(function.func).__name__)}"
