@@ -1,24 +1,24 @@
-"""Rebuild what a function's return annotation promises from the plain data that the codec gives back.
+"""Rebuild what an annotation promises from plain data, which is all that some stored bytes hold.
 
-The codec writes a dataclass, pydantic model, Enum member or NamedTuple of an unregistered class as plain data. The
-annotation says what it was: :func:`restorer` turns it into a function that puts the classes back, and only them. What
-stands under a plain annotation (``str``, ``dict[str, int]``) is never looked at, let alone coerced.
+So wrote the first release every dataclass, pydantic model, Enum member and NamedTuple of an unregistered class, and so
+are registered classes and states still written. The annotation says what it was: :func:`restorer` turns it into a
+function that puts the classes back, and only them. What stands under a plain annotation (``str``, ``dict[str, int]``)
+is never looked at, let alone coerced; the fields of pydantic models must be of their types, because validators do not
+run.
 
 A record fits only data with exactly the fields it is written with, so what an older release of a service left behind is
 refused instead of half understood. In a union the member that fits is taken; where two fit alike nothing is guessed.
 """
 
 import types
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import InitVar, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import (
-    Annotated,
     Any,
     Literal,
     TypeAlias,
-    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -29,9 +29,11 @@ from typing import (
 from pydantic import BaseModel
 
 from agent_service.core import rebuild
+from agent_service.core.conformity import Check, conforms, unwrapped
+from agent_service.core.instances import assembler
 from agent_service.core.rebuild import Rebuild
 
-__all__ = ["restorer", "return_restorer"]
+__all__ = ["restorer"]
 
 Arguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
@@ -39,34 +41,6 @@ Arguments: TypeAlias = Mapping[Any, Any]
 _UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RuntimeError)
 """What reading annotations raises; RuntimeError is pydantic's own, and that of a too deep recursion."""
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
-
-
-def return_restorer(function: Callable[..., Any]) -> Rebuild | None:
-    """Give :func:`restorer` of a function's return annotation; None when it has none or it cannot be read.
-
-    An annotation that names a class defined further down is read when it is first needed.
-    """
-    try:
-        annotation = get_type_hints(function, include_extras=True).get("return", Any)
-    except NameError:
-        return _Later(function)
-    except _UNREADABLE:
-        return None
-    return restorer(annotation)
-
-
-class _Later:
-    """Reads the return annotation at the first call; data passes unchanged when it still cannot be read."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._rebuild: Rebuild | None = None
-
-    def __call__(self, data: Any) -> Any:
-        if self._rebuild is None:
-            found = return_restorer(self._function)
-            self._rebuild = rebuild.unchanged if found is None or isinstance(found, _Later) else found
-        return self._rebuild(data)
 
 
 def restorer(annotation: Any) -> Rebuild | None:
@@ -88,7 +62,7 @@ class _Compiler:
         self._records: dict[Any, Rebuild | None] = {}
 
     def compile(self, annotation: Any, arguments: Arguments) -> Rebuild | None:
-        annotation = _unwrap(annotation, arguments)
+        annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
         if origin is Union or origin is types.UnionType:
             return self._union(get_args(annotation), arguments)
@@ -101,7 +75,7 @@ class _Compiler:
         if issubclass(cls, Enum):
             return partial(rebuild.enum_member, cls)
         if is_typeddict(cls) or is_dataclass(cls) or issubclass(cls, BaseModel) or _is_named_tuple(cls):
-            return self._record(cls, tuple(_unwrap(each, arguments) for each in get_args(annotation)))
+            return self._record(cls, tuple(unwrapped(each, arguments) for each in get_args(annotation)))
         return self._container(cls, get_args(annotation), arguments)
 
     def _record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
@@ -118,14 +92,15 @@ class _Compiler:
         compiled = {name: self.compile(hint, arguments) for name, hint in hints.items()}
         changing = {name: each for name, each in compiled.items() if each is not None}
         if is_typeddict(cls):
-            return partial(rebuild.typed_dict, changing) if changing else None
+            return partial(rebuild.typed_dict, changing, cls.__required_keys__) if changing else None
         if issubclass(cls, BaseModel):
-            return partial(rebuild.model, cls, changing)
+            return partial(rebuild.model, cls, changing, cache(partial(_checks, hints)), assembler(cls))
         for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may tell members of a union apart
             if get_origin(hint) is Literal:
                 changing[name] = _literal(get_args(hint))
         if is_dataclass(cls):
-            return partial(rebuild.dataclass, cls, {each.name: each.init for each in fields(cls)}, changing)
+            init = {each.name: each.init for each in fields(cls)}
+            return partial(rebuild.dataclass, cls, init, changing, assembler(cls))
         return partial(rebuild.named_tuple, cls, changing)
 
     def _container(self, cls: type, given: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
@@ -140,26 +115,11 @@ class _Compiler:
         return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
 
     def _union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
-        compiled = [(_unwrap(member, arguments), self.compile(member, arguments)) for member in members]
+        compiled = [(unwrapped(member, arguments), self.compile(member, arguments)) for member in members]
         rebuilds = [each for _, each in compiled if each is not None]
         plain = [member for member, each in compiled if each is None]
         scalars = frozenset(each for each in plain if isinstance(each, type)) - _CONTAINERS
         return partial(rebuild.union, rebuilds, scalars, len(plain) > len(scalars)) if rebuilds else None
-
-
-def _unwrap(annotation: Any, arguments: Arguments) -> Any:
-    """Look through type variables, Annotated, NewType and type aliases."""
-    while True:
-        if isinstance(annotation, TypeVar):
-            annotation = arguments.get(annotation, Any)
-        elif get_origin(annotation) is Annotated:
-            annotation = annotation.__origin__
-        elif hasattr(annotation, "__supertype__"):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
-            annotation = annotation.__value__
-        else:
-            return annotation
 
 
 def _is_named_tuple(cls: type) -> bool:
@@ -173,9 +133,11 @@ def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     if not is_dataclass(cls):
         return hints
-    if any(isinstance(hint, InitVar) and not hasattr(cls, name) for name, hint in hints.items()):
-        raise TypeError(f"{cls.__qualname__} needs an InitVar that is not among its fields")
     return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _checks(hints: Mapping[str, Any]) -> dict[str, Check]:
+    return {name: check for name, hint in hints.items() if (check := conforms(hint)) is not None}
 
 
 def _literal(choices: tuple[Any, ...]) -> Rebuild:

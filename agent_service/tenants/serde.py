@@ -16,7 +16,8 @@ from pydantic import AnyUrl, BaseModel, RootModel, ValidationError
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, RecordValueError, UndecodableError
-from agent_service.core.registry import BY_CLASS, plain_data
+from agent_service.core.instances import plain_data
+from agent_service.core.registry import BY_CLASS
 
 __all__ = ["Models", "dumps", "loads", "restore", "restore_fields", "to_storable"]
 

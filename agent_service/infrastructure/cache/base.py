@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
-from agent_service.core.errors import CacheKeyError, CacheValueError
+from agent_service.core.errors import CacheKeyError, CacheValueError, UndecodableError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, normalise_namespace
+from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Life
 from agent_service.infrastructure.cache.hotpath import Counts
@@ -71,16 +72,31 @@ class BaseCache(ICache[T]):
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: object = None) -> object:
         found = await self.backend.read(check_key(key))
-        return default if found is None or found.left <= 0 or found.raised else found.value
+        if found is None or found.left <= 0 or found.raised:
+            return default
+        return found.value if type(found.value) is not Stored else self._plain(found.value, default)
 
     async def lookup(self, key: str) -> Lookup[T]:
         found = await self.backend.read(check_key(key))
-        return MISS if found is None or found.left <= 0 or found.raised else Hit(found.value)
+        value = MISS if found is None or found.left <= 0 or found.raised else self._plain(found.value, MISS)
+        return MISS if value is MISS else Hit(value)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         wanted = _check_keys(keys)
         found = await self.backend.read_many(wanted) if wanted else {}
-        return {key: each.value for key, each in found.items() if each.left > 0 and not each.raised}
+        return self._plain_values({key: each.value for key, each in found.items() if each.left > 0 and not each.raised})
+
+    def _plain(self, value: Any, default: Any) -> Any:
+        """Return a decoded value as plain data: nobody says here of what classes it is. ``default`` is for damage."""
+        try:
+            return plain(value)
+        except UndecodableError:
+            self.counters.undecodable += 1
+            return default
+
+    def _plain_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        opened = {key: self._plain(each, MISS) for key, each in values.items()}
+        return {key: each for key, each in opened.items() if each is not MISS}
 
     async def exists(self, key: str) -> bool:
         return await self.backend.exists(check_key(key))
@@ -198,7 +214,11 @@ class BaseCache(ICache[T]):
         tags = options.get("tags", ())
         named = () if callable(tags) or not tags else check_tags(tags)
         found = await self.loading.obtain(key, loader, policy, named)
-        return Loaded(found.value, found.level, found.age, found.stale_reason) if info else found.value
+        value = self._plain(found.value, MISS)
+        if value is MISS:
+            found = await self.loading.load(key, loader, policy, named, fresh=True)
+            value = plain(found.value)
+        return Loaded(value, found.level, found.age, found.stale_reason) if info else value
 
     async def get_or_load_many(
         self,
@@ -216,10 +236,11 @@ class BaseCache(ICache[T]):
         values: dict[str, T] = {}
         if wanted:
             found = await self.loading.read_many_settled(wanted, named)
-            values = {key: each.value for key, each in found.items()}
+            values = self._plain_values({key: each.value for key, each in found.items()})
         missing = [key for key in wanted if key not in values]
         if missing:
-            values.update(await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named))
+            loaded = await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named)
+            values.update(self._plain_values(loaded))
         return {key: values[key] for key in wanted if key in values}
 
     async def aclose(self) -> None:
