@@ -18,7 +18,7 @@ __all__ = ["Returned"]
 class Returned:
     """The return annotation of a function, resolved by itself: annotations of parameters do not matter.
 
-    An annotation that names something not yet defined is tried again at the next result.
+    An annotation that names something not yet defined is tried again at the first result, and at each that needs it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -28,6 +28,7 @@ class Returned:
         self.unresolved: str | None = None
         """Why the annotation cannot be resolved; None when it can, or there is none."""
         self._resolve()
+        self._is_first = True
 
     def _resolve(self) -> None:
         try:
@@ -50,7 +51,8 @@ class Returned:
 
         :raises UndecodableError: for what does not fit it, and for instances of classes while it is not resolved.
         """
-        if self.unresolved is not None:
+        if self.unresolved is not None and (self._is_first or type(data) is Stored):
+            self._is_first = False
             self._resolve()
         if type(data) is not Stored:
             return data if self._rebuild is None else self._rebuild(data)

@@ -782,3 +782,54 @@ async def test_an_endpoint_that_leaves_out_unset_fields_gives_the_same_json_with
 
     assert plain == {"name": "a", "inner": {"b": 3}, "more": [{"a": 1}, {}]}
     assert answers == [plain] * 3
+
+
+# -- annotations that cannot be resolved
+
+
+async def test_a_parameter_of_an_unknown_type_does_not_hide_what_is_returned(cache: AnyCache):
+    ran = itertools.count()
+
+    @cached(ttl=60, cache=cache, ignore=["session"])
+    async def load(a: int, session: "OnlyForTypeCheckers | None" = None) -> Priced:  # type: ignore[name-defined] # noqa: F821
+        next(ran)
+        return Priced(price=a)
+
+    results = [await load(1) for _ in range(3)]
+
+    assert [state(each) for each in results] == [state(Priced(price=1))] * 3
+    assert next(ran) == 1
+
+
+async def test_a_return_annotation_that_cannot_be_resolved_is_said_once_and_never_gives_another_class(
+    cache: AnyCache, caplog: pytest.LogCaptureFixture
+):
+    value = Priced(price=1)
+    ran = itertools.count()
+
+    @cached(ttl=60, cache=cache)
+    async def load() -> "OnlyForTypeCheckers":  # type: ignore[name-defined] # noqa: F821
+        next(ran)
+        return value
+
+    results = [await load() for _ in range(3)]
+
+    assert all(each is value for each in results)
+    assert next(ran) == 3
+    assert len(caplog.messages) == 1
+    assert re.search(r"load cannot be resolved.*OnlyForTypeCheckers", caplog.text)
+
+
+async def test_plain_results_are_cached_whatever_the_annotation_says(cache: AnyCache, caplog: pytest.LogCaptureFixture):
+    ran = itertools.count()
+
+    @cached(ttl=60, cache=cache)
+    async def load() -> "OnlyForTypeCheckers":  # type: ignore[name-defined] # noqa: F821
+        next(ran)
+        return {"a": 1}
+
+    results = [await load() for _ in range(3)]
+
+    assert results == [{"a": 1}] * 3
+    assert next(ran) == 1
+    assert len(caplog.messages) == 1

@@ -144,8 +144,17 @@ class CachedCalls(Generic[R]):
         try:
             self._returned(encoded.open())
         except Exception as exc:  # noqa: BLE001 - whatever it is, the entry would be a miss each time
-            self._warn(encoded.value, _misfit(exc))
+            if self._returned.unresolved is None:
+                self._warn(encoded.value, _misfit(exc))
             return False
+        finally:
+            if self._returned.unresolved is not None:
+                self._warn_once(
+                    "the return annotation of %s cannot be resolved, so results that hold instances of classes are not "
+                    "cached: %s; define or import the name where the function's module can see it when it is called",
+                    self._function.__qualname__,
+                    self._returned.unresolved,
+                )
         return True
 
     def _loaded(self, obtained: Obtained) -> R:
@@ -163,10 +172,13 @@ class CachedCalls(Generic[R]):
             return cast("R", encoded.value)
 
     def _warn(self, value: object, reason: str) -> None:
+        name, kind = self._function.__qualname__, type(value).__name__
+        self._warn_once("a result of %s, a %s, is not cached: %s", name, kind, reason)
+
+    def _warn_once(self, message: str, *args: object) -> None:
         if not self._warned:
             self._warned = True
-            name, kind = self._function.__qualname__, type(value).__name__
-            logger.warning("a result of %s, a %s, is not cached: %s", name, kind, reason)
+            logger.warning(message, *args)
 
 
 def _misfit(exc: Exception) -> str:
