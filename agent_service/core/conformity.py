@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import pydantic
 from pydantic import BaseModel
@@ -63,7 +74,7 @@ class _Compiler:
         if not isinstance(cls, type) or cls is object:
             return None
         if is_typeddict(cls):
-            return partial(_has_members, cls.__required_keys__, self._fields(cls, (), _typed_dict_fields(cls)))
+            return partial(_has_members, vars(cls)["__required_keys__"], self._fields(cls, (), _typed_dict_fields(cls)))
         if issubclass(cls, BaseModel) or is_dataclass(cls):
             given = tuple(unwrapped(each, arguments) for each in get_args(annotation))
             return partial(_is_record, cls, self._fields(cls, given, _record_fields(cls)))

@@ -222,7 +222,7 @@ def _dataclass_assembler(cls: type) -> Assemble:
     simple = all(_is_kept_in_dict(cls, field.name) for field in fields(cls))
 
     def assemble(data: Any, rest: Rest) -> Any:
-        built = object.__new__(cls)
+        built: Any = object.__new__(cls)
         if simple:
             built.__dict__.update(data)
         else:

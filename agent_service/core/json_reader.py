@@ -30,6 +30,8 @@ def read(node: Any, build: Assembly | None = None) -> Any:
     if kind is dict:
         if len(node) == 1:
             ((tag, content),) = node.items()
+            if tag == "$of":
+                return _read_instance(content, build)
             if tag[:1] == "$":
                 return _untag(tag, content, build)
         return _read_members(node, build)
@@ -87,9 +89,10 @@ def _read_registered(content: Any, build: Assembly | None) -> Any:
 
 
 def _read_instance(content: Any, build: Assembly | None) -> Any:
-    index, data, *rest = content
-    data = read(data, build)
-    return data if build is None else build.assemble(index, data, _read_rest(rest, build) if rest else {})
+    data = read(content[1], build)
+    if build is None:
+        return data
+    return build.assemble(content[0], data, _read_rest(content[2:], build) if len(content) > 2 else {})
 
 
 def _read_rest(content: list[Any], build: Assembly | None) -> dict[str, Any]:
@@ -135,6 +138,5 @@ _HOLDERS: Final[Mapping[str, Callable[[Any, Assembly | None], Any]]] = {
     "$deque": _read_deque,
     "$slice": _read_slice,
     "$type": _read_registered,
-    "$of": _read_instance,
     "$whole": _read_whole,
 }

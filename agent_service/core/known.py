@@ -19,6 +19,7 @@ from agent_service.core.shapes import class_name, shape_of
 
 __all__ = ["Assembly", "KnownClasses"]
 
+_MOST_RESOLVED = 1024
 _UNNAMED = (object, types.NoneType, type)
 _MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
 """Modules whose classes say nothing about a value's class."""
@@ -34,12 +35,24 @@ class KnownClasses:
         self._annotation = annotation
         self._roots: list[type] | None = None
         self._found: dict[tuple[str, str], Assemble] = {}
+        self._resolved: dict[tuple[tuple[str, ...], ...], list[Assemble | None]] = {}
 
     def resolve(self, named: list[list[str]]) -> "list[Assemble | None]":
         """Return what assembles each class that is named with its shape; None for a class that is not known.
 
-        :raises UndecodableError: for a class that has changed since, or that two classes could be.
+        :raises UndecodableError: for a class that has changed since.
         """
+        key = tuple(map(tuple, named))
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._look_for(named)
+            if None not in found and len(self._resolved) < _MOST_RESOLVED:  # else it may be defined or imported yet
+                self._resolved[key] = found
+        return found
+
+    def _look_for(self, named: list[list[str]]) -> "list[Assemble | None]":
+        if not all(type(text) is str for each in named for text in each):
+            raise TypeError("a list of class names and shapes is expected")
         found = [self._found.get((name, shape)) for name, shape in named]
         while None in found:
             known = len(self._reachable())
@@ -86,14 +99,10 @@ class Assembly:
     __slots__ = ("_assemblers", "_inside", "_named", "strict", "unknown")
 
     def __init__(self, named: Any, known: KnownClasses | None) -> None:
-        if type(named) is not list or not all(
-            type(each) is list and len(each) == 2 and all(type(text) is str for text in each) for each in named
-        ):
-            raise TypeError("a list of class names and shapes is expected")
         self._named = named
         self.strict = known is not None
         self._assemblers = [None] * len(named) if known is None else known.resolve(named)
-        self._inside: dict[type, Assembly] = {}
+        self._inside: dict[type, Assembly] | None = None
         self.unknown: list[str] = []
 
     def assemble(self, index: Any, data: Any, rest: dict[str, Any]) -> Any:
@@ -106,22 +115,26 @@ class Assembly:
 
     def inside(self, cls: type, known: KnownClasses) -> "Assembly":
         """Return the assembly of what an instance of a registered class holds."""
+        if self._inside is None:
+            self._inside = {}
         found = self._inside.get(cls)
         if found is None:
             found = self._inside[cls] = Assembly(self._named, known)
-            for place, each in enumerate(self._assemblers):
-                found._assemblers[place] = found._assemblers[place] or each
+            found._assemblers = [
+                ours or theirs for ours, theirs in zip(found._assemblers, self._assemblers, strict=True)
+            ]
             found.unknown = self.unknown
             found.strict = self.strict
         return found
 
 
-def _subclasses(root: type) -> Iterator[type]:
+def _subclasses(root: type[Any]) -> Iterator[type[Any]]:
     """Iterate over the classes derived from a class, bases and earlier definitions first."""
-    seen: WeakSet[type] = WeakSet()
+    seen: WeakSet[type[Any]] = WeakSet()
     waiting = [root]
     while waiting:
-        for each in type.__subclasses__(waiting.pop(0)):
+        derived: list[type[Any]] = type.__subclasses__(waiting.pop(0))
+        for each in derived:
             if each not in seen:
                 seen.add(each)
                 waiting.append(each)

@@ -103,7 +103,9 @@ def model(
         names = cls.model_fields.keys()
         more_is_fine = cls.model_config.get("extra") == "allow"
         fits = type(data) is dict and (
-            data.keys() == names or (more_is_fine and data.keys() >= names) or (rest is not None and data.keys() <= names)
+            data.keys() == names
+            or (more_is_fine and data.keys() >= names)
+            or (rest is not None and data.keys() <= names)
         )
         _require(fits, cls.__qualname__, data)
         built = values = _rebuilt(changing, data)
@@ -115,21 +117,31 @@ def model(
 
 def _anew(cls: type[BaseModel], assemble: Assemble, data: Any) -> BaseModel:
     """Make a model of its fields alone, as bytes of the first release hold them: what is private is made anew."""
-    private = {
-        name: value
-        for name, each in cls.__private_attributes__.items()
-        if (value := each.get_default()) is not PydanticUndefined
-    }
-    built: BaseModel = assemble(data, {"private": private})
+    built: BaseModel = assemble(data, {"private": private_defaults(cls)})
     if runs_code(cls):
-        fields, extra = dict(vars(built)), built.__pydantic_extra__
-        try:
-            built.model_post_init(None)
-        except Exception as exc:  # the caller's code
-            raise UndecodableError(f"stored data does not make a {cls.__qualname__}: {type(exc).__name__}") from exc
-        object.__setattr__(built, "__dict__", fields)
-        object.__setattr__(built, "__pydantic_extra__", extra)
+        run_post_init(built)
     return built
+
+
+def private_defaults(cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the private attributes that a new instance of a model has."""
+    defaults = {name: each.get_default() for name, each in cls.__private_attributes__.items()}
+    return {name: each for name, each in defaults.items() if each is not PydanticUndefined}
+
+
+def run_post_init(built: BaseModel) -> None:
+    """Let ``model_post_init`` set what is private; what it does to the fields is undone, because it did so before.
+
+    :raises UndecodableError: when it raises.
+    """
+    fields, extra = dict(vars(built)), built.__pydantic_extra__
+    try:
+        built.model_post_init(None)
+    except Exception as exc:  # the caller's code
+        name = type(built).__qualname__
+        raise UndecodableError(f"stored data does not make a {name}: {type(exc).__name__}") from exc
+    object.__setattr__(built, "__dict__", fields)
+    object.__setattr__(built, "__pydantic_extra__", extra)
 
 
 def named_tuple(cls: Any, changing: Mapping[str, Rebuild], data: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent_service.core.errors import UndecodableError
 from agent_service.core.rebuild import Rebuild
-from agent_service.core.stored import Stored, Wanted, plain
+from agent_service.core.stored import Stored, Wanted
 from agent_service.core.typed import restorer
 
 __all__ = ["Returned"]
@@ -58,7 +58,7 @@ class Returned:
             return data if self._rebuild is None else self._rebuild(data)
         if self.unresolved is not None:
             raise UndecodableError(f"the return annotation cannot be resolved ({self.unresolved})")
-        return plain(data) if self._wanted is None else data.as_wanted(self._wanted)
+        return data.as_wanted(self._wanted)
 
 
 def _annotation_of(function: Callable[..., Any]) -> Any:
@@ -78,12 +78,12 @@ def _raw_annotation(function: Callable[..., Any]) -> Any:
     except AttributeError:
         return Any
     except NameError:  # from Python 3.14 on annotations are evaluated together, when they are asked for
-        if sys.version_info < (3, 14):
-            raise
-        import annotationlib  # noqa: PLC0415 - not there before Python 3.14
+        if sys.version_info >= (3, 14):
+            import annotationlib  # noqa: PLC0415 - not there before Python 3.14
 
-        annotations = annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
-        return annotations.get("return", Any)
+            annotations = annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+            return annotations.get("return", Any)
+        raise
 
 
 def _scopes(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -55,27 +55,24 @@ class Stored:
 
         :raises UndecodableError: for damaged data, and for sets and dict keys that are not hashable as plain data.
         """
-        return self._read(None)[0]
+        return self.as_wanted(None)
 
-    def as_wanted(self, wanted: Wanted) -> Any:
-        """Return the value with its instances.
+    def as_wanted(self, wanted: Wanted | None) -> Any:
+        """Return the value with the instances that are wanted.
 
         :raises UndecodableError: for damaged data, for a class that has changed since, and for an instance of a class
             that the annotation does not name in a place where it does not take plain data.
         """
-        value, unknown = self._read(wanted.known)
-        if unknown:
-            wanted.require(value, unknown[0])
-        return value
-
-    def _read(self, known: KnownClasses | None) -> tuple[Any, list[str]]:
         try:
-            build = Assembly(self._named, known)
-            return read(self._node, build), build.unknown
+            build = Assembly(self._named, None if wanted is None else wanted.known)
+            value = read(self._node, build)
+            if wanted is not None and build.unknown:
+                wanted.require(value, build.unknown[0])
         except UndecodableError:
             raise
         except Exception as exc:  # stored bytes may be anybody's, and load functions are the caller's code
             raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
+        return value
 
 
 def plain(value: Any) -> Any:

@@ -75,7 +75,7 @@ def _read_url(node: Any) -> Any:
     cls = _URLS[name]
     if cls in _PLAIN_URLS:
         return parsed
-    url: _Url = object.__new__(cls)  # type: ignore[assignment]  # past the validation that made it, which had its turn
+    url: _Url = object.__new__(cls)  # past the validation that made it, which had its turn
     url._url = parsed  # noqa: SLF001 - where pydantic's URLs keep what they parsed
     return url
 

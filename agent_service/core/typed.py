@@ -11,7 +11,7 @@ refused instead of half understood. In a union the member that fits is taken; wh
 """
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, partial
@@ -33,7 +33,7 @@ from agent_service.core.conformity import Check, conforms, unwrapped
 from agent_service.core.instances import assembler
 from agent_service.core.rebuild import Rebuild
 
-__all__ = ["restorer"]
+__all__ = ["Compiler", "checks_of", "record_hints", "restorer"]
 
 Arguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
@@ -50,12 +50,12 @@ def restorer(annotation: Any) -> Rebuild | None:
     :class:`~agent_service.core.errors.UndecodableError` for data that does not fit the annotation.
     """
     try:
-        return _Compiler().compile(annotation, {})
+        return Compiler().compile(annotation, {})
     except _UNREADABLE:
         return None
 
 
-class _Compiler:
+class Compiler:
     """Turns annotations into functions, each record once, so that a record may hold itself."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Compiler:
         annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
         if origin is Union or origin is types.UnionType:
-            return self._union(get_args(annotation), arguments)
+            return self.union(get_args(annotation), arguments)
         if origin is Literal:
             choices = get_args(annotation)
             return _literal(choices) if any(isinstance(each, Enum) for each in choices) else None
@@ -88,13 +88,13 @@ class _Compiler:
 
     def _compile_record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
         arguments = dict(zip(getattr(cls, "__parameters__", ()), given, strict=False))
-        hints = _hints(cls)
+        hints = record_hints(cls)
         compiled = {name: self.compile(hint, arguments) for name, hint in hints.items()}
         changing = {name: each for name, each in compiled.items() if each is not None}
         if is_typeddict(cls):
-            return partial(rebuild.typed_dict, changing, cls.__required_keys__) if changing else None
+            return partial(rebuild.typed_dict, changing, vars(cls)["__required_keys__"]) if changing else None
         if issubclass(cls, BaseModel):
-            return partial(rebuild.model, cls, changing, cache(partial(_checks, hints)), assembler(cls))
+            return self.model(cls, changing, hints)
         for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may tell members of a union apart
             if get_origin(hint) is Literal:
                 changing[name] = _literal(get_args(hint))
@@ -102,6 +102,10 @@ class _Compiler:
             init = {each.name: each.init for each in fields(cls)}
             return partial(rebuild.dataclass, cls, init, changing, assembler(cls))
         return partial(rebuild.named_tuple, cls, changing)
+
+    def model(self, cls: type[BaseModel], changing: Mapping[str, Rebuild], hints: Mapping[str, Any]) -> Rebuild:
+        """Return what rebuilds a model, given what rebuilds its fields."""
+        return partial(rebuild.model, cls, changing, checks_of(hints), assembler(cls))
 
     def _container(self, cls: type, given: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
         members = [self.compile(each, arguments) for each in given if each is not Ellipsis]
@@ -114,7 +118,8 @@ class _Compiler:
             return partial(rebuild.fixed_tuple, parts)
         return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
 
-    def _union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+    def union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+        """Return what rebuilds a member of a union."""
         compiled = [(unwrapped(member, arguments), self.compile(member, arguments)) for member in members]
         rebuilds = [each for _, each in compiled if each is not None]
         plain = [member for member, each in compiled if each is None]
@@ -126,7 +131,11 @@ def _is_named_tuple(cls: type) -> bool:
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def record_hints(cls: type) -> dict[str, Any]:
+    """Return the annotations of a record's fields.
+
+    :raises Exception: one of several, when they cannot be read.
+    """
     if issubclass(cls, BaseModel):
         cls.model_rebuild()
         return {name: field.annotation for name, field in cls.model_fields.items()}
@@ -136,8 +145,9 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
-def _checks(hints: Mapping[str, Any]) -> dict[str, Check]:
-    return {name: check for name, hint in hints.items() if (check := conforms(hint)) is not None}
+def checks_of(hints: Mapping[str, Any]) -> Callable[[], Mapping[str, Check]]:
+    """Return a function that gives the checks of fields, which are made when they are first needed."""
+    return cache(lambda: {name: check for name, hint in hints.items() if (check := conforms(hint)) is not None})
 
 
 def _literal(choices: tuple[Any, ...]) -> Rebuild:

@@ -20,7 +20,18 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, HttpUrl, PostgresDsn, PrivateAttr, RootModel, Secret, SecretBytes, SecretStr, computed_field
+from pydantic import (
+    BaseModel,
+    Field,
+    HttpUrl,
+    PostgresDsn,
+    PrivateAttr,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    computed_field,
+)
 from pydantic_core import Url
 
 from agent_service.core import registry
@@ -370,11 +381,14 @@ for _ in range(300):
         (object, "builtins.type"),
         (Point, "builtins.type"),
         (memoryview(b""), "memoryview"),
-        ({"k": SecretStr("hush")}, r"\['k'\].*secrets are never stored in clear.*register_type\(SecretStr, dump=SecretStr"),
+        (
+            {"k": SecretStr("hush")},
+            r"\['k'\].*secrets are never stored in clear.*register_type\(SecretStr, dump=SecretStr",
+        ),
         ({"k": SecretBytes(b"hush")}, r"SecretBytes, and secrets are never stored in clear"),
         (Secret[int](5), r"secrets are never stored in clear"),
         (iter([1]), r"list_iterator, which can be read only once; store a list"),
-        ((each for each in ()), r"generator, which can be read only once"),
+        ((each for each in [1]), r"generator, which can be read only once"),
         (HttpUrlOfOnesOwn("https://a.org"), "HttpUrlOfOnesOwn, which the codec does not know"),
         (deque([1, Opaque()]), r"^value\[1\] cannot be stored"),
         (OrderedDict(a=Opaque()), r"^value\['a'\] cannot be stored"),

@@ -27,7 +27,7 @@ def stored(value: Any) -> Any:
 
 
 def test_a_return_annotation_is_read_whatever_the_parameters_say():
-    def hidden(_a: "Unseen[int]", _b: "no python at all", _c: "Missing") -> Point: ...  # type: ignore[valid-type,empty-body] # noqa: F722, F821
+    def hidden(_a: "Unseen[int]", _b: "no python at all", _c: "Missing") -> Point: ...  # type: ignore[valid-type,empty-body,name-defined] # noqa: F722, F821
     def text(_a: "Missing") -> "Point | None": ...  # type: ignore[name-defined] # noqa: F821
 
     assert Returned(hidden)(stored(Point(1))) == Point(1)
@@ -91,7 +91,7 @@ def test_what_can_never_be_found_is_said_and_only_plain_data_passes():
     assert returned({"x": 1}) == {"x": 1}
     assert returned.unresolved is not None
     assert "Nowhere" in returned.unresolved
-    with pytest.raises(UndecodableError, match="cannot be resolved .*Nowhere"):
+    with pytest.raises(UndecodableError, match=r"cannot be resolved .*Nowhere"):
         returned(stored(Point(1)))
 
 
