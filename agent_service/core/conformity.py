@@ -78,7 +78,7 @@ class _Compiler:
         if issubclass(cls, BaseModel) or is_dataclass(cls):
             given = tuple(unwrapped(each, arguments) for each in get_args(annotation))
             return partial(_is_record, cls, self._fields(cls, given, _record_fields(cls)))
-        if cls.__module__.startswith("pydantic.") or hasattr(cls, "__get_pydantic_core_schema__"):
+        if cls.__module__.startswith(("pydantic.", "sqlalchemy.")) or hasattr(cls, "__get_pydantic_core_schema__"):
             return None
         return self._container(cls, get_args(annotation), arguments)
 

@@ -8,6 +8,7 @@ class is not asked for: its fields or value. :func:`rest_of` is what the fields 
 ``private``     private attributes of a model
 ``attributes``  attributes that are no fields
 ``name``        the name of an Enum member, so that a value that moved to another member is noticed
+``row``         whether a row of SQLAlchemy's has an identity in a database
 
 What a ``functools.cached_property`` remembers is not kept, because it is computed again.
 """
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, RootModel
 
+from agent_service.core import rows
 from agent_service.core.errors import UndecodableError
 from agent_service.core.refusal import NotWritable, reason_for
 
@@ -31,8 +33,8 @@ Rest: TypeAlias = dict[str, Any]
 Assemble: TypeAlias = Callable[[Any, Rest], Any]
 """Make an instance of its data and rest; both belong to the instance from then on."""
 
-_PASSING = {"__orig_class__"}
-"""What ``typing`` leaves on instances of generic classes; it is made anew by whoever calls the generic alias."""
+_PASSING = {"__orig_class__", rows.STATE}
+"""What ``typing`` leaves on instances of generic classes, and what SQLAlchemy makes anew for each row."""
 _put = object.__setattr__  # past frozen classes, validate_assignment and properties
 
 
@@ -78,9 +80,13 @@ def plain_data(value: Any) -> Any:
 
 def _fields_of(value: Any) -> Iterator[tuple[str, Any]]:
     state = getattr(value, "__dict__", {})
+    is_row = rows.STATE in state
     for field in fields(value):
         if field.name in state:
-            yield field.name, state[field.name]
+            if not (is_row and _is_empty_collection(state[field.name])):
+                yield field.name, state[field.name]
+            continue
+        if is_row:  # what is not loaded would be loaded by asking for it
             continue
         try:
             yield field.name, getattr(value, field.name)
@@ -98,17 +104,14 @@ def rest_of(value: Any) -> Rest:
     if isinstance(value, Enum):
         return {"name": value.name}
     state = getattr(value, "__dict__", {})
-    if "_sa_instance_state" in state:
-        raise NotWritable(
-            f"it is a row of SQLAlchemy's, a {type(value).__qualname__}, which belongs to a database session and loads "
-            "what is missing from it; return a model or dataclass that is no table, made from the row"
-        )
+    rest: Rest = {"row": rows.has_identity(value)} if rows.STATE in state else {}
     _require_only_attributes(type(value))
     if isinstance(value, BaseModel):
-        return _rest_of_model(value)
+        return rest | _rest_of_model(value)
     names = {field.name for field in fields(value)} if is_dataclass(value) else set()
-    attributes = _attributes(value, names)
-    return {"attributes": attributes} if attributes else {}
+    if attributes := _attributes(value, names):
+        rest["attributes"] = attributes
+    return rest
 
 
 def _rest_of_model(value: BaseModel) -> Rest:
@@ -135,9 +138,15 @@ def _attributes(value: Any, names: Any) -> dict[str, Any]:
         name: each
         for name, each in getattr(value, "__dict__", {}).items()
         if not (name in names or name in _PASSING or name.startswith("__pydantic_") or _is_remembered(kind, name))
+        and not (rows.STATE in vars(value) and _is_empty_collection(each))
     }
     found.update((name, getattr(value, name)) for name in slots(kind) if name not in names and hasattr(value, name))
     return found
+
+
+def _is_empty_collection(value: Any) -> bool:
+    """Whether a value is a collection of a relationship without rows, which a row has anyway."""
+    return type(value).__module__.startswith("sqlalchemy.") and not value
 
 
 def _is_remembered(cls: type, name: str) -> bool:
@@ -169,6 +178,8 @@ def assembler(cls: type) -> Assemble:
     """Return the function that makes an instance of a record's class. It checks nothing about the data."""
     if issubclass(cls, Enum):
         return functools.partial(_enum_member, cls)
+    if rows.is_mapped(cls):
+        return functools.partial(_row, cls)
     if issubclass(cls, BaseModel):
         return _model_assembler(cls)
     if is_dataclass(cls):
@@ -246,6 +257,18 @@ def _put_attributes(built: Any, attributes: dict[str, Any]) -> None:
         elif _is_kept_in_dict(cls, name):
             built.__dict__[name] = each
         # else a property, whose value is made of attributes that are kept themselves
+
+
+def _row(cls: type, data: Any, rest: Rest) -> Any:
+    built = rows.new_row(cls)
+    vars(built).update(data | rest.get("attributes", {}))
+    if isinstance(built, BaseModel):
+        given = set(data).difference(rest.get("unset", ())).union(rest.get("set", ()))
+        _put(built, "__pydantic_fields_set__", given)
+        _put(built, "__pydantic_private__", rest.get("private"))
+    if rest.get("row"):
+        rows.give_identity(built)
+    return built
 
 
 def _named_tuple(cls: Any, data: Any, rest: Rest) -> Any:

@@ -220,9 +220,10 @@ def _write_other(writer: Writer, value: Any, depth: int) -> Any:
     data = plain_data(value)
     if not writer.keep_classes:
         return _write_plain(writer, data, depth)
+    rest = rest_of(value)  # first, because it may refuse the whole
     number = writer.classes.setdefault(kind, len(writer.classes))
     content = [number, _write_plain(writer, data, depth + 2)]
-    if rest := rest_of(value):
+    if rest:
         content.append(_write_rest(writer, rest, depth + 2))
     return writer.tag("$of", content)
 
