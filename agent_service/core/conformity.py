@@ -4,29 +4,20 @@ Only what Python itself can tell is looked at. An annotation that pydantic or it
 taken for met, and so is ``Any``.
 """
 
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from functools import partial
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    TypeAlias,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import Annotated, Any, ForwardRef, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pydantic
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
-__all__ = ["Check", "conforms", "unwrapped"]
+__all__ = ["Check", "bound_of", "conforms", "unwrapped"]
 
 Check: TypeAlias = Callable[[Any], bool]
 
@@ -41,6 +32,8 @@ _STAND_FOR: Mapping[Any, type] = {
 }
 _ALSO: Mapping[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 _HOLDERS = (list, tuple, set, frozenset, deque)
+_PLAIN = frozenset({dict, list, tuple, str, int, float, bool, types.NoneType})
+_OPEN = (object, Any)
 _MOST_STEPS = 100
 
 
@@ -71,7 +64,7 @@ class _Compiler:
         if annotation is None:
             return partial(_is_instance, types.NoneType)
         cls = origin or annotation
-        if not isinstance(cls, type) or cls is object:
+        if not isinstance(cls, type) or cls in _OPEN:
             return None
         if is_typeddict(cls):
             return partial(_has_members, vars(cls)["__required_keys__"], self._fields(cls, (), _typed_dict_fields(cls)))
@@ -111,7 +104,7 @@ def unwrapped(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
     """Look through type variables, Annotated, NewType, type aliases and the qualifiers of a TypedDict."""
     for _ in range(_MOST_STEPS):
         if isinstance(annotation, TypeVar):
-            annotation = arguments.get(annotation, Any)
+            annotation = arguments[annotation] if annotation in arguments else bound_of(annotation)
         elif get_origin(annotation) is Annotated:
             annotation = annotation.__origin__
         elif hasattr(annotation, "__supertype__"):
@@ -125,6 +118,17 @@ def unwrapped(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
     return Any
 
 
+def bound_of(variable: TypeVar) -> Any:
+    """Return what a type variable stands for where nothing else is said: its bound, its constraints, or Any."""
+    if variable.__constraints__:
+        return Union[variable.__constraints__]  # noqa: UP007 - of as many as there are
+    bound = variable.__bound__
+    if isinstance(bound, ForwardRef):
+        scope = vars(sys.modules[variable.__module__]) if variable.__module__ in sys.modules else {}
+        return _hints(types.SimpleNamespace(__annotations__={"bound": bound}), scope).get("bound", Any)
+    return Any if bound is None else bound
+
+
 def _record_fields(cls: Any) -> dict[str, Any]:
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
@@ -136,9 +140,9 @@ def _typed_dict_fields(cls: Any) -> dict[str, Any]:
     return _hints(cls)
 
 
-def _hints(cls: Any) -> dict[str, Any]:
+def _hints(cls: Any, scope: dict[str, Any] | None = None) -> dict[str, Any]:
     try:
-        return get_type_hints(cls, include_extras=True)
+        return get_type_hints(cls, scope, include_extras=True)
     except Exception:  # noqa: BLE001 - annotations are the caller's code; what cannot be read is not judged
         return {}
 
@@ -146,8 +150,8 @@ def _hints(cls: Any) -> dict[str, Any]:
 def _is_instance(cls: type | tuple[type, ...], value: Any) -> bool:
     try:
         return isinstance(value, cls)
-    except TypeError:  # a protocol that cannot be asked
-        return True
+    except TypeError:  # a protocol that cannot be asked; it is there for instances of classes
+        return type(value) not in _PLAIN
 
 
 def _is_choice(choices: tuple[Any, ...], value: Any) -> bool:

@@ -8,11 +8,13 @@ import typing
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from weakref import WeakSet
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
+from agent_service.core.conformity import bound_of
 from agent_service.core.errors import UndecodableError
 from agent_service.core.instances import Assemble, assembler, is_record
 from agent_service.core.shapes import class_name, shape_of
@@ -160,7 +162,7 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return tuple(type(each) for each in get_args(annotation) if isinstance(each, Enum))
     if isinstance(annotation, TypeVar):
-        return (*annotation.__constraints__, *([annotation.__bound__] if annotation.__bound__ else ()))
+        return (bound_of(annotation),)
     inside = getattr(annotation, "__supertype__", None)
     if type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
         inside = annotation.__value__
@@ -172,6 +174,8 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
 
 def _field_annotations(cls: Any) -> list[Any]:
     try:
+        if issubclass(cls, Enum):
+            return [type(each.value) for each in cls]
         if issubclass(cls, BaseModel):
             if not cls.__pydantic_complete__:
                 cls.model_rebuild(raise_errors=False)

@@ -1,7 +1,11 @@
 """Classes that come back from the codec as themselves, because the application registered them under a name."""
 
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import NoneType
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.instances import is_record, plain_data
@@ -32,7 +36,10 @@ class RegisteredType(NamedTuple):
 BY_CLASS: dict[type, RegisteredType] = {}
 BY_NAME: dict[str, RegisteredType] = {}
 
-_BUILT_IN = {"builtins", "datetime", "decimal", "uuid"}
+_KNOWN = {
+    *(bool, int, float, complex, str, bytes, bytearray, NoneType, dict, list, tuple, set, frozenset),
+    *(datetime, date, time, timedelta, Decimal, UUID),
+}
 
 
 def register_type(
@@ -54,7 +61,7 @@ def register_type(
     """
     if not isinstance(cls, type):
         raise CacheValueError(f"cls must be a class, not {type(cls).__name__}: {cls!r:.80}")
-    if cls.__module__ in _BUILT_IN:
+    if cls in _KNOWN:
         raise CacheValueError(f"cls is {cls.__qualname__}, which needs no registration")
     if (dump is None) is not (load is None):
         raise CacheValueError(f"dump and load of {cls.__qualname__} belong together; give both or neither")

@@ -7,6 +7,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import typing_extensions
+
 from agent_service.core.errors import UndecodableError
 from agent_service.core.rebuild import Rebuild
 from agent_service.core.stored import Stored, Wanted
@@ -33,12 +35,13 @@ class Returned:
     def _resolve(self) -> None:
         try:
             annotation = _annotation_of(self._function)
+            self_class = _class_of(self._function) if _mentions_self(annotation) else None
         except Exception as exc:  # noqa: BLE001 - evaluating an annotation runs the caller's code
             self.unresolved = f"{type(exc).__name__}: {exc!s:.200}"
             return
         self.unresolved = None
         if annotation is not Any and annotation is not object:
-            self._wanted = Wanted(annotation)
+            self._wanted = Wanted(annotation, self_class)
             self._rebuild = restorer(annotation)
 
     @property
@@ -84,6 +87,24 @@ def _raw_annotation(function: Callable[..., Any]) -> Any:
             annotations = annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
             return annotations.get("return", Any)
         raise
+
+
+def _mentions_self(annotation: Any) -> bool:
+    return annotation is typing_extensions.Self or any(map(_mentions_self, typing.get_args(annotation)))
+
+
+def _class_of(function: Callable[..., Any]) -> type:
+    """Return the class that a method was written in.
+
+    :raises NameError: when its module does not have it, or not yet.
+    """
+    scope, names = _scopes(function)
+    found: Any = None
+    for place, name in enumerate(function.__qualname__.split(".")[:-1]):
+        found = getattr(found, name, None) if place else names.get(name, scope.get(name))
+    if not isinstance(found, type):
+        raise NameError(f"Self stands for the class of {function.__qualname__}, which its module does not have")  # noqa: TRY004
+    return found
 
 
 def _scopes(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,7 +3,7 @@
 Whoever names no class reads it as plain data; whoever has an annotation gets the instances that it names.
 """
 
-from typing import Any
+from typing import Any, Union
 
 import orjson
 
@@ -19,12 +19,13 @@ class Wanted:
     """What a reader wants a value to be.
 
     :param annotation: names the classes that may come back.
+    :param self_class: what ``Self`` stands for in the annotation.
     """
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, self_class: type | None = None) -> None:
         self._annotation = annotation
         self._check: Check | None = None
-        self.known = KnownClasses(annotation)
+        self.known = KnownClasses(annotation if self_class is None else Union[annotation, self_class])  # noqa: UP007 - of text
 
     def require(self, value: Any, unknown: str) -> None:
         """Refuse a value in which plain data stands where the annotation wants something else.

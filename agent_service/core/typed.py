@@ -23,10 +23,10 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from agent_service.core import rebuild
 from agent_service.core.conformity import Check, conforms, unwrapped

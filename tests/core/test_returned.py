@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
 
 import pytest
 
@@ -102,3 +102,56 @@ def test_an_annotation_that_is_no_type_is_no_error_of_the_decorated_function(ann
     odd.__annotations__["return"] = annotation
 
     assert Returned(odd).unresolved is not None
+
+
+class Animal:
+    def again(self) -> "Self":
+        raise NotImplementedError
+
+    def several(self) -> "dict[str, Self | None]":
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Dog(Animal):
+    name: str
+
+
+def test_self_stands_for_the_class_of_the_method_and_its_subclasses():
+    assert Returned(Animal.again)(stored(Dog("a"))) == Dog("a")
+    assert Returned(Animal.several)(stored({"a": Dog("a"), "b": None})) == {"a": Dog("a"), "b": None}
+
+
+def test_self_outside_of_a_class_that_can_be_found_is_said():
+    class Local:
+        def again(self) -> "Self":
+            raise NotImplementedError
+
+    assert "Self stands for the class" in (Returned(Local.again).unresolved or "")
+
+
+Bound = TypeVar("Bound", bound="Animal")
+Chosen = TypeVar("Chosen", Dog, Point)
+
+
+def test_a_type_variable_stands_for_its_bound_or_constraints():
+    def bound() -> Bound:  # type: ignore[type-var]
+        raise NotImplementedError
+
+    def chosen() -> list[Chosen]:
+        raise NotImplementedError
+
+    assert Returned(bound)(stored(Dog("a"))) == Dog("a")
+    assert Returned(chosen)(stored([Dog("a"), Point(1)])) == [Dog("a"), Point(1)]
+
+
+class Named(Protocol):
+    name: str
+
+
+def test_a_protocol_takes_no_plain_data_in_the_place_of_an_instance():
+    def load() -> Named:
+        raise NotImplementedError
+
+    with pytest.raises(UndecodableError, match="Dog, which the annotation does not name"):
+        Returned(load)(stored(Dog("a")))
