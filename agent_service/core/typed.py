@@ -62,6 +62,7 @@ class Compiler:
         self._records: dict[Any, Rebuild | None] = {}
 
     def compile(self, annotation: Any, arguments: Arguments) -> Rebuild | None:
+        """Return what rebuilds an annotation; None when there is nothing to rebuild."""
         annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
         if origin is Union or origin is types.UnionType:
