@@ -17,6 +17,8 @@ import pydantic
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
+from agent_service.core.text_types import URLS
+
 __all__ = ["Check", "bound_of", "conforms", "unwrapped"]
 
 Check: TypeAlias = Callable[[Any], bool]
@@ -30,6 +32,8 @@ _STAND_FOR: Mapping[Any, type] = {
     pydantic.FutureDate: date,
     pydantic.EmailStr: str,
 }
+_OF_PYDANTIC = (*URLS, pydantic.SecretStr, pydantic.SecretBytes)
+"""Classes of pydantic whose instances are what a field holds."""
 _ALSO: Mapping[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 _HOLDERS = (list, tuple, set, frozenset, deque)
 _PLAIN = frozenset({dict, list, tuple, str, int, float, bool, types.NoneType})
@@ -71,6 +75,8 @@ class _Compiler:
         if issubclass(cls, BaseModel) or is_dataclass(cls):
             given = tuple(unwrapped(each, arguments) for each in get_args(annotation))
             return partial(_is_record, cls, self._fields(cls, given, _record_fields(cls)))
+        if issubclass(cls, _OF_PYDANTIC):
+            return partial(_is_instance, cls)
         if cls.__module__.startswith(("pydantic.", "sqlalchemy.")) or hasattr(cls, "__get_pydantic_core_schema__"):
             return None
         return self._container(cls, get_args(annotation), arguments)

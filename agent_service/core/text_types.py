@@ -17,7 +17,7 @@ import pydantic_core
 
 from agent_service.core.refusal import NotWritable
 
-__all__ = ["TEXT_READERS", "TEXT_WRITERS"]
+__all__ = ["TEXT_READERS", "TEXT_WRITERS", "URLS"]
 
 _TAGS: Final[Mapping[type, str]] = {
     IPv4Address: "$ipv4",
@@ -125,6 +125,9 @@ def _writer(tag: str) -> Callable[[Any], dict[str, Any]]:
 def _reader(cls: Callable[[str], Any]) -> Callable[[Any], Any]:
     return lambda node: cls(_text(node))
 
+
+URLS: Final = tuple(_URLS.values())
+"""The classes of URLs that are known."""
 
 TEXT_WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     **{cls: _writer(tag) for cls, tag in _TAGS.items()},

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from agent_service.context.documents import read_document, write_document
 from agent_service.core.errors import ContextStoreError, StateStoreError, UndecodableError
+from agent_service.core.restoring import restore_model
 from agent_service.state.differences import first_difference
 from agent_service.state.evolution import schema_version_of, upgrade
 from agent_service.state.fields import REST, attach, take_fields
 from agent_service.state.interface import ContextT
-from agent_service.state.restoring import restore_model
 
 __all__ = ["dump_context", "read_context", "stored_version"]
 
@@ -62,7 +62,7 @@ def stored_version(document: Mapping[str, Any] | None) -> int:
 def _restored(model: type[ContextT], document: dict[str, Any]) -> ContextT:
     try:
         notes = document.pop(REST, [])
-        return restore_model(model, attach(document, notes))
+        return restore_model(model, attach(document, notes), dumped=True)
     except ValidationError as exc:
         raise StateStoreError(f"it is no valid {model.__name__}: {_reasons(exc)}") from exc
     except UndecodableError as exc:

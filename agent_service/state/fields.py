@@ -15,16 +15,17 @@ from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, Final
 
-from pydantic import BaseModel, PlainSerializer, RootModel, WrapSerializer
+from pydantic import BaseModel, RootModel
 
 from agent_service.core.codec import encode
 from agent_service.core.errors import CacheSerializationError, StateStoreError
 from agent_service.core.instances import Parts, Rest, plain_data, rest_of, runs_code
 from agent_service.core.refusal import NotWritable
 from agent_service.core.registry import BY_CLASS
+from agent_service.core.restoring import serialized_fields
 from agent_service.core.typed import record_hints, restorer
 
-__all__ = ["REST", "attach", "serialized_fields", "stripped", "take_fields"]
+__all__ = ["REST", "attach", "take_fields"]
 
 REST: Final = "$rest"
 """The field of a document that no model can have."""
@@ -169,27 +170,6 @@ def _rebuilt_fields(cls: type) -> frozenset[str]:
     return frozenset(name for name, hint in record_hints(cls).items() if restorer(hint) is not None)
 
 
-@functools.cache
-def serialized_fields(cls: type[BaseModel]) -> frozenset[str]:
-    """Return the fields that serializers of the model's own may have changed in what the first release stored."""
-    decorators = cls.__pydantic_decorators__
-    names = {name for each in decorators.field_serializers.values() for name in each.info.fields}
-    everything = bool(decorators.model_serializers) or "*" in names
-    return frozenset(
-        name
-        for name, field in cls.model_fields.items()
-        if everything or name in names or _mentions_serializer((field.annotation, *field.metadata))
-    )
-
-
-def _mentions_serializer(annotations: tuple[Any, ...]) -> bool:
-    return any(
-        isinstance(each, PlainSerializer | WrapSerializer)
-        or _mentions_serializer((*getattr(each, "__metadata__", ()), *getattr(each, "__args__", ())))
-        for each in annotations
-    )
-
-
 def attach(fields: dict[str, Any], notes: Any) -> Any:
     """Return the fields with each rest beside the data it belongs to; changes the fields that it is given.
 
@@ -214,15 +194,4 @@ def _attached(value: Any, path: list[Any], rest: Rest) -> Any:
     if isinstance(value, tuple):
         return (*value[:step], inner, *value[step + 1 :])
     value[step] = inner
-    return value
-
-
-def stripped(value: Any) -> Any:
-    """Return plain data without the rests that were attached to it."""
-    if type(value) is Parts:
-        value = value.data
-    if type(value) is dict:
-        return {key: stripped(each) for key, each in value.items()}
-    if type(value) in {list, tuple}:
-        return type(value)(map(stripped, value))
     return value
