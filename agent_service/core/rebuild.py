@@ -32,8 +32,8 @@ class Pending:
 
 
 def unchanged(data: Any) -> Any:
-    """Give the data back."""
-    return data
+    """Return the data, without a rest that nothing here asks for."""
+    return data.data if type(data) is Parts else data
 
 
 def _require(fits: bool, expected: str, data: Any) -> None:
@@ -62,7 +62,7 @@ def literal(choices: Mapping[Any, Any], data: Any) -> Any:
 
 
 def _rebuilt(changing: Mapping[str, Rebuild], data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: changing[name](value) if name in changing else value for name, value in data.items()}
+    return {name: changing.get(name, unchanged)(value) for name, value in data.items()}
 
 
 def dataclass(
@@ -206,5 +206,5 @@ def union(rebuilds: Sequence[Rebuild], scalars: Collection[type], other_plain: b
         raise UndecodableError(f"stored data fits more than one member of a union: {names}; register_type() them")
     if not fitting:
         _require(other_plain, "any member of a union", data)
-        return data
+        return unchanged(data)
     return fitting[0]

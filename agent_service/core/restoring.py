@@ -6,6 +6,7 @@ model's own made of a value. New fields get their defaults.
 """
 
 import functools
+import types
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def _restorer(cls: type[BaseModel], dumped: bool) -> Rebuild:
 
 
 class _StoreCompiler(Compiler):
-    """Compiles models that may have changed since they were stored; several in one union must fit exactly."""
+    """Compiles models that may have changed since they were stored; a member of a union must fit exactly."""
 
     def __init__(self, dumped: bool) -> None:
         super().__init__()
@@ -59,8 +60,8 @@ class _StoreCompiler(Compiler):
         return _ModelRestorer(cls, changing, hints, serialized)
 
     def union(self, members: tuple[Any, ...], arguments: Mapping[Any, Any]) -> Rebuild | None:
-        rebuilt = [each for each in members if self.compile(each, arguments) is not None]
-        return super().union(members, arguments) if len(rebuilt) < 2 else Compiler().union(members, arguments)
+        some = [each for each in members if each is not None and each is not types.NoneType]
+        return (super().union if len(some) < 2 else Compiler().union)(members, arguments)
 
 
 class _ModelRestorer:

@@ -71,12 +71,19 @@ class _Taker:
             taken.clear()
             for key, each in value.items():
                 plain = self.value(key, path, noted=False)
-                taken[plain] = self.value(each, [*path, plain], noted=noted)
+                try:
+                    taken[plain] = self.value(each, [*path, plain], noted=noted)
+                except TypeError:
+                    raise _unhashable(path) from None
             return taken
         if kind is deque:
             return deque(self._items(value, path, noted=noted), value.maxlen)
         if kind in _SEQUENCES:
-            return kind(self._items(value, path, noted=noted))
+            items = self._items(value, path, noted=noted)
+            try:
+                return kind(items)
+            except TypeError:
+                raise _unhashable(path) from None
         return self._named_tuple(value, path, noted=noted) if hasattr(kind, "_fields") else value
 
     def _items(self, items: Any, path: list[Any], *, noted: bool) -> list[Any]:
@@ -158,6 +165,12 @@ def _require_plain(value: Any, name: str) -> None:
         raise StateStoreError(
             f"{name} cannot be stored: it holds a {kind}; make it a field, or register_type() the class"
         )
+
+
+def _unhashable(path: list[Any]) -> StateStoreError:
+    return StateStoreError(
+        f"{_name(path)} has members or keys that become plain data, which is not hashable; register_type() their class"
+    )
 
 
 def _name(path: list[Any]) -> str:

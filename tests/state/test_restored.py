@@ -27,6 +27,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from typing_extensions import TypedDict
 
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
@@ -145,6 +146,16 @@ class Doubling:
 class Point:
     x: int
     y: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    x: int
+
+
+class Typed(TypedDict):
+    one: Remembering
+    other: Any
 
 
 class Pair(NamedTuple):
@@ -460,6 +471,42 @@ async def test_what_would_be_lost_is_not_saved(make: Callable[[], Any], said: st
 
 def _everything(**fields: Any) -> Everything:
     return Everything(user_id="a", **fields)
+
+
+class Mixed(AgentContext[Stage, Remembering]):
+    current_state: Stage = Stage.NEW
+    either: Remembering | dict[str, int] | None = None
+    typed: Typed | None = None
+    several: set[Fixed] = Field(default_factory=set)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"either": seen(Remembering(), 2)}, seen(Remembering(), 2)),
+        ({"either": {"other": 1}}, {"other": 1}),
+        ({"typed": {"one": seen(Remembering(), 2), "other": [1]}}, {"one": seen(Remembering(), 2), "other": [1]}),
+        (
+            {"typed": {"one": Remembering(), "other": Remembering()}},
+            {"one": Remembering(), "other": {"name": "a", "nick": None}},
+        ),
+    ],
+)
+async def test_models_beside_plain_data_come_back_where_they_are_declared(fields: dict[str, Any], expected: Any):
+    store = ContextStateStore(InMemoryContextStore(), model=Mixed)
+
+    await store.save_context(Mixed(user_id="a", **fields))
+    loaded = await store.load_context("a")
+
+    assert loaded is not None
+    assert [state(getattr(loaded, name)) for name in fields] == [state(expected)]
+
+
+async def test_a_set_of_records_is_refused_with_the_remedy():
+    store = ContextStateStore(InMemoryContextStore(), model=Mixed)
+
+    with pytest.raises(StateStoreError, match=r"several .*not hashable; register_type"):
+        await store.save_context(Mixed(user_id="a", several={Fixed(1)}))
 
 
 async def test_what_says_nothing_more_is_stored_as_the_first_release_stored_it(tmp_path: Path):
