@@ -1,10 +1,11 @@
 """The codec: values to JSON and back, losing nothing.
 
 Plain data is plain JSON. Standard types that JSON lacks come back as themselves: datetime, date, time, timedelta,
-Decimal, UUID, bytes, bytearray, complex, tuple, set, frozenset, dicts with keys that are no str, integers of any size,
-NaN and the infinities. A class registered by :func:`register_type` comes back as that class. Unregistered dataclasses,
-pydantic models, Enum members and NamedTuples come back as plain data, which :mod:`~agent_service.core.typed` rebuilds
-where an annotation says what it was. Everything else is refused by name.
+Decimal, UUID, bytes, bytearray, complex, range, slice, tuple, set, frozenset, deque, OrderedDict, Counter, defaultdict,
+dicts with keys that are no str, integers of any size, NaN and the infinities, and the types of :mod:`.text_types`. A
+class registered by :func:`register_type` comes back as that class. Unregistered dataclasses, pydantic models, Enum
+members and NamedTuples come back as plain data; with ``keep_classes`` they are written whole, so that a reader whose
+annotation names their classes gets them as they were (:mod:`.stored`). Everything else is refused by name.
 
 Nothing is imported or called because stored bytes name it. Two things change: a ``tzinfo`` of a foreign kind comes back
 as its offset, and objects referred to twice come back as two.
@@ -20,12 +21,15 @@ import orjson
 from agent_service.core.errors import CacheSerializationError, UndecodableError
 from agent_service.core.json_reader import read
 from agent_service.core.json_writer import MAX_DEPTH, Writer
+from agent_service.core.refusal import NotWritable
 from agent_service.core.registry import register_type
-from agent_service.core.standard_types import NotWritable, keeps_zone
+from agent_service.core.standard_types import keeps_zone
+from agent_service.core.stored import Stored
 
-__all__ = ["JsonSerializer", "Serializer", "decode", "encode", "is_immutable", "register_type"]
+__all__ = ["JsonSerializer", "Serializer", "decode", "decode_stored", "encode", "is_immutable", "register_type"]
 
-_SHAREABLE = frozenset({bool, int, float, type(None), bytes, complex, Decimal, UUID, date, timedelta})
+_SHAREABLE = frozenset({bool, int, float, type(None), bytes, complex, Decimal, UUID, date, timedelta, range})
+_WHOLE = b'{"$whole":'
 _TOO_DEEP = f"value nests deeper than {MAX_DEPTH} levels; flatten it"
 
 
@@ -59,15 +63,17 @@ class JsonSerializer:
         return decode(data, tagged=True)
 
 
-def encode(value: Any) -> tuple[bytes, bool]:
-    """Give the value's JSON, and whether :func:`decode` has to look for tagged types in it.
+def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -> tuple[bytes, bool]:
+    """Return the value's JSON, and whether :func:`decode` has to look for tagged types in it.
 
+    :param keep_classes: write instances of unregistered classes whole, for :func:`decode_stored`; else as plain data.
+    :param annotated: whether it will be read with an annotation; then classes need not be hashable as plain data.
     :raises CacheSerializationError: naming the way to what cannot be written, as ``value['a'][3]``, and the remedy.
     """
     for strict in (False, True):
-        writer = Writer(strict)
+        writer = Writer(strict, keep_classes, annotated)
         try:
-            node = writer.node(value)
+            node = writer.whole(writer.node(value))
             return orjson.dumps(node), writer.tagged
         except NotWritable as refused:
             _raise(refused)
@@ -90,6 +96,19 @@ def decode(payload: bytes, tagged: bool) -> Any:
         raise
     except Exception as exc:  # stored bytes may be anybody's, and load functions are the caller's code
         raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
+
+
+def decode_stored(payload: bytes, tagged: bool) -> Any:
+    """:func:`decode`, but a value that holds instances of classes is a :class:`Stored`, to be read by who wants it.
+
+    :raises UndecodableError: as :func:`decode` does.
+    """
+    if tagged and payload.startswith(_WHOLE):
+        try:
+            return Stored(orjson.loads(payload)["$whole"])
+        except Exception as exc:  # stored bytes may be anybody's
+            raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
+    return decode(payload, tagged)
 
 
 def is_immutable(value: Any) -> bool:

@@ -6,16 +6,25 @@ looks like that by itself is wrapped in ``{"$": ...}``. Errors collect the way t
 
 The lenient walk leaves to orjson what orjson refuses by itself: big integers, lone surrogates, keys that are no str.
 Where it does refuse, the strict walk looks at every str, int and key, to write it or to name it.
+
+Instances of unregistered classes are written as plain data, or, where the writer is told to keep classes, as
+``{"$of": [class, data, rest]}``: the number of the class among those of the whole value, what stands for it as plain
+data, and what that leaves out (see :mod:`.instances`), where it leaves out something.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any, Final, NoReturn
 
 import orjson
 
-from agent_service.core.json_reader import read
-from agent_service.core.registry import BY_CLASS, plain_data
-from agent_service.core.standard_types import WRITERS, NotWritable, write_float, write_int
+from agent_service.core.instances import plain_data, rest_of, runs_code
+from agent_service.core.json_reader import FACTORIES, read
+from agent_service.core.refusal import NotWritable
+from agent_service.core.registry import BY_CLASS, RegisteredType
+from agent_service.core.shapes import class_name, shape_of
+from agent_service.core.standard_types import WRITERS, write_float, write_int
 
 __all__ = ["MAX_DEPTH", "Writer"]
 
@@ -28,14 +37,22 @@ _HASHABLE = _LENIENT | {float} | WRITERS.keys()
 
 
 class Writer:
-    """One walk over one value. ``tagged`` tells afterwards whether reading it back needs a walk too."""
+    """One walk over one value. ``tagged`` tells afterwards whether reading it back needs a walk too.
 
-    __slots__ = ("safe", "strict", "tagged")
+    :param strict: look at every str, int and key.
+    :param keep_classes: write of what class an instance is; ``classes`` are those that were met.
+    :param annotated: whether sets and keys will be read with their classes, so that these decide what is hashable.
+    """
 
-    def __init__(self, strict: bool) -> None:
+    __slots__ = ("annotated", "classes", "keep_classes", "safe", "strict", "tagged")
+
+    def __init__(self, strict: bool, keep_classes: bool = False, annotated: bool = False) -> None:
         self.strict = strict
+        self.keep_classes = keep_classes
+        self.annotated = annotated
         self.safe = _STRICT if strict else _LENIENT
         self.tagged = False
+        self.classes: dict[type, int] = {}
 
     def node(self, value: Any, depth: int = 0) -> Any:
         """Give the JSON form of the value: the value itself when it is plain.
@@ -49,6 +66,12 @@ class Writer:
         """Give a tagged object."""
         self.tagged = True
         return {name: content}
+
+    def whole(self, node: Any) -> Any:
+        """Return the JSON form of the whole value, with the classes in it."""
+        if not self.classes:
+            return node
+        return self.tag("$whole", [[[class_name(each), shape_of(each)] for each in self.classes], node])
 
 
 def _write_dict(writer: Writer, data: dict[Any, Any], depth: int, step: str = "[{!r:.80}]") -> dict[str, Any]:
@@ -118,6 +141,13 @@ def _write_pairs(writer: Writer, data: dict[Any, Any], depth: int) -> dict[str, 
     keys = _write_unordered(writer, data, depth + 1, "a key")
     if all(type(key) is str for key in keys):
         return _write_dict(writer, dict(zip(keys, data.values(), strict=True)), depth)
+    return writer.tag("$dict", _flat(writer, data, depth, keys))
+
+
+def _flat(writer: Writer, data: Mapping[Any, Any], depth: int, keys: list[Any] | None = None) -> list[Any]:
+    """Write keys and values in turn."""
+    if keys is None:
+        keys = _write_unordered(writer, data, depth + 1, "a key")
     flat: list[Any] = []
     for key, node, value in zip(data, keys, data.values(), strict=True):
         try:
@@ -125,7 +155,7 @@ def _write_pairs(writer: Writer, data: dict[Any, Any], depth: int) -> dict[str, 
         except NotWritable as refused:
             _add_step(refused, f"[{key!r:.80}]", data)
             raise
-    return writer.tag("$dict", flat)
+    return flat
 
 
 def _write_unordered(writer: Writer, members: Iterable[Any], depth: int, what: str) -> list[Any]:
@@ -137,7 +167,7 @@ def _write_unordered(writer: Writer, members: Iterable[Any], depth: int, what: s
     except NotWritable as refused:
         _add_step(refused, f"<{what}>", members)
         raise
-    if all(type(member) in _HASHABLE for member in members):
+    if writer.annotated or all(type(member) in _HASHABLE for member in members):
         return nodes
     back = [read(node) for node in orjson.loads(orjson.dumps(nodes))]
     try:
@@ -175,26 +205,76 @@ def _write_float(writer: Writer, value: float, _depth: int) -> Any:
 
 def _write_other(writer: Writer, value: Any, depth: int) -> Any:
     kind = type(value)
+    registered = BY_CLASS.get(kind)
     leaf = WRITERS.get(kind)
-    if leaf is not None:
+    if leaf is not None and registered is None:
         writer.tagged = True
         return leaf(value)
     if depth >= MAX_DEPTH:
         _refuse_depth()
-    registered = BY_CLASS.get(kind)
-    if registered is None:
-        return _write_plain(writer, plain_data(value), depth)
+    if registered is not None:
+        return _write_registered(writer, registered, value, depth)
+    holder = _HOLDERS.get(kind)
+    if holder is not None:
+        return holder(writer, value, depth)
+    data = plain_data(value)
+    if not writer.keep_classes:
+        return _write_plain(writer, data, depth)
+    rest = rest_of(value)  # first, because it may refuse the whole
+    number = writer.classes.setdefault(kind, len(writer.classes))
+    content = [number, _write_plain(writer, data, depth + 2)]
+    if rest:
+        content.append(_write_rest(writer, rest, depth + 2))
+    return writer.tag("$of", content)
+
+
+def _write_registered(writer: Writer, registered: RegisteredType, value: Any, depth: int) -> Any:
     try:
         data = registered.dump(value)
     except NotWritable:
         raise
     except Exception as exc:  # dump is the caller's code
         raise NotWritable(f"the dump function of {registered.name} raised {type(exc).__name__}") from exc
-    return writer.tag("$type", [registered.name, _write_plain(writer, data, depth + 2)])
+    content = [registered.name, _write_plain(writer, data, depth + 2)]
+    if registered.is_record and not isinstance(value, Enum):
+        rest = rest_of(value)
+        if rest or runs_code(registered.cls):
+            content.append(_write_rest(writer, rest, depth + 2))
+    return writer.tag("$type", content)
+
+
+def _write_rest(writer: Writer, rest: dict[str, Any], depth: int) -> dict[str, Any]:
+    return {
+        name: _write_dict(writer, each, depth + 2, ".{}") if type(each) is dict else each for name, each in rest.items()
+    }
 
 
 def _write_plain(writer: Writer, data: Any, depth: int) -> Any:
     return _write_dict(writer, data, depth, ".{}") if type(data) is dict else writer.node(data, depth + 1)
+
+
+def _write_mapping(tag: str) -> Callable[[Writer, Any, int], Any]:
+    return lambda writer, data, depth: writer.tag(tag, _flat(writer, data, depth))
+
+
+def _write_defaultdict(writer: Writer, data: defaultdict[Any, Any], depth: int) -> Any:
+    factory = data.default_factory
+    name = next((name for name, each in FACTORIES.items() if each is factory), None)
+    if name is None:
+        raise NotWritable(f"it is a defaultdict whose default factory {factory!r:.80} has no stored form; use a dict")
+    return writer.tag("$defaultdict", [name, _flat(writer, data, depth + 1)])
+
+
+def _write_deque(writer: Writer, data: deque[Any], depth: int) -> Any:
+    try:
+        return writer.tag("$deque", [data.maxlen, _write_list(writer, list(data), depth + 2)])
+    except NotWritable as refused:
+        refused.containers.append(id(data))
+        raise
+
+
+def _write_slice(writer: Writer, data: slice, depth: int) -> Any:
+    return writer.tag("$slice", _write_list(writer, [data.start, data.stop, data.step], depth + 1))
 
 
 def _refuse_depth() -> NoReturn:
@@ -216,3 +296,11 @@ _WALKERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     str: _write_str,
     int: _write_int,
 }
+_HOLDERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
+    OrderedDict: _write_mapping("$ordered"),
+    Counter: _write_mapping("$counter"),
+    defaultdict: _write_defaultdict,
+    deque: _write_deque,
+    slice: _write_slice,
+}
+"""Containers that a registration of the caller's comes before."""

@@ -1,16 +1,20 @@
 """What :mod:`.typed` composes: each function rebuilds one kind of type from plain data and changes nothing it is given.
 
 All raise :class:`~agent_service.core.errors.UndecodableError` for data that does not fit. Data that was rebuilt before,
-because its class is registered with the codec, passes through.
+because its class is registered with the codec, passes through. Values are put back, never validated.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, RootModel
+from pydantic_core import PydanticUndefined
 
+from agent_service.core.conformity import Check
 from agent_service.core.errors import UndecodableError
+from agent_service.core.instances import Assemble, Parts, runs_code
 
 Rebuild: TypeAlias = Callable[[Any], Any]
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})
@@ -28,8 +32,8 @@ class Pending:
 
 
 def unchanged(data: Any) -> Any:
-    """Give the data back."""
-    return data
+    """Return the data, without a rest that nothing here asks for."""
+    return data.data if type(data) is Parts else data
 
 
 def _require(fits: bool, expected: str, data: Any) -> None:
@@ -58,13 +62,17 @@ def literal(choices: Mapping[Any, Any], data: Any) -> Any:
 
 
 def _rebuilt(changing: Mapping[str, Rebuild], data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: changing[name](value) if name in changing else value for name, value in data.items()}
+    return {name: changing.get(name, unchanged)(value) for name, value in data.items()}
 
 
-def dataclass(cls: type, init: Mapping[str, bool], changing: Mapping[str, Rebuild], data: Any) -> Any:
-    """Call the class with its fields, then set what ``__post_init__`` left different from what was stored."""
+def dataclass(
+    cls: type, init: Mapping[str, bool], changing: Mapping[str, Rebuild], assemble: Assemble, data: Any
+) -> Any:
+    """Assemble what was taken apart; from the fields alone call the class, then set what came out different."""
     if isinstance(data, cls):
         return data
+    if type(data) is Parts:
+        return assemble(_rebuilt(changing, data.data), data.rest)
     _require(type(data) is dict and data.keys() == init.keys(), cls.__qualname__, data)
     values = _rebuilt(changing, data)
     try:
@@ -77,46 +85,97 @@ def dataclass(cls: type, init: Mapping[str, bool], changing: Mapping[str, Rebuil
     return built
 
 
-def model(cls: type[BaseModel], changing: Mapping[str, Rebuild], data: Any) -> Any:
-    """Validate by field name, never by alias."""
+def model(
+    cls: type[BaseModel],
+    changing: Mapping[str, Rebuild],
+    checks: Callable[[], Mapping[str, Check]],
+    assemble: Assemble,
+    data: Any,
+) -> Any:
+    """Put the fields back by name, if they are of the declared types; validators do not run."""
     if isinstance(data, cls):
         return data
+    data, rest = data if type(data) is Parts else (data, None)
     if issubclass(cls, RootModel):
-        values = changing["root"](data) if "root" in changing else data
+        built = changing["root"](data) if "root" in changing else data
+        values = {"root": built}
     else:
         names = cls.model_fields.keys()
         more_is_fine = cls.model_config.get("extra") == "allow"
-        fits = type(data) is dict and (data.keys() == names or (more_is_fine and data.keys() >= names))
+        fits = type(data) is dict and (
+            data.keys() == names
+            or (more_is_fine and data.keys() >= names)
+            or (rest is not None and data.keys() <= names)
+        )
         _require(fits, cls.__qualname__, data)
-        values = _rebuilt(changing, data)
+        built = values = _rebuilt(changing, data)
+    for name, check in checks().items():
+        if name in values and not check(values[name]) and values[name] is not cls.model_fields[name].default:
+            raise UndecodableError(f"the stored field {name} of {cls.__qualname__} is not of its type")
+    return _anew(cls, assemble, built) if rest is None else assemble(built, rest)
+
+
+def _anew(cls: type[BaseModel], assemble: Assemble, data: Any) -> BaseModel:
+    """Make a model of its fields alone, as bytes of the first release hold them: what is private is made anew."""
+    built: BaseModel = assemble(data, {"private": private_defaults(cls)})
+    if runs_code(cls):
+        run_post_init(built)
+    return built
+
+
+def private_defaults(cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the private attributes that a new instance of a model has."""
+    defaults = {name: each.get_default() for name, each in cls.__private_attributes__.items()}
+    return {name: each for name, each in defaults.items() if each is not PydanticUndefined}
+
+
+def run_post_init(built: BaseModel) -> None:
+    """Let ``model_post_init`` set what is private; what it does to the fields is undone, because it did so before.
+
+    :raises UndecodableError: when it raises.
+    """
+    fields, extra = dict(vars(built)), built.__pydantic_extra__
     try:
-        return cls.model_validate(values, by_alias=False, by_name=True)
-    except Exception as exc:  # validators are the caller's code
-        raise UndecodableError(f"stored data does not make a {cls.__qualname__}: {type(exc).__name__}") from exc
+        built.model_post_init(None)
+    except Exception as exc:  # the caller's code
+        name = type(built).__qualname__
+        raise UndecodableError(f"stored data does not make a {name}: {type(exc).__name__}") from exc
+    object.__setattr__(built, "__dict__", fields)
+    object.__setattr__(built, "__pydantic_extra__", extra)
 
 
 def named_tuple(cls: Any, changing: Mapping[str, Rebuild], data: Any) -> Any:
     """Give the members their names back."""
     if isinstance(data, cls):
         return data
+    if type(data) is Parts:
+        data = data.data
     _require(type(data) is tuple and len(data) == len(cls._fields), cls.__qualname__, data)
     return cls._make(_rebuilt(changing, dict(zip(cls._fields, data, strict=True))).values())
 
 
-def typed_dict(changing: Mapping[str, Rebuild], data: Any) -> Any:
-    """Rebuild the members that need it; a TypedDict does not insist on which there are."""
-    _require(type(data) is dict, "a TypedDict", data)
+def typed_dict(changing: Mapping[str, Rebuild], required: Collection[str], data: Any) -> Any:
+    """Rebuild the members that need it."""
+    _require(type(data) is dict and all(name in data for name in required), "a TypedDict", data)
     return _rebuilt(changing, data)
 
 
 def mapping(key: Rebuild, value: Rebuild, data: Any) -> Any:
     """Rebuild the keys and values of a dict."""
-    _require(type(data) is dict, "a mapping", data)
-    return {key(name): value(each) for name, each in data.items()}
+    _require(isinstance(data, dict), "a mapping", data)
+    rebuilt = {key(name): value(each) for name, each in data.items()}
+    if type(data) is dict:
+        return rebuilt
+    same = data.copy()  # with the factory of a defaultdict
+    same.clear()
+    same.update(rebuilt)
+    return same
 
 
 def collection(item: Rebuild, data: Any) -> Any:
-    """Rebuild the items of a list, tuple, set or frozenset."""
+    """Rebuild the items of a list, tuple, set, frozenset or deque."""
+    if type(data) is deque:
+        return deque(map(item, data), data.maxlen)
     _require(type(data) in _COLLECTIONS, "a collection", data)
     return type(data)(item(each) for each in data)
 
@@ -147,5 +206,5 @@ def union(rebuilds: Sequence[Rebuild], scalars: Collection[type], other_plain: b
         raise UndecodableError(f"stored data fits more than one member of a union: {names}; register_type() them")
     if not fitting:
         _require(other_plain, "any member of a union", data)
-        return data
+        return unchanged(data)
     return fitting[0]

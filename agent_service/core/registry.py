@@ -1,17 +1,18 @@
 """Classes that come back from the codec as themselves, because the application registered them under a name."""
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from enum import Enum
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import NoneType
 from typing import Any, NamedTuple, TypeVar
-
-from pydantic import BaseModel, RootModel
+from uuid import UUID
 
 from agent_service.core.errors import CacheValueError, UndecodableError
-from agent_service.core.standard_types import NotWritable
+from agent_service.core.instances import is_record, plain_data
+from agent_service.core.known import KnownClasses
 from agent_service.core.typed import restorer
 
-__all__ = ["BY_CLASS", "BY_NAME", "RegisteredType", "plain_data", "register_type"]
+__all__ = ["BY_CLASS", "BY_NAME", "RegisteredType", "register_type"]
 
 T = TypeVar("T")
 
@@ -23,12 +24,22 @@ class RegisteredType(NamedTuple):
     cls: type
     dump: Callable[[Any], Any]
     load: Callable[[Any], Any]
+    known: KnownClasses
+    """The classes that its data may hold."""
+
+    @property
+    def is_record(self) -> bool:
+        """Whether values are taken apart and put together by their fields."""
+        return self.dump is plain_data
 
 
 BY_CLASS: dict[type, RegisteredType] = {}
 BY_NAME: dict[str, RegisteredType] = {}
 
-_BUILT_IN = {"builtins", "datetime", "decimal", "uuid"}
+_KNOWN = {
+    *(bool, int, float, complex, str, bytes, bytearray, NoneType, dict, list, tuple, set, frozenset),
+    *(datetime, date, time, timedelta, Decimal, UUID),
+}
 
 
 def register_type(
@@ -50,12 +61,12 @@ def register_type(
     """
     if not isinstance(cls, type):
         raise CacheValueError(f"cls must be a class, not {type(cls).__name__}: {cls!r:.80}")
-    if cls.__module__ in _BUILT_IN:
+    if cls in _KNOWN:
         raise CacheValueError(f"cls is {cls.__qualname__}, which needs no registration")
     if (dump is None) is not (load is None):
         raise CacheValueError(f"dump and load of {cls.__qualname__} belong together; give both or neither")
     if dump is None or load is None:
-        if not _has_plain_data(cls):
+        if not is_record(cls):
             raise CacheValueError(
                 f"cls is {cls.__qualname__}, no dataclass, pydantic model, Enum or NamedTuple; give dump and load"
             )
@@ -64,18 +75,12 @@ def register_type(
     holder = BY_NAME.get(key)
     if holder is not None and _full_name(holder.cls) != _full_name(cls):
         raise CacheValueError(f"name {key!r} already belongs to {_full_name(holder.cls)}; give another name")
-    BY_CLASS[cls] = BY_NAME[key] = RegisteredType(key, cls, dump, load)
+    BY_CLASS[cls] = BY_NAME[key] = RegisteredType(key, cls, dump, load, KnownClasses(cls))
     return cls
 
 
 def _full_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _has_plain_data(cls: type) -> bool:
-    return (
-        issubclass(cls, Enum | BaseModel) or is_dataclass(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-    )
 
 
 def _rebuilder(cls: type) -> Callable[[Any], Any]:
@@ -91,26 +96,3 @@ def _rebuilder(cls: type) -> Callable[[Any], Any]:
         return found[0](data)
 
     return load
-
-
-def plain_data(value: Any) -> Any:
-    """Give what stands for a dataclass, pydantic model, Enum member or NamedTuple; its members stay what they are.
-
-    :raises NotWritable: for anything else.
-    """
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, BaseModel):
-        if isinstance(value, RootModel):
-            return value.root
-        state, extra = value.__dict__, value.__pydantic_extra__
-        return {name: state[name] for name in type(value).model_fields if name in state} | (extra or {})
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return tuple(value)
-    kind = type(value)
-    raise NotWritable(
-        f"it is a {kind.__module__}.{kind.__qualname__}, which the codec does not know; "
-        f"convert it to plain data or call register_type({kind.__qualname__}, dump=..., load=...)"
-    )

@@ -1,6 +1,7 @@
 """How the codec writes and reads standard types that JSON lacks: as objects with one member, ``{"$uuid": "..."}``.
 
-Only types that hold no other values live here; tuples, sets and their like belong to the walk in :mod:`.codec`.
+Only types that hold no other values live here and in :mod:`.text_types`; tuples, sets and their like belong to the walk
+in :mod:`.codec`.
 """
 
 import binascii
@@ -11,18 +12,12 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-__all__ = ["READERS", "WRITERS", "NotWritable", "keeps_zone", "write_float", "write_int"]
+from agent_service.core.refusal import NotWritable
+from agent_service.core.text_types import TEXT_READERS, TEXT_WRITERS
+
+__all__ = ["READERS", "WRITERS", "keeps_zone", "write_float", "write_int"]
 
 Stamp = TypeVar("Stamp", datetime, time)
-
-
-class NotWritable(Exception):  # noqa: N818  (never leaves the codec, which turns it into a CacheSerializationError)
-    """Writing the value would lose something; ``str()`` says what. The walk adds the way to the value."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.steps: list[str] = []
-        self.containers: list[int] = []
 
 
 def keeps_zone(zone: tzinfo | None) -> bool:
@@ -109,6 +104,15 @@ def _read_timedelta(node: Any) -> timedelta:
     return timedelta(days, seconds, microseconds)
 
 
+def _write_steps(value: range) -> list[str]:
+    return [f"{each:x}" for each in (value.start, value.stop, value.step)]
+
+
+def _read_range(node: Any) -> range:
+    start, stop, step = node
+    return range(int(_text(start), 16), int(_text(stop), 16), int(_text(step), 16))
+
+
 WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     datetime: lambda value: _write_stamp("$datetime", value),
     date: lambda value: {"$date": value.isoformat()},
@@ -119,6 +123,8 @@ WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     bytes: lambda value: {"$bytes": _base64(value)},
     bytearray: lambda value: {"$bytearray": _base64(value)},
     complex: lambda value: {"$complex": [repr(value.real), repr(value.imag)]},
+    range: lambda value: {"$range": _write_steps(value)},
+    **TEXT_WRITERS,
 }
 """By exact type: what stands for the value in JSON."""
 
@@ -134,5 +140,7 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$complex": _read_complex,
     "$float": _read_float,
     "$int": lambda node: int(_text(node), 16),
+    "$range": _read_range,
+    **TEXT_READERS,
 }
 """By tag: the value back. They raise ValueError, TypeError, ArithmeticError, LookupError or OSError for damage."""

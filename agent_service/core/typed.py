@@ -1,8 +1,10 @@
-"""Rebuild what a function's return annotation promises from the plain data that the codec gives back.
+"""Rebuild what an annotation promises from plain data, which is all that some stored bytes hold.
 
-The codec writes a dataclass, pydantic model, Enum member or NamedTuple of an unregistered class as plain data. The
-annotation says what it was: :func:`restorer` turns it into a function that puts the classes back, and only them. What
-stands under a plain annotation (``str``, ``dict[str, int]``) is never looked at, let alone coerced.
+So wrote the first release every dataclass, pydantic model, Enum member and NamedTuple of an unregistered class, and so
+are registered classes and states still written. The annotation says what it was: :func:`restorer` turns it into a
+function that puts the classes back, and only them. What stands under a plain annotation (``str``, ``dict[str, int]``)
+is never looked at, let alone coerced; the fields of pydantic models must be of their types, because validators do not
+run.
 
 A record fits only data with exactly the fields it is written with, so what an older release of a service left behind is
 refused instead of half understood. In a union the member that fits is taken; where two fit alike nothing is guessed.
@@ -10,28 +12,28 @@ refused instead of half understood. In a union the member that fits is taken; wh
 
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import InitVar, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import (
-    Annotated,
     Any,
     Literal,
     TypeAlias,
-    TypeVar,
     Union,
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from agent_service.core import rebuild
+from agent_service.core.conformity import Check, conforms, unwrapped
+from agent_service.core.instances import assembler
 from agent_service.core.rebuild import Rebuild
 
-__all__ = ["restorer", "return_restorer"]
+__all__ = ["Compiler", "checks_of", "record_hints", "restorer"]
 
 Arguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
@@ -41,34 +43,6 @@ _UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RuntimeError)
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 
-def return_restorer(function: Callable[..., Any]) -> Rebuild | None:
-    """Give :func:`restorer` of a function's return annotation; None when it has none or it cannot be read.
-
-    An annotation that names a class defined further down is read when it is first needed.
-    """
-    try:
-        annotation = get_type_hints(function, include_extras=True).get("return", Any)
-    except NameError:
-        return _Later(function)
-    except _UNREADABLE:
-        return None
-    return restorer(annotation)
-
-
-class _Later:
-    """Reads the return annotation at the first call; data passes unchanged when it still cannot be read."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._rebuild: Rebuild | None = None
-
-    def __call__(self, data: Any) -> Any:
-        if self._rebuild is None:
-            found = return_restorer(self._function)
-            self._rebuild = rebuild.unchanged if found is None or isinstance(found, _Later) else found
-        return self._rebuild(data)
-
-
 def restorer(annotation: Any) -> Rebuild | None:
     """Give a function that rebuilds the annotation's classes from plain data; None when there is nothing to rebuild.
 
@@ -76,22 +50,23 @@ def restorer(annotation: Any) -> Rebuild | None:
     :class:`~agent_service.core.errors.UndecodableError` for data that does not fit the annotation.
     """
     try:
-        return _Compiler().compile(annotation, {})
+        return Compiler().compile(annotation, {})
     except _UNREADABLE:
         return None
 
 
-class _Compiler:
+class Compiler:
     """Turns annotations into functions, each record once, so that a record may hold itself."""
 
     def __init__(self) -> None:
         self._records: dict[Any, Rebuild | None] = {}
 
     def compile(self, annotation: Any, arguments: Arguments) -> Rebuild | None:
-        annotation = _unwrap(annotation, arguments)
+        """Return what rebuilds an annotation; None when there is nothing to rebuild."""
+        annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
         if origin is Union or origin is types.UnionType:
-            return self._union(get_args(annotation), arguments)
+            return self.union(get_args(annotation), arguments)
         if origin is Literal:
             choices = get_args(annotation)
             return _literal(choices) if any(isinstance(each, Enum) for each in choices) else None
@@ -101,7 +76,7 @@ class _Compiler:
         if issubclass(cls, Enum):
             return partial(rebuild.enum_member, cls)
         if is_typeddict(cls) or is_dataclass(cls) or issubclass(cls, BaseModel) or _is_named_tuple(cls):
-            return self._record(cls, tuple(_unwrap(each, arguments) for each in get_args(annotation)))
+            return self._record(cls, tuple(unwrapped(each, arguments) for each in get_args(annotation)))
         return self._container(cls, get_args(annotation), arguments)
 
     def _record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
@@ -114,19 +89,24 @@ class _Compiler:
 
     def _compile_record(self, cls: type, given: tuple[Any, ...]) -> Rebuild | None:
         arguments = dict(zip(getattr(cls, "__parameters__", ()), given, strict=False))
-        hints = _hints(cls)
+        hints = record_hints(cls)
         compiled = {name: self.compile(hint, arguments) for name, hint in hints.items()}
         changing = {name: each for name, each in compiled.items() if each is not None}
         if is_typeddict(cls):
-            return partial(rebuild.typed_dict, changing) if changing else None
+            return partial(rebuild.typed_dict, changing, vars(cls)["__required_keys__"]) if changing else None
         if issubclass(cls, BaseModel):
-            return partial(rebuild.model, cls, changing)
+            return self.model(cls, changing, hints)
         for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may tell members of a union apart
             if get_origin(hint) is Literal:
                 changing[name] = _literal(get_args(hint))
         if is_dataclass(cls):
-            return partial(rebuild.dataclass, cls, {each.name: each.init for each in fields(cls)}, changing)
+            init = {each.name: each.init for each in fields(cls)}
+            return partial(rebuild.dataclass, cls, init, changing, assembler(cls))
         return partial(rebuild.named_tuple, cls, changing)
+
+    def model(self, cls: type[BaseModel], changing: Mapping[str, Rebuild], hints: Mapping[str, Any]) -> Rebuild:
+        """Return what rebuilds a model, given what rebuilds its fields."""
+        return partial(rebuild.model, cls, changing, checks_of(hints), assembler(cls))
 
     def _container(self, cls: type, given: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
         members = [self.compile(each, arguments) for each in given if each is not Ellipsis]
@@ -139,43 +119,36 @@ class _Compiler:
             return partial(rebuild.fixed_tuple, parts)
         return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
 
-    def _union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
-        compiled = [(_unwrap(member, arguments), self.compile(member, arguments)) for member in members]
+    def union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+        """Return what rebuilds a member of a union."""
+        compiled = [(unwrapped(member, arguments), self.compile(member, arguments)) for member in members]
         rebuilds = [each for _, each in compiled if each is not None]
         plain = [member for member, each in compiled if each is None]
         scalars = frozenset(each for each in plain if isinstance(each, type)) - _CONTAINERS
         return partial(rebuild.union, rebuilds, scalars, len(plain) > len(scalars)) if rebuilds else None
 
 
-def _unwrap(annotation: Any, arguments: Arguments) -> Any:
-    """Look through type variables, Annotated, NewType and type aliases."""
-    while True:
-        if isinstance(annotation, TypeVar):
-            annotation = arguments.get(annotation, Any)
-        elif get_origin(annotation) is Annotated:
-            annotation = annotation.__origin__
-        elif hasattr(annotation, "__supertype__"):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
-            annotation = annotation.__value__
-        else:
-            return annotation
-
-
 def _is_named_tuple(cls: type) -> bool:
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def record_hints(cls: type) -> dict[str, Any]:
+    """Return the annotations of a record's fields.
+
+    :raises Exception: one of several, when they cannot be read.
+    """
     if issubclass(cls, BaseModel):
         cls.model_rebuild()
         return {name: field.annotation for name, field in cls.model_fields.items()}
     hints = get_type_hints(cls, include_extras=True)
     if not is_dataclass(cls):
         return hints
-    if any(isinstance(hint, InitVar) and not hasattr(cls, name) for name, hint in hints.items()):
-        raise TypeError(f"{cls.__qualname__} needs an InitVar that is not among its fields")
     return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def checks_of(hints: Mapping[str, Any]) -> Callable[[], Mapping[str, Check]]:
+    """Return a function that gives the checks of fields, which are made when they are first needed."""
+    return cache(lambda: {name: check for name, hint in hints.items() if (check := conforms(hint)) is not None})
 
 
 def _literal(choices: tuple[Any, ...]) -> Rebuild:

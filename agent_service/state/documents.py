@@ -6,36 +6,41 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent_service.context.documents import read_document, write_document
-from agent_service.core.errors import ContextStoreError, StateStoreError
+from agent_service.core.errors import ContextStoreError, StateStoreError, UndecodableError
+from agent_service.core.restoring import restore_model
+from agent_service.state.differences import first_difference
 from agent_service.state.evolution import schema_version_of, upgrade
+from agent_service.state.fields import REST, attach, take_fields
 from agent_service.state.interface import ContextT
 
 __all__ = ["dump_context", "read_context", "stored_version"]
 
 
 def dump_context(context: ContextT, model: type[ContextT]) -> dict[str, Any]:
-    """Give the fields of a context, as they will be when they are read again; the version is still to be set.
+    """Return the document of a context; the version is still to be set.
 
-    :raises StateStoreError: for what would not load again; it names the field.
+    :raises StateStoreError: for what would not load as it is; it names the field.
     """
+    current = schema_version_of(model)
     try:
-        fields = context.model_dump(by_alias=False, round_trip=True, warnings="none")
-    except Exception as exc:  # serializers are the model's own code
-        raise StateStoreError(f"{type(exc).__name__} while the fields of {model.__name__} were collected") from exc
-    try:
-        document = read_document(write_document({**fields, "schema_version": schema_version_of(model)}))
-    except ContextStoreError as exc:
-        raise StateStoreError(str(exc)) from exc
-    _validated(model, document)
-    return document
+        data = write_document({**take_fields(context, serialize=False), "schema_version": current})
+    except ContextStoreError:
+        try:
+            data = write_document({**take_fields(context, serialize=True), "schema_version": current})
+        except ContextStoreError as exc:
+            raise StateStoreError(str(exc)) from exc
+    difference = first_difference(context, _restored(model, read_document(data)))
+    if difference is not None:
+        raise StateStoreError(f"it would not load as it is: {difference}")
+    return read_document(data)
 
 
 def read_context(model: type[ContextT], user_id: str, document: Mapping[str, Any]) -> ContextT:
-    """Give the context that a stored document holds, upgraded.
+    """Return the context that a stored document holds, upgraded.
 
-    :raises StateStoreError: it does not validate, or belongs to another user.
+    :raises StateStoreError: its fields are not those of the model, or it belongs to another user.
     """
-    context = _validated(model, upgrade(model, document))
+    context = _restored(model, upgrade(model, document))
     if context.user_id != user_id:
         raise StateStoreError(f"it belongs to user {context.user_id!a:.80}; somebody moved it")
     return context
@@ -54,14 +59,16 @@ def stored_version(document: Mapping[str, Any] | None) -> int:
     return version
 
 
-def _validated(model: type[ContextT], document: Mapping[str, Any]) -> ContextT:
-    # Lax whatever the model says, because Enum members are stored as their values.
+def _restored(model: type[ContextT], document: dict[str, Any]) -> ContextT:
     try:
-        return model.model_validate(document, strict=False, by_alias=False, by_name=True)
+        notes = document.pop(REST, [])
+        return restore_model(model, attach(document, notes), dumped=True)
     except ValidationError as exc:
         raise StateStoreError(f"it is no valid {model.__name__}: {_reasons(exc)}") from exc
+    except UndecodableError as exc:
+        raise StateStoreError(f"it is no valid {model.__name__}: {exc}") from exc
     except Exception as exc:  # validators are the model's own code
-        raise StateStoreError(f"{type(exc).__name__} while it was validated as {model.__name__}") from exc
+        raise StateStoreError(f"{type(exc).__name__} while it was restored as {model.__name__}") from exc
 
 
 def _reasons(exc: ValidationError) -> str:

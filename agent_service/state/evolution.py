@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from agent_service.core.errors import ConfigurationError, StateStoreError
+from agent_service.state.fields import REST
 from agent_service.state.models import AgentContext
 
 __all__ = ["Upgrader", "register_upgrader", "schema_version_of", "upgrade"]
@@ -68,11 +69,13 @@ def upgrade(model: type[AgentContext[Any, Any]], document: Mapping[str, Any]) ->
             "newer ones need the newer release that wrote them"
         )
     fields = dict(document)
+    rest = fields.pop(REST, None)  # which is no field; what still stands at its place after the upgrade keeps its own
     for version in range(stored, current):
         fields = _step(model, version, fields) | {
             name: document[name] for name in ("user_id", "version") if name in document
         }
-    return {**fields, "schema_version": current}
+    fields["schema_version"] = current
+    return fields if rest is None else {**fields, REST: rest}
 
 
 def _step(model: type[AgentContext[Any, Any]], version: int, fields: dict[str, Any]) -> dict[str, Any]:

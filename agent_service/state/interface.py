@@ -17,8 +17,8 @@ class StateStore(ABC, Generic[ContextT]):
 
     * **Absence** is None, never an error; deleting what is not there is no error.
     * **No aliasing.** Changing a context after saving it, or one that was loaded, changes nothing until it is saved.
-    * **Faithful.** What was saved loads again, equal; what could not is refused by the save, and the old stays. What is
-      stored and does not validate is an error at loading, never None and never a guess.
+    * **Faithful.** What was saved loads again as it was, without validation; what could not is refused by the save, and
+      the old stays. What is stored and is not of the model is an error at loading, never None and never a guess.
     * **Versions.** Each save stores the version after the present one and sets it on the context that was saved. A
       deleted user begins again at 1.
     * **Atomicity.** A save happens as a whole or not at all. Of any number of concurrent saves that expect the same
@@ -32,7 +32,7 @@ class StateStore(ABC, Generic[ContextT]):
     async def load_context(self, user_id: str) -> ContextT | None:
         """Give the context of a user, brought up to the model's present schema version, or None.
 
-        :raises StateStoreError: also when what is stored does not validate; it names the user and the reason.
+        :raises StateStoreError: also when what is stored is not of the model; it names the user and the reason.
         """
 
     @abstractmethod

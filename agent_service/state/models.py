@@ -55,7 +55,8 @@ class AgentContext(_Model, Generic[StateT, ProfileT]):
             current_state: OrderState = OrderState.OPEN
             schema_version: int = 2
 
-    Assignments are validated; what is changed in place (``conversation_history.append``) is when it is saved.
+    Assignments are validated. What is changed in place (``conversation_history.append``) must be of its declared type
+    when it is saved.
 
     A message or profile of a subclass is refused when it is saved, because it would load as the class declared here.
 

@@ -16,7 +16,9 @@ from pydantic import AnyUrl, BaseModel, RootModel, ValidationError
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, RecordValueError, UndecodableError
-from agent_service.core.registry import BY_CLASS, plain_data
+from agent_service.core.instances import plain_data
+from agent_service.core.registry import BY_CLASS
+from agent_service.core.restoring import restore_model
 
 __all__ = ["Models", "dumps", "loads", "restore", "restore_fields", "to_storable"]
 
@@ -128,7 +130,7 @@ def restore(value: Any, model: type[Model]) -> Model:
     if isinstance(value, model):
         return value
     try:
-        return model.model_validate(value, strict=False, by_alias=False, by_name=True)
+        return restore_model(model, value)
     except ValidationError as exc:
         places = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['type']}" for each in exc.errors(include_input=False)

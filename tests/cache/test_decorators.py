@@ -587,7 +587,7 @@ async def test_a_result_that_never_fits_its_annotation_is_counted_as_a_miss(argu
     counts = manager.get_metrics()["metrics"]
     assert calls == 10
     assert f.cache_info() == CacheInfo(hits=0, misses=10)
-    assert (counts["misfit:hits"], counts["misfit:misses"], counts["misfit:undecodable"]) == (0, 10, 9)
+    assert (counts["misfit:hits"], counts["misfit:misses"], counts["misfit:sets"]) == (0, 10, 0)
     assert manager.get_hit_rate("misfit") == 0.0
 
 

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError, computed_field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    computed_field,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import PydanticSerializationError
 
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import ConfigurationError, StateStoreError
@@ -113,17 +124,28 @@ async def test_a_message_or_profile_of_a_subclass_is_refused_instead_of_cut():
 
 async def test_code_of_a_model_that_fails_is_a_state_store_error():
     class Fragile(CoachContext):
-        def model_post_init(self, _: Any) -> None:
-            if self.metadata.get("boom"):
-                raise KeyError("x")
+        handle: Any = None
 
-    store = InMemoryStateStore(model=Fragile)
-    context = Fragile(user_id="a")
-    context.metadata["boom"] = True
+        @field_serializer("handle")
+        def write(self, _: Any) -> str:
+            raise KeyError("x")
 
-    with pytest.raises(StateStoreError, match="KeyError") as caught:
-        await store.save_context(context)
-    assert isinstance(caught.value.__cause__, KeyError)
+        @field_validator("handle", mode="before")
+        @classmethod
+        def read(cls, given: Any) -> Any:
+            return {}[given] if given == "stored" else given
+
+    contexts = InMemoryContextStore()
+    store = ContextStateStore(contexts, model=Fragile)
+
+    with pytest.raises(StateStoreError, match="PydanticSerializationError") as saving:
+        await store.save_context(Fragile(user_id="a", handle=object()))
+    await contexts.set("a", {"user_id": "a", "handle": "stored", "version": 1})
+    with pytest.raises(StateStoreError, match="KeyError") as loading:
+        await store.load_context("a")
+
+    assert isinstance(saving.value.__cause__, PydanticSerializationError)
+    assert isinstance(loading.value.__cause__, KeyError)
 
 
 async def test_a_frozen_model_learns_its_version_too():

@@ -10,7 +10,17 @@ from uuid import UUID
 
 import orjson
 import pytest
-from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from agent_service.core.errors import RecordValueError, UndecodableError
 from agent_service.tenants.serde import dumps, loads
@@ -140,5 +150,39 @@ def test_what_cannot_be_written_is_named():
     class Secret(BaseModel):
         token: SecretStr = SecretStr("x")
 
-    with pytest.raises(RecordValueError, match=r"value\['token'\] cannot be stored: it is a pydantic.types.SecretStr"):
+    with pytest.raises(RecordValueError, match=r"value\['token'\] cannot be stored: it is a SecretStr, and secrets"):
         dumps(Secret())
+
+
+def test_a_model_is_restored_and_its_validators_do_not_run_again():
+    class Priced(BaseModel):
+        model_config = ConfigDict(validate_default=True)
+        price: int
+        paid: bool = False
+        log: list[str] = []
+
+        @field_validator("price", mode="before")
+        @classmethod
+        def in_cents(cls, value: Any) -> int:
+            return round(Decimal(value) * 100)
+
+        @field_serializer("price")
+        def written(self, value: int) -> str:
+            return f"{value} cents"
+
+        @model_validator(mode="after")
+        def remember(self) -> "Priced":
+            self.__dict__["log"] = [*self.log, "validated"]
+            return self
+
+    class Order(BaseModel):
+        items: list[Priced]
+        urls: dict[str, AnyUrl] = {}
+
+    order = Order(items=[Priced(price="1.50", paid=True)], urls={"a": "https://a.org"})
+
+    once = loads(dumps(order), Order)
+    twice = loads(dumps(once), Order)
+
+    assert once == twice == order
+    assert order.items[0].price == 150

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
-from agent_service.core.errors import CacheKeyError, CacheValueError
+from agent_service.core.errors import CacheKeyError, CacheValueError, UndecodableError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, normalise_namespace
+from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.hotpath import Counts
@@ -71,22 +72,40 @@ class BaseCache(ICache[T]):
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: object = None) -> object:
         found = await self.backend.read(check_key(key))
-        return found.value if found is not None and self._is_value(found) else default
+        return self._value(found, default)
 
     async def lookup(self, key: str) -> Lookup[T]:
-        found = await self.backend.read(check_key(key))
-        return Hit(found.value) if found is not None and self._is_value(found) else MISS
+        value = self._value(await self.backend.read(check_key(key)), MISS)
+        return MISS if value is MISS else Hit(value)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         wanted = _check_keys(keys)
         found = await self.backend.read_many(wanted) if wanted else {}
-        return {key: each.value for key, each in found.items() if self._is_value(each)}
+        return self._values(found)
 
-    def _is_value(self, found: Found) -> bool:
-        """Whether a fresh value was found, which was counted as a hit; a cached exception is no value."""
-        if found.left > 0 and found.raised:
+    def _values(self, found: Mapping[str, Found]) -> dict[str, Any]:
+        values = {key: self._value(each, MISS) for key, each in found.items()}
+        return {key: value for key, value in values.items() if value is not MISS}
+
+    def _value(self, found: Found | None, default: Any) -> Any:
+        """Return a fresh value, classes as plain data, which nobody named here. A cached exception is no value."""
+        if found is None or found.left <= 0:
+            return default
+        value = MISS if found.raised else self._plain(found.value, MISS)
+        if value is MISS:
             self.counters.retract_hit(found.level)
-        return found.left > 0 and not found.raised
+            return default
+        return value
+
+    def _plain(self, value: Any, default: Any) -> Any:
+        """Return a decoded value as plain data. ``default`` is for damage."""
+        if type(value) is not Stored:
+            return value
+        try:
+            return plain(value)
+        except UndecodableError:
+            self.counters.undecodable += 1
+            return default
 
     async def exists(self, key: str) -> bool:
         return await self.backend.exists(check_key(key))
@@ -206,7 +225,13 @@ class BaseCache(ICache[T]):
         tags = options.get("tags", ())
         named = () if callable(tags) or not tags else check_tags(tags)
         found = await self.loading.obtain(key, loader, policy, named)
-        return Loaded(found.value, found.level, found.age, found.stale_reason) if info else found.value
+        value = self._plain(found.value, MISS)
+        if value is MISS:
+            if found.stale_reason is None:
+                self.counters.retract_hit(found.level)
+            found = await self.loading.load(key, loader, policy, named, fresh=True)
+            value = plain(found.value)
+        return Loaded(value, found.level, found.age, found.stale_reason) if info else value
 
     async def get_or_load_many(
         self,
@@ -224,10 +249,12 @@ class BaseCache(ICache[T]):
         values: dict[str, T] = {}
         if wanted:
             found = await self.loading.read_many_settled(wanted, named)
-            values = {key: each.value for key, each in found.items()}
+            values = self._values(found)
         missing = [key for key in wanted if key not in values]
         if missing:
-            values.update(await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named))
+            loaded = await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named)
+            opened = {key: self._plain(each, MISS) for key, each in loaded.items()}
+            values.update({key: each for key, each in opened.items() if each is not MISS})
         return {key: values[key] for key in wanted if key in values}
 
     async def aclose(self) -> None:

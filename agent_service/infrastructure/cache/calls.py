@@ -5,8 +5,10 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
+from agent_service.core.errors import UndecodableError
 from agent_service.core.logging import logger
-from agent_service.core.typed import return_restorer
+from agent_service.core.returned import Returned
+from agent_service.core.stored import Stored
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.call_names import CallName, CallNames, KeySpec
 from agent_service.infrastructure.cache.call_tags import CallTags
@@ -14,6 +16,7 @@ from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.hotpath import HotPath, compile_wrapper
 from agent_service.infrastructure.cache.loading import Obtained
 from agent_service.infrastructure.cache.policy import LoadPolicy, make_policy
+from agent_service.infrastructure.cache.values import Encoded
 
 __all__ = ["OPERATIONS", "CacheInfo", "CachedCalls"]
 
@@ -51,7 +54,7 @@ class CachedCalls(Generic[R]):
         self._tags = tags
         self._condition = condition
         self._cache = cache
-        self._restore = return_restorer(function)
+        self._returned = Returned(function)
         self._names = CallNames(function, spec, tags, namespace)
         self._path = HotPath(looks_at_tags=bool(tags))
         self._hits = 0
@@ -67,7 +70,7 @@ class CachedCalls(Generic[R]):
                 self._names.signature,
                 self._names.parameters,
                 self._call,
-                self._restore,
+                self._returned if self._returned.rebuilds else None,
                 self._path,
             )
         if compiled is None:
@@ -103,7 +106,8 @@ class CachedCalls(Generic[R]):
         """The options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
-            policy = self._policies[cache.default_ttl] = make_policy(cache.default_ttl, **self._options, strict=False)
+            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(come_back=self._comes_back)
+            self._policies[cache.default_ttl] = policy
         return policy
 
     async def _call(self, identity: tuple[object, ...] | None, /, *args: Any, **kwargs: Any) -> R:
@@ -118,13 +122,15 @@ class CachedCalls(Generic[R]):
             result = self._loaded(obtained)
         else:
             try:
-                result = cast("R", obtained.value) if self._restore is None else self._restore(obtained.value)
+                result = self._returned(obtained.value)
             except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
                 self._count_unusable(cache, obtained)
                 result = await self._load(cache, name, args, kwargs)
             else:
                 self._hits += 1
-        if name.identity is not None and (hot := cache.hot_table) is not None:
+        # The short way without an annotation to rebuild knows nothing of classes.
+        is_plain = self._returned.rebuilds or type(obtained.value) is not Stored
+        if is_plain and name.identity is not None and (hot := cache.hot_table) is not None:
             self._path.remember(name.identity, name.key, *hot)
         return result
 
@@ -147,22 +153,48 @@ class CachedCalls(Generic[R]):
         policy = self._policy_of(cache, args, kwargs)
         return self._loaded(await cache.loading.load(name.key, function, policy, name.tags, fresh=True))
 
+    def _comes_back(self, encoded: Encoded) -> bool:
+        """Whether a hit could give this result as its annotation promises it."""
+        try:
+            self._returned(encoded.open())
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the entry would be a miss each time
+            if self._returned.unresolved is None:
+                self._warn(encoded.value, _misfit(exc))
+            return False
+        finally:
+            if self._returned.unresolved is not None:
+                self._warn_once(
+                    "the return annotation of %s cannot be resolved, so results that hold instances of classes are not "
+                    "cached: %s; define or import the name where the function's module can see it when it is called",
+                    self._function.__qualname__,
+                    self._returned.unresolved,
+                )
+        return True
+
     def _loaded(self, obtained: Obtained) -> R:
-        """Give what was loaded as a hit will give it."""
+        """Return what was loaded as a hit will return it."""
         encoded = obtained.encoded
         assert encoded is not None
         if encoded.data is None:
-            self._warn("a result of %s cannot be written down losslessly and is not cached", encoded.value)
+            if encoded.refusal:
+                self._warn(encoded.value, encoded.refusal)
             return cast("R", encoded.value)
-        if self._restore is None:
-            return cast("R", obtained.value)
         try:
-            return cast("R", self._restore(obtained.value))
-        except Exception:  # noqa: BLE001 - the function returned something else than it declares
-            self._warn("a result of %s is not what its return annotation says", encoded.value)
+            return cast("R", self._returned(obtained.value))
+        except Exception as exc:  # noqa: BLE001 - another process's function returned something else
+            self._warn(encoded.value, _misfit(exc))
             return cast("R", encoded.value)
 
-    def _warn(self, message: str, value: object) -> None:
+    def _warn(self, value: object, reason: str) -> None:
+        name, kind = self._function.__qualname__, type(value).__name__
+        self._warn_once("a result of %s, a %s, is not cached: %s", name, kind, reason)
+
+    def _warn_once(self, message: str, *args: object) -> None:
         if not self._warned:
             self._warned = True
-            logger.warning(message + " (type %s)", self._function.__qualname__, type(value).__name__)
+            logger.warning(message, *args)
+
+
+def _misfit(exc: Exception) -> str:
+    reason = str(exc) if isinstance(exc, UndecodableError) else type(exc).__name__
+    return f"it would not come back as the return annotation says: {reason}"

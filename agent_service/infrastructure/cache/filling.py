@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Fence
+from agent_service.core.stored import Stored
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.failures import Failures
 from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
@@ -105,11 +106,14 @@ class Filler:
         self._failures.forget((lease.key,))
         life = policy.life_of(value)
         try:
-            encoded = self._backend.codec.encode(value)
-        except CacheSerializationError:
+            encoded = self._backend.codec.encode(value, annotated=policy.come_back is not None)
+        except CacheSerializationError as exc:
             self._counters.errors += 1
             if policy.strict:
                 raise
+            return Encoded(value, None, value, None, refusal=str(exc))
+        if policy.come_back is not None and not policy.come_back(encoded):
+            self._counters.errors += 1
             return Encoded(value, None, value, None)
         if life is not None and life.seconds > 0:
             more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
@@ -131,7 +135,7 @@ class Filler:
                 encoded = None if described is None else self._backend.codec.encode(described)
             except CacheSerializationError:
                 encoded = None
-            if encoded is not None:
+            if encoded is not None and type(encoded.open()) is not Stored:  # instances would be plain data then
                 await self.fill(lease, _as_raised(encoded), life, lease.tags)
                 return
         if policy.failure_backoff:

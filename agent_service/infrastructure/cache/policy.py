@@ -11,6 +11,7 @@ from agent_service.core.keys import check_key
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.backend import Life
 from agent_service.infrastructure.cache.interface import LoadOptions
+from agent_service.infrastructure.cache.values import Encoded
 
 __all__ = ["LoadPolicy", "check_tags", "make_policy"]
 
@@ -36,6 +37,8 @@ class LoadPolicy(NamedTuple):
     exclusive: bool
     strict: bool
     context: tuple[contextvars.ContextVar[Any], ...]
+    come_back: Callable[[Encoded], bool] | None = None
+    """Whether a result will come back as it is to readers with an annotation; None: readers have none."""
 
     def life_of(self, result: Any) -> Life | None:
         """Give how long a result is kept; None: not at all."""

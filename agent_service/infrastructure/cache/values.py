@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent_service.core.codec import Serializer, decode, encode, is_immutable
+from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+from agent_service.core.stored import Stored
 
 __all__ = ["Encoded", "ValueCodec", "check_amount", "checked_sum"]
 
@@ -30,9 +31,11 @@ class Encoded:
     kept: Any
     copy: Callable[[Any], Any] | None
     raised: bool = False
+    refusal: str = ""
+    """Why the value cannot be written down."""
 
     def open(self) -> Any:
-        """Give one reader a value of its own."""
+        """Return a value of one reader's own; a Stored where it holds instances of classes."""
         return self.kept if self.copy is None else self.copy(self.kept)
 
 
@@ -51,9 +54,10 @@ class ValueCodec:
         self._compress_above = compress_above
         self._copy = copy
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any, *, annotated: bool = False) -> Encoded:
         """Write a value down.
 
+        :param annotated: whether it will be read with an annotation that names its classes.
         :raises CacheSerializationError: when it cannot be written without losing something.
         """
         if not self._copy:
@@ -61,7 +65,10 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
-            payload, tagged = encode(value)
+            if type(value) is Stored:  # on its way from one level to another, unread
+                payload, tagged = value.payload(), True
+            else:
+                payload, tagged = encode(value, keep_classes=True, annotated=annotated)
             data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
             return Encoded(value, data, *self._kept(value, data))
         payload = self._serializer.dumps(value)
@@ -80,7 +87,7 @@ class ValueCodec:
         return (value, None) if is_immutable(value) else (data, self.decode)
 
     def decode(self, data: bytes) -> Any:
-        """Read a value back from bytes with or without a head.
+        """Read a value back from bytes with or without a head; a Stored where it holds instances of classes.
 
         :raises UndecodableError: for bytes that no version of the format explains.
         """
@@ -93,7 +100,7 @@ class ValueCodec:
         """Read the value behind a head that was read already; see :func:`~agent_service.core.envelope.read_head`."""
         payload, tagged, is_counter = read_payload(data, flags, start)
         if self._serializer is None or is_counter:  # an integer is a counter, whatever the serializer
-            return decode(payload, tagged)
+            return decode_stored(payload, tagged)
         try:
             return self._serializer.loads(payload)
         except Exception as exc:

@@ -1,0 +1,197 @@
+"""Classes that stored bytes may come back as: those that an annotation names, those of their fields, and subclasses.
+
+Stored bytes name classes; the names only choose among classes that the reader named and that are defined already.
+"""
+
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from weakref import WeakSet
+
+from pydantic import BaseModel
+from typing_extensions import is_typeddict
+
+from agent_service.core.conformity import bound_of
+from agent_service.core.errors import UndecodableError
+from agent_service.core.instances import Assemble, assembler, is_record
+from agent_service.core.shapes import class_name, shape_of
+
+__all__ = ["Assembly", "KnownClasses"]
+
+_MOST_RESOLVED = 1024
+_UNNAMED = (object, types.NoneType, type)
+_MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
+"""Modules whose classes say nothing about a value's class."""
+
+
+class KnownClasses:
+    """The classes that an annotation names, looked for when they are first needed.
+
+    :param annotation: of a value, or a class.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        self._annotation = annotation
+        self._roots: list[type] | None = None
+        self._found: dict[tuple[str, str], Assemble] = {}
+        self._resolved: dict[tuple[tuple[str, ...], ...], list[Assemble | None]] = {}
+
+    def resolve(self, named: list[list[str]]) -> "list[Assemble | None]":
+        """Return what assembles each class that is named with its shape; None for a class that is not known.
+
+        :raises UndecodableError: for a class that has changed since.
+        """
+        key = tuple(map(tuple, named))
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._look_for(named)
+            if None not in found and len(self._resolved) < _MOST_RESOLVED:  # else it may be defined or imported yet
+                self._resolved[key] = found
+        return found
+
+    def _look_for(self, named: list[list[str]]) -> "list[Assemble | None]":
+        if not all(type(text) is str for each in named for text in each):
+            raise TypeError("a list of class names and shapes is expected")
+        found = [self._found.get((name, shape)) for name, shape in named]
+        while None in found:
+            known = len(self._reachable())
+            found = [each or self._find(name, shape) for each, (name, shape) in zip(found, named, strict=True)]
+            if len(self._reachable()) == known:
+                break
+        return found
+
+    def _reachable(self) -> list[type]:
+        if self._roots is None:
+            self._roots = []
+            self._add(self._annotation)
+        return self._roots
+
+    def _add(self, annotation: Any) -> None:
+        roots = self._roots
+        assert roots is not None
+        for each in _classes_in(annotation, set()):
+            if each not in roots:
+                roots.append(each)
+
+    def _find(self, name: str, shape: str) -> Assemble | None:
+        roots = self._reachable()
+        exact = [each for each in roots if class_name(each) == name and is_record(each)]
+        if not exact:
+            exact = [each for root in list(roots) for each in _subclasses(root) if class_name(each) == name]
+        if not exact:
+            return None
+        cls = next((each for each in reversed(exact) if is_record(each) and shape_of(each) == shape), None)
+        if cls is None:
+            raise UndecodableError(f"stored data is of the class {name} as it was before it changed")
+        self._add(cls)
+        assemble = self._found[name, shape] = assembler(cls)
+        return assemble
+
+
+class Assembly:
+    """One value on its way back: how each class that its bytes name is assembled.
+
+    ``unknown`` lists afterwards the classes of the instances that came back as plain data. ``strict`` says that the
+    reader wants instances, so that they must not do so where no annotation asks for plain data.
+    """
+
+    __slots__ = ("_assemblers", "_inside", "_named", "strict", "unknown")
+
+    def __init__(self, named: Any, known: KnownClasses | None) -> None:
+        self._named = named
+        self.strict = known is not None
+        self._assemblers = [None] * len(named) if known is None else known.resolve(named)
+        self._inside: dict[type, Assembly] | None = None
+        self.unknown: list[str] = []
+
+    def assemble(self, index: Any, data: Any, rest: dict[str, Any]) -> Any:
+        """Make the instance of a class, or return its data where the class is not known."""
+        assemble = self._assemblers[index]
+        if assemble is None:
+            self.unknown.append(self._named[index][0])
+            return data
+        return assemble(data, rest)
+
+    def inside(self, cls: type, known: KnownClasses) -> "Assembly":
+        """Return the assembly of what an instance of a registered class holds."""
+        if self._inside is None:
+            self._inside = {}
+        found = self._inside.get(cls)
+        if found is None:
+            found = self._inside[cls] = Assembly(self._named, known)
+            found._assemblers = [
+                ours or theirs for ours, theirs in zip(found._assemblers, self._assemblers, strict=True)
+            ]
+            found.unknown = self.unknown
+            found.strict = self.strict
+        return found
+
+
+def _subclasses(root: type[Any]) -> Iterator[type[Any]]:
+    """Iterate over the classes derived from a class, bases and earlier definitions first."""
+    seen: WeakSet[type[Any]] = WeakSet()
+    waiting = [root]
+    while waiting:
+        derived: list[type[Any]] = type.__subclasses__(waiting.pop(0))
+        for each in derived:
+            if each not in seen:
+                seen.add(each)
+                waiting.append(each)
+                yield each
+
+
+def _classes_in(annotation: Any, seen: set[int]) -> Iterator[type]:
+    """Iterate over the classes an annotation names, and those that the annotations of their fields name."""
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    for each in _parts(annotation):
+        yield from _classes_in(each, seen)
+    if not isinstance(annotation, type) or annotation in _UNNAMED or annotation.__module__ in _MANY:
+        return
+    if not is_typeddict(annotation) and get_origin(annotation) is None:
+        yield annotation
+    for each in _field_annotations(annotation):
+        yield from _classes_in(each, seen)
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Literal:
+        return tuple(type(each) for each in get_args(annotation) if isinstance(each, Enum))
+    if isinstance(annotation, TypeVar):
+        return (bound_of(annotation),)
+    inside = getattr(annotation, "__supertype__", None)
+    if type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
+        inside = annotation.__value__
+    origin = get_origin(annotation)
+    # What pydantic was told beside a type may be of any kind, and names no class of values.
+    arguments = get_args(annotation)[:1] if origin is typing.Annotated else get_args(annotation)
+    return tuple(each for each in (inside, origin, *arguments) if each is not None and each is not Ellipsis)
+
+
+def _field_annotations(cls: Any) -> list[Any]:
+    try:
+        if issubclass(cls, Enum):
+            return [type(each.value) for each in cls]
+        if issubclass(cls, BaseModel):
+            if not cls.__pydantic_complete__:
+                cls.model_rebuild(raise_errors=False)
+            return [*(field.annotation for field in cls.model_fields.values()), *_private_annotations(cls)]
+        if is_dataclass(cls):
+            hints = get_type_hints(cls)
+            return [hints.get(field.name) for field in fields(cls)]
+        if is_typeddict(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
+            return list(get_type_hints(cls).values())
+    except Exception:  # noqa: BLE001 - annotations are the caller's code; a class that they hide is not known
+        return []
+    return []
+
+
+def _private_annotations(cls: type[BaseModel]) -> list[Any]:
+    if not cls.__private_attributes__:
+        return []
+    hints = get_type_hints(cls)
+    return [hints[name] for name in cls.__private_attributes__ if name in hints]

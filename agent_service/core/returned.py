@@ -1,0 +1,126 @@
+"""What a decorated function promises to return, by its return annotation, and how stored results become that again."""
+
+import functools
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import typing_extensions
+
+from agent_service.core.errors import UndecodableError
+from agent_service.core.rebuild import Rebuild
+from agent_service.core.stored import Stored, Wanted
+from agent_service.core.typed import restorer
+
+__all__ = ["Returned"]
+
+
+class Returned:
+    """The return annotation of a function, resolved by itself: annotations of parameters do not matter.
+
+    An annotation that names something not yet defined is tried again at the first result, and at each that needs it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._wanted: Wanted | None = None
+        self._rebuild: Rebuild | None = None
+        self.unresolved: str | None = None
+        """Why the annotation cannot be resolved; None when it can, or there is none."""
+        self._resolve()
+        self._is_first = True
+
+    def _resolve(self) -> None:
+        try:
+            annotation = _annotation_of(self._function)
+            self_class = _class_of(self._function) if _mentions_self(annotation) else None
+        except Exception as exc:  # noqa: BLE001 - evaluating an annotation runs the caller's code
+            self.unresolved = f"{type(exc).__name__}: {exc!s:.200}"
+            return
+        self.unresolved = None
+        if annotation is not Any and annotation is not object:
+            self._wanted = Wanted(annotation, self_class)
+            self._rebuild = restorer(annotation)
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether results that hold no class of their own may need rebuilding all the same."""
+        return self._rebuild is not None or self.unresolved is not None
+
+    def __call__(self, data: Any) -> Any:
+        """Return a decoded result as what the annotation promises.
+
+        :raises UndecodableError: for what does not fit it, and for instances of classes while it is not resolved.
+        """
+        if self.unresolved is not None and (self._is_first or type(data) is Stored):
+            self._is_first = False
+            self._resolve()
+        if type(data) is not Stored:
+            return data if self._rebuild is None else self._rebuild(data)
+        if self.unresolved is not None:
+            raise UndecodableError(f"the return annotation cannot be resolved ({self.unresolved})")
+        return data.as_wanted(self._wanted)
+
+
+def _annotation_of(function: Callable[..., Any]) -> Any:
+    """Return the resolved return annotation; Any where there is none.
+
+    :raises Exception: whatever its evaluation raises.
+    """
+    raw = _raw_annotation(function)
+    holder = types.SimpleNamespace(__annotations__={"return": raw})
+    resolved: Any = typing.get_type_hints(holder, *_scopes(function), include_extras=True)["return"]
+    return resolved
+
+
+def _raw_annotation(function: Callable[..., Any]) -> Any:
+    try:
+        return function.__annotations__.get("return", Any)
+    except AttributeError:
+        return Any
+    except NameError:  # from Python 3.14 on annotations are evaluated together, when they are asked for
+        if sys.version_info >= (3, 14):
+            import annotationlib  # noqa: PLC0415 - not there before Python 3.14
+
+            annotations = annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+            return annotations.get("return", Any)
+        raise
+
+
+def _mentions_self(annotation: Any) -> bool:
+    return annotation is typing_extensions.Self or any(map(_mentions_self, typing.get_args(annotation)))
+
+
+def _class_of(function: Callable[..., Any]) -> type:
+    """Return the class that a method was written in.
+
+    :raises NameError: when its module does not have it, or not yet.
+    """
+    scope, names = _scopes(function)
+    found: Any = None
+    for place, name in enumerate(function.__qualname__.split(".")[:-1]):
+        found = getattr(found, name, None) if place else names.get(name, scope.get(name))
+    if not isinstance(found, type):
+        raise NameError(f"Self stands for the class of {function.__qualname__}, which its module does not have")  # noqa: TRY004
+    return found
+
+
+def _scopes(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the globals of the innermost wrapped function, and what it closes over: local classes that it uses."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            break
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    names = {each.__name__: each for each in getattr(function, "__type_params__", ())}
+    for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return getattr(function, "__globals__", {}), names

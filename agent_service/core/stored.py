@@ -1,0 +1,88 @@
+"""A decoded value that holds instances of classes, before it is known who reads it.
+
+Whoever names no class reads it as plain data; whoever has an annotation gets the instances that it names.
+"""
+
+from typing import Any, Union
+
+import orjson
+
+from agent_service.core.conformity import Check, conforms
+from agent_service.core.errors import UndecodableError
+from agent_service.core.json_reader import read
+from agent_service.core.known import Assembly, KnownClasses
+
+__all__ = ["Stored", "Wanted", "plain"]
+
+
+class Wanted:
+    """What a reader wants a value to be.
+
+    :param annotation: names the classes that may come back.
+    :param self_class: what ``Self`` stands for in the annotation.
+    """
+
+    def __init__(self, annotation: Any, self_class: type | None = None) -> None:
+        self._annotation = annotation
+        self._check: Check | None = None
+        self.known = KnownClasses(annotation if self_class is None else Union[annotation, self_class])  # noqa: UP007 - of text
+
+    def require(self, value: Any, unknown: str) -> None:
+        """Refuse a value in which plain data stands where the annotation wants something else.
+
+        :param unknown: the class that came back as plain data.
+        :raises UndecodableError: where the annotation does not allow for that.
+        """
+        if self._check is None:
+            self._check = conforms(self._annotation) or _anything
+        if not self._check(value):
+            raise UndecodableError(f"it holds a {unknown}, which the annotation does not name")
+
+
+class Stored:
+    """The parsed JSON of one value. It can be read once, because reading changes it."""
+
+    __slots__ = ("_named", "_node")
+
+    def __init__(self, content: Any) -> None:
+        self._named, self._node = content
+
+    def payload(self) -> bytes:
+        """Return the JSON it was parsed from, if it was not read yet."""
+        return orjson.dumps({"$whole": [self._named, self._node]})
+
+    def plain(self) -> Any:
+        """Return the value with plain data in the place of instances.
+
+        :raises UndecodableError: for damaged data, and for sets and dict keys that are not hashable as plain data.
+        """
+        return self.as_wanted(None)
+
+    def as_wanted(self, wanted: Wanted | None) -> Any:
+        """Return the value with the instances that are wanted.
+
+        :raises UndecodableError: for damaged data, for a class that has changed since, and for an instance of a class
+            that the annotation does not name in a place where it does not take plain data.
+        """
+        try:
+            build = Assembly(self._named, None if wanted is None else wanted.known)
+            value = read(self._node, build)
+            if wanted is not None and build.unknown:
+                wanted.require(value, build.unknown[0])
+        except UndecodableError:
+            raise
+        except Exception as exc:  # stored bytes may be anybody's, and load functions are the caller's code
+            raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
+        return value
+
+
+def plain(value: Any) -> Any:
+    """Return a decoded value as whoever names no class reads it.
+
+    :raises UndecodableError: as :meth:`Stored.plain` does.
+    """
+    return value.plain() if type(value) is Stored else value
+
+
+def _anything(_value: Any) -> bool:
+    return True
