@@ -25,15 +25,16 @@ def open_lane(target: RedisTarget, *, timeout: float) -> Lane:
     """Build the lane to a target. Connects nothing yet.
 
     Retries are off everywhere (a retry would send an INCR twice), replies are bytes, the protocol is RESP2. There is
-    no timeout per read, because the operation's deadline ends it; sentinels and clusters have shorter ones of their
-    own, so that one node that hangs leaves time to ask another.
+    no timeout per connection or read, because the operation's deadline ends them, and only that one knows when this
+    process was too busy to read; sentinels and clusters have shorter ones of their own, so that one node that hangs
+    leaves time to ask another.
     """
     if target.topology == "cluster":
         return _cluster(target, timeout)
     if target.topology == "sentinel":
         return _sentinel(target, timeout)
     pool = ConnectionPool(
-        connection_class=_connection_class(target), max_connections=_NO_LIMIT, **_where(target), **_how(target, timeout)
+        connection_class=_connection_class(target), max_connections=_NO_LIMIT, **_where(target), **_how(target)
     )
     return ServerLane(Redis(connection_pool=pool), owned=True)
 
@@ -51,7 +52,7 @@ def _where(target: RedisTarget) -> dict[str, Any]:
     return {"host": host, "port": port}
 
 
-def _how(target: RedisTarget, timeout: float) -> dict[str, Any]:
+def _how(target: RedisTarget) -> dict[str, Any]:
     return {
         "db": target.db,
         "username": target.username,
@@ -60,7 +61,7 @@ def _how(target: RedisTarget, timeout: float) -> dict[str, Any]:
         "decode_responses": False,
         "retry": _no_retry(),
         "socket_timeout": None,
-        "socket_connect_timeout": timeout,
+        "socket_connect_timeout": None,
         "redis_connect_func": introduce,
         **target.options,
     }
@@ -89,13 +90,13 @@ def open_sentinel(target: RedisTarget, *, timeout: float) -> Sentinel:
 
 def _sentinel(target: RedisTarget, timeout: float) -> Lane:
     sentinel = open_sentinel(target, timeout=timeout)
-    how = {**_how(target, timeout), "ssl": target.tls, "max_connections": _NO_LIMIT}
+    how = {**_how(target), "ssl": target.tls, "max_connections": _NO_LIMIT}
     return ServerLane(sentinel.master_for(target.service or "", **how), owned=True, sentinel=sentinel)
 
 
 def _cluster(target: RedisTarget, timeout: float) -> Lane:
     how = {
-        **_how(target, timeout),
+        **_how(target),
         "socket_timeout": timeout * 0.8,
         "socket_connect_timeout": timeout / 4,
         "max_connections": _NO_LIMIT,

@@ -6,7 +6,7 @@ are read, synchronously, so that when a reply is seen, every push before it has 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio import SSLConnection
@@ -68,8 +68,7 @@ class PushConnection(asyncio.Protocol):
         await self._closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # other loops' transports need not derive from it
 
     def data_received(self, data: bytes) -> None:
         try:
