@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio.sentinel import Sentinel
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -18,6 +17,7 @@ from agent_service.infrastructure.redis.connect import open_sentinel
 from agent_service.infrastructure.redis.errors import is_translatable
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.push_connection import Address, PushConnector
+from agent_service.infrastructure.redis.sentinels import SharedSentinel
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Primaries", "Primary", "find_primaries"]
@@ -98,7 +98,7 @@ class _Sentinels(Primaries):
     They are asked in every round, because a master that was replaced while it was cut off may still answer us.
     """
 
-    def __init__(self, sentinel: Sentinel, service: str) -> None:
+    def __init__(self, sentinel: SharedSentinel, service: str) -> None:
         self._sentinel = sentinel
         self._service = service
 
@@ -112,7 +112,7 @@ class _Sentinels(Primaries):
             raise RedisConnectionError(f"the sentinels name another master of {self._service}")
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(each.aclose() for each in self._sentinel.sentinels))
+        await self._sentinel.aclose()
 
 
 class _Cluster(Primaries):

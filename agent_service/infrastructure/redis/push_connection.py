@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import hiredis
-from redis.asyncio import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from agent_service.infrastructure.redis.lane import Argument, Command
+from agent_service.infrastructure.redis.tls import tls_of
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Address", "PushConnection", "PushConnector"]
@@ -109,8 +109,7 @@ class PushConnector:
 
     def __init__(self, target: RedisTarget) -> None:
         self._target = target
-        tls_options = {name: value for name, value in target.options.items() if name.startswith("ssl_")}
-        self._tls = SSLConnection(**tls_options).ssl_context if target.tls else None
+        self._tls = tls_of(target)
 
     async def open(
         self, address: Address | None, *, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]
@@ -127,7 +126,7 @@ class PushConnector:
         if address is None:
             _, connection = await loop.create_unix_connection(make, self._target.path)
         else:
-            tls = self._tls.get() if self._tls is not None else None
+            tls = await self._tls.context() if self._tls is not None else None
             _, connection = await loop.create_connection(make, *address, ssl=tls)
         try:
             for command in self._greeting():
