@@ -402,3 +402,29 @@ async def test_without_redis_there_is_nothing_to_copy():
 def test_a_bound_below_one_is_refused(client: RedisClient):
     with pytest.raises(CacheValueError, match="max_entries"):
         TieredCache(RedisCache(client), NearFeed(client), max_entries=0)
+
+
+async def test_no_copy_of_a_database_that_was_swapped_away_outlives_the_bound(own_redis: RedisServer):
+    bound = 0.6
+    here, other = RedisClient(own_redis.url, timeout=5), RedisClient(f"{own_redis.url[:-1]}1", timeout=5)
+    feed = NearFeed(here, max_staleness=bound)
+    cache: TieredCache[str] = TieredCache(RedisCache(here), feed)
+    await RedisCache(other).set("k", "one")
+    await cache.set("k", "zero")
+    await trusted(feed)
+    for expected in ("zero", "one", "zero"):
+        async with asyncio.timeout(5):
+            while (found := await cache.backend.read("k")) is None or found.level != "l1":
+                await asyncio.sleep(0.005)
+        assert found.value == expected
+
+        own_redis.cli("SWAPDB", 0, 1)
+        swapped = time.monotonic()
+        await until(lambda: len(cache.backend.near) == 0)
+        assert time.monotonic() - swapped < bound + 0.2
+
+    assert await cache.get("k") == "one"
+    await cache.aclose()
+    await feed.aclose()
+    await here.aclose()
+    await other.aclose()

@@ -45,6 +45,8 @@ class Primaries(ABC):
 
     question: Command = ("HELLO", 3)
     """What each of them is asked in every round, to be told who it is."""
+    has_databases = True
+    """Whether they have several, which can be swapped."""
 
     @abstractmethod
     async def find(self) -> Sequence[Primary]:
@@ -123,6 +125,7 @@ class _Cluster(Primaries):
     """
 
     question = ("CLUSTER", "NODES")
+    has_databases = False
 
     def __init__(self, seeds: Sequence[Address], connector: PushConnector, timeout: float) -> None:
         self._seeds = seeds
