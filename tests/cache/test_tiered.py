@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.core.errors import CacheValueError
+from agent_service.core.errors import CacheValueError, RedisUnavailableError
 from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.decorators import cached
@@ -22,7 +22,7 @@ from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.testing.contracts import CacheContract
 from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
@@ -409,7 +409,8 @@ async def test_no_copy_of_a_database_that_was_swapped_away_outlives_the_bound(ow
     here, other = RedisClient(own_redis.url, timeout=5), RedisClient(f"{own_redis.url[:-1]}1", timeout=5)
     feed = NearFeed(here, max_staleness=bound)
     cache: TieredCache[str] = TieredCache(RedisCache(here), feed)
-    await RedisCache(other).set("k", "one")
+    elsewhere: RedisCache[str] = RedisCache(other)
+    await elsewhere.set("k", "one")
     await cache.set("k", "zero")
     await trusted(feed)
     for expected in ("zero", "one", "zero"):
@@ -428,3 +429,34 @@ async def test_no_copy_of_a_database_that_was_swapped_away_outlives_the_bound(ow
     await feed.aclose()
     await here.aclose()
     await other.aclose()
+
+
+@pytest.mark.parametrize("when", ["live", "down", "starting"])
+async def test_closing_redis_alone_ends_what_listens_to_it(
+    when: str, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    monkeypatch.setenv("CACHE_L1_ENABLED", "true")
+    reset_settings()
+    before = asyncio.all_tasks()
+    cache = await get_cache()
+    manager = await get_redis_manager()
+    if when != "starting":
+        await until(lambda: manager.get_metrics()["l1"] == "live")
+    if when == "down":
+        own_redis.kill()
+        await until(lambda: manager.get_metrics()["l1"] == "down")
+
+    await close_redis()
+
+    assert asyncio.all_tasks() == before
+    assert manager.get_metrics()["l1"] == "closed"
+    assert await cache.get("k") is None
+
+
+async def test_a_client_that_was_closed_starts_no_stream(redis_url: str):
+    client = RedisClient(redis_url)
+    await client.aclose()
+
+    with pytest.raises(RedisUnavailableError, match="was closed"):
+        NearFeed(client)

@@ -1,16 +1,18 @@
 """One client per event loop: every command of the package goes through it."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self
+from weakref import WeakSet
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
@@ -90,6 +92,7 @@ class RedisClient:
         self._operations = Operations(
             target=target, timeout=timeout, slots=max_connections, latency=self.metrics.redis_latency
         )
+        self._streams: WeakSet[InvalidationStream] = WeakSet()
         self._reads = JoinedReads(self.get_many)
         self._impatient_reads = JoinedReads(partial(self.get_many, patience=timeout))
 
@@ -241,16 +244,20 @@ class RedisClient:
         on_flush: Callable[[], None],
         max_staleness: float = 1.0,
     ) -> InvalidationStream:
-        """Make a stream that tells which keys change; see :class:`InvalidationStream`. The caller starts and closes it.
+        """Make a stream that tells which keys change; see :class:`InvalidationStream`. The caller starts it, and closes
+        it unless it is to end with this client.
 
         :raises ConfigurationError: for a ``max_staleness`` that cannot be used, and for a client made by :meth:`over`,
             which does not know where its Redis is.
+        :raises RedisUnavailableError: when the client is closed.
         """
+        if self.closed:
+            raise RedisUnavailableError(f"The client of {self.target} was closed; make a new one")
         if self._location is None:
             raise ConfigurationError(
                 "invalidations need a client made from a URL; a given client does not tell its own"
             )
-        return InvalidationStream(
+        stream = InvalidationStream(
             self._location,
             self.pipeline,
             prefix=prefix,
@@ -259,6 +266,8 @@ class RedisClient:
             max_staleness=max_staleness,
             timeout=self._operations.timeout,
         )
+        self._streams.add(stream)
+        return stream
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""
@@ -267,12 +276,14 @@ class RedisClient:
     async def aclose(self) -> None:
         """Refuse new operations, wait for the others (at most twice ``timeout`` seconds) and close the connections.
 
+        Streams of invalidations end at once.
+
         A client that was given to :meth:`over` stays open. Calling it again does nothing.
         """
         if self.closed:
             return
         try:
-            await self._operations.close()
+            await asyncio.gather(self._operations.close(), *(each.aclose() for each in self._streams))
         finally:
             with suppress(RedisError, OSError):  # of a server that hangs or is gone
                 await self._lane.aclose()
