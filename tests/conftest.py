@@ -7,7 +7,7 @@ import pytest
 
 from agent_service.core.settings import Settings, reset_settings
 
-pytest_plugins = ["tests.servers.redis", "tests.servers.postgres"]
+pytest_plugins = ["tests.loops", "tests.servers.redis", "tests.servers.postgres"]
 
 
 @pytest.fixture(autouse=True)
