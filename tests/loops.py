@@ -15,7 +15,6 @@ ON_EVERY_LOOP = (
     "cache/test_contract.py",
     "cache/test_late_commands.py",
     "cache/test_outage.py",
-    "cache/test_overload.py",
     "cache/test_tiered.py",
     "database/test_concurrency.py",
     "database/test_deadlines.py",

@@ -35,7 +35,7 @@ async def default_client(redis_url: str) -> AsyncIterator[RedisClient]:
 
 @pytest.fixture
 async def pair(default_client: RedisClient) -> AsyncIterator[Pair]:
-    cache, outage = make_fallback(default_client)
+    cache, outage = make_fallback(default_client, lease_seconds=600)
     yield cache, outage
     await cache.aclose()
     await outage.aclose()

@@ -8,6 +8,7 @@ __all__ = ["Turns"]
 
 _TURNS: Final = 16
 _SHORTEST: Final = 0.001
+_LATE: Final = 1 / 8
 
 
 class Turns:
@@ -18,7 +19,7 @@ class Turns:
 
     def __init__(self, seconds: float | None) -> None:
         self._step = None if seconds is None else max(seconds / _TURNS, _SHORTEST)
-        self._left = _TURNS
+        self._left: float = _TURNS
         self._loop = asyncio.get_running_loop()
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
@@ -30,11 +31,12 @@ class Turns:
 
     def _wait(self) -> None:
         if self._step is not None:
-            self._timer = self._loop.call_later(self._step, self._turn)
+            due = self._loop.time() + self._step
+            self._timer = self._loop.call_at(due, self._turn, due + self._step)
 
-    def _turn(self) -> None:
-        self._left -= 1
-        if self._left:
+    def _turn(self, late: float) -> None:
+        self._left -= 1 if self._loop.time() <= late else _LATE
+        if self._left > 0:
             self._wait()
         else:
             self._scope.reschedule(self._loop.time())
