@@ -4,7 +4,6 @@ An invalidation stream listens to all of them, and believes a round of heartbeat
 listens to; otherwise it would go on trusting a master that nobody writes to any more.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from agent_service.infrastructure.redis.errors import is_translatable
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.push_connection import Address, PushConnector
 from agent_service.infrastructure.redis.sentinels import SharedSentinel
+from agent_service.infrastructure.redis.turns import Turns
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Primaries", "Primary", "find_primaries"]
@@ -137,7 +137,7 @@ class _Cluster(Primaries):
         failure: Exception | None = None
         for address in dict.fromkeys((*self._known, *self._seeds)):
             try:
-                async with asyncio.timeout(self._timeout):
+                async with Turns(self._timeout):
                     found = await self._view_of(address)
             except Exception as exc:
                 if not is_translatable(exc):

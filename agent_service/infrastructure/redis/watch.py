@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import Primaries, Primary
 from agent_service.infrastructure.redis.push_connection import PushConnection, PushConnector
+from agent_service.infrastructure.redis.turns import Turns
 
 __all__ = ["Watch"]
 
@@ -58,7 +59,7 @@ class Watch:
 
         async with AsyncExitStack() as stack:
             for primary in self._found:
-                async with asyncio.timeout(self._patience):
+                async with Turns(self._patience):
                     connection = await connector.open(primary.address, on_push=on_push, on_lost=lose)
                 stack.push_async_callback(connection.aclose)
                 self._connections.append(connection)
@@ -122,7 +123,7 @@ class Watch:
         self._unseen = set(probes)
         await write([("SET", key, b"", "PX", _PROBE_TTL_MS) for key in probes])
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with Turns(self._patience):
                 while self._unseen and self.whole:
                     self._stirred.clear()
                     await self._stirred.wait()
@@ -141,9 +142,11 @@ class Watch:
     async def _ask(self, *commands: Command) -> list[list[Any]]:
         """Ask all at once, without a task for each."""
         waiting = [each.send(*commands) for each in self._connections]
-        _, late = await asyncio.wait(waiting, timeout=self._patience)
-        if late:
-            raise RedisTimeoutError(f"no answer within {self._patience:g} s")
+        try:
+            async with Turns(self._patience):
+                await asyncio.wait(waiting)
+        except TimeoutError as exc:
+            raise RedisTimeoutError(f"no answer within {self._patience:g} s") from exc
         replies = [each.result() for each in waiting]
         for reply in chain.from_iterable(replies):
             if isinstance(reply, Exception):
