@@ -108,6 +108,6 @@ def _cluster(target: RedisTarget, timeout: float) -> Lane:
     kind = _kind(target, PatientConnection, TlsConnection)
     kind |= {"connect_within": timeout / 4, "answer_within": timeout * 0.8}
     client.connection_kwargs.update(kind)  # of the nodes that it will find
-    for node in client.startup_nodes:
+    for node in client.nodes_manager.startup_nodes.values():
         _use(node, kind)
     return ClusterLane(client, owned=True)

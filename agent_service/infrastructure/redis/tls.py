@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
-from redis.asyncio import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from agent_service.infrastructure.redis.url import RedisTarget
@@ -23,6 +22,8 @@ from agent_service.infrastructure.redis.url import RedisTarget
 __all__ = ["Tls", "tls_of"]
 
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
+_DEMANDS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 _Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
 
@@ -62,8 +63,7 @@ class Tls:
     def _run(self, stamp: _Stamp, made: "Future[ssl.SSLContext]") -> None:
         outcome: ssl.SSLContext | Exception
         try:
-            # Without a password OpenSSL would ask the terminal for that of an encrypted key.
-            outcome = SSLConnection(**{"ssl_password": "", **self._options}).ssl_context.get()
+            outcome = _context(self._options)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to who waits
             outcome = exc
         with self._lock:
@@ -78,6 +78,24 @@ class Tls:
             made.set_exception(failure)
         else:
             made.set_result(outcome)
+
+
+def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """Do what redis-py does with these options, in every version."""
+    context = ssl.create_default_context()
+    demand = _DEMANDS[options.get("ssl_cert_reqs", "required")]
+    context.check_hostname = options.get("ssl_check_hostname", True) and demand is not ssl.CERT_NONE
+    context.verify_mode = demand
+    certificate, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    if certificate or key:
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(certificate or key, key, options.get("ssl_password", ""))
+    authorities = [options.get(f"ssl_ca_{name}") for name in ("certs", "path", "data")]
+    if any(authorities):
+        context.load_verify_locations(*authorities)
+    if "ssl_ciphers" in options:
+        context.set_ciphers(options["ssl_ciphers"])
+    return context
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
