@@ -86,10 +86,11 @@ def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
     demand = _DEMANDS[options.get("ssl_cert_reqs", "required")]
     context.check_hostname = options.get("ssl_check_hostname", True) and demand is not ssl.CERT_NONE
     context.verify_mode = demand
-    certificate, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
-    if certificate or key:
+    key: str | None = options.get("ssl_keyfile")
+    certificate: str | None = options.get("ssl_certfile", key)
+    if certificate is not None:
         # Without a password OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(certificate or key, key, options.get("ssl_password", ""))
+        context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
     authorities = [options.get(f"ssl_ca_{name}") for name in ("certs", "path", "data")]
     if any(authorities):
         context.load_verify_locations(*authorities)
