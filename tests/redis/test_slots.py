@@ -122,33 +122,13 @@ async def test_time_in_which_this_process_was_busy_does_not_count():
     await operations.close()
 
 
-async def test_an_overloaded_process_is_patient_with_a_server_that_answers_and_with_no_other():
-    operations = operations_with(3)
-    loop = asyncio.get_running_loop()
-
-    async def turns(number: int) -> str:
-        async with operations.begin():
-            for _ in range(number):
-                loop.call_soon(time.sleep, operations.timeout / 8)
-                await asyncio.sleep(0)
-        return "answer"
-
-    async def others() -> str:
-        return [await turns(5) for _ in range(20)][-1]
-
-    assert set(await asyncio.gather(turns(80), others())) == {"answer"}
-    with pytest.raises(RedisUnavailableError, match="within"):
-        await turns(10_000)
-    await operations.close()
-
-
 async def test_many_turns_that_are_all_slow_do_not_count_as_one_deadline():
     operations = operations_with(1)
     loop = asyncio.get_running_loop()
 
     async def ask() -> str:
         async with operations.begin():
-            for _ in range(10):
+            for _ in range(40):
                 loop.call_soon(time.sleep, operations.timeout / 2)
                 await asyncio.sleep(0)
         return "answer"

@@ -6,20 +6,19 @@ from typing import Final, Self
 
 __all__ = ["Turns"]
 
-_TURNS: Final = 16
+_TURNS: Final = 50
 _SHORTEST: Final = 0.001
-_LATE: Final = 1 / 8
 
 
 class Turns:
-    """Like ``asyncio.timeout``, but time in which this process was too busy to read an answer counts little.
+    """Like ``asyncio.timeout``, but counts time in which this process was too busy to read an answer as little.
 
     :param seconds: for everything in the ``async with`` block, which then ends with ``TimeoutError``; None: no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._step = None if seconds is None else max(seconds / _TURNS, _SHORTEST)
-        self._left: float = _TURNS
+        self._left = _TURNS
         self._loop = asyncio.get_running_loop()
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
@@ -31,12 +30,11 @@ class Turns:
 
     def _wait(self) -> None:
         if self._step is not None:
-            due = self._loop.time() + self._step
-            self._timer = self._loop.call_at(due, self._turn, due + self._step)
+            self._timer = self._loop.call_later(self._step, self._turn)
 
-    def _turn(self, late: float) -> None:
-        self._left -= 1 if self._loop.time() <= late else _LATE
-        if self._left > 0:
+    def _turn(self) -> None:
+        self._left -= 1
+        if self._left:
             self._wait()
         else:
             self._scope.reschedule(self._loop.time())
