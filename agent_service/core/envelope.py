@@ -30,6 +30,7 @@ __all__ = [
     "Envelope",
     "Head",
     "is_counter",
+    "is_sealed",
     "pack",
     "pack_payload",
     "pack_tags",
@@ -192,6 +193,17 @@ def _read_head_1(data: bytes) -> Head:
     if flags & _TAGS:
         tags, position = _unpack_tags(data, position)
     return Head(flags, created_at, stale_at, tags, position)
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether these bytes are a value in this format, and not just a bare integer."""
+    if data[:1] != b"\x01":
+        return False
+    try:
+        unpack(data)
+    except UndecodableError:
+        return False
+    return True
 
 
 def read_payload(data: bytes, flags: int, start: int) -> tuple[bytes, bool, bool]:

@@ -16,6 +16,7 @@
     ├── RuntimeStateError             (also RuntimeError) there is no runtime, or another one
     ├── RedisOperationError           raised by the Redis room only
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
+    │   │   └── RedisBusyError        this process asks more at once than its connections can carry
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
     │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments, no permission
     ├── RecordValueError              (also TypeError, ValueError) an argument that a record in Redis cannot use
@@ -53,6 +54,7 @@ __all__ = [
     "DatabaseUnavailableError",
     "LoadTimeoutError",
     "RecordValueError",
+    "RedisBusyError",
     "RedisCommandError",
     "RedisOperationError",
     "RedisRefusedError",
@@ -130,6 +132,10 @@ class RedisUnavailableError(RedisOperationError):
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
         super().__init__(message)
         self.maybe_executed = maybe_executed
+
+
+class RedisBusyError(RedisUnavailableError):
+    """All connections of this process were busy until the operation had waited long enough; nothing was sent."""
 
 
 class RedisRefusedError(RedisOperationError):

@@ -26,7 +26,11 @@ class Settings(BaseSettings):
         "Unset: caches live in this process's memory and no connection is attempted.",
     )
     redis_timeout: float = Field(
-        default=0.5, gt=0, le=3600, allow_inf_nan=False, description="Seconds one Redis operation may take."
+        default=0.5,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds one Redis operation may take, from when it has a connection.",
     )
     cache_default_ttl: int = Field(default=300, ge=1, description="Seconds an entry lives when no TTL is given.")
     cache_key_prefix: str = Field(

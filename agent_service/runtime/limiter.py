@@ -1,6 +1,7 @@
 """How many may do something at once."""
 
 import asyncio
+import time
 from types import TracebackType
 from typing import Self
 
@@ -35,15 +36,14 @@ class ConcurrencyLimiter:
         return self
 
     async def _wait(self) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = time.monotonic()  # an event loop's own clock may stand still while it is busy
         self._waiting += 1
         self._waits += 1
         try:
             await self._semaphore.acquire()
         finally:
             self._waiting -= 1
-            self._waited += clock() - began
+            self._waited += time.monotonic() - began
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

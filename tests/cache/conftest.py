@@ -109,10 +109,11 @@ def make_fallback(
     limit: int = 10_000,
     namespace: str = "",
     clock: Clock = SYSTEM_CLOCK,
+    lease_seconds: float = 10.0,
 ) -> tuple[FallbackCache, Outage]:
     """A fallback cache of its own, with a breaker that tries again soon."""
     outage = Outage(client, CircuitBreaker(open_seconds, max_open_seconds=open_seconds), Journal(limit))
-    redis: RedisCache = RedisCache(client, namespace=namespace)
+    redis: RedisCache = RedisCache(client, namespace=namespace, lease_seconds=lease_seconds)
     return FallbackCache(redis, InMemoryCache(namespace=namespace, clock=clock), outage), outage
 
 

@@ -70,8 +70,8 @@ class GatedClient(RedisClient):
     async def execute(self, *command: Any) -> Any:
         return await self.gates.through(functools.partial(super().execute, *command))
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return await self.gates.through(functools.partial(super().get_many, keys))
+    async def get_many(self, keys: Sequence[bytes], *, patience: float | None = None) -> list[bytes | None]:
+        return await self.gates.through(functools.partial(super().get_many, keys, patience=patience))
 
     async def pipeline(self, commands: Sequence[Any], **options: Any) -> list[Any]:
         return await self.gates.through(functools.partial(super().pipeline, commands, **options))

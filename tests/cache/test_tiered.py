@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.core.errors import CacheValueError
+from agent_service.core.errors import CacheValueError, RedisUnavailableError
 from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.decorators import cached
@@ -22,7 +22,7 @@ from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.tiered import TieredCache
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.testing.contracts import CacheContract
 from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
@@ -402,3 +402,61 @@ async def test_without_redis_there_is_nothing_to_copy():
 def test_a_bound_below_one_is_refused(client: RedisClient):
     with pytest.raises(CacheValueError, match="max_entries"):
         TieredCache(RedisCache(client), NearFeed(client), max_entries=0)
+
+
+async def test_no_copy_of_a_database_that_was_swapped_away_outlives_the_bound(own_redis: RedisServer):
+    bound = 0.6
+    here, other = RedisClient(own_redis.url, timeout=5), RedisClient(f"{own_redis.url[:-1]}1", timeout=5)
+    feed = NearFeed(here, max_staleness=bound)
+    cache: TieredCache[str] = TieredCache(RedisCache(here), feed)
+    elsewhere: RedisCache[str] = RedisCache(other)
+    await elsewhere.set("k", "one")
+    await cache.set("k", "zero")
+    await trusted(feed)
+    for expected in ("zero", "one", "zero"):
+        async with asyncio.timeout(5):
+            while (found := await cache.backend.read("k")) is None or found.level != "l1":
+                await asyncio.sleep(0.005)
+        assert found.value == expected
+
+        own_redis.cli("SWAPDB", 0, 1)
+        swapped = time.monotonic()
+        await until(lambda: len(cache.backend.near) == 0)
+        assert time.monotonic() - swapped < bound + 0.2
+
+    assert await cache.get("k") == "one"
+    await cache.aclose()
+    await feed.aclose()
+    await here.aclose()
+    await other.aclose()
+
+
+@pytest.mark.parametrize("when", ["live", "down", "starting"])
+async def test_closing_redis_alone_ends_what_listens_to_it(
+    when: str, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    monkeypatch.setenv("CACHE_L1_ENABLED", "true")
+    reset_settings()
+    before = asyncio.all_tasks()
+    cache = await get_cache()
+    manager = await get_redis_manager()
+    if when != "starting":
+        await until(lambda: manager.get_metrics()["l1"] == "live")
+    if when == "down":
+        own_redis.kill()
+        await until(lambda: manager.get_metrics()["l1"] == "down")
+
+    await close_redis()
+
+    assert asyncio.all_tasks() == before
+    assert manager.get_metrics()["l1"] == "closed"
+    assert await cache.get("k") is None
+
+
+async def test_a_client_that_was_closed_starts_no_stream(redis_url: str):
+    client = RedisClient(redis_url)
+    await client.aclose()
+
+    with pytest.raises(RedisUnavailableError, match="was closed"):
+        NearFeed(client)

@@ -36,9 +36,9 @@ async def test_each_has_its_own_time() -> None:
     after_first, pending = loop.time() - started, not second.done()
     await asyncio.wait([second], timeout=5)
 
-    assert after_first >= 0.2
+    assert round(after_first, 3) >= 0.2  # some loops count whole milliseconds
     assert pending
-    assert loop.time() - started >= 0.3
+    assert round(loop.time() - started, 3) >= 0.3
     assert isinstance(first.exception(), TimeoutError)
     assert isinstance(second.exception(), TimeoutError)
     deadlines.close()

@@ -88,10 +88,14 @@ async def listen(connect: Connect) -> AsyncIterator[Listen]:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A self-signed certificate for 127.0.0.1; its key is ``key.pem`` beside it."""
+    return make_certificate(tmp_path)
+
+
+def make_certificate(folder: Path) -> Path:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl command to make a certificate with")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
     request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
     subprocess.run([openssl, *request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
     return certificate

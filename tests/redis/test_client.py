@@ -226,3 +226,13 @@ def test_a_client_belongs_to_the_loop_that_used_it_first(redis_url: str):
             second.run(client.ping())
 
         first.run(client.aclose())
+
+
+async def test_thousands_of_operations_at_once_wait_for_their_turn_as_long_as_redis_answers(redis_url: str):
+    client = RedisClient(redis_url, timeout=0.5)
+
+    counts = await asyncio.gather(*(client.execute("INCR", b"n") for _ in range(5_000)))
+
+    assert sorted(counts) == list(range(1, 5_001))
+    assert client.available
+    await client.aclose()

@@ -8,6 +8,7 @@ import pytest
 from agent_service.core.errors import CacheKeyError, CacheValueError, RedisUnavailableError
 from agent_service.core.keys import physical_key
 from agent_service.core.metrics import CacheMetrics
+from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
 from tests.servers.redis import RedisServer
@@ -119,11 +120,33 @@ async def test_mset_stores_strings_only_and_all_or_nothing(manager: RedisManager
     assert await manager.mget(["good", "bad"]) == [None, None]
 
 
-async def test_mget_of_bytes_that_are_no_text_says_who_can_read_them(manager: RedisManager):
-    await manager.client.set_many({physical_key(manager.prefix, "", "a"): b"\xff"})
+@pytest.mark.parametrize(
+    "value",
+    ["text", {"a": 1}, 7, None, b"bytes", "\x01", "x" * 10_000],
+    ids=["text", "dict", "int", "None", "bytes", "control character", "long text"],
+)
+async def test_mget_refuses_an_entry_of_a_cache_by_name_and_gives_the_others(
+    manager: RedisManager, value: Any, caplog: pytest.LogCaptureFixture
+):
+    await RedisCache[Any](manager.client, prefix=manager.prefix, namespace="users").set("1", value)
+    await manager.mset({"plain": "text", "users:2": "\x01 text of somebody else"})
+    names = ["plain", "users:1", "missing", "users:2"]
 
-    with pytest.raises(CacheValueError, match="get_cache"):
-        await manager.mget(["default:a"])
+    assert await manager.mget(names) == ["text", None, None, "\x01 text of somebody else"]
+    (record,) = [each for each in caplog.records if "mget" in each.getMessage()]
+    assert "'users:1'" in record.getMessage()
+    assert "get_cache(namespace).get(key)" in record.getMessage()
+
+
+async def test_mget_of_bytes_and_of_other_types_gives_the_others(
+    manager: RedisManager, caplog: pytest.LogCaptureFixture
+):
+    await manager.client.set_many({physical_key(manager.prefix, "", "a"): b"\xff"})
+    await manager.client.execute("HSET", physical_key(manager.prefix, "", "hash"), "field", 1)
+    await manager.mset({"plain": "text"})
+
+    assert await manager.mget(["default:a", "default:hash", "plain"]) == [None, None, "text"]
+    assert ["'default:a'" in each.getMessage() for each in caplog.records] == [True]
 
 
 async def test_metrics_have_the_documented_shape_before_anything_happened(manager: RedisManager):

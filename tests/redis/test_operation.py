@@ -11,11 +11,11 @@ from agent_service.infrastructure.redis.operation import Operations
 
 @pytest.fixture
 def operations() -> Operations:
-    return Operations(target="somewhere", timeout=0.05, latency=LatencyHistogram())
+    return Operations(target="somewhere", timeout=0.05, slots=1000, latency=LatencyHistogram())
 
 
 async def wait(operations: Operations, seconds: float) -> str:
-    with operations.begin():
+    async with operations.begin():
         await asyncio.sleep(seconds)
     return "done"
 
@@ -81,7 +81,7 @@ async def test_a_cancellation_that_arrives_with_the_deadline_is_not_swallowed(op
 
 async def test_an_answer_that_arrives_with_the_deadline_counts(operations: Operations):
     async def stubborn() -> str:
-        with operations.begin():
+        async with operations.begin():
             try:
                 await asyncio.sleep(5)
             except asyncio.CancelledError:
@@ -96,8 +96,9 @@ async def test_an_answer_that_arrives_with_the_deadline_counts(operations: Opera
 
 
 async def test_a_bug_inside_passes_unchanged_and_says_nothing_about_redis(operations: Operations):
-    with pytest.raises(ZeroDivisionError), operations.begin():
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        async with operations.begin():
+            _ = 1 / 0
 
     assert operations.available is None
     await operations.close()

@@ -1,6 +1,7 @@
 """The same client over a real cluster, real sentinels, a unix socket and the oldest Redis that we support."""
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -146,6 +147,34 @@ async def test_a_master_that_sentinels_name_gives_the_same_replies(own_redis: Re
         await client.aclose()
         await other.aclose()
     assert b"db3:" in own_redis.cli("INFO", "keyspace")
+
+
+async def test_connections_that_are_opened_together_ask_the_sentinels_once(own_redis: RedisServer, connect: Connect):
+    with running_sentinels(own_redis, service="main", number=1) as (sentinel,):
+        client = connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/main", timeout=5)
+
+        await asyncio.gather(*(client.ping() for _ in range(50)))
+
+        connections = re.search(rb"total_connections_received:(\d+)", sentinel.cli("INFO", "stats"))
+        assert connections is not None
+        assert int(connections[1]) < 25
+        await client.aclose()
+
+
+async def test_a_caller_who_leaves_takes_the_answer_of_the_sentinels_from_nobody(
+    own_redis: RedisServer, connect: Connect
+):
+    with running_sentinels(own_redis, service="main", number=1) as (sentinel,):
+        for steps in range(8):
+            client = connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/main", timeout=5)
+            first, second = (asyncio.create_task(client.ping()) for _ in range(2))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+
+            await second
+            await client.aclose()
 
 
 async def test_sentinels_that_do_not_know_the_service_are_an_outage(own_redis: RedisServer, connect: Connect):

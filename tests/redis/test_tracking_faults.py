@@ -111,6 +111,19 @@ async def test_nothing_is_proven_in_the_middle_of_a_long_script(own_redis: Redis
     await loses_trust_and_flushes(listener, since=0)
 
 
+async def test_a_process_that_stands_still_keeps_its_stream(own_redis: RedisServer, listen: Listen):
+    listener = listen(own_redis.url, max_staleness=0.2, timeout=0.2)
+    await listener.is_trusted()
+
+    for _ in range(3):
+        time.sleep(0.6)  # noqa: ASYNC251 - what a handler that computes does to the loop
+        await asyncio.sleep(0)
+    await until(lambda: listener.trusted)
+
+    assert listener.stream.reconnects == 0
+    assert listener.stream.state is TrackingState.LIVE
+
+
 async def test_a_way_that_swallows_everything_is_given_up_and_another_opened(redis_proxy: TcpProxy, listen: Listen):
     listener = listen(redis_proxy.url, max_staleness=0.3)
     await listener.is_trusted()

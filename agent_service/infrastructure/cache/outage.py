@@ -81,7 +81,6 @@ class Outage:
             while len(self.journal):
                 replayed += await self._replay(self.journal.take())
                 self._writes_may_go_on.clear()
-                await self._client.settle()  # what was written down meanwhile may have been given up meanwhile
         except BaseException as exc:
             self.breaker.attempt_failed()
             if isinstance(exc, RedisOperationError):
@@ -97,6 +96,7 @@ class Outage:
     async def _replay(self, debts: dict[str, Debt]) -> int:
         total = sum(map(len, debts.values()))
         try:
+            await self._client.settle()  # what is owed may have been given up since, and must not arrive after this
             for namespace, debt in debts.items():
                 await pay(self._caches[namespace][0], debt, self.journal)
         except BaseException:

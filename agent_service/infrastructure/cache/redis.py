@@ -166,7 +166,7 @@ class RedisBackend(Backend):
         takes = [LEASE_TAKE.command([lease], [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
         take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
-            taken, *replies = await self._client.pipeline([take_tokens, *takes])
+            taken, *replies = await self._client.pipeline([take_tokens, *takes], patience=self._lease_seconds)
         except asyncio.CancelledError:
             await asyncio.shield(self._forgo(mine_by_lease))
             raise

@@ -1,4 +1,7 @@
-"""Reading entries in Redis: the value with its tokens, or the heads alone, and which of them are live."""
+"""Reading entries in Redis: the value with its tokens, or the heads alone, and which of them are live.
+
+Reads of values are impatient: where too much is asked of Redis at once, a late value is worth less than a miss in time.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -35,10 +38,10 @@ class RedisReader:
         """Read an entry with the tokens that it is expected to carry, in one round trip."""
         entry = self._prefix + key.encode()
         if tags:
-            data, *standing = await self._client.get_together((entry, *self._tokens.keys(tags)))
+            data, *standing = await self._client.get_together((entry, *self._tokens.keys(tags)), patient=False)
             tokens = tuple(standing)
         else:
-            data, token = await self._client.get_together((entry, self._own))
+            data, token = await self._client.get_together((entry, self._own), patient=False)
             tokens = (token,)
         if data is None:
             return self._counted(None)
@@ -56,11 +59,15 @@ class RedisReader:
         entry = self._names.physical(key)
         remaining: Command = ("PTTL", entry)
         if self._client.is_cluster:
-            data, milliseconds = await self._client.pipeline([("GET", entry), remaining], wrong_types=True)
-            tokens = await self._client.get_together(self._tokens.keys(tags))
+            data, milliseconds = await self._client.pipeline(
+                [("GET", entry), remaining], wrong_types=True, patience=self._client.timeout
+            )
+            tokens = await self._client.get_together(self._tokens.keys(tags), patient=False)
         else:
             read: Command = ("MGET", entry, *self._tokens.keys(tags))
-            (data, *tokens), milliseconds = await self._client.pipeline([read, remaining])
+            (data, *tokens), milliseconds = await self._client.pipeline(
+                [read, remaining], patience=self._client.timeout
+            )
         found = self._counted(None if data is None else await self._open(data, tags, tuple(tokens)))
         if found is None or milliseconds == -2:
             return found
@@ -69,7 +76,9 @@ class RedisReader:
     async def read_many(self, keys: Sequence[str], tags: tuple[str, ...]) -> dict[str, Found]:
         """Read entries, in one round trip."""
         own = self._tokens.keys(tags)
-        replies = await self._client.get_many([*own, *(self._names.physical(key) for key in keys)])
+        replies = await self._client.get_many(
+            [*own, *(self._names.physical(key) for key in keys)], patience=self._client.timeout
+        )
         tokens = tuple(replies[: len(own)])
         found: dict[str, Found] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):

@@ -4,13 +4,15 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self
+from weakref import WeakSet
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
@@ -28,18 +30,21 @@ __all__ = ["RedisClient"]
 class RedisClient:
     """Runs commands on Redis, whatever its topology; bytes go in and bytes come out.
 
-    It connects when first used, in the event loop that uses it, and belongs to that loop. Each operation has
-    ``timeout`` seconds for everything: waiting for one of ``max_connections`` slots, connecting, sending and the reply.
+    It connects when first used, in the event loop that uses it, and belongs to that loop. ``max_connections``
+    operations run at once, the others wait their turn. From its turn on an operation has ``timeout`` seconds for
+    connecting, sending and the reply, not counting time in which this process was too busy to read it. The wait before
+    is no sign of an outage. It ends with ``RedisUnavailableError`` where the server has answered nobody for ``timeout``
+    seconds, and where a method was given ``patience`` (seconds) with ``RedisBusyError`` when that is over.
     Nothing is ever sent twice. All methods raise only :class:`~agent_service.core.errors.RedisOperationError` kinds
     (and the caller's own cancellation, which costs nobody else his reply):
 
     * ``RedisUnavailableError``: no server, no answer in time, or a closed client; ``maybe_executed`` tells whether
-      the command may have been executed all the same;
+      the command may have been executed all the same. ``RedisBusyError`` is the kind for a turn that never came;
     * ``RedisRefusedError``: out of memory, read-only replica, loading, failed save;
     * ``RedisCommandError``: wrong type, wrong arguments, wrong password, no permission.
 
     :param url: see :func:`~agent_service.infrastructure.redis.url.parse_redis_url`.
-    :param timeout: seconds per operation.
+    :param timeout: seconds per operation, from its turn on.
     :param max_connections: operations that run at once; further ones wait, first come, first served.
     :param metrics: where durations are counted; None: counters of its own.
     :raises ConfigurationError: for a URL that cannot be used.
@@ -84,9 +89,12 @@ class RedisClient:
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._lane = lane
-        self._operations = Operations(target=target, timeout=timeout, latency=self.metrics.redis_latency)
-        self._slots = asyncio.Semaphore(max_connections)
+        self._operations = Operations(
+            target=target, timeout=timeout, slots=max_connections, latency=self.metrics.redis_latency
+        )
+        self._streams: WeakSet[InvalidationStream] = WeakSet()
         self._reads = JoinedReads(self.get_many)
+        self._impatient_reads = JoinedReads(partial(self.get_many, patience=timeout))
 
     @property
     def raw(self) -> Any:
@@ -100,7 +108,7 @@ class RedisClient:
 
     @property
     def timeout(self) -> float:
-        """Seconds that an operation may take."""
+        """Seconds that an operation may take, once it has its turn."""
         return self._operations.timeout
 
     @property
@@ -120,9 +128,8 @@ class RedisClient:
 
     async def execute(self, *command: Argument) -> Any:
         """Run one command and give its reply as RESP2 has it, unconverted: bytes, int, list or None."""
-        with self._operations.begin() as operation:
-            async with self._slots:
-                return await self._lane.execute(operation, command)
+        async with self._operations.begin() as operation:
+            return await self._lane.execute(operation, command)
 
     async def get(self, key: bytes) -> bytes | None:
         """Give the string at the key; None when it is missing or no string (what MGET gives).
@@ -131,28 +138,34 @@ class RedisClient:
         """
         return (await self._reads.get((key,)))[0]
 
-    def get_together(self, keys: Sequence[bytes]) -> Awaitable[Sequence[bytes | None]]:
-        """:meth:`get` for a few keys that one caller needs at once; what several callers ask for is read once."""
-        return self._reads.get(keys)
+    def get_together(self, keys: Sequence[bytes], *, patient: bool = True) -> Awaitable[Sequence[bytes | None]]:
+        """:meth:`get` for a few keys that one caller needs at once; what several callers ask for is read once.
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        :param patient: whether the wait for a turn may take longer than ``timeout``.
+        """
+        return (self._reads if patient else self._impatient_reads).get(keys)
+
+    async def get_many(self, keys: Sequence[bytes], *, patience: float | None = None) -> list[bytes | None]:
         """Give the strings at the keys in their order, in one round trip; None for what is missing or no string."""
         if not keys:
             return []
-        with self._operations.begin() as operation:
-            async with self._slots:
-                return await self._lane.get_many(operation, keys)
+        async with self._operations.begin(patience) as operation:
+            return await self._lane.get_many(operation, keys)
 
     async def set_many(self, values: Mapping[bytes, bytes]) -> None:
         """Store strings without expiry in one round trip; all or none of them on one server, per slot on a cluster."""
         if not values:
             return
-        with self._operations.begin() as operation:
-            async with self._slots:
-                await self._lane.set_many(operation, values)
+        async with self._operations.begin() as operation:
+            await self._lane.set_many(operation, values)
 
     async def pipeline(
-        self, commands: Sequence[Command], *, atomic: bool = False, wrong_types: bool = False
+        self,
+        commands: Sequence[Command],
+        *,
+        atomic: bool = False,
+        wrong_types: bool = False,
+        patience: float | None = None,
     ) -> list[Any]:
         """Run commands in one round trip and give their replies.
 
@@ -162,19 +175,19 @@ class RedisClient:
         :param atomic: run them as one transaction (MULTI); on a cluster all keys must then share a slot. A command that
             fails while the transaction runs does not undo the others.
         :param wrong_types: give None where a command met a key that holds something else than it expects.
+        :param patience: seconds to wait for a turn; None: as long as the server answers others.
         """
         if not commands:
             return []
-        with self._operations.begin() as operation:
-            async with self._slots:
-                replies = await self._lane.pipeline(operation, commands, atomic=atomic)
-                unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-                if unknown:
-                    again = [whole(commands[place]) for place in unknown]
-                    for place, reply in zip(
-                        unknown, await self._lane.pipeline(operation, again, atomic=atomic), strict=True
-                    ):
-                        replies[place] = reply
+        async with self._operations.begin(patience) as operation:
+            replies = await self._lane.pipeline(operation, commands, atomic=atomic)
+            unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                again = [whole(commands[place]) for place in unknown]
+                for place, reply in zip(
+                    unknown, await self._lane.pipeline(operation, again, atomic=atomic), strict=True
+                ):
+                    replies[place] = reply
             for number, reply in enumerate(replies, start=1):
                 if isinstance(reply, Exception):
                     if wrong_types and str(reply).startswith("WRONGTYPE"):
@@ -186,12 +199,11 @@ class RedisClient:
 
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
         """Run a Lua script by its digest; where the server does not know it yet, send it whole."""
-        with self._operations.begin() as operation:
-            async with self._slots:
-                try:
-                    return await self._lane.execute(operation, (b"EVALSHA", script.digest, len(keys), *keys, *args))
-                except NoScriptError:
-                    return await self._lane.execute(operation, (b"EVAL", script.source, len(keys), *keys, *args))
+        async with self._operations.begin() as operation:
+            try:
+                return await self._lane.execute(operation, (b"EVALSHA", script.digest, len(keys), *keys, *args))
+            except NoScriptError:
+                return await self._lane.execute(operation, (b"EVAL", script.source, len(keys), *keys, *args))
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Give the keys that match a Redis glob, page by page, from all primaries.
@@ -203,9 +215,8 @@ class RedisClient:
         """
         cursor = None
         while True:
-            with self._operations.begin() as operation:
-                async with self._slots:
-                    cursor, keys = await self._lane.scan_page(operation, cursor, match, count)
+            async with self._operations.begin() as operation:
+                cursor, keys = await self._lane.scan_page(operation, cursor, match, count)
             yield keys
             if cursor is None:
                 return
@@ -214,18 +225,16 @@ class RedisClient:
         """Delete keys, the memory being freed in the background; give how many there were."""
         if not keys:
             return 0
-        with self._operations.begin() as operation:
-            async with self._slots:
-                return await self._lane.unlink(operation, keys)
+        async with self._operations.begin() as operation:
+            return await self._lane.unlink(operation, keys)
 
     async def settle(self) -> None:
         """See to it that commands which were given up, for want of an answer in time, will not run any more.
 
         At the moment it returns there are none. On a Redis Cluster this does nothing.
         """
-        with self._operations.begin() as operation:
-            async with self._slots:
-                await self._lane.settle(operation)
+        async with self._operations.begin() as operation:
+            await self._lane.settle(operation)
 
     def invalidations(
         self,
@@ -235,16 +244,20 @@ class RedisClient:
         on_flush: Callable[[], None],
         max_staleness: float = 1.0,
     ) -> InvalidationStream:
-        """Make a stream that tells which keys change; see :class:`InvalidationStream`. The caller starts and closes it.
+        """Make a stream that tells which keys change; see :class:`InvalidationStream`. The caller starts it, and closes
+        it unless it is to end with this client.
 
         :raises ConfigurationError: for a ``max_staleness`` that cannot be used, and for a client made by :meth:`over`,
             which does not know where its Redis is.
+        :raises RedisUnavailableError: when the client is closed.
         """
+        if self.closed:
+            raise RedisUnavailableError(f"The client of {self.target} was closed; make a new one")
         if self._location is None:
             raise ConfigurationError(
                 "invalidations need a client made from a URL; a given client does not tell its own"
             )
-        return InvalidationStream(
+        stream = InvalidationStream(
             self._location,
             self.pipeline,
             prefix=prefix,
@@ -253,20 +266,24 @@ class RedisClient:
             max_staleness=max_staleness,
             timeout=self._operations.timeout,
         )
+        self._streams.add(stream)
+        return stream
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""
         await self.execute(b"PING")
 
     async def aclose(self) -> None:
-        """Refuse new operations, wait for the running ones (at most ``timeout`` seconds) and close the connections.
+        """Refuse new operations, wait for the others (at most twice ``timeout`` seconds) and close the connections.
+
+        Streams of invalidations end at once.
 
         A client that was given to :meth:`over` stays open. Calling it again does nothing.
         """
         if self.closed:
             return
         try:
-            await self._operations.close()
+            await asyncio.gather(self._operations.close(), *(each.aclose() for each in self._streams))
         finally:
             with suppress(RedisError, OSError):  # of a server that hangs or is gone
                 await self._lane.aclose()

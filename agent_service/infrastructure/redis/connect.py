@@ -1,21 +1,27 @@
 """From a target to its lane: every redis-py object of the package is built here, with every choice spelled out."""
 
 import sys
-from typing import Any
+from typing import Any, Final
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
 from agent_service.infrastructure.redis.abandoned import introduce
 from agent_service.infrastructure.redis.cluster import ClusterLane
+from agent_service.infrastructure.redis.connections import PatientConnection, TlsConnection, TlsSentinelConnection
 from agent_service.infrastructure.redis.lane import Lane
+from agent_service.infrastructure.redis.sentinels import SharedSentinel
 from agent_service.infrastructure.redis.server import ServerLane
+from agent_service.infrastructure.redis.tls import tls_of
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["open_lane", "open_sentinel"]
+
+_UNLIMITED: Final = {"socket_timeout": None, "socket_connect_timeout": None}
+"""The operation's deadline, or the limits of our own connections, end what takes too long."""
 
 _NO_LIMIT = sys.maxsize
 """Connections redis-py may open: the client's own limiter decides, and redis-py raises at its maximum."""
@@ -25,33 +31,39 @@ def open_lane(target: RedisTarget, *, timeout: float) -> Lane:
     """Build the lane to a target. Connects nothing yet.
 
     Retries are off everywhere (a retry would send an INCR twice), replies are bytes, the protocol is RESP2. There is
-    no timeout per read, because the operation's deadline ends it; sentinels and clusters have shorter ones of their
-    own, so that one node that hangs leaves time to ask another.
+    no timeout per connection or read, because the operation's deadline ends them, and only that one knows when this
+    process was too busy to read; sentinels and clusters have shorter ones of their own, so that one node that hangs
+    leaves time to ask another.
     """
     if target.topology == "cluster":
         return _cluster(target, timeout)
     if target.topology == "sentinel":
         return _sentinel(target, timeout)
-    pool = ConnectionPool(
-        connection_class=_connection_class(target), max_connections=_NO_LIMIT, **_where(target), **_how(target, timeout)
-    )
+    pool = ConnectionPool(max_connections=_NO_LIMIT, **_where(target), **_how(target))
     return ServerLane(Redis(connection_pool=pool), owned=True)
-
-
-def _connection_class(target: RedisTarget) -> type[Connection | UnixDomainSocketConnection]:
-    if target.path is not None:
-        return UnixDomainSocketConnection
-    return SSLConnection if target.tls else Connection
 
 
 def _where(target: RedisTarget) -> dict[str, Any]:
     if target.path is not None:
-        return {"path": target.path}
+        return {"connection_class": UnixDomainSocketConnection, "path": target.path}
     host, port = target.addresses[0]
-    return {"host": host, "port": port}
+    return {"host": host, "port": port, **_kind(target, Connection, TlsConnection)}
 
 
-def _how(target: RedisTarget, timeout: float) -> dict[str, Any]:
+def _kind(target: RedisTarget, plain: type[Connection], tls: type[TlsConnection]) -> dict[str, Any]:
+    """The class of the connections, and what they share where they speak TLS."""
+    shared = tls_of(target)
+    return {"connection_class": plain} if shared is None else {"connection_class": tls, "tls": shared}
+
+
+def _use(pool: ConnectionPool | ClusterNode, kind: dict[str, Any]) -> None:
+    """Set what redis-py's constructor of a pool has no argument for."""
+    options = dict(kind)
+    pool.connection_class = options.pop("connection_class")
+    pool.connection_kwargs.update(options)
+
+
+def _how(target: RedisTarget) -> dict[str, Any]:
     return {
         "db": target.db,
         "username": target.username,
@@ -59,10 +71,9 @@ def _how(target: RedisTarget, timeout: float) -> dict[str, Any]:
         "protocol": 2,
         "decode_responses": False,
         "retry": _no_retry(),
-        "socket_timeout": None,
-        "socket_connect_timeout": timeout,
+        **_UNLIMITED,
         "redis_connect_func": introduce,
-        **target.options,
+        **{name: value for name, value in target.options.items() if not name.startswith("ssl_")},
     }
 
 
@@ -70,37 +81,33 @@ def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-def open_sentinel(target: RedisTarget, *, timeout: float) -> Sentinel:
+def open_sentinel(target: RedisTarget, *, timeout: float) -> SharedSentinel:
     """Build what asks the sentinels of a target; none of them may take longer than its share of the time."""
     share = timeout / (len(target.addresses) + 1)
-    return Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = SharedSentinel(  # type: ignore[no-untyped-call]
         target.addresses,
-        sentinel_kwargs={
-            "protocol": 2,
-            "retry": _no_retry(),
-            "socket_timeout": share,
-            "socket_connect_timeout": share,
-            **{name: value for name, value in target.options.items() if name.startswith("ssl_")},
-            **target.sentinel_options,
-            "ssl": target.tls,
-        },
+        sentinel_kwargs={"protocol": 2, "retry": _no_retry(), **_UNLIMITED, **target.sentinel_options},
     )
+    kind = _kind(target, PatientConnection, TlsConnection)
+    for each in sentinel.sentinels:
+        _use(each.connection_pool, kind | {"connect_within": share, "answer_within": share})
+    return sentinel
 
 
 def _sentinel(target: RedisTarget, timeout: float) -> Lane:
     sentinel = open_sentinel(target, timeout=timeout)
-    how = {**_how(target, timeout), "ssl": target.tls, "max_connections": _NO_LIMIT}
+    kind = _kind(target, SentinelManagedConnection, TlsSentinelConnection)
+    how = {**_how(target), **kind, "max_connections": _NO_LIMIT}
     return ServerLane(sentinel.master_for(target.service or "", **how), owned=True, sentinel=sentinel)
 
 
 def _cluster(target: RedisTarget, timeout: float) -> Lane:
-    how = {
-        **_how(target, timeout),
-        "socket_timeout": timeout * 0.8,
-        "socket_connect_timeout": timeout / 4,
-        "max_connections": _NO_LIMIT,
-        "ssl": target.tls,
-    }
+    how = {**_how(target), "max_connections": _NO_LIMIT}
     del how["redis_connect_func"]  # redis-py's cluster client greets its nodes by itself
-    nodes = [ClusterNode(host, port) for host, port in target.addresses]
-    return ClusterLane(RedisCluster(startup_nodes=nodes, **how), owned=True)
+    client = RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in target.addresses], **how)
+    kind = _kind(target, PatientConnection, TlsConnection)
+    kind |= {"connect_within": timeout / 4, "answer_within": timeout * 0.8}
+    client.connection_kwargs.update(kind)  # of the nodes that it will find
+    for node in client.nodes_manager.startup_nodes.values():
+        _use(node, kind)
+    return ClusterLane(client, owned=True)

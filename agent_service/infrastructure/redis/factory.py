@@ -45,7 +45,10 @@ def _create(loop: asyncio.AbstractEventLoop) -> RedisManager:
 
 
 async def close_redis() -> None:
-    """Close this event loop's manager, if there is one; the next :func:`get_redis_manager` makes a new one."""
+    """Close this event loop's manager, if there is one, and what listens to Redis for its caches.
+
+    The next :func:`get_redis_manager` makes a new one.
+    """
     with _lock:
         manager = _managers.pop(asyncio.get_running_loop(), None)
     if manager is not None:

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from agent_service.core.envelope import is_sealed
 from agent_service.core.errors import CacheValueError, RedisOperationError, RedisUnavailableError
 from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, logical_key, root_prefix
+from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["RedisManager"]
+
+_NAMED = 5
+"""Names in one log line."""
 
 _SWEEP_PAGE = 1000
 """Keys looked at per SCAN while deleting: the server is not held longer than a few milliseconds at a time."""
@@ -98,13 +103,23 @@ class RedisManager:
         return list(names)
 
     async def mget(self, keys: Sequence[str]) -> list[str | None]:
-        """Give the strings under the names, in their order; None where there is none.
+        """Return the strings under the names, in their order; None where there is none.
+
+        What is no string counts as none: other types, as with MGET itself, and bytes that are no text, such as what
+        ``get_cache()`` wrote. A warning names those and says how to read them.
 
         :raises CacheKeyError: for a name that cannot be used.
-        :raises CacheValueError: when a value is no UTF-8 text; ``get_cache()`` reads what it wrote itself.
         """
         values = await self.client.get_many([self._key(name) for name in keys])
-        return [None if value is None else _text(name, value) for name, value in zip(keys, values, strict=True)]
+        texts = [None if value is None else _text(value) for value in values]
+        refused = [name for name, value, text in zip(keys, values, texts, strict=True) if text is None is not value]
+        if refused:
+            logger.warning(
+                "mget() returns None for %s: no text that mset() stored; read the entries of a cache with "
+                "get_cache(namespace).get(key), other bytes with manager.client.get_many()",
+                ", ".join([f"{name!r:.80}" for name in refused[:_NAMED]]) + (" and others" * (len(refused) > _NAMED)),
+            )
+        return texts
 
     async def mset(self, mapping: Mapping[str, str]) -> bool:
         """Store strings as they are, without expiry; True when done.
@@ -188,13 +203,14 @@ def _facts(info: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _text(name: str, value: bytes) -> str:
+def _text(value: bytes) -> str | None:
+    """Decode a value that is text and no entry of a cache."""
+    if is_sealed(value):
+        return None
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise CacheValueError(
-            f"the value of {name!r:.80} is no UTF-8 text; read it through get_cache() or, as bytes, manager.client"
-        ) from None
+        return None
 
 
 def _bytes(name: str, value: str) -> bytes:

@@ -1,23 +1,35 @@
-"""What every operation on Redis has in common: one deadline, one measured duration, one translation of errors.
+"""What every operation on Redis has in common: a slot, one deadline, one measured duration, one translation of errors.
 
-All operations of a client have the same timeout, so they expire in the order in which they began, and one timer serves
-them all: it is set for the oldest one and, when it fires, for the oldest one that still runs. That costs a dictionary
-entry per operation, where ``asyncio.timeout`` costs a timer each and about ten times as much.
+A deadline is there to find a server that does not answer, so it counts only the time that the server had: from the
+moment at which the operation has its slot, and not while this process was too busy to read an answer. Time is counted
+in turns: a timer goes off ``_TURNS`` times within ``timeout``, and one that goes off late counts once. So an operation
+has at least ``timeout`` seconds, and at least ``_TURNS`` rounds of the event loop in which to read what has arrived.
+
+One timer serves all operations, which expire in the order in which they began. That costs a dictionary entry per
+operation, where ``asyncio.timeout`` costs a timer each and about ten times as much.
 
 An expired operation is ended by cancelling its task and is told from a cancellation by the caller in the same way as
 ``asyncio.timeout`` does it: by the task's count of cancellation requests.
 """
 
 import asyncio
+import math
+import time
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.core.metrics import LatencyHistogram
 from agent_service.infrastructure.redis.errors import is_translatable, translate
+from agent_service.infrastructure.redis.slots import Slots
 
 __all__ = ["Operation", "Operations"]
+
+_TURNS: Final = 100
+"""Enough rounds of the loop to connect over TLS, greet the nodes of a cluster and read many replies, if each takes
+long. The timer costs a thousandth of a processor while operations run."""
+_SHORTEST_TURN: Final = 0.001
 
 
 class Operations:
@@ -26,17 +38,26 @@ class Operations:
     ``available`` is the last known state: None before the first answer, then whether the latest operation reached
     the server. An outage is logged when it begins and when, for the time of two deadlines, nothing has failed: one node
     of a cluster that is down makes every other answer a failure.
+
+    :param timeout: seconds that an operation may take once it has a slot.
+    :param slots: operations that run at once.
     """
 
-    def __init__(self, *, target: str, timeout: float, latency: LatencyHistogram) -> None:
+    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram) -> None:
         self.target = target
         self.timeout = timeout
         self.available: bool | None = None
+        self.slots = Slots(slots)
+        self._turn = 0
+        self._step = max(timeout / _TURNS, _SHORTEST_TURN)
+        self._turns = self._turns_in(timeout)
+        self._answered = 0
         self._outage = False
         self._failed_at = 0.0
         self._latency = latency
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._running: dict[Operation, None] = {}
         self._ended: asyncio.Event | None = None
 
@@ -45,9 +66,10 @@ class Operations:
         """Whether :meth:`close` was called."""
         return self._ended is not None
 
-    def begin(self) -> "Operation":
-        """Start an operation of the current task; use the result in a ``with`` statement around all its awaits.
+    def begin(self, patience: float | None = None) -> "Operation":
+        """Begin an operation of the current task; use the result in an ``async with`` statement around all its awaits.
 
+        :param patience: seconds to wait for a slot; None: as long as the server answers others.
         :raises RedisUnavailableError: when the client is closed or belongs to another event loop.
         """
         loop = asyncio.get_running_loop()
@@ -56,11 +78,27 @@ class Operations:
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("A Redis operation must be awaited inside a task")
-        operation = Operation(self, task, loop.time())
+        return Operation(self, task, patience)
+
+    async def wait(self, patience: float | None) -> None:
+        """Wait for a slot where none is free."""
+        turns = None if patience is None else self._turns_in(patience)
+        try:
+            await self.slots.wait(self._turn, turns)
+        except BaseException:
+            self._end_if_closed()
+            raise
+
+    def start(self, operation: "Operation") -> None:
+        """Count the operation's time from now on: it has a slot."""
+        operation.began = self._turn
+        operation.started = time.monotonic()
         self._running[operation] = None
         if self._timer is None:
-            self._timer = loop.call_at(operation.started + self.timeout, self._sweep, loop)
-        return operation
+            assert self._loop is not None
+            self._answered = self._turn
+            self._due = self._loop.time() + self._step
+            self._timer = self._loop.call_at(self._due, self._sweep, self._loop)
 
     def _check_usable(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.closed:
@@ -73,24 +111,41 @@ class Operations:
                 "as get_redis_manager() does"
             )
 
+    def _turns_in(self, seconds: float) -> int:
+        """One more than there are: what begins in a turn that is overdue has not had the whole of it."""
+        return math.ceil(seconds / self._step) + 1
+
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        now = loop.time()
+        self._turn += 1
+        oldest = self._turn - self._turns
         for operation in self._running:
-            expires = operation.started + self.timeout
-            if expires > now:
-                self._timer = loop.call_at(expires, self._sweep, loop)
-                return
+            if operation.began >= oldest:
+                break
             operation.expire()
+        if self.slots:
+            self.slots.sweep(self._turn)
+            if self._answered < oldest:
+                self.slots.fail_since(oldest, f"Redis did not answer within {self.timeout:g} s")
+            elif self.closed:
+                self.slots.fail_since(oldest, f"The client of {self.target} was closed")
+        if self._running:
+            # A turn that came a little late is made up for by the next one, one that came very late is not.
+            self._due = max(self._due + self._step, loop.time())
+            self._timer = loop.call_at(self._due, self._sweep, loop)
 
     def end(self, operation: "Operation", outcome: BaseException | None) -> None:
         """Forget an operation; note what it says about the server and how long it took."""
         del self._running[operation]
-        now = asyncio.get_running_loop().time()
+        self.slots.give_back()
+        now = time.monotonic()
         self._latency.observe(now - operation.started)
         if outcome is None or isinstance(outcome, RedisOperationError):
             self._note(outcome, now)
-        if self._ended is not None and not self._running:
+        self._end_if_closed()
+
+    def _end_if_closed(self) -> None:
+        if self._ended is not None and self.slots.all_free:
             self._ended.set()
 
     def _note(self, outcome: RedisOperationError | None, now: float) -> None:
@@ -100,14 +155,19 @@ class Operations:
             if not self._outage:
                 self._outage = True
                 logger.warning("%s (%s)", outcome, self.target)
-        elif self._outage and now - self._failed_at > 2 * self.timeout:
+            return
+        self._answered = self._turn
+        if self._outage and now - self._failed_at > 2 * self.timeout:
             self._outage = False
             logger.info("Redis at %s answers again", self.target)
 
     async def close(self) -> None:
-        """Refuse new operations and wait for the running ones; their deadlines bound the wait."""
+        """Refuse new operations and wait for the others.
+
+        Each of them waits for a slot at most ``timeout`` seconds from now on, and its deadline bounds the rest.
+        """
         self._ended = self._ended or asyncio.Event()
-        if self._running:
+        if not self.slots.all_free:
             await self._ended.wait()
         if self._timer is not None:
             self._timer.cancel()
@@ -115,14 +175,18 @@ class Operations:
 
 
 class Operation:
-    """One operation of one task. Leaving the ``with`` block raises only our errors, or the caller's cancellation."""
+    """One operation of one task. Its ``async with`` block raises only our errors, or the caller's cancellation."""
 
-    __slots__ = ("_cancelling", "_expired", "_operations", "_task", "sent", "started")
+    __slots__ = ("_cancelling", "_expired", "_operations", "_patience", "_task", "began", "sent", "started")
 
-    def __init__(self, operations: Operations, task: "asyncio.Task[object]", started: float) -> None:
-        self.started = started
+    def __init__(self, operations: Operations, task: "asyncio.Task[object]", patience: float | None) -> None:
         self.sent = False
+        self.began = 0
+        """The turn in which it got its slot."""
+        self.started = 0.0
+        """When that was, in monotonic seconds."""
         self._operations = operations
+        self._patience = patience
         self._task = task
         self._cancelling = task.cancelling()
         self._expired = False
@@ -133,10 +197,14 @@ class Operation:
             self._expired = True
             self._task.cancel()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        operations = self._operations
+        if not operations.slots.take():
+            await operations.wait(self._patience)
+        operations.start(self)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is None and not self._expired:

@@ -4,13 +4,11 @@ An invalidation stream listens to all of them, and believes a round of heartbeat
 listens to; otherwise it would go on trusting a master that nobody writes to any more.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio.sentinel import Sentinel
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -18,6 +16,8 @@ from agent_service.infrastructure.redis.connect import open_sentinel
 from agent_service.infrastructure.redis.errors import is_translatable
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.push_connection import Address, PushConnector
+from agent_service.infrastructure.redis.sentinels import SharedSentinel
+from agent_service.infrastructure.redis.turns import Turns
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Primaries", "Primary", "find_primaries"]
@@ -45,6 +45,8 @@ class Primaries(ABC):
 
     question: Command = ("HELLO", 3)
     """What each of them is asked in every round, to be told who it is."""
+    has_databases = True
+    """Whether they have several, which can be swapped."""
 
     @abstractmethod
     async def find(self) -> Sequence[Primary]:
@@ -98,7 +100,7 @@ class _Sentinels(Primaries):
     They are asked in every round, because a master that was replaced while it was cut off may still answer us.
     """
 
-    def __init__(self, sentinel: Sentinel, service: str) -> None:
+    def __init__(self, sentinel: SharedSentinel, service: str) -> None:
         self._sentinel = sentinel
         self._service = service
 
@@ -112,7 +114,7 @@ class _Sentinels(Primaries):
             raise RedisConnectionError(f"the sentinels name another master of {self._service}")
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(each.aclose() for each in self._sentinel.sentinels))
+        await self._sentinel.aclose()
 
 
 class _Cluster(Primaries):
@@ -123,6 +125,7 @@ class _Cluster(Primaries):
     """
 
     question = ("CLUSTER", "NODES")
+    has_databases = False
 
     def __init__(self, seeds: Sequence[Address], connector: PushConnector, timeout: float) -> None:
         self._seeds = seeds
@@ -134,7 +137,7 @@ class _Cluster(Primaries):
         failure: Exception | None = None
         for address in dict.fromkeys((*self._known, *self._seeds)):
             try:
-                async with asyncio.timeout(self._timeout):
+                async with Turns(self._timeout):
                     found = await self._view_of(address)
             except Exception as exc:
                 if not is_translatable(exc):

@@ -6,14 +6,14 @@ are read, synchronously, so that when a reply is seen, every push before it has 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
-from redis.asyncio import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from agent_service.infrastructure.redis.lane import Argument, Command
+from agent_service.infrastructure.redis.tls import tls_of
 from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Address", "PushConnection", "PushConnector"]
@@ -24,7 +24,9 @@ _INCOMPLETE: Final = object()
 
 
 class PushConnection(asyncio.Protocol):
-    """A connection with at most one command on its way, which ends at the first thing that goes wrong.
+    """A connection on which commands follow when the replies to the previous ones are there.
+
+    It ends at the first thing that goes wrong.
 
     :param on_push: called for each push as it is read; an exception of it ends the connection.
     :param on_lost: called once, at the moment the connection ends, for whatever reason.
@@ -37,27 +39,29 @@ class PushConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._waiting: asyncio.Future[Any] | None = None
+        self._waiting: asyncio.Future[list[Any]] | None = None
+        self._replies: list[Any] = []
+        self._awaited = 0
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_INCOMPLETE
         )
 
-    def send(self, *command: Argument) -> asyncio.Future[Any]:
-        """Write a command. The future gives its reply; an error reply, or why there is none, as an exception object."""
+    def send(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """Write commands. The future gives their replies; errors, and why replies are missing, as exception objects."""
         if self._waiting is not None:
-            raise RuntimeError("the reply to the previous command is still to come")
-        reply: asyncio.Future[Any] = self._loop.create_future()
+            raise RuntimeError("replies to the previous commands are still to come")
+        waiting: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._transport is None or self.failure is not None:
-            reply.set_result(self.failure or RedisConnectionError("not connected"))
-            return reply
-        self._waiting = reply
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
-        return reply
+            waiting.set_result([self.failure or RedisConnectionError("not connected")] * len(commands))
+            return waiting
+        self._waiting, self._replies, self._awaited = waiting, [], len(commands)
+        self._transport.write(b"".join([hiredis.pack_command(tuple(each)) for each in commands]))  # type: ignore[arg-type]
+        return waiting
 
     async def ask(self, *command: Argument) -> Any:
         """Send a command and give its reply. Who stops waiting must close the connection."""
-        reply = await self.send(*command)
+        (reply,) = await self.send(command)
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -68,8 +72,7 @@ class PushConnection(asyncio.Protocol):
         await self._closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # other loops' transports need not derive from it
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -83,11 +86,16 @@ class PushConnection(asyncio.Protocol):
             self.end(exc)
 
     def _answer(self, reply: Any) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
+        if self._waiting is None:
             raise InvalidResponse("the server sent a reply that nobody asked for")
-        if not waiting.done():
-            waiting.set_result(reply)
+        self._replies.append(reply)
+        if len(self._replies) == self._awaited:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(self._replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(exc or RedisConnectionError("the server closed the connection"))
@@ -100,8 +108,8 @@ class PushConnection(asyncio.Protocol):
         self.failure = failure
         if self._transport is not None:
             self._transport.abort()
-        if self._waiting is not None:
-            self._answer(failure)
+        self._replies += [failure] * (self._awaited - len(self._replies))
+        self._hand_over()
         self._on_lost()
 
 
@@ -110,8 +118,7 @@ class PushConnector:
 
     def __init__(self, target: RedisTarget) -> None:
         self._target = target
-        tls_options = {name: value for name, value in target.options.items() if name.startswith("ssl_")}
-        self._tls = SSLConnection(**tls_options).ssl_context if target.tls else None
+        self._tls = tls_of(target)
 
     async def open(
         self, address: Address | None, *, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]
@@ -128,7 +135,7 @@ class PushConnector:
         if address is None:
             _, connection = await loop.create_unix_connection(make, self._target.path)
         else:
-            tls = self._tls.get() if self._tls is not None else None
+            tls = await self._tls.context() if self._tls is not None else None
             _, connection = await loop.create_connection(make, *address, ssl=tls)
         try:
             for command in self._greeting():

@@ -8,19 +8,18 @@ whether a command was sent, and nothing is sent twice. What keeps callers' repli
 * that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import DataError, RedisError, ResponseError
 
 from agent_service.infrastructure.redis.abandoned import Abandoned, drop
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
+from agent_service.infrastructure.redis.sentinels import SharedSentinel
 
 __all__ = ["ServerLane"]
 
@@ -32,7 +31,7 @@ class ServerLane(Lane):
     :param sentinel: what found the client's server; closed with it.
     """
 
-    def __init__(self, client: Redis, *, owned: bool, sentinel: Sentinel | None = None) -> None:
+    def __init__(self, client: Redis, *, owned: bool, sentinel: SharedSentinel | None = None) -> None:
         self._client = client
         self._pool: ConnectionPool = client.connection_pool
         self._owned = owned
@@ -124,7 +123,7 @@ class ServerLane(Lane):
         if self._owned:
             await self._pool.aclose()
         if self._sentinel is not None:
-            await asyncio.gather(*(each.aclose() for each in self._sentinel.sentinels))
+            await self._sentinel.aclose()
 
 
 def _packed(command: Command) -> bytes:

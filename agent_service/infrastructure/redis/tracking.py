@@ -11,8 +11,8 @@ What makes copies of values trustworthy is not the pushes but the proof that non
   than the write, unless an earlier command had drawn the server's attention to this connection in that very turn.
 * Whatever may have been missed is followed by a flush before there is trust again: the loss of a connection, another
   set of primaries, the time before a prefix was tracked.
-
-SWAPDB is not announced by the server, and so not seen.
+* SWAPDB pushes nothing, so each heartbeat also proves that the database is the one that bears our mark, and that it was
+  so all the time since the previous one.
 """
 
 import asyncio
@@ -175,6 +175,7 @@ class InvalidationStream:
 
         try:
             async with watch.connected(self._connector, take, self._distrust):
+                await watch.mark(self._probe_prefix)
                 await self._track(watch)
                 await watch.prove_pushes(self._probe_prefix, self._write)
                 while True:
@@ -199,7 +200,9 @@ class InvalidationStream:
         self._wake.clear()
         await self._track(watch)
         sent = time.monotonic()
-        await watch.beat()
+        if not await watch.beat():
+            await watch.mark(self._probe_prefix)
+            self._on_flush()
         if watch.whole and watch.tracked == self._prefixes:
             self.trusted_until = sent + self.max_staleness
             self._note_life()

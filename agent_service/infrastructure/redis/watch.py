@@ -1,8 +1,10 @@
 """Connections to all primaries at once, over which they push what changes; the first that is lost ends them all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import chain
 from typing import Any, Final
 from uuid import uuid4
 
@@ -12,12 +14,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import Primaries, Primary
 from agent_service.infrastructure.redis.push_connection import PushConnection, PushConnector
+from agent_service.infrastructure.redis.turns import Turns
 
 __all__ = ["Watch"]
 
 _PROBE_NAMES: Final = 1000
 """Names to choose probe keys from, so that each primary of a cluster finds one of its own."""
 _PROBE_TTL_MS: Final = 10_000
+_MARK_TTL: Final = 60.0
+"""Seconds that the mark of a database lives; it is renewed after a third of them."""
 
 
 class Watch:
@@ -34,6 +39,8 @@ class Watch:
         self._patience = patience
         self._connections: list[PushConnection] = []
         self._unseen: set[bytes] = set()
+        self._mark = b""
+        self._marked = 0.0
         self._stirred = asyncio.Event()
 
     @asynccontextmanager
@@ -52,7 +59,7 @@ class Watch:
 
         async with AsyncExitStack() as stack:
             for primary in self._found:
-                async with asyncio.timeout(self._patience):
+                async with Turns(self._patience):
                     connection = await connector.open(primary.address, on_push=on_push, on_lost=lose)
                 stack.push_async_callback(connection.aclose)
                 self._connections.append(connection)
@@ -70,14 +77,36 @@ class Watch:
         await self._ask(("CLIENT", "TRACKING", "ON", "BCAST", *options))
         self.tracked |= prefixes
 
-    async def beat(self) -> None:
+    async def mark(self, prefix: bytes) -> None:
+        """Put a mark into the database, by which :meth:`beat` knows it again. Copies taken before may be of another.
+
+        :param prefix: of the mark's name.
+        """
+        if self._primaries.has_databases:
+            self._mark = self._mark or prefix + uuid4().hex.encode()
+            await self._ask(self._set_mark(), ("WATCH", self._mark))
+
+    def _set_mark(self) -> Command:
+        self._marked = time.monotonic()
+        return ("SET", self._mark, b"", "PX", round(_MARK_TTL * 1000))
+
+    async def beat(self) -> bool:
         """Make sure that everything pushed before this call was seen, and that the primaries are still the same.
 
         PING proves the former. Servers refuse it in the middle of a long script, when they push nothing for a while.
+
+        :return: whether the database is still the one that was marked. SWAPDB pushes nothing, but it breaks a
+            transaction that watches a key of one of the two, even if it was swapped back since.
         """
         await self._ask(("PING",))
-        replies = await self._ask(self._primaries.question)
-        await self._primaries.confirm(dict(zip(self._found, replies, strict=True)))
+        transaction: list[Command] = []
+        if self._mark:
+            renewal = [self._set_mark()] if time.monotonic() > self._marked + _MARK_TTL / 3 else []
+            transaction = [("MULTI",), ("EXISTS", self._mark), *renewal, ("EXEC",), ("WATCH", self._mark)]
+        replies = await self._ask(self._primaries.question, *transaction)
+        await self._primaries.confirm(dict(zip(self._found, [each[0] for each in replies], strict=True)))
+        executed = [each[-2] for each in replies] if transaction else []
+        return all(each is not None and each[0] for each in executed)
 
     async def prove_pushes(self, prefix: bytes, write: Callable[[Sequence[Command]], Awaitable[Any]]) -> None:
         """Write a key on each primary by the ordinary way and wait for their pushes.
@@ -94,7 +123,7 @@ class Watch:
         self._unseen = set(probes)
         await write([("SET", key, b"", "PX", _PROBE_TTL_MS) for key in probes])
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with Turns(self._patience):
                 while self._unseen and self.whole:
                     self._stirred.clear()
                     await self._stirred.wait()
@@ -110,14 +139,16 @@ class Watch:
             self._unseen.difference_update(keys)
             self._stirred.set()
 
-    async def _ask(self, command: Command) -> list[Any]:
+    async def _ask(self, *commands: Command) -> list[list[Any]]:
         """Ask all at once, without a task for each."""
-        waiting = [each.send(*command) for each in self._connections]
-        _, late = await asyncio.wait(waiting, timeout=self._patience)
-        if late:
-            raise RedisTimeoutError(f"no answer within {self._patience:g} s")
+        waiting = [each.send(*commands) for each in self._connections]
+        try:
+            async with Turns(self._patience):
+                await asyncio.wait(waiting)
+        except TimeoutError as exc:
+            raise RedisTimeoutError(f"no answer within {self._patience:g} s") from exc
         replies = [each.result() for each in waiting]
-        for reply in replies:
+        for reply in chain.from_iterable(replies):
             if isinstance(reply, Exception):
                 raise reply
         return replies

@@ -1,0 +1,40 @@
+"""The sentinels of a target, asked once for all connections that are opened at the same time."""
+
+import asyncio
+from typing import Any
+
+from redis.asyncio.sentinel import Sentinel
+
+__all__ = ["SharedSentinel"]
+
+
+class SharedSentinel(Sentinel):
+    """Asks for the master; who asks while an answer is on its way gets that answer."""
+
+    _asking: "asyncio.Task[tuple[str, int]] | None" = None
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return host and port of the master."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(service_name))
+            self._asking.add_done_callback(_note)
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self, service_name: str) -> tuple[str, int]:
+        try:
+            found: tuple[str, int] = await super().discover_master(service_name)
+        finally:
+            self._asking = None
+        return found
+
+    async def aclose(self) -> None:
+        """Close the connections to the sentinels."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking})
+        await asyncio.gather(*(each.aclose() for each in self.sentinels))
+
+
+def _note(asked: "asyncio.Task[Any]") -> None:
+    if not asked.cancelled():
+        asked.exception()  # everybody who waited may have been cancelled

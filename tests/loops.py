@@ -1,0 +1,46 @@
+"""Which tests run on uvloop as well, the loop of ``uvicorn[standard]``: those whose code meets transports, timers or
+threads, where one loop may differ from another. Elsewhere uvloop is not made for Windows."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+
+try:
+    import uvloop
+except ImportError:  # on Windows
+    uvloop = None  # type: ignore[assignment]
+
+ON_EVERY_LOOP = (
+    "cache/test_contract.py",
+    "cache/test_late_commands.py",
+    "cache/test_outage.py",
+    "cache/test_tiered.py",
+    "database/test_concurrency.py",
+    "database/test_deadlines.py",
+    "database/test_engine.py",
+    "database/test_feed.py",
+    "database/test_writer.py",
+    "outbox/test_run.py",
+    "redis/test_client.py",
+    "redis/test_faults.py",
+    "redis/test_manager.py",
+    "redis/test_operation.py",
+    "redis/test_slots.py",
+    "redis/test_tls.py",
+    "redis/test_topologies.py",
+    "redis/test_tracking",
+    "runtime/",
+    "tenants/test_trigger_runner.py",
+)
+"""What the paths begin with, below ``tests/``."""
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    path = item.path.relative_to(config.rootpath / "tests").as_posix()
+    if uvloop is not None and path.startswith(ON_EVERY_LOOP):
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
