@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
@@ -45,6 +45,7 @@ class RedisClient:
     :raises ConfigurationError: for a URL that cannot be used.
     """
 
+    _url: str | None = None
     _location: RedisTarget | None = None
 
     def __init__(
@@ -52,6 +53,7 @@ class RedisClient:
     ) -> None:
         _check_limits(timeout, max_connections)
         target = self._location = parse_redis_url(url)
+        self._url = url
         self._set_up(open_lane(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
     @classmethod
@@ -79,10 +81,23 @@ class RedisClient:
         self._set_up(lane, "a given client", timeout, max_connections, metrics)
         return self
 
+    def for_another_loop(self) -> "RedisClient":
+        """Return a client of the same Redis and limits for another event loop; its user closes it.
+
+        :raises RedisUnavailableError: for a client made by :meth:`over`, whose Redis has no known address.
+        """
+        if self._url is None:
+            raise RedisUnavailableError(
+                "this Redis client was given and belongs to the event loop that made it; its address is not known on "
+                "another loop. Await on that loop (runtime.bridge does it for threads), or name the Redis by its URL"
+            )
+        return RedisClient(self._url, timeout=self.timeout, max_connections=self._max_connections, metrics=self.metrics)
+
     def _set_up(
         self, lane: Lane, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
+        self._max_connections = max_connections
         self._lane = lane
         self._operations = Operations(target=target, timeout=timeout, latency=self.metrics.redis_latency)
         self._slots = asyncio.Semaphore(max_connections)
