@@ -16,6 +16,7 @@ from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import Argument, Command, Lane
+from agent_service.infrastructure.redis.notifications import StreamNotifications
 from agent_service.infrastructure.redis.operation import Operations
 from agent_service.infrastructure.redis.scripts import Script, whole
 from agent_service.infrastructure.redis.server import ServerLane
@@ -268,6 +269,18 @@ class RedisClient:
             max_staleness=max_staleness,
             timeout=self._operations.timeout,
         )
+
+    def notifications(self, key: bytes, on_change: Callable[[], None]) -> StreamNotifications:
+        """Return what calls back when a stream gets an entry; see :class:`StreamNotifications`. The caller starts and
+        closes it.
+
+        :raises ConfigurationError: for a client made by :meth:`over`, which does not know where its Redis is.
+        """
+        if self._location is None:
+            raise ConfigurationError(
+                "notifications need a client made from a URL; a given client does not tell its own"
+            )
+        return StreamNotifications(self._location, key, on_change, timeout=self._operations.timeout)
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""
