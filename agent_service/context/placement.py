@@ -110,7 +110,7 @@ class Placement:
 
     @contextmanager
     def searching(self) -> Iterator[Search]:
-        """Take into account what a rebalance finds, until the block ends; at first every shard, without ``previous``."""
+        """Take into account what a rebalance finds until the block ends; without ``previous``, at first every shard."""
         search = Search(self)
         self._searches.append(search)
         try:

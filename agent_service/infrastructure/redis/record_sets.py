@@ -75,7 +75,8 @@ async def exchange_record(
 
 async def withdraw_record(client: RedisClient, key: bytes, *, expected: Mapping[str, Any]) -> bool:
     """Remove a record if it holds these fields, compared as JSON byte for byte; return whether it did."""
-    return bool(await client.run_script(_EXCHANGE, [key], [0, len(expected), *write_record(expected)]))
+    wanted = write_record(expected) if expected else []
+    return bool(await client.run_script(_EXCHANGE, [key], [0, len(expected), *wanted]))
 
 
 async def read_record_with_ttl(client: RedisClient, key: bytes) -> tuple[dict[str, Any], float | None] | None:
