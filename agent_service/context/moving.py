@@ -1,17 +1,18 @@
 """Moving a key from one store to another while any number of processes read and write it.
 
-A key that moves has a *home*, where it shall be, and *former* stores, where it may still be. The truth is what its home
-holds; while that is nothing, what a former store holds. Nobody writes to a former store, except to delete there what
-the home holds already. Therefore:
+A key that moves has a *home*, its new store, and *former* stores, where it may still be. Its value is what the home
+holds, or, while the home holds nothing, what a former store holds. No process writes to a former store, except to
+delete a copy that the home has already. The protocol:
 
-* A reader asks the home, then the former stores, then the home once more, because the key may have moved meanwhile.
-* A writer brings the key home first, and then writes there.
-* Whoever brings a key home puts a *reservation* under it at home, reads the former store, and replaces that very
-  reservation with what it read. A late copy therefore never replaces a newer value, and never brings back what was
-  deleted meanwhile: in both cases its reservation is gone. Reservations count as nothing. Anybody may replace one with
-  an own one, so whoever dies in the middle holds up nobody.
+* A read asks the home, then the former stores, then the home again, because the key may have moved in between.
+* A write first moves the key home, then writes there.
+* A move puts a *reservation* under the key at home, reads the former store, and replaces exactly that reservation with
+  what it read (compare-and-set with a unique token). A late copy cannot overwrite a newer value or bring back a deleted
+  one: in both cases its reservation is gone. Readers treat a reservation as absent. Any process may replace another
+  one's reservation with its own, so a process that dies in the middle blocks nobody.
 
-Copied first and deleted then, a key is always somewhere; broken off, the next one goes on.
+The copy is made before the original is deleted, so the key is always in one of the stores. An interrupted move is
+completed by the next one.
 """
 
 import asyncio
@@ -34,11 +35,11 @@ _RESERVED: Final = "agent_service:moving"
 """The only field of a reservation; its value is a token."""
 _RESERVATION_TTL: Final = 60.0
 _COURTESY: Final = 0.01
-"""Seconds, at most, that somebody who moves the key already is left alone."""
+"""Longest wait, in seconds, for another process that is moving the key already."""
 
 
 class Movable(ABC):
-    """A store from which keys can be moved exactly: with their time to live, and without a race."""
+    """A store that can hand over a key with its time to live, and remove a reservation atomically."""
 
     @abstractmethod
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
@@ -50,7 +51,7 @@ class Movable(ABC):
 
 
 async def read_to_move(store: ContextStore, key: Key) -> tuple[Document, TTL | None] | None:
-    """Do what :class:`Movable` says, for any store."""
+    """Call :meth:`Movable.read_to_move`, or do the same for a store without it."""
     if isinstance(store, Movable):
         return await store.read_to_move(key)
     document = await store.get(key)
@@ -58,7 +59,7 @@ async def read_to_move(store: ContextStore, key: Key) -> tuple[Document, TTL | N
 
 
 async def withdraw(store: ContextStore, key: Key, expected: Mapping[str, Any]) -> bool:
-    """Do what :class:`Movable` says; in two steps for a store that cannot do it in one."""
+    """Call :meth:`Movable.withdraw`; for a store without it, read, compare and delete, which is not atomic."""
     if isinstance(store, Movable):
         return await store.withdraw(key, expected)
     found = await store.get(key)
@@ -69,7 +70,7 @@ async def withdraw(store: ContextStore, key: Key, expected: Mapping[str, Any]) -
 
 
 class Shard:
-    """A store by name; every error tells the name."""
+    """A store and its name, which every error carries."""
 
     def __init__(self, name: str, store: ContextStore) -> None:
         self.name = name
@@ -86,7 +87,7 @@ class Shard:
             raise ContextStoreError(f"shard {self.name!r}: {exc}") from exc
 
     async def get(self, key: Key) -> Document | None:
-        """Return what is stored under the key, a reservation being nothing."""
+        """Return what is stored under the key, or None; a reservation counts as absent."""
         document = await self.call(self.store.get(key))
         return None if is_reservation(document) else document
 
@@ -106,12 +107,12 @@ class Shard:
 
 
 def is_reservation(document: Document | None) -> bool:
-    """Whether a document stands for nothing, because somebody is bringing its key here."""
+    """Whether a document is only the reservation of a move."""
     return document is not None and len(document) == 1 and _RESERVED in document
 
 
 def reserved_by(document: Document) -> Document:
-    """Return the reservation that a document was merged into; an empty dictionary where there was none."""
+    """Return the reservation that an update was merged into; {} if there was none."""
     return {_RESERVED: document[_RESERVED]} if _RESERVED in document else {}
 
 

@@ -90,7 +90,7 @@ class ShardManager(ContextStore):
             reservation = reserved_by(document)
             if not reservation:
                 return document
-            # Somebody began to move the key after it had come home and was deleted: the patch is all there is.
+            # The key was deleted, and a late move reserved it, since it came home: the result is the patch alone.
             document = {name: each for name, each in document.items() if name not in reservation}
             if await home.replace(key, document, expected=reservation):
                 return document
@@ -188,7 +188,7 @@ class ShardManager(ContextStore):
                 chunk = waiting[start : start + _CONCURRENT_MOVES]
                 await _all_of(map(self._home, chunk))
                 moved += len(chunk)
-            # What somebody left who died while a key came home: a reservation, or the copy at the old place.
+            # Clean up after interrupted moves: reservations, and copies that are out of date.
             await self._bring_all_home(arrived)
         return _report(progress, total, total, moved)
 
@@ -198,8 +198,12 @@ class ShardManager(ContextStore):
         held: dict[str, Key] = {}
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
-            found = await self._get_grouped({keys[text]: self._placement.of(text)[0] for text in chunk})
-            held.update({text: keys[text] for text in chunk if keys[text] in found})
+            if hide_one_another([keys[text] for text in chunk]):
+                found = {text: await self._placement.home_of(text).get(keys[text]) for text in chunk}
+                held.update({text: keys[text] for text in chunk if found[text] is not None})
+            else:
+                documents = await self._get_grouped({keys[text]: self._placement.home_of(text) for text in chunk})
+                held.update({text: keys[text] for text in chunk if keys[text] in documents})
         return held
 
     async def _home(self, key: Key) -> Shard:

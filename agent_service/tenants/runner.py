@@ -176,7 +176,7 @@ class TriggerRunner:
                 self._handling.start(schedule, each)
             tried = True
         if tried:
-            return 0  # whoever claimed it, its lease or the next one has become what to sleep for
+            return 0  # look again: a claim, by this runner or another, changed what is due next
         woken = self._wake_ups is not None and self._wake_ups.live
         longest = LONGEST_SLEEP if woken else self._poll_interval
         return longest if until_next is None else min(longest, until_next)

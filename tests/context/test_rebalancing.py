@@ -204,6 +204,21 @@ async def test_what_the_documents_say_of_processes_that_know_one_layout_only():
     }
 
 
+async def test_keys_that_python_holds_equal_are_listed_and_moved_as_the_two_they_are():
+    old, new = memory("a"), memory(*"bcdefgh")
+    twins: list[Key] = [1, True, 1.0, "1", (1,), (True,)]
+    for key in twins:
+        await ShardManager(old).set(key, {"key": repr(key)})
+    store = ShardManager(new, previous=old)
+    for key in twins[:4]:
+        await store.update(key, {"more": 1})
+
+    assert sorted(map(repr, await store.list_keys())) == sorted(map(repr, twins))
+    await store.rebalance()
+    assert sorted(map(repr, await store.list_keys())) == sorted(map(repr, twins))
+    assert [((await store.get(key)) or {})["key"] for key in twins] == list(map(repr, twins))
+
+
 # -- histories
 
 
