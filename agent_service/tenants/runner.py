@@ -161,7 +161,7 @@ class TriggerRunner:
         if actions:
             self._reached("fire")
         random.shuffle(due)
-        tried = False
+        tried = claimed = False
         for action, tenant in due:
             if self._tenants is not None and tenant not in self._tenants:
                 continue
@@ -174,10 +174,11 @@ class TriggerRunner:
             self._handling.buried(action, len(died))
             for each in claims:
                 self._handling.start(schedule, each)
-            tried = True
-        if tried:
-            return 0  # look again: a claim, by this runner or another, changed what is due next
-        woken = self._wake_ups is not None and self._wake_ups.live
+            tried, claimed = True, claimed or bool(claims)
+        if claimed:
+            return 0
+        # If another runner was faster, the end of its lease is not known here yet: look again soon.
+        woken = self._wake_ups is not None and self._wake_ups.live and not tried
         longest = LONGEST_SLEEP if woken else self._poll_interval
         return longest if until_next is None else min(longest, until_next)
 

@@ -184,8 +184,8 @@ async def test_prefix_and_timeout_are_those_of_the_runtimes_manager(own_redis: R
 async def test_a_given_client_that_tells_no_address_is_a_clear_error_elsewhere(
     other: RedisServer, own_redis: RedisServer, elsewhere: Any
 ):
-    base = RedisClient(own_redis.url)
-    redis = RedisManager(None, client=RedisClient.over(base.raw))
+    base = RedisClient(own_redis.url, timeout=10)
+    redis = RedisManager(None, client=RedisClient.over(base.raw, timeout=10))
     async with AgentRuntime(redis=redis):
         for write in WRITES.values():
             await write()

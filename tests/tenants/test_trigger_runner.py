@@ -401,7 +401,7 @@ async def test_an_outage_delays_triggers_and_loses_none(monkeypatch: pytest.Monk
     with RedisServer(("appendonly", "yes"), ("appendfsync", "always")) as server:
         await close_redis()
         monkeypatch.setenv("REDIS_URL", server.url)
-        monkeypatch.setenv("REDIS_TIMEOUT", "0.5")
+        monkeypatch.setenv("REDIS_TIMEOUT", "10")
         reset_settings()
         triggers = RedisTrigger("acme")
         await run()
@@ -423,7 +423,7 @@ async def test_the_end_of_a_handling_is_noted_after_an_outage(monkeypatch: pytes
     with RedisServer(("appendonly", "yes"), ("appendfsync", "always")) as server:
         await close_redis()
         monkeypatch.setenv("REDIS_URL", server.url)
-        monkeypatch.setenv("REDIS_TIMEOUT", "0.5")
+        monkeypatch.setenv("REDIS_TIMEOUT", "10")
         reset_settings()
         triggers = RedisTrigger("acme")
         await run()

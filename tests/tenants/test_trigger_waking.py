@@ -21,8 +21,8 @@ from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer, run_command
 
-SOON = 5.0
-"""Seconds in which a runner that is woken acts, on the slowest machine; one that is not woken sleeps for 10."""
+SOON = 60.0
+"""Seconds in which a runner that is woken acts, on the slowest machine; one that is not woken sleeps for an hour."""
 
 Run = Callable[..., Awaitable[TriggerRunner]]
 
@@ -34,6 +34,17 @@ def empty_registry() -> Iterator[None]:
     yield
     registry._handlers.clear()
     registry._handlers.update(before)
+
+
+@pytest.fixture(autouse=True)
+def long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what wakes a runner makes it look."""
+    sleep_at_most(3600, monkeypatch)
+
+
+def sleep_at_most(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("runner", "schedule"):
+        monkeypatch.setattr(f"agent_service.tenants.{module}.LONGEST_SLEEP", seconds)
 
 
 @pytest.fixture
@@ -88,8 +99,9 @@ def commands(server: Any) -> int:
 
 
 async def test_two_idle_runners_send_less_than_two_commands_a_second(
-    run: Run, handled: "asyncio.Queue[str]", server: RedisServer | GivenServer
+    run: Run, handled: "asyncio.Queue[str]", server: RedisServer | GivenServer, monkeypatch: pytest.MonkeyPatch
 ):
+    sleep_at_most(10, monkeypatch)
     for action in ("second", "third"):
         on_trigger(action)(registry.HANDLERS["remind"])
     await run()
@@ -199,7 +211,10 @@ async def test_entries_have_ids_that_grow_though_the_stream_was_deleted_between(
     assert ids == sorted(set(ids))
 
 
-async def test_a_wake_up_expires_and_is_written_only_for_what_sleepers_do_not_see_in_time(client: RedisClient):
+async def test_a_wake_up_expires_and_is_written_only_for_what_sleepers_do_not_see_in_time(
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch
+):
+    sleep_at_most(10, monkeypatch)
     triggers, schedule = RedisTrigger("acme"), TriggerSchedule(*await current_redis())
     await triggers.set("remind", "far away", 60)
     far = await client.execute("EXISTS", schedule.wakes)
@@ -285,7 +300,7 @@ async def test_what_a_stopping_worker_gives_back_goes_to_one_that_sleeps(run: Ru
 
 def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
-    monkeypatch.setenv("REDIS_TIMEOUT", "0.5")
+    monkeypatch.setenv("REDIS_TIMEOUT", "10")
     reset_settings()
 
 
@@ -396,13 +411,14 @@ async def test_without_the_right_to_streams_triggers_are_set_and_fired_all_the_s
     caplog: pytest.LogCaptureFixture,
 ):
     await close_redis()
+    sleep_at_most(0.5 if refused == "-xadd" else 3600, monkeypatch)
     use(monkeypatch, user(own_redis, refused))
     runner = await run(asleep=False)
     if refused != "-xadd":
         await until(lambda: "refuses to notify" in caplog.text)
     await RedisTrigger("acme").set("remind", "now", 0.001)
 
-    assert await asyncio.wait_for(handled.get(), 15) == "now"
+    assert await soon(handled) == "now"
     assert caplog.text.count("refuses to notify") == (0 if refused == "-xadd" else 1)
     assert "secret" not in caplog.text
     await runner.stop()
