@@ -71,16 +71,17 @@ async def close_redis() -> None:
 
 async def close_everywhere_else(origin: RedisManager) -> None:
     """Close what :func:`redis_manager_like` made of a manager on every loop that runs, each on its own."""
-    here = asyncio.get_running_loop()
     with _lock:
         made = [(loop, managers.pop(origin, None)) for loop, managers in _managers.items()]
-    closing = [
-        asyncio.ensure_future(manager.aclose())
-        if loop is here
-        else asyncio.wrap_future(asyncio.run_coroutine_threadsafe(manager.aclose(), loop))
-        for loop, manager in made
-        if manager is not None and (loop is here or loop.is_running())
-    ]
+    closing = []
+    for loop, manager in made:
+        if manager is None or not loop.is_running():
+            continue
+        work = manager.aclose()
+        try:
+            closing.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop)))
+        except RuntimeError:  # the loop was closed just now
+            work.close()
     if closing:
         await asyncio.wait(closing, timeout=_PATIENCE)
 
