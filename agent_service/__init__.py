@@ -40,6 +40,7 @@ from agent_service.core.errors import (
 )
 
 if _typing.TYPE_CHECKING:
+    from agent_service import cli, context, infrastructure, runtime, state, tenants, testing  # noqa: F401
     from agent_service.core.logging import logger, setup_logging
     from agent_service.core.settings import Settings, get_settings, reset_settings
     from agent_service.core.ttl import NEVER
@@ -127,7 +128,12 @@ _ROOMS = {
 }
 
 
+_PACKAGES = {"cli", "context", "infrastructure", "runtime", "state", "tenants", "testing"}
+
+
 def __getattr__(name: str) -> object:
+    if name in _PACKAGES:
+        return _importlib.import_module(f"{__name__}.{name}")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(_importlib.import_module(_ROOMS[name]), name)

@@ -3,18 +3,22 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.moving import Movable
 from agent_service.core.errors import CacheValueError, ContextStoreError
 from agent_service.core.ttl import NEVER, TTL, resolve_ttl
 
-__all__ = ["Change", "DocumentStore", "refuse_ttl", "resolve_store_ttl"]
+__all__ = ["REMOVED", "Change", "DocumentStore", "refuse_ttl", "resolve_store_ttl"]
 
 Change = Callable[[bytes | None], bytes | None]
-"""Takes what is stored (None: nothing) and gives what shall be (None: leave it)."""
+"""Takes what is stored (None: nothing) and returns what shall be (None: leave it; :data:`REMOVED`: nothing)."""
+
+REMOVED: Final = b""
+"""In place of a document: there shall be none. No document is written like this."""
 
 
 def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
@@ -41,7 +45,7 @@ def refuse_ttl(ttl: TTL | None, reason: str) -> None:
         raise ContextStoreError(f"ttl is {ttl!r:.80}, but {reason}; leave it out")
 
 
-class DocumentStore(ContextStore):
+class DocumentStore(ContextStore, Movable):
     """A store over five primitives of its backend. Texts are encoded keys, bytes are whole documents.
 
     :param ttl: the default time to live.
@@ -136,6 +140,22 @@ class DocumentStore(ContextStore):
 
         with store_errors("compare and set a context"):
             await self._change(text, change, seconds)
+        return done
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        document = await self.get(key)
+        return None if document is None else (document, NEVER)
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        done = False
+
+        def change(present: bytes | None) -> bytes | None:
+            nonlocal done
+            done = present is not None and holds(read_document(present), expected)
+            return REMOVED if done else None
+
+        with store_errors("withdraw a context"):
+            await self._change(encode_key(key), change, None)
         return done
 
     def _seconds(self, ttl: TTL | None) -> float:

@@ -13,6 +13,7 @@ from agent_service.context.fences import Fenced, LocalFence
 from agent_service.context.guard import CacheGuard
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
+from agent_service.context.moving import Movable, read_to_move, withdraw
 from agent_service.context.repository import DbRepository, RepositoryStore, SyncDbRepository
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import ConfigurationError
@@ -21,7 +22,7 @@ from agent_service.core.ttl import TTL
 __all__ = ["CacheBackedContextStore"]
 
 
-class CacheBackedContextStore(ContextStore):
+class CacheBackedContextStore(ContextStore, Movable):
     """Write-through: ``db`` holds the truth, ``cache`` makes reads fast.
 
     * :meth:`get` gives what is cached, else reads the database and caches it. Writes go to the database, then to the
@@ -132,6 +133,14 @@ class CacheBackedContextStore(ContextStore):
         name, document = self._name(key), _checked(value, ttl)
         async with self._writing([name]):
             return await self._db.compare_and_set(name, document, expected=expected)
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        return await read_to_move(self._db, self._name(key))
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        name = self._name(key)
+        async with self._writing([name]):
+            return await withdraw(self._db, name, expected)
 
     async def aclose(self) -> None:
         """Close the database side and the cache."""

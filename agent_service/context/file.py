@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import orjson
 
-from agent_service.context.base import Change, DocumentStore
+from agent_service.context.base import REMOVED, Change, DocumentStore
 from agent_service.context.interface import Key
 from agent_service.context.keys import encode_key
 from agent_service.core.errors import ContextStoreError
@@ -78,7 +78,10 @@ class FileContextStore(DocumentStore):
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:  # noqa: ARG002 - infinity or None
         def work() -> None:
             changed = change(self._load(text))
-            if changed is not None:
+            if changed == REMOVED:
+                self._unlink(text)
+                _flush(self._folder)
+            elif changed is not None:
                 self._save({text: changed})
 
         await self._locked((text,), work)

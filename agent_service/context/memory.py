@@ -5,7 +5,10 @@ import math
 import threading
 from collections.abc import Collection, Iterable, Mapping
 
-from agent_service.context.base import Change, DocumentStore
+from agent_service.context.base import REMOVED, Change, DocumentStore
+from agent_service.context.documents import read_document
+from agent_service.context.interface import Document, Key
+from agent_service.context.keys import encode_key
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.ttl import NEVER, TTL
@@ -60,13 +63,25 @@ class InMemoryContextStore(DocumentStore):
             if ttl is not None:
                 deadline = self._clock.monotonic() + ttl
             changed = change(data)
-            if changed is not None:
+            if changed == REMOVED:
+                self._entries.pop(text, None)
+            elif changed is not None:
                 self._put(text, changed, deadline)
 
     async def _texts(self) -> Iterable[str]:
         with self._lock:
             self._expire()
             return list(self._entries)
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        text = encode_key(key)
+        with self._lock:
+            self._expire()
+            data, deadline = self._entries.get(text, (None, math.inf))
+            left = deadline - self._clock.monotonic()
+        if data is None:
+            return None
+        return read_document(data), NEVER if deadline == math.inf else left
 
     def _put(self, text: str, data: bytes, deadline: float) -> None:
         self._entries[text] = (data, deadline)

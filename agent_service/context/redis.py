@@ -13,6 +13,7 @@ from agent_service.context.documents import as_document, store_errors
 from agent_service.context.fences import Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.moving import Movable
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.keys import glob_escape
@@ -20,7 +21,13 @@ from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.record_fence import RecordFence
-from agent_service.infrastructure.redis.record_sets import exchange_record, read_records, write_records
+from agent_service.infrastructure.redis.record_sets import (
+    exchange_record,
+    read_record_with_ttl,
+    read_records,
+    withdraw_record,
+    write_records,
+)
 from agent_service.infrastructure.redis.records import HashRecord
 
 __all__ = ["DEFAULT_PREFIX", "RedisContextConfig", "RedisContextStore"]
@@ -36,7 +43,7 @@ class RedisContextConfig:
     prefix: str = DEFAULT_PREFIX
 
 
-class RedisContextStore(ContextStore, Fenced):
+class RedisContextStore(ContextStore, Fenced, Movable):
     """Keeps contexts in Redis, shared by every process that names the same server and prefix.
 
     ::
@@ -184,6 +191,17 @@ class RedisContextStore(ContextStore, Fenced):
         client = await self.client()
         with store_errors("compare and set a context"):
             return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        name, client = self.redis_key(key), await self.client()
+        with store_errors("read a context"):
+            found = await read_record_with_ttl(client, name)
+        return None if found is None else (found[0], NEVER if found[1] is None else max(found[1], 0.001))
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        name, client = self.redis_key(key), await self.client()
+        with store_errors("withdraw a context"):
+            return await withdraw_record(client, name, expected=expected)
 
     def _seconds(self, ttl: TTL | None) -> float | None:
         seconds = resolve_store_ttl(ttl, self._default_ttl)

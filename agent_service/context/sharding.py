@@ -1,9 +1,8 @@
 """Contexts spread over several stores."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from agent_service.context.base import refuse_ttl
@@ -11,7 +10,8 @@ from agent_service.context.documents import write_document
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
-from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by
+from agent_service.context.placement import Placement
 from agent_service.core.ttl import TTL
 
 __all__ = ["RebalanceProgress", "ShardManager"]
@@ -19,6 +19,8 @@ __all__ = ["RebalanceProgress", "ShardManager"]
 T = TypeVar("T")
 
 _CONCURRENT_MOVES: Final = 16
+_CHUNK: Final = 500
+"""Keys that are read at once to tell those that hold something from those that are only being moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,92 +42,110 @@ class ShardManager(ContextStore):
     Bulk calls go to all shards at once and are atomic for each shard only. A shard that fails is named in the error;
     a list of keys without its keys is an error, too.
 
-    After shards changed, :meth:`rebalance` moves what must move.
+    To change the shards of a running service, tell every process the shards of before as ``previous``, then
+    :meth:`rebalance` in one of them, then leave ``previous`` out again::
+
+        ShardManager({"a": a, "b": b, "c": c}, previous={"a": a, "b": b})
+
+    With ``previous``, every read and write of a key that moves looks at both its shards, from the first moment on, and
+    a write moves the key first: nothing is lost, whichever process moves it when. That costs one or two more reads for
+    those keys, and :meth:`list_keys` reads the contexts that have moved. A process that knows only the new shards does
+    not see what has not moved yet, and what it writes there wins over it. A process that knows only the old ones does
+    not see what has moved, and what it writes there is lost. So start no rebalance before all processes know both.
 
     :param shards: stores by name; they are the caller's, but :meth:`aclose` closes them.
+    :param previous: the shards of before, those that are gone included. A shard that stays has the same store in both.
     :raises ConfigurationError: for no shards, names that are no text, or one store under two names.
     """
 
-    def __init__(self, shards: Mapping[str, ContextStore]) -> None:
-        if not isinstance(shards, Mapping) or not shards:
-            raise ConfigurationError("shards must be a mapping of names to stores with at least one entry")
-        for name in shards:
-            if not isinstance(name, str):
-                raise ConfigurationError(f"the name of a shard must be text, not {type(name).__name__}: {name!r:.80}")
-        if len({id(store) for store in shards.values()}) < len(shards):
-            raise ConfigurationError("one store stands under two names; give each shard a store of its own")
-        self._shards = dict(shards)
-        self._weights = [(name, blake2b(name.encode() + b"\x00", digest_size=8)) for name in sorted(self._shards)]
-        self._strays: dict[str, list[tuple[str, Key]]] = {}
+    def __init__(
+        self, shards: Mapping[str, ContextStore], *, previous: Mapping[str, ContextStore] | None = None
+    ) -> None:
+        self._placement = Placement(shards, previous)
         self._locks = KeyLocks()
-        self.expires = all(store.expires for store in self._shards.values())
+        self.expires = all(store.expires for store in shards.values())
 
     @property
     def shards(self) -> Mapping[str, ContextStore]:
-        """The stores by name."""
-        return dict(self._shards)
+        """The stores by name, without those that are only in ``previous``."""
+        return dict(self._placement.stores)
 
     def shard_of(self, key: Key) -> str:
-        """Give the name of the shard that a key belongs to."""
-        return self._route(encode_key(key))
-
-    def _route(self, text: str) -> str:
-        data = text.encode()
-        best, chosen = b"", self._weights[0][0]
-        for name, start in self._weights:
-            weight = start.copy()
-            weight.update(data)
-            digest = weight.digest()
-            if digest > best:
-                best, chosen = digest, name
-        return chosen
+        """Return the name of the shard that a key belongs to."""
+        return self._placement.home_of(encode_key(key)).name
 
     async def get(self, key: Key) -> Document | None:
-        name = await self._home(key)
-        return await self._named(name, self._shards[name].get(key))
+        home, former = self._placement.of(encode_key(key))
+        return await read_both(key, home, former)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         self._check_ttl(ttl)
-        name = await self._home(key)
-        await self._named(name, self._shards[name].set(key, value, ttl=ttl))
+        home = await self._home(key)
+        await home.call(home.store.set(key, value, ttl=ttl))
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        name = await self._home(key)
-        return await self._named(name, self._shards[name].update(key, patch, drop_none=drop_none))
+        home = await self._home(key)
+        while True:
+            document = await home.call(home.store.update(key, patch, drop_none=drop_none))
+            reservation = reserved_by(document)
+            if not reservation:
+                return document
+            # The key was deleted, and a late move reserved it, since it came home: the result is the patch alone.
+            document = {name: each for name, each in document.items() if name not in reservation}
+            if await home.replace(key, document, expected=reservation):
+                return document
 
     async def delete(self, key: Key) -> None:
-        name = await self._home(key)
-        await self._named(name, self._shards[name].delete(key))
+        home = await self._home(key)
+        await home.call(home.store.delete(key))
 
     async def list_keys(self) -> list[Any]:
-        listed = await self._all({name: store.list_keys for name, store in self._shards.items()})
-        return list({encode_key(key): key for keys in listed.values() for key in keys}.values())
+        first, second = self._placement.listing_order()
+        listed = await self._ask_all({name: self._placement.shards[name].store.list_keys for name in first})
+        keys = {encode_key(key): key for found in listed.values() for key in found}
+        if second:
+            # A key that was not listed by its former shard any more has been at home since, or is gone.
+            listed = await self._ask_all({name: self._placement.shards[name].store.list_keys for name in second})
+            arrived = {encode_key(key): key for found in listed.values() for key in found}
+            keys.update(await self._held({text: key for text, key in arrived.items() if text not in keys}))
+        return list(keys.values())
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         wanted = list(keys)
         if hide_one_another(wanted):
             singly = [(key, await self.get(key)) for key in wanted]
             return {key: each for key, each in singly if each is not None}
-        groups = await self._grouped(wanted)
-        found = await self._all({name: _call(self._shards[name].get_many, group) for name, group in groups.items()})
-        return {key: each for part in found.values() for key, each in part.items()}
+        places = {key: self._placement.of(encode_key(key)) for key in wanted}
+        found = await self._get_grouped({key: home for key, (home, _) in places.items()})
+        moving = {key: former for key, (_, former) in places.items() if former and key not in found}
+        if moving:
+            for turn in range(max(map(len, moving.values()))):
+                found |= await self._get_grouped(
+                    {key: former[turn] for key, former in moving.items() if turn < len(former) and key not in found}
+                )
+            found |= await self._get_grouped({key: places[key][0] for key in moving if key not in found})
+        return {key: found[key] for key in wanted if key in found}
 
     async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
         self._check_ttl(ttl)
-        groups = await self._grouped(values)
+        texts = {key: encode_key(key) for key in values}
         for value in values.values():
             write_document(value)  # so that no shard stores its part when another must refuse
-        await self._all(
+        await self._bring_all_home(texts)
+        groups = self._grouped(values)
+        await self._ask_all(
             {
-                name: _call(self._shards[name].set_many, {key: values[key] for key in group}, ttl=ttl)
+                name: _call(self._placement.shards[name].store.set_many, {key: values[key] for key in group}, ttl=ttl)
                 for name, group in groups.items()
             }
         )
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        groups = await self._grouped(keys)
-        removed = await self._all(
-            {name: _call(self._shards[name].delete_many, group) for name, group in groups.items()}
+        listed = list(keys)
+        groups = self._grouped(listed)
+        await self._bring_all_home(listed)
+        removed = await self._ask_all(
+            {name: _call(self._placement.shards[name].store.delete_many, group) for name, group in groups.items()}
         )
         return sum(removed.values())
 
@@ -133,81 +153,100 @@ class ShardManager(ContextStore):
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
         self._check_ttl(ttl)
-        name = await self._home(key)
-        return await self._named(name, self._shards[name].compare_and_set(key, value, expected=expected, ttl=ttl))
+        home = await self._home(key)
+        if await home.call(home.store.compare_and_set(key, value, expected=expected, ttl=ttl)):
+            return True
+        while expected is None:
+            present = await home.call(home.store.get(key))
+            if present is not None and not is_reservation(present):
+                return False
+            if await home.call(home.store.compare_and_set(key, value, expected=present, ttl=ttl)):
+                return True
+        return False
 
     async def rebalance(self, progress: Callable[[RebalanceProgress], None] | None = None) -> RebalanceProgress:
-        """Move every key to the shard it belongs to, and give what was done.
+        """Move every key to the shard it belongs to, and return what was done.
 
-        Reads and writes through this manager go on, each moving its own key first. For other processes a key that is
-        not moved yet is missing, and what they write to it wins over what is moved. Broken off, it is simply called
-        again: whenever that happens, a context is in its old shard, its new one, or both. A moved key gets its new
-        shard's default time to live.
+        Reads and writes go on, through this manager and in every process that was told ``previous``. Without
+        ``previous`` this manager looks at every shard from this call on until the keys are listed, and at those that
+        hold the key until the end; other processes lose what the class describes. Broken off, it is simply called
+        again: whenever that happens, a context is in its old shard, its new one, or both. Any number may run at once.
+        A moved key keeps what is left of its time to live where both shards can expire keys; a shard that cannot tell
+        what is left gives it the new shard's default.
 
         :param progress: called at the beginning, after every few keys, and at the end.
         :raises ContextStoreError: when a shard fails; it is named.
         """
-        listed = await self._all({name: store.list_keys for name, store in self._shards.items()})
-        for name, keys in listed.items():
-            for key in keys:
-                if self.shard_of(key) != name:
-                    self._strays.setdefault(encode_key(key), []).append((name, key))
-        total, moved = sum(map(len, listed.values())), 0
-        waiting = list(self._strays)
-        try:
+        with self._placement.searching() as search:
+            shards = self._placement.shards
+            listed = await self._ask_all({name: each.store.list_keys for name, each in shards.items()})
+            total = sum(map(len, listed.values()))
+            waiting, arrived = search.take(listed)
+            moved = 0
             for start in range(0, len(waiting), _CONCURRENT_MOVES):
                 _report(progress, total - len(waiting) + start, total, moved)
                 chunk = waiting[start : start + _CONCURRENT_MOVES]
-                _raise_first(await asyncio.gather(*map(self._settle, chunk), return_exceptions=True))
+                await _all_of(map(self._home, chunk))
                 moved += len(chunk)
-        finally:
-            self._strays.clear()
+            # Clean up after interrupted moves: reservations, and copies that are out of date.
+            await self._bring_all_home(arrived)
         return _report(progress, total, total, moved)
 
-    async def _settle(self, text: str) -> None:
-        """Bring a key home. Copies, then deletes, so that it is always somewhere."""
-        async with self._locks.hold((text,)):
-            home = self._route(text)
-            for source, key in self._strays.get(text, ()):
-                document = await self._named(source, self._shards[source].get(key))
-                if document is not None:
-                    await self._named(home, self._shards[home].compare_and_set(key, document, expected=None))
-                    await self._named(source, self._shards[source].delete(key))
-            self._strays.pop(text, None)
+    async def _held(self, keys: Mapping[str, Key]) -> dict[str, Key]:
+        """Return the keys that hold something, without those that are only reserved."""
+        texts = list(keys)
+        held: dict[str, Key] = {}
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            if hide_one_another([keys[text] for text in chunk]):
+                found = {text: await self._placement.home_of(text).get(keys[text]) for text in chunk}
+                held.update({text: keys[text] for text in chunk if found[text] is not None})
+            else:
+                documents = await self._get_grouped({keys[text]: self._placement.home_of(text) for text in chunk})
+                held.update({text: keys[text] for text in chunk if keys[text] in documents})
+        return held
 
-    async def _home(self, key: Key) -> str:
+    async def _home(self, key: Key) -> Shard:
+        """Bring a key home, and return the shard."""
         text = encode_key(key)
-        if text in self._strays:
-            await self._settle(text)
-        return self._route(text)
+        home, former = self._placement.of(text)
+        if former:
+            async with self._locks.hold((text,)):
+                await bring_home(key, home, former)
+        return home
+
+    async def _bring_all_home(self, keys: Iterable[Key]) -> None:
+        moving = [key for key in keys if self._placement.of(encode_key(key))[1]]
+        for start in range(0, len(moving), _CONCURRENT_MOVES):
+            await _all_of(map(self._home, moving[start : start + _CONCURRENT_MOVES]))
 
     def _check_ttl(self, ttl: TTL | None) -> None:
         if not self.expires:
             refuse_ttl(ttl, "not every shard can expire entries")
 
-    async def _grouped(self, keys: Iterable[Key]) -> dict[str, list[Key]]:
+    def _grouped(self, keys: Iterable[Key]) -> dict[str, list[Key]]:
         groups: dict[str, list[Key]] = {}
         for key in keys:
-            groups.setdefault(await self._home(key), []).append(key)
+            groups.setdefault(self.shard_of(key), []).append(key)
         return groups
 
-    async def _all(self, calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
-        """Call several shards at once; when some fail, wait for all and raise the first failure."""
-        results = await asyncio.gather(
-            *(self._named(name, call()) for name, call in calls.items()), return_exceptions=True
+    async def _get_grouped(self, places: Mapping[Any, Shard]) -> dict[Any, Document]:
+        """Read keys, each in its place."""
+        groups: dict[str, list[Key]] = {}
+        for key, place in places.items():
+            groups.setdefault(place.name, []).append(key)
+        found = await self._ask_all(
+            {name: _call(self._placement.shards[name].store.get_many, group) for name, group in groups.items()}
         )
-        _raise_first(results)
-        return dict(zip(calls, results, strict=True))  # type: ignore[arg-type] # no exception is among them
+        return {key: each for part in found.values() for key, each in part.items() if not is_reservation(each)}
 
-    @staticmethod
-    async def _named(name: str, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except ContextStoreError as exc:
-            raise ContextStoreError(f"shard {name!r}: {exc}") from exc
+    async def _ask_all(self, calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
+        """Call several shards at once; when some fail, wait for all and raise the first failure."""
+        results = await _all_of(self._placement.shards[name].call(call()) for name, call in calls.items())
+        return dict(zip(calls, results, strict=True))
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(store.aclose() for store in self._shards.values()))
+        await asyncio.gather(*(each.store.aclose() for each in self._placement.shards.values()))
 
 
 def _call(method: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> Callable[[], Awaitable[T]]:
@@ -223,7 +262,10 @@ def _report(
     return reached
 
 
-def _raise_first(results: Collection[Any]) -> None:
+async def _all_of(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all at once; when some fail, wait for the others and raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
     for each in results:
         if isinstance(each, BaseException):
             raise each
+    return results  # type: ignore[return-value] # no exception is among them

@@ -94,9 +94,8 @@ class CacheBackedContextStore(SyncContextStore):
 class ShardManager(SyncContextStore):
     """:class:`agent_service.context.ShardManager`; its shards may be stores of either face."""
 
-    def __init__(self, shards: Mapping[str, Any]) -> None:
-        below = {name: _below(shard) for name, shard in shards.items()} if isinstance(shards, Mapping) else shards
-        super().__init__(sharding.ShardManager(below))
+    def __init__(self, shards: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> None:
+        super().__init__(sharding.ShardManager(_all_below(shards), previous=_all_below(previous)))
 
     def shard_of(self, key: Key) -> str:
         """Give the name of the shard that a key belongs to."""
@@ -141,6 +140,10 @@ def update_context(
 def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
     """Remove the context of a key, or of a state."""
     get_context_store().delete(resolver.key_of(key_or_state))
+
+
+def _all_below(shards: Any) -> Any:
+    return {name: _below(each) for name, each in shards.items()} if isinstance(shards, Mapping) else shards
 
 
 def _below(store: Any) -> Any:

@@ -12,8 +12,10 @@ __all__ = ["GlobalSymphonyConfig"]
 class GlobalSymphonyConfig:
     """Frozen settings of an :class:`~agent_service.runtime.runtime.AgentRuntime`; equal ones make equal runtimes.
 
-    :param redis_url: where Redis is; None: REDIS_URL. Never shown by ``repr``.
-    :param database_url: where sessions live; None: DATABASE_URL. Never shown by ``repr``.
+    :param redis_url: the Redis of ``runtime.redis``, of repositories and of ``ops``; None: REDIS_URL. Caches and stores
+        without a place of their own use REDIS_URL in any case. Never shown by ``repr``.
+    :param database_url: the database of ``runtime.database``; None: DATABASE_URL. ``get_session()`` uses DATABASE_URL
+        in any case. Never shown by ``repr``.
     :param workers_user: threads of ``pool_user``; by default four for each CPU.
     :param workers_tool: threads of ``pool_tool``.
     :param workers_agent: threads of ``pool_agent``.

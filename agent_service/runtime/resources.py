@@ -11,6 +11,7 @@ from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.connection import open_database
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.redis.factory import close_everywhere_else
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig
 from agent_service.runtime.executor import ContextThreadPool
@@ -119,6 +120,7 @@ class RuntimeResources:
         redis, database = self.given
         try:
             async with asyncio.timeout_at(deadline), AsyncExitStack() as stack:
+                stack.push_async_callback(close_everywhere_else, self.redis)
                 if redis is None:
                     stack.push_async_callback(self.redis.aclose)
                 if database is None:

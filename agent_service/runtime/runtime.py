@@ -11,10 +11,11 @@ from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import ConfigurationError, RuntimeStateError
 from agent_service.core.forking import renew_after_fork
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.redis.factory import redis_manager_like
 from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.infrastructure.redis.source import set_redis_source
 from agent_service.runtime.config import GlobalSymphonyConfig
 from agent_service.runtime.resources import RuntimeResources
-from agent_service.tenants.base import set_redis_source
 
 __all__ = ["AgentRuntime", "GlobalSymphony"]
 
@@ -42,8 +43,9 @@ class AgentRuntime(RuntimeResources):
             await runtime.loop.run_in_executor(runtime.pool_tool, tool.run)
 
     At most one lives in a process; :meth:`get` gives it to any thread. It belongs to the event loop on which it was
-    started: ``bridge`` runs coroutines there for threads, and repositories of tenants use ``redis`` there. An instance
-    is started once; a forked process starts with none.
+    started: ``bridge`` runs coroutines there for threads. Repositories of tenants and ``ops`` use ``redis`` there, and
+    connections of their own to the same Redis on other loops. An instance is started once; a forked process starts
+    with none.
 
     :param config: None: all defaults.
     :param redis: used instead of one made from the config, and not closed here.
@@ -212,7 +214,9 @@ def _living_here() -> AgentRuntime | None:
 
 def _redis_of_the_live_one() -> RedisManager | None:
     live = _live
-    return live.redis if live is not None and live.loop is asyncio.get_running_loop() else None
+    if live is None:
+        return None
+    return live.redis if live.loop is asyncio.get_running_loop() else redis_manager_like(live.redis)
 
 
 def _forget_parent() -> None:

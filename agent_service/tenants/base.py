@@ -1,6 +1,5 @@
 """What all repositories of a tenant have in common: a tenant, a default TTL, and a way to Redis."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import TypeAlias
@@ -8,41 +7,27 @@ from typing import TypeAlias
 from agent_service.core.errors import RecordValueError
 from agent_service.core.ttl import MAX_TTL
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.factory import get_redis_manager
-from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.infrastructure.redis.source import get_record_redis
 from agent_service.tenants.keys import KeyFactory, encode_component
 
-__all__ = ["DEFAULT_TTL", "RedisSource", "Seconds", "TenantCache", "check_ttl", "current_redis", "set_redis_source"]
+__all__ = ["DEFAULT_TTL", "Seconds", "TenantCache", "check_ttl", "current_redis"]
 
 DEFAULT_TTL = 86_400.0
 """Seconds a record lives after its last write, where its repository says nothing else."""
 
 Seconds: TypeAlias = int | float | timedelta
-RedisSource: TypeAlias = Callable[[], RedisManager | None]
 
-_source: RedisSource | None = None
 _keys_under = lru_cache(maxsize=64)(KeyFactory)
 
 
-def set_redis_source(source: RedisSource | None) -> None:
-    """Say where repositories find Redis before they ask ``get_redis_manager()``.
-
-    :param source: called in the event loop of each operation; gives the manager to use there, or None for the one of
-        REDIS_URL. None: there is no source.
-    """
-    global _source
-    _source = source
-
-
 async def current_redis() -> tuple[RedisClient, KeyFactory]:
-    """Give the client for this event loop, and the rules for keys under its prefix. No I/O.
+    """Return the client for this event loop, and the rules for keys under its prefix. No I/O.
 
-    :raises RedisUnavailableError: when there is neither a source nor REDIS_URL.
+    :raises RedisUnavailableError: when there is neither a runtime's Redis nor REDIS_URL, or the runtime's cannot be
+        reached from this loop.
     :raises ConfigurationError: when REDIS_URL cannot be used.
     """
-    manager = _source() if _source is not None else None
-    if manager is None:
-        manager = await get_redis_manager()
+    manager = await get_record_redis()
     return manager.client, _keys_under(manager.prefix)
 
 
@@ -68,7 +53,7 @@ def check_ttl(ttl: Seconds, name: str = "ttl") -> float:
 class TenantCache:
     """Base of the repositories. An instance holds no connection: it is cheap, and may be shared between tasks.
 
-    Redis is that of the live runtime where one was created, else that of REDIS_URL. Operations raise
+    Redis is that of the live runtime on every event loop of the process, else that of REDIS_URL. Operations raise
     :class:`~agent_service.core.errors.RedisOperationError` kinds, and ``RecordValueError`` (a ``ValueError``) for
     arguments that cannot be used; nothing was written then.
 

@@ -9,7 +9,7 @@ from agent_service.core.errors import RecordValueError
 from agent_service.tenants.keys import encode_component
 from agent_service.tenants.schedule import Trigger
 
-__all__ = ["HANDLERS", "Handler", "on_trigger"]
+__all__ = ["HANDLERS", "WATCHERS", "Handler", "on_trigger"]
 
 Handler: TypeAlias = Callable[[Trigger], Awaitable[object]]
 H = TypeVar("H", bound=Handler)
@@ -18,6 +18,9 @@ _handlers: dict[str, Handler] = {}
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(_handlers)
 """The handlers by action, as they are now."""
+
+WATCHERS: Final[set[Callable[[], None]]] = set()
+"""Called on whatever thread registers a handler, after it was registered."""
 
 
 def on_trigger(action: str) -> Callable[[H], H]:
@@ -48,6 +51,8 @@ def on_trigger(action: str) -> Callable[[H], H]:
         if other is not None and _name(other) != _name(handler):
             raise RecordValueError(f"action {action!r} is handled by {_name(other)} already; give another action")
         _handlers[action] = handler
+        for each in tuple(WATCHERS):
+            each()
         return handler
 
     return register

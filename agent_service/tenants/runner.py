@@ -1,4 +1,4 @@
-"""Fires triggers: looks for what is due, claims it, and has it handled."""
+"""Fires triggers: sleeps until something is due, claims it, and has it handled."""
 
 import asyncio
 import random
@@ -8,22 +8,26 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.errors import RecordValueError, RedisOperationError, RuntimeStateError
+from agent_service.core.errors import ConfigurationError, RecordValueError, RedisOperationError, RuntimeStateError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.notifications import StreamNotifications
 from agent_service.tenants.base import check_ttl, current_redis
-from agent_service.tenants.handlers import HANDLERS, on_trigger
+from agent_service.tenants.handlers import HANDLERS, WATCHERS, on_trigger
 from agent_service.tenants.handling import TriggerHandling, end_tasks
 from agent_service.tenants.keys import encode_component
-from agent_service.tenants.schedule import TriggerSchedule
+from agent_service.tenants.schedule import LONGEST_SLEEP, TriggerSchedule
 
 __all__ = ["TriggerRunner", "on_trigger"]
 
 _SHARE: Final = 10
 """Triggers claimed of one tenant and action before the others have their turn."""
-_REPORT_INTERVAL: Final = 5.0
+_REPORT_INTERVAL: Final = 10.0
 """Seconds between two looks for due actions that have no handler."""
 _OUTAGE_PAUSE: Final = 0.5
 """Seconds between two tries while Redis does not serve."""
+_SPACING: Final = 0.01
+"""Seconds between a look and the next one that a wake-up causes, so that a burst of wake-ups costs few looks."""
 
 
 class TriggerRunner:
@@ -39,10 +43,15 @@ class TriggerRunner:
     ``max_attempts`` it is dead: see ``RedisTrigger.dead()``. When a worker dies, its triggers are claimed again after
     their leases: handling is *at least once*. A handler that blocks the event loop for a whole lease loses it.
 
+    It sleeps until the next trigger is due, and is woken when one is set, by whatever process, that is due earlier. An
+    idle runner asks Redis twice in 10 seconds, on two connections. A wake-up that a network or a failover swallowed
+    makes a trigger late by 10 seconds at most.
+
     Redis may go away and come back meanwhile. At most 100 handlers run at once.
 
     :param tenants: only theirs; None: everybody's.
-    :param poll_interval: seconds between two looks when nothing is known to become due earlier.
+    :param poll_interval: seconds between two looks while Redis cannot wake the runner: it refuses the commands for
+        streams, the connection for it is down, or the runtime was given a client without a URL.
     :param lease: seconds after which another worker takes over from one that died.
     :param max_attempts: how often a trigger is handled before it is dead; attempts that ended with their worker count.
     :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
@@ -68,10 +77,12 @@ class TriggerRunner:
             lease=self._lease, max_attempts=max_attempts, backoff=_checked_backoff(backoff)
         )
         self._wake = self._handling.room
+        self._wake_ups: StreamNotifications | None = None
+        self._woken_by: RedisClient | None = None
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._unhandled: dict[str, int] = {}
-        self._well = True
+        self._failing: set[str] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -92,6 +103,7 @@ class TriggerRunner:
             raise RuntimeStateError("the runner runs already; stop it first, or make another one")
         await current_redis()
         self._stopping = False
+        self._failing.clear()
         self._tasks = [asyncio.create_task(each) for each in (self._fire(), self._renew(), self._report())]
 
     async def stop(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - a grace, after which it acts
@@ -110,6 +122,7 @@ class TriggerRunner:
         finally:
             await self._handling.finish(0)  # none is left, unless stopping was cancelled
             await end_tasks(tasks)
+            await self._stop_wake_ups()
 
     def metrics(self) -> dict[str, Any]:
         """Give ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and ``unhandled`` actions.
@@ -120,21 +133,35 @@ class TriggerRunner:
         return {**self._handling.counts, "running": self._handling.running, "unhandled": dict(self._unhandled)}
 
     async def _fire(self) -> None:
-        while not self._stopping:
-            pause = _OUTAGE_PAUSE
-            with self._outlasting_failures():
-                pause = await self._claim_what_is_due()
-            if pause:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
-                self._wake.clear()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed without stopping the runner
+                loop.call_soon_threadsafe(self._wake.set)
+
+        WATCHERS.add(wake)
+        try:
+            while not self._stopping:
+                pause, spacing = _OUTAGE_PAUSE, loop.time() + min(_SPACING, self._poll_interval)
+                with self._outlasting_failures("fire"):
+                    pause = await self._claim_what_is_due()
+                if pause:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), pause)
+                        await asyncio.sleep(min(pause, spacing - loop.time()))
+                    self._wake.clear()
+        finally:
+            WATCHERS.discard(wake)
 
     async def _claim_what_is_due(self) -> float:
-        """Claim what there is room for; give the seconds until there may be more."""
-        schedule = TriggerSchedule(*await current_redis())
-        due, until_next = await schedule.due(sorted(HANDLERS))
+        """Claim what there is room for; return the seconds until there may be more, unless something wakes it."""
+        schedule = await self._waking_schedule()
+        actions = sorted(HANDLERS)
+        due, until_next = await schedule.due(actions)
+        if actions:
+            self._reached("fire")
         random.shuffle(due)
-        claimed = False
+        tried = claimed = False
         for action, tenant in due:
             if self._tenants is not None and tenant not in self._tenants:
                 continue
@@ -147,43 +174,75 @@ class TriggerRunner:
             self._handling.buried(action, len(died))
             for each in claims:
                 self._handling.start(schedule, each)
-            claimed = claimed or bool(claims)
-        return 0 if claimed else min(self._poll_interval, until_next or self._poll_interval)
+            tried, claimed = True, claimed or bool(claims)
+        if claimed:
+            return 0
+        # If another runner was faster, the end of its lease is not known here yet: look again soon.
+        woken = self._wake_ups is not None and self._wake_ups.live and not tried
+        longest = LONGEST_SLEEP if woken else self._poll_interval
+        return longest if until_next is None else min(longest, until_next)
+
+    async def _waking_schedule(self) -> TriggerSchedule:
+        """Return the schedule, having made sure that its Redis wakes this runner, if it can."""
+        client, keys = await current_redis()
+        schedule = TriggerSchedule(client, keys)
+        if client is not self._woken_by:
+            await self._stop_wake_ups()
+            self._woken_by = client
+            with suppress(ConfigurationError):  # a client that was given: it is polled
+                self._wake_ups = client.notifications(schedule.wakes, self._wake.set)
+                self._wake_ups.start()
+        return schedule
+
+    async def _stop_wake_ups(self) -> None:
+        wake_ups, self._wake_ups, self._woken_by = self._wake_ups, None, None
+        if wake_ups is not None:
+            await wake_ups.aclose()
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
-            with self._outlasting_failures():
-                await self._handling.renew_leases()
+            if self._handling.running:
+                with self._outlasting_failures("renew"):
+                    await self._handling.renew_leases()
+                    self._reached("renew")
+            else:
+                self._reached("renew")
 
     async def _report(self) -> None:
         while True:
-            with self._outlasting_failures():
+            pause = _OUTAGE_PAUSE
+            with self._outlasting_failures("report"):
                 await self._look_for_unhandled()
-            await asyncio.sleep(_REPORT_INTERVAL)
+                pause = _REPORT_INTERVAL
+            await asyncio.sleep(pause)
 
     async def _look_for_unhandled(self) -> None:
         schedule = TriggerSchedule(*await current_redis())
         due, _ = await schedule.due([action for action in await schedule.actions() if action not in HANDLERS])
+        self._reached("report")
         unhandled = Counter(action for action, tenant in due if self._tenants is None or tenant in self._tenants)
         for action in unhandled.keys() - self._unhandled.keys():
             logger.warning("Triggers for %r are due and this process has no handler for them", action)
         self._unhandled = dict(unhandled)
 
     @contextmanager
-    def _outlasting_failures(self) -> Iterator[None]:
+    def _outlasting_failures(self, job: str) -> Iterator[None]:
         try:
             yield
         except RedisOperationError as exc:
-            if self._well:
+            if not self._failing:
                 logger.warning("Triggers wait for Redis: %s", exc)
-            self._well = False
+            self._failing.add(job)
         except Exception:  # noqa: BLE001 - a bug must not end the firing silently
             logger.exception("The trigger runner failed and goes on")
-        else:
-            if not self._well:
+
+    def _reached(self, job: str) -> None:
+        """Note that Redis has answered a job, or that it asks nothing any more; all is well when none still fails."""
+        if job in self._failing:
+            self._failing.discard(job)
+            if not self._failing:
                 logger.info("Triggers are fired again")
-            self._well = True
 
 
 def _checked_tenants(tenants: Collection[str] | None) -> frozenset[str] | None:

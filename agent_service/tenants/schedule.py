@@ -3,7 +3,8 @@
 Every trigger stands in a sorted set by the time it may be claimed, so that nothing depends on expiry events, which come
 late and get lost. A claim moves that time to the end of its lease: whoever stops renewing loses the trigger to the next
 worker. Each claim has a token; setting a trigger anew clears it, so that the end of the old handling cannot end the new
-trigger. All times are those of the Redis server, which is why worker clocks do not matter.
+trigger. What becomes due earlier than was known leaves an entry in a stream, which wakes the runners. All times are
+those of the Redis server, which is why worker clocks do not matter.
 
 The keys of all triggers under one prefix share a slot: a cluster keeps them on one node, and every step is one script.
 """
@@ -19,7 +20,7 @@ from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.tenants.keys import KeyFactory, decode_component, encode_component
 
-__all__ = ["DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
+__all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
 
 _SET = load_script("trigger", "trigger_set")
 _DELETE = load_script("trigger", "trigger_delete")
@@ -31,6 +32,8 @@ _RENEW = load_script("trigger", "trigger_renew")
 _DUE = load_script("trigger_due")
 
 _TAG: Final = [("scope", "trigger")]
+LONGEST_SLEEP: Final = 10.0
+"""Seconds between two looks of a runner that is woken when something becomes due earlier than it knows."""
 _PAGE: Final = 1000
 """Entries that the server reads per step of an inspection."""
 
@@ -85,6 +88,11 @@ class TriggerSchedule:
         """Forget the trigger, waiting or dead; whether there was one."""
         encode_component(identifier, "identifier")
         return bool(await self._run(_DELETE, tenant, action, identifier))
+
+    @property
+    def wakes(self) -> bytes:
+        """The stream that gets an entry when something becomes due that sleeping runners do not know of."""
+        return self._keys.key("trigger_wakes", _TAG)
 
     async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
         """Give (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later."""
@@ -175,9 +183,10 @@ class TriggerSchedule:
             self._tenants(action),
             self._keys.key("trigger_actions", _TAG),
             self._own_actions(tenant),
+            self.wakes,
         ]
         names = [encode_component(tenant, "tenant"), encode_component(action, "action")]
-        return await self._client.run_script(script, keys, [*names, *args])
+        return await self._client.run_script(script, keys, [*names, round(LONGEST_SLEEP * 1000), *args])
 
     def _of(self, kind: str, tenant: str, action: str) -> bytes:
         return self._keys.key(kind, _TAG, ("tenant", tenant), ("action", action))

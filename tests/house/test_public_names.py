@@ -64,6 +64,31 @@ def test_nobody_pays_for_a_room_he_does_not_enter(statement: str, unwanted: set[
     assert unwanted & set(loaded) == set()
 
 
+@pytest.mark.parametrize(
+    ("statement", "path"),
+    [
+        ("import agent_service", "agent_service.infrastructure.redis.ops.get"),
+        ("import agent_service.infrastructure.redis", "agent_service.infrastructure.redis.ops.get"),
+        ("import agent_service", "agent_service.infrastructure.database.get_session"),
+        ("import agent_service", "agent_service.context.ShardManager"),
+        ("import agent_service", "agent_service.tenants.RedisUser"),
+        ("import agent_service.infrastructure", "agent_service.infrastructure.outbox.invalidate_in"),
+    ],
+)
+def test_a_room_is_an_attribute_of_the_package_around_it(statement: str, path: str):
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}\nprint({path})"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["agent_service", "agent_service.infrastructure"])
+def test_an_attribute_that_is_not_there_is_an_attribute_error(name: str):
+    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
+        _ = importlib.import_module(name).unknown
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_public_in_a_module_has_a_docstring(name: str):
     module = importlib.import_module(name)

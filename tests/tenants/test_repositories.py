@@ -14,8 +14,8 @@ from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis
 from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.infrastructure.redis.source import set_redis_source
 from agent_service.tenants import RedisGeneric, RedisSharedState, RedisStateHandler, RedisTable, RedisUser, TenantCache
-from agent_service.tenants.base import set_redis_source
 from tests.servers.redis import RedisServer
 from tests.tenants.rooms import ROOMS, Room
 from tests.tenants.values import RECORDS, VALUES

@@ -56,3 +56,21 @@ async def test_triggers_fire_and_batches_empty_on_a_cluster():
             assert [each.payload for each in claims] == [{"to": tenant}]
             assert await RedisBatch(tenant).ack(claims) == 1
             assert await RedisBatch.remove_from_pending(service, tenant)
+
+
+async def test_a_sleeping_runner_on_a_cluster_is_woken_whatever_node_has_the_triggers(monkeypatch: pytest.MonkeyPatch):
+    for module in ("runner", "schedule"):
+        monkeypatch.setattr(f"agent_service.tenants.{module}.LONGEST_SLEEP", 3600)
+    fired: asyncio.Queue[str] = asyncio.Queue()
+
+    @on_trigger("wakes on a cluster")
+    async def wakes_on_a_cluster(trigger: Trigger) -> None:
+        fired.put_nowait(trigger.identifier)
+
+    async with TriggerRunner() as runner:
+        while runner._wake_ups is None or not runner._wake_ups.live:
+            await asyncio.sleep(0.01)
+        for identifier in ("x", "y"):
+            await RedisTrigger("acme").set("wakes on a cluster", identifier, 0.001)
+
+            assert await asyncio.wait_for(fired.get(), 60) == identifier

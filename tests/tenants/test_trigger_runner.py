@@ -78,7 +78,7 @@ class Recorder:
         return self.got
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 async def until_done(triggers: RedisTrigger) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while await triggers.pending():
         assert time.monotonic() < deadline, await triggers.pending()
         await asyncio.sleep(0.002)
@@ -164,11 +164,12 @@ async def test_a_trigger_reset_inside_its_handler_fires_again(triggers: RedisTri
 async def test_a_deleted_trigger_does_not_fire(triggers: RedisTrigger, run: Run):
     remind = Recorder("remind")
     await run()
-    await triggers.set("remind", "deleted", 0.02)
-    await triggers.set("remind", "kept", 0.03)
+    await triggers.set("remind", "deleted", 5)
     await triggers.delete("remind", "deleted")
+    await triggers.set("remind", "kept", 0.001)
+    await until_done(triggers)
 
-    assert [each.identifier for each in await remind.seen(1)] == ["kept"]
+    assert [each.identifier for each in remind.got] == ["kept"]
 
 
 async def test_no_more_than_a_hundred_handlers_run_at_once_and_the_others_follow(triggers: RedisTrigger, run: Run):
@@ -401,7 +402,7 @@ async def test_an_outage_delays_triggers_and_loses_none(monkeypatch: pytest.Monk
     with RedisServer(("appendonly", "yes"), ("appendfsync", "always")) as server:
         await close_redis()
         monkeypatch.setenv("REDIS_URL", server.url)
-        monkeypatch.setenv("REDIS_TIMEOUT", "0.5")
+        monkeypatch.setenv("REDIS_TIMEOUT", "10")
         reset_settings()
         triggers = RedisTrigger("acme")
         await run()
@@ -423,7 +424,7 @@ async def test_the_end_of_a_handling_is_noted_after_an_outage(monkeypatch: pytes
     with RedisServer(("appendonly", "yes"), ("appendfsync", "always")) as server:
         await close_redis()
         monkeypatch.setenv("REDIS_URL", server.url)
-        monkeypatch.setenv("REDIS_TIMEOUT", "0.5")
+        monkeypatch.setenv("REDIS_TIMEOUT", "10")
         reset_settings()
         triggers = RedisTrigger("acme")
         await run()

@@ -93,7 +93,10 @@ class KeyValueTable:
         return removed
 
     async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        """Put a value through ``change`` (None: there is none; it gives None: leave it) while the row is locked."""
+        """Put a value through ``change`` while the row is locked.
+
+        :param change: takes the value (None: there is none) and returns what shall be (None: leave it; "": none).
+        """
         columns = self._table.c
         row = _row(key, _ABSENT)
         async with self._transaction("change") as db:
@@ -105,7 +108,10 @@ class KeyValueTable:
             if changed is None:
                 await db.rollback()
                 return
-            await db.execute(update(self._table).where(columns.key == row["key"]).values(value=changed))
+            place = columns.key == row["key"]
+            await db.execute(
+                update(self._table).where(place).values(value=changed) if changed else delete(self._table).where(place)
+            )
             await db.commit()
 
     async def keys(self) -> list[str]:

@@ -18,6 +18,7 @@ from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import Argument, Command, Lane
+from agent_service.infrastructure.redis.notifications import StreamNotifications
 from agent_service.infrastructure.redis.operation import Operations
 from agent_service.infrastructure.redis.scripts import Script, whole
 from agent_service.infrastructure.redis.server import ServerLane
@@ -50,6 +51,7 @@ class RedisClient:
     :raises ConfigurationError: for a URL that cannot be used.
     """
 
+    _url: str | None = None
     _location: RedisTarget | None = None
 
     def __init__(
@@ -57,6 +59,7 @@ class RedisClient:
     ) -> None:
         _check_limits(timeout, max_connections)
         target = self._location = parse_redis_url(url)
+        self._url = url
         self._set_up(open_lane(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
     @classmethod
@@ -84,10 +87,23 @@ class RedisClient:
         self._set_up(lane, "a given client", timeout, max_connections, metrics)
         return self
 
+    def for_another_loop(self) -> "RedisClient":
+        """Return a client of the same Redis and limits for another event loop; its user closes it.
+
+        :raises RedisUnavailableError: for a client made by :meth:`over`, whose Redis has no known address.
+        """
+        if self._url is None:
+            raise RedisUnavailableError(
+                "this Redis client was given and belongs to the event loop that made it; its address is not known on "
+                "another loop. Await on that loop (runtime.bridge does it for threads), or name the Redis by its URL"
+            )
+        return RedisClient(self._url, timeout=self.timeout, max_connections=self._max_connections, metrics=self.metrics)
+
     def _set_up(
         self, lane: Lane, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
+        self._max_connections = max_connections
         self._lane = lane
         self._operations = Operations(
             target=target, timeout=timeout, slots=max_connections, latency=self.metrics.redis_latency
@@ -268,6 +284,18 @@ class RedisClient:
         )
         self._streams.add(stream)
         return stream
+
+    def notifications(self, key: bytes, on_change: Callable[[], None]) -> StreamNotifications:
+        """Return what calls back when a stream gets an entry; see :class:`StreamNotifications`. The caller starts and
+        closes it.
+
+        :raises ConfigurationError: for a client made by :meth:`over`, which does not know where its Redis is.
+        """
+        if self._location is None:
+            raise ConfigurationError(
+                "notifications need a client made from a URL; a given client does not tell its own"
+            )
+        return StreamNotifications(self._location, key, on_change, timeout=self._operations.timeout)
 
     async def ping(self) -> None:
         """Make sure that Redis answers."""

@@ -70,6 +70,16 @@ class RedisManager:
             )
         return self._client
 
+    def for_another_loop(self) -> "RedisManager":
+        """Return a manager of the same Redis, prefix and metrics for another event loop; its user closes it.
+
+        :raises RedisUnavailableError: when a client was given that does not tell its address.
+        """
+        manager = RedisManager(None, prefix=self.prefix, metrics=self.metrics)
+        if self._client is not None:
+            manager._client = self._client.for_another_loop()
+        return manager
+
     @property
     def is_configured(self) -> bool:
         """Whether there is a Redis at all."""

@@ -1,4 +1,4 @@
-"""Redis commands as typed functions, on the client of ``get_redis_manager()``.
+"""Redis commands as typed functions, on the Redis of the live runtime, else on that of REDIS_URL.
 
 Keys are physical: nothing is put before them, so name them apart from ``{CACHE_KEY_PREFIX}:...``. Values go in as text,
 bytes or numbers and come out as bytes. Each function is one atomic command or transaction, and raises
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.source import get_record_redis
 
 __all__ = [
     "delete",
@@ -141,7 +141,7 @@ async def list_length(key: str) -> int:
 
 
 async def _client() -> RedisClient:
-    return (await get_redis_manager()).client
+    return (await get_record_redis()).client
 
 
 def _milliseconds(seconds: float) -> int:

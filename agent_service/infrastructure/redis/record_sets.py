@@ -11,7 +11,7 @@ from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.record_fields import read_record, write_record
 from agent_service.infrastructure.redis.scripts import load_script
 
-__all__ = ["exchange_record", "lifetime_of", "read_records", "write_records"]
+__all__ = ["exchange_record", "lifetime_of", "read_record_with_ttl", "read_records", "withdraw_record", "write_records"]
 
 _EXCHANGE = load_script("record_exchange")
 _PUT_MANY = load_script("record_put_many")
@@ -71,3 +71,16 @@ async def exchange_record(
     return bool(
         await client.run_script(_EXCHANGE, [key], list(chain((lifetime_of(ttl), count), wanted, write_record(record))))
     )
+
+
+async def withdraw_record(client: RedisClient, key: bytes, *, expected: Mapping[str, Any]) -> bool:
+    """Remove a record if it holds these fields, compared as JSON byte for byte; return whether it did."""
+    wanted = write_record(expected) if expected else []
+    return bool(await client.run_script(_EXCHANGE, [key], [0, len(expected), *wanted]))
+
+
+async def read_record_with_ttl(client: RedisClient, key: bytes) -> tuple[dict[str, Any], float | None] | None:
+    """Return the record at a key and the seconds it has left (None: it does not expire); None where there is none."""
+    fields, left = await client.pipeline([(b"HGETALL", key), (b"PTTL", key)], atomic=True)
+    record = read_record(fields)
+    return None if record is None else (record, None if left < 0 else left / 1000)

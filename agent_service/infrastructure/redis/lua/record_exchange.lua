@@ -1,6 +1,7 @@
 -- KEYS[1]: a record. ARGV[1]: milliseconds the new record lives; 0: it does not expire. ARGV[2]: how many fields the
 -- present record must hold among its own, -1: there must be none. Then those fields and their JSON in turn, then the
--- new record's. Puts the new record in the place of the present one and gives 1, or gives 0.
+-- new record's. Puts the new record in the place of the present one, or
+-- removes that where no new fields are given, and returns 1. Returns 0 where the present record is not as expected.
 local record, expected = KEYS[1], tonumber(ARGV[2])
 if (expected < 0) ~= (redis.call('EXISTS', record) == 0) then
   return 0

@@ -1,10 +1,10 @@
--- ARGV[3]: a token that no other call has. ARGV[4]: how many at most. ARGV[5]: milliseconds of lease. ARGV[6]: attempts
+-- ARGV[4]: a token that no other call has. ARGV[5]: how many at most. ARGV[6]: milliseconds of lease. ARGV[7]: attempts
 -- one may have. Gives the claimed ones as {identifier, due, attempt}, and the identifiers that died of too many.
 local claimed, died = {}, {}
-for _, identifier in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[4])) do
+for _, identifier in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[5])) do
   local due, attempts = read(identifier)
-  if tonumber(attempts) < tonumber(ARGV[6]) then
-    put(identifier, now + ARGV[5], due, attempts + 1, ARGV[3])
+  if tonumber(attempts) < tonumber(ARGV[7]) then
+    put(identifier, now + ARGV[6], due, attempts + 1, ARGV[4])
     claimed[#claimed + 1] = {identifier, due, attempts + 1}
   else
     bury(identifier, due, attempts, 'its worker ended or lost its lease')

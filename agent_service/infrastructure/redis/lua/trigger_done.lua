@@ -1,6 +1,6 @@
--- ARGV[3]: an identifier. ARGV[4]: the token of its claim. Gives 1; 0 where it was set anew, deleted or claimed again.
-if not claimed_with(ARGV[3], ARGV[4]) then
+-- ARGV[4]: an identifier. ARGV[5]: the token of its claim. Gives 1; 0 where it was set anew, deleted or claimed again.
+if not claimed_with(ARGV[4], ARGV[5]) then
   return 0
 end
-drop(ARGV[3])
+drop(ARGV[4])
 return settled(1)

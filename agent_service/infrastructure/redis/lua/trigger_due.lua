@@ -4,8 +4,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply, wait = {}, -1
 for position, key in ipairs(KEYS) do
-  reply[position] = redis.call('ZRANGEBYSCORE', key, '-inf', now)
-  local following = redis.call('ZRANGEBYSCORE', key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  reply[position] = {}
+  local following = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if following and following - now <= 0 then
+    reply[position] = redis.call('ZRANGEBYSCORE', key, '-inf', now)
+    following = redis.call('ZRANGEBYSCORE', key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  end
   if following and (wait == -1 or following - now < wait) then
     wait = following - now
   end

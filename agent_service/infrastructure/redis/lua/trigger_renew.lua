@@ -1,7 +1,7 @@
--- ARGV[3]: an identifier. ARGV[4]: the token of its claim. ARGV[5]: milliseconds of lease from now on. Gives 1; 0 where it
+-- ARGV[4]: an identifier. ARGV[5]: the token of its claim. ARGV[6]: milliseconds of lease from now on. Gives 1; 0 where it
 -- was set anew, deleted or claimed again.
-if not claimed_with(ARGV[3], ARGV[4]) then
+if not claimed_with(ARGV[4], ARGV[5]) then
   return 0
 end
-redis.call('ZADD', schedule, now + ARGV[5], ARGV[3])
+redis.call('ZADD', schedule, now + ARGV[6], ARGV[4])
 return settled(1)

@@ -1,8 +1,8 @@
--- ARGV[3]: an identifier. ARGV[4]: the token of its claim. ARGV[5]: milliseconds to the next attempt. Gives 1; 0 where it
+-- ARGV[4]: an identifier. ARGV[5]: the token of its claim. ARGV[6]: milliseconds to the next attempt. Gives 1; 0 where it
 -- was set anew, deleted or claimed again.
-local due, attempts = claimed_with(ARGV[3], ARGV[4])
+local due, attempts = claimed_with(ARGV[4], ARGV[5])
 if not due then
   return 0
 end
-put(ARGV[3], now + ARGV[5], due, attempts, '-')
+put(ARGV[4], now + ARGV[6], due, attempts, '-')
 return settled(1)

@@ -1,0 +1,739 @@
+"""Shards that change under a running service: no write is lost, none comes back, whoever moves a key when."""
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_service.context.cache_adapter import CacheContextStore
+from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.database import DatabaseContextStore
+from agent_service.context.file import FileContextStore
+from agent_service.context.interface import ContextStore, Key
+from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.moving import Movable, read_to_move, withdraw
+from agent_service.context.redis import RedisContextStore
+from agent_service.context.sharding import ShardManager
+from agent_service.context.sync import ShardManager as SyncShardManager
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER
+from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.testing.clock import FakeClock
+from agent_service.testing.context_contracts import ContextStoreContract
+from tests.context import rebalancer
+
+CHECKOUT = Path(__file__).parents[2]
+
+Stores = dict[str, ContextStore]
+
+
+def memory(*names: str) -> Stores:
+    return {name: InMemoryContextStore() for name in names}
+
+
+def moving_keys(old: ShardManager, new: ShardManager, candidates: Iterable[Key] = range(1000)) -> list[Key]:
+    """Keys that change their shard."""
+    return [key for key in candidates if old.shard_of(key) != new.shard_of(key)]
+
+
+# -- the contract holds between two layouts
+
+
+class TestBetweenTwoLayoutsOfMixedShards(ContextStoreContract):
+    examples = 10
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path, redis_url: str) -> AsyncIterator[ShardManager]:
+        stores: Stores = {
+            "memory": InMemoryContextStore(),
+            "files": FileContextStore(tmp_path / "files"),
+            "sqlite": DatabaseContextStore(db_path=tmp_path / "context.db"),
+            "redis": RedisContextStore(url=redis_url, timeout=10),
+        }
+        after = {name: each for name, each in stores.items() if name != "memory"}
+        before = {name: each for name, each in stores.items() if name != "redis"}
+        async with ShardManager(after, previous=before) as store:
+            yield store
+
+
+class TestBetweenTwoLayoutsThatExpire(ContextStoreContract):
+    expires = True
+
+    @pytest.fixture
+    def store(self) -> ShardManager:
+        stores = memory("a", "b", "c")
+        return ShardManager({name: stores[name] for name in "bc"}, previous={name: stores[name] for name in "ab"})
+
+
+# -- from the first moment on
+
+
+class ListsLate(InMemoryContextStore):
+    """Does not answer with its keys before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def list_keys(self) -> list[Any]:
+        keys = await super().list_keys()
+        self.asked.set()
+        await self.answer.wait()
+        return keys
+
+
+@dataclass
+class Changing:
+    """Shards to which one is being added, while the rebalance still waits for a list of keys."""
+
+    old: ShardManager
+    new: ShardManager
+    rebalance: "asyncio.Task[Any]"
+    slow: ListsLate
+    keys: list[Key]
+
+    async def end(self) -> None:
+        self.slow.answer.set()
+        await self.rebalance
+
+
+@pytest.fixture(params=["told", "not told", "another process"])
+async def changing(request: pytest.FixtureRequest) -> AsyncIterator[Changing]:
+    slow = ListsLate()
+    old = ShardManager({"a": slow, **memory("b")})
+    after = {**old.shards, **memory("c")}
+    mover = ShardManager(after, previous=None if request.param == "not told" else old.shards)
+    new = ShardManager(after, previous=old.shards) if request.param == "another process" else mover
+    keys = moving_keys(old, new)[:12]
+    await old.set_many({key: {"n": key} for key in keys})
+    rebalance = asyncio.create_task(mover.rebalance())
+    await slow.asked.wait()
+    made = Changing(old, new, rebalance, slow, keys)
+    yield made
+    await made.end()
+
+
+async def test_an_update_before_the_keys_are_listed_keeps_what_was_there(changing: Changing):
+    for key in changing.keys:
+        assert await changing.new.update(key, {"more": 1}) == {"n": key, "more": 1}
+    await changing.end()
+
+    assert await changing.new.get_many(changing.keys) == {key: {"n": key, "more": 1} for key in changing.keys}
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["at once", "one by one"])
+async def test_a_deletion_before_the_keys_are_listed_is_not_undone(changing: Changing, many: bool):
+    if many:
+        assert await changing.new.delete_many(changing.keys) == len(changing.keys)
+    else:
+        for key in changing.keys:
+            await changing.new.delete(key)
+    during = await changing.new.get_many(changing.keys)
+    await changing.end()
+
+    assert during == await changing.new.get_many(changing.keys) == {}
+    assert await changing.new.list_keys() == []
+
+
+async def test_reads_before_the_keys_are_listed_find_everything(changing: Changing):
+    expected = {key: {"n": key} for key in changing.keys}
+
+    assert [await changing.new.get(key) for key in changing.keys] == list(expected.values())
+    assert await changing.new.get_many([*changing.keys, "missing"]) == expected
+    changing.slow.answer.set()
+    assert set(await changing.new.list_keys()) == set(expected)
+
+
+async def test_set_and_compare_and_set_before_the_keys_are_listed_hold(changing: Changing):
+    one, two, three, four, *others = changing.keys
+    store = changing.new
+
+    assert not await store.compare_and_set(one, {"v": 1}, expected=None)
+    assert await store.compare_and_set(two, {"v": 2}, expected={"n": two})
+    assert not await store.compare_and_set(three, {"v": 3}, expected={"n": "other"})
+    await store.set(four, {"v": 4})
+    await store.set_many({key: {"v": key} for key in others})
+    await changing.end()
+
+    expected = {
+        one: {"n": one},
+        two: {"v": 2},
+        three: {"n": three},
+        four: {"v": 4},
+        **{key: {"v": key} for key in others},
+    }
+    assert await store.get_many(changing.keys) == expected
+
+
+async def test_without_a_rebalance_a_manager_that_knows_both_layouts_serves_all_keys():
+    old = ShardManager(memory("a", "b", "gone"))
+    await old.set_many({n: {"n": n} for n in range(100)})
+    stores = {**old.shards, **memory("c")}
+    new = ShardManager({name: stores[name] for name in "abc"}, previous=old.shards)
+
+    assert await new.get_many(range(100)) == {n: {"n": n} for n in range(100)}
+    assert sorted(await new.list_keys()) == list(range(100))
+    assert (await new.rebalance()).total == 100
+    assert await stores["gone"].list_keys() == []
+    assert await ShardManager(new.shards).get_many(range(100)) == {n: {"n": n} for n in range(100)}
+
+
+async def test_what_the_documents_say_of_processes_that_know_one_layout_only():
+    old = ShardManager(memory("a", "b"))
+    stores = {**old.shards, **memory("c")}
+    both, only_new = ShardManager(stores, previous=old.shards), ShardManager(stores)
+    moved, unmoved, overwritten = moving_keys(old, both)[:3]
+    await old.set_many({key: {"old": 1} for key in (moved, unmoved, overwritten)})
+    await both.update(moved, {"new": 1})
+
+    assert await old.get(moved) is None
+    assert await only_new.get(unmoved) is None
+    assert await only_new.update(overwritten, {"patch": 1}) == {"patch": 1}
+    await old.set(moved, {"lost": 1})
+    await both.rebalance()
+    assert await both.get_many([moved, unmoved, overwritten]) == {
+        moved: {"old": 1, "new": 1},
+        unmoved: {"old": 1},
+        overwritten: {"patch": 1},
+    }
+
+
+async def test_keys_that_python_holds_equal_are_listed_and_moved_as_the_two_they_are():
+    old, new = memory("a"), memory(*"bcdefgh")
+    twins: list[Key] = [1, True, 1.0, "1", (1,), (True,)]
+    for key in twins:
+        await ShardManager(old).set(key, {"key": repr(key)})
+    store = ShardManager(new, previous=old)
+    for key in twins[:4]:
+        await store.update(key, {"more": 1})
+
+    assert sorted(map(repr, await store.list_keys())) == sorted(map(repr, twins))
+    await store.rebalance()
+    assert sorted(map(repr, await store.list_keys())) == sorted(map(repr, twins))
+    assert [((await store.get(key)) or {})["key"] for key in twins] == list(map(repr, twins))
+
+
+# -- histories
+
+
+@dataclass
+class Interleaved(InMemoryContextStore):
+    """Lets other tasks go first, as often as chance says, before and after each step."""
+
+    chance: random.Random = field(default_factory=random.Random)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def _pause(self) -> None:
+        for _ in range(self.chance.choice((0, 0, 0, 1, 3, 10, 30))):
+            await asyncio.sleep(0)
+
+    async def _around(self, call: Awaitable[Any]) -> Any:
+        await self._pause()
+        result = await call
+        await self._pause()
+        return result
+
+    async def get(self, key: Key) -> Any:
+        return await self._around(super().get(key))
+
+    async def set(self, key: Key, value: Mapping[str, Any], **options: Any) -> None:
+        await self._around(super().set(key, value, **options))
+
+    async def update(self, key: Key, patch: Mapping[str, Any], **options: Any) -> Any:
+        return await self._around(super().update(key, patch, **options))
+
+    async def delete(self, key: Key) -> None:
+        await self._around(super().delete(key))
+
+    async def compare_and_set(self, key: Key, value: Mapping[str, Any], **options: Any) -> bool:
+        return bool(await self._around(super().compare_and_set(key, value, **options)))
+
+    async def read_to_move(self, key: Key) -> Any:
+        return await self._around(super().read_to_move(key))
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        return bool(await self._around(super().withdraw(key, expected)))
+
+    async def list_keys(self) -> list[Any]:
+        return list(await self._around(super().list_keys()))
+
+    async def get_many(self, keys: Iterable[Key]) -> Any:
+        return await self._around(super().get_many(keys))
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        return int(await self._around(super().delete_many(keys)))
+
+    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], **options: Any) -> None:
+        await self._around(super().set_many(values, **options))
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+@dataclass
+class Event:
+    """One call on the key: when it began and ended, what it did to a document, and what it returned."""
+
+    name: str
+    step: Callable[[Any], tuple[Any, Any]]
+    began: int
+    ended: int = 0
+    result: Any = None
+
+
+def linearizable(events: list[Event], state: Any) -> bool:
+    """Whether some order of the calls, which respects those that ended before others began, gives these results."""
+    if not events:
+        return True
+    first_end = min(each.ended for each in events)
+    for each in events:
+        if each.began > first_end:
+            continue
+        following, result = each.step(state)
+        if result == each.result and linearizable([other for other in events if other is not each], following):
+            return True
+    return False
+
+
+def calls(store: ShardManager, key: Key, number: int) -> dict[str, tuple[Callable[[], Awaitable[Any]], Any]]:
+    """The calls by name, each with what it does to a document: gives the next one and its result."""
+    mark = f"f{number}"
+    return {
+        "get": (lambda: store.get(key), lambda state: (state, state)),
+        "get_many": (lambda: store.get_many([key]), lambda state: (state, {} if state is None else {key: state})),
+        "list": (store.list_keys, lambda state: (state, [] if state is None else [key])),
+        "set": (lambda: store.set(key, {mark: 1}), lambda _: ({mark: 1}, None)),
+        "set_many": (lambda: store.set_many({key: {mark: 2}}), lambda _: ({mark: 2}, None)),
+        "update": (
+            lambda: store.update(key, {mark: 3}),
+            lambda state: ({**(state or {}), mark: 3}, {**(state or {}), mark: 3}),
+        ),
+        "delete": (lambda: store.delete(key), lambda _: (None, None)),
+        "delete_many": (lambda: store.delete_many([key]), lambda state: (None, int(state is not None))),
+        "create": (
+            lambda: store.compare_and_set(key, {mark: 4}, expected=None),
+            lambda state: ({mark: 4}, True) if state is None else (state, False),
+        ),
+        "exchange": (
+            lambda: store.compare_and_set(key, {mark: 5}, expected={"seed": 0}),
+            lambda state: ({mark: 5}, True) if state is not None and state.get("seed") == 0 else (state, False),
+        ),
+    }
+
+
+CALLS = sorted(calls(ShardManager(memory("a")), "k", 0))
+READS, WRITES = ["get", "get_many", "list"], [name for name in CALLS if name not in {"get", "get_many", "list"}]
+
+
+async def history(seed: int) -> tuple[list[Event], Any]:
+    """Play calls on one key that moves; each worker and each mover is a process of its own.
+
+    Every one has a manager of its own over the same stores. What was found in the end is the last event.
+    """
+    chance = random.Random(seed)
+    stores: Stores = {name: Interleaved(chance=chance) for name in "abc"}
+    before = {name: stores[name] for name in "ab"}
+    after = {name: stores[name] for name in ("bc" if chance.random() < 0.5 else "abc")}
+    key = next(key for key in range(1000) if ShardManager(before).shard_of(key) != ShardManager(after).shard_of(key))
+    beginning = {"seed": 0} if chance.random() < 0.9 else None
+    if beginning is not None:
+        await ShardManager(before).set(key, beginning)
+    events: list[Event] = []
+    clock = iter(range(1_000_000))
+
+    async def work(number: int) -> None:
+        store = ShardManager(after, previous=before)
+        for turn in range(chance.randrange(1, 4)):
+            name = chance.choice(chance.choice([READS, WRITES, ["delete", "update"]]))
+            call, step = calls(store, key, 10 * number + turn)[name]
+            event = Event(name, step, next(clock))
+            events.append(event)
+            event.result = await call()
+            event.ended = next(clock)
+
+    movers = [ShardManager(after, previous=before).rebalance() for _ in range(chance.randrange(3))]
+    await asyncio.gather(*movers, *map(work, range(chance.randrange(1, 4))))
+    await ShardManager(after, previous=before).rebalance()
+    left = await ShardManager(after).get(key)
+    events.append(Event("left", lambda state: (state, state), next(clock), next(clock), left))
+    for name, each in stores.items():
+        here = left is not None and name == ShardManager(after).shard_of(key)
+        assert await each.list_keys() == ([key] if here else []), (seed, name)
+    return events, beginning
+
+
+@pytest.mark.parametrize("first", range(0, 2000, 500))
+def test_every_history_of_a_key_that_moves_is_one_of_a_key_that_does_not(first: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agent_service.context.moving._COURTESY", 0)  # so that they take it from one another
+
+    async def play() -> None:
+        for seed in range(first, first + 500):
+            events, beginning = await history(seed)
+            assert linearizable(events, beginning), (seed, [(e.name, e.began, e.ended, e.result) for e in events])
+
+    asyncio.run(play())
+
+
+async def test_listing_during_a_rebalance_has_every_key_once():
+    chance = random.Random(7)
+    stores: Stores = {name: Interleaved(chance=chance) for name in "abcd"}
+    before, after = {n: stores[n] for n in "abc"}, {n: stores[n] for n in "bcd"}
+    await ShardManager(before).set_many({n: {"n": n} for n in range(150)})
+    moving = asyncio.create_task(ShardManager(after, previous=before).rebalance())
+    lists = []
+    while not moving.done():
+        lists.append(await ShardManager(after, previous=before).list_keys())
+
+    assert len(lists) > 3
+    assert [sorted(each) for each in lists] == [list(range(150))] * len(lists)
+    await moving
+
+
+# -- broken off
+
+
+async def test_a_rebalance_that_is_cancelled_at_any_step_loses_nothing_and_is_resumed():
+    class Counted(InMemoryContextStore):
+        until = 0
+        rebalance: "asyncio.Task[Any]"
+
+        async def _count(self) -> None:
+            await asyncio.sleep(0)
+            Counted.until -= 1
+            if Counted.until == 0:
+                Counted.rebalance.cancel()
+            await asyncio.sleep(0)
+
+        async def get(self, key: Key) -> Any:
+            await self._count()
+            return await super().get(key)
+
+        async def read_to_move(self, key: Key) -> Any:
+            await self._count()
+            return await super().read_to_move(key)
+
+        async def compare_and_set(self, *args: Any, **options: Any) -> bool:
+            await self._count()
+            return await super().compare_and_set(*args, **options)
+
+        async def delete(self, key: Key) -> None:
+            await self._count()
+            await super().delete(key)
+
+    cancelled = 0
+    for step in range(1, 80):
+        stores: Stores = {name: Counted() for name in "abc"}
+        before = {name: stores[name] for name in "ab"}
+        expected = {n: {"n": n} for n in range(12)}
+        await ShardManager(before).set_many(expected)
+        new = ShardManager(stores, previous=before)
+        Counted.until = step
+        Counted.rebalance = asyncio.create_task(new.rebalance())
+        try:
+            await Counted.rebalance
+        except asyncio.CancelledError:
+            cancelled += 1
+        Counted.until = 0
+
+        assert await new.get_many(range(12)) == expected
+        assert sorted(await new.list_keys()) == list(expected)
+        await new.rebalance()
+        assert await ShardManager(stores).get_many(range(12)) == expected
+        assert sum([len(await each.list_keys()) for each in stores.values()]) == 12
+    assert cancelled > 20
+
+
+async def test_what_somebody_left_reserved_is_nothing_and_goes():
+    old = ShardManager(memory("a", "b"))
+    stores = {**old.shards, **memory("c")}
+    new = ShardManager(stores, previous=old.shards)
+    here, nowhere, *_ = moving_keys(old, new)
+    await old.set(here, {"n": 1})
+    for key in (here, nowhere):
+        await stores["c"].set(key, {"agent_service:moving": "of a process that died"})
+
+    assert await new.get_many([here, nowhere]) == {here: {"n": 1}}
+    assert [await new.get(here), await new.get(nowhere)] == [{"n": 1}, None]
+    assert await new.list_keys() == [here]
+    await new.rebalance()
+    assert await stores["c"].list_keys() == [here]
+    assert await new.compare_and_set(nowhere, {"first": 1}, expected=None)
+
+
+async def test_a_manager_of_the_new_shards_alone_takes_a_reservation_for_nothing():
+    stores = memory("a", "b")
+    store = ShardManager(stores)
+    reservation = {"agent_service:moving": "of a process that moves the key"}
+    for key in range(4):
+        await stores[store.shard_of(key)].set(key, reservation)
+
+    assert await store.get(0) is None
+    assert await store.update(0, {"a": 1}) == {"a": 1} == await store.get(0)
+    assert not await store.compare_and_set(1, {"a": 1}, expected={"a": 0})
+    assert await store.compare_and_set(1, {"a": 1}, expected=None)
+    assert await store.get_many([1, 2]) == {1: {"a": 1}}
+
+
+@pytest.mark.parametrize("which", ["the old one", "the new one"])
+async def test_a_shard_that_fails_is_named_and_nothing_is_lost(which: str):
+    class Breakable(InMemoryContextStore):
+        broken = False
+
+        async def _read(self, texts: Any) -> Any:
+            if self.broken:
+                raise OSError("unplugged")
+            return await super()._read(texts)
+
+        async def _change(self, *arguments: Any) -> None:
+            if self.broken:
+                raise OSError("unplugged")
+            await super()._change(*arguments)
+
+    stores = {name: Breakable() for name in "abc"}
+    before: Stores = {name: stores[name] for name in "ab"}
+    new = ShardManager(stores, previous=before)
+    key = moving_keys(ShardManager(before), new)[0]
+    failing = ShardManager(before).shard_of(key) if which == "the old one" else "c"
+    await ShardManager(before).set(key, {"n": 1})
+    stores[failing].broken = True
+    for call in (
+        new.get(key),
+        new.get_many([key]),
+        new.set(key, {"n": 2}),
+        new.update(key, {"m": 2}),
+        new.delete(key),
+        new.set_many({key: {"n": 2}}),
+        new.delete_many([key]),
+        new.compare_and_set(key, {"n": 2}, expected={}),
+        new.rebalance(),
+    ):
+        with pytest.raises(ContextStoreError, match=f"shard '{failing}': .*unplugged"):
+            await call
+    stores[failing].broken = False
+
+    assert await new.get(key) == {"n": 1}
+
+
+async def test_an_error_that_is_not_ours_names_the_shard_too():
+    class Strange(InMemoryContextStore):
+        async def get(self, key: Key) -> Any:
+            raise LookupError("a driver's own")
+
+    with pytest.raises(ContextStoreError, match="shard 'a': a driver's own") as caught:
+        await ShardManager({"a": Strange()}).get("k")
+
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+# -- time to live
+
+
+async def test_a_moved_key_keeps_what_is_left_of_its_time():
+    clock = FakeClock()
+    old_shards: Stores = {name: InMemoryContextStore(clock=clock) for name in "ab"}
+    added = InMemoryContextStore(ttl=5, clock=clock)
+    old, new = ShardManager(old_shards), ShardManager({**old_shards, "c": added}, previous=old_shards)
+    short, long, never, written, *_ = moving_keys(old, new)
+    await old.set(short, {"x": 1}, ttl=10)
+    await old.set(long, {"x": 1}, ttl=100)
+    await old.set(never, {"x": 1}, ttl=NEVER)
+    await old.set(written, {"x": 1}, ttl=100)
+    clock.advance(4)
+    await new.set(written, {"x": 2}, ttl=1)
+    await new.rebalance()
+
+    assert await old.get_many([short, long, never, written]) == {}
+    found = [set(await new.get_many([short, long, never, written]))]
+    for seconds in (2, 5, 80, 20):
+        clock.advance(seconds)
+        found.append(set(await new.get_many([short, long, never, written])))
+    assert found == [
+        {short, long, never, written},
+        {short, long, never},
+        {long, never},
+        {long, never},
+        {never},
+    ]
+
+
+async def test_a_moved_key_keeps_its_time_in_redis_and_loses_it_where_nothing_expires(tmp_path: Path, redis_url: str):
+    old_shards: Stores = {"a": RedisContextStore(url=redis_url, prefix="a", ttl=1000, timeout=10)}
+    redis = RedisContextStore(url=redis_url, prefix="b", timeout=10)
+    sqlite = DatabaseContextStore(db_path=tmp_path / "context.db")
+    new = ShardManager({"b": redis, "c": sqlite}, previous=old_shards)
+    old = ShardManager(old_shards)
+    by_home = {new.shard_of(key): key for key in range(20)}
+    for key in by_home.values():
+        await old.set(key, {"x": 1})
+    forever = next(key for key in range(20, 100) if new.shard_of(key) == "b")
+    await old.set(forever, {"x": 1}, ttl=NEVER)
+    await new.rebalance()
+    client = await redis.client()
+
+    left = await client.execute("PTTL", redis.redis_key(by_home["b"]))
+    assert 900_000 < left <= 1_000_000
+    assert await client.execute("PTTL", redis.redis_key(forever)) == -1
+    assert await sqlite.get(by_home["c"]) == {"x": 1}
+    for each in (*old_shards.values(), new):
+        await each.aclose()
+
+
+# -- processes
+
+
+async def start(job: str, redis_url: str, sqlite: Path, number: int = 0) -> asyncio.subprocess.Process:
+    """Start a process and wait until it is at work."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.context.rebalancer", job, redis_url, str(sqlite), str(number)),
+        cwd=CHECKOUT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    return process
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    await process.communicate()
+    assert process.returncode is not None
+    return process.returncode
+
+
+@pytest.fixture
+async def stores(redis_url: str, tmp_path: Path) -> AsyncIterator[Stores]:
+    made = rebalancer.shards(redis_url, tmp_path / "context.db")
+    await made["sqlite one"].list_keys()
+    await made["sqlite two"].list_keys()
+    yield made
+    for each in made.values():
+        await each.aclose()
+
+
+async def test_two_processes_write_while_two_others_rebalance(stores: Stores, redis_url: str, tmp_path: Path):
+    old = ShardManager(rebalancer.before(stores))
+    await old.set_many({f"shared {n}": {"seed": n} for n in range(rebalancer.KEYS)})
+    await old.set_many({f"still {n}": {"seed": n} for n in range(80)})
+    place = (redis_url, tmp_path / "context.db")
+    jobs = [("write", 1), ("write", 2), ("rebalance", 0), ("rebalance", 0)]
+    processes = await asyncio.gather(*(start(job, *place, number) for job, number in jobs))
+    assert await asyncio.gather(*map(ended, processes)) == [0] * 4
+    last = rebalancer.ROUNDS - 1
+    await ShardManager(rebalancer.after(stores), previous=rebalancer.before(stores)).rebalance()
+    new = ShardManager(rebalancer.after(stores))
+    turns = {f"by {number} in {turn}": turn for number in (1, 2) for turn in range(rebalancer.ROUNDS)}
+    expected: dict[str, Any] = {f"shared {n}": {"seed": n, **turns} for n in range(rebalancer.KEYS)}
+    expected |= {f"still {n}": {"seed": n} for n in range(80)}
+    for number in (1, 2):
+        for n in range(rebalancer.KEYS):
+            if n % 3 != last % 3:
+                expected[f"own {number} {n}"] = {"turn": last}
+
+    assert await new.get_many(await new.list_keys()) == expected
+    assert await stores["redis one"].list_keys() == []
+    assert sum([len(await each.list_keys()) for each in stores.values()]) == len(expected)
+
+
+async def test_a_rebalance_that_is_killed_loses_nothing_and_is_resumed(stores: Stores, redis_url: str, tmp_path: Path):
+    expected = {f"key {n}": {"n": n} for n in range(150)}
+    await ShardManager(rebalancer.before(stores)).set_many(expected)
+    new = ShardManager(rebalancer.after(stores), previous=rebalancer.before(stores))
+    for _ in range(2):
+        process = await start("rebalance", redis_url, tmp_path / "context.db")
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.kill()
+        await process.wait()
+        assert await new.get_many(expected) == expected
+        assert sorted(await new.list_keys()) == sorted(expected)
+    await new.rebalance()
+
+    assert await ShardManager(rebalancer.after(stores)).get_many(expected) == expected
+    assert sum([len(await each.list_keys()) for each in stores.values()]) == len(expected)
+
+
+# -- what moving asks of a store
+
+
+MOVABLE: dict[str, Callable[[pytest.FixtureRequest, Path], ContextStore]] = {
+    "memory": lambda _, __: InMemoryContextStore(),
+    "files": lambda _, path: FileContextStore(path / "files"),
+    "sqlite": lambda _, path: DatabaseContextStore(db_path=path / "context.db"),
+    "postgres": lambda request, _: DatabaseContextStore(url=request.getfixturevalue("postgres_url")),
+    "redis": lambda request, _: RedisContextStore(url=request.getfixturevalue("redis_url"), timeout=10),
+    "cache_backed": lambda _, path: CacheBackedContextStore(
+        db=DatabaseContextStore(db_path=path / "context.db"), cache=InMemoryContextStore()
+    ),
+    "cache": lambda _, __: CacheContextStore(InMemoryCache(namespace="moving")),
+}
+
+
+@pytest.fixture(params=MOVABLE)
+async def movable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ContextStore]:
+    async with MOVABLE[request.param](request, tmp_path) as store:
+        yield store
+
+
+async def test_withdrawing_removes_what_is_as_expected_and_nothing_else(movable: ContextStore):
+    await movable.set("a", {"token": "1", "more": [1]})
+    await movable.set("b", {})
+
+    assert not await withdraw(movable, "a", {"token": "2"})
+    assert not await withdraw(movable, "missing", {})
+    assert await movable.get("a") == {"token": "1", "more": [1]}
+    assert await withdraw(movable, "a", {"token": "1"})
+    assert await withdraw(movable, "b", {})
+    assert await movable.list_keys() == []
+    assert await movable.get("a") is None
+    assert await movable.update("a", {"new": 1}) == {"new": 1}
+
+
+async def test_what_is_read_to_move_is_what_is_there(movable: ContextStore):
+    await movable.set("a", {"x": 1})
+    found = await read_to_move(movable, "a")
+
+    assert found is not None
+    assert found[0] == {"x": 1}
+    assert found[1] is NEVER or (found[1] is None and not isinstance(movable, Movable))
+    assert await read_to_move(movable, "missing") is None
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize("wrong", [{}, [], {1: InMemoryContextStore()}, "a"], ids=repr)
+def test_unusable_shards_of_before_are_refused(wrong: Any):
+    with pytest.raises(ConfigurationError):
+        ShardManager(memory("a"), previous=wrong)
+
+
+def test_one_name_for_two_stores_is_refused_by_name():
+    with pytest.raises(ConfigurationError, match="shard 'a' has one store"):
+        ShardManager(memory("a", "b"), previous=memory("a"))
+
+
+async def test_a_store_that_only_changes_its_name_keeps_its_keys():
+    store = InMemoryContextStore()
+    await store.set_many({n: {"n": n} for n in range(20)})
+    new = ShardManager({"renamed": store, **memory("b")}, previous={"old name": store})
+    await new.rebalance()
+
+    assert await new.get_many(range(20)) == {n: {"n": n} for n in range(20)}
+    assert 0 < len(await store.list_keys()) < 20
+
+
+def test_the_synchronous_face_knows_both_layouts():
+    stores = memory("a", "b")
+    old = SyncShardManager({"a": stores["a"].sync})
+    old.set_many({n: {"n": n} for n in range(20)})
+    new = SyncShardManager({name: each.sync for name, each in stores.items()}, previous={"a": stores["a"].sync})
+
+    assert new.get_many(range(20)) == {n: {"n": n} for n in range(20)}
+    assert new.rebalance().moved > 0
