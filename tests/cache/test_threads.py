@@ -293,6 +293,28 @@ def test_a_forked_process_begins_with_an_empty_cache_also_on_the_short_way():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_closing_in_a_forked_process_empties_its_memory():
+    async def open_here() -> None:
+        await (await get_cache("shared")).set("k", 1)
+        assert _forked(in_child) == 0
+        await close_cache()
+
+    def in_child() -> None:
+        asyncio.set_event_loop(None)
+        asyncio._set_running_loop(None)
+
+        async def use() -> None:
+            cache = await get_cache("shared")
+            await cache.set("k", 2)
+            await close_cache()
+            assert await cache.get("k") is None
+
+        asyncio.run(use())
+
+    asyncio.run(open_here())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_is_renewed_after_a_fork_is_kept_by_nobody():
     class Renewed:
         def __init__(self) -> None:

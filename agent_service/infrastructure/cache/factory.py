@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.forking import renew_after_fork
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.logging import logger
 from agent_service.core.processes import several_processes
@@ -50,6 +51,7 @@ class _Caches:
 _shared: dict[str, _Shared] = {}
 _caches: dict[RedisManager, _Caches] = {}
 """Of every event loop. Read as a copy, because other threads open and close caches meanwhile."""
+_inherited: list[dict[RedisManager, _Caches]] = []
 _warned = False
 """Whether this process has said that other processes do not share its caches."""
 
@@ -164,6 +166,16 @@ def _forget_ended() -> None:
     for manager, caches in _caches.copy().items():
         if manager.closed or caches.loop.is_closed():
             _caches.pop(manager, None)
+
+
+def _forget_parent() -> None:
+    """The parent's caches stay referenced, so that no finaliser here touches what it still uses."""
+    global _caches
+    _inherited.append(_caches)
+    _caches = {}
+
+
+renew_after_fork(_forget_parent)
 
 
 def _say_what_is_not_shared() -> None:
