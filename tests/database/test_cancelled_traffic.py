@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -26,7 +27,7 @@ class Heard:
     def longest_stop(self) -> float:
         """Seconds in which no process was acknowledged an append."""
         moments = sorted(self.moments)
-        return max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(moments))
 
     async def run(self, url: str, name: str, seconds: float, ids: list[UUID]) -> int:
         """Run a process to its end and give its exit status."""
@@ -62,9 +63,6 @@ async def test_cancelled_requests_stop_nobody_and_lose_nothing(tmp_path: Path, s
     await check(database, ids, heard.acknowledged)
     await database.close()
 
-    print(
-        f"acks {len(heard.moments)} stop {heard.longest_stop:.3f} errors {len(heard.errors)} {heard.errors[:3]} {statuses}"
-    )
     assert statuses == [0] * PROCESSES
     assert heard.errors == []
     assert heard.longest_stop < bound

@@ -1,6 +1,7 @@
 """Committing a batch of messages: one transaction, on a connection that nobody else waits for."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from agent_service.core.clock import Clock
 from agent_service.core.errors import SessionConflictError, SessionError
 from agent_service.infrastructure.database.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.direct_sqlite import DirectSqlite
-from agent_service.infrastructure.database.errors import session_not_found
+from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
@@ -107,8 +108,11 @@ class _InTransactions:
         return await self.read(append_batch, batch)
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._engine.begin() as connection:
-            return await connection.run_sync(query, *args, **kwargs)
+        async with AsyncExitStack() as stack:
+            with database_errors("connect"):  # As our error it says that nothing was sent.
+                connection = await stack.enter_async_context(self._engine.connect())
+            async with connection.begin():
+                return await connection.run_sync(query, *args, **kwargs)
 
     async def catch_up(self) -> None:
         """Do nothing: nothing is put off."""
