@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
-from agent_service.infrastructure.database.sqlite import in_memory
+from agent_service.infrastructure.database.sqlite import in_memory, keep_clean
 
 __all__ = ["Answer", "GroupCommit"]
 
@@ -124,6 +124,7 @@ class _InTransactions:
 
 def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     if engine.dialect.name == "sqlite":
+        keep_clean(engine.sync_engine)
         # A database in memory lives in the engine's one connection.
         return _InTransactions(engine, own=False) if in_memory(engine.url) else DirectSqlite(engine)
     pool = engine.sync_engine.pool.recreate()

@@ -10,14 +10,15 @@ busy timeout does the waiting. WAL lets readers go on meanwhile.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import URL, Connection, Dialect, event
+from sqlalchemy import URL, Connection, Dialect, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
@@ -25,7 +26,17 @@ from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.sqlite_busy import may_write
 from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
 
-__all__ = ["BUSY_TIMEOUT", "MINIMUM_VERSION", "WriteLock", "in_memory", "is_free", "prepare_connection", "write_turn"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "MINIMUM_VERSION",
+    "WriteLock",
+    "in_memory",
+    "is_free",
+    "keep_clean",
+    "keep_session_clean",
+    "prepare_connection",
+    "write_turn",
+]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
@@ -36,6 +47,7 @@ BUSY_TIMEOUT: Final = 30.0
 _HOLDS = "holds_write_lock"
 
 _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
+_kept_clean: "WeakSet[Dialect]" = WeakSet()
 
 
 def in_memory(url: URL) -> bool:
@@ -81,7 +93,7 @@ class WriteLock:
         """Begin the connection's transaction as the one writer, unless it already is."""
         pooled = connection.connection
         driver: Any = pooled.dbapi_connection
-        if driver.in_transaction:
+        if driver.in_transaction or driver.undone:
             return
         if not pooled.record_info or not pooled.record_info.get(_HOLDS):
             driver.run_async(lambda _: self._wait())
@@ -134,6 +146,27 @@ class WriteLock:
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
             self._lock.release()
+
+
+def keep_clean(engine: Engine) -> None:
+    """Have an engine of the caller's own leave connections clean when a task is cancelled, from their next use on."""
+    dialect = engine.dialect
+    if dialect.driver == "aiosqlite" and dialect not in _locks and dialect not in _kept_clean:
+        _kept_clean.add(dialect)
+        event.listen(engine, "handle_error", keep_connection)
+        event.listen(engine.pool, "checkout", _take_over)
+
+
+def keep_session_clean(db: AsyncSession) -> None:
+    """Do so for the engine of a session, if it has one."""
+    if "database" not in db.info:  # Those of a manager's engine say so.
+        with suppress(UnboundExecutionError):
+            keep_clean(db.get_bind().engine)
+
+
+def _take_over(connection: Any, entry: Any, proxy: Any) -> None:
+    if not isinstance(connection, SqliteConnection):
+        entry.dbapi_connection = proxy.dbapi_connection = SqliteConnection.over(connection)
 
 
 def keep_connection(context: ExceptionContext) -> None:

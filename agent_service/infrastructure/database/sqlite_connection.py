@@ -42,11 +42,11 @@ async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
 class SqliteConnection(AsyncAdapt_aiosqlite_connection):
     """A connection of aiosqlite as SQLAlchemy uses it, clean whenever somebody takes it from the pool."""
 
-    __slots__ = ("_refusing", "_rolling_back", "_streams")
+    __slots__ = ("_rolling_back", "_streams", "_undone")
 
     _cursor_cls: Any = SqliteCursor
     _ss_cursor_cls: Any = SqliteStream
-    _refusing: bool
+    _undone: bool
     _rolling_back: "asyncio.Future[bool] | None"
     _streams: set[sqlite3.Cursor]
 
@@ -54,13 +54,18 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
     def over(cls, connection: AsyncAdapt_aiosqlite_connection) -> Self:
         """Take over a connection that nobody uses."""
         made = cls(connection.dbapi, connection.driver_connection)
-        made._refusing, made._rolling_back, made._streams = False, None, set()
+        made._undone, made._rolling_back, made._streams = False, None, set()
         return made
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return bool(self._connection.in_transaction)
+
+    @property
+    def undone(self) -> bool:
+        """Whether a cancelled task has its transaction rolled back, and does not seem to know yet."""
+        return self._undone
 
     def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> Answer:
         """Have a cursor do a statement, and give all there is to know of it.
@@ -94,14 +99,19 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
     def commit(self) -> None:
         self._require_whole()
-        if self._connection.in_transaction:
-            self._wait_for(lambda raw, _: raw.commit(), interrupt=False)
+        try:
+            if self._connection.in_transaction:
+                self._wait_for(lambda raw, _: raw.commit(), interrupt=False)
+        finally:
+            self._undone = False  # However it ended, the transaction is over.
 
     def rollback(self) -> None:
-        self._refusing = False
-        rolled_back = self._rolling_back is not None and not self._rolling_back.done()
-        if self._connection._connection is not None and not rolled_back and self.in_transaction:  # noqa: SLF001
-            self._wait_for(lambda raw, _: raw.rollback(), interrupt=False)
+        undoing = self._rolling_back is not None and not self._rolling_back.done()
+        try:
+            if self._connection._connection is not None and not undoing and self.in_transaction:  # noqa: SLF001
+                self._wait_for(lambda raw, _: raw.rollback(), interrupt=False)
+        finally:
+            self._undone = False
 
     def close(self) -> None:
         self._close_streams()
@@ -131,7 +141,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
     async def _undo(self, driver: Any, *, interrupt: bool) -> None:
         unfinished = interrupt and driver.in_transaction
-        self._refusing = True
+        self._undone = True
         if interrupt:
             driver._connection.interrupt()  # noqa: SLF001
         # The thread does one thing after the other, so this is done before what anybody asks from now on.
@@ -141,7 +151,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         self._rolling_back = undone
         await until_done(undone, PATIENCE)
         if undone.done():
-            self._refusing = unfinished or undone.result()
+            self._undone = unfinished or undone.result()
 
     def _wait_for(self, work: Callable[[sqlite3.Connection, Callable[[], bool]], T], *, interrupt: bool = True) -> T:
         return await_only(self.visit(work, interrupt=interrupt))
@@ -152,7 +162,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
             self._connection._tx.put_nowait((None, partial(_close_all, streams)))  # noqa: SLF001
 
     def _require_whole(self) -> None:
-        if self._refusing:
+        if self._undone:
             raise sqlite3.OperationalError(
                 "a statement of this transaction was cancelled, so all of it was rolled back; roll the session back, "
                 "or leave its block, before using it again"

@@ -59,6 +59,8 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
 
     def _run(self, operation: str, step: Callable[[sqlite3.Cursor], object]) -> None:
         connection = self._adapt_connection
+        if connection.undone and operation.lstrip()[:8].upper() == "ROLLBACK":
+            return  # to a savepoint: it is gone with its transaction
         # Who has begun to write does not wait for others any more.
         self._answer = connection.run(step, waits=not connection.in_transaction and may_write(operation))
         self._rows = deque(self._answer.rows)
