@@ -16,6 +16,7 @@ from agent_service.infrastructure.database import close_database, get_database, 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.expiry import expire_batch
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
 
@@ -90,6 +91,17 @@ async def test_a_sweep_goes_over_all_tenants_in_batches(database: DatabaseManage
         found = await SessionRepository(db).get(alive.id)
     assert found is not None
     assert found.status is SessionStatus.ACTIVE
+
+
+async def test_a_batch_of_the_sweep_is_never_larger_than_it_may_be(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        for _ in range(100):
+            await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST))
+        statement = expire_batch(db.get_bind().dialect.name, datetime.now(UTC), 10)
+        # Without statistics PostgreSQL's planner thinks of a table as nearly empty.
+        counts = [(await db.execute(statement)).rowcount for _ in range(2)]  # type: ignore[attr-defined]
+
+    assert counts == [10, 10]
 
 
 async def test_a_large_sweep_leaves_no_merging_of_titles_to_writers(postgres_url: str) -> None:

@@ -126,7 +126,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     now, unmerged = clock.now(), 0
 
     async def batch(db: AsyncSession, size: int) -> int:
-        result: Any = await db.execute(expire_batch(now, size))
+        result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
         return int(result.rowcount)
 
     async def merge(done: int) -> None:
