@@ -44,8 +44,6 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
     __slots__ = ("_rolling_back", "_streams", "_undone")
 
-    _cursor_cls: Any = SqliteCursor
-    _ss_cursor_cls: Any = SqliteStream
     _undone: bool
     _rolling_back: "asyncio.Future[bool] | None"
     _streams: set[sqlite3.Cursor]
@@ -78,6 +76,9 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
     def begin(self) -> None:
         """Begin a transaction that holds the write lock."""
         self.run(lambda cursor: cursor.execute("BEGIN IMMEDIATE"))
+
+    def cursor(self, server_side: bool = False) -> Any:
+        return SqliteStream(self) if server_side else SqliteCursor(self)
 
     def open_stream(self) -> sqlite3.Cursor:
         """Give a cursor that stays open."""

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_cursor, AsyncAdapt_aiosqlite_ss_cursor
-
 from agent_service.infrastructure.database.sqlite_busy import may_write
 
 if TYPE_CHECKING:
@@ -25,19 +23,18 @@ class Answer(NamedTuple):
     rows: list[Any]
 
 
-class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
+class SqliteCursor:
     """Runs statements, each in one visit."""
 
-    __slots__ = ("_answer",)
+    __slots__ = ("_answer", "_connection", "_rows")
 
+    server_side = False
     arraysize = 1
-    _adapt_connection: "SqliteConnection"
 
-    def __init__(self, adapt_connection: "SqliteConnection") -> None:
-        self._adapt_connection = adapt_connection
-        self._connection = adapt_connection.driver_connection
-        self._rows = deque()
+    def __init__(self, connection: "SqliteConnection") -> None:
+        self._connection = connection
         self._answer = Answer(None, -1, None, [])
+        self._rows: deque[Any] = deque()
 
     @property
     def description(self) -> Any:
@@ -48,22 +45,37 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         return self._answer.rowcount
 
     @property
-    def lastrowid(self) -> Any:
+    def lastrowid(self) -> int | None:
         return self._answer.lastrowid
 
-    def execute(self, operation: Any, parameters: Any = None) -> None:
+    def execute(self, operation: str, parameters: Any = None) -> None:
         self._run(operation, lambda cursor: cursor.execute(operation, () if parameters is None else parameters))
 
-    def executemany(self, operation: Any, seq_of_parameters: Any) -> None:
+    def executemany(self, operation: str, seq_of_parameters: Any) -> None:
         self._run(operation, lambda cursor: cursor.executemany(operation, seq_of_parameters))
 
     def _run(self, operation: str, step: Callable[[sqlite3.Cursor], object]) -> None:
-        connection = self._adapt_connection
+        connection = self._connection
         if connection.undone and operation.lstrip()[:8].upper() == "ROLLBACK":
             return  # to a savepoint: it is gone with its transaction
         # Who has begun to write does not wait for others any more.
         self._answer = connection.run(step, waits=not connection.in_transaction and may_write(operation))
         self._rows = deque(self._answer.rows)
+
+    def fetchone(self) -> Any:
+        return self._rows.popleft() if self._rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        wanted = self.arraysize if size is None else size
+        return [self._rows.popleft() for _ in range(min(wanted, len(self._rows)))]
+
+    def fetchall(self) -> list[Any]:
+        rows, self._rows = list(self._rows), deque()
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:
+        while self._rows:
+            yield self._rows.popleft()
 
     def close(self) -> None:
         self._rows.clear()
@@ -72,43 +84,48 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         """Do nothing: no cursor is open."""
 
 
-class SqliteStream(AsyncAdapt_aiosqlite_ss_cursor):
+class SqliteStream:
     """Keeps a statement open between visits, as streaming does. The connection knows of it, and closes it."""
 
-    __slots__ = ()
+    __slots__ = ("_connection", "_cursor")
 
-    _adapt_connection: "SqliteConnection"
-    _cursor: Any
-    _soft_closed_memoized: Any
+    server_side = True
 
-    def __init__(self, adapt_connection: "SqliteConnection") -> None:
-        self._adapt_connection = adapt_connection
-        self._connection = adapt_connection.driver_connection
-        self._soft_closed_memoized = {}
-        self._cursor = adapt_connection.open_stream()
+    def __init__(self, connection: "SqliteConnection") -> None:
+        self._connection = connection
+        self._cursor = connection.open_stream()
 
-    def execute(self, operation: Any, parameters: Any = None) -> None:
-        cursor, values = self._cursor, () if parameters is None else parameters
-        self._adapt_connection.stream(lambda: cursor.execute(operation, values))
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
 
-    def executemany(self, operation: Any, seq_of_parameters: Any) -> None:
-        cursor = self._cursor
-        self._adapt_connection.stream(lambda: cursor.executemany(operation, seq_of_parameters))
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._cursor.lastrowid
+
+    def execute(self, operation: str, parameters: Any = None) -> None:
+        values = () if parameters is None else parameters
+        self._connection.stream(partial(self._cursor.execute, operation, values))
+
+    def executemany(self, operation: str, seq_of_parameters: Any) -> None:
+        self._connection.stream(partial(self._cursor.executemany, operation, seq_of_parameters))
 
     def fetchone(self) -> Any:
-        return self._adapt_connection.stream(self._cursor.fetchone)
+        return self._connection.stream(self._cursor.fetchone)
 
-    def fetchmany(self, size: int | None = None) -> Any:
-        return self._adapt_connection.stream(partial(self._cursor.fetchmany, self.arraysize if size is None else size))
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return self._connection.stream(partial(self._cursor.fetchmany, 1 if size is None else size))
 
-    def fetchall(self) -> Any:
-        return self._adapt_connection.stream(self._cursor.fetchall)
+    def fetchall(self) -> list[Any]:
+        return self._connection.stream(self._cursor.fetchall)
 
     def __iter__(self) -> Iterator[Any]:
         while (row := self.fetchone()) is not None:
             yield row
 
     def close(self) -> None:
-        if self._cursor is not None:
-            cursor, self._cursor = self._cursor, None
-            self._adapt_connection.close_stream(cursor)
+        self._connection.close_stream(self._cursor)
