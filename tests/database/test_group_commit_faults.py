@@ -205,7 +205,14 @@ class Restarts:
 
     def crash(self) -> None:
         """Immediate shutdown: no checkpoint, sessions are cut off."""
-        self._process.send_signal(signal.SIGQUIT)
+        self._end(signal.SIGQUIT)
+
+    def shut_down_fast(self) -> None:
+        """Fast shutdown, as service managers do it: sessions are told and ended."""
+        self._end(signal.SIGINT)
+
+    def _end(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
         if self._started is not None:
             self._started.wait(20)
         while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
@@ -225,6 +232,45 @@ class Restarts:
         if self._started is not None:
             self._started.send_signal(signal.SIGINT)
             self._started.wait(20)
+
+
+@pytest.mark.parametrize(
+    "restarts", [2, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(600)])], ids=["short", "long"]
+)
+async def test_fast_restarts_cost_nothing_but_time(durable_server: PostgresServer, restarts: int) -> None:
+    server, database = Restarts(durable_server), DatabaseManager(await migrated(durable_server), pool_size=5)
+    ids = await new_sessions(database, 3)
+    unlike_ours: list[BaseException] = []
+
+    async def read() -> None:
+        while True:
+            try:
+                await histories(database, ids)
+            except DatabaseUnavailableError:
+                await asyncio.sleep(0.01)
+            except Exception as exc:  # noqa: BLE001 - what a driver lets through is what is looked for
+                unlike_ours.append(exc)
+
+    try:
+        async with SessionWriter(database, timeout=60) as writer:
+            load = Load(writer, ids)
+            reading = [asyncio.create_task(read()) for _ in range(5)]
+            async with load.running():
+                for _ in range(restarts):
+                    await load.progress(TASKS)
+                    await asyncio.to_thread(server.shut_down_fast)
+                    server.start()
+                await load.progress(TASKS)
+            for each in reading:
+                each.cancel()
+            await asyncio.wait(reading)
+        await check(database, ids, load.acknowledged)
+        await database.close()
+    finally:
+        server.stop()
+
+    assert load.errors == []
+    assert unlike_ours == []
 
 
 @pytest.mark.faults

@@ -4,19 +4,23 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import SessionValueError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database import close_database, get_database, get_session, run_cleanup
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.expiry import expire_batch
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.testing.clock import FakeClock
 from tests.database.conftest import NewSession
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -90,6 +94,45 @@ async def test_a_sweep_goes_over_all_tenants_in_batches(database: DatabaseManage
         found = await SessionRepository(db).get(alive.id)
     assert found is not None
     assert found.status is SessionStatus.ACTIVE
+
+
+async def test_a_batch_of_the_sweep_is_never_larger_than_it_may_be(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        for _ in range(100):
+            await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST))
+        statement = expire_batch(db.get_bind().dialect.name, datetime.now(UTC), 10)
+        # Without statistics PostgreSQL's planner thinks of a table as nearly empty.
+        counts = [(await db.execute(statement)).rowcount for _ in range(2)]  # type: ignore[attr-defined]
+
+    assert counts == [10, 10]
+
+
+async def test_waiting_for_a_writer_makes_no_batch_of_the_sweep_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, clock = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"), FakeClock()
+    monkeypatch.setattr("agent_service.infrastructure.database.maintenance.SYSTEM_CLOCK", clock)
+    async with database.session() as db:
+        for _ in range(100):
+            await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST))
+    batches: list[int] = []
+
+    def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "completed_at" in statement and statement.startswith("UPDATE"):
+            batches.append(cursor.rowcount)
+
+    event.listen(database.engine.sync_engine, "after_cursor_execute", note)
+
+    async with database.session() as db:
+        await SessionRepository(db).create(Session(user_id="eve"))
+        sweeping = asyncio.create_task(sweep(database, clock=SYSTEM_CLOCK))
+        while database.get_metrics()["in_use"] < 2:
+            await asyncio.sleep(0)
+        clock.advance(10)  # while the sweep waits for the write lock
+    await sweeping
+    await database.close()
+
+    assert batches == [50, 50]
 
 
 async def test_a_large_sweep_leaves_no_merging_of_titles_to_writers(postgres_url: str) -> None:

@@ -22,10 +22,13 @@ class TcpProxy:
         self._open.set()
         self._delay = 0.0
         self._cut_after: int | None = None
+        self._budget: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.accepted = 0
+        self.replied = 0
 
     @property
     def url(self) -> str:
@@ -72,6 +75,15 @@ class TcpProxy:
         """Forward so many bytes of the next reply, then cut its connection; once. None: cut no reply after all."""
         self._cut_after = size
 
+    def cut_after(self, total: int) -> None:
+        """Forward so many bytes of replies from now on, then cut the connection that got the last of them; once."""
+        self._budget = self.replied + total
+
+    def send(self, data: bytes) -> None:
+        """Send every client something that the server did not say."""
+        for writer in self._clients:
+            writer.write(data)
+
     def drop(self) -> None:
         """Cut all connections."""
         for writer in self._writers:
@@ -83,6 +95,7 @@ class TcpProxy:
         assert pump is not None
         self._pumps.add(pump)
         self._writers.add(writer)
+        self._clients.add(writer)
         upstream_writer: asyncio.StreamWriter | None = None
         gate = self._open
         try:
@@ -100,6 +113,7 @@ class TcpProxy:
                 if each is not None:
                     self._writers.discard(each)
                     each.transport.abort()
+            self._clients.discard(writer)
             self._pumps.discard(pump)
 
     async def _pump(
@@ -114,6 +128,13 @@ class TcpProxy:
                 writer.write(chunk)
                 await writer.drain()
                 raise ConnectionResetError
+            if replies:
+                self.replied += len(chunk)
+                if self._budget is not None and self.replied >= self._budget:
+                    rest, self._budget = chunk[: len(chunk) - (self.replied - self._budget)], None
+                    writer.write(rest)
+                    await writer.drain()
+                    raise ConnectionResetError
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError

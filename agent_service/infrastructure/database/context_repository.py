@@ -13,6 +13,7 @@ from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable, SessionFactory
+from agent_service.infrastructure.database.sqlite import keep_session_clean
 
 __all__ = ["SqlContextRepository"]
 
@@ -148,4 +149,5 @@ class _Entities:
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
         with database_errors(action):
             async with self._sessions() as db:
+                keep_session_clean(db)
                 yield db

@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
-import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.opening import open_connection
-from agent_service.infrastructure.database.postgres import connect_options, watch_connections
+from agent_service.infrastructure.database.postgres import FAILURES, connect_options, watch_connections
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine", "describe", "is_embedded", "parse_url"]
@@ -73,22 +73,26 @@ def create_engine(
         connect_args=arguments,
         **pool,
     )
-    event.listen(engine.sync_engine, "do_connect", _connector(describe(url)))
+    place = describe(url)
+    event.listen(engine.sync_engine, "do_connect", _connector(place))
     if embedded:
         WriteLock(engine, BUSY_TIMEOUT)
     else:
-        watch_connections(engine)
+        watch_connections(engine, partial(_unavailable, place))
     return engine
+
+
+def _unavailable(place: str, exc: BaseException) -> DatabaseUnavailableError:
+    reason = str(exc).split("\n", 1)[0] or type(exc).__name__
+    return DatabaseUnavailableError(f"cannot connect to {place} ({reason}); check DATABASE_URL")
 
 
 def _connector(place: str) -> Callable[..., Any]:
     def connect(dialect: Any, _entry: Any, arguments: Any, options: Any) -> Any:
-        failures = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, dialect.loaded_dbapi.Error)
         try:
             return open_connection(dialect, arguments, options)
-        except failures as exc:
-            reason = str(exc).split("\n", 1)[0] or type(exc).__name__
-            raise DatabaseUnavailableError(f"cannot connect to {place} ({reason}); check DATABASE_URL") from exc
+        except (*FAILURES, sqlite3.Error, dialect.loaded_dbapi.Error) as exc:
+            raise _unavailable(place, exc) from exc
         except TypeError as exc:
             raise ConfigurationError(f"DATABASE_URL: {place} has an option its driver does not know ({exc})") from exc
 

@@ -13,6 +13,7 @@ from agent_service.core.errors import AgentServiceError, DatabaseError, Database
 from agent_service.infrastructure.database.errors import translate
 from agent_service.infrastructure.database.group_commit import Answer, GroupCommit
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.postgres import FAILURES
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
 from agent_service.infrastructure.database.repositories.base import SessionLimits
 from agent_service.infrastructure.database.retrying import Failure, classify, pause_before
@@ -20,8 +21,8 @@ from agent_service.infrastructure.database.retrying import Failure, classify, pa
 __all__ = ["ACTION", "Caller", "Delivery"]
 
 ACTION: Final = "append a message"
-ATTEMPTS: Final = 10
-"""How often a batch is sent while each failure says that it may be repeated; 2 seconds of pauses on average."""
+PATIENCE: Final = 10.0
+"""Seconds for which a batch is sent again, if its failures allow that. A restart of PostgreSQL takes less."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +80,7 @@ class Delivery:
         await self._deliver(_join(callers))
 
     async def _deliver(self, orders: list[_Order]) -> None:
-        attempt = 0
+        attempt, deadline = 0, self._clock.monotonic() + PATIENCE
         while orders := [order for order in orders if order.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -92,7 +93,8 @@ class Delivery:
                     await self._deliver(orders[middle:])
                     return
                 attempt += 1
-                orders = _left_to_repeat(orders, exc, failure if attempt < ATTEMPTS else Failure.REFUSED)
+                over = self._clock.monotonic() >= deadline
+                orders = _left_to_repeat(orders, exc, Failure.REFUSED if over else failure)
                 if orders:
                     await asyncio.sleep(pause_before(attempt))
             else:
@@ -143,7 +145,7 @@ def _translated(exc: Exception) -> AgentServiceError:
     unknown = classify(exc) is Failure.UNKNOWN
     if isinstance(exc, TimeoutError):
         error: AgentServiceError = DatabaseUnavailableError(f"could not {ACTION}: the database did not answer in time")
-    elif isinstance(exc, SQLAlchemyError | OSError):
+    elif isinstance(exc, (SQLAlchemyError, *FAILURES)):
         error = translate(exc, ACTION)
     elif isinstance(exc, AgentServiceError):
         return exc

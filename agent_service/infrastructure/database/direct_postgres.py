@@ -4,6 +4,7 @@ The connection is not one of the engine's pool but made in the same way beside i
 busy while they wait for a commit do not wait for ever. SQLAlchemy opens, replaces and closes it.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -13,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.lost import is_lost
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
 from agent_service.infrastructure.database.queries.batch_append_postgres import places_of, statement_for
 
@@ -23,7 +26,6 @@ T = TypeVar("T")
 
 _HELD: Final = 10.0
 """Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
-_LOST_STATES: Final = ("08", "57P")
 
 
 class DirectPostgres:
@@ -51,13 +53,14 @@ class DirectPostgres:
         statement, parameters = statement_for(batch)
         try:
             rows: Sequence[Sequence[Any]] = await self._driver.fetch(statement, *parameters)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-            lost = self._driver.is_closed() or str(getattr(exc, "sqlstate", None)).startswith(_LOST_STATES)
-            await self._release(invalid=lost)
-            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
-        except BaseException:
+        except (asyncio.CancelledError, TimeoutError):
             await self._release(invalid=True)
             raise
+        except Exception as exc:
+            # An event loop has errors of its own for a transport that was closed.
+            lost = self._driver.is_closed() or is_lost(exc)
+            await self._release(invalid=lost or not isinstance(exc, asyncpg.PostgresError))
+            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
         return places_of(batch, rows)
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +82,8 @@ class DirectPostgres:
         if self._held is not None and (now >= self._held_until or self._driver.is_closed()):
             await self._release()
         if self._held is None:
-            self._held = await self._engine.connect()
+            with database_errors("connect"):  # As our error it says that nothing was sent.
+                self._held = await self._engine.connect()
             self._driver = (await self._held.get_raw_connection()).driver_connection
             self._held_until = now + _HELD
 

@@ -7,9 +7,11 @@ while there is nothing to append.
 
 import asyncio
 import sqlite3
-import time
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
@@ -21,14 +23,14 @@ from agent_service.infrastructure.database.queries.batch import BatchAppend, Pla
 from agent_service.infrastructure.database.queries.batch_append_sqlite import append_locked
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, is_free, write_turn
+from agent_service.infrastructure.database.sqlite_busy import patiently
+from agent_service.infrastructure.database.sqlite_connection import PATIENCE, until_done
 
 __all__ = ["DirectSqlite"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_POLL: Final = 0.1
-"""Seconds after which a wait for the lock looks whether it is still wanted."""
 _SLICE: Final = 100
 """Messages that are indexed at once: a few milliseconds, which an append may have to wait."""
 
@@ -40,7 +42,6 @@ class DirectSqlite:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="session-writer")
         self._connection: sqlite3.Connection | None = None
-        self._given_up = False
         self.behind = True
         """Whether there may be messages to index."""
 
@@ -72,25 +73,28 @@ class DirectSqlite:
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown()
+        disconnected = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(disconnected)
 
     async def _visit(self, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT) -> T:
         """Do the work in a transaction, in the thread. A cancelled caller leaves when it is done or undone."""
-        self._given_up = False
-        visit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, work, patience)
+        left = threading.Event()
+        visit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, work, patience, left)
         try:
             return await asyncio.shield(visit)
         except asyncio.CancelledError:
-            self._given_up = True
-            await asyncio.wait([visit])
-            visit.exception()  # Asked for, so that nobody complains that it was not.
+            left.set()
+            if self._connection is not None:
+                self._connection.interrupt()
+            visit.add_done_callback(_look)
+            await until_done(visit, PATIENCE)
             raise
 
-    def _commit(self, work: Callable[[Callable[..., Any]], T], patience: float) -> T:
+    def _commit(self, work: Callable[[Callable[..., Any]], T], patience: float, left: threading.Event) -> T:
         try:
             connection = self._connect()
-            self._begin(connection, patience)
+            self._begin(connection, patience, left)
             result = work(lambda statement, parameters: _run(connection, statement, parameters))
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
@@ -101,34 +105,39 @@ class DirectSqlite:
             raise
         return result
 
-    def _begin(self, connection: sqlite3.Connection, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc):
-                    raise
-                if self._given_up or time.monotonic() > deadline:
-                    raise DatabaseUnavailableError(
-                        f"no other process let go of the database's write lock within {patience:g} s ({exc})"
-                    ) from exc
-            else:
-                return
+    def _begin(self, connection: sqlite3.Connection, patience: float, left: threading.Event) -> None:
+        try:
+            begin = partial(connection.execute, "BEGIN IMMEDIATE")
+            patiently(connection, begin, wanted=lambda: not left.is_set(), patience=patience)
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc):
+                raise
+            raise DatabaseUnavailableError(
+                f"no other process let go of the database's write lock within {patience:g} s ({exc})"
+            ) from exc
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             dialect: Any = self._engine.dialect
             arguments, options = dialect.create_connect_args(self._engine.url)
-            self._connection = sqlite3.connect(*arguments, **{**options, "isolation_level": None, "timeout": _POLL})
+            self._connection = sqlite3.connect(*arguments, **{**options, "isolation_level": None})
             self._connection.execute("PRAGMA foreign_keys = ON")
         return self._connection
 
     def _disconnect(self) -> None:
-        """Close the connection, which rolls back what was not committed."""
+        """Roll back what was not committed, and close the connection."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            # Closing does not, as long as a cursor is open: the traceback of an error may hold one.
+            with suppress(sqlite3.Error):
+                connection.rollback()
             connection.close()
+
+
+def _look(visit: "asyncio.Future[Any]") -> None:
+    """Ask for the error of a visit that nobody waits for, so that nobody complains about it."""
+    if not visit.cancelled():
+        visit.exception()
 
 
 def _run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Iterable[Any]:

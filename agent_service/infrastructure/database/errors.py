@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from agent_service.core.errors import (
@@ -16,14 +16,15 @@ from agent_service.core.errors import (
     DatabaseUnavailableError,
     SessionNotFoundError,
 )
+from agent_service.infrastructure.database.lost import LOST_STATES, is_lost
+from agent_service.infrastructure.database.postgres import FAILURES
 
 __all__ = ["FAILED_STATEMENTS", "database_errors", "session_not_found", "translate"]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
 
-# PostgreSQL: connection exceptions, server shutting down or starting up, too many connections.
-_UNAVAILABLE_STATES = ("08", "57P", "53300")
+_UNAVAILABLE_STATES = (*LOST_STATES, "53300")  # PostgreSQL: too many connections.
 _TOO_SLOW_STATE = "57014"
 _READ_ONLY_STATE = "25006"
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
@@ -36,12 +37,12 @@ def database_errors(action: str) -> Iterator[None]:
     """Translate what the database raises while ``action`` ("append a message") is under way."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as exc:
+    except (SQLAlchemyError, *FAILURES) as exc:
         raise translate(exc, action) from exc
 
 
-def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
-    """Give the error of ours that a database error is."""
+def translate(exc: Exception, action: str) -> AgentServiceError:
+    """Give the error of ours that an error of SQLAlchemy or of a driver is."""
     original = exc.orig if isinstance(exc, StatementError) else None
     if isinstance(original, AgentServiceError):
         return original
@@ -49,7 +50,7 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
         return DatabaseUnavailableError(
             f"could not {action}: no connection became free in time; raise DB_POOL_SIZE or hold sessions for less long"
         )
-    state = str(getattr(original, "sqlstate", None) or "")
+    state = str(getattr(original or exc, "sqlstate", None) or "")
     reason = str(original or exc).strip().split("\n", 1)[0]
     if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
         return DatabaseUnavailableError(
@@ -58,6 +59,7 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
+    reason = reason or type(original or exc).__name__
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):
@@ -73,10 +75,5 @@ def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
     return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
 
 
-def _is_unavailable(exc: SQLAlchemyError | OSError, state: str, reason: str) -> bool:
-    return (
-        isinstance(exc, OSError)
-        or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
-        or state.startswith(_UNAVAILABLE_STATES)
-        or any(each in reason for each in _UNAVAILABLE_TEXTS)
-    )
+def _is_unavailable(exc: Exception, state: str, reason: str) -> bool:
+    return is_lost(exc) or state.startswith(_UNAVAILABLE_STATES) or any(each in reason for each in _UNAVAILABLE_TEXTS)

@@ -1,6 +1,7 @@
 """Committing a batch of messages: one transaction, on a connection that nobody else waits for."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
@@ -11,12 +12,12 @@ from agent_service.core.clock import Clock
 from agent_service.core.errors import SessionConflictError, SessionError
 from agent_service.infrastructure.database.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.direct_sqlite import DirectSqlite
-from agent_service.infrastructure.database.errors import session_not_found
+from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
-from agent_service.infrastructure.database.sqlite import in_memory
+from agent_service.infrastructure.database.sqlite import in_memory, keep_clean
 
 __all__ = ["Answer", "GroupCommit"]
 
@@ -107,8 +108,11 @@ class _InTransactions:
         return await self.read(append_batch, batch)
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._engine.begin() as connection:
-            return await connection.run_sync(query, *args, **kwargs)
+        async with AsyncExitStack() as stack:
+            with database_errors("connect"):  # As our error it says that nothing was sent.
+                connection = await stack.enter_async_context(self._engine.connect())
+            async with connection.begin():
+                return await connection.run_sync(query, *args, **kwargs)
 
     async def catch_up(self) -> None:
         """Do nothing: nothing is put off."""
@@ -120,6 +124,7 @@ class _InTransactions:
 
 def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     if engine.dialect.name == "sqlite":
+        keep_clean(engine.sync_engine)
         # A database in memory lives in the engine's one connection.
         return _InTransactions(engine, own=False) if in_memory(engine.url) else DirectSqlite(engine)
     pool = engine.sync_engine.pool.recreate()

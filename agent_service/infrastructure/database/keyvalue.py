@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateTable
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.context import ContextEntry
+from agent_service.infrastructure.database.sqlite import keep_session_clean
 
 __all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "SessionFactory", "engine_sessions"]
 
@@ -132,6 +133,7 @@ class KeyValueTable:
             if not self._made:
                 await self._make()
             async with self._sessions() as db:
+                keep_session_clean(db)
                 yield db
 
     async def _make(self) -> None:
@@ -139,6 +141,7 @@ class KeyValueTable:
             if self._made:
                 return
             async with self._sessions() as db:
+                keep_session_clean(db)
                 connection = await db.connection()
                 if connection.dialect.name == "postgresql":
                     # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.

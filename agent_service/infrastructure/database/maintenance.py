@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import DatabaseError, SessionValueError
 from agent_service.core.logging import logger
@@ -13,6 +15,7 @@ from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.queries.expiry import MERGE_TITLES, expire_batch
+from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
 from agent_service.infrastructure.database.removal import remove_sessions
@@ -22,7 +25,11 @@ __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
 
 MAX_BATCH: Final = 100_000
 
-_BATCH_SECONDS: Final = 0.01
+_SECONDS: Final = 0.03
+"""How long a batch aims to hold its rows on PostgreSQL, commit included: a writer of one of them waits so long, and by
+far less than 50 milliseconds as a rule. Less would be spent on committing for the most part."""
+_SECONDS_EMBEDDED: Final = 0.01
+"""The same on SQLite, where every writer waits, and committing costs less."""
 _FIRST_BATCH: Final = 50
 _LEAST_BATCH: Final = 10
 _MERGE_EVERY: Final = 5_000
@@ -61,8 +68,8 @@ async def run_cleanup(
     schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
 
     :param interval: seconds from the end of one round to the next.
-    :param batch_size: most sessions per transaction; there are fewer where one takes longer than 10 milliseconds, for
-        that is how long a writer of one of them waits.
+    :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
+        SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
     :param metrics: an object that counts what is done.
     :raises SessionValueError: an interval, batch size or retention that cannot be.
@@ -118,18 +125,18 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     """
     now, unmerged = clock.now(), 0
 
-    async def batch(size: int) -> int:
+    async def batch(db: AsyncSession, size: int) -> int:
+        result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
+        return int(result.rowcount)
+
+    async def merge(done: int) -> None:
         nonlocal unmerged
-        async with database.session(every_tenant=True) as db:
-            with database_errors("complete expired sessions"):
-                result: Any = await db.execute(expire_batch(now, size))
-        unmerged += result.rowcount
+        unmerged += done
         if unmerged >= _MERGE_EVERY and not database.embedded:
             unmerged = 0
             await _merge_titles(database)
-        return int(result.rowcount)
 
-    return await _in_batches(batch, batch_size)
+    return await _in_batches(database, "complete expired sessions", batch, batch_size, after=merge)
 
 
 async def _merge_titles(database: DatabaseManager) -> None:
@@ -153,13 +160,11 @@ async def purge(
     """
     before = require_retention(older_than, "older_than", clock.now())
 
-    async def batch(size: int) -> int:
-        async with database.session(every_tenant=True) as db:
-            with database_errors("purge deleted sessions"):
-                due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
-                return await remove_sessions(db, list(due))
+    async def batch(db: AsyncSession, size: int) -> int:
+        due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
+        return await remove_sessions(db, list(due))
 
-    return await _in_batches(batch, batch_size)
+    return await _in_batches(database, "purge deleted sessions", batch, batch_size)
 
 
 async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:
@@ -172,26 +177,44 @@ async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -
     if not database.embedded:
         return 0
 
-    async def batch(size: int) -> int:
-        async with database.session() as db:
-            with database_errors("index messages for search"):
-                connection = await db.connection()
-                return await connection.run_sync(index_oldest, size)
+    async def batch(db: AsyncSession, size: int) -> int:
+        connection = await db.connection()
+        return await connection.run_sync(index_oldest, size)
 
-    return await _in_batches(batch, batch_size)
+    return await _in_batches(database, "index messages for search", batch, batch_size)
 
 
-async def _in_batches(batch: Callable[[int], Awaitable[int]], most: int) -> int:
-    """Call ``batch`` with a size until it does less, and give the sum.
+async def _in_batches(
+    database: DatabaseManager,
+    action: str,
+    batch: Callable[[AsyncSession, int], Awaitable[int]],
+    most: int,
+    *,
+    after: Callable[[int], Awaitable[None]] | None = None,
+) -> int:
+    """Call ``batch`` with a session and a size until it does less, each time in a transaction, and give the sum.
 
-    A writer of a row waits for the batch that holds it, so sizes are chosen by what the batch before took.
+    A writer of a row waits for the batch that holds it, so sizes are chosen by how long the batch before held its rows.
+    Waiting for a connection or for the write lock holds none, and does not count.
+
+    :param after: called with what a batch has done, once it is committed.
     """
     size, total = min(_FIRST_BATCH, most), 0
+    aim = _SECONDS_EMBEDDED if database.embedded else _SECONDS
     while True:
-        started = SYSTEM_CLOCK.monotonic()
-        done = await batch(size)
+        async with database.session(every_tenant=True) as db:
+            with database_errors(action):
+                await db.connection()
+                if database.embedded:
+                    await db.execute(TAKE_WRITE_LOCK)
+                started = SYSTEM_CLOCK.monotonic()
+                done = await batch(db, size)
+        held = SYSTEM_CLOCK.monotonic() - started
         total += done
+        if after is not None:
+            await after(done)
         if done < size:
             return total
-        fitting = int(size * _BATCH_SECONDS / max(SYSTEM_CLOCK.monotonic() - started, 1e-6))
-        size = min(max(fitting, _LEAST_BATCH), size * 2, most)
+        # One batch that was held up says little, so it changes the size by a factor of two at most.
+        fitting = int(size * aim / max(held, 1e-6))
+        size = min(max(fitting, size // 2, _LEAST_BATCH), size * 2, most)

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.database.postgres import FAILURES
 
 __all__ = ["Bell", "Notifications"]
 
@@ -27,7 +28,7 @@ HEARTBEAT: Final = 30.0
 _ANSWER_TIME: Final = 5.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
-_LOST: Final = (OSError, SQLAlchemyError, AgentServiceError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LOST: Final = (*FAILURES, SQLAlchemyError, AgentServiceError)
 
 
 class Bell:

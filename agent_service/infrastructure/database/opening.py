@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from agent_service.infrastructure.database.sqlite import prepare_connection
+from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
 
 __all__ = ["open_connection"]
 
@@ -33,13 +34,15 @@ def open_connection(dialect: Any, arguments: Any, options: Any) -> Any:
 
 def _open(dialect: Any, arguments: Any, options: Any) -> Any:
     connection = dialect.connect(*arguments, **options)
-    if dialect.name == "sqlite":
-        try:
-            prepare_connection(connection, options["timeout"])
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+    if dialect.name != "sqlite":
+        return connection
+    try:
+        prepared = SqliteConnection.over(connection)
+        prepare_connection(prepared)
+    except BaseException:
+        connection.close()
+        raise
+    return prepared
 
 
 async def _discard(opening: "asyncio.Future[Any]") -> None:

@@ -4,10 +4,11 @@ import random
 from enum import Enum, auto
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.lost import is_lost
 
 __all__ = ["Failure", "classify", "pause_before"]
 
@@ -17,7 +18,6 @@ _LONGEST_PAUSE: Final = 1.0
 # PostgreSQL: serialization failure, deadlock, lock not available, statement timeout; and a unique violation, which is
 # what a message is that somebody appended under the same client id at the same moment: a repetition finds it.
 _ROLLED_BACK_STATES: Final = ("40001", "40P01", "55P03", "57014", "23505")
-_UNKNOWN_STATES: Final = ("08", "57P")
 _BUSY_TEXTS: Final = ("database is locked", "database is busy", "database table is locked")
 
 
@@ -42,8 +42,7 @@ def classify(exc: Exception) -> Failure:
         return Failure.ROLLED_BACK
     if isinstance(exc, DatabaseUnavailableError | PoolTimeoutError) or isinstance(original, DatabaseUnavailableError):
         return Failure.NOT_REACHED
-    lost = isinstance(exc, OSError) or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
-    return Failure.UNKNOWN if lost or state.startswith(_UNKNOWN_STATES) else Failure.REFUSED
+    return Failure.UNKNOWN if is_lost(exc) else Failure.REFUSED
 
 
 def _is_busy_sqlite(exc: Exception) -> bool:

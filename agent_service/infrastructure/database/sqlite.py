@@ -8,23 +8,35 @@ busy timeout does the waiting. WAL lets readers go on meanwhile.
 """
 
 import asyncio
-import re
 import sqlite3
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import URL, Connection, Dialect, event
+from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
+from agent_service.infrastructure.database.sqlite_busy import may_write
+from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
 
-__all__ = ["BUSY_TIMEOUT", "MINIMUM_VERSION", "WriteLock", "in_memory", "is_free", "prepare_connection", "write_turn"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "MINIMUM_VERSION",
+    "WriteLock",
+    "in_memory",
+    "is_free",
+    "keep_clean",
+    "keep_session_clean",
+    "prepare_connection",
+    "write_turn",
+]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
@@ -32,13 +44,10 @@ MINIMUM_VERSION = (3, 35)
 BUSY_TIMEOUT: Final = 30.0
 """Seconds a writer waits for the write lock."""
 
-_READS = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
-_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
 _HOLDS = "holds_write_lock"
-_FIRST_PAUSE = 0.005
-
 
 _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
+_kept_clean: "WeakSet[Dialect]" = WeakSet()
 
 
 def in_memory(url: URL) -> bool:
@@ -76,22 +85,22 @@ class WriteLock:
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
+        event.listen(engine.sync_engine, "handle_error", keep_connection)
         event.listen(engine.sync_engine.pool, "reset", self._reset)
         event.listen(engine.sync_engine.pool, "checkin", self._release)
 
     def acquire(self, connection: Connection) -> None:
         """Begin the connection's transaction as the one writer, unless it already is."""
         pooled = connection.connection
-        driver = pooled.driver_connection
-        if driver is None or driver.in_transaction:
+        driver: Any = pooled.dbapi_connection
+        if driver.in_transaction or driver.undone:
             return
-        dbapi_connection: Any = pooled.dbapi_connection
         if not pooled.record_info or not pooled.record_info.get(_HOLDS):
-            dbapi_connection.run_async(lambda _: self._wait())
+            driver.run_async(lambda _: self._wait())
             if pooled.record_info is not None:
                 pooled.record_info[_HOLDS] = True
         try:
-            dbapi_connection.run_async(lambda raw: raw.execute("BEGIN IMMEDIATE"))
+            driver.begin()
         except sqlite3.OperationalError as exc:
             raise DatabaseUnavailableError(
                 f"no other process let go of the database's write lock within {self._busy_timeout:g} s ({exc})"
@@ -124,14 +133,14 @@ class WriteLock:
     def _before_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
-        if _may_write(statement):
+        if may_write(statement):
             if connection.get_execution_options().get("sqlite_readonly"):
                 raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
             self.acquire(connection)
 
     def _reset(self, connection: Any, _entry: ConnectionPoolEntry, state: PoolResetState) -> None:
         # Nothing is awaited after a commit: a task that is cancelled then has nothing left to lose.
-        if not state.terminate_only and state.asyncio_safe and connection.driver_connection.in_transaction:
+        if not state.terminate_only and state.asyncio_safe:
             connection.rollback()
 
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -139,39 +148,40 @@ class WriteLock:
             self._lock.release()
 
 
-def _may_write(statement: str) -> bool:
-    first = statement.lstrip()[:7].upper()
-    if first.startswith("WITH"):
-        return _WRITES.search(statement) is not None
-    return not first.startswith(_READS)
+def keep_clean(engine: Engine) -> None:
+    """Have an engine of the caller's own leave connections clean when a task is cancelled, from their next use on."""
+    dialect = engine.dialect
+    if dialect.driver == "aiosqlite" and dialect not in _locks and dialect not in _kept_clean:
+        _kept_clean.add(dialect)
+        event.listen(engine, "handle_error", keep_connection)
+        event.listen(engine.pool, "checkout", _take_over)
 
 
-def prepare_connection(connection: Any, busy_timeout: float) -> None:
+def keep_session_clean(db: AsyncSession) -> None:
+    """Do so for the engine of a session, if it has one."""
+    if "database" not in db.info:  # Those of a manager's engine say so.
+        with suppress(UnboundExecutionError):
+            keep_clean(db.get_bind().engine)
+
+
+def _take_over(connection: Any, entry: Any, proxy: Any) -> None:
+    if not isinstance(connection, SqliteConnection):
+        entry.dbapi_connection = proxy.dbapi_connection = SqliteConnection.over(connection)
+
+
+def keep_connection(context: ExceptionContext) -> None:
+    """Keep the connection of a statement that was cancelled: it is clean, and a database in memory lives in it."""
+    if isinstance(context.original_exception, asyncio.CancelledError):
+        context.is_disconnect = False
+
+
+def prepare_connection(connection: SqliteConnection) -> None:
     """Give a new connection our functions and pragmas, in WAL mode."""
     connection.create_function("json_merge", 2, _merge, deterministic=True)
     connection.create_function("lower_unicode", 1, _lower, deterministic=True)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-    _enter_wal(connection, busy_timeout)
-
-
-def _enter_wal(connection: Any, busy_timeout: float) -> None:
-    # Two processes that open a new file at once: SQLite refuses the second at once, without its busy timeout.
-    deadline, pause = time.monotonic() + busy_timeout, _FIRST_PAUSE
-    while True:
-        cursor = connection.cursor()
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as exc:
-            if "locked" not in str(exc) or time.monotonic() > deadline:
-                raise
-        else:
-            return
-        finally:
-            cursor.close()
-        connection.run_async(lambda _, pause=pause: asyncio.sleep(pause))
-        pause = min(pause * 2, 0.2)
+    connection.execute("PRAGMA foreign_keys = ON")
+    # Two processes that open a new file at once: SQLite refuses the second without waiting by itself.
+    connection.run(lambda cursor: cursor.execute("PRAGMA journal_mode = WAL"))
 
 
 def _merge(stored: str, patch: str) -> str:

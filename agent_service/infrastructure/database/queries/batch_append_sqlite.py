@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Dialect, Uuid, false, update
+from sqlalchemy import Connection, Dialect, Uuid
 from sqlalchemy.types import TypeEngine
 
-from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
+from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
 
 __all__ = ["Run", "append_locked", "append_sqlite"]
-
-_LOCK = update(Session).where(false()).values(last_seq=Session.last_seq)
 
 _COUNTERS = """
 SELECT id, last_seq, total_messages FROM sessions
@@ -71,7 +69,7 @@ class _Counter:
 
 def append_sqlite(connection: Connection, batch: BatchAppend) -> list[Place | None]:
     """Append in the connection's transaction; None for each entry that was not added."""
-    connection.execute(_LOCK)
+    connection.execute(TAKE_WRITE_LOCK)
     places = append_locked(connection.exec_driver_sql, connection.dialect, batch)
     index_along(connection, len(places))
     return places

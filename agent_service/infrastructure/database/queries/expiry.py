@@ -1,8 +1,10 @@
 """Completing the sessions whose time is over."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Update, select, text, update
+from sqlalchemy import ColumnElement, Update, Uuid, any_, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 
@@ -21,18 +23,24 @@ def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:
 
     A session that is appended to meanwhile is looked at again after that append, and left alone.
     """
-    return (
-        update(Session)
-        .where(*_expired(now), *scope)
-        .values(status=SessionStatus.COMPLETED, completed_at=now, updated_at=now, version=Session.version + 1)
-    )
+    return _complete(now).where(*_expired(now), *scope)
 
 
-def expire_batch(now: datetime, size: int) -> Update:
+def expire_batch(dialect: str, now: datetime, size: int) -> Update:
     """The same for at most ``size`` sessions of all tenants, the longest expired first, skipping any that is locked."""
-    due = select(Session.id).where(*_expired(now)).order_by(Session.expires_at).limit(size)
-    return expire(now, Session.id.in_(due.with_for_update(skip_locked=True))).execution_options(
-        synchronize_session=False
+    due: Any = select(Session.id).where(*_expired(now)).order_by(Session.expires_at).limit(size)
+    if dialect == "postgresql":
+        # An array is looked up once. A subquery that IN is given may be run again for each row, past its limit.
+        ids = func.array(due.with_for_update(skip_locked=True).scalar_subquery(), type_=ARRAY(Uuid()))
+        chosen = Session.id == any_(ids)
+    else:
+        chosen = Session.id.in_(due)
+    return _complete(now).where(chosen).execution_options(synchronize_session=False)
+
+
+def _complete(now: datetime) -> Update:
+    return update(Session).values(
+        status=SessionStatus.COMPLETED, completed_at=now, updated_at=now, version=Session.version + 1
     )
 
 

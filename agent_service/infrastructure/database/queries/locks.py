@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, false, select, update
 
 from agent_service.infrastructure.database.models.session import Session
 
-__all__ = ["hold"]
+__all__ = ["TAKE_WRITE_LOCK", "hold"]
+
+TAKE_WRITE_LOCK = update(Session).where(false()).values(last_seq=Session.last_seq)
+"""Changes nothing, and on SQLite waits until nobody else writes."""
 
 
 def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False) -> Any:

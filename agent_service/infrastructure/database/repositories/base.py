@@ -19,6 +19,7 @@ from agent_service.infrastructure.database.errors import database_errors, sessio
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
+from agent_service.infrastructure.database.sqlite import keep_session_clean
 from agent_service.infrastructure.database.validation import require_identifier, require_tenant
 
 __all__ = ["MAX_ROWS", "RepositoryBase", "SessionLimits", "limits_from_settings"]
@@ -69,6 +70,7 @@ class RepositoryBase:
         self._db = db
         self._tenant_id = require_tenant(tenant_id)
         serve_tenant(db, self._tenant_id)
+        keep_session_clean(db)
         self._limits = limits or limits_from_settings()
         self._clock = clock
 

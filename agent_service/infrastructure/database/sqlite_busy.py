@@ -1,0 +1,65 @@
+"""Waiting for SQLite's locks in short pieces, so that a wait which nobody wants any more ends."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+__all__ = ["may_write", "patiently"]
+
+T = TypeVar("T")
+
+_PIECE: Final = 0.1
+"""Seconds that SQLite itself waits before it is asked again."""
+_FIRST_PAUSE: Final = 0.005
+_READS: Final = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
+_WRITES: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
+
+
+def may_write(statement: str) -> bool:
+    """Whether a statement may need the write lock."""
+    first = statement.lstrip()[:7].upper()
+    if first.startswith("WITH"):
+        return _WRITES.search(statement) is not None
+    return not first.startswith(_READS)
+
+
+def patiently(
+    raw: sqlite3.Connection, attempt: Callable[[], T], *, wanted: Callable[[], bool], patience: float | None = None
+) -> T:
+    """Call ``attempt`` again while another connection has the lock, in the connection's own thread.
+
+    :param wanted: whether anybody still waits for the result.
+    :param patience: seconds after which the database's own error is raised; None: the connection's busy timeout.
+    """
+    (given,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    seconds = given / 1000 if patience is None else patience
+    raw.execute(f"PRAGMA busy_timeout = {round(min(seconds, _PIECE) * 1000)}").fetchone()
+    try:
+        return _repeatedly(raw, attempt, wanted, time.monotonic() + seconds)
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {given}").fetchone()
+
+
+def _repeatedly(raw: sqlite3.Connection, attempt: Callable[[], T], wanted: Callable[[], bool], deadline: float) -> T:
+    pause, changes = _FIRST_PAUSE, raw.total_changes
+    while True:
+        asked = time.monotonic()
+        try:
+            return attempt()
+        except sqlite3.OperationalError as exc:
+            now = time.monotonic()
+            waited = now - asked >= _PIECE / 2
+            # Within a transaction SQLite refuses at once what waiting cannot help; and rows that are written stay so.
+            hopeless = not _is_busy(exc) or (raw.in_transaction and not waited) or raw.total_changes != changes
+            if hopeless or now >= deadline or not wanted():
+                raise
+        if not waited:
+            time.sleep(pause)
+            pause = min(pause * 2, _PIECE)
+
+
+def _is_busy(exc: sqlite3.OperationalError) -> bool:
+    code = getattr(exc, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT
