@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.core.errors import ConfigurationError
-from agent_service.infrastructure.redis.url import mask_url, parse_redis_url
+from agent_service.core.redis_url import mask_url, parse_redis_url
 
 
 @pytest.mark.parametrize(
