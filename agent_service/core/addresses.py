@@ -28,13 +28,13 @@ def parse_port(text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
         raise ValueError("has a host or port that cannot be read: the port is no number from 1 to 65535")
     port = int(text)
-    if not 0 < port < 65_536:  # noqa: PLR2004 - what TCP has
+    if not 0 < port < 65_536:
         raise ValueError(f"has port {port}; ports are 1 to 65535")
     return port
 
 
 def _is_ip6(text: str) -> bool:
     try:
-        return ipaddress.ip_address(text).version == 6  # noqa: PLR2004 - of IPv6
+        return ipaddress.ip_address(text).version == 6
     except ValueError:
         return False

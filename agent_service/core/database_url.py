@@ -14,10 +14,12 @@ from urllib.parse import parse_qsl, unquote
 from agent_service.core.addresses import parse_address, parse_port
 from agent_service.core.errors import ConfigurationError
 
-__all__ = ["POSTGRES", "SQLITE", "DatabaseTarget", "parse_database_url"]
+__all__ = ["POSTGRES", "SQLITE", "SYSTEM_CERTIFICATES", "DatabaseTarget", "parse_database_url"]
 
 POSTGRES: Final = "postgresql+asyncpg"
 SQLITE: Final = "sqlite+aiosqlite"
+SYSTEM_CERTIFICATES: Final = "system"
+"""The value of ``sslrootcert`` that means the certificates of the operating system."""
 _EXAMPLES: Final = {
     POSTGRES: "postgresql+asyncpg://user:password@host:5432/name",
     SQLITE: "sqlite+aiosqlite:///file.db, with a fourth slash before a whole path",
@@ -81,7 +83,9 @@ def _postgres(rest: str) -> DatabaseTarget:
     parts = _POSTGRES_PARTS.fullmatch(rest)
     if parts is None:
         _refuse(POSTGRES, "cannot be read; percent-encode what is special in its user name or password")
-    options = _options(POSTGRES, parts["query"] or "", _POSTGRES_OPTIONS)
+    options = _options(parts["query"] or "", _POSTGRES_OPTIONS)
+    if options.get("sslrootcert") == SYSTEM_CERTIFICATES and options.setdefault("sslmode", _STRICT) != _STRICT:
+        _refuse(POSTGRES, f"has sslrootcert={SYSTEM_CERTIFICATES}, which needs sslmode={_STRICT}")
     hosts = options.pop("host", None) or parts["hosts"]
     username, password = (None if part is None else unquote(part) for part in (parts["user"], parts["password"]))
     return DatabaseTarget(
@@ -127,14 +131,14 @@ def _sqlite(rest: str) -> DatabaseTarget:
     place, _, query = rest.partition("?")
     if place and not place.startswith("/"):
         _refuse(SQLITE, "names a host, which SQLite has not")
-    options = _options(SQLITE, query, _SQLITE_OPTIONS)
+    options = _options(query, _SQLITE_OPTIONS)
     for name in options.keys() & _FILE_URI_OPTIONS.keys():
         if not options.get("uri"):
             _refuse(SQLITE, f"has the option {name!r}, which takes uri=true and a path that begins with file:")
     return DatabaseTarget(scheme=SQLITE, database=place[1:], options=MappingProxyType(options))
 
 
-def _options(scheme: str, query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+def _options(query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for given, text in parse_qsl(query, keep_blank_values=True):
         name = _OTHER_NAMES.get(given, given)
@@ -150,7 +154,9 @@ def _options(scheme: str, query: str, known: Mapping[str, Callable[[str], Any]])
             value = f"{options[name]},{value}"  # SQLAlchemy's way to name several
         if options.setdefault(name, value) != value:
             if name != "host":
-                raise ConfigurationError(f"the database URL has the option {given!r} more than once, not alike") from None
+                raise ConfigurationError(
+                    f"the database URL has the option {given!r} more than once, not alike"
+                ) from None
             options[name] = value
     return {name: value for name, value in options.items() if value is not None}
 
@@ -189,7 +195,7 @@ def _boolean(text: str) -> bool:
 
 
 def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d{1,4}(\.\d+)?", text, re.ASCII) or not 0 < float(text) <= 3600:  # noqa: PLR2004 - an hour
+    if not re.fullmatch(r"\d{1,4}(\.\d+)?", text, re.ASCII) or not 0 < float(text) <= 3600:
         raise ValueError("it must be seconds above 0, at most 3600")
     return float(text)
 
@@ -200,9 +206,10 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+_STRICT: Final = "verify-full"
 _OTHER_NAMES: Final = {"ssl": "sslmode", "database": "dbname"}
 _POSTGRES_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", _STRICT),
     "sslrootcert": _text,
     "sslcert": _text,
     "sslkey": _text,

@@ -18,7 +18,8 @@ _ENV_FILE: Final = Path(".env")
 
 class Settings(BaseSettings):
     """Every setting, its default and its unit. Names are case-insensitive; unknown names are ignored, and so are empty
-    values: ``DB_POOL_SIZE=`` leaves the default."""
+    values: ``DB_POOL_SIZE=`` leaves the default.
+    """
 
     model_config = SettingsConfigDict(
         env_file=_ENV_FILE,

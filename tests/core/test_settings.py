@@ -183,7 +183,11 @@ def test_a_byte_order_mark_hides_no_setting():
 
 @pytest.mark.parametrize(
     "content",
-    ["DB_POOL_SIZE=9 # \xfc".encode("latin-1"), "DB_POOL_SIZE=9".encode("utf-16"), "DB_POOL_SIZE=9".encode("utf-16-le")],
+    [
+        "DB_POOL_SIZE=9 # \xfc".encode("latin-1"),
+        "DB_POOL_SIZE=9".encode("utf-16"),
+        "DB_POOL_SIZE=9".encode("utf-16-le"),
+    ],
 )
 def test_an_env_file_that_is_not_utf8_is_refused_by_name(content):
     Path(".env").write_bytes(content)

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
+from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
+from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.row_security import (
@@ -52,6 +53,7 @@ class DatabaseManager:
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param echo: log every statement, without its parameters.
+    :param setting: where the URL comes from, for errors.
     :raises ConfigurationError: for a URL that cannot be used; it never shows a password.
     """
 
@@ -67,9 +69,11 @@ class DatabaseManager:
         pgbouncer: bool = False,
         row_security: bool = False,
         echo: bool = False,
+        setting: str = "DATABASE_URL",
     ) -> None:
-        self._url = parse_url(url)
-        self.embedded = is_embedded(self._url)
+        self._target = parse_database_url(url)
+        self._setting = setting
+        self.embedded = self._target.embedded
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
             "poolclass": AsyncAdaptedQueuePool,
@@ -79,12 +83,12 @@ class DatabaseManager:
         }
         if not self.embedded:
             pool["pool_recycle"] = pool_recycle
-        elif in_memory(self._url):
+        elif in_memory(self._target.database, self._target.options):
             # A database in memory lives in its one connection; sessions take turns.
             pool |= {"pool_size": 1, "max_overflow": 0}
         self._connections = pool["pool_size"] + pool["max_overflow"]
         self.engine: AsyncEngine = create_engine(
-            self._url, pool, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
+            self._target, pool, setting=setting, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
         )
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
@@ -176,7 +180,13 @@ class DatabaseManager:
                 await engine.dispose()
 
     def _patient_engine(self) -> AsyncEngine:
-        return create_engine(self._url, {"poolclass": NullPool}, statement_timeout=None, pgbouncer=self._pgbouncer)
+        return create_engine(
+            self._target,
+            {"poolclass": NullPool},
+            setting=self._setting,
+            statement_timeout=None,
+            pgbouncer=self._pgbouncer,
+        )
 
     def get_metrics(self) -> dict[str, int]:
         """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
@@ -210,7 +220,7 @@ class DatabaseManager:
         await self.engine.dispose()
 
     def __str__(self) -> str:
-        return describe(self._url)
+        return str(self._target)
 
 
 async def _release(db: AsyncSession) -> None:

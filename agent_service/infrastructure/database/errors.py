@@ -17,14 +17,20 @@ from agent_service.core.errors import (
     SessionNotFoundError,
 )
 
-__all__ = ["FAILED_STATEMENTS", "database_errors", "session_not_found", "translate"]
+__all__ = ["FAILED_STATEMENTS", "PGBOUNCER_REMEDY", "database_errors", "session_not_found", "translate"]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
 
+PGBOUNCER_REMEDY = "this is a pgbouncer in transaction mode: set DB_PGBOUNCER=true"
+"""What helps where a pgbouncer is in the way that nobody told us of."""
+
 # PostgreSQL: connection exceptions, server shutting down or starting up, too many connections.
 _UNAVAILABLE_STATES = ("08", "57P", "53300")
 _TOO_SLOW_STATE = "57014"
+# A prepared statement is there already, is not there, or is another one: this is not the connection that prepared it.
+_OTHERS_STATEMENT_STATES = ("42P05", "26000")
+_OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
 _NO_SCHEMA_STATES = ("42P01", "42703")
@@ -58,6 +64,8 @@ def translate(exc: SQLAlchemyError | OSError, action: str) -> AgentServiceError:
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
+    if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
+        return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):

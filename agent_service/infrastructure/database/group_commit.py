@@ -121,7 +121,8 @@ class _InTransactions:
 def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     if engine.dialect.name == "sqlite":
         # A database in memory lives in the engine's one connection.
-        return _InTransactions(engine, own=False) if in_memory(engine.url) else DirectSqlite(engine)
+        alone = in_memory(engine.url.database, engine.url.query)
+        return _InTransactions(engine, own=False) if alone else DirectSqlite(engine)
     pool = engine.sync_engine.pool.recreate()
     twin = AsyncEngine(Engine(pool, engine.dialect, engine.url, hide_parameters=True))
     if says_tenant(engine):

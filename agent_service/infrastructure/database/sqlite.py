@@ -11,12 +11,12 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Dialect, event
+from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
@@ -41,9 +41,9 @@ _FIRST_PAUSE = 0.005
 _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
 
 
-def in_memory(url: URL) -> bool:
-    """Whether the database lives in its one connection."""
-    return url.database in {None, "", ":memory:"}
+def in_memory(database: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether a file's name, and what the URL says beside it, mean a database that lives in its one connection."""
+    return database in {None, "", ":memory:", "file::memory:"} or options.get("mode") == "memory"
 
 
 def is_free(engine: AsyncEngine) -> bool:
