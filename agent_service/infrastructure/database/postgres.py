@@ -42,7 +42,7 @@ def connect_options(target: DatabaseTarget, statement_timeout: float | None, *, 
     given = dict(target.options)
     options: dict[str, Any] = {"timeout": given.pop("connect_timeout", CONNECT_TIMEOUT)}
     options |= {name: given.pop(name) for name in _CACHES if name in given}
-    server_settings = {name: given.pop(name) for name in _SERVER_SETTINGS if name in given}
+    server_settings: dict[str, str] = {name: given.pop(name) for name in _SERVER_SETTINGS if name in given}
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:

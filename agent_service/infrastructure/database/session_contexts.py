@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.own_sessions import accept_session, require_async_factory
 from agent_service.infrastructure.database.queries.context import lock
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
@@ -27,9 +28,11 @@ class SessionContexts:
 
     :param sessions: gives an AsyncSession to enter.
     :param tenant_id: whose sessions these are.
+    :raises SessionValueError: the factory cannot be used.
     """
 
     def __init__(self, sessions: SessionFactory, tenant_id: str) -> None:
+        require_async_factory(sessions)
         self._sessions = sessions
         self._tenant_id = tenant_id
 
@@ -85,6 +88,7 @@ class SessionContexts:
     @asynccontextmanager
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
         with database_errors(action):
-            async with self._sessions() as db:
+            async with self._sessions() as opened:
+                db = accept_session(opened)
                 serve_tenant(db, self._tenant_id)
                 yield db

@@ -24,7 +24,19 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 
-__all__ = ["BUSY_TIMEOUT", "MINIMUM_VERSION", "WriteLock", "in_memory", "is_free", "prepare_connection", "write_turn"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "MINIMUM_VERSION",
+    "WriteLock",
+    "create_functions",
+    "in_memory",
+    "is_free",
+    "is_ours",
+    "may_write",
+    "prepare_connection",
+    "require_version",
+    "write_turn",
+]
 
 MINIMUM_VERSION = (3, 35)
 """The first with RETURNING; the trigram tokenizer came one before."""
@@ -44,6 +56,20 @@ _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
 def in_memory(database: str | None, options: Mapping[str, Any]) -> bool:
     """Whether a file's name, and what the URL says beside it, mean a database that lives in its one connection."""
     return database in {None, "", ":memory:", "file::memory:"} or options.get("mode") == "memory"
+
+
+def is_ours(dialect: Dialect) -> bool:
+    """Whether an engine of this dialect object has a :class:`WriteLock`."""
+    return dialect in _locks
+
+
+def require_version() -> None:
+    """Refuse an SQLite library that lacks what we use.
+
+    :raises DatabaseError: naming the version that is there, and the one that is needed.
+    """
+    if sqlite3.sqlite_version_info < MINIMUM_VERSION:
+        raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
 
 
 def is_free(engine: AsyncEngine) -> bool:
@@ -70,8 +96,7 @@ class WriteLock:
     """Turns an engine's connections into the ones described above, and hands its one writer's place around."""
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
-        if sqlite3.sqlite_version_info < MINIMUM_VERSION:
-            raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
+        require_version()
         self._lock = asyncio.Lock()
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
@@ -124,7 +149,7 @@ class WriteLock:
     def _before_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
-        if _may_write(statement):
+        if may_write(statement):
             if connection.get_execution_options().get("sqlite_readonly"):
                 raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
             self.acquire(connection)
@@ -139,7 +164,8 @@ class WriteLock:
             self._lock.release()
 
 
-def _may_write(statement: str) -> bool:
+def may_write(statement: str) -> bool:
+    """Whether a statement may change the database, as far as its text says."""
     first = statement.lstrip()[:7].upper()
     if first.startswith("WITH"):
         return _WRITES.search(statement) is not None
@@ -148,12 +174,17 @@ def _may_write(statement: str) -> bool:
 
 def prepare_connection(connection: Any, busy_timeout: float) -> None:
     """Give a new connection our functions and pragmas, in WAL mode."""
-    connection.create_function("json_merge", 2, _merge, deterministic=True)
-    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
+    create_functions(connection)
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
     _enter_wal(connection, busy_timeout)
+
+
+def create_functions(connection: Any) -> None:
+    """Give a connection the functions that our statements call."""
+    connection.create_function("json_merge", 2, _merge, deterministic=True)
+    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
 
 
 def _enter_wal(connection: Any, busy_timeout: float) -> None:
