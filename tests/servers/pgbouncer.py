@@ -55,7 +55,8 @@ def running_pgbouncer(server: PostgresServer, *, ignoring: str = "") -> Iterator
     )
     account = {}
     if os.geteuid() == 0:
-        shutil.chown(home, _unprivileged_account())
+        for path in (home, configuration):  # which only their owner may read where the umask says so
+            shutil.chown(path, _unprivileged_account())
         account = {"user": _unprivileged_account()}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([binary, str(configuration)], stdout=log, stderr=log, cwd=home, **account)  # type: ignore[call-overload]

@@ -28,11 +28,12 @@ _ENGINE_OWN = ("session_search", "ix_sessions_title_trigram", "ix_session_messag
 
 @dataclass(frozen=True)
 class SchemaState:
-    """What a database's schema is, and what it should be."""
+    """What a database's schema is, what it should be, and what brings it there (empty: nothing need be done)."""
 
     current: str | None
     head: str
     differences: tuple[str, ...]
+    remedy: str = ""
 
     @property
     def ok(self) -> bool:
@@ -75,7 +76,26 @@ def check(connection: Connection) -> SchemaState:
     """Compare the database with the revisions and the models."""
     context = MigrationContext.configure(connection, opts=compare_options())
     differences = compare_metadata(context, Base.metadata)
-    return SchemaState(context.get_current_revision(), load_revisions()[-1], tuple(str(each) for each in differences))
+    current = context.get_current_revision()
+    return SchemaState(
+        current, load_revisions()[-1], tuple(str(each) for each in differences), _remedy(current, differences)
+    )
+
+
+def _remedy(current: str | None, differences: list[Any]) -> str:
+    revisions = load_revisions()
+    if current is not None and current not in revisions:
+        return f"a later version of the package made revision {current}: install that version, no upgrade helps"
+    if current != revisions[-1]:
+        return "run: agent-service db upgrade"
+    kinds = {change[0] for each in differences for change in (each if isinstance(each, list) else [each])}
+    surplus = {kind for kind in kinds if kind.startswith("remove_")}
+    remedies = []
+    if surplus:
+        remedies.append("drop what the package does not know, or keep it in a table of your own")
+    if kinds - surplus:
+        remedies.append("put back by hand what is missing or was changed, as the migrations made it")
+    return "; ".join(remedies) and f"the revision is the newest, so no upgrade helps: {'; '.join(remedies)}"
 
 
 def compare_options() -> dict[str, Any]:
