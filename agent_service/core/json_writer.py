@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from agent_service.core.fixed import FixedDict, FixedList
 from agent_service.core.json_reader import read
 from agent_service.core.registry import BY_CLASS, plain_data
 from agent_service.core.standard_types import WRITERS, NotWritable, write_float, write_int
@@ -209,6 +210,8 @@ def _add_step(refused: NotWritable, step: str, container: object) -> None:
 _WALKERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     dict: _write_dict,
     list: _write_list,
+    FixedDict: lambda writer, data, depth: _write_dict(writer, dict(data), depth),
+    FixedList: lambda writer, data, depth: _write_list(writer, list(data), depth),
     tuple: _write_tuple,
     set: _write_set,
     frozenset: _write_set,

@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionNotFoundError
+from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.fixed import plain
 from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.own_sessions import accept_session, require_async_factory

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, DateTime, Dialect, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from agent_service.infrastructure.database.fixed import fixed
+from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.validation import (
     MAX_IDENTIFIER,
     as_identifier,

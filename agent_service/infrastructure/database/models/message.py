@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uui
 from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.fixed import fixed, plain
+from agent_service.core.fixed import fixed, plain
 from agent_service.infrastructure.database.models.base import Base
 from agent_service.infrastructure.database.types import JsonText, UtcDateTime
 from agent_service.infrastructure.database.validation import MAX_IDENTIFIER

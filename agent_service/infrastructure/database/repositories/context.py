@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
+from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.context_changes import incremented
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.fixed import plain
 from agent_service.infrastructure.database.queries import context as context_queries
 from agent_service.infrastructure.database.repositories.documents import (
     CONTEXT,

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.context_changes import (
     ContextChange,
     at_path,
@@ -16,7 +17,6 @@ from agent_service.infrastructure.database.context_changes import (
 )
 from agent_service.infrastructure.database.documents import check_value, encode_document, path_name
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.fixed import fixed
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import context as context_queries
 from agent_service.infrastructure.database.repositories.base import RepositoryBase

@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.fixed import fixed
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase

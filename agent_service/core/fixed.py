@@ -1,7 +1,8 @@
 """Stored documents as they are read: dicts and lists that cannot be changed in place.
 
-A change in place would be lost, because nothing compares a document with what it was. So it is refused where
-it is made. Otherwise they are dicts and lists, and copies (``copy.deepcopy``, pickle) are plain ones.
+A change in place would be lost, because nothing compares a document with what it was. So it is refused where it is
+made. Otherwise they are dicts and lists: copies (``copy.deepcopy``, pickle) are plain ones, caches and stores keep them
+as plain ones, and they are the same argument of a cached function.
 """
 
 from typing import Any, NoReturn
