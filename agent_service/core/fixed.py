@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 
 __all__ = ["FixedDict", "FixedList", "fixed", "plain"]
 
-_CONSTANT = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS = (dict, list)
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -69,11 +69,13 @@ class FixedList(list[Any]):
 def fixed(value: Any) -> Any:
     """Return a JSON value as it is read: every dict and list in it replaced by a fixed one."""
     if isinstance(value, dict):
-        if _CONSTANT.issuperset(map(type, value.values())):
-            return FixedDict(value)
-        return FixedDict({key: fixed(item) for key, item in value.items()})
+        document = FixedDict(value)
+        for key, item in value.items():
+            if isinstance(item, _CONTAINERS):
+                dict.__setitem__(document, key, fixed(item))
+        return document
     if isinstance(value, list):
-        return FixedList(value if _CONSTANT.issuperset(map(type, value)) else map(fixed, value))
+        return FixedList([fixed(item) if isinstance(item, _CONTAINERS) else item for item in value])
     return value
 
 

@@ -71,6 +71,8 @@ ENGINES: dict[str, Callable[[str], AsyncEngine]] = {
     "one connection": lambda url: create_async_engine(url, poolclass=StaticPool),
     "with options": lambda url: create_async_engine(url).execution_options(mine=1),
     "driver autocommit": lambda url: create_async_engine(url, connect_args={"isolation_level": None}),
+    "autocommit": lambda url: create_async_engine(url, isolation_level="AUTOCOMMIT"),
+    "autocommit by option": lambda url: create_async_engine(url).execution_options(isolation_level="AUTOCOMMIT"),
     "recommended events": recommended,
     "of a pool that is warm": create_async_engine,
 }
@@ -298,6 +300,14 @@ async def test_another_database_or_driver_is_refused_by_name(name: str, driver: 
 
     with pytest.raises(SessionValueError, match=rf"db .*{name}\+{driver}.*sqlite\+aiosqlite"):
         SessionRepository(AsyncSession(engine))
+    with pytest.raises(SessionValueError, match=rf"engine .*{name}\+{driver}.*sqlite\+aiosqlite"):
+        SessionWriter(engine)
+
+
+async def test_a_writer_refuses_what_is_no_asynchronous_engine_by_name() -> None:
+    for given in (create_engine("sqlite://"), "sqlite+aiosqlite://", async_sessionmaker()):
+        with pytest.raises(SessionValueError, match="engine must be an AsyncEngine"):
+            SessionWriter(given)  # type: ignore[arg-type]
 
 
 async def test_a_store_of_session_contexts_refuses_synchronous_sessions_by_name(file: str) -> None:

@@ -12,14 +12,14 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 from agent_service.core.database_url import POSTGRES, SQLITE
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.sqlite import create_functions, is_ours, may_write, require_version
 
-__all__ = ["accept_session", "require_async_factory"]
+__all__ = ["accept_session", "require_async_factory", "require_engine"]
 
 _GIVEN: Final = "agent_service_functions"
 _SERVED: Final = "agent_service_session"
@@ -65,11 +65,27 @@ def require_async_factory(factory: Any) -> None:
         )
 
 
-def _prepare(engine: Any, dialect: Dialect) -> None:
+def require_engine(engine: Any) -> None:
+    """Refuse an engine that our statements cannot work on.
+
+    :raises SessionValueError: it is no AsyncEngine, or not of a driver that we speak.
+    """
+    if not isinstance(engine, AsyncEngine):
+        raise SessionValueError(
+            f"engine must be an AsyncEngine or a DatabaseManager, not {type(engine).__name__}; use create_async_engine"
+        )
+    _require_driver(engine.dialect, "engine")
+
+
+def _require_driver(dialect: Dialect, name: str) -> None:
     driver = f"{dialect.name}+{dialect.driver}"
     if driver not in {SQLITE, POSTGRES}:
-        raise SessionValueError(f"db is a session of {driver}, which is not supported; use {SQLITE} or {POSTGRES}")
-    if driver == SQLITE:
+        raise SessionValueError(f"{name} is of {driver}, which is not supported; use {SQLITE} or {POSTGRES}")
+
+
+def _prepare(engine: Any, dialect: Dialect) -> None:
+    _require_driver(dialect, "db")
+    if dialect.name == "sqlite":
         require_version()
         event.listen(engine, "before_cursor_execute", _before_statement)
     _prepared.add(dialect)
