@@ -46,7 +46,7 @@ def test_the_help_of_a_command_explains_it_and_ends_with_an_example_that_parses(
         (["replay", "--sessions", "x", "--workers", "two"], "invalid number of at least 1 value: 'two'"),
         (["destroy"], "invalid choice: 'destroy'"),
         (["db"], "the following arguments are required: COMMAND"),
-        (["stats"], "the following arguments are required: --user"),
+        (["stats", "--user"], "argument --user: expected one argument"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_where_to_read_on(arguments: list[str], complaint: str, capsys):
