@@ -166,6 +166,22 @@ async def test_nothing_is_seen_before_the_commit(engine: AsyncEngine, tmp_path: 
     assert (before, stored()) == (0, 1)
 
 
+async def test_engines_that_share_a_pool_are_each_given_what_is_needed(file: str) -> None:
+    base = create_async_engine(file, pool_size=2)
+    contexts = []
+    for engine in (base.execution_options(mine=1), base, base.execution_options(mine=2)):
+        async with async_sessionmaker(engine, expire_on_commit=False)() as db:
+            repo = SessionRepository(db)
+            session = await repo.create(Session(user_id="ada"))
+            contexts.append(await repo.update_session_context(session.id, {"a": 1}))
+            await db.rollback()
+    async with async_sessionmaker(base)() as db:
+        left = await SessionRepository(db).get_user_sessions("ada")
+    await base.dispose()
+
+    assert (contexts, left) == ([{"a": 1}] * 3, [])
+
+
 async def test_writers_at_the_same_time_lose_nothing(file: str) -> None:
     engine = create_async_engine(file, connect_args={"timeout": 30})
     sessions = async_sessionmaker(engine, expire_on_commit=False)

@@ -10,7 +10,7 @@ import sqlite3
 from typing import Any, Final
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Dialect, event
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
@@ -24,8 +24,8 @@ __all__ = ["accept_session", "require_async_factory", "require_engine"]
 _GIVEN: Final = "agent_service_functions"
 _SERVED: Final = "agent_service_session"
 
-_prepared: "WeakSet[Dialect]" = WeakSet()
-"""Whose engines were given what our statements need."""
+_prepared: "WeakSet[Engine]" = WeakSet()
+"""Which engines were given what our statements need."""
 
 
 def accept_session(db: Any) -> AsyncSession:
@@ -44,11 +44,11 @@ def accept_session(db: Any) -> AsyncSession:
         bind = db.get_bind()
     except UnboundExecutionError:
         raise SessionValueError("db has no bind for every statement; make it with AsyncSession(bind=engine)") from None
-    dialect = bind.dialect
-    if not is_ours(dialect):
-        if dialect not in _prepared:
-            _prepare(bind.engine, dialect)
-        if dialect.name == "sqlite":
+    engine: Engine = bind.engine
+    if not is_ours(engine.dialect):
+        if engine not in _prepared:
+            _prepare(engine)
+        if engine.dialect.name == "sqlite":
             _serve(db.sync_session)
     return db
 
@@ -83,12 +83,12 @@ def _require_driver(dialect: Dialect, name: str) -> None:
         raise SessionValueError(f"{name} is of {driver}, which is not supported; use {SQLITE} or {POSTGRES}")
 
 
-def _prepare(engine: Any, dialect: Dialect) -> None:
-    _require_driver(dialect, "db")
-    if dialect.name == "sqlite":
+def _prepare(engine: Engine) -> None:
+    _require_driver(engine.dialect, "db")
+    if engine.dialect.name == "sqlite":
         require_version()
         event.listen(engine, "before_cursor_execute", _before_statement)
-    _prepared.add(dialect)
+    _prepared.add(engine)
 
 
 def _serve(session: Session) -> None:
