@@ -15,6 +15,7 @@ _CONTAINERS = (dict, list)
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
+    """Raise a SessionValueError, because the change would be lost."""
     raise SessionValueError(
         "a stored document cannot be changed in place: the change would be lost; use update_session_context() or "
         "update_session_metadata(), or assign a changed copy.deepcopy() of it and call SessionRepository.update(); "

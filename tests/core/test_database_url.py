@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.core.database_url import parse_database_url
@@ -146,6 +146,7 @@ def test_a_target_shows_no_secret() -> None:
     assert "us3r" not in f"{target}{target!r}"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     for url in (text, f"postgresql+asyncpg://{text}", f"sqlite+aiosqlite://{text}", f"sqlite+aiosqlite:///x?{text}"):

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.context.memory import InMemoryContextStore
@@ -23,6 +23,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 DOCUMENT: dict[str, Any] = {"a": {"b": [1, {"c": 2.0}], "$": 1}, "n": None, "l": [[], {}]}
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_is_fixed_is_equal_and_written_alike(value: Any) -> None:
     held = fixed(value)
