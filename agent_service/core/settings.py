@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent_service.core.database_url import parse_database_url
@@ -24,7 +24,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=_ENV_FILE,
         env_file_encoding="utf-8-sig",  # which reads UTF-8 with and without a byte order mark
-        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
     )
@@ -122,6 +121,11 @@ class Settings(BaseSettings):
         description="Tell PostgreSQL each transaction's tenant, as it asks for after `agent-service db enable-rls`.",
     )
     db_echo_sql: bool = Field(default=False, description="Log every SQL statement (development only).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_unset(cls, values: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value != ""}
 
     @field_validator("redis_url")
     @classmethod

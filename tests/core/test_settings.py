@@ -69,11 +69,17 @@ def test_an_empty_setting_in_the_env_file_is_an_unset_one(name, line):
     assert getattr(get_settings(), name.lower()) == unset
 
 
-def test_an_empty_variable_leaves_the_setting_to_the_env_file(monkeypatch):
-    Path(".env").write_text("DB_POOL_SIZE=9\n")
-    monkeypatch.setenv("DB_POOL_SIZE", "")
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("DB_POOL_SIZE", "9"), ("REDIS_URL", "redis://elsewhere"), ("DATABASE_URL", "sqlite+aiosqlite://")],
+)
+def test_an_empty_variable_means_the_default_whatever_the_env_file_says(monkeypatch, name, other):
+    unset = getattr(get_settings(), name.lower())
+    reset_settings()
+    Path(".env").write_text(f"{name}={other}\n")
+    monkeypatch.setenv(name, "")
 
-    assert get_settings().db_pool_size == 9
+    assert getattr(get_settings(), name.lower()) == unset
 
 
 @pytest.mark.parametrize(
