@@ -68,8 +68,8 @@ class RepositoryBase:
         limits: SessionLimits | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._db = accept_session(db)
         self._tenant_id = require_tenant(tenant_id)
+        self._db = accept_session(db)
         serve_tenant(self._db, self._tenant_id)
         self._limits = limits or limits_from_settings()
         self._clock = clock
