@@ -182,7 +182,7 @@ def prepare_connection(connection: Any, busy_timeout: float) -> None:
 
 
 def create_functions(connection: Any) -> None:
-    """Give a connection the functions that our statements call."""
+    """Register the functions that our statements call on a connection."""
     connection.create_function("json_merge", 2, _merge, deterministic=True)
     connection.create_function("lower_unicode", 1, _lower, deterministic=True)
 
