@@ -53,7 +53,7 @@ def check(_arguments: Namespace, console: Console) -> int:
         for difference in differences:
             console.say(f"  differs: {difference}")
         if not state.ok:
-            console.say("run: agent-service db upgrade")
+            console.say(state.remedy)
         return 0 if state.ok else DIFFERENT
 
     return _run(work)
@@ -93,7 +93,7 @@ def cleanup(_arguments: Namespace, console: Console) -> int:
 
 
 def stats(arguments: Namespace, console: Console) -> int:
-    """Count the sessions and messages of ``arguments.user`` in ``arguments.tenant``."""
+    """Count the sessions and messages of ``arguments.user``, or of everybody, in ``arguments.tenant``."""
 
     async def work(_database: DatabaseManager) -> int:
         async with get_session() as db:

@@ -137,10 +137,10 @@ def _add_database(commands: Any) -> None:
         commands,
         "stats",
         stats,
-        "count a user's sessions and messages",
-        "agent-service stats --user alice",
+        "count a tenant's sessions and messages, or those of one of its users",
+        "agent-service stats --tenant acme --user alice",
     )
-    show.add_argument("--user", required=True, metavar="ID", help="whose sessions")
+    show.add_argument("--user", metavar="ID", help="whose sessions (default: everybody's)")
     show.add_argument("--tenant", default="", metavar="ID", help='which tenant (default: the tenant "")')
 
 

@@ -23,6 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from agent_service.core.errors import CacheKeyError
+from agent_service.core.fixed import FixedDict, FixedList
 
 __all__ = ["MAX_DEPTH", "encode_argument"]
 
@@ -189,6 +190,7 @@ _COMPOSITES: Final[dict[type, Callable[[Any, int], bytes]]] = {
     frozenset: lambda value, depth: _unordered(b"g", value, depth),
     dict: _dict,
 }
+_COMPOSITES.update({FixedDict: _dict, FixedList: _COMPOSITES[list]})  # which are what they hold
 
 
 def _path(value: PurePath) -> bytes:

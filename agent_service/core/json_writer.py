@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from agent_service.core.fixed import FixedDict, FixedList
 from agent_service.core.instances import plain_data, rest_of, runs_code
 from agent_service.core.json_reader import FACTORIES, read
 from agent_service.core.refusal import NotWritable
@@ -289,6 +290,8 @@ def _add_step(refused: NotWritable, step: str, container: object) -> None:
 _WALKERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     dict: _write_dict,
     list: _write_list,
+    FixedDict: lambda writer, data, depth: _write_dict(writer, dict(data), depth),
+    FixedList: lambda writer, data, depth: _write_list(writer, list(data), depth),
     tuple: _write_tuple,
     set: _write_set,
     frozenset: _write_set,

@@ -2,23 +2,31 @@
 
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.redis_url import parse_redis_url
 
 __all__ = ["Settings", "get_settings", "reset_settings"]
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
+_ENV_FILE: Final = Path(".env")
 
 
 class Settings(BaseSettings):
-    """Every setting, its default and its unit. Names are case-insensitive; unknown names are ignored."""
+    """Every setting, its default and its unit. Names are case-insensitive; unknown names are ignored, and so are empty
+    values: ``DB_POOL_SIZE=`` leaves the default.
+    """
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=_ENV_FILE,
+        env_file_encoding="utf-8-sig",  # which reads UTF-8 with and without a byte order mark
+        extra="ignore",
+        frozen=True,
+    )
 
     redis_url: SecretStr | None = Field(
         default=None,
@@ -118,50 +126,54 @@ class Settings(BaseSettings):
     )
     db_echo_sql: bool = Field(default=False, description="Log every SQL statement (development only).")
 
-    @field_validator("redis_url", "database_replica_url", "dyna_context_config_path", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _empty_means_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _empty_means_unset(cls, values: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value != ""}
 
     @field_validator("redis_url")
     @classmethod
-    def _known_redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+    def _usable_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            _require_scheme(value, REDIS_SCHEMES)
+            parse_redis_url(value.get_secret_value())
         return value
 
     @field_validator("database_url", "database_replica_url")
     @classmethod
-    def _known_database_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+    def _usable_database_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            _require_scheme(value, DATABASE_SCHEMES)
+            parse_database_url(value.get_secret_value())
         return value
-
-
-def _require_scheme(url: SecretStr, schemes: tuple[str, ...]) -> None:
-    text = url.get_secret_value()
-    try:
-        urlsplit(text)
-    except ValueError:  # whose text may repeat the password
-        raise ValueError("is no well-formed URL; percent-encode what is special in its user name or password") from None
-    scheme, found, _ = text.partition("://")
-    if scheme not in schemes:
-        given = f"{scheme}://" if found else "no scheme"
-        raise ValueError(f"has {given}; it must begin with one of " + ", ".join(f"{each}://" for each in schemes))
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """Load the settings once per process.
 
-    :raises ConfigurationError: naming each setting that cannot be used; values of URLs are never shown.
+    :raises ConfigurationError: naming each setting that cannot be used, or a ``.env`` that cannot be read; values of
+        URLs are never shown.
     """
     try:
+        _check_env_file()
         return Settings()
+    except UnicodeDecodeError as exc:
+        # No chaining: the original repeats the file, which may hold a password.
+        raise ConfigurationError(f".env is not UTF-8 ({exc.reason} at byte {exc.start}); save it as UTF-8") from None
+    except OSError as exc:
+        raise ConfigurationError(f".env cannot be read ({exc.strerror}); correct its permissions or remove it") from exc
     except ValidationError as exc:
         # No chaining: pydantic's own message repeats the input, which may hold a password.
         problems = "; ".join(_problem(error["loc"], error["msg"]) for error in exc.errors(include_input=False))
         raise ConfigurationError(problems) from None
+
+
+def _check_env_file() -> None:
+    """Refuse what would be skipped without a word."""
+    if _ENV_FILE.is_dir():
+        if not (_ENV_FILE / "pyvenv.cfg").exists():  # a virtual environment may have that name
+            raise ConfigurationError(".env is a directory; settings stand in a file: remove it, or mount a file there")
+    elif _ENV_FILE.is_file() and "\0" in _ENV_FILE.read_text("utf-8-sig"):
+        raise ConfigurationError(".env holds U+0000, so it is UTF-16 or no text; save it as UTF-8")
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:

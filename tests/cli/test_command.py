@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def test_the_help_of_a_command_explains_it_and_ends_with_an_example_that_parses(
         (["replay", "--sessions", "x", "--workers", "two"], "invalid number of at least 1 value: 'two'"),
         (["destroy"], "invalid choice: 'destroy'"),
         (["db"], "the following arguments are required: COMMAND"),
-        (["stats"], "the following arguments are required: --user"),
+        (["stats", "--user"], "argument --user: expected one argument"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_where_to_read_on(arguments: list[str], complaint: str, capsys):
@@ -125,10 +127,23 @@ def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have child processes begin with the default of SIGINT. A run in the background ignores it, which is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def interrupt_after_first_line(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
     """Press Ctrl-C once the command has said that it started; give its exit code and what it printed afterwards."""
     command = [sys.executable, "-m", "agent_service", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        interruptible(),
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stderr is not None
         assert process.stderr.readline().endswith(" ...\n")
         process.send_signal(signal.SIGINT)
@@ -143,6 +158,18 @@ def test_ctrl_c_ends_a_replay_quietly_with_130(tmp_path: Path):
 
     assert interrupt_after_first_line(tmp_path, "replay", "--trace", str(trace)) == (130, "", "")
     assert interrupt_after_first_line(tmp_path, "replay", "--sessions", str(conversations)) == (130, "", "")
+
+
+def test_a_child_of_a_run_in_the_background_can_be_interrupted():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible():
+            asked = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT).__name__)"]
+            handler = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert handler == "default_int_handler\n"
 
 
 def test_a_reader_who_leaves_ends_the_command_quietly():

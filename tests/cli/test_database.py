@@ -83,19 +83,74 @@ def test_cleanup_completes_what_has_expired_in_every_tenant(empty_database: str,
     assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0
 
 
-def test_check_tells_a_person_what_differs_and_what_to_do(tmp_path: Path, monkeypatch, capsys):
+def test_stats_without_a_user_are_the_whole_tenants(empty_database: str, as_json: Command):
+    as_json("db", "upgrade")
+    store(Session(user_id="alice"), Session(user_id="bob"))
+    store(Session(user_id="carol"), tenant="acme")
+
+    everybody, acme, alice = as_json("stats"), as_json("stats", "--tenant", "acme"), as_json("stats", "--user", "alice")
+
+    assert [each["total_sessions"] for each in (everybody, acme, alice)] == [2, 1, 1]
+
+
+def test_stats_of_an_empty_user_are_refused(empty_database: str, as_json: Command, refused):
+    as_json("db", "upgrade")
+
+    assert "user_id" in refused("stats", "--user", "")
+
+
+SURPLUS = "drop what the package does not know, or keep it in a table of your own"
+MISSING = "put back by hand what is missing or was changed, as the migrations made it"
+
+
+@pytest.mark.parametrize(
+    ("statements", "named", "remedy"),
+    [
+        (["ALTER TABLE {} ADD COLUMN surplus TEXT"], "surplus", f"no upgrade helps: {SURPLUS}"),
+        (["CREATE INDEX surplus ON {} (title)"], "surplus", f"no upgrade helps: {SURPLUS}"),
+        (["ALTER TABLE {} DROP COLUMN watched_until"], "watched_until", f"no upgrade helps: {MISSING}"),
+        (
+            ["ALTER TABLE {} ADD COLUMN surplus TEXT", "ALTER TABLE {} DROP COLUMN watched_until"],
+            "watched_until",
+            f"no upgrade helps: {SURPLUS}; {MISSING}",
+        ),
+    ],
+)
+def test_check_tells_a_person_what_differs_and_what_to_do(
+    tmp_path: Path, monkeypatch, capsys, statements, named, remedy
+):
     monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
     assert main(["db", "upgrade"]) == 0
     with sqlite3.connect(tmp_path / "new.db") as connection:
-        connection.execute("ALTER TABLE sessions ADD COLUMN surplus TEXT")
+        for statement in statements:
+            connection.execute(statement.format(Session.__tablename__))
     connection.close()
     capsys.readouterr()
 
     assert main(["db", "check"]) == 1
 
     shown = capsys.readouterr().out
-    assert "surplus" in shown
-    assert shown.endswith("run: agent-service db upgrade\n")
+    assert named in shown
+    assert "db upgrade" not in shown
+    assert shown.endswith(f"{remedy}\n")
+
+
+def test_check_of_an_old_or_a_too_new_database_says_what_to_do(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
+    assert main(["db", "upgrade"]) == 0
+    assert main(["db", "downgrade", "-1"]) == 0
+    assert main(["db", "check"]) == 1
+    old = capsys.readouterr().out
+    assert main(["db", "upgrade"]) == 0
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        (table,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%alembic_version'").fetchone()
+        connection.execute(f"UPDATE {table} SET version_num = 'later'")
+    connection.close()
+    assert main(["db", "check"]) == 1
+    new = capsys.readouterr().out
+
+    assert old.endswith("run: agent-service db upgrade\n")
+    assert new.endswith("install that version, no upgrade helps\n")
 
 
 def test_a_database_that_is_not_there_is_one_line_with_a_remedy_and_without_the_password(monkeypatch, refused):

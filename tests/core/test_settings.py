@@ -1,5 +1,6 @@
 """Settings: documented defaults, the environment and .env, and errors that name the setting and show no secret."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,48 @@ def test_settings_are_loaded_once_until_they_are_reset(monkeypatch):
     assert get_settings().cache_default_ttl == 60
 
 
-def test_an_empty_redis_url_means_none(monkeypatch):
-    monkeypatch.setenv("REDIS_URL", "")
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_setting_is_an_unset_one(monkeypatch, name):
+    unset = getattr(get_settings(), name)
+    reset_settings()
+    monkeypatch.setenv(name.upper(), "")
 
-    assert get_settings().redis_url is None
+    assert getattr(get_settings(), name) == unset
+
+
+@pytest.mark.parametrize("line", ["{}=", "{}=''", '{}=""', "{}", "export {}="])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DB_POOL_SIZE", "CACHE_L1_ENABLED", "CACHE_KEY_PREFIX"])
+def test_an_empty_setting_in_the_env_file_is_an_unset_one(name, line):
+    unset = getattr(get_settings(), name.lower())
+    reset_settings()
+    Path(".env").write_text(line.format(name) + "\n")
+
+    assert getattr(get_settings(), name.lower()) == unset
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h", "rediss://h:1/2", "unix:///s", "redis+sentinel://h/m/0", "redis+cluster://a:1,b:2"]
+    ("name", "other"),
+    [("DB_POOL_SIZE", "9"), ("REDIS_URL", "redis://elsewhere"), ("DATABASE_URL", "sqlite+aiosqlite://")],
+)
+def test_an_empty_variable_means_the_default_whatever_the_env_file_says(monkeypatch, name, other):
+    unset = getattr(get_settings(), name.lower())
+    reset_settings()
+    Path(".env").write_text(f"{name}={other}\n")
+    monkeypatch.setenv(name, "")
+
+    assert getattr(get_settings(), name.lower()) == unset
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://h:1/2",
+        "redis://user:p\u2100ss@h",
+        "unix:///s",
+        "redis+sentinel://h/m/0",
+        "redis+cluster://a:1,b:2",
+    ],
 )
 def test_every_kind_of_redis_url_is_accepted(monkeypatch, url):
     monkeypatch.setenv("REDIS_URL", url)
@@ -70,16 +105,48 @@ def test_every_kind_of_redis_url_is_accepted(monkeypatch, url):
         ("REDIS_URL", "http://user:hunter2@host"),
         ("REDIS_URL", "user:hunter2@host:6379"),
         ("REDIS_URL", "redis://user:hunter2@[::1"),
-        ("REDIS_URL", "redis://user:hunter2\u2100@host"),
         ("DATABASE_URL", "postgresql://user:hunter2@host/db"),
         ("DATABASE_URL", "mysql+aiomysql://user:hunter2@host/db"),
-        ("DATABASE_URL", ""),
+        ("REDIS_URL", "redis://user:hunter2@host:notaport/0"),
+        ("REDIS_URL", "redis://user:hunter2@host:99999"),
+        ("REDIS_URL", "redis://user:hunter2@host:0"),
+        ("REDIS_URL", "redis://user:hunter2@host/zero"),
+        ("REDIS_URL", "redis://user:hunter2@host/-1"),
+        ("REDIS_URL", "redis://user:hunter2@host/0/1"),
+        ("REDIS_URL", "redis://user:hunter2@host/99999999999"),
+        ("REDIS_URL", "redis://user:hunter2@host?db=one"),
+        ("REDIS_URL", "redis://user:hunter2@host?decode_responses=true"),
+        ("REDIS_URL", "redis://user:hunter2@one,two"),
+        ("REDIS_URL", "redis://user:hunter2@ho st"),
+        ("REDIS_URL", "redis://user:hunter2@host\n"),
+        ("REDIS_URL", "redis://user:hunter2@[zz::1]"),
+        ("REDIS_URL", "redis://user:hunter2"),
+        ("REDIS_URL", "redis://:hunter2"),
+        ("REDIS_URL", "redis+sentinel://user:hunter2@host"),
+        ("REDIS_URL", "redis+sentinel://user:hunter2@host:26379/main/x"),
+        ("REDIS_URL", "redis+sentinel://user:hunter2@one:1,two:x/main"),
+        ("REDIS_URL", "redis+cluster://user:hunter2@one,,two"),
+        ("REDIS_URL", "redis+cluster://user:hunter2@one/1"),
+        ("REDIS_URL", "unix://user:hunter2@relative.sock"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host:notaport/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host:99999/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host:0/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hun@ter2@host/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@ho st/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host/db?sslmode=maybe"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host/db?nonsense=1"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host/db?port=x"),
+        ("DATABASE_URL", "sqlite+aiosqlite://data.db"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///data.db?nonsense=1"),
+        ("DATABASE_REPLICA_URL", "postgresql+asyncpg://user:hunter2@host:notaport/db"),
+        ("DATABASE_REPLICA_URL", "postgresql://user:hunter2@host/db"),
+        ("DATABASE_REPLICA_URL", "postgresql+asyncpg://user:hunter2@host/db?pgbouncer=true"),
         ("REDIS_TIMEOUT", "nan"),
         ("REDIS_TIMEOUT", "inf"),
         ("REDIS_TIMEOUT", "0"),
         ("CACHE_DEFAULT_TTL", "0"),
         ("CACHE_DEFAULT_TTL", "soon"),
-        ("CACHE_KEY_PREFIX", ""),
         ("CACHE_MEMORY_MAX_SIZE", "-1"),
         ("CACHE_BREAKER_OPEN_SECONDS", "nan"),
         ("SESSION_MAX_MESSAGES", "0"),
@@ -112,3 +179,51 @@ def test_settings_never_show_their_secrets(monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://user:hunter2@host")
 
     assert "hunter2" not in repr(get_settings()) + str(get_settings().model_dump())
+
+
+def test_a_byte_order_mark_hides_no_setting():
+    Path(".env").write_bytes(b"\xef\xbb\xbfDB_POOL_SIZE=9\n")
+
+    assert get_settings().db_pool_size == 9
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "DB_POOL_SIZE=9 # \xfc".encode("latin-1"),
+        "DB_POOL_SIZE=9".encode("utf-16"),
+        "DB_POOL_SIZE=9".encode("utf-16-le"),
+    ],
+)
+def test_an_env_file_that_is_not_utf8_is_refused_by_name(content):
+    Path(".env").write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=r"\.env.*UTF-8"):
+        get_settings()
+
+
+def test_an_env_file_that_is_a_directory_is_refused_by_name():
+    Path(".env").mkdir()
+
+    with pytest.raises(ConfigurationError, match=r"\.env is a directory"):
+        get_settings()
+
+
+def test_a_virtual_environment_named_like_the_env_file_holds_no_settings():
+    Path(".env").mkdir()
+    Path(".env/pyvenv.cfg").touch()
+
+    assert get_settings().db_pool_size == 5
+
+
+def test_an_env_file_that_may_not_be_read_is_refused_by_name():
+    Path(".env").write_text("DB_POOL_SIZE=9\n")
+    Path(".env").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigurationError, match=r"\.env cannot be read"):
+            get_settings()
+    finally:
+        os.seteuid(user)

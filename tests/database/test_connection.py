@@ -232,8 +232,9 @@ async def test_a_writer_that_never_ends_is_reported(monkeypatch: pytest.MonkeyPa
     [
         ("mysql://root:hunter2@host/db", "mysql"),
         ("postgresql://root:hunter2@host/db", "postgresql"),
-        ("hunter2", "no URL"),
-        ("postgresql+asyncpg://u:hunter2@host:port/db", "no URL"),
+        ("hunter2", "no scheme"),
+        ("postgresql+asyncpg://u:hunter2@host:port/db", "no number from 1"),
+        ("postgresql+asyncpg://u:hunter2@127.0.0.1/db?nonsense=1", "nonsense"),
     ],
 )
 def test_a_url_that_cannot_be_is_a_configuration_error_without_secrets(url: str, complaint: str) -> None:
@@ -268,15 +269,35 @@ async def test_an_unreachable_database_is_an_error_of_ours_without_secrets(
     assert caught.value.__cause__ is not None
 
 
-async def test_an_option_the_driver_does_not_know_is_a_configuration_error() -> None:
-    database = DatabaseManager("postgresql+asyncpg://u@127.0.0.1/db?nonsense=1")
+async def test_a_replica_that_cannot_be_reached_is_reported_under_its_own_name(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_REPLICA_URL", "postgresql+asyncpg://u:hunter2@127.0.0.1:1/db")
+    reset_settings()
 
-    async def use() -> None:
-        async with database.session() as db:
-            await db.execute(text("SELECT 1"))
+    async with get_session(readonly=True) as db:
+        await db.execute(text("SELECT 1"))
 
-    with pytest.raises(ConfigurationError, match="nonsense"):
-        await use()
+    (told,) = [each.message for each in caplog.records if "replica" in each.message]
+    assert "check DATABASE_REPLICA_URL" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite+aiosqlite:///file::memory:?uri=true", "sqlite+aiosqlite:///file:a?mode=memory&uri=true"]
+)
+async def test_a_file_uri_of_a_database_in_memory_is_one_database(url: str) -> None:
+    database = DatabaseManager(url)
+    async with database.session() as db:
+        session = await SessionRepository(db).create(Session(user_id="ada"))
+
+    async with database.session() as db:
+        found = await SessionRepository(db).get(session.id)
+    limit = database.get_metrics()["limit"]
+    await database.close()
+
+    assert found is not None
+    assert limit == 1
 
 
 def test_a_plain_sqlite_client_can_read_the_messages(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_a_path_makes_objects_and_steps_into_lists(repo: SessionRepository
         ([-1], 1, r"path\[0\]"),
         (7, 1, "path must"),
         (b"ab", 1, "path must"),
-        ("a", {"x": float("nan")}, r"value.x"),
+        ("a", {"x": float("nan")}, r"context.a.x"),
         ("a", "\x00", "U\\+0000"),
         ("a\x00", 1, "U\\+0000"),
     ],

@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -165,6 +167,75 @@ async def test_a_healthy_database_says_what_it_is(database: DatabaseManager) -> 
     }
     assert health["latency_ms"] > 0
     assert health["version"][0].isdigit()
+
+
+async def test_a_database_that_is_not_migrated_is_unhealthy_and_says_what_to_run(empty_postgres_url: str) -> None:
+    database = DatabaseManager(empty_postgres_url)
+    before = await database.health_check()
+    await database.upgrade()
+    after = await database.health_check()
+    await database.close()
+
+    assert (before["ok"], after["ok"]) == (False, True)
+    assert before["error"] == "the database is not migrated; run: agent-service db upgrade"
+    assert before["version"] == after["version"]
+
+
+async def test_a_database_of_an_earlier_version_is_unhealthy_and_says_what_to_run(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    head = (await database.check()).head
+    await database.downgrade("-1")
+    health = await database.health_check()
+    await database.close()
+
+    assert health["ok"] is False
+    assert f"this version needs {head}; run: agent-service db upgrade" in health["error"]
+
+
+async def test_a_database_of_a_later_version_is_healthy(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        (table,) = await db.scalars(text("SELECT relname FROM pg_class WHERE relname LIKE '%alembic_version'"))
+        await db.execute(text(f"UPDATE {table} SET version_num = 'later'"))
+    health = await database.health_check()
+    await database.close()
+
+    assert (health["ok"], health["error"]) == (True, None)
+
+
+async def test_a_role_that_may_not_read_the_revision_is_healthy(postgres_url: str) -> None:
+    owner = DatabaseManager(postgres_url)
+    role = f"service_{uuid4().hex}"
+    async with owner.session() as db:
+        await db.execute(text(f"CREATE ROLE {role} LOGIN"))
+    database = DatabaseManager(postgres_url.replace("postgres@", f"{role}@"))
+    health = await database.health_check()
+    await database.close()
+    async with owner.session() as db:
+        await db.execute(text(f"DROP ROLE {role}"))
+    await owner.close()
+
+    assert (health["ok"], health["error"]) == (True, None)
+
+
+async def test_a_health_check_may_be_the_first_use_of_an_embedded_database(tmp_path: Path) -> None:
+    database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
+    health = await database.health_check()
+    state = await database.check()
+    await database.close()
+
+    assert (health["ok"], health["error"]) == (True, None)
+    assert state.ok
+
+
+async def test_an_embedded_database_that_cannot_be_migrated_is_unhealthy(tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_bytes(b"no database at all " * 100)
+    database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'other.db'}")
+    health = await database.health_check()
+    await database.close()
+
+    assert health["ok"] is False
+    assert "not a database" in health["error"]
 
 
 async def test_a_database_that_is_away_is_unhealthy_and_no_exception() -> None:

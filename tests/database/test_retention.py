@@ -55,11 +55,47 @@ async def test_only_what_was_hidden_long_enough_ago_is_purged(db: AsyncSession) 
         clock.advance(3_600)
 
     assert await repo.purge_deleted(timedelta(hours=4)) == 0
-    assert await repo.purge_deleted(timedelta(hours=1), 1) == 1
+    assert await repo.purge_deleted(timedelta(hours=2), 1) == 1
     assert await repo.restore(sessions[0].id) is False
     assert await repo.purge_deleted(clock.now() - timedelta(hours=1)) == 1
     assert await repo.restore(sessions[2].id)
     assert (await count(db), await count(db, "session_messages")) == (2, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
+async def test_purging_goes_on_batch_by_batch_until_nothing_is_left(database: DatabaseManager, batch_size: int) -> None:
+    clock = FakeClock(datetime.now(UTC) + LATER)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        sessions = [await repo.create(Session(user_id="ada")) for _ in range(6)]
+        for each in sessions[:5]:
+            await repo.add_message_to_session(each.id, {"role": "user"})
+            await repo.delete(each.id)
+        fork = await repo.fork(sessions[5].id, 0)
+
+    async with database.session() as db:
+        removed = await SessionRepository(db, clock=clock).purge_deleted(timedelta(), batch_size)
+    async with database.session() as db:
+        again = await SessionRepository(db, clock=clock).purge_deleted(timedelta(), batch_size)
+        left = await count(db), await count(db, "session_messages")
+        kept = {each.id for each in await SessionRepository(db).get_user_sessions("ada")}
+
+    assert (removed, again, left, kept) == (5, 0, (2, 0), {sessions[5].id, fork.id})
+
+
+async def test_a_purge_is_undone_with_its_transaction(database: DatabaseManager) -> None:
+    clock = FakeClock(datetime.now(UTC) + LATER)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        sessions = [await repo.create(Session(user_id="ada")) for _ in range(3)]
+        for each in sessions:
+            await repo.delete(each.id)
+
+    async with database.session() as db:
+        undone = await SessionRepository(db, clock=clock).purge_deleted(timedelta(), 1)
+        await db.rollback()
+    async with database.session() as db:
+        assert (undone, await count(db)) == (3, 3)
 
 
 @pytest.mark.parametrize(

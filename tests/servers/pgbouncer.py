@@ -30,12 +30,17 @@ pool_mode = transaction
 default_pool_size = 2
 server_round_robin = 1
 max_client_conn = 100
+ignore_startup_parameters = {ignoring}
 """
 
 
 @contextlib.contextmanager
-def running_pgbouncer(server: PostgresServer) -> Iterator[int]:
-    """Start one whose two server connections per database take turns, give its port, and stop it at the end."""
+def running_pgbouncer(server: PostgresServer, *, ignoring: str = "") -> Iterator[int]:
+    """
+    Start one whose two server connections per database take turns, give its port, and stop it at the end.
+
+    :param ignoring: settings at the start of a connection that it takes and drops, instead of refusing them.
+    """
     binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if binary is None:
         # Also where CI is set: no wheel brings one, and everything else is proved without it.
@@ -45,11 +50,13 @@ def running_pgbouncer(server: PostgresServer) -> Iterator[int]:
     target, own_port = urlsplit(server.url), _free_port()
     configuration = home / "pgbouncer.ini"
     configuration.write_text(
-        CONFIGURATION.format(host=target.hostname, port=target.port, own_port=own_port), encoding="utf-8"
+        CONFIGURATION.format(host=target.hostname, port=target.port, own_port=own_port, ignoring=ignoring),
+        encoding="utf-8",
     )
     account = {}
     if os.geteuid() == 0:
-        shutil.chown(home, _unprivileged_account())
+        for path in (home, configuration):  # which only their owner may read where the umask says so
+            shutil.chown(path, _unprivileged_account())
         account = {"user": _unprivileged_account()}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([binary, str(configuration)], stdout=log, stderr=log, cwd=home, **account)  # type: ignore[call-overload]

@@ -31,9 +31,10 @@ class _Databases:
 _databases: WeakKeyDictionary[asyncio.AbstractEventLoop, _Databases] = WeakKeyDictionary()
 
 
-def open_database(settings: Settings, url: str | None = None) -> DatabaseManager:
+def open_database(settings: Settings, url: str | None = None, *, setting: str = "DATABASE_URL") -> DatabaseManager:
     """Make a manager with the settings' DB_* and DATABASE_URL, or another URL. Who makes it closes it.
 
+    :param setting: where that other URL comes from, for errors.
     :raises ConfigurationError: the URL cannot be used.
     """
     return DatabaseManager(
@@ -46,6 +47,7 @@ def open_database(settings: Settings, url: str | None = None) -> DatabaseManager
         pgbouncer=settings.db_pgbouncer,
         row_security=settings.db_row_security,
         echo=settings.db_echo_sql,
+        setting=setting,
     )
 
 
@@ -65,7 +67,8 @@ def _get_databases() -> _Databases:
         primary = open_database(settings)
         replica = reading = None
         if settings.database_replica_url is not None:
-            replica = open_database(settings, settings.database_replica_url.get_secret_value())
+            url = settings.database_replica_url.get_secret_value()
+            replica = open_database(settings, url, setting="DATABASE_REPLICA_URL")
             reading = ReadReplica(replica, primary)
         found = _databases[loop] = _Databases(primary, replica, reading)
     return found

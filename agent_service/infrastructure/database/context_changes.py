@@ -48,7 +48,9 @@ def _set(container: Any, path: Path, place: int, value: Any) -> Any:
         changed = list(container)
         changed[step] = _set(container[step], path, place + 1, value)
         return changed
-    held = f"a list of {len(container)}" if isinstance(container, list) else f"a {type(container).__name__}"
+    held = "a dict" if isinstance(container, dict) else f"a {type(container).__name__}"
+    if isinstance(container, list):
+        held = f"a list of {len(container)}"
     raise SessionValueError(
         f"path {list(path)!r:.200} cannot be followed: there is {held} where {step!r:.80} should be"
     )

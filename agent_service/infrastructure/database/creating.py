@@ -3,67 +3,49 @@
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
+from agent_service.core.database_url import DatabaseTarget
+from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
+from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
 from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import FAILURES, connect_options, watch_connections
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
-__all__ = ["create_engine", "describe", "is_embedded", "parse_url"]
-
-POSTGRES: Final = "postgresql+asyncpg"
-SQLITE: Final = "sqlite+aiosqlite"
-
-
-def parse_url(url: str) -> URL:
-    """Give the URL's parts.
-
-    :raises ConfigurationError: it is none, or leads to a database we do not speak to; it never shows a password.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # No chaining: the original repeats the URL, which may hold a password.
-        raise ConfigurationError("DATABASE_URL is no URL; it looks like postgresql+asyncpg://user@host/name") from None
-    if parsed.drivername not in {POSTGRES, SQLITE}:
-        raise ConfigurationError(f"DATABASE_URL begins with {parsed.drivername}://; use {POSTGRES}:// or {SQLITE}://")
-    return parsed
-
-
-def is_embedded(url: URL) -> bool:
-    """Whether the database lives in this process: SQLite."""
-    return url.drivername == SQLITE
-
-
-def describe(url: URL) -> str:
-    """Say where a URL leads, without its credentials and options."""
-    host = f"{url.host or ''}{f':{url.port}' if url.port else ''}"
-    return f"{url.drivername}://{host}/{url.database or ''}"
+__all__ = ["create_engine"]
 
 
 def create_engine(
-    url: URL, pool: Mapping[str, Any], *, statement_timeout: float | None, pgbouncer: bool = False, echo: bool = False
+    target: DatabaseTarget,
+    pool: Mapping[str, Any],
+    *,
+    setting: str,
+    statement_timeout: float | None,
+    pgbouncer: bool = False,
+    echo: bool = False,
 ) -> AsyncEngine:
     """Make an engine; nothing is connected yet.
 
     :param pool: SQLAlchemy's options of the pool.
+    :param setting: where the URL comes from, for errors.
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param echo: log every statement, without its parameters.
     """
-    embedded = is_embedded(url)
-    if embedded:
+    arguments: dict[str, Any]
+    if target.embedded:
+        query = {name: str(value) for name, value in target.options.items()}
+        url = URL.create(target.scheme, database=target.database or None, query=query)
         arguments = {"isolation_level": None, "timeout": BUSY_TIMEOUT}
         pool = {**pool, "pool_reset_on_return": None}  # The write lock's work.
     else:
-        arguments = connect_options(statement_timeout, pgbouncer=pgbouncer)
+        url = URL.create(target.scheme, target.username, target.password, database=target.database or None)
+        arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer)
     engine = create_async_engine(
         url,
         echo=echo,
@@ -73,27 +55,28 @@ def create_engine(
         connect_args=arguments,
         **pool,
     )
-    place = describe(url)
-    event.listen(engine.sync_engine, "do_connect", _connector(place))
-    if embedded:
+    unavailable = partial(_unavailable, target, setting, pgbouncer)
+    event.listen(engine.sync_engine, "do_connect", _connector(unavailable))
+    if target.embedded:
         WriteLock(engine, BUSY_TIMEOUT)
     else:
-        watch_connections(engine, partial(_unavailable, place))
+        watch_connections(engine, unavailable)
     return engine
 
 
-def _unavailable(place: str, exc: BaseException) -> DatabaseUnavailableError:
+def _unavailable(target: DatabaseTarget, setting: str, pgbouncer: bool, exc: BaseException) -> DatabaseUnavailableError:
     reason = str(exc).split("\n", 1)[0] or type(exc).__name__
-    return DatabaseUnavailableError(f"cannot connect to {place} ({reason}); check DATABASE_URL")
+    remedy = f"check {setting}"
+    if "unsupported startup parameter" in reason and not pgbouncer:
+        remedy = PGBOUNCER_REMEDY
+    return DatabaseUnavailableError(f"cannot connect to {target} ({reason}); {remedy}")
 
 
-def _connector(place: str) -> Callable[..., Any]:
+def _connector(unavailable: Callable[[BaseException], DatabaseUnavailableError]) -> Callable[..., Any]:
     def connect(dialect: Any, _entry: Any, arguments: Any, options: Any) -> Any:
         try:
             return open_connection(dialect, arguments, options)
         except (*FAILURES, sqlite3.Error, dialect.loaded_dbapi.Error) as exc:
-            raise _unavailable(place, exc) from exc
-        except TypeError as exc:
-            raise ConfigurationError(f"DATABASE_URL: {place} has an option its driver does not know ({exc})") from exc
+            raise unavailable(exc) from exc
 
     return connect

@@ -10,7 +10,7 @@ Most messages are a few texts and counts. They cannot change on the way, and are
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 
 from agent_service.core.errors import SessionValueError
 
-__all__ = ["MAX_DEPTH", "dumps", "encode_document", "loads"]
+__all__ = ["MAX_DEPTH", "check_value", "dumps", "encode_document", "loads", "path_name"]
 
 MAX_DEPTH = 200
 """Deepest nesting of a stored document; readers with little stack left must still be able to decode it."""
@@ -59,10 +59,28 @@ def encode_document(document: Any, name: str, *, nul: bool) -> tuple[str, dict[s
     text = _encode_flat(document)
     if text is not None and (nul or "\\u0000" not in text):
         return text, dict(document)
+    copy: dict[str, Any]
+    text, copy = _encode_deep(document, name, nul=nul)
+    return text, copy
+
+
+def check_value(value: Any, name: str, *, nul: bool) -> Any:
+    """Return an independent copy of a value within a document; as :func:`encode_document`, but of any JSON type."""
+    return _encode_deep(value, name, nul=nul)[1]
+
+
+def path_name(name: str, path: Iterable[str | int]) -> str:
+    """Name a place within a document as errors do: ``context.profile.cities[0]``."""
+    for step in path:
+        name = _join(name, step) if isinstance(step, str) else f"{name}[{step}]"
+    return name
+
+
+def _encode_deep(document: Any, name: str, *, nul: bool) -> tuple[str, Any]:
     try:
         text = dumps(document)
         text.encode()
-        copy: dict[str, Any] = loads(text)
+        copy = loads(text)
         suspect = copy != document or text.count("{") + text.count("[") > MAX_DEPTH or ("\\u0000" in text and not nul)
     except (TypeError, ValueError, RecursionError) as exc:
         problem = next(_problems(document, name, nul=nul), f"{name} has no JSON form: {exc}")

@@ -5,15 +5,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
+from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
+from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.row_security import (
@@ -34,6 +37,7 @@ T = TypeVar("T")
 
 HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
+_NO_PERMISSION_STATE: Final = "42501"
 
 
 class DatabaseManager:
@@ -52,6 +56,7 @@ class DatabaseManager:
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param echo: log every statement, without its parameters.
+    :param setting: where the URL comes from, for errors.
     :raises ConfigurationError: for a URL that cannot be used; it never shows a password.
     """
 
@@ -67,9 +72,11 @@ class DatabaseManager:
         pgbouncer: bool = False,
         row_security: bool = False,
         echo: bool = False,
+        setting: str = "DATABASE_URL",
     ) -> None:
-        self._url = parse_url(url)
-        self.embedded = is_embedded(self._url)
+        self._target = parse_database_url(url)
+        self._setting = setting
+        self.embedded = self._target.embedded
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
             "poolclass": AsyncAdaptedQueuePool,
@@ -79,12 +86,12 @@ class DatabaseManager:
         }
         if not self.embedded:
             pool["pool_recycle"] = pool_recycle
-        elif in_memory(self._url):
+        elif in_memory(self._target.database, self._target.options):
             # A database in memory lives in its one connection; sessions take turns.
             pool |= {"pool_size": 1, "max_overflow": 0}
         self._connections = pool["pool_size"] + pool["max_overflow"]
         self.engine: AsyncEngine = create_engine(
-            self._url, pool, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
+            self._target, pool, setting=setting, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
         )
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
@@ -176,7 +183,13 @@ class DatabaseManager:
                 await engine.dispose()
 
     def _patient_engine(self) -> AsyncEngine:
-        return create_engine(self._url, {"poolclass": NullPool}, statement_timeout=None, pgbouncer=self._pgbouncer)
+        return create_engine(
+            self._target,
+            {"poolclass": NullPool},
+            setting=self._setting,
+            statement_timeout=None,
+            pgbouncer=self._pgbouncer,
+        )
 
     def get_metrics(self) -> dict[str, int]:
         """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
@@ -187,21 +200,29 @@ class DatabaseManager:
     async def health_check(self) -> dict[str, Any]:
         """Ask the database how it is, within 5 seconds. Never raises.
 
-        Gives ``ok``, ``database`` (where, without credentials), ``latency_ms`` (of a small query, connecting too),
+        Returns ``ok``, ``database`` (where, without credentials), ``latency_ms`` (of a small query, connecting too),
         ``version``, ``read_only`` (a standby), ``pool`` (see :meth:`get_metrics`), ``error``; what is unknown is None.
+        PostgreSQL that lacks a migration is not ``ok``, and ``error`` names the command; an embedded database is
+        migrated, as by any first use.
         """
         health: dict[str, Any] = dict.fromkeys(("latency_ms", "version", "read_only", "error"))
         health |= {"ok": False, "database": str(self), "pool": self.get_metrics()}
         question = "sqlite_version(), 0" if self.embedded else "current_setting('server_version'), pg_is_in_recovery()"
-        started = time.perf_counter()
         try:
             with database_errors("ask the database how it is"):
-                async with asyncio.timeout(HEALTH_TIMEOUT), self.engine.connect() as connection:
-                    version, read_only = (await connection.execute(text(f"SELECT {question}"))).one()
-            latency = round((time.perf_counter() - started) * 1e3, 3)
-            health |= {"ok": True, "latency_ms": latency, "version": version, "read_only": bool(read_only)}
+                async with asyncio.timeout(HEALTH_TIMEOUT):
+                    await self.prepare()
+                    started = time.perf_counter()
+                    async with self.engine.connect() as connection:
+                        version, read_only = (await connection.execute(text(f"SELECT {question}"))).one()
+                        latency = round((time.perf_counter() - started) * 1e3, 3)
+                        lack = None if self.embedded else await _lag(connection)
         except DatabaseError as exc:
             health["error"] = str(exc)
+            return health
+        health |= {"ok": lack is None, "latency_ms": latency, "version": version, "read_only": bool(read_only)}
+        if lack is not None:
+            health["error"] = f"{lack}; run: agent-service db upgrade"
         return health
 
     async def close(self) -> None:
@@ -210,7 +231,7 @@ class DatabaseManager:
         await self.engine.dispose()
 
     def __str__(self) -> str:
-        return describe(self._url)
+        return str(self._target)
 
 
 async def _release(db: AsyncSession) -> None:
@@ -226,6 +247,25 @@ async def _roll_back(db: AsyncSession) -> None:
     # the block end is the error to be told.
     with suppress(*FAILED_STATEMENTS):
         await db.close()
+
+
+async def _lag(connection: AsyncConnection) -> str | None:
+    """Say what the schema lacks; None also where the role may not read its revision."""
+    migration = await asyncio.to_thread(_load_migration)
+    try:
+        return await connection.run_sync(migration.lag)
+    except DBAPIError as exc:
+        if getattr(exc.orig, "sqlstate", None) == _NO_PERMISSION_STATE:
+            return None
+        raise
+
+
+def _load_migration() -> ModuleType:
+    """Import Alembic and read the revisions, which is too long for the event loop; once."""
+    from agent_service.infrastructure.database import migration  # noqa: PLC0415
+
+    migration.load_revisions()
+    return migration
 
 
 def _is_current(connection: Connection) -> bool:

@@ -19,13 +19,19 @@ from agent_service.core.errors import (
 from agent_service.infrastructure.database.lost import LOST_STATES, is_lost
 from agent_service.infrastructure.database.postgres import FAILURES
 
-__all__ = ["FAILED_STATEMENTS", "database_errors", "session_not_found", "translate"]
+__all__ = ["FAILED_STATEMENTS", "PGBOUNCER_REMEDY", "database_errors", "session_not_found", "translate"]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
 
+PGBOUNCER_REMEDY = "this is a pgbouncer in transaction mode: set DB_PGBOUNCER=true"
+"""What helps where a pgbouncer is in the way that nobody told us of."""
+
 _UNAVAILABLE_STATES = (*LOST_STATES, "53300")  # PostgreSQL: too many connections.
 _TOO_SLOW_STATE = "57014"
+# A prepared statement is there already, is not there, or is another one: this is not the connection that prepared it.
+_OTHERS_STATEMENT_STATES = ("42P05", "26000")
+_OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
 _NO_SCHEMA_STATES = ("42P01", "42703")
@@ -59,6 +65,8 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
+    if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
+        return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
     reason = reason or type(original or exc).__name__
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")

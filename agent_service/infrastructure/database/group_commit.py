@@ -126,7 +126,8 @@ def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     if engine.dialect.name == "sqlite":
         keep_clean(engine.sync_engine)
         # A database in memory lives in the engine's one connection.
-        return _InTransactions(engine, own=False) if in_memory(engine.url) else DirectSqlite(engine)
+        alone = in_memory(engine.url.database, engine.url.query)
+        return _InTransactions(engine, own=False) if alone else DirectSqlite(engine)
     pool = engine.sync_engine.pool.recreate()
     twin = AsyncEngine(Engine(pool, engine.dialect, engine.url, hide_parameters=True))
     if says_tenant(engine):

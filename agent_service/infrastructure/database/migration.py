@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.models import Base
 
-__all__ = ["SchemaState", "check", "compare_options", "downgrade", "is_current", "upgrade"]
+__all__ = ["SchemaState", "check", "compare_options", "downgrade", "is_current", "lag", "load_revisions", "upgrade"]
 
 # An arbitrary key that every process agrees on, for PostgreSQL's advisory lock.
 _LOCK_KEY = 0x61675F6D696772
@@ -27,11 +28,12 @@ _ENGINE_OWN = ("session_search", "ix_sessions_title_trigram", "ix_session_messag
 
 @dataclass(frozen=True)
 class SchemaState:
-    """What a database's schema is, and what it should be."""
+    """What a database's schema is, what it should be, and what brings it there (empty: nothing need be done)."""
 
     current: str | None
     head: str
     differences: tuple[str, ...]
+    remedy: str = ""
 
     @property
     def ok(self) -> bool:
@@ -53,14 +55,47 @@ def downgrade(connection: Connection, revision: str) -> None:
 
 def is_current(connection: Connection) -> bool:
     """Whether the database is at the newest revision; one small read."""
-    return MigrationContext.configure(connection).get_current_revision() == _head()
+    return _current(connection) == load_revisions()[-1]
+
+
+def lag(connection: Connection) -> str | None:
+    """Say what the schema lacks, or None: it is at the newest revision, or one that only a later version knows."""
+    current, revisions = _current(connection), load_revisions()
+    if current is None:
+        return "the database is not migrated"
+    if current in revisions[:-1]:
+        return f"the schema is at revision {current}, and this version needs {revisions[-1]}"
+    return None
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def check(connection: Connection) -> SchemaState:
     """Compare the database with the revisions and the models."""
     context = MigrationContext.configure(connection, opts=compare_options())
     differences = compare_metadata(context, Base.metadata)
-    return SchemaState(context.get_current_revision(), _head(), tuple(str(each) for each in differences))
+    current = context.get_current_revision()
+    return SchemaState(
+        current, load_revisions()[-1], tuple(str(each) for each in differences), _remedy(current, differences)
+    )
+
+
+def _remedy(current: str | None, differences: list[Any]) -> str:
+    revisions = load_revisions()
+    if current is not None and current not in revisions:
+        return f"a later version of the package made revision {current}: install that version, no upgrade helps"
+    if current != revisions[-1]:
+        return "run: agent-service db upgrade"
+    kinds = {change[0] for each in differences for change in (each if isinstance(each, list) else [each])}
+    surplus = {kind for kind in kinds if kind.startswith("remove_")}
+    remedies = []
+    if surplus:
+        remedies.append("drop what the package does not know, or keep it in a table of your own")
+    if kinds - surplus:
+        remedies.append("put back by hand what is missing or was changed, as the migrations made it")
+    return "; ".join(remedies) and f"the revision is the newest, so no upgrade helps: {'; '.join(remedies)}"
 
 
 def compare_options() -> dict[str, Any]:
@@ -102,11 +137,13 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _head() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
+@lru_cache(maxsize=1)
+def load_revisions() -> tuple[str, ...]:
+    """Return every revision that the package knows, the first one first; read from its files once."""
+    revisions = tuple(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+    if not revisions:
         raise DatabaseError("the package holds no migrations; install it again")
-    return head
+    return revisions[::-1]
 
 
 def _scripts() -> Path:

@@ -10,8 +10,10 @@ outlives its transaction is then found by nobody, or under a name that another c
 statement goes through the unnamed one, which belongs to its transaction and leaves nothing behind.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import asyncpg
 from sqlalchemy import event
@@ -19,36 +21,59 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agent_service.core.database_url import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.lost import is_lost
 
 __all__ = ["CONNECT_TIMEOUT", "FAILURES", "connect_options", "watch_connections"]
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds a new connection may take."""
+"""Seconds a new connection may take, unless the URL says ``connect_timeout``."""
 FAILURES: Final = (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What the driver raises."""
 _SERVED: Final = "agent_service_served"
 _GRACE: Final = 1.0
 """Seconds beyond its own limit in which the server may still answer."""
+_SERVER_SETTINGS: Final = ("application_name", "options")
+_DEFAULT_PORT: Final = 5432
+_CACHES: Final = ("prepared_statement_cache_size", "statement_cache_size")
 
 
-def connect_options(statement_timeout: float | None, *, pgbouncer: bool) -> dict[str, Any]:
-    """Give what asyncpg is to be called with.
+def connect_options(target: DatabaseTarget, statement_timeout: float | None, *, pgbouncer: bool) -> dict[str, Any]:
+    """Return what asyncpg is to be called with, besides user name, password and database.
 
+    :param target: where the database is; its ``options`` are libpq's.
     :param statement_timeout: seconds a statement may take; None: any time, as a migration needs it.
     :param pgbouncer: whether one stands in front, which also refuses settings at the start of a connection; then the
         driver alone keeps the time.
     """
-    options: dict[str, Any] = {"timeout": CONNECT_TIMEOUT}
+    given = dict(target.options)
+    options: dict[str, Any] = {"timeout": given.pop("connect_timeout", CONNECT_TIMEOUT)}
+    options |= {name: given.pop(name) for name in _CACHES if name in given}
+    server_settings: dict[str, str] = {name: given.pop(name) for name in _SERVER_SETTINGS if name in given}
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:
-            options["server_settings"] = {"statement_timeout": str(round(statement_timeout * 1000))}
+            server_settings["statement_timeout"] = str(round(statement_timeout * 1000))
+    if server_settings:
+        options["server_settings"] = server_settings
     if pgbouncer:
         unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
         options |= {"statement_cache_size": 0, **unnamed}
-    return options
+    if given.get("sslrootcert") == SYSTEM_CERTIFICATES:
+        del given["sslrootcert"], given["sslmode"]
+        options["ssl"] = ssl.create_default_context()  # once: it takes tens of milliseconds
+    if given:
+        options["dsn"] = f"postgresql://?{urlencode(given)}"  # asyncpg reads libpq's parameters here only
+    return options | _addresses(target)
+
+
+def _addresses(target: DatabaseTarget) -> dict[str, Any]:
+    hosts = [host for host, _ in target.hosts if host]
+    ports = [port or _DEFAULT_PORT for _, port in target.hosts]
+    if len(ports) == 1 and target.hosts[0][1] is None:
+        return {"host": hosts}  # PGPORT may say where
+    return ({"host": hosts} if hosts else {}) | ({"port": ports if hosts else ports[0]} if ports else {})
 
 
 def watch_connections(engine: AsyncEngine, unavailable: Callable[[BaseException], DatabaseUnavailableError]) -> None:

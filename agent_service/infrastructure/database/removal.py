@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down
 
@@ -28,6 +29,11 @@ async def remove_sessions(db: AsyncSession, ids: list[UUID]) -> int:
     while adopted:
         await db.execute(handing_down.copy_messages(ids), execution_options=_UNSYNCHRONIZED)
         adopted = _rows(await db.execute(handing_down.adopt(ids)))
+    if db.get_bind().dialect.name == "sqlite":
+        # An engine of the caller's own may leave foreign keys, and with them the cascade, switched off.
+        await db.execute(
+            delete(SessionMessage).where(SessionMessage.session_id.in_(ids)), execution_options=_UNSYNCHRONIZED
+        )
     gone = delete(Session).where(Session.id.in_(ids))
     return _rows(await db.execute(gone, execution_options={"synchronize_session": "fetch"}))
 

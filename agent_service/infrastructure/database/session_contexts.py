@@ -9,10 +9,12 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionNotFoundError
+from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.own_sessions import accept_session, require_async_factory
 from agent_service.infrastructure.database.queries.context import lock
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
@@ -27,9 +29,11 @@ class SessionContexts:
 
     :param sessions: gives an AsyncSession to enter.
     :param tenant_id: whose sessions these are.
+    :raises SessionValueError: the factory cannot be used.
     """
 
     def __init__(self, sessions: SessionFactory, tenant_id: str) -> None:
+        require_async_factory(sessions)
         self._sessions = sessions
         self._tenant_id = tenant_id
 
@@ -37,7 +41,7 @@ class SessionContexts:
         """Give the contexts of those sessions that there are."""
         statement = select(Session.id, Session.context).where(Session.id.in_(ids), *visible(self._tenant_id))
         async with self._transaction("read session contexts") as db:
-            return {id_: dict(context) for id_, context in await db.execute(statement)}
+            return {id_: plain(context) for id_, context in await db.execute(statement)}
 
     async def change(self, changes: Mapping[UUID, Callable[[Context], Context | None]]) -> None:
         """Put each context through its change (which gives None to leave it) while its row is locked; all or none.
@@ -50,7 +54,7 @@ class SessionContexts:
                 row = (await db.execute(lock(self._tenant_id, id_, None))).first()
                 if row is None:
                     raise SessionNotFoundError(f"there is no session {id_}; create it before it is given a context")
-                context = changes[id_](dict(row.context))
+                context = changes[id_](plain(row.context))
                 if context is None:
                     await db.rollback()
                     return
@@ -85,6 +89,7 @@ class SessionContexts:
     @asynccontextmanager
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
         with database_errors(action):
-            async with self._sessions() as db:
+            async with self._sessions() as opened:
+                db = accept_session(opened)
                 serve_tenant(db, self._tenant_id)
                 yield db

@@ -9,12 +9,12 @@ busy timeout does the waiting. WAL lets readers go on meanwhile.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import UnboundExecutionError
@@ -30,11 +30,14 @@ __all__ = [
     "BUSY_TIMEOUT",
     "MINIMUM_VERSION",
     "WriteLock",
+    "create_functions",
     "in_memory",
     "is_free",
+    "is_ours",
     "keep_clean",
     "keep_session_clean",
     "prepare_connection",
+    "require_version",
     "write_turn",
 ]
 
@@ -50,9 +53,23 @@ _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
 _kept_clean: "WeakSet[Dialect]" = WeakSet()
 
 
-def in_memory(url: URL) -> bool:
-    """Whether the database lives in its one connection."""
-    return url.database in {None, "", ":memory:"}
+def in_memory(database: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether a file's name, and what the URL says beside it, mean a database that lives in its one connection."""
+    return database in {None, "", ":memory:", "file::memory:"} or options.get("mode") == "memory"
+
+
+def is_ours(dialect: Dialect) -> bool:
+    """Whether an engine of this dialect object has a :class:`WriteLock`."""
+    return dialect in _locks
+
+
+def require_version() -> None:
+    """Refuse an SQLite library that lacks what we use.
+
+    :raises DatabaseError: naming the version that is there, and the one that is needed.
+    """
+    if sqlite3.sqlite_version_info < MINIMUM_VERSION:
+        raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
 
 
 def is_free(engine: AsyncEngine) -> bool:
@@ -79,8 +96,7 @@ class WriteLock:
     """Turns an engine's connections into the ones described above, and hands its one writer's place around."""
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
-        if sqlite3.sqlite_version_info < MINIMUM_VERSION:
-            raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
+        require_version()
         self._lock = asyncio.Lock()
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
@@ -177,11 +193,16 @@ def keep_connection(context: ExceptionContext) -> None:
 
 def prepare_connection(connection: SqliteConnection) -> None:
     """Give a new connection our functions and pragmas, in WAL mode."""
-    connection.create_function("json_merge", 2, _merge, deterministic=True)
-    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
+    create_functions(connection)
     connection.execute("PRAGMA foreign_keys = ON")
     # Two processes that open a new file at once: SQLite refuses the second without waiting by itself.
     connection.run(lambda cursor: cursor.execute("PRAGMA journal_mode = WAL"))
+
+
+def create_functions(connection: Any) -> None:
+    """Register the functions that our statements call on a connection."""
+    connection.create_function("json_merge", 2, _merge, deterministic=True)
+    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
 
 
 def _merge(stored: str, patch: str) -> str:

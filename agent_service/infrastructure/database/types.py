@@ -8,6 +8,7 @@ from sqlalchemy import JSON, DateTime, Dialect, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.validation import (
     MAX_IDENTIFIER,
     as_identifier,
@@ -49,11 +50,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def JsonText() -> TypeEngine[Any]:  # noqa: N802
-    """JSON kept as the text it was written as: key order, float form and U+0000 survive."""
-    return JSON()
+class JsonText(TypeDecorator[Any]):
+    """JSON kept as the text it was written as: key order, float form and U+0000 survive. Read values are fixed."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        return fixed(value)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self.impl_instance.coerce_compared_value(op, value)
 
 
-def MergeableJson() -> TypeEngine[Any]:  # noqa: N802
+class MergeableJson(JsonText):
     """JSON that PostgreSQL can merge in place (jsonb): values come back equal, U+0000 cannot be stored."""
-    return JSON().with_variant(JSONB(), "postgresql")
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())

@@ -22,6 +22,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.group_commit import GroupCommit
 from agent_service.infrastructure.database.incoming import accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.own_sessions import require_engine
 from agent_service.infrastructure.database.queries.batch import Entry
 from agent_service.infrastructure.database.repositories.base import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.validation import (
@@ -63,6 +64,7 @@ class SessionWriter:
     :param limits: replaces what the settings say.
     :param clock: where "now" comes from.
     :raises ConfigurationError: DATABASE_URL cannot be used.
+    :raises SessionValueError: an argument cannot be used; it is named.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class SessionWriter:
     ) -> None:
         if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout <= 86_400:
             raise SessionValueError(f"timeout must be seconds above 0, at most a day, got {timeout!r:.80}")
+        if engine is not None and not isinstance(engine, DatabaseManager):
+            require_engine(engine)
         self._given = engine
         self._tenant_id = require_tenant(tenant_id)
         self._timeout = timeout

@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
+from agent_service.core.redis_url import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
@@ -23,7 +24,6 @@ from agent_service.infrastructure.redis.operation import Operations
 from agent_service.infrastructure.redis.scripts import Script, whole
 from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.tracking import InvalidationStream
-from agent_service.infrastructure.redis.url import RedisTarget, parse_redis_url
 
 __all__ = ["RedisClient"]
 
@@ -44,7 +44,7 @@ class RedisClient:
     * ``RedisRefusedError``: out of memory, read-only replica, loading, failed save;
     * ``RedisCommandError``: wrong type, wrong arguments, wrong password, no permission.
 
-    :param url: see :func:`~agent_service.infrastructure.redis.url.parse_redis_url`.
+    :param url: see :func:`~agent_service.core.redis_url.parse_redis_url`.
     :param timeout: seconds per operation, from its turn on.
     :param max_connections: operations that run at once; further ones wait, first come, first served.
     :param metrics: where durations are counted; None: counters of its own.

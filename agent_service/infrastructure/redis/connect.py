@@ -9,6 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
+from agent_service.core.redis_url import RedisTarget
 from agent_service.infrastructure.redis.abandoned import introduce
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connections import PatientConnection, TlsConnection, TlsSentinelConnection
@@ -16,7 +17,6 @@ from agent_service.infrastructure.redis.lane import Lane
 from agent_service.infrastructure.redis.sentinels import SharedSentinel
 from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.tls import tls_of
-from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["open_lane", "open_sentinel"]
 

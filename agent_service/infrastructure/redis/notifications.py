@@ -15,11 +15,11 @@ from redis.exceptions import RedisError
 
 from agent_service.core.errors import RedisCommandError
 from agent_service.core.logging import logger
+from agent_service.core.redis_url import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import Primary, find_primaries
 from agent_service.infrastructure.redis.push_connection import PushConnection, PushConnector
-from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["StreamNotifications"]
 

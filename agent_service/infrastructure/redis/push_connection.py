@@ -12,9 +12,9 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
+from agent_service.core.redis_url import RedisTarget
 from agent_service.infrastructure.redis.lane import Argument, Command
 from agent_service.infrastructure.redis.tls import tls_of
-from agent_service.infrastructure.redis.url import RedisTarget
 
 __all__ = ["Address", "PushConnection", "PushConnector"]
 

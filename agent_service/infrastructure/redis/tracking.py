@@ -29,11 +29,11 @@ from redis.exceptions import RedisError
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
+from agent_service.core.redis_url import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import find_primaries
 from agent_service.infrastructure.redis.push_connection import PushConnector
-from agent_service.infrastructure.redis.url import RedisTarget
 from agent_service.infrastructure.redis.watch import Watch
 
 __all__ = ["InvalidationStream", "TrackingState"]

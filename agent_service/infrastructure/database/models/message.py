@@ -1,14 +1,15 @@
 """One message of a session's history."""
 
 from collections.abc import Iterator, KeysView
-from copy import deepcopy
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
+from agent_service.core.errors import SessionValueError
+from agent_service.core.fixed import fixed, plain
 from agent_service.infrastructure.database.models.base import Base
 from agent_service.infrastructure.database.types import JsonText, UtcDateTime
 from agent_service.infrastructure.database.validation import MAX_IDENTIFIER
@@ -17,7 +18,7 @@ __all__ = ["SessionMessage"]
 
 
 class SessionMessage(Base):
-    """A stored message. It is never changed: a reader's earlier history stays as it was.
+    """A stored message. It is never changed (SessionValueError): a reader's earlier history stays as it was.
 
     ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
     """
@@ -47,8 +48,12 @@ class SessionMessage(Base):
     def stored(cls, **values: Any) -> "SessionMessage":
         """Give the message that a row holds, as a query would load it but belonging to no session object."""
         message: SessionMessage = cls.__mapper__.class_manager.new_instance()
-        message.__dict__.update(values)
+        message.__dict__.update(values, data=fixed(values["data"]))
         return message
+
+    @validates("session_id", "seq", "client_id", "role", "search_text", "data", "token_count", "created_at")
+    def _refuse(self, name: str, _value: Any) -> NoReturn:
+        raise SessionValueError(f"{name} of a message is never changed; append another one, or pop_message() the last")
 
     @property
     def content(self) -> Any:
@@ -57,7 +62,8 @@ class SessionMessage(Base):
 
     def to_dict(self) -> dict[str, Any]:
         """Give the dict that was added, exactly; changing it changes nothing here."""
-        return deepcopy(self.data)
+        copy: dict[str, Any] = plain(self.data)
+        return copy
 
     def keys(self) -> KeysView[str]:
         """Give the keys of the dict that was added, in its order."""

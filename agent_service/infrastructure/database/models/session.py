@@ -54,7 +54,10 @@ class Session(Base):
     ``messages`` is loaded by :meth:`SessionRepository.get_session_with_messages` only; elsewhere reading it raises.
     ``user_id`` is a UUID or any string of up to 255 characters; ``external_id``, unique per tenant, holds the id that
     another framework gave the conversation. ``context`` and ``metadata`` (attribute ``session_metadata``) are JSON
-    objects. All moments are timezone-aware UTC. Values are checked when they are assigned: SessionValueError.
+    objects; once stored, changing one in place is a SessionValueError, because that would be lost. ``version`` counts
+    the changes of the session's own fields (title, status, context, metadata, ...) that the repository makes; appends
+    count ``last_seq`` instead. All moments are timezone-aware UTC. Values are checked when they are assigned:
+    SessionValueError.
     """
 
     __tablename__ = "sessions"

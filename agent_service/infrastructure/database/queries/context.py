@@ -1,4 +1,4 @@
-"""Changing a session's context: merging is one atomic statement on every engine, anything else is done under a lock."""
+"""Changing a session's documents: merging into a context is one atomic statement, the rest is done under a lock."""
 
 from typing import Any
 from uuid import UUID
@@ -32,8 +32,8 @@ def merge(dialect: str, tenant_id: str, session_id: UUID, patch: str, expected_v
     )
 
 
-def lock(tenant_id: str, session_id: UUID, expected_version: int | None) -> Update:
-    """Count the version up, and with that hold the row until the transaction ends; gives version and context."""
+def lock(tenant_id: str, session_id: UUID, expected_version: int | None, document: Any = Session.context) -> Update:
+    """Count the version up, and with that hold the row until the transaction ends; gives version and document."""
     conditions = one(tenant_id, session_id)
     if expected_version is not None:
         conditions = (*conditions, Session.version == expected_version)
@@ -41,6 +41,6 @@ def lock(tenant_id: str, session_id: UUID, expected_version: int | None) -> Upda
         update(Session)
         .where(*conditions)
         .values(version=Session.version + 1)
-        .returning(Session.version, Session.context)
+        .returning(Session.version, document)
         .execution_options(synchronize_session=False)
     )

@@ -17,9 +17,9 @@ from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.own_sessions import accept_session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
-from agent_service.infrastructure.database.sqlite import keep_session_clean
 from agent_service.infrastructure.database.validation import require_identifier, require_tenant
 
 __all__ = ["MAX_ROWS", "RepositoryBase", "SessionLimits", "limits_from_settings"]
@@ -53,10 +53,11 @@ def limits_from_settings() -> SessionLimits:
 class RepositoryBase:
     """Sessions of one tenant, within the caller's transaction: nothing is committed here.
 
-    :param db: an open session, from :func:`get_session` or a factory of the caller's own.
+    :param db: an open AsyncSession: from :func:`get_session`, or of the caller's own engine (aiosqlite or asyncpg).
     :param tenant_id: whose sessions these are; "" is a tenant like any other, never "all".
     :param limits: replaces what the settings say.
     :param clock: where "now" comes from.
+    :raises SessionValueError: ``db`` is a session that cannot be used.
     """
 
     def __init__(
@@ -67,10 +68,9 @@ class RepositoryBase:
         limits: SessionLimits | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._db = db
         self._tenant_id = require_tenant(tenant_id)
-        serve_tenant(db, self._tenant_id)
-        keep_session_clean(db)
+        self._db = accept_session(db)
+        serve_tenant(self._db, self._tenant_id)
         self._limits = limits or limits_from_settings()
         self._clock = clock
 

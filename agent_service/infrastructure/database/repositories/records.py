@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
@@ -21,6 +22,8 @@ __all__ = ["SessionRecords", "check_documents"]
 _CHANGEABLE = (
     "user_id", "agent_id", "external_id", "title", "status", "context", "session_metadata", "expires_at",
 )  # fmt: skip
+
+_DOCUMENTS = ("context", "session_metadata")
 
 
 class SessionRecords(RepositoryBase):
@@ -47,6 +50,7 @@ class SessionRecords(RepositoryBase):
                     self._db.add(session)
             except IntegrityError as exc:
                 raise taken from exc
+        _set(session, _documents(session))
         return session
 
     def _complete(self, session: Session) -> None:
@@ -78,8 +82,9 @@ class SessionRecords(RepositoryBase):
     async def update(self, session: Session) -> Session:
         """Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
 
-        Only those columns are written, so counters and what others changed stay; ``version`` counts up. Changing a dict
-        in place is not seen: assign a new one, or use :meth:`update_session_context`.
+        Only those columns are written, so counters and what others changed stay; ``version`` counts up. A context or
+        metadata that was assigned replaces what is stored; to leave what others change at the same time, use
+        :meth:`update_session_context` and :meth:`update_session_metadata`.
 
         :raises SessionNotFoundError: the session is not there (any more).
         :raises SessionConflictError: the external id is taken; the transaction goes on, and the attributes are again
@@ -88,7 +93,7 @@ class SessionRecords(RepositoryBase):
         check_documents(session)
         changed, stored = _changes(session)
         # From here the attributes count as stored: SQLAlchemy shall not write them again, nor outside the savepoint.
-        _set(session, changed)
+        _set(session, changed | _documents(session))
         with database_errors("update a session"):
             try:
                 async with self._db.begin_nested():
@@ -132,9 +137,13 @@ def _changes(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
     return changed, {name: next(iter(histories[name].deleted)) for name in changed if histories[name].deleted}
 
 
+def _documents(session: Session) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in _DOCUMENTS}
+
+
 def _set(session: Session, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        set_committed_value(session, name, value)
+        set_committed_value(session, name, fixed(value) if name in _DOCUMENTS else value)
 
 
 def check_documents(session: Session) -> None:

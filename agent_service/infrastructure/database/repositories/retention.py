@@ -23,7 +23,7 @@ from agent_service.infrastructure.database.validation import (
 __all__ = ["MAX_PURGE", "SessionRetention"]
 
 MAX_PURGE: Final = 10_000
-"""Most sessions one transaction removes."""
+"""Most sessions one statement removes."""
 
 
 class SessionRetention(RepositoryBase):
@@ -58,20 +58,26 @@ class SessionRetention(RepositoryBase):
         return await self._mark(update(Session).where(*hidden).values(deleted_at=None, updated_at=self._now()))
 
     async def purge_deleted(self, older_than: timedelta | datetime, batch_size: int = 1000) -> int:
-        """Remove sessions for good that were hidden long enough ago, the longest hidden first.
+        """Remove sessions for good that were hidden long enough ago, the longest hidden first, until none is left.
 
-        At most ``batch_size`` in a call, in the caller's transaction: commit and call again while it gives that many.
-        Sessions that another transaction holds are skipped. ``run_cleanup(purge_after=...)`` does it for all tenants.
+        Batch by batch, in the caller's transaction: with it ends what was removed. Cancelling it ends it between two
+        batches, or in the middle of one, which then was not. Sessions that another transaction holds are skipped.
+        ``run_cleanup(purge_after=...)`` removes in short transactions of its own, for all tenants.
 
         :param older_than: a retention time, or the moment before which they must have been hidden.
-        :param batch_size: 1 to 10,000.
+        :param batch_size: most sessions that one statement removes, 1 to 10,000.
         :return: how many were removed.
         """
         before = require_retention(older_than, "older_than", self._now())
         size = require_count(batch_size, "batch_size", most=MAX_PURGE)
+        scope = (Session.tenant_id == self._tenant_id,)
+        removed = 0
         with database_errors("purge deleted sessions"):
-            due = await self._db.scalars(purgeable(self._dialect(), before, size, Session.tenant_id == self._tenant_id))
-            return await remove_sessions(self._db, list(due))
+            while True:
+                due = list(await self._db.scalars(purgeable(self._dialect(), before, size, *scope)))
+                removed += await remove_sessions(self._db, due)
+                if len(due) < size:
+                    return removed
 
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.

@@ -5,6 +5,7 @@ from agent_service.infrastructure.database.repositories.context import SessionCo
 from agent_service.infrastructure.database.repositories.feed import SessionFeed
 from agent_service.infrastructure.database.repositories.forking import SessionForking
 from agent_service.infrastructure.database.repositories.lifecycle import SessionLifecycle
+from agent_service.infrastructure.database.repositories.metadata import SessionMetadata
 from agent_service.infrastructure.database.repositories.portability import SessionPortability
 from agent_service.infrastructure.database.repositories.retention import SessionRetention
 from agent_service.infrastructure.database.repositories.search import SessionSearch
@@ -19,6 +20,7 @@ class SessionRepository(
     SessionFeed,
     SessionPortability,
     SessionContext,
+    SessionMetadata,
     SessionSearch,
     SessionStatistics,
     SessionLifecycle,

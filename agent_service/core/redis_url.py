@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, unquote
 
+from agent_service.core.addresses import parse_address
 from agent_service.core.errors import ConfigurationError
 
 __all__ = ["RedisTarget", "Topology", "mask_url", "parse_redis_url"]
@@ -95,12 +96,17 @@ def parse_redis_url(url: str) -> RedisTarget:
 
 
 def mask_url(url: str) -> str:
-    """Hide user name and passwords, also in a URL that cannot be parsed: everything up to the last ``@`` goes."""
+    """Hide user name and passwords, also in a URL that cannot be parsed.
+
+    Everything up to the last ``@`` goes; without one, what stands where a port belongs and cannot be one.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***" if "@" in url else url
     if "@" in rest:
         rest = "***@" + rest.rpartition("@")[2]
+    elif "[" not in rest:
+        rest = re.sub(r":(?!\d{1,5}(?:[,/?]|$))[^,/?]*", ":***", rest)
     return f"{scheme}://" + re.sub(r"((?:username|password)=)[^&]*", r"\1***", rest)
 
 
@@ -153,16 +159,14 @@ def _addresses(url: str, hosts: str, default_port: int, *, many: bool) -> tuple[
 
 
 def _address(url: str, text: str, default_port: int) -> tuple[str, int]:
-    found = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d+))?", text)
-    if found is None:
-        _refuse(url, "has a host or port that cannot be read (percent-encode special characters of the password)")
-    port = int(found["port"] or default_port)
-    if not 0 < port < 65_536:
-        _refuse(url, f"has port {port}; ports are 1 to 65535")
-    host = found["v6"] or unquote(found["host"])
+    try:
+        host, port = parse_address(text)
+    except ValueError as exc:
+        _refuse(url, str(exc))
+    host = unquote(host)
     if not host and "," in url:
         _refuse(url, "names an empty host")
-    return host or "localhost", port
+    return host or "localhost", default_port if port is None else port
 
 
 def _db(url: str, option: int | None, text: str) -> int:
