@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisOperationError, RedisRefusedError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
@@ -21,6 +21,7 @@ from agent_service.infrastructure.cache.entries import (
     stamp,
     stamp_position,
 )
+from agent_service.infrastructure.cache.former import FormerNames, retried_without
 from agent_service.infrastructure.cache.grants import RedisGrant
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.names import Names
@@ -61,7 +62,7 @@ class RedisBackend(Backend):
         self.names = names
         self._prefix = names.prefix
         self.tokens = tokens
-        self._own = tokens.namespace_key
+        self.former = tokens.former
         self._format = EntryFormat(codec)
         self._reader = RedisReader(client, names, tokens, self._format, counters)
         self._numbers = RedisCounters(client, names, tokens)
@@ -72,24 +73,29 @@ class RedisBackend(Backend):
 
     # -- reading
 
-    def read(
-        self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
-    ) -> Coroutine[Any, Any, Found | None]:
+    @retried_without
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
         read = self._reader.read_with_expiry if with_expiry else self._reader.read
-        return read(key, tuple(tags))
+        return await read(key, tuple(tags))
 
+    @retried_without
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
         return await self._reader.read_many(keys, tuple(tags))
 
     async def exists(self, key: str) -> bool:
-        return (await self._reader.are_live([self.names.physical(key)]))[0]
+        return (await self._are_live([self.names.physical(key)]))[0]
 
+    @retried_without
+    async def _are_live(self, physical: Sequence[bytes]) -> list[bool]:
+        return await self._reader.are_live(physical)
+
+    @retried_without
     async def ttl(self, key: str) -> float | Never | None:
         physical = self.names.physical(key)
-        token, reply, milliseconds = await self._client.pipeline(
-            [("GET", self._own), look(physical), ("PTTL", physical)], wrong_types=True
+        held, reply, milliseconds = await self._client.pipeline(
+            [self.tokens.look(), look(physical), ("PTTL", physical)], wrong_types=True
         )
-        (head,) = await self._reader.live_heads([physical], [reply], token)
+        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
         if head is None or milliseconds == -2:
             return None
         left = math.inf if milliseconds == -1 else milliseconds / 1000
@@ -99,7 +105,7 @@ class RedisBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         seen: set[str] = set()
         async for page in self._pages(pattern):
-            fresh = await self._reader.are_live(page)
+            fresh = await self._are_live(page)
             for physical, is_fresh in zip(page, fresh, strict=True):
                 key = logical_key(physical, self._prefix)
                 if is_fresh and key is not None and key not in seen:
@@ -111,6 +117,7 @@ class RedisBackend(Backend):
 
     # -- writing
 
+    @retried_without
     async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
@@ -138,9 +145,9 @@ class RedisBackend(Backend):
         """Give the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
         lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
-        lease = self.names.lease(physical)
-        if lease is not None:
-            return ENTRY_PUT.command([physical, lease], [data, lifetime])
+        leases = self.names.leases(physical)
+        if leases:
+            return ENTRY_PUT.command([physical, *leases], [data, lifetime])
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def grant(
@@ -153,17 +160,18 @@ class RedisBackend(Backend):
         starts = range(0, len(keys), BATCH)
         return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
 
+    @retried_without
     async def _grants(
         self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
     ) -> list[Grant]:
         """Take the tokens, and with them a lease for each key, in one round trip."""
         names = (NAMESPACE, *tags)
         entries = [self.names.physical(key) for key in keys]
-        leases = [self.names.lease(entry) for entry in entries]
+        leases = [self.names.leases(entry) for entry in entries]
         mine = [token_bytes(12) for _ in keys]
         lifetime = milliseconds(self._lease_seconds)
-        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease is not None}
-        takes = [LEASE_TAKE.command([lease], [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
+        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease}
+        takes = [LEASE_TAKE.command(lease, [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
         take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
             taken, *replies = await self._client.pipeline([take_tokens, *takes])
@@ -175,7 +183,7 @@ class RedisBackend(Backend):
         standing_tokens = iter(replies)
         grants: list[Grant] = []
         for entry, lease, token in zip(entries, leases, mine, strict=True):
-            stands = token if lease is None else next(standing_tokens)
+            stands = next(standing_tokens) if lease else token
             grants.append(
                 RedisGrant(
                     self._client,
@@ -192,7 +200,10 @@ class RedisBackend(Backend):
             )
         return grants
 
+    @retried_without
     async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        if any(isinstance(each.grant, RedisGrant) and each.grant.void for each in fills):
+            return [False] * len(fills)
         stored: list[bool] = []
         for start in range(0, len(fills), BATCH):
             batch = [
@@ -205,22 +216,24 @@ class RedisBackend(Backend):
             stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
         return stored
 
-    async def _forgo(self, tokens: Mapping[bytes, bytes]) -> None:
+    async def _forgo(self, tokens: Mapping[tuple[bytes, ...], bytes]) -> None:
         """End leases that may have been taken, and that nobody else can end before their time."""
         with suppress(RedisOperationError):
-            await self._client.pipeline([LEASE_RENEW.command([lease], [token, 0]) for lease, token in tokens.items()])
+            await self._client.pipeline([LEASE_RENEW.command(lease, [token, 0]) for lease, token in tokens.items()])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
 
+    @retried_without
     async def add_once(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
         """:meth:`add`; a change that is known to have been made is not made again."""
         return await self._numbers.add(key, amount, seconds, change)
 
+    @retried_without
     async def expire(self, key: str, seconds: float) -> bool:
         physical = self.names.physical(key)
-        token, reply = await self._client.pipeline([("GET", self._own), look(physical)], wrong_types=True)
-        (head,) = await self._reader.live_heads([physical], [reply], token)
+        held, reply = await self._client.pipeline([self.tokens.look(), look(physical)], wrong_types=True)
+        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
         if head is None:
             return False
         begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
@@ -229,7 +242,7 @@ class RedisBackend(Backend):
         lifetime = 0 if seconds == math.inf else milliseconds(seconds)
         await self._client.pipeline(
             [
-                self.tokens.take_command(head.tags, seconds),
+                self.tokens.take_command(list(head.tags), seconds),
                 EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
             ]
         )
@@ -237,6 +250,7 @@ class RedisBackend(Backend):
 
     # -- invalidating
 
+    @retried_without
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)
         values = [self.names.physical(key) for key in keys]
@@ -245,33 +259,45 @@ class RedisBackend(Backend):
             fresh = await self._reader.are_live(values)
             await self._client.unlink(values)
             return sum(fresh)
-        token, reply, *_ = await self._client.pipeline(
+        held, reply, *_ = await self._client.pipeline(
             [
-                ("GET", self._own),
+                self.tokens.look(),
                 look(values[0]),
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],
             wrong_types=True,
         )
-        return sum(head is not None for head in await self._reader.live_heads(values, [reply], token))
+        heads = await self._reader.live_heads(values, [reply], self.tokens.own(held))
+        return sum(head is not None for head in heads)
 
+    @retried_without
     async def remove_matching(self, pattern: str) -> int:
-        await self._break_leases(compile_glob(pattern))
         removed = 0
-        async for page in self._pages(pattern):
-            removed += sum(await self._reader.are_live(page))
-            await self._client.unlink(page)
+        try:
+            await self._break_leases(compile_glob(pattern))
+            async for page in self._pages(pattern):
+                removed += sum(await self._reader.are_live(page))
+                await self._client.unlink(page)
+        except RedisDeniedError as exc:
+            if not self.does_without(exc):
+                raise
+            await self.tokens.clear()
         return removed
 
+    def does_without(self, exc: RedisDeniedError) -> bool:
+        """Whether the server denies only the listing of keys, which nothing depends on; the loss is logged once."""
+        return exc.command == "SCAN" and exc.lacks == "command" and self._client.substitutes.lose(exc.command)
+
+    @retried_without
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
         await self.tokens.invalidate(tags)
 
+    @retried_without
     async def clear(self) -> None:
         await self.tokens.clear()
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self.names.lease(self.names.physical(key)) for key in keys)
-        return [lease for lease in named if lease is not None]
+        return [lease for key in keys for lease in self.names.leases(self.names.physical(key))]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
         async for page in self._client.scan(self.names.any_lease, count=SCAN_COUNT):
@@ -310,8 +336,9 @@ class RedisCache(BaseCache[T]):
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        tokens = Tokens(client, prefix, namespace)
-        backend = RedisBackend(client, Names(prefix, namespace), tokens, codec, counters, lease_seconds=lease_seconds)
+        former = FormerNames(client, prefix)
+        tokens, names = Tokens(client, prefix, namespace, former), Names(prefix, namespace, former)
+        backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
 

@@ -27,19 +27,15 @@ class RedisReader:
         self._names = names
         self._prefix = names.prefix
         self._tokens = tokens
-        self._own = tokens.namespace_key
         self._format = entries
         self._counters = counters
 
     async def read(self, key: str, tags: tuple[str, ...]) -> Found | None:
         """Read an entry with the tokens that it is expected to carry, in one round trip."""
         entry = self._prefix + key.encode()
-        if tags:
-            data, *standing = await self._client.get_together((entry, *self._tokens.keys(tags)))
-            tokens = tuple(standing)
-        else:
-            data, token = await self._client.get_together((entry, self._own))
-            tokens = (token,)
+        names = (NAMESPACE, *tags)
+        data, *found = await self._client.get_together((entry, *self._tokens.keys(names)))
+        tokens = self._tokens.standing(found, len(names))
         if data is None:
             return self._counted(None)
         return self._counted(self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens))
@@ -54,23 +50,26 @@ class RedisReader:
     async def read_with_expiry(self, key: str, tags: tuple[str, ...]) -> Found | None:
         """:meth:`read`, and how long the entry has to live."""
         entry = self._names.physical(key)
+        names = (NAMESPACE, *tags)
         remaining: Command = ("PTTL", entry)
         if self._client.is_cluster:
             data, milliseconds = await self._client.pipeline([("GET", entry), remaining], wrong_types=True)
-            tokens = await self._client.get_together(self._tokens.keys(tags))
+            held = await self._client.get_together(self._tokens.keys(names))
         else:
-            read: Command = ("MGET", entry, *self._tokens.keys(tags))
-            (data, *tokens), milliseconds = await self._client.pipeline([read, remaining])
-        found = self._counted(None if data is None else await self._open(data, tags, tuple(tokens)))
+            read: Command = ("MGET", entry, *self._tokens.keys(names))
+            (data, *held), milliseconds = await self._client.pipeline([read, remaining])
+        tokens = self._tokens.standing(held, len(names))
+        found = self._counted(None if data is None else await self._open(data, tags, tokens))
         if found is None or milliseconds == -2:
             return found
         return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
 
     async def read_many(self, keys: Sequence[str], tags: tuple[str, ...]) -> dict[str, Found]:
         """Read entries, in one round trip."""
-        own = self._tokens.keys(tags)
+        names = (NAMESPACE, *tags)
+        own = self._tokens.keys(names)
         replies = await self._client.get_many([*own, *(self._names.physical(key) for key in keys)])
-        tokens = tuple(replies[: len(own)])
+        tokens = self._tokens.standing(replies[: len(own)], len(names))
         found: dict[str, Found] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
             each = None
@@ -118,7 +117,8 @@ class RedisReader:
         """Tell which of these entries are live. Cost: two round trips, and the heads only."""
         if not keys:
             return []
-        token, *replies = await self._client.pipeline([("GET", self._own), *map(look, keys)], wrong_types=True)
+        held, *replies = await self._client.pipeline([self._tokens.look(), *map(look, keys)], wrong_types=True)
+        token = self._tokens.own(held)
         return [head is not None for head in await self.live_heads(keys, replies, token)]
 
 

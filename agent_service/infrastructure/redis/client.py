@@ -8,17 +8,19 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
+from agent_service.infrastructure.redis.denials import denial
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import Argument, Command, Lane
 from agent_service.infrastructure.redis.operation import Operations
-from agent_service.infrastructure.redis.scripts import Script, whole
+from agent_service.infrastructure.redis.scripts import Script
 from agent_service.infrastructure.redis.server import ServerLane
+from agent_service.infrastructure.redis.substitutes import Substitutes
 from agent_service.infrastructure.redis.tracking import InvalidationStream
 from agent_service.infrastructure.redis.url import RedisTarget, parse_redis_url
 
@@ -36,7 +38,8 @@ class RedisClient:
     * ``RedisUnavailableError``: no server, no answer in time, or a closed client; ``maybe_executed`` tells whether
       the command may have been executed all the same;
     * ``RedisRefusedError``: out of memory, read-only replica, loading, failed save;
-    * ``RedisCommandError``: wrong type, wrong arguments, wrong password, no permission.
+    * ``RedisCommandError``: wrong type, wrong arguments; its kind ``RedisDeniedError``: a command, key or login that
+      the server denies this user.
 
     :param url: see :func:`~agent_service.infrastructure.redis.url.parse_redis_url`.
     :param timeout: seconds per operation.
@@ -87,6 +90,7 @@ class RedisClient:
         self._operations = Operations(target=target, timeout=timeout, latency=self.metrics.redis_latency)
         self._slots = asyncio.Semaphore(max_connections)
         self._reads = JoinedReads(self.get_many)
+        self.substitutes = Substitutes()
 
     @property
     def raw(self) -> Any:
@@ -121,6 +125,7 @@ class RedisClient:
     async def execute(self, *command: Argument) -> Any:
         """Run one command and give its reply as RESP2 has it, unconverted: bytes, int, list or None."""
         with self._operations.begin() as operation:
+            operation.command = command
             async with self._slots:
                 return await self._lane.execute(operation, command)
 
@@ -140,6 +145,7 @@ class RedisClient:
         if not keys:
             return []
         with self._operations.begin() as operation:
+            operation.command = (b"MGET", *keys)
             async with self._slots:
                 return await self._lane.get_many(operation, keys)
 
@@ -148,38 +154,51 @@ class RedisClient:
         if not values:
             return
         with self._operations.begin() as operation:
+            operation.command = (b"MSET", *values)
             async with self._slots:
                 await self._lane.set_many(operation, values)
 
     async def pipeline(
-        self, commands: Sequence[Command], *, atomic: bool = False, wrong_types: bool = False
+        self, commands: Sequence[Command], *, atomic: bool = False, wrong_types: bool = False, denied: bool = False
     ) -> list[Any]:
         """Run commands in one round trip and give their replies.
 
         The first error among the replies is raised after all were read; without ``atomic`` the other commands were
-        executed. A script that the server does not know yet runs after the other commands.
+        executed. A script that the server does not know yet, and a command that it takes in another form only, runs
+        after the other commands.
 
         :param atomic: run them as one transaction (MULTI); on a cluster all keys must then share a slot. A command that
             fails while the transaction runs does not undo the others.
         :param wrong_types: give None where a command met a key that holds something else than it expects.
+        :param denied: give the :class:`~agent_service.core.errors.RedisDeniedError` of a command that the server denies
+            as its reply.
         """
         if not commands:
             return []
+        if self.substitutes:
+            commands = [self.substitutes.before(each) for each in commands]
         with self._operations.begin() as operation:
             async with self._slots:
                 replies = await self._lane.pipeline(operation, commands, atomic=atomic)
-                unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-                if unknown:
-                    again = [whole(commands[place]) for place in unknown]
-                    for place, reply in zip(
-                        unknown, await self._lane.pipeline(operation, again, atomic=atomic), strict=True
-                    ):
+                again = {
+                    place: other
+                    for place, reply in enumerate(replies)
+                    if isinstance(reply, ResponseError)
+                    and (other := self.substitutes.after(commands[place], reply)) is not None
+                }
+                if again:
+                    later = await self._lane.pipeline(operation, list(again.values()), atomic=atomic)
+                    for place, reply in zip(again, later, strict=True):
                         replies[place] = reply
             for number, reply in enumerate(replies, start=1):
                 if isinstance(reply, Exception):
+                    if denied and (error := denial(reply, commands[number - 1])) is not None:
+                        replies[number - 1] = error
+                        continue
                     if wrong_types and str(reply).startswith("WRONGTYPE"):
                         replies[number - 1] = None
                         continue
+                    operation.command = commands[number - 1]
                     reply.args = (f"{reply} (command {number} of {len(replies)} of the pipeline)",)
                     raise reply
             return replies
@@ -187,11 +206,17 @@ class RedisClient:
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
         """Run a Lua script by its digest; where the server does not know it yet, send it whole."""
         with self._operations.begin() as operation:
+            command = script.command(keys, args)
+            operation.command = command = self.substitutes.before(command) if self.substitutes else command
             async with self._slots:
                 try:
-                    return await self._lane.execute(operation, (b"EVALSHA", script.digest, len(keys), *keys, *args))
-                except NoScriptError:
-                    return await self._lane.execute(operation, (b"EVAL", script.source, len(keys), *keys, *args))
+                    return await self._lane.execute(operation, command)
+                except ResponseError as exc:
+                    other = self.substitutes.after(command, exc)
+                    if other is None:
+                        raise
+                    operation.command = other
+                    return await self._lane.execute(operation, other)
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Give the keys that match a Redis glob, page by page, from all primaries.
@@ -204,6 +229,7 @@ class RedisClient:
         cursor = None
         while True:
             with self._operations.begin() as operation:
+                operation.command = (b"SCAN",)
                 async with self._slots:
                     cursor, keys = await self._lane.scan_page(operation, cursor, match, count)
             yield keys
@@ -215,17 +241,27 @@ class RedisClient:
         if not keys:
             return 0
         with self._operations.begin() as operation:
+            name = b"DEL" if "UNLINK" in self.substitutes.losses else b"UNLINK"
+            operation.command = (name, *keys)
             async with self._slots:
-                return await self._lane.unlink(operation, keys)
+                try:
+                    return await self._lane.delete(operation, name, keys)
+                except ResponseError as exc:
+                    if self.substitutes.after(operation.command, exc) is None:
+                        raise
+                    return await self._lane.delete(operation, b"DEL", keys)
 
     async def settle(self) -> None:
         """See to it that commands which were given up, for want of an answer in time, will not run any more.
 
-        At the moment it returns there are none. On a Redis Cluster this does nothing.
+        At the moment it returns there are none. On a Redis Cluster this does nothing, nor on a server that does not
+        permit it, which is said once.
         """
         with self._operations.begin() as operation:
             async with self._slots:
-                await self._lane.settle(operation)
+                lacking = await self._lane.settle(operation)
+        if lacking is not None:
+            self.substitutes.lose(lacking)
 
     def invalidations(
         self,

@@ -9,8 +9,9 @@ An expired operation is ended by cancelling its task and is told from a cancella
 """
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.logging import logger
@@ -117,11 +118,13 @@ class Operations:
 class Operation:
     """One operation of one task. Leaving the ``with`` block raises only our errors, or the caller's cancellation."""
 
-    __slots__ = ("_cancelling", "_expired", "_operations", "_task", "sent", "started")
+    __slots__ = ("_cancelling", "_expired", "_operations", "_task", "command", "sent", "started")
 
     def __init__(self, operations: Operations, task: "asyncio.Task[object]", started: float) -> None:
         self.started = started
         self.sent = False
+        self.command: Sequence[Any] = ()
+        """What was sent, so that an error can name it where the server denies it."""
         self._operations = operations
         self._task = task
         self._cancelling = task.cancelling()
@@ -154,5 +157,5 @@ class Operation:
                 f"Redis did not answer within {self._operations.timeout:g} s", maybe_executed=self.sent
             )
         if exc is not None and is_translatable(exc):
-            return translate(exc, sent=self.sent)
+            return translate(exc, sent=self.sent, command=self.command)
         return exc
