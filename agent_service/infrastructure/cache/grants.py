@@ -95,7 +95,7 @@ class RedisGrant(Grant):
         try:
             tokens, stored = await self._client.pipeline([check, self.store_command(encoded, life)])
         except RedisDeniedError:
-            if not (self._uses_former and await self._known.former.give_up()):
+            if not (self._uses_former and await self._known.former.give_up(self._client)):
                 raise
             return False
         return self.note_stored(stored, tokens)

@@ -8,7 +8,7 @@ from agent_service.core.keys import (
     name_beside,
     root_prefix,
 )
-from agent_service.infrastructure.cache.former import FormerNames
+from agent_service.infrastructure.redis.former_names import FormerNames
 
 __all__ = ["Names"]
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
 from agent_service.core.glob import compile_glob
-from agent_service.core.keys import glob_escape, logical_key
+from agent_service.core.keys import former_internal_key, glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
@@ -21,7 +21,6 @@ from agent_service.infrastructure.cache.entries import (
     stamp,
     stamp_position,
 )
-from agent_service.infrastructure.cache.former import FormerNames, retried_without
 from agent_service.infrastructure.cache.grants import RedisGrant
 from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
 from agent_service.infrastructure.cache.names import Names
@@ -30,6 +29,7 @@ from agent_service.infrastructure.cache.redis_reader import RedisReader, look
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.former_names import FormerNames, retried_without
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
 
@@ -58,7 +58,7 @@ class RedisBackend(Backend):
         *,
         lease_seconds: float,
     ) -> None:
-        self._client = client
+        self.client = client
         self.names = names
         self._prefix = names.prefix
         self.tokens = tokens
@@ -92,7 +92,7 @@ class RedisBackend(Backend):
     @retried_without
     async def ttl(self, key: str) -> float | Never | None:
         physical = self.names.physical(key)
-        held, reply, milliseconds = await self._client.pipeline(
+        held, reply, milliseconds = await self.client.pipeline(
             [self.tokens.look(), look(physical), ("PTTL", physical)], wrong_types=True
         )
         (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
@@ -113,7 +113,7 @@ class RedisBackend(Backend):
                     yield key
 
     def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        return self._client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
+        return self.client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
 
     # -- writing
 
@@ -125,7 +125,7 @@ class RedisBackend(Backend):
         try:
             while True:
                 writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
-                current, *_ = await self._client.pipeline([self.tokens.take_command(names, life.kept), *writes])
+                current, *_ = await self.client.pipeline([self.tokens.take_command(names, life.kept), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -174,7 +174,7 @@ class RedisBackend(Backend):
         takes = [LEASE_TAKE.command(lease, [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
         take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
-            taken, *replies = await self._client.pipeline([take_tokens, *takes])
+            taken, *replies = await self.client.pipeline([take_tokens, *takes])
         except asyncio.CancelledError:
             await asyncio.shield(self._forgo(mine_by_lease))
             raise
@@ -186,7 +186,7 @@ class RedisBackend(Backend):
             stands = next(standing_tokens) if lease else token
             grants.append(
                 RedisGrant(
-                    self._client,
+                    self.client,
                     self.tokens,
                     entry,
                     lease,
@@ -210,7 +210,7 @@ class RedisBackend(Backend):
                 (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
             ]
             check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
-            tokens, *replies = await self._client.pipeline(
+            tokens, *replies = await self.client.pipeline(
                 [check, *(grant.store_command(each, life) for grant, each in batch)]
             )
             stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
@@ -219,7 +219,7 @@ class RedisBackend(Backend):
     async def _forgo(self, tokens: Mapping[tuple[bytes, ...], bytes]) -> None:
         """End leases that may have been taken, and that nobody else can end before their time."""
         with suppress(RedisOperationError):
-            await self._client.pipeline([LEASE_RENEW.command(lease, [token, 0]) for lease, token in tokens.items()])
+            await self.client.pipeline([LEASE_RENEW.command(lease, [token, 0]) for lease, token in tokens.items()])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
@@ -232,15 +232,15 @@ class RedisBackend(Backend):
     @retried_without
     async def expire(self, key: str, seconds: float) -> bool:
         physical = self.names.physical(key)
-        held, reply = await self._client.pipeline([self.tokens.look(), look(physical)], wrong_types=True)
+        held, reply = await self.client.pipeline([self.tokens.look(), look(physical)], wrong_types=True)
         (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
         if head is None:
             return False
-        begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
+        begins = reply if head.end <= len(reply) else await self.client.get(physical) or b""
         position = stamp_position(head)
         where = -1 if position is None else position
         lifetime = 0 if seconds == math.inf else milliseconds(seconds)
-        await self._client.pipeline(
+        await self.client.pipeline(
             [
                 self.tokens.take_command(list(head.tags), seconds),
                 EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
@@ -255,11 +255,11 @@ class RedisBackend(Backend):
         leases = self._leases(keys)
         values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
-            await self._client.unlink(leases)
+            await self.client.unlink(leases)
             fresh = await self._reader.are_live(values)
-            await self._client.unlink(values)
+            await self.client.unlink(values)
             return sum(fresh)
-        held, reply, *_ = await self._client.pipeline(
+        held, reply, *_ = await self.client.pipeline(
             [
                 self.tokens.look(),
                 look(values[0]),
@@ -277,7 +277,7 @@ class RedisBackend(Backend):
             await self._break_leases(compile_glob(pattern))
             async for page in self._pages(pattern):
                 removed += sum(await self._reader.are_live(page))
-                await self._client.unlink(page)
+                await self.client.unlink(page)
         except RedisDeniedError as exc:
             if not self.does_without(exc):
                 raise
@@ -286,7 +286,7 @@ class RedisBackend(Backend):
 
     def does_without(self, exc: RedisDeniedError) -> bool:
         """Whether the server denies only the listing of keys, which nothing depends on; the loss is logged once."""
-        return exc.command == "SCAN" and exc.lacks == "command" and self._client.substitutes.lose(exc.command)
+        return exc.command == "SCAN" and exc.lacks == "command" and self.client.substitutes.lose(exc.command)
 
     @retried_without
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
@@ -300,9 +300,9 @@ class RedisBackend(Backend):
         return [lease for key in keys for lease in self.names.leases(self.names.physical(key))]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
-        async for page in self._client.scan(self.names.any_lease, count=SCAN_COUNT):
+        async for page in self.client.scan(self.names.any_lease, count=SCAN_COUNT):
             found = [(lease, self.names.entry(lease)) for lease in page]
-            await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
+            await self.client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
 
 class RedisCache(BaseCache[T]):
@@ -336,7 +336,7 @@ class RedisCache(BaseCache[T]):
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        former = FormerNames(client, prefix)
+        former = FormerNames(former_internal_key(prefix, "probe", ""), f"{prefix}:*")
         tokens, names = Tokens(client, prefix, namespace, former), Names(prefix, namespace, former)
         backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")

@@ -10,8 +10,33 @@ namespace has one more token, the epoch, which every invalidation of tags delete
 tokens were read after the load, none of these tags was invalidated since the load started.
 
 All tokens of a namespace share a slot of a cluster. They live at least twice as long as any entry that carries them;
-those of entries that never expire do not expire either. While old processes may run each token has two names; see
-:mod:`agent_service.infrastructure.cache.former`.
+those of entries that never expire do not expire either.
+
+Beside old processes
+--------------------
+Earlier releases kept their bookkeeping beside the prefix (``{prefix}%token:...``), this one keeps it below
+(``{prefix}:%token:...``); entries have not moved. During a rolling upgrade old and new processes share entries, and an
+invalidation by either must reach the other. An old process reads, writes and deletes the old names only. So a new one
+uses both names of everything, in the commands that it sends anyway:
+
+* **Tokens.** Whoever invalidates deletes the old name; a new process deletes the new name in the same command. A
+  token stands as its old name holds it, so an old process's invalidation is seen, and what one side stored, the other
+  can read. Counters go on counting across both. When tokens are taken the new name is set to what the old one holds.
+* **Leases.** A load holds both names with one token and is stored only if both still hold it. An old process breaks
+  the old name, any new one breaks both.
+* **Memory before Redis.** Both names are watched.
+
+It costs more keys in the same commands, never another round trip.
+
+A server that permits only ``{prefix}:*`` to the process (an access rule) refuses the old names. The process learns that
+from the first refusal and works with the new names alone from then on; so no old process may run beside it, because
+whatever that one invalidates by tag or namespace is written where this one may not read. Should the old names be
+permitted again, processes that use both meet tokens that were changed under the new name alone. Those are told by
+their length: a token of :data:`OWN_TOKEN_BYTES` was made by a process without the old names and voids what the old name
+holds. To keep that mark, such a process replaces tokens in place of deleting them.
+
+The end: the release after this one reads the new names only, and still deletes both; the one after it forgets the old
+ones. A service that upgrades without a pause therefore takes each of these releases in turn.
 """
 
 import math
@@ -20,12 +45,17 @@ from secrets import token_bytes
 from typing import TypeAlias
 
 from agent_service.core.keys import former_internal_key, internal_key, normalise_namespace
-from agent_service.infrastructure.cache.former import OWN_TOKEN_BYTES, SHARED_TOKEN_BYTES, FormerNames
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command
 from agent_service.infrastructure.redis.scripts import TOKENS_TAKE
 
 __all__ = ["NAMESPACE", "TOKEN_KIND", "Tokens"]
+
+SHARED_TOKEN_BYTES = 8
+"""A token that stands under both names. The script that takes tokens relies on this number."""
+OWN_TOKEN_BYTES = 9
+"""A token that was made under the new name alone."""
 
 NAMESPACE = ""
 """The name of the namespace's own token among those of its tags."""

@@ -80,7 +80,7 @@ def _keys(command: Sequence[Any]) -> tuple[bytes, ...]:
     name = command_name(command)
     if name in _SCRIPTS:
         keys = command[3 : 3 + int(command[2])]
-    elif name in _KEYLESS:
+    elif name.partition(" ")[0] in _KEYLESS:
         keys = ()
     else:
         keys = command[1 : 1 + _MOST_KEYS] if name in _MANY_KEYS else command[1:2]
