@@ -112,7 +112,7 @@ async def test_caches_send_no_command_that_the_rule_for_caches_does_not_name(
     named = {word[1:].upper().replace("|", " ") for word in documented_rules()["cache"] if word.startswith("+")}
     asked = {"CLIENT SETINFO", "AUTH"}  # redis-py does without these
     assert sent - named - asked == set()
-    assert {"EVALSHA", "SCAN", "CLIENT TRACKING", "PTTL"} <= sent
+    assert {"EVALSHA", "SCAN", "PTTL"} <= sent
 
 
 @pytest.mark.parametrize("prefix", ["app", "app:one", "p%q", "äö"])
