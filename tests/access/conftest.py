@@ -52,6 +52,7 @@ async def use(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Use]:
 def as_user(server: RedisServer, use: Use) -> Iterator[Callable[..., None]]:
     """Makes the user with these rules, or changes the rules, and lets the package log in as that user."""
     server.cli("FLUSHALL")
+    server.cli("SCRIPT", "FLUSH")
 
     def permit(*rules: str, **settings: str) -> None:
         server.cli("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rules)

@@ -18,8 +18,8 @@ from agent_service.tenants import (
     RedisTable,
     RedisTrigger,
     RedisUser,
+    handlers,
 )
-from agent_service.tenants import handlers
 from agent_service.tenants.runner import TriggerRunner, on_trigger
 
 
@@ -132,7 +132,9 @@ async def use_stores() -> None:
     assert "c" in await store.list_keys(), "the write did not reach the cache"
     states = RedisStateStore()
     await states.save_context(CoachContext(user_id="u"))
-    assert (await states.load_context("u")).user_id == "u"
+    loaded = await states.load_context("u")
+    assert loaded is not None
+    assert loaded.user_id == "u"
 
 
 async def use_ops() -> None:

@@ -29,7 +29,12 @@ async def test_the_rule_for_caches_is_enough_for_caches(as_user: Permit, server:
     await use_manager()
 
     metrics = (await get_redis_manager()).get_metrics()
-    assert (metrics["breaker"], metrics["denied"], metrics["journal_length"], metrics["l1"]) == ("closed", None, 0, "live")
+    assert (metrics["breaker"], metrics["denied"], metrics["journal_length"], metrics["l1"]) == (
+        "closed",
+        None,
+        0,
+        "live",
+    )
     assert metrics["metrics"]["users:errors"] == 0
     assert [key for key in server.cli("KEYS", "*") if not key.startswith(b"agent_service:")] == []
 
@@ -131,7 +136,7 @@ async def test_bookkeeping_is_out_of_reach_of_names_and_patterns(as_user: Permit
     as_user(*documented_rules()["cache"])
     cache, manager = await get_cache("users"), await get_redis_manager()
     await cache.set("k", 1, tags=["t"])
-    load = asyncio.create_task(cache.get_or_load("slow", asyncio.Event().wait))  # type: ignore[arg-type]
+    load = asyncio.create_task(cache.get_or_load("slow", asyncio.Event().wait))
     await until(lambda: server.cli("KEYS", "agent_service:%lease:*") != [])
     before = sorted(server.cli("KEYS", "agent_service:%*"))
 

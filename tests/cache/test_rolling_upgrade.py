@@ -1,4 +1,4 @@
-"""Old processes, which keep bookkeeping beside the prefix, and new ones over one Redis: no stale read on either side."""
+"""Old processes, which keep bookkeeping beside the prefix, and new ones over one Redis: no stale read on any side."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ Change = tuple[Callable[[FormerProcess], object], Callable[[New], Awaitable[obje
 
 CHANGES: dict[str, Change] = {
     "delete": (lambda old: old.delete("k"), lambda new: new.delete("k")),
-    "delete many": (lambda old: (old.delete("k"), old.delete("l")), lambda new: new.delete_many(["k", "l"])),
+    "delete many": (lambda old: old.delete("k", "l"), lambda new: new.delete_many(["k", "l"])),
     "pattern": (lambda old: old.delete_pattern("[k]*"), lambda new: new.delete_pattern("[k]*")),
     "tag": (lambda old: old.invalidate_tags(["t"]), lambda new: new.invalidate_tags(["t"])),
     "two tags": (lambda old: old.invalidate_tags(["s", "t"]), lambda new: new.invalidate_tags(["s", "t"])),

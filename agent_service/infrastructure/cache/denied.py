@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent_service.core.errors import RedisDeniedError
+from agent_service.core.keys import root_prefix
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.permissions import check_permissions, describe_denials
@@ -34,7 +35,8 @@ class Denial:
         self._prefix = prefix
         self._monotonic = monotonic
         self._latest = ""
-        self._keys: tuple[bytes, ...] = ()
+        self._root = root_prefix(prefix)
+        self._keys: list[bytes] = []
         self._ended_at = -math.inf
         self._said = False
 
@@ -42,7 +44,8 @@ class Denial:
         """Take note of a denial. True when all seemed permitted since, so that no check finds it."""
         again = str(exc) == self._latest and self._monotonic() - self._ended_at < _SOON
         self._said = self._said and again
-        self._latest, self._keys = str(exc), exc.keys
+        self._latest = str(exc)
+        self._keys = [key for key in exc.keys if key.startswith(self._root)]
         self.text = describe_denials(self._prefix, [exc])
         if again:
             self._say()

@@ -16,8 +16,9 @@ _UNKNOWN: Final = re.compile(
     r"|command\b.{0,60}\bnot supported",
     re.IGNORECASE,
 )
-_SCRIPT: Final = re.compile(r"user executing the script can't|ACL failure in script")
+_SCRIPT: Final = re.compile(r"user executing the script can't|ACL failure in script|command called from")
 _NAMED: Final = re.compile(r"(?:run the|unknown command) ['`]?([\w|]+)['`]?", re.IGNORECASE)
+_UNTOLD: Final = "a command that a script calls"
 _LOGIN: Final = re.compile(r"^(?:NOAUTH|WRONGPASS)\b")
 _KEYLESS: Final = frozenset(
     {"CLIENT", "INFO", "HELLO", "SCAN", "PING", "CLUSTER", "MULTI", "EXEC", "AUTH", "SELECT", "TIME"}
@@ -51,9 +52,11 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
         return None
     named = _NAMED.search(text)  # while connecting, another command than the caller's
     name = named[1].upper().replace("|", " ") if named else command_name(command)
+    if _SCRIPT.search(text):
+        name = ""  # not the script's own: one that it calls, which is not told
     if isinstance(exc, exceptions.NoPermissionError) or text.startswith("NOPERM") or _SCRIPT.search(text):
         lacks = "channel" if "channel" in text else "key" if re.search(r"access .*\bkeys?\b", text) else "command"
-        what = f"the keys {_pattern(command)} to {name}" if lacks == "key" else f"{name or 'a command'}"
+        what = f"the keys {_pattern(command)} to {name or _UNTOLD}" if lacks == "key" else name or _UNTOLD
         return RedisDeniedError(
             f"Redis denies this user {what}: {text}; permit it with ACL SETUSER, or use another user in the URL",
             command=name,
@@ -62,7 +65,7 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
         )
     if _UNKNOWN.search(text):
         return RedisDeniedError(
-            f"Redis does not offer {name or 'a command'}: {text}; enable it, or use another server",
+            f"Redis does not offer {name or _UNTOLD}: {text}; enable it, or use another server",
             command=name,
         )
     return None

@@ -8,7 +8,7 @@ from agent_service.core.errors import RedisDeniedError
 from agent_service.core.keys import internal_key
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.lane import Command
-from agent_service.infrastructure.redis.scripts import load_script
+from agent_service.infrastructure.redis.scripts import load_script, whole
 
 __all__ = ["check_permissions", "describe_denials"]
 
@@ -21,15 +21,17 @@ def describe_denials(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
     login = next((str(each) for each in denials if each.lacks == "login"), None)
     if login is not None:
         return login
-    commands = dict.fromkeys(each.command for each in denials if each.lacks == "command")
+    commands = dict.fromkeys(each.command for each in denials if each.lacks == "command" and each.command)
+    keyed = dict.fromkeys(each.command for each in denials if each.lacks == "key" and each.command)
     missing = [f"the command{'s' if len(commands) > 1 else ''} {', '.join(commands)}"] if commands else []
-    keyed = dict.fromkeys(each.command for each in denials if each.lacks == "key")
     if keyed:
-        missing.append(f"the keys {prefix}:* (to {', '.join(keyed)})")
-    return (
-        f"Redis denies this user {' and '.join(missing)}; permit it, as with ACL SETUSER <user> ~{prefix}:* "
-        f"{' '.join(f'+{name.lower().replace(chr(32), chr(124))}' for name in (*commands, *keyed))}"
-    ).rstrip()
+        missing.append(
+            f"the keys {prefix}:* (to {', '.join(list(keyed)[:3])}{' and others' if len(keyed) > 3 else ''})"
+        )
+    elif not commands:
+        missing.append("a command or key that a script needs")
+    rules = [f"~{prefix}:*", *[f"+{name.lower().replace(' ', '|')}" for name in commands]]
+    return f"Redis denies this user {' and '.join(missing)}; permit it, as with ACL SETUSER <user> {' '.join(rules)}"
 
 
 async def check_permissions(client: RedisClient, prefix: str, keys: Sequence[bytes] = ()) -> Sequence[RedisDeniedError]:
@@ -65,6 +67,7 @@ def _probes(text: bytes, scores: bytes) -> Sequence[Command]:
         ("PEXPIRE", scores, _PROBE_MS),
         ("ZREMRANGEBYSCORE", scores, b"-inf", b"(1"),
         _NOTHING.command([text]),
+        whole(_NOTHING.command([text])),
         ("DEL", scores),
         ("UNLINK", text),
     ]

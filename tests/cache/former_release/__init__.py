@@ -78,9 +78,9 @@ class FormerProcess:
             )
         return int(reply)
 
-    def delete(self, key: str) -> None:
-        self._run("UNLINK", self._lease(key))
-        self._run("UNLINK", self._entry(key))
+    def delete(self, *keys: str) -> None:
+        self._run("UNLINK", *map(self._lease, keys))
+        self._run("UNLINK", *map(self._entry, keys))
 
     def delete_pattern(self, pattern: str) -> None:
         matches = compile_glob(pattern)
