@@ -20,8 +20,11 @@ Use = Callable[..., None]
 def documented_rules() -> dict[str, list[str]]:
     """The ACL rules of docs/cache.md, by user, as arguments of ACL SETUSER."""
     blocks = re.findall(r"^```redis\n(.*?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    commands = [block.replace("\\\n", " ").split() for block in blocks]
-    return {words[2]: words[3:] for words in commands if words[:2] == ["ACL", "SETUSER"]}
+    rules: dict[str, list[str]] = {}
+    for line in "".join(blocks).splitlines():
+        _, _, user, *words = line.split()
+        rules.setdefault(user, []).extend(words)
+    return rules
 
 
 @pytest.fixture(scope="session", params=["the newest at hand", "6.2"])
