@@ -12,11 +12,9 @@ What the server denies to this user takes the same steps; see :mod:`agent_servic
 
 import asyncio
 from contextlib import suppress
-from secrets import token_hex
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
-from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.denied import Denial
 from agent_service.infrastructure.cache.journal import Debt, Journal
@@ -38,7 +36,6 @@ class Outage:
         self, client: RedisClient, breaker: CircuitBreaker, journal: Journal, *, prefix: str = "agent_service"
     ) -> None:
         self._client = client
-        self._probe = internal_key(prefix, "probe", token_hex(8))
         self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._writes_may_go_on = asyncio.Event()
@@ -89,11 +86,7 @@ class Outage:
 
     async def _recover(self) -> None:
         try:
-            if self.denial.text is None:
-                # A server that refuses writes does not serve either.
-                await self._client.execute("SET", self._probe, 1, "PX", 1000)
-            else:
-                await self.denial.check()
+            await self.denial.check()  # a server that refuses writes or scripts does not serve either
             await self._client.settle()
             self.breaker.probe_succeeded()
             replayed = 0
@@ -106,8 +99,8 @@ class Outage:
             if not isinstance(exc, RedisOperationError):
                 raise
             if isinstance(exc, RedisDeniedError) and self.denial.text is None:
-                self.journal.brief = True
                 self.denial.begin(exc)
+            self.journal.brief = self.denial.text is not None
             return
         finally:
             self._writes_may_go_on.set()

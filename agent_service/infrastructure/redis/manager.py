@@ -11,6 +11,7 @@ from agent_service.core.errors import (
     CacheValueError,
     RedisDeniedError,
     RedisOperationError,
+    RedisRefusedError,
     RedisUnavailableError,
 )
 from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, is_internal, logical_key, root_prefix
@@ -182,12 +183,18 @@ class RedisManager:
                 health["latency_ms"] = round((time.perf_counter() - started) * 1e3, 3)
             facts = _facts(await self._ask("INFO", "server") or b"")
             health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
-            denials = await check_permissions(self.client, self.prefix)
+            denials = await self._denials()
             health.update(ok=not denials, error=describe_denials(self.prefix, denials) if denials else None)
             health["limits"] = list(self.client.substitutes.losses.values())
         except RedisOperationError as exc:
             health["error"] = str(exc)
         return health
+
+    async def _denials(self) -> Sequence[RedisDeniedError]:
+        try:
+            return await check_permissions(self.client, self.prefix)
+        except RedisRefusedError:  # no memory, say: what is permitted cannot be told now
+            return ()
 
     async def _ask(self, *command: str) -> Any:
         """Run a command that nothing depends on; None where the server denies it."""
