@@ -189,7 +189,8 @@ class RedisClient:
                 if again:
                     later = await self._lane.pipeline(operation, list(again.values()), atomic=atomic)
                     for place, reply in zip(again, later, strict=True):
-                        replies[place] = reply
+                        if self.substitutes.accept(commands[place], replies[place], reply):
+                            replies[place] = reply
             for number, reply in enumerate(replies, start=1):
                 if isinstance(reply, Exception):
                     if denied and (error := denial(reply, commands[number - 1])) is not None:
@@ -216,7 +217,9 @@ class RedisClient:
                     if other is None:
                         raise
                     operation.command = other
-                    return await self._lane.execute(operation, other)
+                    reply = await self._lane.execute(operation, other)
+                    self.substitutes.accept(command, exc, reply)
+                    return reply
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Give the keys that match a Redis glob, page by page, from all primaries.
@@ -249,7 +252,9 @@ class RedisClient:
                 except ResponseError as exc:
                     if self.substitutes.after(operation.command, exc) is None:
                         raise
-                    return await self._lane.delete(operation, b"DEL", keys)
+                    count = await self._lane.delete(operation, b"DEL", keys)
+                    self.substitutes.accept(operation.command, exc, count)
+                    return count
 
     async def settle(self) -> None:
         """See to it that commands which were given up, for want of an answer in time, will not run any more.

@@ -63,6 +63,16 @@ class Substitutes:
         if name not in ("UNLINK", "EVALSHA"):
             return None
         denied = denial(reply, command)
-        if denied is None or denied.lacks != "command" or denied.command != name or not self.lose(name):
+        if denied is None or denied.lacks != "command" or denied.command != name:
             return None
-        return self.before(command)
+        return ("DEL", *command[1:]) if name == "UNLINK" else whole(command)
+
+    def accept(self, command: Command, first: object, second: object) -> bool:
+        """Take note of the reply to the form that :meth:`after` gave; False where the server denies that, too.
+
+        :param first: the reply to the usual form.
+        """
+        if isinstance(first, NoScriptError):
+            return True
+        denied = isinstance(second, ResponseError) and denial(second, ()) is not None
+        return not denied and self.lose(command_name(command[:1]))
