@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from agent_service.core.codec import Serializer
@@ -74,10 +74,11 @@ class RedisBackend(Backend):
 
     # -- reading
 
-    @retried_without
-    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
+    def read(
+        self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
+    ) -> Coroutine[Any, Any, Found | None]:
         read = self._reader.read_with_expiry if with_expiry else self._reader.read
-        return await read(key, tuple(tags))
+        return read(key, tuple(tags))
 
     @retried_without
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:

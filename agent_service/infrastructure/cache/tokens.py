@@ -75,6 +75,7 @@ class Tokens:
         name = f"{{{_without_braces(normalise_namespace(namespace))}}}"
         self._stem = internal_key(prefix, "token", name)
         self._former_stem = former_internal_key(prefix, "token", name)
+        self._own_keys = (self._stem,), (self._stem, self._former_stem)
 
     def keys(self, names: Sequence[str], *, epoch: bool = False) -> list[bytes]:
         """Name tokens in Redis, to be read with :meth:`standing`: by their new names, then by their old ones, if used.
@@ -93,6 +94,9 @@ class Tokens:
         """Return the ``count`` tokens that stand, given what the names of :meth:`keys` hold."""
         if len(found) == count:
             return tuple(found)
+        if count == 1:
+            new, old = found
+            return (old if new is None or len(new) == SHARED_TOKEN_BYTES else None,)
         return tuple(
             [
                 None if new is not None and len(new) != SHARED_TOKEN_BYTES else old
@@ -100,9 +104,14 @@ class Tokens:
             ]
         )
 
+    @property
+    def own_keys(self) -> tuple[bytes, ...]:
+        """What :meth:`keys` gives for the namespace's own token, at once."""
+        return self._own_keys[self.former.in_use]
+
     def look(self) -> Command:
         """Return the command that reads the namespace's own token, for :meth:`own`."""
-        return ("MGET", *self.keys((NAMESPACE,)))
+        return ("MGET", *self.own_keys)
 
     def own(self, held: Sequence[bytes | None]) -> bytes | None:
         """Return the namespace's own token from the reply to :meth:`look`."""
