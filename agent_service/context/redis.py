@@ -203,7 +203,6 @@ class RedisFence(Fence):
 
     def __init__(self, store: RedisContextStore) -> None:
         self._store = store
-        self._former = RecordFence.former_names(store.start)
 
     async def begin(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
@@ -235,7 +234,7 @@ class RedisFence(Fence):
             return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
-        fence = RecordFence(await self._store.client(), self._store.start, self._former)
+        fence = RecordFence(await self._store.client(), self._store.start)
         return fence, [self._store.redis_key(key) for key in keys]
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import suppress
 from secrets import token_bytes
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
@@ -338,22 +337,11 @@ class RedisCache(BaseCache[T]):
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        former = _former_names(client, prefix)
+        former = FormerNames.of(client, former_internal_key(prefix, "probe", ""), f"{prefix}:*")
         tokens, names = Tokens(client, prefix, namespace, former), Names(prefix, namespace, former)
         backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
-
-
-_known: WeakKeyDictionary[RedisClient, dict[str, FormerNames]] = WeakKeyDictionary()
-
-
-def _former_names(client: RedisClient, prefix: str) -> FormerNames:
-    """Return what all namespaces of a prefix share, so that a refusal is met once."""
-    known = _known.setdefault(client, {})
-    if prefix not in known:
-        known[prefix] = FormerNames(former_internal_key(prefix, "probe", ""), f"{prefix}:*")
-    return known[prefix]
 
 
 def milliseconds(seconds: float) -> int:

@@ -6,7 +6,8 @@ today's names are used alone from then on.
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from agent_service.core.errors import RedisDeniedError
 from agent_service.core.logging import logger
@@ -19,11 +20,19 @@ R = TypeVar("R")
 
 
 class FormerNames:
-    """Whether old names are in use, by whoever shares this object.
+    """Whether old names are in use, by whoever shares this object: see :meth:`of`.
 
     :param probe: a key with such a name.
     :param pattern: of the keys with today's names.
     """
+
+    _known: ClassVar[WeakKeyDictionary[RedisClient, dict[bytes, "FormerNames"]]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, client: RedisClient, probe: bytes, pattern: str) -> "FormerNames":
+        """Return the object that all users of a client share, so that a refusal is met once."""
+        known = cls._known.setdefault(client, {})
+        return known.setdefault(probe, cls(probe, pattern))
 
     def __init__(self, probe: bytes, pattern: str) -> None:
         self.in_use = True

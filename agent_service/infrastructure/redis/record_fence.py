@@ -38,18 +38,12 @@ class RecordFence:
     its leases.
 
     :param start: what the keys of all records begin with; none continues with :data:`FENCE_MARK`.
-    :param former: from :meth:`former_names`.
     """
 
-    def __init__(self, client: RedisClient, start: bytes, former: FormerNames) -> None:
+    def __init__(self, client: RedisClient, start: bytes) -> None:
         self.client = client
-        self.former = former
+        self.former = FormerNames.of(client, _former_name(start), f"{start.decode()}*")
         self._stem = start + FENCE_MARK + b"fence:"
-
-    @staticmethod
-    def former_names(start: bytes) -> FormerNames:
-        """Return what the fences of all records that begin with ``start`` share, whatever their client."""
-        return FormerNames(_former_name(start), f"{start.decode()}*")
 
     async def begin(self, keys: Collection[bytes]) -> str:
         """Delete the records, break their leases, and give the token of a write that is under way."""
