@@ -20,7 +20,7 @@ from agent_service.core.keys import glob_escape
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from agent_service.infrastructure.redis.record_fence import RecordFence
+from agent_service.infrastructure.redis.record_fence import FENCE_MARK, RecordFence
 from agent_service.infrastructure.redis.record_sets import (
     exchange_record,
     read_record_with_ttl,
@@ -96,7 +96,8 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         if host is not None:
             url = _url(host, port, db, username, password, ssl=ssl)
         self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
-        self._start = f"{self._prefix}_".encode() if self._prefix else b""
+        self.start = f"{self._prefix}_".encode() if self._prefix else b""
+        """What every Redis key begins with."""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
         self._given = client
         self._clients: PerLoop[RedisClient] | None = None
@@ -116,7 +117,7 @@ class RedisContextStore(ContextStore, Fenced, Movable):
 
     def redis_key(self, key: Key) -> bytes:
         """Give the Redis key of a key: ``{prefix}_{key}``, or the key alone without a prefix."""
-        return self._start + encode_key(key).encode()
+        return self.start + encode_key(key).encode()
 
     async def client(self) -> RedisClient:
         """Give the running loop's client."""
@@ -153,11 +154,11 @@ class RedisContextStore(ContextStore, Fenced, Movable):
             raise ContextStoreError(
                 "this store has no prefix, so its keys cannot be told from others in Redis; give it one to list them"
             )
-        start, client = self._start, await self.client()
+        start, client = self.start, await self.client()
         names: dict[bytes, None] = {}
         with store_errors("list the keys of contexts"):
             async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):
-                names.update(dict.fromkeys(page))
+                names.update(dict.fromkeys([name for name in page if not name.startswith(start + FENCE_MARK)]))
         try:
             return [decode_key(name[len(start) :].decode()) for name in names]
         except UnicodeDecodeError as exc:
@@ -251,7 +252,8 @@ class RedisFence(Fence):
             return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
-        return RecordFence(await self._store.client()), [self._store.redis_key(key) for key in keys]
+        fence = RecordFence(await self._store.client(), self._store.start)
+        return fence, [self._store.redis_key(key) for key in keys]
 
 
 def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:

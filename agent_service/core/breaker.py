@@ -14,10 +14,14 @@ service answers but is still owed something (a replayed journal) before it may s
 
 import random
 from enum import StrEnum
+from typing import Final
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["BreakerState", "CircuitBreaker"]
+
+_MANY: Final = 32
+"""Attempts after which the wait is the longest, whatever the first one."""
 
 
 class BreakerState(StrEnum):
@@ -53,21 +57,26 @@ class CircuitBreaker:
         """The present state."""
         return self._state
 
-    def failed(self) -> bool:
+    def failed(self, *, again: bool = False) -> bool:
         """Record a failure; True when it changed CLOSED to OPEN.
 
         While OPEN or HALF_OPEN further failures of late operations change nothing; only :meth:`attempt_failed`
         ends a probe.
+
+        :param again: whether it was closed for nothing the last time; the wait is the longest then.
         """
         if self._state is not BreakerState.CLOSED:
             return False
-        self._attempts = 0
+        self._attempts = _MANY if again else 0
         self._open()
         return True
 
-    def try_probe(self) -> bool:
-        """Move from OPEN to HALF_OPEN when the wait is over. True for exactly one caller, who then must probe."""
-        if self._state is not BreakerState.OPEN or self._clock.monotonic() < self._retry_at:
+    def try_probe(self, *, at_once: bool = False) -> bool:
+        """Move from OPEN to HALF_OPEN when the wait is over. True for exactly one caller, who then must probe.
+
+        :param at_once: do not wait.
+        """
+        if self._state is not BreakerState.OPEN or (not at_once and self._clock.monotonic() < self._retry_at):
             return False
         self._state = BreakerState.HALF_OPEN
         return True
@@ -90,5 +99,5 @@ class CircuitBreaker:
     def _open(self) -> None:
         self.closed = False
         self._state = BreakerState.OPEN
-        wait = min(self._first * 2 ** min(self._attempts, 32), self._longest)
+        wait = min(self._first * 2 ** min(self._attempts, _MANY), self._longest)
         self._retry_at = self._clock.monotonic() + random.uniform(wait / 2, wait)  # noqa: S311 - jitter, no secret

@@ -18,7 +18,8 @@
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
     │   │   └── RedisBusyError        this process asks more at once than its connections can carry
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
-    │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments, no permission
+    │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments
+    │       └── RedisDeniedError      the server denies the command, its keys or the login: a fault of configuration
     ├── RecordValueError              (also TypeError, ValueError) an argument that a record in Redis cannot use
     ├── ContextError
     │   ├── ContextStoreError         a context store failed, or was given a key or value it cannot store
@@ -56,6 +57,7 @@ __all__ = [
     "RecordValueError",
     "RedisBusyError",
     "RedisCommandError",
+    "RedisDeniedError",
     "RedisOperationError",
     "RedisRefusedError",
     "RedisUnavailableError",
@@ -144,6 +146,22 @@ class RedisRefusedError(RedisOperationError):
 
 class RedisCommandError(RedisOperationError):
     """Redis answered that the command is wrong; trying again cannot help."""
+
+
+class RedisDeniedError(RedisCommandError):
+    """Redis denies a command, its keys, or the login, until an operator changes the server's configuration or the URL.
+
+    ``command`` is its name; ``lacks`` is "command" (not permitted, or unknown to this server), "key", "channel" or
+    "login"; ``keys`` are the keys it had, if it lacks one.
+    """
+
+    def __init__(
+        self, message: str, *, command: str = "", lacks: str = "command", keys: tuple[bytes, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.command = command
+        self.lacks = lacks
+        self.keys = keys
 
 
 class ContextError(AgentServiceError):

@@ -2,8 +2,10 @@
 
 A physical key is ``{prefix}:{namespace}:{key}``. Prefix and namespace are escaped so that they hold no ``:``, therefore
 the first two colons are always the separators and no two (prefix, namespace, key) share a physical key; the key itself
-stays as it was given. The package's own bookkeeping (locks, tokens, journals) is named ``{prefix}%{kind}:{name}``: no
-pattern ``{prefix}:*`` reaches it, whatever the prefix, because an escaped prefix has a digit after each of its ``%``.
+stays as it was given. The package's own bookkeeping (leases, tokens, probes) is named ``{prefix}:%{kind}:{name}``. So
+everything that belongs to a prefix matches ``{prefix}:*``, which is all that an access rule must name. No namespace is
+called like bookkeeping, because an escaped one has a digit after each of its ``%``, and therefore no pattern over the
+keys of a namespace reaches it.
 """
 
 import re
@@ -18,10 +20,14 @@ __all__ = [
     "check_key",
     "escape_component",
     "escape_rendered",
+    "former_internal_key",
     "glob_escape",
+    "hashed_part",
     "internal_key",
+    "is_internal",
     "key_prefix",
     "logical_key",
+    "name_beside",
     "normalise_namespace",
     "physical_key",
     "root_prefix",
@@ -37,6 +43,7 @@ _RESERVED = re.compile(r"[%:]")
 _RESERVED_OR_GLOB = re.compile(r"[%:*?\[\]\\]")
 _GLOB = re.compile(r"[*?\[\]^\-\\]")
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
+_INTERNAL = re.compile(r"%[a-z]")
 
 
 def check_key(key: str, *, name: str = "key") -> str:
@@ -141,11 +148,36 @@ def logical_key(physical: bytes, prefix: bytes) -> str | None:
 
 
 def internal_key(prefix: str, kind: str, name: str) -> bytes:
-    """Name a key of the package's own bookkeeping: ``{prefix}%{kind}:{name}``. No pattern of a caller reaches it.
+    """Name a key of the package's own bookkeeping: ``{prefix}:%{kind}:{name}``. No pattern of a caller reaches it.
 
     :param kind: what the key is for: lower-case letters, digits and underscores, a letter first.
     :raises CacheKeyError: for a prefix or kind that cannot be used.
     """
     if not _KIND.fullmatch(kind):
         raise CacheKeyError(f"kind must be lower-case letters, digits and _, a letter first, got {kind!r:.80}")
-    return root_prefix(prefix)[:-1] + f"%{kind}:{name}".encode()
+    return root_prefix(prefix) + f"%{kind}:{name}".encode()
+
+
+def former_internal_key(prefix: str, kind: str, name: str) -> bytes:
+    """Return what earlier releases call the same bookkeeping: ``{prefix}%{kind}:{name}``."""
+    return root_prefix(prefix)[:-1] + internal_key(prefix, kind, name)[len(root_prefix(prefix)) :]
+
+
+def is_internal(name: str) -> bool:
+    """Whether what follows ``{prefix}:`` in a key names bookkeeping."""
+    return bool(_INTERNAL.match(name))
+
+
+def name_beside(stem: bytes, key: bytes) -> bytes | None:
+    """Return a name that begins with ``stem``, holds ``key`` and shares its cluster slot; None if there is none."""
+    for name in (stem + key, stem + b"{" + key + b"}"):
+        if hashed_part(name) == hashed_part(key):
+            return name
+    return None
+
+
+def hashed_part(key: bytes) -> bytes:
+    """Return what a cluster hashes of a key: its first ``{...}`` that is not empty, else all of it."""
+    start = key.find(b"{")
+    end = key.find(b"}", start + 1)
+    return key[start + 1 : end] if start >= 0 and end > start + 1 else key

@@ -129,7 +129,7 @@ async def test_a_cached_context_lives_as_long_as_it_was_given(client: RedisClien
 
     for key in "abc":
         assert 110_000 < await client.execute("PTTL", f"dynagent_ctx_{key}") <= 120_000
-    assert await client.execute("KEYS", "%fence*") == []
+    assert await client.execute("KEYS", "*%fence*") == []
 
 
 async def test_a_database_error_is_raised_and_nothing_is_cached(cache: ContextStore):

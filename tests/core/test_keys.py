@@ -94,9 +94,25 @@ def test_keys_of_others_have_no_logical_key():
     assert keys.logical_key(b"p:n:\xff", prefix) is None
 
 
+@given(component, kind, st.text(), component, component)
+def test_bookkeeping_lies_below_its_own_prefix_and_in_no_namespace(prefix, kind, name, other_prefix, namespace):
+    key = keys.internal_key(prefix, kind, name)
+
+    assert key.startswith(keys.root_prefix(other_prefix)) == (prefix == other_prefix)
+    assert not key.startswith(keys.key_prefix(prefix, namespace))
+    assert keys.is_internal(keys.logical_key(key, keys.root_prefix(prefix)) or "")
+
+
+@given(component, component, st.text(min_size=1))
+def test_no_entry_is_taken_for_bookkeeping(prefix, namespace, key):
+    entry = keys.key_prefix(prefix, namespace) + key.encode("utf-8", "replace")
+
+    assert not keys.is_internal(keys.logical_key(entry, keys.root_prefix(prefix)) or "")
+
+
 @given(component, kind, st.text(), component)
-def test_bookkeeping_lies_outside_every_prefix(prefix, kind, name, other_prefix):
-    assert not keys.internal_key(prefix, kind, name).startswith(keys.root_prefix(other_prefix))
+def test_bookkeeping_of_earlier_releases_lies_outside_every_prefix(prefix, kind, name, other_prefix):
+    assert not keys.former_internal_key(prefix, kind, name).startswith(keys.root_prefix(other_prefix))
 
 
 @given(st.tuples(component, kind, st.text()), st.tuples(component, kind, st.text()))

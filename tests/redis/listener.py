@@ -24,7 +24,7 @@ class Listener:
             self.stream.add_prefix(prefix)
 
     def _invalidate(self, keys: Sequence[bytes]) -> None:
-        self.heard += [key for key in keys if not key.startswith(b"app%probe:")]
+        self.heard += [key for key in keys if not key.startswith(b"app:%probe:")]
 
     def _flush(self) -> None:
         self.heard.append("flush")

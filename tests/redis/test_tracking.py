@@ -236,7 +236,20 @@ async def test_a_prefix_that_is_watched_already_changes_nothing(redis_url: str, 
     assert listener.trusted
 
 
-@pytest.mark.parametrize("prefix", [b"app:a:b", b"app:", b"", b"app%probe:x"])
+async def test_all_of_a_prefix_may_be_watched_bookkeeping_included(redis_url: str, listen: Listen, connect: Connect):
+    early, late = listen(redis_url, b"app:"), listen(redis_url, b"other:")
+    await late.is_trusted()
+    late.stream.add_prefix(b"app:")
+    await early.is_trusted()
+    await late.is_trusted()
+
+    await connect(redis_url).execute("SET", "app:a", 1)
+
+    await early.hears(b"app:a")
+    await late.hears(b"app:a")
+
+
+@pytest.mark.parametrize("prefix", [b"app:a:b", b"app:", b"", b"app:%probe:x"])
 async def test_prefixes_that_overlap_are_refused(prefix: bytes, redis_url: str, connect: Connect):
     listener = Listener(connect(redis_url), b"app:a:")
 

@@ -110,6 +110,7 @@ def _open(manager: RedisManager, settings: Settings) -> _Caches:
     breaker = CircuitBreaker(settings.cache_breaker_open_seconds)
     outage = Outage(manager.client, breaker, Journal(settings.cache_journal_max), prefix=settings.cache_key_prefix)
     manager.metrics.add_gauge("breaker", outage.state)
+    manager.metrics.add_gauge("denied", outage.denied)
     manager.metrics.add_gauge("journal_length", outage.journal.__len__)
     return _Caches(loop, outage)
 

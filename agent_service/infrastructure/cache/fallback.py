@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from agent_service.core.errors import RedisBusyError, RedisOperationError, RedisUnavailableError
+from agent_service.core.errors import RedisBusyError, RedisDeniedError, RedisOperationError, RedisUnavailableError
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
@@ -98,6 +98,8 @@ class FallbackBackend(Backend):
                 async for key in self.redis.scan(pattern):
                     yield key
             except RedisOperationError as exc:
+                if isinstance(exc, RedisDeniedError) and self.redis.does_without(exc):
+                    return
                 self.failed(exc)
             else:
                 return

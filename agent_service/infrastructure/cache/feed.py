@@ -40,9 +40,10 @@ class NearFeed:
     def watch(self, names: Names, tokens: Tokens, copies: NearCopies) -> None:
         """Tell ``copies`` what changes in a namespace from now on."""
         self._entries[names.prefix] = copies
-        self._tokens[tokens.prefix] = (tokens, copies)
         self._stream.add_prefix(names.prefix)
-        self._stream.add_prefix(tokens.prefix)
+        for prefix in tokens.prefixes:
+            self._tokens[prefix] = (tokens, copies)
+            self._stream.add_prefix(prefix)
 
     def start(self) -> None:
         """Begin to listen, in the running event loop. Calling it again does nothing."""
@@ -65,11 +66,10 @@ class NearFeed:
 
     def _changed(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            if key.startswith(self._root):
-                end = key.find(b":", len(self._root)) + 1
-                copies = self._entries.get(key[:end])
-                if copies is not None:
-                    copies.drop((key[end:].decode(errors="replace"),))
+            end = key.find(b":", len(self._root)) + 1 if key.startswith(self._root) else 0
+            copies = self._entries.get(key[:end])
+            if copies is not None:
+                copies.drop((key[end:].decode(errors="replace"),))
             else:
                 self._token_changed(key)
 

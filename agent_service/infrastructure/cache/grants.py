@@ -1,17 +1,17 @@
 """Leases as the backends know them.
 
-In Redis a lease is a key beside the entry, holding a token. Whoever changes or removes the entry removes the lease
-first; storing what was loaded is one script that compares the token. So a value that was loaded before an invalidation
-cannot be stored after it, whichever processes load and invalidate, and whatever the order in which their commands
-arrive. Invalidations of a tag or of the whole namespace touch no lease: the entry is stored with the tokens from before
-its load, and those stand no more.
+In Redis a lease is a key beside the entry (two while old processes may run), holding a token. Whoever changes or
+removes the entry removes the lease first; storing what was loaded is one script that compares the token. So a value
+that was loaded before an invalidation cannot be stored after it, whichever processes load and invalidate, and whatever
+the order in which their commands arrive. Invalidations of a tag or of the whole namespace touch no lease: the entry is
+stored with the tokens from before its load, and those stand no more.
 """
 
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from agent_service.core.errors import RedisOperationError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError
 from agent_service.infrastructure.cache.backend import Life
 from agent_service.infrastructure.cache.leases import Grant, Lease
 from agent_service.infrastructure.cache.tokens import Tokens
@@ -26,7 +26,7 @@ __all__ = ["RedisGrant"]
 class RedisGrant(Grant):
     """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released.
 
-    :param lease: the lease's key; None for an entry that has none, which only tokens protect.
+    :param lease: the names of the lease; none for an entry that has no lease, which only tokens protect.
     :param tokens: those of the namespace and the entry's tags, from before the load.
     :param epoch: the epoch from before the load, for a value that may bring tags of its own.
     :param write: makes the bytes of the entry.
@@ -37,7 +37,7 @@ class RedisGrant(Grant):
         client: RedisClient,
         known: Tokens,
         entry: bytes,
-        lease: bytes | None,
+        lease: Sequence[bytes],
         *,
         token: bytes,
         tokens: Mapping[str, bytes],
@@ -56,24 +56,31 @@ class RedisGrant(Grant):
         self._epoch = epoch
         self._seconds = seconds
         self._write = write
+        self._uses_former = known.former.in_use
         self._ended = False
         self._released = False
         self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if lease is not None:
+        if lease:
             self._loop = asyncio.get_running_loop()
             self._timer = self._loop.call_later(seconds / 2, self._start_renewal)
 
+    @property
+    def void(self) -> bool:
+        """Whether it was granted under names that were given up since, so that nobody may break it by them any more."""
+        return self._uses_former and not self._known.former.in_use
+
     async def stands(self) -> bool:
-        keys = [self._known.key(name) for name in self._tokens]
+        if self.void:
+            return False
         expected = list(self._tokens.values())
-        if self._lease is not None:
-            keys.append(self._lease)
-            expected.append(self._token)
         if self._epoch is not None:
-            keys.append(self._known.epoch_key)
             expected.append(self._epoch)
-        return list(await self._client.get_together(keys)) == expected
+        keys = self._known.keys(list(self._tokens), epoch=self._epoch is not None)
+        found = await self._client.get_together([*self._lease, *keys])
+        count = len(self._lease)
+        standing = self._known.standing(found[count:], len(expected))
+        return all(each == self._token for each in found[:count]) and list(standing) == expected
 
     async def fill(
         self,
@@ -82,10 +89,15 @@ class RedisGrant(Grant):
         life: Life,
         tags: Sequence[str],
     ) -> bool:
-        if not self._tokens.keys() >= set(tags) and not await self._take(tags, life):
+        if self.void or (not self._tokens.keys() >= set(tags) and not await self._take(tags, life)):
             return False
-        check = self._known.take_command(self._tokens, life.kept)
-        tokens, stored = await self._client.pipeline([check, self.store_command(encoded, life)])
+        check = self._known.take_command(list(self._tokens), life.kept)
+        try:
+            tokens, stored = await self._client.pipeline([check, self.store_command(encoded, life)])
+        except RedisDeniedError:
+            if not (self._uses_former and await self._known.former.give_up(self._client)):
+                raise
+            return False
         return self.note_stored(stored, tokens)
 
     def note_stored(self, stored: object, tokens: Sequence[bytes]) -> bool:
@@ -108,8 +120,8 @@ class RedisGrant(Grant):
         """Give the command that stores the value under the lease, and ends it."""
         data = self._write(encoded, life, self._tokens)
         milliseconds = 0 if life.kept == math.inf else max(1, math.ceil(life.kept * 1000))
-        if self._lease is not None:
-            return LEASE_FILL.command([self._entry, self._lease], [self._token, data, milliseconds])
+        if self._lease:
+            return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, milliseconds])
         return ("SET", self._entry, data, *(("PX", milliseconds) if milliseconds else ()))
 
     async def release(self, *, tell: bool = True) -> None:
@@ -121,18 +133,18 @@ class RedisGrant(Grant):
             await asyncio.wait([self._renewal])
         if self._timer is not None:
             self._timer.cancel()
-        if tell and self.is_first and not filled and self._lease is not None:  # who shares a lease leaves it to others
-            await self._client.run_script(LEASE_RENEW, [self._lease], [self._token, 0])
+        # Who shares a lease leaves it to others.
+        if tell and self.is_first and not filled and self._lease and not self.void:
+            await self._client.run_script(LEASE_RENEW, self._lease, [self._token, 0])
 
     def _start_renewal(self) -> None:
         self._renewal = self._loop.create_task(self._renew())
 
     async def _renew(self) -> None:
-        assert self._lease is not None
+        if self.void:
+            return
         try:
-            stood = await self._client.run_script(
-                LEASE_RENEW, [self._lease], [self._token, round(self._seconds * 1000)]
-            )
+            stood = await self._client.run_script(LEASE_RENEW, self._lease, [self._token, round(self._seconds * 1000)])
         except RedisOperationError:
             stood = True  # perhaps; the fill will tell
         if stood and not self._ended:

@@ -61,6 +61,8 @@ class Journal:
         self._size = 0
         self.monotonic = monotonic
         self.changes = Changes()
+        self.brief = False
+        """Whether a namespace that is owed anything is owed the invalidation of everything, and nothing else."""
 
     def __len__(self) -> int:
         """How many operations are remembered."""
@@ -151,10 +153,16 @@ class Journal:
 
     def _settle(self) -> None:
         self._size = sum(map(len, self._debts.values()))
-        if self._size > self._limit:
+        if self.brief:
+            for name in list(self._debts):
+                self._collapse(name)
+        elif self._size > self._limit:
             name = max(self._debts, key=lambda each: len(self._debts[each]))
             logger.warning("the outage journal is full: all of cache namespace %r will be invalidated", name)
-            for key in list(self._debts[name].added):
-                self._drop(self._debts[name], key)
-            self._debts[name] = Debt(cleared=True)
-            self._size = sum(map(len, self._debts.values()))
+            self._collapse(name)
+
+    def _collapse(self, name: str) -> None:
+        for key in list(self._debts[name].added):
+            self._drop(self._debts[name], key)
+        self._debts[name] = Debt(cleared=True)
+        self._size = sum(map(len, self._debts.values()))

@@ -1,6 +1,14 @@
 """What the entries of one namespace, and the bookkeeping beside them, are called in Redis."""
 
-from agent_service.core.keys import glob_escape, internal_key, key_prefix
+from agent_service.core.keys import (
+    former_internal_key,
+    glob_escape,
+    internal_key,
+    key_prefix,
+    name_beside,
+    root_prefix,
+)
+from agent_service.infrastructure.redis.former_names import FormerNames
 
 __all__ = ["Names"]
 
@@ -8,28 +16,40 @@ __all__ = ["Names"]
 class Names:
     """The names of one namespace's keys."""
 
-    def __init__(self, prefix: str, namespace: str) -> None:
+    def __init__(self, prefix: str, namespace: str, former: FormerNames) -> None:
         self.prefix = key_prefix(prefix, namespace)
         """What every entry's name begins with."""
         self._root = prefix
+        self._former = former
         self._lease = internal_key(prefix, "lease", "")
-        self.any_lease = glob_escape(self._lease.decode()).encode() + b"*"
-        """A glob that matches the leases of all namespaces."""
+        self._former_lease = former_internal_key(prefix, "lease", "")
+        self.any_lease = glob_escape(root_prefix(prefix)[:-1].decode()).encode() + b"*%lease:*"
+        """A glob that matches the leases of all namespaces, under both names, and little else."""
 
     def physical(self, key: str) -> bytes:
         """Name the entry of a key."""
         return self.prefix + key.encode()
 
-    def lease(self, entry: bytes) -> bytes | None:
-        """Name the lease of an entry, in the same slot of a cluster; None for the few names that allow none."""
-        return _beside(self._lease, entry)
+    def leases(self, entry: bytes) -> tuple[bytes, ...]:
+        """Name the lease of an entry, in the same slot of a cluster; the few entries without any have none.
+
+        Where old names are in use there are two for one lease, and the first, which old processes know, decides.
+        """
+        lease = name_beside(self._lease, entry)
+        if self._former.in_use:
+            former = name_beside(self._former_lease, entry)
+            return tuple([each for each in (former, lease) if each is not None])
+        return () if lease is None else (lease,)
 
     def entry(self, lease: bytes) -> bytes | None:
         """Give the key, within this namespace, of the entry that a lease belongs to."""
-        name = lease[len(self._lease) :]
-        if name.startswith(b"{") and _hashed(name) == name[1:-1]:
-            name = name[1:-1]
-        return name[len(self.prefix) :] if name.startswith(self.prefix) else None
+        for stem in (self._lease, self._former_lease):
+            if lease.startswith(stem):
+                name = lease[len(stem) :]
+                if name.startswith(b"{") and name.endswith(b"}") and name_beside(stem, name[1:-1]) == lease:
+                    name = name[1:-1]
+                return name[len(self.prefix) :] if name.startswith(self.prefix) else None
+        return None
 
     def changes(self, entry: bytes, process: str, *, shared: bool) -> bytes:
         """Name what remembers the changes of a process to the counter ``entry``, which has a lease.
@@ -37,18 +57,4 @@ class Names:
         :param shared: whether one key may serve all counters, because there is no cluster.
         """
         name = internal_key(self._root, "changes", process)
-        return name if shared else _beside(name + b":", entry) or name
-
-
-def _beside(stem: bytes, entry: bytes) -> bytes | None:
-    for name in (stem + entry, stem + b"{" + entry + b"}"):
-        if _hashed(name) == _hashed(entry):
-            return name
-    return None
-
-
-def _hashed(name: bytes) -> bytes:
-    """What a cluster hashes of a name: its first ``{...}`` that is not empty, else all of it."""
-    start = name.find(b"{")
-    end = name.find(b"}", start + 1)
-    return name[start + 1 : end] if start >= 0 and end > start + 1 else name
+        return name if shared else name_beside(name + b":", entry) or name

@@ -6,16 +6,17 @@ journal is empty" to "closed" has no await in it, so no debt can be written down
 
 Where more is written than can be replayed meanwhile the journal would never be empty. So after the first replay writes
 wait for the end of the recovery, none longer than an operation on Redis may take.
+
+What the server denies to this user takes the same steps; see :mod:`agent_service.infrastructure.cache.denied`.
 """
 
 import asyncio
 from contextlib import suppress
-from secrets import token_hex
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
-from agent_service.core.errors import RedisOperationError
-from agent_service.core.keys import internal_key
+from agent_service.core.errors import RedisDeniedError, RedisOperationError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.cache.denied import Denial
 from agent_service.infrastructure.cache.journal import Debt, Journal
 from agent_service.infrastructure.cache.redis import RedisBackend
 from agent_service.infrastructure.cache.replay import pay
@@ -35,22 +36,33 @@ class Outage:
         self, client: RedisClient, breaker: CircuitBreaker, journal: Journal, *, prefix: str = "agent_service"
     ) -> None:
         self._client = client
-        self._probe = internal_key(prefix, "probe", token_hex(8))
         self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._writes_may_go_on = asyncio.Event()
         self._writes_may_go_on.set()
         self.breaker = breaker
         self.journal = journal
+        self.denial = Denial(client, prefix, journal.monotonic)
 
     def protect(self, namespace: str, redis: RedisBackend, memory: MemoryStore) -> None:
         """Take a namespace in: its debts are replayed against ``redis``, and ``memory`` is emptied after an outage."""
         self._caches[namespace] = (redis, memory)
 
     def failed(self, exc: RedisOperationError) -> None:
-        """Record that an operation failed. Whatever Redis misses by it must be in the journal already."""
-        if self.breaker.failed():
+        """Record that an operation failed. What Redis misses by it is in the journal before another task runs."""
+        if isinstance(exc, RedisDeniedError):
+            self._was_denied(exc)
+        elif self.breaker.failed():
             logger.warning("Redis does not serve; caches use memory until it does: %s", exc)
+
+    def _was_denied(self, exc: RedisDeniedError) -> None:
+        if not self.breaker.closed:
+            return
+        self.journal.brief = True
+        again = self.denial.begin(exc)
+        self.breaker.failed(again=again)
+        if not again and self.breaker.try_probe(at_once=True):  # so that all that is missing is known
+            self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
     def serve_from_memory(self) -> None:
         """Say that an operation is about to use memory; starts the recovery when it is time to try."""
@@ -74,7 +86,7 @@ class Outage:
 
     async def _recover(self) -> None:
         try:
-            await self._client.execute("SET", self._probe, 1, "PX", 1000)  # who refuses writes does not serve either
+            await self.denial.check()  # a server that refuses writes or scripts does not serve either
             await self._client.settle()
             self.breaker.probe_succeeded()
             replayed = 0
@@ -83,14 +95,19 @@ class Outage:
                 self._writes_may_go_on.clear()
         except BaseException as exc:
             self.breaker.attempt_failed()
-            if isinstance(exc, RedisOperationError):
-                return
-            raise
+            if not isinstance(exc, RedisOperationError):
+                raise
+            if isinstance(exc, RedisDeniedError) and self.denial.text is None:
+                self.denial.begin(exc)
+            self.journal.brief = self.denial.text is not None
+            return
         finally:
             self._writes_may_go_on.set()
         for _, memory in self._caches.values():
             memory.clear()
         self.breaker.close()
+        self.journal.brief = False
+        self.denial.end()
         logger.info("Redis serves again; %d operations replayed", replayed)
 
     async def _replay(self, debts: dict[str, Debt]) -> int:
@@ -103,6 +120,10 @@ class Outage:
             self.journal.give_back(debts)
             raise
         return total
+
+    def denied(self) -> str | None:
+        """What the server denies, for metrics."""
+        return self.denial.text
 
     def state(self) -> BreakerState:
         """The breaker's state, for metrics."""

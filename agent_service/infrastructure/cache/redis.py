@@ -8,9 +8,9 @@ from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisOperationError, RedisRefusedError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
 from agent_service.core.glob import compile_glob
-from agent_service.core.keys import glob_escape, logical_key
+from agent_service.core.keys import former_internal_key, glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
@@ -29,6 +29,7 @@ from agent_service.infrastructure.cache.redis_reader import RedisReader, look
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.former_names import FormerNames, retried_without
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
 
@@ -57,11 +58,11 @@ class RedisBackend(Backend):
         *,
         lease_seconds: float,
     ) -> None:
-        self._client = client
+        self.client = client
         self.names = names
         self._prefix = names.prefix
         self.tokens = tokens
-        self._own = tokens.namespace_key
+        self.former = tokens.former
         self._format = EntryFormat(codec)
         self._reader = RedisReader(client, names, tokens, self._format, counters)
         self._numbers = RedisCounters(client, names, tokens)
@@ -78,18 +79,24 @@ class RedisBackend(Backend):
         read = self._reader.read_with_expiry if with_expiry else self._reader.read
         return read(key, tuple(tags))
 
+    @retried_without
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, Found]:
         return await self._reader.read_many(keys, tuple(tags))
 
     async def exists(self, key: str) -> bool:
-        return (await self._reader.are_live([self.names.physical(key)]))[0]
+        return (await self._are_live([self.names.physical(key)]))[0]
 
+    @retried_without
+    async def _are_live(self, physical: Sequence[bytes]) -> list[bool]:
+        return await self._reader.are_live(physical)
+
+    @retried_without
     async def ttl(self, key: str) -> float | Never | None:
         physical = self.names.physical(key)
-        token, reply, milliseconds = await self._client.pipeline(
-            [("GET", self._own), look(physical), ("PTTL", physical)], wrong_types=True
+        held, reply, milliseconds = await self.client.pipeline(
+            [self.tokens.look(), look(physical), ("PTTL", physical)], wrong_types=True
         )
-        (head,) = await self._reader.live_heads([physical], [reply], token)
+        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
         if head is None or milliseconds == -2:
             return None
         left = math.inf if milliseconds == -1 else milliseconds / 1000
@@ -99,7 +106,7 @@ class RedisBackend(Backend):
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         seen: set[str] = set()
         async for page in self._pages(pattern):
-            fresh = await self._reader.are_live(page)
+            fresh = await self._are_live(page)
             for physical, is_fresh in zip(page, fresh, strict=True):
                 key = logical_key(physical, self._prefix)
                 if is_fresh and key is not None and key not in seen:
@@ -107,10 +114,11 @@ class RedisBackend(Backend):
                     yield key
 
     def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        return self._client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
+        return self.client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
 
     # -- writing
 
+    @retried_without
     async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
@@ -118,7 +126,7 @@ class RedisBackend(Backend):
         try:
             while True:
                 writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
-                current, *_ = await self._client.pipeline([self.tokens.take_command(names, life.kept), *writes])
+                current, *_ = await self.client.pipeline([self.tokens.take_command(names, life.kept), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -138,9 +146,9 @@ class RedisBackend(Backend):
         """Give the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
         lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
-        lease = self.names.lease(physical)
-        if lease is not None:
-            return ENTRY_PUT.command([physical, lease], [data, lifetime])
+        leases = self.names.leases(physical)
+        if leases:
+            return ENTRY_PUT.command([physical, *leases], [data, lifetime])
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def grant(
@@ -153,20 +161,21 @@ class RedisBackend(Backend):
         starts = range(0, len(keys), BATCH)
         return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
 
+    @retried_without
     async def _grants(
         self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
     ) -> list[Grant]:
         """Take the tokens, and with them a lease for each key, in one round trip."""
         names = (NAMESPACE, *tags)
         entries = [self.names.physical(key) for key in keys]
-        leases = [self.names.lease(entry) for entry in entries]
+        leases = [self.names.leases(entry) for entry in entries]
         mine = [token_bytes(12) for _ in keys]
         lifetime = milliseconds(self._lease_seconds)
-        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease is not None}
-        takes = [LEASE_TAKE.command([lease], [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
+        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease}
+        takes = [LEASE_TAKE.command(lease, [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
         take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
-            taken, *replies = await self._client.pipeline([take_tokens, *takes], patience=self._lease_seconds)
+            taken, *replies = await self.client.pipeline([take_tokens, *takes], patience=self._lease_seconds)
         except asyncio.CancelledError:
             await asyncio.shield(self._forgo(mine_by_lease))
             raise
@@ -175,10 +184,10 @@ class RedisBackend(Backend):
         standing_tokens = iter(replies)
         grants: list[Grant] = []
         for entry, lease, token in zip(entries, leases, mine, strict=True):
-            stands = token if lease is None else next(standing_tokens)
+            stands = next(standing_tokens) if lease else token
             grants.append(
                 RedisGrant(
-                    self._client,
+                    self.client,
                     self.tokens,
                     entry,
                     lease,
@@ -192,44 +201,49 @@ class RedisBackend(Backend):
             )
         return grants
 
+    @retried_without
     async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+        if any(isinstance(each.grant, RedisGrant) and each.grant.void for each in fills):
+            return [False] * len(fills)
         stored: list[bool] = []
         for start in range(0, len(fills), BATCH):
             batch = [
                 (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
             ]
             check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
-            tokens, *replies = await self._client.pipeline(
+            tokens, *replies = await self.client.pipeline(
                 [check, *(grant.store_command(each, life) for grant, each in batch)]
             )
             stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
         return stored
 
-    async def _forgo(self, tokens: Mapping[bytes, bytes]) -> None:
+    async def _forgo(self, tokens: Mapping[tuple[bytes, ...], bytes]) -> None:
         """End leases that may have been taken, and that nobody else can end before their time."""
         with suppress(RedisOperationError):
-            await self._client.pipeline([LEASE_RENEW.command([lease], [token, 0]) for lease, token in tokens.items()])
+            await self.client.pipeline([LEASE_RENEW.command(lease, [token, 0]) for lease, token in tokens.items()])
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
 
+    @retried_without
     async def add_once(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
         """:meth:`add`; a change that is known to have been made is not made again."""
         return await self._numbers.add(key, amount, seconds, change)
 
+    @retried_without
     async def expire(self, key: str, seconds: float) -> bool:
         physical = self.names.physical(key)
-        token, reply = await self._client.pipeline([("GET", self._own), look(physical)], wrong_types=True)
-        (head,) = await self._reader.live_heads([physical], [reply], token)
+        held, reply = await self.client.pipeline([self.tokens.look(), look(physical)], wrong_types=True)
+        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
         if head is None:
             return False
-        begins = reply if head.end <= len(reply) else await self._client.get(physical) or b""
+        begins = reply if head.end <= len(reply) else await self.client.get(physical) or b""
         position = stamp_position(head)
         where = -1 if position is None else position
         lifetime = 0 if seconds == math.inf else milliseconds(seconds)
-        await self._client.pipeline(
+        await self.client.pipeline(
             [
-                self.tokens.take_command(head.tags, seconds),
+                self.tokens.take_command(list(head.tags), seconds),
                 EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
             ]
         )
@@ -237,46 +251,59 @@ class RedisBackend(Backend):
 
     # -- invalidating
 
+    @retried_without
     async def remove(self, keys: Sequence[str]) -> int:
         leases = self._leases(keys)
         values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
-            await self._client.unlink(leases)
+            await self.client.unlink(leases)
             fresh = await self._reader.are_live(values)
-            await self._client.unlink(values)
+            await self.client.unlink(values)
             return sum(fresh)
-        token, reply, *_ = await self._client.pipeline(
+        held, reply, *_ = await self.client.pipeline(
             [
-                ("GET", self._own),
+                self.tokens.look(),
                 look(values[0]),
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],
             wrong_types=True,
         )
-        return sum(head is not None for head in await self._reader.live_heads(values, [reply], token))
+        heads = await self._reader.live_heads(values, [reply], self.tokens.own(held))
+        return sum(head is not None for head in heads)
 
+    @retried_without
     async def remove_matching(self, pattern: str) -> int:
-        await self._break_leases(compile_glob(pattern))
         removed = 0
-        async for page in self._pages(pattern):
-            removed += sum(await self._reader.are_live(page))
-            await self._client.unlink(page)
+        try:
+            await self._break_leases(compile_glob(pattern))
+            async for page in self._pages(pattern):
+                removed += sum(await self._reader.are_live(page))
+                await self.client.unlink(page)
+        except RedisDeniedError as exc:
+            if not self.does_without(exc):
+                raise
+            await self.tokens.clear()
         return removed
 
+    def does_without(self, exc: RedisDeniedError) -> bool:
+        """Whether the server denies only the listing of keys, which nothing depends on; the loss is logged once."""
+        return exc.command == "SCAN" and exc.lacks == "command" and self.client.substitutes.lose(exc.command)
+
+    @retried_without
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
         await self.tokens.invalidate(tags)
 
+    @retried_without
     async def clear(self) -> None:
         await self.tokens.clear()
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
-        named = (self.names.lease(self.names.physical(key)) for key in keys)
-        return [lease for lease in named if lease is not None]
+        return [lease for key in keys for lease in self.names.leases(self.names.physical(key))]
 
     async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
-        async for page in self._client.scan(self.names.any_lease, count=SCAN_COUNT):
+        async for page in self.client.scan(self.names.any_lease, count=SCAN_COUNT):
             found = [(lease, self.names.entry(lease)) for lease in page]
-            await self._client.unlink([lease for lease, key in found if key is not None and matches(key)])
+            await self.client.unlink([lease for lease, key in found if key is not None and matches(key)])
 
 
 class RedisCache(BaseCache[T]):
@@ -310,8 +337,9 @@ class RedisCache(BaseCache[T]):
     ) -> None:
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
-        tokens = Tokens(client, prefix, namespace)
-        backend = RedisBackend(client, Names(prefix, namespace), tokens, codec, counters, lease_seconds=lease_seconds)
+        former = FormerNames.of(client, former_internal_key(prefix, "probe", ""), f"{prefix}:*")
+        tokens, names = Tokens(client, prefix, namespace, former), Names(prefix, namespace, former)
+        backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
 

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from agent_service.core.envelope import is_counter
-from agent_service.core.errors import CacheValueError, RedisCommandError
+from agent_service.core.errors import CacheValueError, RedisCommandError, RedisDeniedError
 from agent_service.infrastructure.cache.entries import HEAD_BYTES, counter_head, is_live, read_known_head
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
@@ -86,6 +86,8 @@ class RedisCounters:
                 (token,), reply = await self._client.pipeline(
                     [self._tokens.take_command((NAMESPACE,), max(seconds, 1)), script]
                 )
+            except RedisDeniedError:
+                raise
             except RedisCommandError as exc:
                 token, reply = (await self._tokens.take([NAMESPACE], max(seconds, 1)))[NAMESPACE], b""
                 if token == guess:
@@ -121,13 +123,11 @@ class RedisCounters:
         return stored[: head.end], b""
 
     def _keys(self, physical: bytes, change: Change | None) -> tuple[list[bytes], list[int]]:
-        lease = self._names.lease(physical)
-        if lease is None:
-            return [physical], []
-        if change is None:
-            return [physical, lease], []
+        leases = self._names.leases(physical)
+        if change is None or not leases:
+            return [physical, *leases], []
         remembered = self._names.changes(physical, change.process, shared=not self._client.is_cluster)
-        return [physical, lease, remembered], [change.number, change.lowest, round(REMEMBERED * 1000)]
+        return [physical, *leases, remembered], [change.number, change.lowest, round(REMEMBERED * 1000)]
 
 
 def _explained(exc: RedisCommandError, key: str, amount: int) -> Exception:

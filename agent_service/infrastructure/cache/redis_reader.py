@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agent_service.core.envelope import Head, read_head
-from agent_service.core.errors import UndecodableError
+from agent_service.core.errors import RedisDeniedError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.infrastructure.cache.backend import Found
 from agent_service.infrastructure.cache.entries import HEAD_BYTES, EntryFormat, is_live, is_valid, read_known_head
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.former_names import retried_without
 from agent_service.infrastructure.redis.lane import Command
 
 __all__ = ["RedisReader", "look"]
@@ -26,23 +27,26 @@ class RedisReader:
     def __init__(
         self, client: RedisClient, names: Names, tokens: Tokens, entries: EntryFormat, counters: NamespaceCounters
     ) -> None:
-        self._client = client
+        self.client = client
         self._names = names
         self._prefix = names.prefix
         self._tokens = tokens
-        self._own = tokens.namespace_key
+        self.former = tokens.former
         self._format = entries
         self._counters = counters
 
     async def read(self, key: str, tags: tuple[str, ...]) -> Found | None:
         """Read an entry with the tokens that it is expected to carry, in one round trip."""
         entry = self._prefix + key.encode()
-        if tags:
-            data, *standing = await self._client.get_together((entry, *self._tokens.keys(tags)), patient=False)
-            tokens = tuple(standing)
-        else:
-            data, token = await self._client.get_together((entry, self._own), patient=False)
-            tokens = (token,)
+        shared = self.former.in_use
+        own = self._tokens.keys((NAMESPACE, *tags)) if tags else self._tokens.own_keys
+        try:
+            data, *found = await self.client.get_together((entry, *own), patient=False)
+        except RedisDeniedError:
+            if not (shared and await self.former.give_up(self.client)):
+                raise
+            return await self.read(key, tags)
+        tokens = self._tokens.standing(found, 1 + len(tags))
         if data is None:
             return self._counted(None)
         return self._counted(self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens))
@@ -54,32 +58,34 @@ class RedisReader:
             self._counters.hits += 1
         return found
 
+    @retried_without
     async def read_with_expiry(self, key: str, tags: tuple[str, ...]) -> Found | None:
         """:meth:`read`, and how long the entry has to live."""
         entry = self._names.physical(key)
+        names = (NAMESPACE, *tags)
         remaining: Command = ("PTTL", entry)
-        if self._client.is_cluster:
-            data, milliseconds = await self._client.pipeline(
-                [("GET", entry), remaining], wrong_types=True, patience=self._client.timeout
+        patience = self.client.timeout
+        if self.client.is_cluster:
+            data, milliseconds = await self.client.pipeline(
+                [("GET", entry), remaining], wrong_types=True, patience=patience
             )
-            tokens = await self._client.get_together(self._tokens.keys(tags), patient=False)
+            held = await self.client.get_together(self._tokens.keys(names), patient=False)
         else:
-            read: Command = ("MGET", entry, *self._tokens.keys(tags))
-            (data, *tokens), milliseconds = await self._client.pipeline(
-                [read, remaining], patience=self._client.timeout
-            )
-        found = self._counted(None if data is None else await self._open(data, tags, tuple(tokens)))
+            read: Command = ("MGET", entry, *self._tokens.keys(names))
+            (data, *held), milliseconds = await self.client.pipeline([read, remaining], patience=patience)
+        tokens = self._tokens.standing(held, len(names))
+        found = self._counted(None if data is None else await self._open(data, tags, tokens))
         if found is None or milliseconds == -2:
             return found
         return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
 
     async def read_many(self, keys: Sequence[str], tags: tuple[str, ...]) -> dict[str, Found]:
         """Read entries, in one round trip."""
-        own = self._tokens.keys(tags)
-        replies = await self._client.get_many(
-            [*own, *(self._names.physical(key) for key in keys)], patience=self._client.timeout
-        )
-        tokens = tuple(replies[: len(own)])
+        names = (NAMESPACE, *tags)
+        own = self._tokens.keys(names)
+        physical = [self._names.physical(key) for key in keys]
+        replies = await self.client.get_many([*own, *physical], patience=self.client.timeout)
+        tokens = self._tokens.standing(replies[: len(own)], len(names))
         found: dict[str, Found] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
             each = None
@@ -118,7 +124,7 @@ class RedisReader:
         heads = [read_known_head(reply if isinstance(reply, bytes) else None) for reply in replies]
         for place, (key, reply) in enumerate(zip(keys, replies, strict=True)):
             if heads[place] is None and isinstance(reply, bytes) and len(reply) == HEAD_BYTES:
-                heads[place] = read_known_head(await self._client.get(key))
+                heads[place] = read_known_head(await self.client.get(key))
         known = {NAMESPACE: token}
         await self._learn(heads, known)
         return [head if head is not None and is_live(head, known) else None for head in heads]
@@ -127,7 +133,8 @@ class RedisReader:
         """Tell which of these entries are live. Cost: two round trips, and the heads only."""
         if not keys:
             return []
-        token, *replies = await self._client.pipeline([("GET", self._own), *map(look, keys)], wrong_types=True)
+        held, *replies = await self.client.pipeline([self._tokens.look(), *map(look, keys)], wrong_types=True)
+        token = self._tokens.own(held)
         return [head is not None for head in await self.live_heads(keys, replies, token)]
 
 

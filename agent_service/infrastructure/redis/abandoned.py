@@ -24,7 +24,8 @@ _IDENTITY = re.compile(rb"\bid=(\d+) addr=(\S+)")
 Identity: TypeAlias = tuple[bytes, bytes]
 """Number and address of a connection."""
 
-_identities: "WeakKeyDictionary[Any, Identity]" = WeakKeyDictionary()
+_identities: "WeakKeyDictionary[Any, Identity | None]" = WeakKeyDictionary()
+"""None: the server does not tell."""
 
 
 async def introduce(connection: Any) -> None:
@@ -33,7 +34,8 @@ async def introduce(connection: Any) -> None:
     try:
         await connection.send_command("CLIENT", "INFO")
         found = _IDENTITY.search(await connection.read_response())
-    except ResponseError:  # not permitted: nothing can be told of this connection then
+    except ResponseError:
+        _identities[connection] = None
         return
     if found is not None:
         _identities[connection] = (found[1], found[2])
@@ -44,14 +46,24 @@ class Abandoned:
 
     def __init__(self) -> None:
         self._given_up: OrderedDict[Identity, None] = OrderedDict()
+        self._nameless = False
 
     def add(self, connection: Any) -> None:
         """Note that a connection was dropped with a reply missing."""
-        identity = _identities.pop(connection, None)
-        if identity is not None:
+        if connection not in _identities:
+            return
+        identity = _identities.pop(connection)
+        if identity is None:
+            self._nameless = True
+        else:
             self._given_up[identity] = None
             while len(self._given_up) > _MOST:
                 self._given_up.popitem(last=False)
+
+    def take_nameless(self) -> bool:
+        """Return whether, since this was last asked, one was dropped of which the server told no name."""
+        nameless, self._nameless = self._nameless, False
+        return nameless
 
     def identities(self) -> list[Identity]:
         """Give what the server calls them."""

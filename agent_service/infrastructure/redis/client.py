@@ -10,19 +10,21 @@ from weakref import WeakSet
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.redis_url import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
+from agent_service.infrastructure.redis.denials import denial
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import Argument, Command, Lane
 from agent_service.infrastructure.redis.notifications import StreamNotifications
 from agent_service.infrastructure.redis.operation import Operations
-from agent_service.infrastructure.redis.scripts import Script, whole
+from agent_service.infrastructure.redis.scripts import Script
 from agent_service.infrastructure.redis.server import ServerLane
+from agent_service.infrastructure.redis.substitutes import Substitutes
 from agent_service.infrastructure.redis.tracking import InvalidationStream
 
 __all__ = ["RedisClient"]
@@ -42,7 +44,8 @@ class RedisClient:
     * ``RedisUnavailableError``: no server, no answer in time, or a closed client; ``maybe_executed`` tells whether
       the command may have been executed all the same. ``RedisBusyError`` is the kind for a turn that never came;
     * ``RedisRefusedError``: out of memory, read-only replica, loading, failed save;
-    * ``RedisCommandError``: wrong type, wrong arguments, wrong password, no permission.
+    * ``RedisCommandError``: wrong type, wrong arguments; its kind ``RedisDeniedError``: a command, key or login that
+      the server denies this user.
 
     :param url: see :func:`~agent_service.core.redis_url.parse_redis_url`.
     :param timeout: seconds per operation, from its turn on.
@@ -111,6 +114,7 @@ class RedisClient:
         self._streams: WeakSet[InvalidationStream] = WeakSet()
         self._reads = JoinedReads(self.get_many)
         self._impatient_reads = JoinedReads(partial(self.get_many, patience=timeout))
+        self.substitutes = Substitutes()
 
     @property
     def raw(self) -> Any:
@@ -145,6 +149,7 @@ class RedisClient:
     async def execute(self, *command: Argument) -> Any:
         """Run one command and give its reply as RESP2 has it, unconverted: bytes, int, list or None."""
         async with self._operations.begin() as operation:
+            operation.command = command
             return await self._lane.execute(operation, command)
 
     async def get(self, key: bytes) -> bytes | None:
@@ -166,6 +171,7 @@ class RedisClient:
         if not keys:
             return []
         async with self._operations.begin(patience) as operation:
+            operation.command = (b"MGET", *keys)
             return await self._lane.get_many(operation, keys)
 
     async def set_many(self, values: Mapping[bytes, bytes]) -> None:
@@ -173,6 +179,7 @@ class RedisClient:
         if not values:
             return
         async with self._operations.begin() as operation:
+            operation.command = (b"MSET", *values)
             await self._lane.set_many(operation, values)
 
     async def pipeline(
@@ -181,34 +188,48 @@ class RedisClient:
         *,
         atomic: bool = False,
         wrong_types: bool = False,
+        denied: bool = False,
         patience: float | None = None,
     ) -> list[Any]:
         """Run commands in one round trip and give their replies.
 
         The first error among the replies is raised after all were read; without ``atomic`` the other commands were
-        executed. A script that the server does not know yet runs after the other commands.
+        executed. A script that the server does not know yet, and a command that it takes in another form only, runs
+        after the other commands.
 
         :param atomic: run them as one transaction (MULTI); on a cluster all keys must then share a slot. A command that
             fails while the transaction runs does not undo the others.
         :param wrong_types: give None where a command met a key that holds something else than it expects.
+        :param denied: give the :class:`~agent_service.core.errors.RedisDeniedError` of a command that the server denies
+            as its reply.
         :param patience: seconds to wait for a turn; None: as long as the server answers others.
         """
         if not commands:
             return []
+        if self.substitutes:
+            commands = [self.substitutes.before(each) for each in commands]
         async with self._operations.begin(patience) as operation:
             replies = await self._lane.pipeline(operation, commands, atomic=atomic)
-            unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                again = [whole(commands[place]) for place in unknown]
-                for place, reply in zip(
-                    unknown, await self._lane.pipeline(operation, again, atomic=atomic), strict=True
-                ):
-                    replies[place] = reply
+            again = {
+                place: other
+                for place, reply in enumerate(replies)
+                if isinstance(reply, ResponseError)
+                and (other := self.substitutes.after(commands[place], reply)) is not None
+            }
+            if again:
+                later = await self._lane.pipeline(operation, list(again.values()), atomic=atomic)
+                for place, reply in zip(again, later, strict=True):
+                    if self.substitutes.accept(commands[place], replies[place], reply):
+                        replies[place] = reply
             for number, reply in enumerate(replies, start=1):
                 if isinstance(reply, Exception):
+                    if denied and (error := denial(reply, commands[number - 1])) is not None:
+                        replies[number - 1] = error
+                        continue
                     if wrong_types and str(reply).startswith("WRONGTYPE"):
                         replies[number - 1] = None
                         continue
+                    operation.command = commands[number - 1]
                     reply.args = (f"{reply} (command {number} of {len(replies)} of the pipeline)",)
                     raise reply
             return replies
@@ -216,10 +237,18 @@ class RedisClient:
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
         """Run a Lua script by its digest; where the server does not know it yet, send it whole."""
         async with self._operations.begin() as operation:
+            command = script.command(keys, args)
+            operation.command = command = self.substitutes.before(command) if self.substitutes else command
             try:
-                return await self._lane.execute(operation, (b"EVALSHA", script.digest, len(keys), *keys, *args))
-            except NoScriptError:
-                return await self._lane.execute(operation, (b"EVAL", script.source, len(keys), *keys, *args))
+                return await self._lane.execute(operation, command)
+            except ResponseError as exc:
+                other = self.substitutes.after(command, exc)
+                if other is None:
+                    raise
+                operation.command = other
+                reply = await self._lane.execute(operation, other)
+                self.substitutes.accept(command, exc, reply)
+                return reply
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Give the keys that match a Redis glob, page by page, from all primaries.
@@ -232,6 +261,7 @@ class RedisClient:
         cursor = None
         while True:
             async with self._operations.begin() as operation:
+                operation.command = (b"SCAN",)
                 cursor, keys = await self._lane.scan_page(operation, cursor, match, count)
             yield keys
             if cursor is None:
@@ -242,15 +272,27 @@ class RedisClient:
         if not keys:
             return 0
         async with self._operations.begin() as operation:
-            return await self._lane.unlink(operation, keys)
+            name = b"DEL" if "UNLINK" in self.substitutes.losses else b"UNLINK"
+            operation.command = (name, *keys)
+            try:
+                return await self._lane.delete(operation, name, keys)
+            except ResponseError as exc:
+                if self.substitutes.after(operation.command, exc) is None:
+                    raise
+                count = await self._lane.delete(operation, b"DEL", keys)
+                self.substitutes.accept(operation.command, exc, count)
+                return count
 
     async def settle(self) -> None:
         """See to it that commands which were given up, for want of an answer in time, will not run any more.
 
-        At the moment it returns there are none. On a Redis Cluster this does nothing.
+        At the moment it returns there are none. On a Redis Cluster this does nothing, nor on a server that does not
+        permit it, which is said once.
         """
         async with self._operations.begin() as operation:
-            await self._lane.settle(operation)
+            lacking = await self._lane.settle(operation)
+        if lacking is not None:
+            self.substitutes.lose(lacking)
 
     def invalidations(
         self,

@@ -69,9 +69,10 @@ class ClusterLane(Lane):
             operation, "mset", [list(chain.from_iterable(pairs[place] for place in group)) for group in groups]
         )
 
-    async def unlink(self, operation: Operation, keys: Sequence[bytes]) -> int:
+    async def delete(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> int:
         groups = self._by_slot(keys)
-        return sum(await self._each_slot(operation, "unlink", [[keys[place] for place in group] for group in groups]))
+        name = command.decode().lower()
+        return sum(await self._each_slot(operation, name, [[keys[place] for place in group] for group in groups]))
 
     def _by_slot(self, keys: Sequence[bytes]) -> list[list[int]]:
         """Positions of the keys, grouped by slot."""

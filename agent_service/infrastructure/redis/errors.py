@@ -1,7 +1,8 @@
 """The wall of this room: every error of redis-py, classified and translated into one of ours."""
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from redis import exceptions
 
@@ -11,6 +12,7 @@ from agent_service.core.errors import (
     RedisRefusedError,
     RedisUnavailableError,
 )
+from agent_service.infrastructure.redis.denials import denial
 
 __all__ = ["is_translatable", "translate"]
 
@@ -58,12 +60,16 @@ def is_translatable(exc: BaseException) -> bool:
     return isinstance(exc, _DRIVER_ERRORS)
 
 
-def translate(exc: BaseException, *, sent: bool) -> RedisOperationError:
+def translate(exc: BaseException, *, sent: bool, command: Sequence[Any] = ()) -> RedisOperationError:
     """Give the error of ours for an error of redis-py; raise it ``from exc``.
 
     :param sent: whether the command may have reached the server, so that only its reply is missing.
+    :param command: what failed, to be named where the server denies it.
     """
     cause = _unwrapped(exc)
+    denied = denial(cause, command)
+    if denied is not None:
+        return denied
     text = str(cause) or type(cause).__name__
     if isinstance(cause, _REFUSED_TYPES) or (isinstance(cause, exceptions.ResponseError) and _REFUSAL.search(text)):
         return RedisRefusedError(f"Redis cannot serve now: {text}")

@@ -54,8 +54,8 @@ class Lane(ABC):
         """Store strings without expiry; atomic on one server, atomic per slot on a cluster."""
 
     @abstractmethod
-    async def unlink(self, operation: Operation, keys: Sequence[bytes]) -> int:
-        """Delete keys, freeing memory in the background; give how many there were."""
+    async def delete(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> int:
+        """Delete keys by UNLINK or DEL; give how many there were."""
 
     @abstractmethod
     async def scan_page(
@@ -63,8 +63,12 @@ class Lane(ABC):
     ) -> tuple[ScanCursor | None, list[bytes]]:
         """Give the page of matching keys at the cursor (None: the first) and the next cursor (None: there is none)."""
 
-    async def settle(self, operation: Operation) -> None:  # noqa: B027 - a lane that cannot do it does nothing
-        """See to it that commands which were given up will not run any more, where the topology allows it."""
+    async def settle(self, operation: Operation) -> str | None:  # noqa: ARG002 - a lane that cannot do it does nothing
+        """See to it that commands which were given up will not run any more, where the topology allows it.
+
+        Returns the command that the server would have to permit for that; None when there is none left to run.
+        """
+        return None
 
     @abstractmethod
     async def aclose(self) -> None:

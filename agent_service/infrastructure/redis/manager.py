@@ -7,11 +7,19 @@ from contextlib import aclosing
 from typing import Any
 
 from agent_service.core.envelope import is_sealed
-from agent_service.core.errors import CacheValueError, RedisOperationError, RedisUnavailableError
-from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, logical_key, root_prefix
+from agent_service.core.errors import (
+    CacheKeyError,
+    CacheValueError,
+    RedisDeniedError,
+    RedisOperationError,
+    RedisRefusedError,
+    RedisUnavailableError,
+)
+from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, is_internal, logical_key, root_prefix
 from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.permissions import check_permissions, describe_denials
 
 __all__ = ["RedisManager"]
 
@@ -27,7 +35,8 @@ class RedisManager:
 
     A *name* is what follows ``{prefix}:`` in a key: entry ``user:123`` of ``get_cache("users")`` has the name
     ``users:user:123``. Patterns are Redis globs over names; a pattern also finds the entries of the default namespace
-    by their keys alone (``temp:*`` finds ``default:temp:1``). Names are always given back whole.
+    by their keys alone (``temp:*`` finds ``default:temp:1``). Names are always given back whole. The bookkeeping of
+    caches, under the same prefix, has no name here: no pattern finds it.
 
     Commands raise :class:`~agent_service.core.errors.RedisOperationError` kinds; without a URL they all raise
     ``RedisUnavailableError``, while the metrics work.
@@ -108,7 +117,7 @@ class RedisManager:
         for match in self._matches(pattern):
             async for page in self.client.scan(match, count):
                 for key in page:
-                    if (name := logical_key(key, self._root)) is not None:
+                    if (name := logical_key(key, self._root)) is not None and not is_internal(name):
                         names[name] = None
         return list(names)
 
@@ -155,9 +164,13 @@ class RedisManager:
             page = await anext(pages, None)
             while page is not None:
                 # The next page is read while this one is deleted.
-                count, page = await asyncio.gather(self.client.unlink(page), _following(pages))
+                count, page = await asyncio.gather(self.client.unlink(self._named(page)), _following(pages))
                 deleted += count
         return deleted
+
+    def _named(self, page: Sequence[bytes]) -> list[bytes]:
+        start = len(self._root)
+        return [key for key in page if key[start : start + 1] != b"%" or not is_internal(key[start:].decode("latin-1"))]
 
     def _matches(self, pattern: str) -> list[bytes]:
         root = glob_escape(self._root.decode())
@@ -167,7 +180,9 @@ class RedisManager:
         return [match.encode() for match in matches]
 
     def _key(self, name: str) -> bytes:
-        return self._root + check_key(name, name="name").encode()
+        if is_internal(check_key(name, name="name")):
+            raise CacheKeyError(f"name {name!r:.80} belongs to the bookkeeping of caches; use one without a leading %")
+        return self._root + name.encode()
 
     def get_metrics(self) -> dict[str, Any]:
         """Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
@@ -180,22 +195,40 @@ class RedisManager:
         return self.metrics.hit_rate(namespace)
 
     async def health_check(self) -> dict[str, Any]:
-        """Ask Redis how it is. Never raises.
+        """Ask Redis how it is, and whether it permits all that caches need. Never raises.
 
         Gives ``ok``, ``configured``, ``latency_ms`` (of a PING), ``version``, ``mode`` and ``error``; what is unknown
-        is None.
+        is None. ``limits`` says what is lost without commands that are denied and not needed.
         """
         health: dict[str, Any] = dict.fromkeys(("ok", "configured", "latency_ms", "version", "mode", "error"))
-        health.update(ok=False, configured=self.is_configured)
+        health.update(ok=False, configured=self.is_configured, limits=[])
         try:
             started = time.perf_counter()
-            await self.client.ping()
-            health.update(ok=True, latency_ms=round((time.perf_counter() - started) * 1e3, 3))
-            facts = _facts(await self.client.execute("INFO", "server"))
+            if await self._ask("PING") is not None:
+                health["latency_ms"] = round((time.perf_counter() - started) * 1e3, 3)
+            facts = _facts(await self._ask("INFO", "server") or b"")
             health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
+            denials = await self._denials()
+            health.update(ok=not denials, error=describe_denials(self.prefix, denials) if denials else None)
+            health["limits"] = list(self.client.substitutes.losses.values())
         except RedisOperationError as exc:
             health["error"] = str(exc)
         return health
+
+    async def _denials(self) -> Sequence[RedisDeniedError]:
+        try:
+            return await check_permissions(self.client, self.prefix)
+        except RedisRefusedError:  # no memory, say: what is permitted cannot be told now
+            return ()
+
+    async def _ask(self, *command: str) -> Any:
+        """Run a command that nothing depends on; None where the server denies it."""
+        try:
+            return await self.client.execute(*command)
+        except RedisDeniedError as exc:
+            if exc.lacks != "command" or not self.client.substitutes.lose(exc.command):
+                raise
+            return None
 
     async def aclose(self) -> None:
         """Close the client, unless it was given. Calling it again does nothing."""

@@ -15,8 +15,9 @@ An expired operation is ended by cancelling its task and is told from a cancella
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.logging import logger
@@ -177,7 +178,7 @@ class Operations:
 class Operation:
     """One operation of one task. Its ``async with`` block raises only our errors, or the caller's cancellation."""
 
-    __slots__ = ("_cancelling", "_expired", "_operations", "_patience", "_task", "began", "sent", "started")
+    __slots__ = ("_cancelling", "_expired", "_operations", "_patience", "_task", "began", "command", "sent", "started")
 
     def __init__(self, operations: Operations, task: "asyncio.Task[object]", patience: float | None) -> None:
         self.sent = False
@@ -185,6 +186,8 @@ class Operation:
         """The turn in which it got its slot."""
         self.started = 0.0
         """When that was, in monotonic seconds."""
+        self.command: Sequence[Any] = ()
+        """What was sent, so that an error can name it where the server denies it."""
         self._operations = operations
         self._patience = patience
         self._task = task
@@ -222,5 +225,5 @@ class Operation:
                 f"Redis did not answer within {self._operations.timeout:g} s", maybe_executed=self.sent
             )
         if exc is not None and is_translatable(exc):
-            return translate(exc, sent=self.sent)
+            return translate(exc, sent=self.sent, command=self.command)
         return exc

@@ -5,13 +5,18 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from agent_service.core.keys import name_beside
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.former_names import FormerNames, retried_without
 from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.record_fields import write_record
 from agent_service.infrastructure.redis.record_sets import lifetime_of
 from agent_service.infrastructure.redis.scripts import Script, load_script
 
-__all__ = ["LEASE_SECONDS", "RecordFence"]
+__all__ = ["FENCE_MARK", "LEASE_SECONDS", "RecordFence"]
+
+FENCE_MARK: Final = b"~%"
+"""What follows the common beginning of records in the name of a fence."""
 
 LEASE_SECONDS: Final = 10.0
 """How long a writer or reader that never comes back counts as under way."""
@@ -25,14 +30,20 @@ _CHUNK: Final = 1000
 
 
 class RecordFence:
-    """Begins and finishes writes, takes leases and fills, for records by their keys. Holds no state.
+    """Begins and finishes writes, takes leases and fills, for records by their keys.
 
     Atomic for each record; many records are one round trip. The fence of a record shares its slot on a cluster, is
-    called ``%fence:`` and the record's key, and lives :data:`LEASE_SECONDS` at most.
+    called ``{start}~%fence:`` and the record's key, and lives :data:`LEASE_SECONDS` at most. Beside processes of
+    earlier releases it stands under the name they know, too: a writer of either sort counts for the other, and breaks
+    its leases.
+
+    :param start: what the keys of all records begin with; none continues with :data:`FENCE_MARK`.
     """
 
-    def __init__(self, client: RedisClient) -> None:
-        self._client = client
+    def __init__(self, client: RedisClient, start: bytes) -> None:
+        self.client = client
+        self.former = FormerNames.of(client, _former_name(start), f"{start.decode()}*")
+        self._stem = start + FENCE_MARK + b"fence:"
 
     async def begin(self, keys: Collection[bytes]) -> str:
         """Delete the records, break their leases, and give the token of a write that is under way."""
@@ -57,18 +68,27 @@ class RecordFence:
         header = (token, lifetime_of(ttl))
         return sum(await self._run(_FILL, records, [(*header, *write_record(each)) for each in records.values()]))
 
+    @retried_without
     async def _run(self, script: Script, keys: Collection[bytes], rows: Sequence[Sequence[Argument]]) -> list[int]:
-        calls = [((key, _fence_of(key)), row) for key, row in zip(keys, rows, strict=True)]
+        calls = [((key, *self._fences_of(key)), row) for key, row in zip(keys, rows, strict=True)]
         if len(calls) == 1:
             ((names, row),) = calls
-            return [await self._client.run_script(script, names, row)]
+            return [await self.client.run_script(script, names, row)]
         replies: list[int] = []
         for start in range(0, len(calls), _CHUNK):
             chunk = calls[start : start + _CHUNK]
-            replies += await self._client.pipeline([("EVAL", script.source, 2, *names, *row) for names, row in chunk])
+            replies += await self.client.pipeline(
+                [("EVAL", script.source, len(names), *names, *row) for names, row in chunk]
+            )
         return replies
 
+    def _fences_of(self, key: bytes) -> list[bytes]:
+        name = name_beside(self._stem, key)
+        if name is None:  # braces that no name beside it can follow
+            return [_former_name(key)]
+        return [name, _former_name(key)] if self.former.in_use else [name]
 
-def _fence_of(key: bytes) -> bytes:
+
+def _former_name(key: bytes) -> bytes:
     # What stands between the first braces is the hash tag, which alone decides the slot.
     return b"%fence:" + (key if _HASH_TAG.match(key) else b"{" + key + b"}")

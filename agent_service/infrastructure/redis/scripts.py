@@ -55,7 +55,7 @@ INCREMENT = load_script("increment")
 """Add to a counter and get the sum as text; see the script for its keys and arguments."""
 
 ENTRY_PUT = load_script("entry_put")
-"""Store and break the lease. Keys: entry, lease. Arguments: value, milliseconds (0: for ever)."""
+"""Store and break the lease. Keys: entry, names of the lease. Arguments: value, milliseconds (0: for ever)."""
 
 EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""
@@ -63,18 +63,19 @@ EXPIRE = load_script("expire")
 TOKENS_TAKE = load_script("tokens_take")
 """Give tokens, making those that are missing.
 
-Keys: tokens, of one slot. Arguments: milliseconds that an entry with them will live (0: for ever), and random bytes for
-each.
+Keys: tokens, of one slot, perhaps each under two names. Arguments: milliseconds that an entry with them will live (0:
+for ever), and random bytes for each.
 """
 
 LEASE_TAKE = load_script("lease_take")
 """Take a lease; gives the token of the one that stands in the end.
 
-Key: the lease. Arguments: a token, milliseconds, and what to do with one that stands: share, leave or break.
+Keys: names of the lease. Arguments: a token, milliseconds, and what to do with one that stands: share, leave or break.
 """
 
 LEASE_RENEW = load_script("lease_renew")
-"""Prolong or end a lease. Key: the lease. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""
+"""Prolong or end a lease. Keys: its names. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""
 
 LEASE_FILL = load_script("lease_fill")
-"""Store under a lease. Keys: entry, lease. Arguments: token, value, milliseconds (0: for ever). Gives 1 when stored."""
+"""Store under a lease. Keys: entry, names of the lease. Arguments: token, value, milliseconds
+(0: for ever). Gives 1 when stored."""

@@ -94,8 +94,8 @@ class ServerLane(Lane):
     async def set_many(self, operation: Operation, values: Mapping[bytes, bytes]) -> None:
         await self.execute(operation, (b"MSET", *chain.from_iterable(values.items())))
 
-    async def unlink(self, operation: Operation, keys: Sequence[bytes]) -> int:
-        return sum(await self._in_chunks(operation, b"UNLINK", keys))
+    async def delete(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> int:
+        return sum(await self._in_chunks(operation, command, keys))
 
     async def _in_chunks(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> list[Any]:
         starts = range(0, len(keys), MAX_KEYS_PER_COMMAND)
@@ -114,10 +114,14 @@ class ServerLane(Lane):
         following, keys = await self.execute(operation, (b"SCAN", position, b"MATCH", match, b"COUNT", count))
         return (ScanCursor(int(following)) if int(following) else None), keys
 
-    async def settle(self, operation: Operation) -> None:
+    async def settle(self, operation: Operation) -> str | None:
+        lacking = "CLIENT INFO" if self._abandoned.take_nameless() else None
         while identities := self._abandoned.identities():  # others may be given up while the server drops these
-            await self._exchange(operation, [drop(each) for each in identities])
+            replies = await self._exchange(operation, [drop(each) for each in identities])
+            if any(isinstance(reply, ResponseError) for reply in replies):
+                lacking = "CLIENT KILL"
             self._abandoned.forget(identities)
+        return lacking
 
     async def aclose(self) -> None:
         if self._owned:

@@ -24,6 +24,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
@@ -131,9 +132,10 @@ class InvalidationStream:
         if prefix in self._prefixes:
             return
         for other in self._prefixes:
-            if prefix.startswith(other) or other.startswith(prefix):
+            covers_probes = other == self._probe_prefix and other.startswith(prefix)
+            if not covers_probes and (prefix.startswith(other) or other.startswith(prefix)):
                 raise ConfigurationError(f"the prefix {prefix!r} overlaps with {other!r}, which is watched already")
-        self._prefixes |= {prefix}
+        self._prefixes = frozenset([each for each in self._prefixes if not each.startswith(prefix)]) | {prefix}
         self._distrust()
 
     def start(self) -> None:
@@ -192,6 +194,8 @@ class InvalidationStream:
             self._on_invalidate(keys)
 
     async def _track(self, watch: Watch) -> None:
+        if not watch.tracked <= self._prefixes:
+            raise RedisConnectionError("a prefix that was added covers one that is watched")
         if watch.tracked != self._prefixes:
             await watch.track(self._prefixes)
             self._on_flush()

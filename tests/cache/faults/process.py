@@ -26,8 +26,8 @@ class NotedBreaker(CircuitBreaker):
     outages = 0
     closed_at = 0.0
 
-    def failed(self) -> bool:
-        opened = super().failed()
+    def failed(self, *, again: bool = False) -> bool:
+        opened = super().failed(again=again)
         self.outages += opened
         return opened
 

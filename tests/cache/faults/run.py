@@ -35,7 +35,7 @@ class Scale(NamedTuple):
 SHORT = Scale(1.0, timeout=0.2, max_staleness=0.3, long=False)
 LONG = Scale(60.0, timeout=0.5, max_staleness=1.0, long=True)
 
-_LEASES = "agent_service%lease:*"
+_LEASES = "agent_service*%lease:*"
 _IMMORTAL = """
 local immortal = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do

@@ -1,32 +1,47 @@
 -- The beginning of every script about a fenced record, a cached hash that must not hold what the database no longer says.
--- KEYS[1]: the record. KEYS[2]: its fence, a sorted set scored by the milliseconds of Unix time at which a member is
--- void: 'w' + token is a writer under way, 'r' + token a reader's lease, 'x' says that writers overlapped.
+-- KEYS[1]: the record. KEYS[2...]: its fence, under one name or two that hold the same; a sorted set scored by the
+-- milliseconds of Unix time at which a member is void: 'w' + token is a writer under way, 'r' + token a reader's lease, 'x'
+-- says that writers overlapped. Under two names, what stands under either counts against a reader or writer.
 -- ARGV[1]: a token. ARGV[2]: milliseconds; the rest belongs to the script.
-local record, fence, token, milliseconds = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+local record, token, milliseconds = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', fence, '-inf', now)
 
-local writers, readers, overlap = 0, {}, false
-for _, member in ipairs(redis.call('ZRANGE', fence, 0, -1)) do
-  local kind = string.sub(member, 1, 1)
-  if kind == 'w' then
-    writers = writers + 1
-  elseif kind == 'r' then
-    readers[#readers + 1] = member
-  else
-    overlap = true
+local seen, writers, readers, overlap = {}, 0, {}, false
+for place = 2, #KEYS do
+  redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[place], 0, -1)) do
+    local kind = string.sub(member, 1, 1)
+    if kind == 'x' then
+      overlap = true
+    elseif not seen[member] and kind == 'w' then
+      writers = writers + 1
+    elseif not seen[member] then
+      readers[#readers + 1] = member
+    end
+    seen[member] = true
   end
 end
 
 local function enter(member)
-  redis.call('ZADD', fence, now + milliseconds, member)
-  redis.call('PEXPIRE', fence, milliseconds)
+  for place = 2, #KEYS do
+    redis.call('ZADD', KEYS[place], now + milliseconds, member)
+    redis.call('PEXPIRE', KEYS[place], milliseconds)
+  end
+end
+
+-- Gives under how many names the member stood.
+local function leave(member)
+  local stood = 0
+  for place = 2, #KEYS do
+    stood = stood + redis.call('ZREM', KEYS[place], member)
+  end
+  return stood
 end
 
 local function break_leases()
   for _, member in ipairs(readers) do
-    redis.call('ZREM', fence, member)
+    leave(member)
   end
 end
 

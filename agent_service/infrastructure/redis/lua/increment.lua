@@ -1,7 +1,7 @@
--- KEYS[1]: a counter. KEYS[2], where given: a lease that the change breaks. KEYS[3], where given: the numbers of this
--- caller's latest changes. ARGV[1]: an integer to add. ARGV[2]: milliseconds a new counter lives; 0: forever, < 0: not
+-- KEYS[1]: a counter. KEYS[2...]: the names of a lease that the change breaks; then, if ARGV[6] is given, the numbers of
+-- this caller's latest changes. ARGV[1]: an integer to add. ARGV[2]: milliseconds a new counter lives; 0: forever, < 0: not
 -- stored. ARGV[3]: the head of a valid counter. ARGV[4]: how stored bytes begin that are not valid, or ''. ARGV[5]: the
--- head of a new counter. With KEYS[3]: ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent
+-- head of a new counter. Where changes are remembered, ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent
 -- again, ARGV[8]: milliseconds to remember them.
 -- Gives the new value as text: a Lua number would lose digits beyond 2^53. Gives {what is stored} where that begins like
 -- neither; nothing is changed then. A change whose number is known with the same new head is not made again. A counter that exists keeps its time
@@ -19,15 +19,18 @@ if stored and not begins(stored, ARGV[3]) then
 end
 local digits = stored and string.sub(stored, #ARGV[3] + 1) or '0'
 
-if KEYS[3] then
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[7])
-  if redis.call('ZADD', KEYS[3], ARGV[6], ARGV[6] .. ARGV[5]) == 0 then
+local leases = #KEYS
+if ARGV[6] then
+  local changes = KEYS[#KEYS]
+  leases = #KEYS - 1
+  redis.call('ZREMRANGEBYSCORE', changes, '-inf', '(' .. ARGV[7])
+  if redis.call('ZADD', changes, ARGV[6], ARGV[6] .. ARGV[5]) == 0 then
     return digits
   end
-  redis.call('PEXPIRE', KEYS[3], ARGV[8])
+  redis.call('PEXPIRE', changes, ARGV[8])
 end
-if KEYS[2] then
-  redis.call('DEL', KEYS[2])
+for place = 2, leases do
+  redis.call('DEL', KEYS[place])
 end
 
 local lifetime = tonumber(ARGV[2])

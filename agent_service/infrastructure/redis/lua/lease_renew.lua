@@ -1,6 +1,16 @@
--- KEYS[1]: a lease. ARGV[1]: its token. ARGV[2]: milliseconds it lives from now on; 0: it ends.
--- Gives 0 where another lease, or none, stands.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
+-- KEYS: the names of one lease. ARGV[1]: its token. ARGV[2]: milliseconds it lives from now on; 0: it ends.
+-- Gives 0 where one of the names holds another lease, or none: it does not stand then, and is not prolonged.
+local stands = 1
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) ~= ARGV[1] then
+    stands = 0
+  elseif ARGV[2] == '0' then
+    redis.call('DEL', key)
+  end
 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if stands == 1 and ARGV[2] ~= '0' then
+  for _, key in ipairs(KEYS) do
+    redis.call('PEXPIRE', key, ARGV[2])
+  end
+end
+return stands

@@ -2,7 +2,7 @@
 -- Gives how many of the records there were.
 local deleted = 0
 for position, name in ipairs(ARGV) do
-  deleted = deleted + redis.call('UNLINK', KEYS[position + 1])
+  deleted = deleted + redis.call('DEL', KEYS[position + 1])
   redis.call('ZREM', KEYS[1], name)
 end
 return deleted

@@ -1,20 +1,43 @@
--- KEYS: tokens. ARGV[1]: milliseconds an entry with them will live; 0: for ever. ARGV[2...]: random bytes, one a key.
--- Gives the tokens, in order; the random bytes where there was none. A token outlives every entry that holds it: it is
--- prolonged to twice the entry's life, at least an hour, when it would not.
-local needed = tonumber(ARGV[1])
+-- KEYS: tokens by their new names; perhaps then the same by the names that earlier releases know. ARGV[1]: milliseconds an
+-- entry with them will live; 0: for ever. ARGV[2...]: random bytes, one a token.
+-- Gives the tokens, in order; the random bytes where none stood. Under two names a token stands as the old one holds it;
+-- one that is not of 8 bytes was made under the new name alone and voids what the old one holds. A token outlives every
+-- entry that holds it: it is prolonged to twice the entry's life, at least an hour, when it would not.
+local needed, count = tonumber(ARGV[1]), #ARGV - 1
 local lifetime = string.format('%.0f', math.max(2 * needed, 3600000))
-local tokens = {}
-for place, key in ipairs(KEYS) do
-  local token = redis.call('GET', key)
-  if not token then
-    token = ARGV[place + 1]
-    redis.call('SET', key, token, 'PX', lifetime)
-  end
+
+local function prolong(key)
   local left = redis.call('PTTL', key)
   if needed == 0 and left ~= -1 then
     redis.call('PERSIST', key)
   elseif left ~= -1 and left < needed then
     redis.call('PEXPIRE', key, lifetime)
+  end
+end
+
+local tokens = {}
+for place = 1, count do
+  local new, old = KEYS[place], KEYS[place + count]
+  local held = redis.call('GET', new)
+  local token = held
+  if old then
+    token = not (held and #held ~= 8) and redis.call('GET', old)
+  end
+  if not token then
+    token = ARGV[place + 1]
+    redis.call('SET', new, token, 'PX', lifetime)
+    if old then
+      redis.call('SET', old, token, 'PX', lifetime)
+    end
+  elseif token ~= held then
+    redis.call('SET', new, token, 'PX', lifetime)
+  end
+  prolong(new)
+  if old then
+    prolong(old)
+    if redis.call('PTTL', old) == -1 then
+      redis.call('PERSIST', new)
+    end
   end
   tokens[place] = token
 end

@@ -1,0 +1,87 @@
+"""Names that earlier releases gave to bookkeeping, used beside today's while a process of such a release may run.
+
+A server that permits only today's names to this user refuses the old ones. That is learned from the first refusal, and
+today's names are used alone from then on.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from agent_service.core.errors import RedisDeniedError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.redis.client import RedisClient
+
+__all__ = ["FormerNames", "retried_without"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FormerNames:
+    """Whether old names are in use, by whoever shares this object: see :meth:`of`.
+
+    :param probe: a key with such a name.
+    :param pattern: of the keys with today's names.
+    """
+
+    _known: ClassVar[WeakKeyDictionary[RedisClient, dict[bytes, "FormerNames"]]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, client: RedisClient, probe: bytes, pattern: str) -> "FormerNames":
+        """Return the object that all users of a client share, so that a refusal is met once."""
+        known = cls._known.setdefault(client, {})
+        return known.setdefault(probe, cls(probe, pattern))
+
+    def __init__(self, probe: bytes, pattern: str) -> None:
+        self.in_use = True
+        self._probe = probe
+        self._pattern = pattern
+
+    async def give_up(self, client: RedisClient) -> bool:
+        """Ask whether the server refuses the old names as keys; if so, use them no more and return True."""
+        try:
+            await client.pipeline([("MGET", self._probe), ("UNLINK", self._probe)], wrong_types=True)
+        except RedisDeniedError as exc:
+            if exc.lacks != "key":
+                return False
+        else:
+            return False
+        if self.in_use:
+            self.in_use = False
+            logger.info(
+                "Redis permits this user the keys %s but not those of earlier releases, which are not used: no process "
+                "of an earlier release may work on the same keys",
+                self._pattern,
+            )
+        return True
+
+
+class _UsesFormerNames(Protocol):
+    client: RedisClient
+    former: FormerNames
+
+
+Self = TypeVar("Self", bound=_UsesFormerNames)
+
+
+def retried_without(
+    operation: Callable[Concatenate[Self, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, R]]:
+    """Run an operation once more when it was refused for the old names that it used.
+
+    Commands are refused whole, before they change anything. The operation must name its keys anew each time it runs.
+    """
+
+    @wraps(operation)
+    async def run(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        used = self.former.in_use
+        try:
+            return await operation(self, *args, **kwargs)
+        except RedisDeniedError:
+            if not (used and await self.former.give_up(self.client)):
+                raise
+        return await operation(self, *args, **kwargs)
+
+    return run

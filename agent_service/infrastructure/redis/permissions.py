@@ -1,0 +1,73 @@
+"""Whether a server permits what caches need: every command once, on keys of the caches' own, in one round trip."""
+
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Final
+
+from agent_service.core.errors import RedisDeniedError
+from agent_service.core.keys import internal_key
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.scripts import load_script, whole
+
+__all__ = ["check_permissions", "describe_denials"]
+
+_NOTHING: Final = load_script("nothing")
+_PROBE_MS: Final = 5000
+
+
+def describe_denials(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
+    """Return a sentence that names commands and key pattern, and the remedy."""
+    login = next((str(each) for each in denials if each.lacks == "login"), None)
+    if login is not None:
+        return login
+    commands = dict.fromkeys(each.command for each in denials if each.lacks == "command" and each.command)
+    keyed = dict.fromkeys(each.command for each in denials if each.lacks == "key" and each.command)
+    missing = [f"the command{'s' if len(commands) > 1 else ''} {', '.join(commands)}"] if commands else []
+    if keyed:
+        missing.append(
+            f"the keys {prefix}:* (to {', '.join(list(keyed)[:3])}{' and others' if len(keyed) > 3 else ''})"
+        )
+    elif not commands:
+        missing.append("a command or key that a script needs")
+    rules = [f"~{prefix}:*", *[f"+{name.lower().replace(' ', '|')}" for name in commands]]
+    return f"Redis denies this user {' and '.join(missing)}; permit it, as with ACL SETUSER <user> {' '.join(rules)}"
+
+
+async def check_permissions(client: RedisClient, prefix: str, keys: Sequence[bytes] = ()) -> Sequence[RedisDeniedError]:
+    """Try all that caches send and return what is denied.
+
+    :param prefix: first component of every physical key.
+    :param keys: entries that were denied before; they are read, and removed.
+    :raises RedisOperationError: when the server cannot be asked.
+    """
+    own = internal_key(prefix, "probe", f"{{{token_hex(8)}}}")
+    commands: list[Command] = [*_probes(own, own + b":set")]
+    for key in keys:
+        commands += [("MGET", key), ("UNLINK", key)]
+    try:
+        replies = await client.pipeline(commands, denied=True)
+    except RedisDeniedError as exc:  # the login, or what a connection is greeted with
+        replies = [exc]
+    return [reply for reply in replies if isinstance(reply, RedisDeniedError)]
+
+
+def _probes(text: bytes, scores: bytes) -> Sequence[Command]:
+    return [
+        ("SET", text, 0, "PX", _PROBE_MS),
+        ("INCRBY", text, 1),
+        ("SETRANGE", text, 0, b"1"),
+        ("GETRANGE", text, 0, 0),
+        ("GET", text),
+        ("MGET", text),
+        ("PERSIST", text),
+        ("PEXPIRE", text, _PROBE_MS),
+        ("PTTL", text),
+        ("ZADD", scores, 1, b"1"),
+        ("PEXPIRE", scores, _PROBE_MS),
+        ("ZREMRANGEBYSCORE", scores, b"-inf", b"(1"),
+        _NOTHING.command([text]),
+        whole(_NOTHING.command([text])),
+        ("DEL", scores),
+        ("UNLINK", text),
+    ]

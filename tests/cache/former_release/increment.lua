@@ -1,0 +1,53 @@
+-- KEYS[1]: a counter. KEYS[2], where given: a lease that the change breaks. KEYS[3], where given: the numbers of this
+-- caller's latest changes. ARGV[1]: an integer to add. ARGV[2]: milliseconds a new counter lives; 0: forever, < 0: not
+-- stored. ARGV[3]: the head of a valid counter. ARGV[4]: how stored bytes begin that are not valid, or ''. ARGV[5]: the
+-- head of a new counter. With KEYS[3]: ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent
+-- again, ARGV[8]: milliseconds to remember them.
+-- Gives the new value as text: a Lua number would lose digits beyond 2^53. Gives {what is stored} where that begins like
+-- neither; nothing is changed then. A change whose number is known with the same new head is not made again. A counter that exists keeps its time
+-- to live; what is no 64-bit integer, or would become none, is an error and stays as it is.
+local function begins(text, head)
+  return string.sub(text, 1, #head) == head
+end
+
+local stored = redis.call('GET', KEYS[1])
+if stored and not begins(stored, ARGV[3]) then
+  if ARGV[4] == '' or not begins(stored, ARGV[4]) then
+    return {string.sub(stored, 1, 512)}
+  end
+  stored = false
+end
+local digits = stored and string.sub(stored, #ARGV[3] + 1) or '0'
+
+if KEYS[3] then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[7])
+  if redis.call('ZADD', KEYS[3], ARGV[6], ARGV[6] .. ARGV[5]) == 0 then
+    return digits
+  end
+  redis.call('PEXPIRE', KEYS[3], ARGV[8])
+end
+if KEYS[2] then
+  redis.call('DEL', KEYS[2])
+end
+
+local lifetime = tonumber(ARGV[2])
+if not stored then
+  redis.call('DEL', KEYS[1])
+  if lifetime < 0 then
+    return ARGV[1]
+  elseif lifetime == 0 then
+    redis.call('SET', KEYS[1], ARGV[5] .. ARGV[1])
+  else
+    redis.call('SET', KEYS[1], ARGV[5] .. ARGV[1], 'PX', ARGV[2])
+  end
+  return ARGV[1]
+end
+redis.call('SET', KEYS[1], digits, 'KEEPTTL')
+local added = redis.pcall('INCRBY', KEYS[1], ARGV[1])
+local value = redis.call('GET', KEYS[1])
+if type(added) == 'table' then
+  redis.call('SET', KEYS[1], stored, 'KEEPTTL')
+  return added
+end
+redis.call('SET', KEYS[1], ARGV[3] .. value, 'KEEPTTL')
+return value
