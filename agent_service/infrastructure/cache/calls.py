@@ -115,14 +115,13 @@ class CachedCalls(Generic[R]):
         obtained = await cache.loading.obtain(name.key, function, self._policy_of(cache, args, kwargs), name.tags)
         if obtained.encoded is not None:
             self._misses += 1
-            result = self._loaded(obtained)
         else:
             self._hits += 1
-            try:
-                result = self._returned(obtained.value)
-            except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
-                cache.counters.undecodable += 1
-                result = await self._load(cache, name, args, kwargs)
+        try:
+            result = self._given(obtained)
+        except Exception:  # noqa: BLE001 - an entry of another version of the type counts as undecodable
+            cache.counters.undecodable += 1
+            result = await self._load(cache, name, args, kwargs)
         # The short way without an annotation to rebuild knows nothing of classes.
         is_plain = self._returned.rebuilds or type(obtained.value) is not Stored
         if is_plain and name.identity is not None and (hot := cache.hot_table) is not None:
@@ -137,7 +136,25 @@ class CachedCalls(Generic[R]):
     async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = functools.partial(self._function, *args, **kwargs)
         policy = self._policy_of(cache, args, kwargs)
-        return self._loaded(await cache.loading.load(name.key, function, policy, name.tags, fresh=True))
+        obtained = await cache.loading.load(name.key, function, policy, name.tags, fresh=True)
+        try:
+            return self._given(obtained)
+        except Exception as exc:  # noqa: BLE001 - it was loaded for a function that promises another type
+            assert obtained.encoded is not None
+            self._warn(obtained.encoded.value, _misfit(exc))
+            return cast("R", obtained.encoded.value)
+
+    def _given(self, obtained: Obtained) -> R:
+        """Return a result as its annotation promises it; one that cannot be stored as it is.
+
+        :raises Exception: for a result that another version of the function stored or loaded.
+        """
+        encoded = obtained.encoded
+        if encoded is None or encoded.data is not None:
+            return cast("R", self._returned(obtained.value))
+        if encoded.refusal:
+            self._warn(encoded.value, encoded.refusal)
+        return cast("R", encoded.value)
 
     def _comes_back(self, encoded: Encoded) -> bool:
         """Whether a hit could give this result as its annotation promises it."""
@@ -156,20 +173,6 @@ class CachedCalls(Generic[R]):
                     self._returned.unresolved,
                 )
         return True
-
-    def _loaded(self, obtained: Obtained) -> R:
-        """Return what was loaded as a hit will return it."""
-        encoded = obtained.encoded
-        assert encoded is not None
-        if encoded.data is None:
-            if encoded.refusal:
-                self._warn(encoded.value, encoded.refusal)
-            return cast("R", encoded.value)
-        try:
-            return cast("R", self._returned(obtained.value))
-        except Exception as exc:  # noqa: BLE001 - another process's function returned something else
-            self._warn(encoded.value, _misfit(exc))
-            return cast("R", encoded.value)
 
     def _warn(self, value: object, reason: str) -> None:
         name, kind = self._function.__qualname__, type(value).__name__
