@@ -45,12 +45,14 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
 from agent_service.core import registry
+from agent_service.core.returned import Returned
 from agent_service.infrastructure.cache import cached, register_type
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.values import ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 
 T = TypeVar("T")
@@ -649,6 +651,40 @@ async def test_without_a_class_in_the_annotation_the_same_plain_data_comes_from_
     plain = {"order": [{"name": "a", "nick": None}], "colour": "red", "pair": (("g", 1), None)}
     assert [state(each) for each in results] == [state(plain)] * 3
     assert next(ran) == 1
+
+
+async def test_a_function_without_an_annotation_reads_what_was_set_as_plain_data(cache: AnyCache):
+    @cached(ttl=60, cache=cache)
+    async def load(n):
+        raise AssertionError
+
+    await cache.set(load.cache_key(1), [Counting(name="a"), Colour.RED])
+
+    results = [await load(1) for _ in range(3)]
+
+    assert [state(each) for each in results] == [state([{"name": "a", "nick": None}, "red"])] * 3
+
+
+async def test_an_entry_that_was_set_by_hand_is_as_whole_as_one_that_was_loaded(cache: AnyCache):
+    @cached(ttl=60, cache=cache)
+    async def load(n: int) -> Animal:
+        raise AssertionError
+
+    await cache.set(load.cache_key(1), Horse(rider=Rider(weight=1)))
+
+    results = [await load(1) for _ in range(3)]
+
+    assert [state(each) for each in results] == [state(Horse(rider=Rider(weight=1)))] * 3
+
+
+@pytest.mark.parametrize("annotation", [Any, object, dict, dict[str, Any], list[dict[str, object]] | None])
+def test_results_that_are_plain_for_every_reader_are_written_as_the_first_release_wrote_them(annotation: Any):
+    async def load() -> Any: ...
+
+    load.__annotations__["return"] = annotation
+
+    assert not Returned(load).names_classes
+    assert ValueCodec().encode({"a": Point(1)}, annotated=False).data == b'\x01\x00{"a":{"x":1,"y":0}}'
 
 
 async def test_every_way_to_read_gives_the_same_plain_data(cache: AnyCache):

@@ -102,7 +102,9 @@ class CachedCalls(Generic[R]):
         """The options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
-            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(come_back=self._comes_back)
+            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(
+                annotated=self._returned.names_classes, come_back=self._comes_back
+            )
             self._policies[cache.default_ttl] = policy
         return policy
 
