@@ -11,7 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from functools import partial
-from typing import Annotated, Any, ForwardRef, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import pydantic
 from pydantic import BaseModel
@@ -41,12 +53,14 @@ _OPEN = (object, Any)
 _MOST_STEPS = 100
 
 
-def conforms(annotation: Any) -> Check | None:
+def conforms(annotation: Any, self_class: type | None = None) -> Check | None:
     """Return the check of an annotation; None where every value conforms.
 
     It looks into containers and into the fields of records.
+
+    :param self_class: what ``Self`` stands for.
     """
-    return _Compiler().check(annotation, {})
+    return _Compiler().check(annotation, {} if self_class is None else {Self: self_class})
 
 
 class _Compiler:
@@ -111,6 +125,8 @@ def unwrapped(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
     for _ in range(_MOST_STEPS):
         if isinstance(annotation, TypeVar):
             annotation = arguments[annotation] if annotation in arguments else bound_of(annotation)
+        elif annotation is Self and arguments.get(Self) is not Self:
+            annotation = arguments.get(Self, Any)
         elif get_origin(annotation) is Annotated:
             annotation = annotation.__origin__
         elif hasattr(annotation, "__supertype__"):

@@ -8,23 +8,36 @@ import typing
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 from weakref import WeakSet
 
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from agent_service.core.conformity import bound_of
+from agent_service.core.conformity import bound_of, unwrapped
 from agent_service.core.errors import UndecodableError
 from agent_service.core.instances import Assemble, assembler, is_record
-from agent_service.core.shapes import class_name, shape_of
+from agent_service.core.shapes import class_name, classes_described, shape_of
 
-__all__ = ["Assembly", "KnownClasses"]
+__all__ = ["Assembly", "KnownClasses", "names_classes"]
 
 _MOST_RESOLVED = 1024
-_UNNAMED = (object, types.NoneType, type)
+_UNNAMED = (object, types.NoneType, types.UnionType, type)
+_ANYTHING = (Any, object, dict, list, tuple, set, frozenset)
 _MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
 """Modules whose classes say nothing about a value's class."""
+
+
+def names_classes(annotation: Any) -> bool:
+    """Whether an annotation says of what class instances are: it names one of theirs, or does not take anything."""
+    if any(each.__module__ != "builtins" for each in _classes_in(annotation, set())):
+        return True
+    return not _takes_anything(annotation)
+
+
+def _takes_anything(annotation: Any) -> bool:
+    annotation = unwrapped(annotation, {Self: Self})
+    return annotation in _ANYTHING or any(map(_takes_anything, get_args(annotation)))
 
 
 class KnownClasses:
@@ -37,7 +50,7 @@ class KnownClasses:
         self._annotation = annotation
         self._roots: list[type] | None = None
         self._found: dict[tuple[str, str], Assemble] = {}
-        self._resolved: dict[tuple[tuple[str, ...], ...], list[Assemble | None]] = {}
+        self._resolved: dict[tuple[tuple[str, ...], ...], tuple[list[Assemble | None], int]] = {}
 
     def resolve(self, named: list[list[str]]) -> "list[Assemble | None]":
         """Return what assembles each class that is named with its shape; None for a class that is not known.
@@ -45,12 +58,13 @@ class KnownClasses:
         :raises UndecodableError: for a class that has changed since.
         """
         key = tuple(map(tuple, named))
-        found = self._resolved.get(key)
-        if found is None:
-            found = self._look_for(named)
-            if None not in found and len(self._resolved) < _MOST_RESOLVED:  # else it may be defined or imported yet
-                self._resolved[key] = found
-        return found
+        resolved = self._resolved.get(key)
+        if resolved is None or (resolved[1] != classes_described() and None in resolved[0]):
+            if len(self._resolved) >= _MOST_RESOLVED:
+                self._resolved.clear()
+            # A class that is not found may be defined later; when an instance of it is written, it is looked for again.
+            resolved = self._resolved[key] = self._look_for(named), classes_described()
+        return resolved[0]
 
     def _look_for(self, named: list[list[str]]) -> "list[Assemble | None]":
         if not all(type(text) is str for each in named for text in each):

@@ -10,6 +10,7 @@ from typing import Any
 import typing_extensions
 
 from agent_service.core.errors import UndecodableError
+from agent_service.core.known import names_classes
 from agent_service.core.rebuild import Rebuild
 from agent_service.core.stored import Stored, Wanted
 from agent_service.core.typed import restorer
@@ -27,6 +28,8 @@ class Returned:
         self._function = function
         self._wanted: Wanted | None = None
         self._rebuild: Rebuild | None = None
+        self.names_classes = True
+        """Whether instances of classes are kept as such; False where all is plain data, as under Any."""
         self.unresolved: str | None = None
         """Why the annotation cannot be resolved; None when it can, or there is none."""
         self._resolve()
@@ -40,7 +43,8 @@ class Returned:
             self.unresolved = f"{type(exc).__name__}: {exc!s:.200}"
             return
         self.unresolved = None
-        if annotation is not Any and annotation is not object:
+        self.names_classes = names_classes(annotation)
+        if self.names_classes:
             self._wanted = Wanted(annotation, self_class)
             self._rebuild = restorer(annotation)
 

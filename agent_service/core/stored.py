@@ -24,6 +24,7 @@ class Wanted:
 
     def __init__(self, annotation: Any, self_class: type | None = None) -> None:
         self._annotation = annotation
+        self._self_class = self_class
         self._check: Check | None = None
         self.known = KnownClasses(annotation if self_class is None else Union[annotation, self_class])  # noqa: UP007 - of text
 
@@ -34,7 +35,7 @@ class Wanted:
         :raises UndecodableError: where the annotation does not allow for that.
         """
         if self._check is None:
-            self._check = conforms(self._annotation) or _anything
+            self._check = conforms(self._annotation, self._self_class) or _anything
         if not self._check(value):
             raise UndecodableError(f"it holds a {unknown}, which the annotation does not name")
 

@@ -1,21 +1,26 @@
 """What a decorated function returned comes back as it was: from the first call on, from memory and from Redis."""
 
+import abc
+import asyncio
 import collections
 import dataclasses
 import enum
 import functools
 import itertools
+import math
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+import typing_extensions
 from fastapi import FastAPI
 from pydantic import (
     AfterValidator,
@@ -40,26 +45,40 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
 from agent_service.core import registry
+from agent_service.core.returned import Returned
 from agent_service.infrastructure.cache import cached, register_type
 from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.values import ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 
 T = TypeVar("T")
 AnyCache = BaseCache[Any]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "copies of redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[AnyCache]:
     """A cache of each kind."""
     if request.param == "memory":
         yield InMemoryCache()
         return
     client = RedisClient(request.getfixturevalue("redis_url"), timeout=5)
-    cache: RedisCache[Any] = RedisCache(client, namespace="given")
-    yield cache
-    await cache.aclose()
+    redis: RedisCache[Any] = RedisCache(client, namespace="given")
+    if request.param == "redis":
+        yield redis
+    else:
+        feed = NearFeed(client)
+        tiered: TieredCache[Any] = TieredCache(redis, feed)
+        async with asyncio.timeout(30):
+            while feed.clock() == math.inf:  # until copies are trusted
+                await asyncio.sleep(0.005)
+        yield tiered
+        await tiered.aclose()
+        await feed.aclose()
+    await redis.aclose()
     await client.aclose()
 
 
@@ -73,6 +92,7 @@ def state(value: Any) -> Any:
             value.model_fields_set,
             state(value.__pydantic_private__),
             state(value.__pydantic_extra__),
+            [getattr(value, name) for name in getattr(kind, "__slots__", ()) if name == "_mark"],
         )
     if isinstance(value, enum.Enum):
         return kind, value.name, value.value
@@ -365,6 +385,13 @@ def changed(value: Any, **attributes: Any) -> Any:
     return value
 
 
+def changed_slot(value: Any, **attributes: Any) -> Any:
+    """The value, with these slots set past pydantic."""
+    for name, each in attributes.items():
+        object.__setattr__(value, name, each)
+    return value
+
+
 def counted(name: str) -> Counting:
     value = Counting(name=name)
     value._seen = 5
@@ -372,6 +399,58 @@ def counted(name: str) -> Counting:
 
 
 WITH_TAG = Pair(Colour.GREEN)
+
+
+class Marked(BaseModel):
+    __slots__ = ("_mark",)
+    a: int = 1
+
+
+class Positional(BaseModel):
+    a: int
+
+    def __init__(self, a: int, /, **more: Any) -> None:
+        super().__init__(a=a, **more)
+
+
+@pydantic_dataclass(config=ConfigDict(extra="allow"))
+class Wide:
+    x: int
+
+
+class Stamped(BaseModel):
+    at: datetime
+
+
+class Shape(abc.ABC):  # noqa: B024 - what it demands does not matter here
+    pass
+
+
+@dataclasses.dataclass(kw_only=True)
+class Circle(Shape):
+    radius: int
+    _area: int = 0
+
+    @property
+    def area(self) -> int:
+        return self._area
+
+
+class Planet(enum.Enum):
+    EARTH = Circle(radius=1)
+    MARS = {"moons": [1, 2]}  # noqa: RUF012
+    ALSO_MARS = MARS
+
+
+class Bits(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Older(typing_extensions.TypedDict):
+    animal: Animal
+    colours: typing_extensions.NotRequired[list[Colour]]
+
 
 GIVEN_BACK: dict[str, tuple[Any, Any]] = {
     "a before-validator": (Priced, Priced(price="1.50")),
@@ -433,6 +512,22 @@ GIVEN_BACK: dict[str, tuple[Any, Any]] = {
     "flags": (Permission, Permission.READ | Permission.WRITE),
     "no flag": (Permission, Permission(0)),
     "None": (Priced | None, None),
+    "a slot of a model": (Marked, changed_slot(Marked(), _mark=[1])),
+    "a constructor of its own": (Positional, Positional(3)),
+    "extra fields of a pydantic dataclass": (Wide, Wide(x=1, y=[2])),  # type: ignore[call-arg]
+    "a class of an abstract base": (list[Shape], [Circle(radius=2, _area=4)]),
+    "enums of instances and dicts": (list[Planet], [Planet.EARTH, Planet.MARS, Planet.ALSO_MARS]),
+    "unknown bits": (Bits, Bits(7)),
+    "an enum member that is a str": (str, Plan.FREE),
+    "an enum member that is an int": (dict[str, int], {"a": Level.LOW, "b": 1}),
+    "enum members as keys": (dict[Colour, int], {Colour.RED: 1, Colour.GREEN: 2}),
+    "counted enum members": (collections.Counter[Colour], collections.Counter({Colour.RED: 2})),
+    "models in a defaultdict": (
+        collections.defaultdict[str, list[Animal]],
+        collections.defaultdict(list, a=[Parrot()]),
+    ),
+    "a typed dict of typing_extensions": (Older, {"animal": Parrot(), "colours": [Colour.RED]}),
+    "a time in a zone": (Stamped, Stamped(at=datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")))),
     "containers of the standard library": (
         collections.OrderedDict[str, Point],
         collections.OrderedDict(b=Point(1), a=Point(2)),
@@ -558,6 +653,40 @@ async def test_without_a_class_in_the_annotation_the_same_plain_data_comes_from_
     assert next(ran) == 1
 
 
+async def test_a_function_without_an_annotation_reads_what_was_set_as_plain_data(cache: AnyCache):
+    @cached(ttl=60, cache=cache)
+    async def load(n):
+        raise AssertionError
+
+    await cache.set(load.cache_key(1), [Counting(name="a"), Colour.RED])
+
+    results = [await load(1) for _ in range(3)]
+
+    assert [state(each) for each in results] == [state([{"name": "a", "nick": None}, "red"])] * 3
+
+
+async def test_an_entry_that_was_set_by_hand_is_as_whole_as_one_that_was_loaded(cache: AnyCache):
+    @cached(ttl=60, cache=cache)
+    async def load(n: int) -> Animal:
+        raise AssertionError
+
+    await cache.set(load.cache_key(1), Horse(rider=Rider(weight=1)))
+
+    results = [await load(1) for _ in range(3)]
+
+    assert [state(each) for each in results] == [state(Horse(rider=Rider(weight=1)))] * 3
+
+
+@pytest.mark.parametrize("annotation", [Any, object, dict, dict[str, Any], list[dict[str, object]] | None])
+def test_results_that_are_plain_for_every_reader_are_written_as_the_first_release_wrote_them(annotation: Any):
+    async def load() -> Any: ...
+
+    load.__annotations__["return"] = annotation
+
+    assert not Returned(load).names_classes
+    assert ValueCodec().encode({"a": Point(1)}, annotated=False).data == b'\x01\x00{"a":{"x":1,"y":0}}'
+
+
 async def test_every_way_to_read_gives_the_same_plain_data(cache: AnyCache):
     value = [Counting(name="a"), Point(Colour.RED)]
     plain = state([{"name": "a", "nick": None}, {"x": "red", "y": 0}])
@@ -641,23 +770,61 @@ def versions() -> dict[str, tuple[Any, Any, Any]]:
 CHANGES = versions()
 
 
+def release(annotation: Any, load: Callable[[], Awaitable[Any]], **options: Any) -> Callable[[], Awaitable[Any]]:
+    """One function, as a release of a service has it: each has the same key."""
+
+    async def versioned() -> Any:
+        return await load()
+
+    versioned.__annotations__["return"] = annotation
+    return cached(ttl=60, **options)(versioned)
+
+
 @pytest.mark.parametrize(("old", "new", "value"), CHANGES.values(), ids=CHANGES.keys())
 async def test_an_entry_of_a_class_that_has_changed_since_is_a_miss(cache: AnyCache, old: Any, new: Any, value: Any):
     ran: list[str] = []
 
     async def before() -> Any:
+        ran.append("before")
         return value
 
     async def after() -> Any:
         ran.append("after")
         return "loaded"
 
-    before.__annotations__["return"], after.__annotations__["return"] = old | None, new | str
-    await cached(key="k", cache=cache)(before)()
-    assert state(await cached(key="k", cache=cache)(before)()) == state(value)
+    earlier, later = release(old | None, before, cache=cache), release(new | str, after, cache=cache)
+    given = [state(await earlier()) for _ in range(2)]
 
-    assert await cached(key="k", cache=cache)(after)() == "loaded"
-    assert ran == ["after"]
+    assert [await later() for _ in range(2)] == ["loaded"] * 2
+    assert given == [state(value)] * 2
+    assert ran == ["before", "after"]
+
+
+async def test_what_another_process_loaded_of_a_class_that_has_changed_since_is_loaded_again(redis_url: str):
+    old, new, value = CHANGES["a type changed"]
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def before() -> Any:
+        started.set()
+        await finish.wait()
+        return value
+
+    async def after() -> Any:
+        return new(a="loaded here")
+
+    clients = [RedisClient(redis_url, timeout=10) for _ in range(2)]
+    here, there = (RedisCache[Any](client, namespace="given") for client in clients)
+    first = asyncio.ensure_future(release(old, before, lock="distributed", cache=there)())
+    await started.wait()
+    second = asyncio.ensure_future(release(new, after, lock="distributed", cache=here)())
+    finish.set()
+
+    assert state(await second) == state(new(a="loaded here"))
+    assert state(await first) == state(value)
+    for cache in (here, there):
+        await cache.aclose()
+    for client in clients:
+        await client.aclose()
 
 
 # -- what cannot be given back
@@ -861,3 +1028,24 @@ async def test_plain_data_that_is_not_of_a_models_types_is_a_miss_and_not_coerce
     await cache.set(load.cache_key(), {"price": "1.50"})
 
     assert (await load()).price == 200
+
+
+class Rejected(Exception):
+    pass
+
+
+async def test_an_exception_that_holds_an_instance_is_not_cached_as_another(cache: AnyCache):
+    ran = itertools.count()
+
+    @cached(ttl=60, cache=cache, cache_exceptions={Rejected: 60})
+    async def load(argument: Any) -> int:
+        next(ran)
+        raise Rejected(Rider(weight=1) if argument else (1, "plain"))
+
+    for argument in (0, 1):
+        for _ in range(2):
+            with pytest.raises(Rejected) as caught:
+                await load(argument)
+            assert caught.value.args == ((Rider(weight=1),) if argument else ((1, "plain"),))
+
+    assert next(ran) == 3

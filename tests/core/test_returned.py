@@ -155,3 +155,15 @@ def test_a_protocol_takes_no_plain_data_in_the_place_of_an_instance():
 
     with pytest.raises(UndecodableError, match="Dog, which the annotation does not name"):
         Returned(load)(stored(Dog("a")))
+
+
+def test_a_subclass_that_is_defined_later_is_found_once_it_is_written():
+    returned = Returned(Animal.again)
+    late = f'{{"$whole":[[["{__name__}.Late",""]],{{"$of":[0,{{}}]}}]}}'.encode()
+    for _ in range(2):
+        with pytest.raises(UndecodableError, match="Late, which the annotation does not name"):
+            returned(decode_stored(late, tagged=True))
+
+    late_class = dataclasses.make_dataclass("Late", [], bases=(Animal,), namespace={"__module__": __name__})
+
+    assert returned(stored(late_class())) == late_class()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -134,6 +134,7 @@ def test_classes_of_others_are_refused_and_nothing_is_imported(content: Any):
     assert set(sys.modules) == modules
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         st.none() | st.integers(-9, 9) | st.text(max_size=3) | st.sampled_from(["", "fbfbdf9d9f", f"{__name__}.Point"]),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar, Union
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, computed_field, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -218,6 +218,7 @@ models = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), st.tuples(trees, st.none() | models, st.lists(points))))
 def test_any_nesting_comes_back(value):
     restore = restorer(dict[str, tuple[Tree, Model | None, list[Point]]])

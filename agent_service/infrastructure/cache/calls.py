@@ -106,7 +106,9 @@ class CachedCalls(Generic[R]):
         """The options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
-            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(come_back=self._comes_back)
+            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(
+                annotated=self._returned.names_classes, come_back=self._comes_back
+            )
             self._policies[cache.default_ttl] = policy
         return policy
 
@@ -117,31 +119,24 @@ class CachedCalls(Generic[R]):
         cache = await open_cache(self._namespace) if self._cache is None else self._cache
         function = functools.partial(self._function, *args, **kwargs)
         obtained = await cache.loading.obtain(name.key, function, self._policy_of(cache, args, kwargs), name.tags)
-        if obtained.encoded is not None:
-            self._misses += 1
-            result = self._loaded(obtained)
+        served = obtained.encoded is None
+        try:
+            result = self._given(obtained)
+        except Exception:  # noqa: BLE001 - an entry of another version of the type counts as undecodable
+            cache.counters.undecodable += 1
+            if served:
+                _take_back(cache, obtained)
+                served = False
+            result = await self._load(cache, name, args, kwargs)
+        if served:
+            self._hits += 1
         else:
-            try:
-                result = self._returned(obtained.value)
-            except Exception:  # noqa: BLE001 - an entry of an older version of the type counts as undecodable
-                self._count_unusable(cache, obtained)
-                result = await self._load(cache, name, args, kwargs)
-            else:
-                self._hits += 1
+            self._misses += 1
         # The short way without an annotation to rebuild knows nothing of classes.
         is_plain = self._returned.rebuilds or type(obtained.value) is not Stored
         if is_plain and name.identity is not None and (hot := cache.hot_table) is not None:
             self._path.remember(name.identity, name.key, *hot)
         return result
-
-    def _count_unusable(self, cache: BaseCache[Any], obtained: Obtained) -> None:
-        """Count an entry that does not fit the return annotation as a miss, not as the hit it was counted as."""
-        self._misses += 1
-        cache.counters.undecodable += 1
-        if obtained.stale_reason is None:
-            cache.counters.retract_hit(obtained.level)
-        else:  # it was counted as a miss already
-            cache.counters.stale -= 1
 
     def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
         policy = self._policy(cache)
@@ -151,7 +146,25 @@ class CachedCalls(Generic[R]):
     async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = functools.partial(self._function, *args, **kwargs)
         policy = self._policy_of(cache, args, kwargs)
-        return self._loaded(await cache.loading.load(name.key, function, policy, name.tags, fresh=True))
+        obtained = await cache.loading.load(name.key, function, policy, name.tags, fresh=True)
+        try:
+            return self._given(obtained)
+        except Exception as exc:  # noqa: BLE001 - it was loaded for a function that promises another type
+            assert obtained.encoded is not None
+            self._warn(obtained.encoded.value, _misfit(exc))
+            return cast("R", obtained.encoded.value)
+
+    def _given(self, obtained: Obtained) -> R:
+        """Return a result as its annotation promises it; one that cannot be stored as it is.
+
+        :raises Exception: for a result that another version of the function stored or loaded.
+        """
+        encoded = obtained.encoded
+        if encoded is None or encoded.data is not None:
+            return cast("R", self._returned(obtained.value))
+        if encoded.refusal:
+            self._warn(encoded.value, encoded.refusal)
+        return cast("R", encoded.value)
 
     def _comes_back(self, encoded: Encoded) -> bool:
         """Whether a hit could give this result as its annotation promises it."""
@@ -171,20 +184,6 @@ class CachedCalls(Generic[R]):
                 )
         return True
 
-    def _loaded(self, obtained: Obtained) -> R:
-        """Return what was loaded as a hit will return it."""
-        encoded = obtained.encoded
-        assert encoded is not None
-        if encoded.data is None:
-            if encoded.refusal:
-                self._warn(encoded.value, encoded.refusal)
-            return cast("R", encoded.value)
-        try:
-            return cast("R", self._returned(obtained.value))
-        except Exception as exc:  # noqa: BLE001 - another process's function returned something else
-            self._warn(encoded.value, _misfit(exc))
-            return cast("R", encoded.value)
-
     def _warn(self, value: object, reason: str) -> None:
         name, kind = self._function.__qualname__, type(value).__name__
         self._warn_once("a result of %s, a %s, is not cached: %s", name, kind, reason)
@@ -198,3 +197,11 @@ class CachedCalls(Generic[R]):
 def _misfit(exc: Exception) -> str:
     reason = str(exc) if isinstance(exc, UndecodableError) else type(exc).__name__
     return f"it would not come back as the return annotation says: {reason}"
+
+
+def _take_back(cache: BaseCache[Any], obtained: Obtained) -> None:
+    """Count as a miss what was counted as a hit, or as served stale, and does not fit the return annotation."""
+    if obtained.stale_reason is None:
+        cache.counters.retract_hit(obtained.level)
+    else:
+        cache.counters.stale -= 1

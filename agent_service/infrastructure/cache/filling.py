@@ -106,7 +106,7 @@ class Filler:
         self._failures.forget((lease.key,))
         life = policy.life_of(value)
         try:
-            encoded = self._backend.codec.encode(value, annotated=policy.come_back is not None)
+            encoded = self._backend.codec.encode(value, annotated=policy.annotated)
         except CacheSerializationError as exc:
             self._counters.errors += 1
             if policy.strict:

@@ -119,7 +119,7 @@ class _Batch:
 
     def _encode(self, value: Any) -> Encoded | CacheSerializationError:
         try:
-            return self._backend.codec.encode(value)
+            return self._backend.codec.encode(value, annotated=False)
         except CacheSerializationError as exc:
             return exc
 

@@ -37,6 +37,8 @@ class LoadPolicy(NamedTuple):
     exclusive: bool
     strict: bool
     context: tuple[contextvars.ContextVar[Any], ...]
+    annotated: bool = False
+    """Whether results are read with an annotation that names their classes."""
     come_back: Callable[[Encoded], bool] | None = None
     """Whether a result will come back as it is to readers with an annotation; None: readers have none."""
 

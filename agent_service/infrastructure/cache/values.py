@@ -54,10 +54,11 @@ class ValueCodec:
         self._compress_above = compress_above
         self._copy = copy
 
-    def encode(self, value: Any, *, annotated: bool = False) -> Encoded:
+    def encode(self, value: Any, *, annotated: bool | None = None) -> Encoded:
         """Write a value down.
 
-        :param annotated: whether it will be read with an annotation that names its classes.
+        :param annotated: whether it will be read with an annotation that names its classes, which False leaves out;
+            None: perhaps.
         :raises CacheSerializationError: when it cannot be written without losing something.
         """
         if not self._copy:
@@ -68,7 +69,7 @@ class ValueCodec:
             if type(value) is Stored:  # on its way from one level to another, unread
                 payload, tagged = value.payload(), True
             else:
-                payload, tagged = encode(value, keep_classes=True, annotated=annotated)
+                payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
             data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
             return Encoded(value, data, *self._kept(value, data))
         payload = self._serializer.dumps(value)
