@@ -451,6 +451,30 @@ async def test_a_rebalance_that_is_cancelled_at_any_step_loses_nothing_and_is_re
     assert cancelled > 20
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+async def test_one_manager_rebalances_twice_at_once_and_one_of_them_is_cancelled(told: bool):
+    chance = random.Random(3)
+    stores: Stores = {name: Interleaved(chance=chance) for name in "abc"}
+    before = {name: stores[name] for name in "ab"}
+    await ShardManager(before).set_many({n: {"n": n} for n in range(100)})
+    new = ShardManager(stores, previous=before if told else None)
+    begun = asyncio.Event()
+    cancelled = asyncio.create_task(new.rebalance(lambda _: begun.set()))
+    others = [asyncio.create_task(new.rebalance()) for _ in range(2)]
+    await begun.wait()
+    cancelled.cancel()
+    updated = [await new.update(n, {"more": 1}) for n in range(0, 100, 2)]
+    await asyncio.gather(*others)
+
+    assert updated == [{"n": n, "more": 1} for n in range(0, 100, 2)]
+    assert await ShardManager(stores).get_many(range(100)) == {
+        n: {"n": n} if n % 2 else {"n": n, "more": 1} for n in range(100)
+    }
+    assert sum([len(await each.list_keys()) for each in stores.values()]) == 100
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+
+
 async def test_what_somebody_left_reserved_is_nothing_and_goes():
     old = ShardManager(memory("a", "b"))
     stores = {**old.shards, **memory("c")}
