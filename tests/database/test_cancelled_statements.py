@@ -264,7 +264,9 @@ async def test_a_database_in_memory_outlives_cancelled_statements() -> None:
             assert await SessionRepository(db).get(session_id) is not None
 
     async with database.session() as db:
-        assert [each.seq for each in await SessionRepository(db).get_messages(session_id)] == [1]
+        repo = SessionRepository(db)
+        assert await repo.get_messages(session_id) != []
+        assert await repo.recount() == []
     await database.close()
 
 
