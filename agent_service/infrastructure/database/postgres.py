@@ -60,7 +60,7 @@ def watch_connections(engine: AsyncEngine, unavailable: Callable[[BaseException]
     event.listen(engine.sync_engine, "handle_error", _abandon_lost)
     dialect: Any = engine.dialect
     for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
-        # Each asks the server for the type. SQLAlchemy lets the driver's errors through there.
+        # SQLAlchemy lets the driver's errors through there.
         setattr(dialect, name, _translated(getattr(dialect, name), unavailable))
 
 
