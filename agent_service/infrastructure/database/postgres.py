@@ -85,7 +85,7 @@ def watch_connections(engine: AsyncEngine, unavailable: Callable[[BaseException]
     event.listen(engine.sync_engine, "handle_error", _abandon_lost)
     dialect: Any = engine.dialect
     for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
-        # Each asks the server for the type. SQLAlchemy lets the driver's errors through there.
+        # SQLAlchemy lets the driver's errors through there.
         setattr(dialect, name, _translated(getattr(dialect, name), unavailable))
 
 
@@ -113,10 +113,11 @@ def _refuse_closed(connection: Any, entry: Any, _proxy: Any) -> None:
 def _abandon_lost(context: ExceptionContext) -> Exception | None:
     """Have a lost connection replaced, and make what the driver raised an error of the statement."""
     failure = context.original_exception
-    if context.is_disconnect or not is_lost(failure):
+    if not is_lost(failure):
         return None
-    context.is_disconnect = True
-    context.invalidate_pool_on_disconnect = False
+    if not context.is_disconnect:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
     if context.sqlalchemy_exception is not None:
         return None
     return OperationalError(context.statement, None, failure, hide_parameters=True, connection_invalidated=True)
