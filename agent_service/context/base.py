@@ -5,8 +5,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.documents import (
+    as_document,
+    as_pairs,
+    holds,
+    merged,
+    read_document,
+    store_errors,
+    write_document,
+)
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.core.errors import CacheValueError, ContextStoreError
 from agent_service.core.ttl import NEVER, TTL, resolve_ttl
@@ -72,7 +80,7 @@ class DocumentStore(ContextStore):
 
     async def get(self, key: Key) -> Document | None:
         text = encode_key(key)
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             data = (await self._read((text,))).get(text)
         return None if data is None else read_document(data)
 
@@ -88,7 +96,7 @@ class DocumentStore(ContextStore):
             result = merged(None if data is None else read_document(data), news, drop_none=drop_none)
             return write_document(result)
 
-        with store_errors("update a context"):
+        with store_errors(self, "update a context"):
             await self._change(text, change, None if self._default_ttl == math.inf else self._default_ttl)
         return result
 
@@ -96,30 +104,30 @@ class DocumentStore(ContextStore):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors("list the keys of contexts"):
+        with store_errors(self, "list the keys of contexts"):
             texts = await self._texts()
         return [decode_key(text) for text in texts]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         wanted = [(key, encode_key(key)) for key in keys]
-        with store_errors("read contexts"):
+        with store_errors(self, "read contexts"):
             found = await self._read({text for _, text in wanted}) if wanted else {}
         return {key: read_document(found[text]) for key, text in wanted if text in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        await self._put_all({encode_key(key): write_document(value) for key, value in values.items()}, ttl)
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        await self._put_all({encode_key(key): write_document(value) for key, value in as_pairs(values)}, ttl)
 
     async def _put_all(self, documents: Mapping[str, bytes], ttl: TTL | None) -> None:
         seconds = self._seconds(ttl)
         if documents:
-            with store_errors("write contexts"):
+            with store_errors(self, "write contexts"):
                 await self._write(documents, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         texts = {encode_key(key) for key in keys}
         if not texts:
             return 0
-        with store_errors("delete contexts"):
+        with store_errors(self, "delete contexts"):
             return await self._remove(texts)
 
     async def compare_and_set(
@@ -134,7 +142,7 @@ class DocumentStore(ContextStore):
             done = holds(None if present is None else read_document(present), wanted)
             return data if done else None
 
-        with store_errors("compare and set a context"):
+        with store_errors(self, "compare and set a context"):
             await self._change(text, change, seconds)
         return done
 

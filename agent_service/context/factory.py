@@ -1,14 +1,16 @@
 """The process's context store: the one that was set, else the one that the configuration names."""
 
 import threading
+from typing import Any
 
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.config import ContextConfig, load_context_config
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.outside import as_store
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
-from agent_service.core.errors import ConfigurationError, ContextConfigError
+from agent_service.core.errors import ConfigurationError, ContextConfigError, ContextStoreError
 from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import get_session
@@ -19,20 +21,22 @@ _store: ContextStore | None = None
 _lock = threading.Lock()
 
 
-def set_context_store(store: ContextStore | None) -> None:
+def set_context_store(store: Any) -> None:
     """Make a store the process's own, at startup. None: the next :func:`get_context_store` reads the configuration.
 
     The store that was there is not closed.
 
-    :raises ConfigurationError: for what is no :class:`ContextStore`.
+    :param store: of this package, or any object with ``get``, ``set`` and ``delete``; see
+        :class:`~agent_service.context.outside.OutsideStore`.
+    :raises ConfigurationError: for what is no store.
     """
     global _store
-    if store is not None and not isinstance(store, ContextStore):
-        raise ConfigurationError(
-            f"store must be a ContextStore, not a {type(store).__name__}; CacheBackedContextStore takes repositories"
-        )
+    try:
+        adapted = None if store is None else as_store(store)
+    except ContextStoreError as exc:
+        raise ConfigurationError(str(exc)) from exc
     with _lock:
-        _store = store
+        _store = adapted
 
 
 def get_context_store() -> ContextStore:

@@ -9,9 +9,9 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from agent_service.context.base import resolve_store_ttl
-from agent_service.context.documents import as_document, store_errors
+from agent_service.context.documents import as_document, as_pairs, store_errors
 from agent_service.context.fences import Fence, Fenced
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError, ContextStoreError
@@ -117,25 +117,25 @@ class RedisContextStore(ContextStore, Fenced):
             return self._given
         if self._clients is not None:
             return self._clients.get()
-        with store_errors("find Redis"):
+        with store_errors(self, "find Redis"):
             return (await get_redis_manager()).client
 
     async def get(self, key: Key) -> Document | None:
         name, client = self.redis_key(key), await self.client()
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             return await HashRecord(client, name).get()
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
         client = await self.client()
-        with store_errors("write a context"):
+        with store_errors(self, "write a context"):
             await HashRecord(client, name, ttl=seconds).set(document)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         name, news, client = self.redis_key(key), as_document(patch, "patch"), await self.client()
         if drop_none:
             news = {field: value for field, value in news.items() if value is not None}
-        with store_errors("update a context"):
+        with store_errors(self, "update a context"):
             return await HashRecord(client, name, ttl=self._seconds(None)).merge(news)
 
     async def delete(self, key: Key) -> None:
@@ -148,7 +148,7 @@ class RedisContextStore(ContextStore, Fenced):
             )
         start, client = self._start, await self.client()
         names: dict[bytes, None] = {}
-        with store_errors("list the keys of contexts"):
+        with store_errors(self, "list the keys of contexts"):
             async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):
                 names.update(dict.fromkeys(page))
         try:
@@ -159,21 +159,21 @@ class RedisContextStore(ContextStore, Fenced):
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         names = [(key, self.redis_key(key)) for key in keys]
         client = await self.client()
-        with store_errors("read contexts"):
+        with store_errors(self, "read contexts"):
             found = await read_records(client, [name for _, name in names])
         return {key: each for (key, _), each in zip(names, found, strict=True) if each is not None}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         seconds = self._seconds(ttl)
-        records = {self.redis_key(key): as_document(value) for key, value in values.items()}
+        records = {self.redis_key(key): as_document(value) for key, value in as_pairs(values)}
         client = await self.client()
-        with store_errors("write contexts"):
+        with store_errors(self, "write contexts"):
             await write_records(client, records, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         names = list({self.redis_key(key): None for key in keys})
         client = await self.client()
-        with store_errors("delete contexts"):
+        with store_errors(self, "delete contexts"):
             return await client.unlink(names)
 
     async def compare_and_set(
@@ -182,7 +182,7 @@ class RedisContextStore(ContextStore, Fenced):
         name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
         wanted = None if expected is None else as_document(expected, "expected")
         client = await self.client()
-        with store_errors("compare and set a context"):
+        with store_errors(self, "compare and set a context"):
             return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
 
     def _seconds(self, ttl: TTL | None) -> float | None:
@@ -205,18 +205,18 @@ class RedisFence(Fence):
 
     async def begin(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
-        with store_errors("begin to write through a cache"):
+        with store_errors(self._store, "begin to write through a cache"):
             return await fence.begin(names)
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         fence, names = await self._open(keys)
-        with store_errors("finish writing through a cache"):
+        with store_errors(self._store, "finish writing through a cache"):
             records = {name: documents.get(key) for key, name in zip(keys, names, strict=True)}
             await fence.finish(token, records, ttl)
 
     async def lease(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
-        with store_errors("take a lease in a cache"):
+        with store_errors(self._store, "take a lease in a cache"):
             return await fence.lease(names)
 
     async def fill(
@@ -229,7 +229,7 @@ class RedisFence(Fence):
         if not documents:
             return 0
         fence, names = await self._open(documents)
-        with store_errors("fill a cache"):
+        with store_errors(self._store, "fill a cache"):
             return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:

@@ -7,10 +7,11 @@ from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from agent_service.context.base import refuse_ttl
-from agent_service.context.documents import write_document
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.documents import as_pairs, write_document
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
+from agent_service.context.outside import as_store
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import TTL
 
@@ -43,18 +44,21 @@ class ShardManager(ContextStore):
     After shards changed, :meth:`rebalance` moves what must move.
 
     :param shards: stores by name; they are the caller's, but :meth:`aclose` closes them.
-    :raises ConfigurationError: for no shards, names that are no text, or one store under two names.
+    :raises ConfigurationError: for no shards, names that are no text, what is no store, or one store under two names.
     """
 
-    def __init__(self, shards: Mapping[str, ContextStore]) -> None:
+    def __init__(self, shards: Mapping[str, Any]) -> None:
         if not isinstance(shards, Mapping) or not shards:
             raise ConfigurationError("shards must be a mapping of names to stores with at least one entry")
         for name in shards:
             if not isinstance(name, str):
                 raise ConfigurationError(f"the name of a shard must be text, not {type(name).__name__}: {name!r:.80}")
-        if len({id(store) for store in shards.values()}) < len(shards):
+        try:
+            self._shards = {name: as_store(store, f"shard {name!r}") for name, store in shards.items()}
+        except ContextStoreError as exc:
+            raise ConfigurationError(str(exc)) from exc
+        if len({id(store) for store in self._shards.values()}) < len(shards):
             raise ConfigurationError("one store stands under two names; give each shard a store of its own")
-        self._shards = dict(shards)
         self._weights = [(name, blake2b(name.encode() + b"\x00", digest_size=8)) for name in sorted(self._shards)]
         self._strays: dict[str, list[tuple[str, Key]]] = {}
         self._locks = KeyLocks()
@@ -110,14 +114,15 @@ class ShardManager(ContextStore):
         found = await self._all({name: _call(self._shards[name].get_many, group) for name, group in groups.items()})
         return {key: each for part in found.values() for key, each in part.items()}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         self._check_ttl(ttl)
-        groups = await self._grouped(values)
-        for value in values.values():
+        pairs = {encode_key(key): (key, value) for key, value in as_pairs(values)}
+        for _, value in pairs.values():
             write_document(value)  # so that no shard stores its part when another must refuse
+        groups = await self._grouped(key for key, _ in pairs.values())
         await self._all(
             {
-                name: _call(self._shards[name].set_many, {key: values[key] for key in group}, ttl=ttl)
+                name: _call(self._shards[name].set_many, [pairs[encode_key(key)] for key in group], ttl=ttl)
                 for name, group in groups.items()
             }
         )
@@ -205,9 +210,11 @@ class ShardManager(ContextStore):
             return await call
         except ContextStoreError as exc:
             raise ContextStoreError(f"shard {name!r}: {exc}") from exc
+        except Exception as exc:  # of a store that others wrote
+            raise ContextStoreError(f"shard {name!r} raised {type(exc).__name__}: {exc}") from exc
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(store.aclose() for store in self._shards.values()))
+        await self._all({name: store.aclose for name, store in self._shards.items()})
 
 
 def _call(method: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> Callable[[], Awaitable[T]]:

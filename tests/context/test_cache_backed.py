@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from agent_service.context.cache_adapter import CacheContextStore
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.file import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
+from agent_service.context.stamped import StampedStore
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER
+from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
@@ -80,9 +86,18 @@ class SlowStore(InMemoryContextStore):
         await self.go_on.wait()
 
 
-@pytest.fixture(params=["memory", "redis"])
-def cache(request: pytest.FixtureRequest, client: RedisClient) -> ContextStore:
-    return InMemoryContextStore() if request.param == "memory" else RedisContextStore(client=client)
+@pytest.fixture(params=["memory", "redis", "cache in memory", "cache in redis", "that cannot expire"])
+async def cache(request: pytest.FixtureRequest, client: RedisClient, tmp_path: Path) -> AsyncIterator[ContextStore]:
+    icache: RedisCache[Any] = RedisCache(client, namespace="contexts")
+    kinds = {
+        "memory": lambda: InMemoryContextStore(),
+        "redis": lambda: RedisContextStore(client=client),
+        "cache in memory": lambda: CacheContextStore(InMemoryCache()),
+        "cache in redis": lambda: CacheContextStore(icache),
+        "that cannot expire": lambda: StampedStore(FileContextStore(tmp_path), clock=SYSTEM_CLOCK),
+    }
+    yield kinds[request.param]()
+    await icache.aclose()
 
 
 async def test_a_miss_is_read_once_and_then_hit(cache: ContextStore):

@@ -6,12 +6,14 @@ import threading
 
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
+from agent_service.core.store_metrics import STORES
 from agent_service.infrastructure.redis.manager import RedisManager
 
 __all__ = ["close_redis", "get_redis_manager"]
 
 _metrics = CacheMetrics()
 """Of the whole process, so that whoever polls them, in whatever loop or thread, sees every cache."""
+_metrics.add_gauge("stores", STORES.snapshot)
 
 _managers: dict[asyncio.AbstractEventLoop, RedisManager] = {}
 _lock = threading.Lock()
