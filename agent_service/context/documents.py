@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from agent_service.context.interface import Document
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import AgentServiceError, CacheSerializationError, ContextStoreError, UndecodableError
 from agent_service.core.store_metrics import STORES
+
+if TYPE_CHECKING:
+    from agent_service.context.interface import Document
 
 __all__ = [
     "as_document",
@@ -39,9 +41,9 @@ def translated(name: str, action: str) -> Iterator[None]:
         yield
     except ContextStoreError:
         raise
-    except (AgentServiceError, OSError) as exc:
+    except AgentServiceError as exc:
         raise ContextStoreError(f"could not {action}: {exc}") from exc
-    except Exception as exc:  # a driver's, or that of somebody else's store
+    except Exception as exc:  # the system's, a driver's, or that of somebody else's store
         raise ContextStoreError(f"could not {action}: {name} raised {type(exc).__name__}: {exc}") from exc
 
 
@@ -64,7 +66,7 @@ def as_pairs(values: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def as_document(value: Any, name: str = "value") -> Document:
+def as_document(value: Any, name: str = "value") -> "Document":
     """Give a mapping as a dictionary of its own, top level only.
 
     :raises ContextStoreError: for what is no mapping, or has top-level keys that are no text.
@@ -93,7 +95,7 @@ def write_document(value: Any) -> bytes:
         raise ContextStoreError(str(exc)) from exc
 
 
-def read_document(data: bytes) -> Document:
+def read_document(data: bytes) -> "Document":
     """Undo :func:`write_document`.
 
     :raises ContextStoreError: for bytes that hold no document.
@@ -107,7 +109,7 @@ def read_document(data: bytes) -> Document:
     return document
 
 
-def own_document(value: Any, name: str = "value") -> Document:
+def own_document(value: Any, name: str = "value") -> "Document":
     """Return an independent copy of a document that every backend could keep.
 
     :raises ContextStoreError: as :func:`as_document` and :func:`write_document`.
@@ -115,7 +117,7 @@ def own_document(value: Any, name: str = "value") -> Document:
     return read_document(write_document(as_document(value, name)))
 
 
-def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> Document:
+def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> "Document":
     """Give the present document with the patch's entries set."""
     news = {name: each for name, each in patch.items() if each is not None} if drop_none else patch
     return {**(present or {}), **news}

@@ -11,7 +11,6 @@ from agent_service.context.keys import encode_key
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.clock import Clock
 from agent_service.core.errors import (
-    ContextStoreError,
     DatabaseUnavailableError,
     RedisRefusedError,
     RedisUnavailableError,
@@ -33,6 +32,9 @@ class CacheGuard:
     opens a circuit breaker: nothing is asked of the cache until a probe, which uncaches every dirty key, succeeds.
     Beyond 10,000 dirty keys nothing is read until all that was cached before is over. It belongs to one store.
 
+    Every exception counts, whoever wrote the cache. Cancellations and exits go through, and leave dirty what they
+    may have left cached.
+
     :param ttl: seconds a cached document lives at most.
     """
 
@@ -43,6 +45,7 @@ class CacheGuard:
         self._breaker = CircuitBreaker(clock=clock)
         self._dirty: dict[str, Key] = {}
         self._blind_until = -math.inf
+        self._told: set[type[BaseException]] = set()
         self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
 
     def trusts(self, key: Key) -> bool:
@@ -55,7 +58,7 @@ class CacheGuard:
         """Await a read of the cache; None where it fails."""
         try:
             return await reading
-        except ContextStoreError as exc:
+        except Exception as exc:
             self._failed(exc)
             return None
 
@@ -64,7 +67,7 @@ class CacheGuard:
         if await self._serves(keys):
             try:
                 return await self._fence.begin(keys)
-            except ContextStoreError as exc:
+            except Exception as exc:
                 self._failed(exc)
         self._mark(keys)
         return ""
@@ -74,8 +77,11 @@ class CacheGuard:
         if self._breaker.closed:
             try:
                 await self._fence.finish(token, keys, documents, ttl)
-            except ContextStoreError as exc:
+            except Exception as exc:
                 self._failed(exc)
+            except BaseException:
+                self._mark(keys)
+                raise
             else:
                 self._clean(keys)
                 return
@@ -91,7 +97,7 @@ class CacheGuard:
                 await self._fence.finish("", dirty, {}, self._ttl)
                 self._clean(dirty)
             return await self._fence.lease(keys)
-        except ContextStoreError as exc:
+        except Exception as exc:
             self._failed(exc)
             return None
 
@@ -99,7 +105,7 @@ class CacheGuard:
         """End a load at the fence."""
         try:
             filled = await self._fence.fill(token, keys, documents, ttl)
-        except ContextStoreError as exc:
+        except Exception as exc:
             self._failed(exc)
             return
         self.counters["fills"] += filled
@@ -114,8 +120,8 @@ class CacheGuard:
         uncached = list(self._dirty.values()) or list(keys[:1])
         try:
             await self._fence.finish("", uncached, {}, self._ttl)
-        except ContextStoreError as exc:
-            if isinstance(exc.__cause__, _OUTAGES):
+        except Exception as exc:
+            if _is_outage(exc):
                 self._breaker.attempt_failed()
                 return False
             # One of the keys is refused; it stays dirty until it is uncached by itself.
@@ -129,10 +135,14 @@ class CacheGuard:
         logger.info("The cache of a context store serves again")
         return True
 
-    def _failed(self, exc: ContextStoreError) -> None:
+    def _failed(self, exc: Exception) -> None:
         self.counters["cache_errors"] += 1
-        if isinstance(exc.__cause__, _OUTAGES) and self._breaker.failed():
-            logger.warning("The cache of a context store does not serve; the database serves alone: %s", exc)
+        if _is_outage(exc):
+            if self._breaker.failed():
+                logger.warning("The cache of a context store does not serve; the database serves alone: %s", exc)
+        elif type(exc.__cause__ or exc) not in self._told:
+            self._told.add(type(exc.__cause__ or exc))
+            logger.warning("The cache of a context store failed; the database serves where it does: %s", exc)
 
     def _mark(self, keys: Sequence[Key]) -> None:
         self._dirty.update({encode_key(key): key for key in keys})
@@ -144,3 +154,8 @@ class CacheGuard:
         if self._dirty:
             for key in keys:
                 self._dirty.pop(encode_key(key), None)
+
+
+def _is_outage(exc: Exception) -> bool:
+    """Whether the cache serves no key at all, as far as its error tells."""
+    return isinstance(exc, _OUTAGES) or isinstance(exc.__cause__, _OUTAGES)

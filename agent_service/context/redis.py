@@ -186,8 +186,7 @@ class RedisContextStore(ContextStore, Fenced):
             return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
 
     def _seconds(self, ttl: TTL | None) -> float | None:
-        seconds = resolve_store_ttl(ttl, self._default_ttl)
-        return None if seconds == math.inf else seconds
+        return _lifetime(resolve_store_ttl(ttl, self._default_ttl))
 
     def fence(self) -> Fence:
         return RedisFence(self)
@@ -212,7 +211,7 @@ class RedisFence(Fence):
         fence, names = await self._open(keys)
         with store_errors(self._store, "finish writing through a cache"):
             records = {name: documents.get(key) for key, name in zip(keys, names, strict=True)}
-            await fence.finish(token, records, ttl)
+            await fence.finish(token, records, _lifetime(ttl))
 
     async def lease(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
@@ -230,10 +229,15 @@ class RedisFence(Fence):
             return 0
         fence, names = await self._open(documents)
         with store_errors(self._store, "fill a cache"):
-            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
+            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), _lifetime(ttl))
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
         return RecordFence(await self._store.client()), [self._store.redis_key(key) for key in keys]
+
+
+def _lifetime(seconds: float) -> float | None:
+    """What the Redis room takes for a time to live: None is for ever."""
+    return None if seconds == math.inf else seconds
 
 
 def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
+from agent_service.context.documents import translated
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError
@@ -65,29 +66,33 @@ class SyncContextStore:
         """Run a coroutine where the store's own calls run."""
         return run_immediately(call) if self.store.never_waits else _run_on_bridge(call)
 
+    def _call(self, action: str, call: Coroutine[Any, Any, T]) -> T:
+        with translated(type(self.store).__name__, action):
+            return self.run(call)
+
     def get(self, key: Hashable) -> dict[str, Any] | None:
         """Give what is stored under the key, or None."""
-        return self.run(self.store.get(key))
+        return self._call("read a context", self.store.get(key))
 
     def set(self, key: Hashable, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
-        self.run(self.store.set(key, value, ttl=ttl))
+        self._call("write a context", self.store.set(key, value, ttl=ttl))
 
     def update(self, key: Hashable, patch: Mapping[str, Any], *, drop_none: bool = False) -> dict[str, Any]:
         """Set the patch's top-level entries atomically and give the whole that results."""
-        return self.run(self.store.update(key, patch, drop_none=drop_none))
+        return self._call("update a context", self.store.update(key, patch, drop_none=drop_none))
 
     def delete(self, key: Hashable) -> None:
         """Remove what is stored under the key."""
-        self.run(self.store.delete(key))
+        self._call("delete a context", self.store.delete(key))
 
     def list_keys(self) -> list[Any]:
         """Give every key that holds a value."""
-        return self.run(self.store.list_keys())
+        return self._call("list the keys of contexts", self.store.list_keys())
 
     def get_many(self, keys: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
         """Give what is stored under those keys that hold something."""
-        return self.run(self.store.get_many(keys))
+        return self._call("read contexts", self.store.get_many(keys))
 
     def set_many(
         self,
@@ -96,11 +101,11 @@ class SyncContextStore:
         ttl: TTL | None = None,
     ) -> None:
         """Store values, of a mapping or of pairs; when one of them is unusable, none."""
-        self.run(self.store.set_many(values, ttl=ttl))
+        self._call("write contexts", self.store.set_many(values, ttl=ttl))
 
     def delete_many(self, keys: Iterable[Hashable]) -> int:
         """Remove what is stored under the keys; give how many held something."""
-        return self.run(self.store.delete_many(keys))
+        return self._call("delete contexts", self.store.delete_many(keys))
 
     def compare_and_set(
         self,
@@ -111,11 +116,13 @@ class SyncContextStore:
         ttl: TTL | None = None,
     ) -> bool:
         """Store a value in place of the present one if that is as expected; give whether it was."""
-        return self.run(self.store.compare_and_set(key, value, expected=expected, ttl=ttl))
+        return self._call(
+            "compare and set a context", self.store.compare_and_set(key, value, expected=expected, ttl=ttl)
+        )
 
     def close(self) -> None:
         """Close what the store opened itself."""
-        self.run(self.store.aclose())
+        self._call("close a store", self.store.aclose())
 
     def __enter__(self) -> Self:
         return self
