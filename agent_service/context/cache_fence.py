@@ -1,8 +1,8 @@
 """A fence over any cache, so that it holds between all processes that share the cache.
 
-What a cache offers for this: an atomic counter, and a load whose value is not stored when its key was deleted since the
-load began. So each key has a *mark* beside its entry, a counter that holds two numbers: who writes now, in the lowest 16
-bits, and a ticket above, which every writer raises by a random step when it begins and when it finishes. A mark that was
+A cache offers an atomic counter, and a load whose value is not stored when its key was deleted since the load began.
+So each key has a *mark* beside its entry, a counter that holds two numbers: how many write now, in the lowest 16 bits,
+and a ticket above, which every writer raises by a random step when it begins and when it finishes. A mark that was
 evicted or has expired begins anew with a random ticket, so no mark is ever taken for an earlier one.
 
 * A writer raises the mark, then deletes the entry. It was alone if the mark counted no other writer, and is still the
@@ -61,7 +61,7 @@ class CacheFence(Fence):
             return json.dumps({"since": time.monotonic(), "marks": _by_text(keys, marks)})
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
-        begun = json.loads(token) if token else {"since": 0.0, "marks": {}}
+        begun: dict[str, Any] = json.loads(token) if token else {"since": 0.0, "marks": {}}
         marks: Mapping[str, int] = begun["marks"]
         alone = {
             entry_name(key): (documents[key], marks[encode_key(key)])
@@ -107,11 +107,7 @@ class CacheFence(Fence):
         async def load(names: list[str]) -> Mapping[str, Document]:
             marks = await _each(names, lambda name: self._present(_text_of(name)))
             unchanged.update(
-                {
-                    name: entries[name][0]
-                    for name, mark in zip(names, marks, strict=True)
-                    if mark == entries[name][1]
-                }
+                {name: entries[name][0] for name, mark in zip(names, marks, strict=True) if mark == entries[name][1]}
             )
             return unchanged
 

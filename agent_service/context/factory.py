@@ -1,6 +1,8 @@
 """The process's context store: the one that was set, else the one that the configuration names."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agent_service.context.cache_backed import CacheBackedContextStore
@@ -87,11 +89,11 @@ def make_context_store(config: ContextConfig) -> ContextStore:
 
 def _redis(config: ContextConfig) -> ContextStore:
     if config.redis is not None:
-        url = config.redis.url.get_secret_value()
-        try:
-            return RedisContextStore(RedisContextConfig(url, config.redis.prefix))
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"context.redis: {exc}") from exc
+        url, prefix = config.redis.url.get_secret_value(), config.redis.prefix
+        with _key("context.redis.prefix"):
+            RedisContextStore(prefix=prefix)  # the Redis of REDIS_URL, of which only the prefix is looked at
+        with _key("context.redis.url"):
+            return RedisContextStore(RedisContextConfig(url, prefix))
     if get_settings().redis_url is not None:
         return RedisContextStore()
     raise ConfigurationError("context.redis.url is missing, and REDIS_URL is not set; give one of them")
@@ -100,7 +102,17 @@ def _redis(config: ContextConfig) -> ContextStore:
 def _database(config: ContextConfig) -> ContextStore:
     if config.database is None:
         return DatabaseContextStore(session_factory=get_session)
-    try:
+    with _key("context.database.url"):
         return DatabaseContextStore(url=config.database.url.get_secret_value())
+
+
+@contextmanager
+def _key(name: str) -> Iterator[None]:
+    """Name the key of the file in what its value is refused with, in place of the setting of that kind."""
+    try:
+        yield
     except ConfigurationError as exc:
-        raise ConfigurationError(f"context.database: {exc}") from exc
+        message = str(exc)
+        for setting in ("REDIS_URL", "DATABASE_URL"):
+            message = message.replace(setting, name)
+        raise ConfigurationError(message if message.startswith(name) else f"{name}: {message}") from exc

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from agent_service.context.documents import translated
 from agent_service.context.fences import Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.clock import Clock
 from agent_service.core.errors import (
+    ContextStoreError,
     DatabaseUnavailableError,
     RedisRefusedError,
     RedisUnavailableError,
@@ -57,8 +59,8 @@ class CacheGuard:
     async def read(self, reading: Awaitable[T]) -> T | None:
         """Await a read of the cache; None where it fails."""
         try:
-            return await reading
-        except Exception as exc:
+            return await _asked(reading)
+        except ContextStoreError as exc:
             self._failed(exc)
             return None
 
@@ -66,8 +68,8 @@ class CacheGuard:
         """Begin a write at the fence; give its token, or one that caches nothing."""
         if await self._serves(keys):
             try:
-                return await self._fence.begin(keys)
-            except Exception as exc:
+                return await _asked(self._fence.begin(keys))
+            except ContextStoreError as exc:
                 self._failed(exc)
         self._mark(keys)
         return ""
@@ -76,8 +78,8 @@ class CacheGuard:
         """Finish a write at the fence; where that fails its keys are dirty."""
         if self._breaker.closed:
             try:
-                await self._fence.finish(token, keys, documents, ttl)
-            except Exception as exc:
+                await _asked(self._fence.finish(token, keys, documents, ttl))
+            except ContextStoreError as exc:
                 self._failed(exc)
             except BaseException:
                 self._mark(keys)
@@ -94,18 +96,18 @@ class CacheGuard:
         try:
             dirty = [key for key in keys if encode_key(key) in self._dirty] if self._dirty else []
             if dirty:
-                await self._fence.finish("", dirty, {}, self._ttl)
+                await _asked(self._fence.finish("", dirty, {}, self._ttl))
                 self._clean(dirty)
-            return await self._fence.lease(keys)
-        except Exception as exc:
+            return await _asked(self._fence.lease(keys))
+        except ContextStoreError as exc:
             self._failed(exc)
             return None
 
     async def fill(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         """End a load at the fence."""
         try:
-            filled = await self._fence.fill(token, keys, documents, ttl)
-        except Exception as exc:
+            filled = await _asked(self._fence.fill(token, keys, documents, ttl))
+        except ContextStoreError as exc:
             self._failed(exc)
             return
         self.counters["fills"] += filled
@@ -119,8 +121,8 @@ class CacheGuard:
             return False
         uncached = list(self._dirty.values()) or list(keys[:1])
         try:
-            await self._fence.finish("", uncached, {}, self._ttl)
-        except Exception as exc:
+            await _asked(self._fence.finish("", uncached, {}, self._ttl))
+        except ContextStoreError as exc:
             if _is_outage(exc):
                 self._breaker.attempt_failed()
                 return False
@@ -135,7 +137,7 @@ class CacheGuard:
         logger.info("The cache of a context store serves again")
         return True
 
-    def _failed(self, exc: Exception) -> None:
+    def _failed(self, exc: ContextStoreError) -> None:
         self.counters["cache_errors"] += 1
         if _is_outage(exc):
             if self._breaker.failed():
@@ -156,6 +158,12 @@ class CacheGuard:
                 self._dirty.pop(encode_key(key), None)
 
 
-def _is_outage(exc: Exception) -> bool:
+async def _asked(call: Awaitable[T]) -> T:
+    """Await a call of the cache; what others wrote may raise what is not ours."""
+    with translated("the cache", "use the cache"):
+        return await call
+
+
+def _is_outage(exc: ContextStoreError) -> bool:
     """Whether the cache serves no key at all, as far as its error tells."""
-    return isinstance(exc, _OUTAGES) or isinstance(exc.__cause__, _OUTAGES)
+    return isinstance(exc.__cause__, _OUTAGES)

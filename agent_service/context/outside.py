@@ -2,8 +2,7 @@
 
 import copy
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
@@ -196,7 +195,9 @@ class OutsideStore(ContextStore):
         if seen is None:
             return None, None
         if not isinstance(seen, tuple) or len(seen) != 2:
-            raise ContextStoreError(f"{self._name}.get_versioned must return data and version or None, not {seen!r:.80}")
+            raise ContextStoreError(
+                f"{self._name}.get_versioned must return data and version or None, not {seen!r:.80}"
+            )
         return self._document(seen[0]), seen[1]
 
     async def _replace(

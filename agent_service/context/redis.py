@@ -19,6 +19,7 @@ from agent_service.core.keys import glob_escape
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.record_fence import RecordFence
 from agent_service.infrastructure.redis.record_sets import exchange_record, read_records, write_records
 from agent_service.infrastructure.redis.records import HashRecord
@@ -48,11 +49,14 @@ class RedisContextStore(ContextStore, Fenced):
 
     The key ``k`` is the hash ``{prefix}_{k}``, each top-level entry a field of JSON. Every call is one round trip, but
     :meth:`list_keys`, which scans the whole key space. With a URL the store opens connections of its own, on every
-    event loop that uses it, and :meth:`aclose` closes them. A client that was given is the caller's, and must be used
-    on his loop. On a cluster a bulk call is atomic for each key.
+    event loop that uses it, and :meth:`aclose` closes them. A client or manager that was given is the caller's, and
+    must be used on the caller's loop. On a cluster a bulk call is atomic for each key.
 
     :param config: an object or mapping with ``url`` and perhaps ``prefix``; or, as text, the host.
     :param url: any URL that REDIS_URL may be: one server, TLS, a socket, sentinels, a cluster.
+    :param client: a :class:`RedisClient`, or a client of ``redis.asyncio`` (``Redis``, ``RedisCluster``) that does not
+        decode replies.
+    :param manager: a :class:`RedisManager`, whose client is used; the prefix stays that of this store.
     :param prefix: begins every Redis key. "" means bare keys, and then :meth:`list_keys` is refused. Stores that share
         a server need prefixes of which none, with its ``_``, begins another.
     :param ttl: default time to live.
@@ -71,7 +75,8 @@ class RedisContextStore(ContextStore, Fenced):
         *,
         host: str | None = None,
         url: str | None = None,
-        client: RedisClient | None = None,
+        client: Any = None,
+        manager: RedisManager | None = None,
         username: str | None = None,
         password: str | None = None,
         ssl: bool = False,
@@ -80,8 +85,10 @@ class RedisContextStore(ContextStore, Fenced):
         timeout: float = 0.5,
         max_connections: int = 50,
     ) -> None:
-        if sum(each is not None for each in (config, host, url, client)) > 1:
-            raise ConfigurationError("more than one of config, host, url and client were given; give one")
+        places = {"config": config, "host": host, "url": url, "client": client, "manager": manager}
+        given = [name for name, place in places.items() if place is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
         if isinstance(config, str):
             host = config
         elif config is not None:
@@ -91,7 +98,15 @@ class RedisContextStore(ContextStore, Fenced):
         self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
         self._start = f"{self._prefix}_".encode() if self._prefix else b""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
-        self._given = client
+        self._given: RedisClient | None = None
+        if manager is not None:
+            self._given = _client_of(manager)
+        elif client is not None:
+            self._given = (
+                client
+                if isinstance(client, RedisClient)
+                else RedisClient.over(client, timeout=timeout, max_connections=max_connections)
+            )
         self._clients: PerLoop[RedisClient] | None = None
         if url is not None:
             target = url
@@ -238,6 +253,14 @@ class RedisFence(Fence):
 def _lifetime(seconds: float) -> float | None:
     """What the Redis room takes for a time to live: None is for ever."""
     return None if seconds == math.inf else seconds
+
+
+def _client_of(manager: object) -> RedisClient:
+    if not isinstance(manager, RedisManager):
+        raise ConfigurationError(f"manager must be a RedisManager, not a {type(manager).__name__}")
+    if not manager.is_configured:
+        raise ConfigurationError("manager has no Redis: it was made without a URL; set REDIS_URL, or give url=")
+    return manager.client
 
 
 def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:

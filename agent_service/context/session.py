@@ -9,8 +9,8 @@ from agent_service.context.documents import as_document, as_pairs, holds, merged
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import TTL
-from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.session_contexts import SessionContexts
+from agent_service.infrastructure.database.session_factories import SessionFactory
 from agent_service.infrastructure.database.validation import require_session_id, require_text
 
 __all__ = ["SessionContextStore"]

@@ -160,4 +160,3 @@ def update_context(
 def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
     """Remove the context of a key, or of a state."""
     get_context_store().delete(resolver.key_of(key_or_state))
-

@@ -72,7 +72,7 @@ class SyncContextStore:
 
     def get(self, key: Hashable) -> dict[str, Any] | None:
         """Give what is stored under the key, or None."""
-        return self._call("read a context", self.store.get(key))
+        return self._call("read a context", self.store.get(key))  # type: ignore[no-any-return]
 
     def set(self, key: Hashable, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
@@ -105,7 +105,7 @@ class SyncContextStore:
 
     def delete_many(self, keys: Iterable[Hashable]) -> int:
         """Remove what is stored under the keys; give how many held something."""
-        return self._call("delete contexts", self.store.delete_many(keys))
+        return self._call("delete contexts", self.store.delete_many(keys))  # type: ignore[no-any-return]
 
     def compare_and_set(
         self,
@@ -116,7 +116,7 @@ class SyncContextStore:
         ttl: TTL | None = None,
     ) -> bool:
         """Store a value in place of the present one if that is as expected; give whether it was."""
-        return self._call(
+        return self._call(  # type: ignore[no-any-return]
             "compare and set a context", self.store.compare_and_set(key, value, expected=expected, ttl=ttl)
         )
 

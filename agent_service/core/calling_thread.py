@@ -23,7 +23,7 @@ T = TypeVar("T")
 _current: Final[contextvars.ContextVar["CallingThread | None"]] = contextvars.ContextVar("calling_thread", default=None)
 
 
-class _Left(Exception):
+class _LeftError(Exception):
     """The thread left before it came to the function."""
 
 
@@ -68,7 +68,7 @@ class CallingThread:
             except Empty:
                 return
             if item is not None and item[0].set_running_or_notify_cancel():
-                item[0].set_exception(_Left())
+                item[0].set_exception(_LeftError())
 
 
 @contextmanager
@@ -85,7 +85,8 @@ def calling_thread() -> Iterator[CallingThread]:
 
 async def run_plain(function: Callable[..., T], /, *arguments: Any) -> T:
     """Run a function that may block, in the caller's context: in the thread that waits for this coroutine, if one does,
-    else in a thread of the pool. A cancelled caller does not wait for it."""
+    else in a thread of the pool. A cancelled caller does not wait for it.
+    """
     return await _run_somewhere(function, arguments)
 
 
@@ -118,7 +119,7 @@ async def _run_somewhere(function: Callable[..., T], arguments: tuple[Any, ...])
     if thread is not None:
         try:
             return await asyncio.wrap_future(thread.submit(call))
-        except _Left:
+        except _LeftError:
             pass
     return await asyncio.get_running_loop().run_in_executor(None, call)
 
@@ -128,7 +129,7 @@ def _run(future: "Future[Any]", function: Callable[[], Any]) -> None:
         return
     try:
         result = function()
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - it is raised where the future is awaited
         future.set_exception(exc)
     except BaseException:
         # Ctrl-C and exits are the thread's; an event loop that got them would end.

@@ -1,5 +1,7 @@
 """The second document's stores, as they are written there: an interface of its own, and three stores of plain methods."""
 
+# ruff: noqa: B904, RUF010 - the document's own code
+
 import json
 import sqlite3
 from pathlib import Path

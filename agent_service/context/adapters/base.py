@@ -1,13 +1,13 @@
 """What adapters share: checked keys, bulk calls, and renaming."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from agent_service.context.documents import as_pairs, translated
 from agent_service.context.interface import Document, Documents, Key
-from agent_service.context.keys import encode_key
+from agent_service.context.keys import encode_key, is_hashable
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.outside import as_store
 from agent_service.core.errors import ContextKeyError, ContextStoreError
@@ -132,7 +132,7 @@ class BaseContextAdapter(ABC):
         except ContextStoreError as exc:
             raise ContextKeyError(str(exc)) from exc
         except TypeError as exc:
-            if isinstance(key, Hashable):
+            if is_hashable(key):
                 raise
             # An adapter may have looked it up among its own keys.
             raise ContextKeyError(f"key must be hashable, {type(key).__name__} is not: {key!r:.80}") from exc

@@ -49,12 +49,19 @@ def describe(url: URL) -> str:
 
 
 def create_engine(
-    url: URL, pool: Mapping[str, Any], *, statement_timeout: float | None, pgbouncer: bool = False, echo: bool = False
+    url: URL,
+    pool: Mapping[str, Any],
+    *,
+    statement_timeout: float | None,
+    isolation_level: str | None = None,
+    pgbouncer: bool = False,
+    echo: bool = False,
 ) -> AsyncEngine:
     """Make an engine; nothing is connected yet.
 
     :param pool: SQLAlchemy's options of the pool.
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
+    :param isolation_level: of every transaction; None: the server's own. SQLite has one only.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param echo: log every statement, without its parameters.
     """
@@ -64,6 +71,8 @@ def create_engine(
         pool = {**pool, "pool_reset_on_return": None}  # The write lock's work.
     else:
         arguments = connect_options(statement_timeout, pgbouncer=pgbouncer)
+        if isolation_level is not None:
+            pool = {**pool, "isolation_level": isolation_level}
     engine = create_async_engine(
         url,
         echo=echo,

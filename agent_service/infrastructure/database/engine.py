@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
-from agent_service.core.errors import DatabaseError
+from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.notifications import Notifications
@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
+_ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
 class DatabaseManager:
@@ -49,6 +50,8 @@ class DatabaseManager:
     :param pool_recycle: seconds after which a connection is replaced; -1: never.
     :param statement_timeout: seconds a PostgreSQL statement may take, waiting for locks included; None: any time.
         Migrations have no limit.
+    :param isolation_level: of PostgreSQL's transactions: READ COMMITTED, REPEATABLE READ or SERIALIZABLE; None: the
+        server's own. SQLite's are always SERIALIZABLE.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param echo: log every statement, without its parameters.
@@ -64,12 +67,14 @@ class DatabaseManager:
         pool_timeout: float = 30.0,
         pool_recycle: int = 1800,
         statement_timeout: float | None = 30.0,
+        isolation_level: str | None = None,
         pgbouncer: bool = False,
         row_security: bool = False,
         echo: bool = False,
     ) -> None:
         self._url = parse_url(url)
         self.embedded = is_embedded(self._url)
+        _require_isolation(isolation_level, embedded=self.embedded)
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
             "poolclass": AsyncAdaptedQueuePool,
@@ -84,7 +89,12 @@ class DatabaseManager:
             pool |= {"pool_size": 1, "max_overflow": 0}
         self._connections = pool["pool_size"] + pool["max_overflow"]
         self.engine: AsyncEngine = create_engine(
-            self._url, pool, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
+            self._url,
+            pool,
+            statement_timeout=statement_timeout,
+            isolation_level=None if self.embedded else isolation_level,
+            pgbouncer=pgbouncer,
+            echo=echo,
         )
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
@@ -211,6 +221,14 @@ class DatabaseManager:
 
     def __str__(self) -> str:
         return describe(self._url)
+
+
+def _require_isolation(level: str | None, *, embedded: bool) -> None:
+    known = _ISOLATION_LEVELS[-1:] if embedded else _ISOLATION_LEVELS
+    if level is not None and level not in known:
+        raise ConfigurationError(
+            f"isolation_level must be {' or '.join(known)} for this database, or left out, got {level!r:.80}"
+        )
 
 
 async def _release(db: AsyncSession) -> None:
