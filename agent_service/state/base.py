@@ -112,7 +112,7 @@ class VersionedStateStore(StateStore[ContextT]):
                 yield
         except StateConflictError:
             raise
-        except Exception as exc:
+        except Exception as exc:  # whatever the backend, or a store that others wrote, has raised
             what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
             cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
             known = isinstance(exc, AgentServiceError | OSError)
