@@ -16,37 +16,13 @@ from agent_service.context.documents import (
 )
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
-from agent_service.core.errors import CacheValueError, ContextStoreError
-from agent_service.core.ttl import NEVER, TTL, resolve_ttl
+from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
+from agent_service.core.ttl import NEVER, TTL
 
-__all__ = ["Change", "DocumentStore", "refuse_ttl", "resolve_store_ttl"]
+__all__ = ["Change", "DocumentStore"]
 
 Change = Callable[[bytes | None], bytes | None]
 """Takes what is stored (None: nothing) and gives what shall be (None: leave it)."""
-
-
-def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
-    """Give seconds, infinity for NEVER.
-
-    :raises ContextStoreError: for what is no time to live, or is not above 0: a store keeps what it is given.
-    """
-    try:
-        seconds = resolve_ttl(ttl, default, name=name)
-    except CacheValueError as exc:
-        raise ContextStoreError(str(exc)) from exc
-    if seconds <= 0:
-        raise ContextStoreError(f"{name} must be above 0, got {ttl!r:.80}; use delete() to remove a key")
-    return seconds
-
-
-def refuse_ttl(ttl: TTL | None, reason: str) -> None:
-    """Accept only None and NEVER, for a store that cannot expire entries.
-
-    :raises ContextStoreError: saying the reason.
-    """
-    if ttl is not None and ttl is not NEVER:
-        resolve_store_ttl(ttl, math.inf)
-        raise ContextStoreError(f"ttl is {ttl!r:.80}, but {reason}; leave it out")
 
 
 class DocumentStore(ContextStore):

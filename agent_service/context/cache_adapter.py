@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent_service.context.base import resolve_store_ttl
 from agent_service.context.cache_fence import CacheFence, entry_name
 from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
 from agent_service.context.fences import Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import decode_key
+from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.interface import ICache
 

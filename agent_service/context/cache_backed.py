@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mappi
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from agent_service.context.base import refuse_ttl, resolve_store_ttl
 from agent_service.context.documents import as_document, as_pairs, translated, write_document
 from agent_service.context.fences import Fenced, LocalFence
 from agent_service.context.guard import CacheGuard
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
+from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.outside import OutsideStore, as_store
 from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
@@ -41,7 +41,7 @@ class CacheBackedContextStore(ContextStore):
     costs two round trips to the cache beside that to the database.
 
     :param db: a store, or a :class:`~agent_service.context.repository.DbRepository`; see
-        :class:`~agent_service.context.outside.OutsideStore` for what others wrote.
+        :class:`~agent_service.context.outside_calls.OutsideCalls` for what others wrote.
     :param cache: any store; for this store alone, or with a prefix of its own. One that cannot expire entries keeps
         each with the moment until which it may be read.
     :param ttl: seconds a cached context lives, above 0.

@@ -29,7 +29,7 @@ def set_context_store(store: Any) -> None:
     The store that was there is not closed.
 
     :param store: of this package, or any object with ``get``, ``set`` and ``delete``; see
-        :class:`~agent_service.context.outside.OutsideStore`.
+        :class:`~agent_service.context.outside_calls.OutsideCalls`.
     :raises ConfigurationError: for what is no store.
     """
     global _store

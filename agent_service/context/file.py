@@ -43,8 +43,8 @@ class FileContextStore(DocumentStore):
     new, whatever dies; in :meth:`set_many` this holds for each file. Writers of a key take turns by a lock on one of
     64 files; readers never wait. The calls run in threads, and a write costs as much as the disk takes to flush.
 
-    File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded. A digest names a long key, and
-    the key then stands in the file: ``{"$file": {"key": ..., "document": ...}}``. Files of the first release, of two
+    File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded. A digest names a long key,
+    which then stands in the file: ``{"$file": {"key": ..., "document": ...}}``. Files of the first release, of two
     lines, are read too.
 
     :param directory: made when first written to.

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
+from agent_service.context.outside_calls import OutsideCalls, derived
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.ttl import TTL
 
@@ -39,8 +40,8 @@ class ContextStore(ABC):
       misuse, before anything is changed, and failures of the backend.
 
     A store of your own needs :meth:`get`, :meth:`set`, :meth:`delete` and :meth:`list_keys`; the other calls are then
-    derived from these (:class:`~agent_service.context.outside.OutsideStore`), atomic within this process only. Every
-    store of this package writes its own.
+    derived from these (:class:`~agent_service.context.outside_calls.OutsideCalls`), atomic within this process only.
+    Every store of this package writes its own.
     """
 
     expires: bool = False
@@ -73,6 +74,7 @@ class ContextStore(ABC):
     async def list_keys(self) -> list[Any]:
         """Give every key that holds a value, each once, in no order. Cost grows with the store."""
 
+    @derived
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         """Set the patch's top-level entries atomically and give the whole that results.
 
@@ -80,23 +82,27 @@ class ContextStore(ABC):
 
         :param drop_none: ignore entries of the patch that are None, instead of storing None.
         """
-        return await _derived(self).update(key, patch, drop_none=drop_none)
+        return await OutsideCalls(self).update(key, patch, drop_none=drop_none)
 
+    @derived
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         """Give what is stored under those keys that hold something. Keys that Python holds equal share an entry."""
-        return await _derived(self).get_many(keys)
+        return await OutsideCalls(self).get_many(keys)
 
+    @derived
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         """Store values; when one of them is unusable, none.
 
         :param values: a mapping of keys to values, or pairs.
         """
-        await _derived(self).set_many(values, ttl=ttl)
+        await OutsideCalls(self).set_many(values, ttl=ttl)
 
+    @derived
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Remove what is stored under the keys; give how many held something."""
-        return await _derived(self).delete_many(keys)
+        return await OutsideCalls(self).delete_many(keys)
 
+    @derived
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
@@ -109,9 +115,10 @@ class ContextStore(ABC):
         :param expected: entries that the present value must have among its own, compared as they are written (so 1 and
             1.0 differ); ``{}``: any value will do; None: the key must hold nothing.
         """
-        return await _derived(self).compare_and_set(key, value, expected=expected, ttl=ttl)
+        return await OutsideCalls(self).compare_and_set(key, value, expected=expected, ttl=ttl)
 
-    async def aclose(self) -> None:  # noqa: B027 - a store that opened nothing has nothing to close
+    @derived  # noqa: B027 - a store that opened nothing has nothing to close
+    async def aclose(self) -> None:
         """Close what this store opened itself; what it was given stays open. Calling it again does nothing."""
 
     async def __aenter__(self) -> Self:
@@ -119,9 +126,3 @@ class ContextStore(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _derived(store: ContextStore) -> ContextStore:
-    from agent_service.context.outside import as_store  # noqa: PLC0415 - it derives from the class above
-
-    return as_store(store)

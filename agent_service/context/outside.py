@@ -1,27 +1,24 @@
 """Stores and repositories that others wrote, as stores of this package."""
 
-import copy
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from agent_service.context.awaited import AwaitedMethod
-from agent_service.context.base import refuse_ttl, resolve_store_ttl
-from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
-from agent_service.context.interface import ContextStore, Document, Documents, Key
-from agent_service.context.key_locks import KeyLocks
-from agent_service.context.keys import encode_key, hide_one_another
-from agent_service.context.repository import require_methods
+from agent_service.context.interface import ContextStore
+from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
 from agent_service.context.sync_store import SyncContextStore
-from agent_service.core.errors import ContextStoreError
-from agent_service.core.ttl import TTL
 
-__all__ = ["OutsideStore", "as_outside_store", "as_store"]
+__all__ = ["OutsideStore", "as_store"]
 
-_DERIVED: Final = ("update", "get_many", "set_many", "delete_many", "compare_and_set")
-_adapted: "WeakValueDictionary[int, OutsideStore]" = WeakValueDictionary()
-_adapting: Final = threading.Lock()
+_stores: "Final[WeakValueDictionary[int, OutsideStore]]" = WeakValueDictionary()
+_looking: Final = threading.Lock()
+
+
+class OutsideStore(OutsideCalls, ContextStore):
+    """A store over any object with ``get``, ``set`` and ``delete``: one of the documented interface, or a repository.
+
+    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them.
+    """
 
 
 def as_store(given: Any, name: str = "store") -> ContextStore:
@@ -30,224 +27,13 @@ def as_store(given: Any, name: str = "store") -> ContextStore:
     :param name: of the argument, for the error.
     :raises ContextStoreError: for what lacks ``get``, ``set`` or ``delete``.
     """
-    if isinstance(given, SyncContextStore):
-        return cast("ContextStore", given.store)
-    if isinstance(given, ContextStore) and all(_method_of(given, each) is not None for each in _DERIVED):
-        return given
-    return as_outside_store(given, name)
-
-
-def as_outside_store(given: Any, name: str = "store") -> "OutsideStore":
-    """Return the wrapper of an object; one for all who use it at the same time, because they share its locks."""
-    with _adapting:
-        store = _adapted.get(id(given))  # whose wrapper keeps it alive, so no other object has the number
+    below = given.store if isinstance(given, SyncContextStore) else given
+    if isinstance(below, ContextStore) and all(own_method(below, each) is not None for each in DERIVED):
+        return below
+    if isinstance(below, OutsideCalls):  # what a synchronous face has made of it
+        below = below.outside
+    with _looking:
+        store = _stores.get(id(below))  # whose wrapper keeps it alive, so no other object has the number
         if store is None:
-            store = _adapted[id(given)] = OutsideStore(given, name)
+            store = _stores[id(below)] = OutsideStore(below, name)
         return store
-
-
-class OutsideStore(ContextStore):
-    """A store over any object with ``get``, ``set`` and ``delete``: a store of the documented interface, a repository.
-
-    * Methods may be coroutines or plain; plain ones run in a thread, and what they return is awaited if it can be.
-    * With ``list_keys`` it is a store, whose keys are passed on as they are. Without it is a repository: keys are text
-      and cannot be listed.
-    * ``update``, ``get_many``, ``set_many``, ``delete_many`` and ``compare_and_set`` are used where they are offered.
-      Else bulk calls are calls in a row, and the others read and write under a lock of this process, unless the object
-      has a version (:class:`~agent_service.context.repository.VersionedDbRepository`); another process that writes the
-      same key may get between.
-    * It cannot expire entries, unless it says ``expires = True`` and its ``set`` takes ``ttl=``.
-    * Whatever it raises is the cause of a ContextStoreError that names its class.
-
-    :param outside: the caller's; closed by :meth:`aclose` if it has a method of that name.
-    :param name: of the argument it was given as, for the error.
-    :raises ContextStoreError: for an object that lacks one of the three.
-    """
-
-    def __init__(self, outside: Any, name: str = "store") -> None:
-        require_methods(outside, name)
-        self._outside = outside
-        self._name = type(outside).__name__
-        self._methods = {
-            each: AwaitedMethod(method, writes=not each.startswith(("get", "list")))
-            for each in ("get", "set", "delete", "list_keys", "get_versioned", "set_versioned", "aclose", *_DERIVED)
-            if (method := _method_of(outside, each)) is not None
-        }
-        inherited = {"get", "set", "delete"} - self._methods.keys()
-        if inherited:  # from an interface of ours, whose methods would call this wrapper
-            raise ContextStoreError(f"{self._name} does not write {', '.join(sorted(inherited))}; every store must")
-        self._rereads = bool(getattr(outside, "restricts_keys", False))
-        self._locks = KeyLocks()
-        self.expires = getattr(outside, "expires", False) is True
-
-    async def get(self, key: Key) -> Document | None:
-        self._text(key)
-        return await self._get(key)
-
-    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        await self.store(key, value, ttl=ttl)
-
-    async def store(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> Document | None:
-        """Do what :meth:`set` does, and return what is kept now as far as the object says so."""
-        text, document, options = self._text(key), own_document(value), self._options(ttl)
-        async with self._locks.hold((text,)):
-            return await self._put(key, document, options)
-
-    async def delete(self, key: Key) -> None:
-        async with self._locks.hold((self._text(key),)):
-            await self._call("delete a context", "delete", key)
-
-    async def list_keys(self) -> list[Any]:
-        if "list_keys" not in self._methods:
-            raise ContextStoreError(f"{self._name} cannot list keys: it has no method list_keys; use a store that has")
-        return list(await self._call("list the keys of contexts", "list_keys"))
-
-    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        text, news = self._text(key), merged(None, own_document(patch, "patch"), drop_none=drop_none)
-        async with self._locks.hold((text,)):
-            if "update" in self._methods:
-                kept = await self._call("update a context", "update", key, news)
-                return _own(kept) if isinstance(kept, Mapping) else await self._get(key) or {}
-            while True:
-                present, version = await self._seen(key)
-                result = merged(present, news, drop_none=False)
-                kept, stored = await self._replace(key, result, version, {})
-                if stored:
-                    return kept or {}
-
-    async def compare_and_set(
-        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
-    ) -> bool:
-        text, document, options = self._text(key), own_document(value), self._options(ttl)
-        wanted = None if expected is None else as_document(expected, "expected")
-        async with self._locks.hold((text,)):
-            if "compare_and_set" in self._methods:
-                call = self._call("compare and set a context", "compare_and_set", key, document, expected=wanted)
-                return self._answer(await call, "compare_and_set")
-            while True:
-                present, version = await self._seen(key)
-                if not holds(present, wanted):
-                    return False
-                if (await self._replace(key, document, version, options))[1]:
-                    return True
-
-    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        wanted = list(keys)
-        for key in wanted:
-            self._text(key)
-        if wanted and "get_many" in self._methods and not hide_one_another(wanted):
-            found = await self._call("read contexts", "get_many", wanted)
-            return {key: self._document(found[key]) for key in wanted if found.get(key) is not None}
-        singly = [(key, await self._get(key)) for key in wanted]
-        return {key: each for key, each in singly if each is not None}
-
-    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        options = self._options(ttl)
-        texts = {self._text(key): (key, own_document(value)) for key, value in as_pairs(values)}
-        documents = list(texts.values())
-        async with self._locks.hold(texts):
-            if documents and "set_many" in self._methods and not hide_one_another(key for key, _ in documents):
-                await self._call("write contexts", "set_many", dict(documents), **options)
-                return
-            for key, document in documents:
-                await self._put(key, document, options)
-
-    async def delete_many(self, keys: Iterable[Key]) -> int:
-        wanted = {self._text(key): key for key in keys}
-        async with self._locks.hold(wanted):
-            present = await self._present(list(wanted.values()))
-            if present and "delete_many" in self._methods:
-                await self._call("delete contexts", "delete_many", present)
-                return len(present)
-            for key in present:
-                await self._call("delete a context", "delete", key)
-            return len(present)
-
-    async def aclose(self) -> None:
-        if "aclose" in self._methods:
-            await self._call("close a store", "aclose")
-
-    async def _get(self, key: Key) -> Document | None:
-        found = await self._call("read a context", "get", key)
-        return None if found is None else self._document(found)
-
-    async def _present(self, keys: Sequence[Key]) -> list[Key]:
-        if hide_one_another(keys):
-            return [key for key in keys if await self._get(key) is not None]
-        found = await self.get_many(keys)
-        return [key for key in keys if key in found]
-
-    async def _put(self, key: Key, document: Document, options: Mapping[str, Any]) -> Document | None:
-        kept = await self._call("write a context", "set", key, document, **options)
-        return await self._kept(key, document, kept)
-
-    async def _kept(self, key: Key, document: Document, kept: Any) -> Document | None:
-        if isinstance(kept, Mapping):
-            return _own(kept)
-        # The object may have kept the very dictionary.
-        return await self._get(key) if self._rereads else copy.deepcopy(document)
-
-    async def _seen(self, key: Key) -> tuple[Document | None, Any]:
-        """What is stored, and the version that tells later whether it still is."""
-        if "set_versioned" not in self._methods:
-            return await self._get(key), None
-        seen = await self._call("read a context", "get_versioned", key)
-        if seen is None:
-            return None, None
-        if not isinstance(seen, tuple) or len(seen) != 2:
-            raise ContextStoreError(
-                f"{self._name}.get_versioned must return data and version or None, not {seen!r:.80}"
-            )
-        return self._document(seen[0]), seen[1]
-
-    async def _replace(
-        self, key: Key, document: Document, version: Any, options: Mapping[str, Any]
-    ) -> tuple[Document | None, bool]:
-        """Put a document in place of what was seen; return what is kept, and whether it still was."""
-        if "set_versioned" not in self._methods:
-            return await self._put(key, document, options), True
-        stored = await self._call("write a context", "set_versioned", key, document, version)
-        if not self._answer(stored, "set_versioned"):
-            return None, False
-        return await self._kept(key, document, None), True
-
-    def _answer(self, answer: Any, method: str) -> bool:
-        if not isinstance(answer, bool):
-            raise ContextStoreError(f"{self._name}.{method} must return True or False, not {answer!r:.80}")
-        return answer
-
-    def _document(self, found: Any) -> Document:
-        return _own(as_document(found, f"what {self._name} returned"))
-
-    def _text(self, key: Key) -> str:
-        """The text of a key that the object can be given."""
-        text = encode_key(key)
-        if "list_keys" not in self._methods and not isinstance(key, str):
-            raise ContextStoreError(
-                f"key must be text for a repository such as {self._name}, not {type(key).__name__}: {key!r:.80}; "
-                "use a store with list_keys"
-            )
-        return text
-
-    def _options(self, ttl: TTL | None) -> dict[str, Any]:
-        if not self.expires:
-            refuse_ttl(ttl, f"{self._name} cannot expire entries")
-        if ttl is None or not self.expires:
-            return {}
-        resolve_store_ttl(ttl, 0.0)
-        return {"ttl": ttl}
-
-    async def _call(self, action: str, method: str, *arguments: Any, **options: Any) -> Any:
-        with store_errors(self._outside, action):
-            return await self._methods[method](*arguments, **options)
-
-
-def _method_of(given: Any, name: str) -> Any:
-    """A method that an object has of its own, not one that an interface derives; None where there is none."""
-    method = getattr(given, name, None)
-    derived = (vars(base).get(name) for base in (ContextStore, SyncContextStore))
-    return method if callable(method) and getattr(type(given), name, None) not in [*filter(None, derived)] else None
-
-
-def _own(document: Mapping[str, Any]) -> Document:
-    return copy.deepcopy(dict(document))

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from agent_service.context.base import resolve_store_ttl
 from agent_service.context.documents import as_document, as_pairs, store_errors
 from agent_service.context.fences import Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.keys import glob_escape

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from agent_service.context.base import refuse_ttl
 from agent_service.context.documents import as_document, as_pairs, holds, merged, store_errors
 from agent_service.context.interface import ContextStore, Document, Documents, Key
+from agent_service.context.lifetimes import refuse_ttl
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.database.session_contexts import SessionContexts

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
-from agent_service.context.base import refuse_ttl
 from agent_service.context.documents import as_pairs, write_document
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
+from agent_service.context.lifetimes import refuse_ttl
 from agent_service.context.outside import as_store
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import TTL

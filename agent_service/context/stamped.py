@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from agent_service.context.base import resolve_store_ttl
 from agent_service.context.documents import as_pairs
 from agent_service.context.interface import ContextStore, Document, Documents, Key
+from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.core.clock import Clock
 from agent_service.core.ttl import TTL
 

@@ -4,6 +4,7 @@ from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
 from agent_service.context.documents import translated
+from agent_service.context.outside_calls import OutsideCalls, derived
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError
@@ -47,19 +48,19 @@ class SyncContextStore:
     It is also the interface for a synchronous store of your own: a subclass that writes ``get``, ``set``, ``delete``
     and ``list_keys`` as plain methods has the other calls, derived from these.
 
-    :param store: the store below, also to be had as ``store``.
+    :param store: the store below, also to be had as ``store``; or one that others wrote.
     """
 
     _store: Any = None
 
     def __init__(self, store: Any) -> None:
-        self._store = _as_store(store)
+        self._store = store if hasattr(store, "never_waits") else OutsideCalls(store)
 
     @property
     def store(self) -> Any:
         """The awaited store below."""
         if self._store is None:  # a subclass with methods of its own
-            self._store = _as_outside_store(self)
+            self._store = OutsideCalls(self)
         return self._store
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
@@ -70,30 +71,37 @@ class SyncContextStore:
         with translated(type(self.store).__name__, action):
             return self.run(call)
 
+    @derived
     def get(self, key: Hashable) -> dict[str, Any] | None:
         """Give what is stored under the key, or None."""
         return self._call("read a context", self.store.get(key))  # type: ignore[no-any-return]
 
+    @derived
     def set(self, key: Hashable, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
         self._call("write a context", self.store.set(key, value, ttl=ttl))
 
+    @derived
     def update(self, key: Hashable, patch: Mapping[str, Any], *, drop_none: bool = False) -> dict[str, Any]:
         """Set the patch's top-level entries atomically and give the whole that results."""
         return self._call("update a context", self.store.update(key, patch, drop_none=drop_none))
 
+    @derived
     def delete(self, key: Hashable) -> None:
         """Remove what is stored under the key."""
         self._call("delete a context", self.store.delete(key))
 
+    @derived
     def list_keys(self) -> list[Any]:
         """Give every key that holds a value."""
         return self._call("list the keys of contexts", self.store.list_keys())
 
+    @derived
     def get_many(self, keys: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
         """Give what is stored under those keys that hold something."""
         return self._call("read contexts", self.store.get_many(keys))
 
+    @derived
     def set_many(
         self,
         values: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]],
@@ -103,10 +111,12 @@ class SyncContextStore:
         """Store values, of a mapping or of pairs; when one of them is unusable, none."""
         self._call("write contexts", self.store.set_many(values, ttl=ttl))
 
+    @derived
     def delete_many(self, keys: Iterable[Hashable]) -> int:
         """Remove what is stored under the keys; give how many held something."""
         return self._call("delete contexts", self.store.delete_many(keys))  # type: ignore[no-any-return]
 
+    @derived
     def compare_and_set(
         self,
         key: Hashable,
@@ -129,15 +139,3 @@ class SyncContextStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _as_store(store: Any) -> Any:
-    from agent_service.context.outside import as_store  # noqa: PLC0415 - it knows both faces
-
-    return as_store(store)
-
-
-def _as_outside_store(store: Any) -> Any:
-    from agent_service.context.outside import as_outside_store  # noqa: PLC0415 - it knows both faces
-
-    return as_outside_store(store)

@@ -107,16 +107,18 @@ class VersionedStateStore(StateStore[ContextT]):
     def _errors(self, action: str, user_id: Any) -> Iterator[None]:
         """Refuse what is no user id; name the user and the action in whatever fails."""
         _require_user_id(user_id)
+        what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
         try:
             with STORES.measured(type(self).__name__):
                 yield
         except StateConflictError:
             raise
-        except Exception as exc:  # whatever the backend, or a store that others wrote, has raised
-            what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
-            cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
-            known = isinstance(exc, AgentServiceError | OSError)
-            raise StateStoreError(f"{what}: {exc if known else self._raised(exc)}") from cause
+        except StateStoreError as exc:
+            raise StateStoreError(f"{what}: {exc}") from exc.__cause__
+        except (AgentServiceError, OSError) as exc:
+            raise StateStoreError(f"{what}: {exc}") from exc
+        except Exception as exc:  # a driver's, or that of a store that others wrote
+            raise StateStoreError(f"{what}: {self._raised(exc)}") from exc
 
     def _raised(self, exc: Exception) -> str:
         """Say what a driver, or a store that others wrote, has raised."""

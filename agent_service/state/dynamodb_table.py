@@ -1,5 +1,7 @@
-"""A DynamoDB table of text under text keys, each with a version; the only module that imports aioboto3 and botocore,
-and only to make a client of its own."""
+"""A DynamoDB table of text under text keys, each with a version.
+
+The only module that imports aioboto3 and botocore, and only to make a client of its own.
+"""
 
 import asyncio
 from collections.abc import Iterator

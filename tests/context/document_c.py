@@ -1,6 +1,6 @@
-"""The second document's stores, as they are written there: an interface of its own, and three stores of plain methods."""
+"""The second document's stores, as they are written there: an interface, and three stores of plain methods."""
 
-# ruff: noqa: B904, RUF010 - the document's own code
+# ruff: noqa: B904, BLE001, RUF010, TRY300 - the document's own code
 
 import json
 import sqlite3

@@ -365,6 +365,16 @@ def test_the_documents_stores_work_in_the_registry_as_shards_and_before_a_databa
     assert behind.get("c") == documented.get("c") == {"x": 1}
 
 
+def test_the_synchronous_face_may_be_put_over_a_store_of_others():
+    theirs = document_c.InMemoryContextStore()
+    face = sync.ContextStore(theirs)
+    face.set_many([("a", {"n": 1}), ("b", {"n": 2})])
+    shards = sync.ShardManager({"face": face})
+
+    assert shards.update("a", {"m": 2}) == theirs.get("a") == {"n": 1, "m": 2}
+    assert face.delete_many(["a", "b", "c"]) == 2
+
+
 def test_plain_methods_called_synchronously_run_in_the_thread_that_calls():
     class Where(document_c.InMemoryContextStore):
         threads: set[int] = set()  # noqa: RUF012 - of one test

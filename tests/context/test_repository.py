@@ -1,6 +1,7 @@
 """Repositories of applications: the document's own, plain or awaited, and the one that is shipped."""
 
 import asyncio
+import copy
 import functools
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -370,8 +371,8 @@ async def test_a_repository_that_offers_a_version_gets_compare_and_set_between_p
         update = None  # type: ignore[assignment] # so that the version has to do
 
     repository = Versioned()
-    # Each with locks of its own, as processes have.
-    stores = [OutsideStore(repository) for _ in range(5)]
+    # Of copies over the same tables, so each with locks of its own, as processes have.
+    stores = [OutsideStore(copy.copy(repository)) for _ in range(5)]
 
     created = await asyncio.gather(*(each.compare_and_set("a", {"v": 1}, expected=None) for each in stores))
     changed = await asyncio.gather(*(each.compare_and_set("a", {"v": 2}, expected={"v": 1}) for each in stores))
@@ -444,7 +445,7 @@ async def test_the_shipped_repository_is_one_and_keeps_contexts(shipped: SqlCont
 async def test_updates_of_the_shipped_repository_are_atomic_without_a_lock_of_the_process(
     shipped: SqlContextRepository,
 ):
-    stores = [OutsideStore(shipped) for _ in range(10)]
+    stores = [OutsideStore(copy.copy(shipped)) for _ in range(10)]
 
     await asyncio.gather(*(each.update("a", {("user_name", "repo_name")[n % 2]: "x"}) for n, each in enumerate(stores)))
 

@@ -188,5 +188,5 @@ def test_a_client_that_cannot_be_awaited_is_refused_by_name():
 
 @pytest.mark.parametrize("client", [object(), "dynamodb", {}], ids=repr)
 def test_what_is_no_client_is_refused_by_name(client: Any):
-    with pytest.raises(ConfigurationError, match="client.*get_item"):
+    with pytest.raises(ConfigurationError, match=r"client.*get_item"):
         DynamoDBStateStore("table", client=client)

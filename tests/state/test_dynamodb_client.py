@@ -35,12 +35,12 @@ class Client:
     async def put_item(
         self,
         *,
-        TableName: str,  # noqa: ARG002, N803
+        TableName: str,  # noqa: N803
         Item: dict[str, Any],  # noqa: N803
         ConditionExpression: str,  # noqa: N803
-        ExpressionAttributeNames: Any,  # noqa: ARG002, N803
+        ExpressionAttributeNames: Any,  # noqa: N803
         ExpressionAttributeValues: Any = None,  # noqa: N803
-        ReturnValuesOnConditionCheckFailure: str,  # noqa: ARG002, N803
+        ReturnValuesOnConditionCheckFailure: str,  # noqa: N803
     ) -> dict[str, Any]:
         if self.failure is not None:
             raise self.failure
@@ -54,15 +54,15 @@ class Client:
         self.items[Item["user_id"]["S"]] = Item
         return {}
 
-    async def delete_item(self, *, TableName: str, Key: Any) -> dict[str, Any]:  # noqa: ARG002, N803
+    async def delete_item(self, *, TableName: str, Key: Any) -> dict[str, Any]:  # noqa: N803
         self.items.pop(Key["user_id"]["S"], None)
         return {}
 
     async def scan(
         self,
         *,
-        TableName: str,  # noqa: ARG002, N803
-        ConsistentRead: bool,  # noqa: ARG002, N803
+        TableName: str,  # noqa: N803
+        ConsistentRead: bool,  # noqa: N803
         ProjectionExpression: str,  # noqa: N803
         ExclusiveStartKey: Any = None,  # noqa: N803
     ) -> dict[str, Any]:
