@@ -1,12 +1,11 @@
 """Documents: what a store keeps under a key, as JSON and back."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import AgentServiceError, CacheSerializationError, ContextStoreError, UndecodableError
-from agent_service.core.store_metrics import STORES
+from agent_service.core.store_metrics import Measured
 
 if TYPE_CHECKING:
     from agent_service.context.interface import Document
@@ -26,25 +25,45 @@ __all__ = [
 _TEXT: Final = frozenset({str})
 
 
-@contextmanager
-def store_errors(store: object, action: str) -> Iterator[None]:
-    """Measure what ``store`` does while ``action`` ("read a context") is under way, and translate what it raises."""
-    name = type(store).__name__
-    with translated(name, action), STORES.measured(name):
-        yield
+class translated:  # noqa: N801 - reads as a statement
+    """Turns what leaves the block into a ContextStoreError; an error that is not ours is told with the store's name.
+
+    :param name: of the store's class.
+    :param action: what is under way, as in "read a context".
+    """
+
+    __slots__ = ("_action", "_name")
+
+    def __init__(self, name: str, action: str) -> None:
+        self._name = name
+        self._action = action
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        if exc is not None and isinstance(exc, Exception) and not isinstance(exc, ContextStoreError):
+            reason = exc if isinstance(exc, AgentServiceError) else f"{self._name} raised {type(exc).__name__}: {exc}"
+            raise ContextStoreError(f"could not {self._action}: {reason}") from exc
 
 
-@contextmanager
-def translated(name: str, action: str) -> Iterator[None]:
-    """Turn whatever is raised into a ContextStoreError; an error that is not ours is told with the store's name."""
-    try:
-        yield
-    except ContextStoreError:
-        raise
-    except AgentServiceError as exc:
-        raise ContextStoreError(f"could not {action}: {exc}") from exc
-    except Exception as exc:  # the system's, a driver's, or that of somebody else's store
-        raise ContextStoreError(f"could not {action}: {name} raised {type(exc).__name__}: {exc}") from exc
+class store_errors(translated):  # noqa: N801 - as above
+    """Does what :class:`translated` does, and counts the block among the operations of the store."""
+
+    __slots__ = ("_measured",)
+
+    def __init__(self, store: object, action: str) -> None:
+        name = type(store).__name__
+        super().__init__(name, action)
+        self._measured = Measured(name)
+
+    def __enter__(self) -> None:
+        self._measured.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
+        self._measured.__exit__(kind)
+        if exc is not None:
+            super().__exit__(kind, exc, traceback)
 
 
 def as_pairs(values: Any) -> list[tuple[Any, Any]]:

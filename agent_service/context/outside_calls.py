@@ -38,7 +38,7 @@ def derived(method: F) -> F:
 def own_method(given: Any, name: str) -> Any:
     """Return a method that an object has of its own, not one that an interface derives; None where there is none."""
     method = getattr(given, name, None)
-    return method if callable(method) and not getattr(method, "is_derived", False) else None
+    return method if callable(method) and getattr(method, "is_derived", None) is not True else None
 
 
 class OutsideCalls:
@@ -54,7 +54,7 @@ class OutsideCalls:
     * It cannot expire entries, unless it says ``expires = True`` and its ``set`` takes ``ttl=``.
     * Whatever it raises is the cause of a ContextStoreError that names its class.
 
-    :param outside: the caller's, also to be had as ``outside``; closed by :meth:`aclose` if it has a method of that name.
+    :param outside: the caller's; :meth:`aclose` closes it if it has a method of that name.
     :param name: of the argument it was given as, for the error.
     :raises ContextStoreError: for an object that lacks one of the three.
     """
@@ -78,10 +78,12 @@ class OutsideCalls:
         self.expires = getattr(outside, "expires", False) is True
 
     async def get(self, key: "Key") -> "Document | None":
+        """Return what is stored under the key, or None."""
         self._text(key)
         return await self._get(key)
 
     async def set(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+        """Store a value, in place of any other."""
         await self.store(key, value, ttl=ttl)
 
     async def store(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> "Document | None":
@@ -91,15 +93,18 @@ class OutsideCalls:
             return await self._put(key, document, options)
 
     async def delete(self, key: "Key") -> None:
+        """Remove what is stored under the key."""
         async with self._locks.hold((self._text(key),)):
             await self._call("delete a context", "delete", key)
 
     async def list_keys(self) -> list[Any]:
+        """Return every key that holds a value."""
         if "list_keys" not in self._methods:
             raise ContextStoreError(f"{self._name} cannot list keys: it has no method list_keys; use a store that has")
         return list(await self._call("list the keys of contexts", "list_keys"))
 
     async def update(self, key: "Key", patch: Mapping[str, Any], *, drop_none: bool = False) -> "Document":
+        """Set the patch's top-level entries and return the whole that results."""
         text, news = self._text(key), merged(None, own_document(patch, "patch"), drop_none=drop_none)
         async with self._locks.hold((text,)):
             if "update" in self._methods:
@@ -115,6 +120,7 @@ class OutsideCalls:
     async def compare_and_set(
         self, key: "Key", value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
+        """Store a value in place of the present one if that is as expected; return whether it was."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
         wanted = None if expected is None else as_document(expected, "expected")
         async with self._locks.hold((text,)):
@@ -129,6 +135,7 @@ class OutsideCalls:
                     return True
 
     async def get_many(self, keys: "Iterable[Key]") -> "dict[Any, Document]":
+        """Return what is stored under those keys that hold something."""
         wanted = list(keys)
         for key in wanted:
             self._text(key)
@@ -139,6 +146,7 @@ class OutsideCalls:
         return {key: each for key, each in singly if each is not None}
 
     async def set_many(self, values: "Documents", *, ttl: TTL | None = None) -> None:
+        """Store values; when one of them is unusable, none."""
         options = self._options(ttl)
         texts = {self._text(key): (key, own_document(value)) for key, value in as_pairs(values)}
         documents = list(texts.values())
@@ -150,6 +158,7 @@ class OutsideCalls:
                 await self._put(key, document, options)
 
     async def delete_many(self, keys: "Iterable[Key]") -> int:
+        """Remove what is stored under the keys; return how many held something."""
         wanted = {self._text(key): key for key in keys}
         async with self._locks.hold(wanted):
             present = await self._present(list(wanted.values()))
@@ -161,6 +170,7 @@ class OutsideCalls:
             return len(present)
 
     async def aclose(self) -> None:
+        """Close the object, if it can be closed."""
         if "aclose" in self._methods:
             await self._call("close a store", "aclose")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from agent_service.core.errors import AgentServiceError, StateConflictError, StateStoreError
-from agent_service.core.store_metrics import STORES
+from agent_service.core.store_metrics import Measured
 from agent_service.state.documents import dump_context, read_context, stored_version
 from agent_service.state.evolution import schema_version_of
 from agent_service.state.interface import ContextT, StateStore
@@ -94,7 +94,7 @@ class VersionedStateStore(StateStore[ContextT]):
 
     async def list_user_ids(self) -> list[str]:
         try:
-            with STORES.measured(type(self).__name__):
+            with Measured(type(self).__name__):
                 return await self._user_ids()
         except StateStoreError:
             raise
@@ -109,7 +109,7 @@ class VersionedStateStore(StateStore[ContextT]):
         _require_user_id(user_id)
         what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
         try:
-            with STORES.measured(type(self).__name__):
+            with Measured(type(self).__name__):
                 yield
         except StateConflictError:
             raise

@@ -15,7 +15,7 @@ from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.outside import as_store
 from agent_service.context.redis import RedisContextStore
 from agent_service.core.errors import ContextStoreError, StateStoreError
-from agent_service.core.store_metrics import STORES, StoreMetrics
+from agent_service.core.store_metrics import STORES, Measured
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
@@ -88,10 +88,8 @@ def test_synchronous_calls_are_counted_too(tmp_path: Path):
 
 
 def test_a_call_that_is_cancelled_is_no_error():
-    metrics = StoreMetrics()
-
-    with pytest.raises(KeyboardInterrupt), metrics.measured("Store"):
+    with pytest.raises(KeyboardInterrupt), Measured("Store"):
         raise KeyboardInterrupt
 
-    assert metrics.snapshot()["Store"]["errors"] == 0
-    assert metrics.snapshot()["Store"]["count"] == 1
+    assert STORES.snapshot()["Store"]["errors"] == 0
+    assert STORES.snapshot()["Store"]["count"] == 1
