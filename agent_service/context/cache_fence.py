@@ -7,8 +7,8 @@ evicted or has expired begins anew with a random ticket, so no mark is ever take
 
 * A writer raises the mark, then deletes the entry. It was alone if the mark counted no other writer, and is still the
   same when it finishes.
-* A reader notes the mark before it reads the database; there is no lease while somebody writes. It fills if the mark is
-  still the same.
+* A reader notes the mark before it reads the database; there is no lease while a writer is under way. It fills if the
+  mark is still the same.
 * The mark is compared inside a load of the cache. A writer who begins later deletes the entry, and with it the right of
   that load to store; so nothing comes between the comparison and the fill.
 
@@ -124,11 +124,11 @@ class CacheFence(Fence):
 
     async def _leave(self, text: str, writers: int) -> None:
         mark = await self._add(text, _step() + writers)
-        if mark & _WRITERS > _WRITERS >> 1:  # an evicted mark counted nobody
+        if mark & _WRITERS > _WRITERS >> 1:  # the mark was evicted and counted no writer
             await self._add(text, 1)
 
     async def _note(self, key: Key) -> int:
-        """Return the mark that tells later whether somebody has written; where there is none, make one."""
+        """Return the mark that tells later whether anyone has written; where there is none, make one."""
         text = encode_key(key)
         return await self._present(text) or await self._add(text, _step())
 

@@ -9,7 +9,7 @@ __all__ = ["refuse_ttl", "resolve_store_ttl"]
 
 
 def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
-    """Give seconds, infinity for NEVER.
+    """Return seconds, infinity for NEVER.
 
     :raises ContextStoreError: for what is no time to live, or is not above 0: a store keeps what it is given.
     """

@@ -104,7 +104,7 @@ async def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
 
 @contextmanager
 def _errors(action: str) -> Iterator[ContextStore]:
-    """Give the process's store, and name it in what it raises if others wrote it."""
+    """Yield the process's store; exceptions of a store that others wrote are translated and name it."""
     store = get_context_store()
     with translated(type(store).__name__, action):
         yield store

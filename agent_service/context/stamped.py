@@ -18,8 +18,8 @@ _FIELDS: Final = frozenset({"until", "document"})
 class StampedStore(ContextStore):
     """Keeps each document with the moment until which it may be read: ``{"until": seconds, "document": {...}}``.
 
-    An entry that is over is missing; the store below keeps it until it is replaced or deleted. What has no such form
-    was written by somebody else, and is missing too. ``until`` is in seconds since 1970, None: for ever.
+    An expired entry is missing; the store below keeps it until it is replaced or deleted. A document of another form
+    was written by another program, and is missing too. ``until`` is in seconds since 1970, None: for ever.
 
     :param store: what keeps them; the caller's, but :meth:`aclose` closes it.
     """

@@ -24,8 +24,8 @@ class BaseContextAdapter(ABC):
     are then one set.
 
     :param data: the structure; it is neither copied nor changed, and may be replaced by setting ``data``.
-    :param context_store: where contexts are kept, a store of either face or of somebody else's; None: a store in memory
-        of its own.
+    :param context_store: where contexts are kept: a store of either face, or an object that others wrote. None: a store
+        in memory of its own.
     :raises ContextStoreError: for what is no store.
     """
 

@@ -34,8 +34,8 @@ def take_over(
 ) -> None:
     """Put the table that ``make`` creates in place of the documented one, with its rows; whole or not at all.
 
-    Rows without a key or a value are nobody's and go. A value that is no JSON of a dictionary stays as it is, and is
-    an error when it is read.
+    Rows without a key or a value, which the example cannot read either, are dropped. A value that is no JSON of a
+    dictionary stays as it is, and is an error when it is read.
 
     :param row_of: returns the columns of a row of the new table, from a key and a value.
     """

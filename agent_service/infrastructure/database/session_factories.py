@@ -1,4 +1,4 @@
-"""Sessions of the caller's own: what gives them is looked at before the first use, as far as that tells."""
+"""Session factories of the caller's own, checked when they are given and again when they are called."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,15 +12,15 @@ from agent_service.core.errors import ConfigurationError
 __all__ = ["SessionFactory", "require_async_engine", "require_async_sessions"]
 
 SessionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""Gives a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
+"""Returns a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
 
 _REMEDY = "give an async_sessionmaker of an AsyncEngine, or get_session"
 
 
 def require_async_sessions(factory: SessionFactory) -> SessionFactory:
-    """Return a factory that refuses, when it is called, to give a session that cannot be awaited.
+    """Return a factory that raises ConfigurationError when a session it makes cannot be awaited.
 
-    :raises ConfigurationError: for what is known to give no AsyncSession, naming its type.
+    :raises ConfigurationError: for a factory that is known to make other sessions, naming its type.
     """
     given: Any = factory
     makes = given.class_ if isinstance(given, sessionmaker) else given if isinstance(given, type) else AsyncSession

@@ -83,7 +83,7 @@ class RedisClient:
         place: Any = client.connection_pool if isinstance(client, Redis) else client
         if Connection(protocol=place.connection_kwargs.get("protocol")).protocol != 2:
             raise ConfigurationError(
-                "client speaks RESP3, over which redis-py may hand a connection on with a reply that nobody has read; "
+                "client speaks RESP3, over which redis-py may reuse a connection that still holds an unread reply; "
                 "build it with protocol=2"
             )
         if isinstance(client, Redis):
