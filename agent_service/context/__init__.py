@@ -9,7 +9,12 @@ from agent_service.context.file import FileContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
-from agent_service.context.repository import DbRepository, SyncDbRepository, adapt_repository
+from agent_service.context.repository import (
+    DbRepository,
+    SyncDbRepository,
+    VersionedDbRepository,
+    adapt_repository,
+)
 from agent_service.context.resolver import (
     clear_context,
     get_context,
@@ -46,6 +51,7 @@ __all__ = [
     "SqlContextRepository",
     "SyncContextStore",
     "SyncDbRepository",
+    "VersionedDbRepository",
     "adapt_repository",
     "clear_context",
     "get_context",

@@ -5,44 +5,28 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.documents import (
+    as_document,
+    as_pairs,
+    holds,
+    merged,
+    read_document,
+    store_errors,
+    write_document,
+)
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable
-from agent_service.core.errors import CacheValueError, ContextStoreError
-from agent_service.core.ttl import NEVER, TTL, resolve_ttl
+from agent_service.core.ttl import NEVER, TTL
 
-__all__ = ["REMOVED", "Change", "DocumentStore", "refuse_ttl", "resolve_store_ttl"]
+__all__ = ["REMOVED", "Change", "DocumentStore"]
 
 Change = Callable[[bytes | None], bytes | None]
 """Takes what is stored (None: nothing) and returns what shall be (None: leave it; :data:`REMOVED`: nothing)."""
 
 REMOVED: Final = b""
 """In place of a document: there shall be none. No document is written like this."""
-
-
-def resolve_store_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
-    """Give seconds, infinity for NEVER.
-
-    :raises ContextStoreError: for what is no time to live, or is not above 0: a store keeps what it is given.
-    """
-    try:
-        seconds = resolve_ttl(ttl, default, name=name)
-    except CacheValueError as exc:
-        raise ContextStoreError(str(exc)) from exc
-    if seconds <= 0:
-        raise ContextStoreError(f"{name} must be above 0, got {ttl!r:.80}; use delete() to remove a key")
-    return seconds
-
-
-def refuse_ttl(ttl: TTL | None, reason: str) -> None:
-    """Accept only None and NEVER, for a store that cannot expire entries.
-
-    :raises ContextStoreError: saying the reason.
-    """
-    if ttl is not None and ttl is not NEVER:
-        resolve_store_ttl(ttl, math.inf)
-        raise ContextStoreError(f"ttl is {ttl!r:.80}, but {reason}; leave it out")
 
 
 class DocumentStore(ContextStore, Movable):
@@ -76,7 +60,7 @@ class DocumentStore(ContextStore, Movable):
 
     async def get(self, key: Key) -> Document | None:
         text = encode_key(key)
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             data = (await self._read((text,))).get(text)
         return None if data is None else read_document(data)
 
@@ -92,7 +76,7 @@ class DocumentStore(ContextStore, Movable):
             result = merged(None if data is None else read_document(data), news, drop_none=drop_none)
             return write_document(result)
 
-        with store_errors("update a context"):
+        with store_errors(self, "update a context"):
             await self._change(text, change, None if self._default_ttl == math.inf else self._default_ttl)
         return result
 
@@ -100,30 +84,30 @@ class DocumentStore(ContextStore, Movable):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors("list the keys of contexts"):
+        with store_errors(self, "list the keys of contexts"):
             texts = await self._texts()
         return [decode_key(text) for text in texts]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         wanted = [(key, encode_key(key)) for key in keys]
-        with store_errors("read contexts"):
+        with store_errors(self, "read contexts"):
             found = await self._read({text for _, text in wanted}) if wanted else {}
         return {key: read_document(found[text]) for key, text in wanted if text in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        await self._put_all({encode_key(key): write_document(value) for key, value in values.items()}, ttl)
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        await self._put_all({encode_key(key): write_document(value) for key, value in as_pairs(values)}, ttl)
 
     async def _put_all(self, documents: Mapping[str, bytes], ttl: TTL | None) -> None:
         seconds = self._seconds(ttl)
         if documents:
-            with store_errors("write contexts"):
+            with store_errors(self, "write contexts"):
                 await self._write(documents, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         texts = {encode_key(key) for key in keys}
         if not texts:
             return 0
-        with store_errors("delete contexts"):
+        with store_errors(self, "delete contexts"):
             return await self._remove(texts)
 
     async def compare_and_set(
@@ -138,7 +122,7 @@ class DocumentStore(ContextStore, Movable):
             done = holds(None if present is None else read_document(present), wanted)
             return data if done else None
 
-        with store_errors("compare and set a context"):
+        with store_errors(self, "compare and set a context"):
             await self._change(text, change, seconds)
         return done
 
@@ -154,7 +138,7 @@ class DocumentStore(ContextStore, Movable):
             done = present is not None and holds(read_document(present), expected)
             return REMOVED if done else None
 
-        with store_errors("withdraw a context"):
+        with store_errors(self, "withdraw a context"):
             await self._change(encode_key(key), change, None)
         return done
 

@@ -3,22 +3,26 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent_service.context.base import resolve_store_ttl
-from agent_service.context.documents import as_document, holds, merged, read_document, store_errors, write_document
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.cache_fence import CacheFence, entry_name
+from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
+from agent_service.context.fences import Fence, Fenced
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
-from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.keys import decode_key
+from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.interface import ICache
 
 __all__ = ["CacheContextStore"]
 
 
-class CacheContextStore(ContextStore):
+class CacheContextStore(ContextStore, Fenced):
     """A store that may forget: what the cache evicts or loses is missing, and while it is down nothing is raised.
 
-    Meant as the cache of a :class:`CacheBackedContextStore`. Keys are at most 8,192 bytes. ``update`` and
-    ``compare_and_set`` are atomic within this process. Entries live as long as the cache says, unless ``ttl`` does.
+    Meant as the cache of a :class:`CacheBackedContextStore`, which then keeps its promises between all processes that
+    share the cache (:mod:`agent_service.context.cache_fence`); that costs a counter beside each entry, two more round
+    trips for a miss and four more for a write. Keys are at most 8,192 bytes. ``update`` and ``compare_and_set`` are
+    atomic within this process. Entries live as long as the cache says, unless ``ttl`` does.
 
     :param cache: the caller's, and not closed here.
     """
@@ -30,19 +34,19 @@ class CacheContextStore(ContextStore):
         self._locks = KeyLocks()
 
     async def get(self, key: Key) -> Document | None:
-        return await self._read(_name(key))
+        return await self._read(entry_name(key))
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        name, document = _name(key), _checked(value)
+        name, document = entry_name(key), own_document(value)
         _check_ttl(ttl)
         async with self._locks.hold((name,)):
             await self._write({name: document}, ttl)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        name, news = _name(key), _checked(patch, "patch")
+        name, news = entry_name(key), own_document(patch, "patch")
         async with self._locks.hold((name,)):
             result = merged(await self._read(name), news, drop_none=drop_none)
-            with store_errors("update a context"):
+            with store_errors(self, "update a context"):
                 left = await self._cache.ttl(name)
             await self._write({name: result}, left)
         return result
@@ -51,31 +55,31 @@ class CacheContextStore(ContextStore):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors("list the keys of contexts"):
-            return [decode_key(name[1:]) async for name in self._cache.scan()]
+        with store_errors(self, "list the keys of contexts"):
+            return [decode_key(name[1:]) async for name in self._cache.scan("=*")]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        names = [(key, _name(key)) for key in keys]
-        with store_errors("read contexts"):
+        names = [(key, entry_name(key)) for key in keys]
+        with store_errors(self, "read contexts"):
             found = await self._cache.get_many({name for _, name in names})
         return {key: as_document(found[name], "what is cached") for key, name in names if name in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        documents = {_name(key): _checked(value) for key, value in values.items()}
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        documents = {entry_name(key): own_document(value) for key, value in as_pairs(values)}
         _check_ttl(ttl)
         async with self._locks.hold(documents):
             await self._write(documents, ttl)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        names = {_name(key) for key in keys}
+        names = {entry_name(key) for key in keys}
         async with self._locks.hold(names):
-            with store_errors("delete contexts"):
+            with store_errors(self, "delete contexts"):
                 return await self._cache.delete_many(names)
 
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        name, document = _name(key), _checked(value)
+        name, document = entry_name(key), own_document(value)
         wanted = None if expected is None else as_document(expected, "expected")
         _check_ttl(ttl)
         async with self._locks.hold((name,)):
@@ -84,23 +88,17 @@ class CacheContextStore(ContextStore):
                 await self._write({name: document}, ttl)
         return fits
 
+    def fence(self) -> Fence:
+        return CacheFence(self._cache, self)
+
     async def _read(self, name: str) -> Document | None:
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             found = await self._cache.get(name)
         return None if found is None else as_document(found, "what is cached")
 
     async def _write(self, documents: Mapping[str, Document], ttl: Any) -> None:
-        with store_errors("write contexts"):
+        with store_errors(self, "write contexts"):
             await self._cache.set_many(documents, ttl=ttl)
-
-
-def _name(key: Key) -> str:
-    """A cache has no empty keys, so each begins with a mark."""
-    return f"={encode_key(key)}"
-
-
-def _checked(value: Any, name: str = "value") -> Document:
-    return read_document(write_document(as_document(value, name)))
 
 
 def _check_ttl(ttl: TTL | None) -> None:

@@ -3,23 +3,26 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from agent_service.context.base import refuse_ttl, resolve_store_ttl
-from agent_service.context.documents import as_document, write_document
+from agent_service.context.documents import as_document, as_pairs, translated, write_document
 from agent_service.context.fences import Fenced, LocalFence
 from agent_service.context.guard import CacheGuard
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
+from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable, read_to_move, withdraw
-from agent_service.context.repository import DbRepository, RepositoryStore, SyncDbRepository
+from agent_service.context.outside import OutsideStore, as_store
+from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
 
 __all__ = ["CacheBackedContextStore"]
+
+T = TypeVar("T")
 
 
 class CacheBackedContextStore(ContextStore, Movable):
@@ -31,37 +34,41 @@ class CacheBackedContextStore(ContextStore, Movable):
     * A cache error is never raised. What could not be taken out of the cache is not read from it by this process until
       it is out; another process may read it until its time to live ends.
     * A value that was read before a write is not cached after it, and of writes that overlap none is cached: see
-      :mod:`agent_service.context.fences`. With a :class:`RedisContextStore` as cache that holds between processes.
+      :mod:`agent_service.context.fences`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as cache
+      that holds between processes.
     * Whoever dies between the database and the cache leaves the key out of the cache.
 
     The atomicity of :meth:`update` and of bulk calls is that of ``db``. A hit costs one read of the cache; a write
     costs two round trips to the cache beside that to the database.
 
-    :param db: a :class:`ContextStore`, or a :class:`DbRepository` with plain methods or coroutines.
-    :param cache: any :class:`ContextStore`; for this store alone, or with a prefix of its own.
+    :param db: a store, or a :class:`~agent_service.context.repository.DbRepository`; see
+        :class:`~agent_service.context.outside_calls.OutsideCalls` for what others wrote.
+    :param cache: any store; for this store alone, or with a prefix of its own. One that cannot expire entries keeps
+        each with the moment until which it may be read.
     :param ttl: seconds a cached context lives, above 0.
     :param prefix: put before every key, with ``_``, in the database and the cache alike.
     :raises ConfigurationError: when db and cache are one store, or a prefix is no text.
+    :raises ContextStoreError: for a db or cache without ``get``, ``set`` and ``delete``.
     """
 
     def __init__(
         self,
-        db: ContextStore | DbRepository | SyncDbRepository,
-        cache: ContextStore,
+        db: Any,
+        cache: Any,
         *,
         ttl: TTL = 300.0,
         prefix: str = "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if db is cache:
+        self._db, given = as_store(db, "db"), as_store(cache, "cache")
+        if self._db is given:
             raise ConfigurationError("db and cache are the same store; a database needs a cache of its own")
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!r:.80}")
-        self._db = db if isinstance(db, ContextStore) else RepositoryStore(db)
-        self._cache = cache
+        self._cache = given if given.expires else StampedStore(given, clock=clock)
         self._ttl = resolve_store_ttl(ttl, math.inf)
         self._prefix = f"{prefix}_" if prefix else ""
-        self._fence = cache.fence() if isinstance(cache, Fenced) else LocalFence(cache)
+        self._fence = self._cache.fence() if isinstance(self._cache, Fenced) else LocalFence(self._cache)
         self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
         self.counters: Counter[str] = self._guard.counters
         """How many ``hits``, ``misses``, ``fills``, ``fills_refused`` and ``cache_errors`` there were."""
@@ -85,16 +92,16 @@ class CacheBackedContextStore(ContextStore, Movable):
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         name = self._name(key)
         async with self._writing([name]) as written:
-            written[name] = await self._db.update(name, patch, drop_none=drop_none)
+            written[name] = await self._asked(self._db.update(name, patch, drop_none=drop_none), "update a context")
         return written[name]
 
     async def delete(self, key: Key) -> None:
         name = self._name(key)
         async with self._writing([name]):
-            await self._db.delete(name)
+            await self._asked(self._db.delete(name), "delete a context")
 
     async def list_keys(self) -> list[Any]:
-        keys = await self._db.list_keys()
+        keys = await self._asked(self._db.list_keys(), "list the keys of contexts")
         if not self._prefix:
             return keys
         texts = (encode_key(key) for key in keys)
@@ -113,26 +120,31 @@ class CacheBackedContextStore(ContextStore, Movable):
             found |= await self._load(missing)
         return {key: found[name] for key, name in names if name in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        documents = {self._name(key): _checked(value, ttl) for key, value in values.items()}
-        if documents:
-            async with self._writing(list(documents)) as written:
-                await self._db.set_many(documents)
-                written.update({} if isinstance(self._db, RepositoryStore) else documents)
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        pairs = [(self._name(key), _checked(value, ttl)) for key, value in as_pairs(values)]
+        documents = list({encode_key(name): (name, document) for name, document in pairs}.values())
+        if not documents:
+            return
+        async with self._writing([name for name, _ in documents]) as written:
+            await self._asked(self._db.set_many(documents), "write contexts")
+            # What a repository keeps only reading tells, and a dictionary cannot hold keys that are equal to Python.
+            if not isinstance(self._db, OutsideStore) and not hide_one_another(name for name, _ in documents):
+                written.update(documents)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         names = list({encode_key(name): name for name in map(self._name, keys)}.values())
         if not names:
             return 0
         async with self._writing(names):
-            return await self._db.delete_many(names)
+            return await self._asked(self._db.delete_many(names), "delete contexts")
 
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
         name, document = self._name(key), _checked(value, ttl)
         async with self._writing([name]):
-            return await self._db.compare_and_set(name, document, expected=expected)
+            changing = self._db.compare_and_set(name, document, expected=expected)
+            return await self._asked(changing, "compare and set a context")
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         return await read_to_move(self._db, self._name(key))
@@ -144,8 +156,8 @@ class CacheBackedContextStore(ContextStore, Movable):
 
     async def aclose(self) -> None:
         """Close the database side and the cache."""
-        await self._cache.aclose()
-        await self._db.aclose()
+        await self._guard.read(self._cache.aclose())
+        await self._asked(self._db.aclose(), "close the database side")
 
     def _name(self, key: Key) -> Key:
         text = encode_key(key)
@@ -153,10 +165,15 @@ class CacheBackedContextStore(ContextStore, Movable):
 
     async def _store(self, name: Key, document: Document) -> Document | None:
         """Write to the database; give what it holds now, None where only reading could tell."""
-        if isinstance(self._db, RepositoryStore):
+        if isinstance(self._db, OutsideStore):
             return await self._db.store(name, document)
-        await self._db.set(name, document)
+        await self._asked(self._db.set(name, document), "write a context")
         return document
+
+    async def _asked(self, call: Awaitable[T], action: str) -> T:
+        """Await a call of the database side; a store that others wrote may raise what is not ours."""
+        with translated(type(self._db).__name__, action):
+            return await call
 
     async def _load(self, names: Sequence[Key]) -> dict[Any, Document]:
         """Read the database, and cache what no write has overtaken meanwhile."""
@@ -165,10 +182,10 @@ class CacheBackedContextStore(ContextStore, Movable):
         found: dict[Any, Document] = {}
         try:
             if len(names) == 1:
-                document = await self._db.get(names[0])
+                document = await self._asked(self._db.get(names[0]), "read a context")
                 found = {} if document is None else {names[0]: document}
             else:
-                found = await self._db.get_many(names)
+                found = await self._asked(self._db.get_many(names), "read contexts")
         finally:
             if token is not None:
                 await _finished(self._guard.fill(token, names, found, self._ttl))

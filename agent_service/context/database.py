@@ -1,21 +1,47 @@
 """Context in a table of a relational database."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Final, TypedDict, Unpack
 
 from agent_service.context.base import Change, DocumentStore
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.settings import get_settings
+from agent_service.infrastructure.database.connection import open_database
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import (
-    OWN_TABLE,
-    Engine,
-    KeyValueTable,
-    SessionFactory,
-    engine_sessions,
-)
+from agent_service.infrastructure.database.keyvalue import OWN_TABLE, Engine, KeyValueTable, engine_sessions
+from agent_service.infrastructure.database.session_factories import SessionFactory
 
-__all__ = ["DatabaseContextStore"]
+__all__ = ["DatabaseContextStore", "PoolOptions"]
+
+
+class PoolOptions(TypedDict, total=False):
+    """Of the connections that a store opens itself, for each event loop that uses it."""
+
+    pool_size: int
+    """Connections kept open."""
+    max_overflow: int
+    """Connections beyond those under load."""
+    pool_timeout: float
+    """Seconds to wait for a free connection."""
+    pool_recycle: int
+    """Seconds after which a connection is replaced; -1: never."""
+    statement_timeout: float
+    """Seconds a PostgreSQL statement may take, waiting for locks included."""
+    isolation_level: str
+    """Of PostgreSQL's transactions: READ COMMITTED, REPEATABLE READ or SERIALIZABLE; left out: the server's own. Where
+    it makes the server refuse one of two that overlap, that one is repeated."""
+
+
+_LEAST: Final[Mapping[str, tuple[type, float]]] = {
+    "pool_size": (int, 1),
+    "max_overflow": (int, 0),
+    "pool_recycle": (int, -1),
+    "pool_timeout": (float, 0.001),
+    "statement_timeout": (float, 0.001),
+}
 
 
 class DatabaseContextStore(DocumentStore):
@@ -24,15 +50,18 @@ class DatabaseContextStore(DocumentStore):
     Shared by every process that opens the database. Each call is one transaction; :meth:`update` locks the key's row
     meanwhile. Nothing is connected before the first use. Give one of the four places, or none for a file
     ``context.db``; from a path or URL the store opens connections of its own, on every event loop that uses it, and
-    :meth:`aclose` closes them. An engine or session factory is the caller's, and must be used on his loop.
+    :meth:`aclose` closes them. An engine or session factory is the caller's, and must be used on the caller's loop.
 
     :param db_path: a SQLite file, made when missing.
     :param url: ``sqlite+aiosqlite:///file.db`` or ``postgresql+asyncpg://user:password@host/name``.
     :param engine: an AsyncEngine.
     :param session_factory: gives an AsyncSession to enter, as ``async_sessionmaker`` does.
     :param table: ``context_store`` comes by migration (``agent-service db upgrade``; a SQLite file migrates itself);
-        any other is created when first used.
-    :raises ConfigurationError: for more than one place, or a URL or table name that cannot be used.
+        any other is created when first used. A table of ``key`` and ``value`` alone, as the documented example makes
+        it, is taken over with what it holds.
+    :param options: of the connections of a path or URL (:class:`PoolOptions`); what is left out is as DB_POOL_SIZE,
+        DB_MAX_OVERFLOW, DB_POOL_TIMEOUT, DB_POOL_RECYCLE and DB_STATEMENT_TIMEOUT say.
+    :raises ConfigurationError: for more than one place, or a URL, table name or option that cannot be used.
     """
 
     def __init__(
@@ -43,6 +72,7 @@ class DatabaseContextStore(DocumentStore):
         engine: Engine | None = None,
         session_factory: SessionFactory | None = None,
         table: str = OWN_TABLE,
+        **options: Unpack[PoolOptions],
     ) -> None:
         super().__init__()
         places = {"db_path": db_path, "url": url, "engine": engine, "session_factory": session_factory}
@@ -56,13 +86,20 @@ class DatabaseContextStore(DocumentStore):
         self._managers: PerLoop[tuple[DatabaseManager, KeyValueTable]] | None = None
         if engine is not None:
             session_factory = engine_sessions(engine)
+        _check_options(options)
+        if session_factory is not None and options:
+            raise ConfigurationError(
+                f"{', '.join(options)} cannot be given with {given[0]}, which has connections of its own; leave it out"
+            )
         if session_factory is not None:
             self._given = KeyValueTable(session_factory, table=table)
             return
         target = url if url is not None else f"sqlite+aiosqlite:///{db_path or 'context.db'}"
 
+        settings = get_settings()
+
         def connect() -> tuple[DatabaseManager, KeyValueTable]:
-            manager = DatabaseManager(target)
+            manager = open_database(settings, target, row_security=False, **options)
             return manager, KeyValueTable(manager.session, table=table)
 
         connect()  # so that a place that cannot be used is refused now; nothing is connected
@@ -94,3 +131,16 @@ class DatabaseContextStore(DocumentStore):
     async def aclose(self) -> None:
         if self._managers is not None:
             await self._managers.aclose()
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what is no option of a pool, or out of its range; the manager looks at the level of isolation."""
+    for name, value in options.items():
+        if name not in PoolOptions.__annotations__:
+            raise ConfigurationError(f"{name} is no option; there are {', '.join(PoolOptions.__annotations__)}")
+        if name not in _LEAST:
+            continue
+        kind, least = _LEAST[name]
+        wanted = int if kind is int else int | float
+        if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value < math.inf:
+            raise ConfigurationError(f"{name} must be a number of at least {least:g}, got {value!r:.80}")

@@ -1,14 +1,18 @@
 """The process's context store: the one that was set, else the one that the configuration names."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.config import ContextConfig, load_context_config
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.outside import as_store
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
-from agent_service.core.errors import ConfigurationError, ContextConfigError
+from agent_service.core.errors import ConfigurationError, ContextConfigError, ContextStoreError
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
@@ -20,20 +24,22 @@ _store: ContextStore | None = None
 _lock = threading.Lock()
 
 
-def set_context_store(store: ContextStore | None) -> None:
+def set_context_store(store: Any) -> None:
     """Make a store the process's own, at startup. None: the next :func:`get_context_store` reads the configuration.
 
     The store that was there is not closed.
 
-    :raises ConfigurationError: for what is no :class:`ContextStore`.
+    :param store: of this package, or any object with ``get``, ``set`` and ``delete``; see
+        :class:`~agent_service.context.outside_calls.OutsideCalls`.
+    :raises ConfigurationError: for what is no store.
     """
     global _store
-    if store is not None and not isinstance(store, ContextStore):
-        raise ConfigurationError(
-            f"store must be a ContextStore, not a {type(store).__name__}; CacheBackedContextStore takes repositories"
-        )
+    try:
+        adapted = None if store is None else as_store(store)
+    except ContextStoreError as exc:
+        raise ConfigurationError(str(exc)) from exc
     with _lock:
-        _store = store
+        _store = adapted
 
 
 def get_context_store() -> ContextStore:
@@ -84,11 +90,11 @@ def make_context_store(config: ContextConfig) -> ContextStore:
 
 def _redis(config: ContextConfig) -> ContextStore:
     if config.redis is not None:
-        url = config.redis.url.get_secret_value()
-        try:
-            return RedisContextStore(RedisContextConfig(url, config.redis.prefix))
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"context.redis: {exc}") from exc
+        url, prefix = config.redis.url.get_secret_value(), config.redis.prefix
+        with _key("context.redis.prefix"):
+            RedisContextStore(prefix=prefix)  # the Redis of REDIS_URL, of which only the prefix is looked at
+        with _key("context.redis.url"):
+            return RedisContextStore(RedisContextConfig(url, prefix))
     if get_settings().redis_url is not None:
         return RedisContextStore()
     raise ConfigurationError("context.redis.url is missing, and REDIS_URL is not set; give one of them")
@@ -97,10 +103,20 @@ def _redis(config: ContextConfig) -> ContextStore:
 def _database(config: ContextConfig) -> ContextStore:
     if config.database is None:
         return DatabaseContextStore(session_factory=get_session)
-    try:
+    with _key("context.database.url"):
         return DatabaseContextStore(url=config.database.url.get_secret_value())
+
+
+@contextmanager
+def _key(name: str) -> Iterator[None]:
+    """Name the key of the file in what its value is refused with, in place of the setting of that kind."""
+    try:
+        yield
     except ConfigurationError as exc:
-        raise ConfigurationError(f"context.database: {exc}") from exc
+        message = str(exc)
+        for setting in ("REDIS_URL", "DATABASE_URL"):
+            message = message.replace(setting, name)
+        raise ConfigurationError(message if message.startswith(name) else f"{name}: {message}") from exc
 
 
 def _renew_lock() -> None:

@@ -12,6 +12,7 @@ So whoever dies between the database and the cache leaves the key out of the cac
 as under way for some seconds in Redis. The idea of the lease is that of "Scaling Memcache at Facebook" (NSDI 2013).
 """
 
+import math
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
@@ -119,7 +120,7 @@ class LocalFence(Fence):
 
     async def _store(self, documents: Mapping[Any, Document], ttl: float) -> None:
         if documents:
-            await self._cache.set_many(documents, ttl=ttl if self._cache.expires else NEVER)
+            await self._cache.set_many(documents, ttl=NEVER if ttl == math.inf else ttl)
 
     def _state(self, text: str) -> _State:
         return self._states.get(text) or _State()

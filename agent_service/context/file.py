@@ -1,6 +1,5 @@
 """Context in a folder: one file a key, written so that a crash leaves the old one or the new one."""
 
-import asyncio
 import fcntl
 import os
 import re
@@ -15,6 +14,7 @@ import orjson
 from agent_service.context.base import REMOVED, Change, DocumentStore
 from agent_service.context.interface import Key
 from agent_service.context.keys import encode_key
+from agent_service.core.calling_thread import run_plain, run_plain_to_its_end
 from agent_service.core.errors import ContextStoreError
 
 __all__ = ["FileContextStore"]
@@ -29,19 +29,23 @@ _LONGEST_NAME: Final = 200
 _LONG: Final = "%-"
 """How the name for a long key begins; an encoded character is a percent sign and two digits."""
 _EMPTY: Final = "%"
+_WITH_KEY: Final = "$file"
+"""The one member of a file that holds its key; no document is written like that."""
 _UNSAFE: Final = re.compile(rb"[^a-z0-9_-]")
 _ENCODED: Final = re.compile(r"%([0-9A-F]{2})")
 
 
 class FileContextStore(DocumentStore):
-    """Keeps contexts in a folder, each in a file of two lines of JSON: its key and its document.
+    """Keeps contexts in a folder, each in a file that is one JSON document.
 
     Shared by every process of one machine that opens the folder (network file systems are only as safe as their
     ``flock`` and ``rename``). A file is written under another name, flushed to the disk and renamed, so it is old or
     new, whatever dies; in :meth:`set_many` this holds for each file. Writers of a key take turns by a lock on one of
     64 files; readers never wait. The calls run in threads, and a write costs as much as the disk takes to flush.
 
-    File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded; a digest names a long key.
+    File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded. A digest names a long key,
+    which then stands in the file: ``{"$file": {"key": ..., "document": ...}}``. Files of the first release, of two
+    lines, are read too.
 
     :param directory: made when first written to.
     """
@@ -59,7 +63,7 @@ class FileContextStore(DocumentStore):
             found = ((text, self._load(text)) for text in texts)
             return {text: data for text, data in found if data is not None}
 
-        return await asyncio.to_thread(read)
+        return await run_plain(read)
 
     async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:  # noqa: ARG002 - it is infinity
         await self._locked(documents, lambda: self._save(documents))
@@ -71,7 +75,7 @@ class FileContextStore(DocumentStore):
                 _flush(self._folder)
             return removed
 
-        if not await asyncio.to_thread(self._folder.is_dir):
+        if not await run_plain(self._folder.is_dir):
             return 0
         return await self._locked(texts, remove)
 
@@ -93,14 +97,14 @@ class FileContextStore(DocumentStore):
             paths = (each for each in self._folder.iterdir() if each.suffix == _SUFFIX and each.name[0] != ".")
             return [text for text in map(_text_of, paths) if text is not None]
 
-        return await asyncio.to_thread(names)
+        return await run_plain(names)
 
     async def _locked(self, texts: Collection[str], work: Callable[[], T]) -> T:
         def run() -> T:
             with self._locks(texts):
                 return work()
 
-        return await asyncio.to_thread(run)
+        return await run_plain_to_its_end(run)
 
     @contextmanager
     def _locks(self, texts: Iterable[str]) -> Iterator[None]:
@@ -118,13 +122,13 @@ class FileContextStore(DocumentStore):
             content = path.read_bytes()
         except FileNotFoundError:
             return None
-        return _split(path, content)[1]
+        return _parsed(path, content)[1]
 
     def _save(self, documents: Mapping[str, bytes]) -> None:
         unfinished = [(self._unfinished(text), self._path(text)) for text in documents]
         try:
             for (path, _), (text, data) in zip(unfinished, documents.items(), strict=True):
-                _write_flushed(path, b"%s\n%s\n" % (orjson.dumps(text), data))
+                _write_flushed(path, _content(text, data))
             for path, final in unfinished:
                 path.replace(final)
         except BaseException:
@@ -157,7 +161,7 @@ def _text_of(path: Path) -> str | None:
     """The key of a file; None for one that was deleted meanwhile, or is not ours."""
     try:
         if path.stem.startswith(_LONG):
-            text = _split(path, path.read_bytes())[0]
+            text = _parsed(path, path.read_bytes())[0] or ""
         elif path.stem == _EMPTY:
             text = ""
         else:
@@ -167,18 +171,33 @@ def _text_of(path: Path) -> str | None:
     return text if _name(text) == path.stem else None
 
 
-def _split(path: Path, content: bytes) -> tuple[str, bytes]:
-    key, newline, rest = content.partition(b"\n")
-    damaged = ContextStoreError(f"{path} is damaged: two lines of JSON are expected; restore it or delete it")
-    if not newline or rest[-1:] != b"\n":
+def _content(text: str, data: bytes) -> bytes:
+    if _name(text).startswith(_LONG):
+        return b'{"%s":{"key":%s,"document":%s}}\n' % (_WITH_KEY.encode(), orjson.dumps(text), data)
+    return b"%s\n" % data
+
+
+def _parsed(path: Path, content: bytes) -> tuple[str | None, bytes]:
+    """The key, where the file tells it, and the document."""
+    damaged = ContextStoreError(f"{path} is damaged: one JSON document is expected; restore it or delete it")
+    if content[-1:] != b"\n":
         raise damaged
     try:
-        text = orjson.loads(key)
-    except orjson.JSONDecodeError as exc:
+        if content[:1] == b'"':  # the first release: the key and the document, a line each
+            key, _, data = content[:-1].partition(b"\n")
+            text = orjson.loads(key)
+        elif content[:1] != b"{":
+            raise damaged
+        elif path.stem.startswith(_LONG):
+            whole = orjson.loads(content)[_WITH_KEY]
+            text, data = whole["key"], orjson.dumps(whole["document"])
+        else:
+            text, data = None, content[:-1]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
         raise damaged from exc
-    if not isinstance(text, str):
+    if not data or not isinstance(text, str | None):
         raise damaged
-    return text, rest[:-1]
+    return text, data
 
 
 def _write_flushed(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from agent_service.context.documents import translated
 from agent_service.context.fences import Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
@@ -33,6 +34,9 @@ class CacheGuard:
     opens a circuit breaker: nothing is asked of the cache until a probe, which uncaches every dirty key, succeeds.
     Beyond 10,000 dirty keys nothing is read until all that was cached before is over. It belongs to one store.
 
+    Every exception counts, whoever wrote the cache. Cancellations and exits go through, and leave dirty what they
+    may have left cached.
+
     :param ttl: seconds a cached document lives at most.
     """
 
@@ -43,6 +47,7 @@ class CacheGuard:
         self._breaker = CircuitBreaker(clock=clock)
         self._dirty: dict[str, Key] = {}
         self._blind_until = -math.inf
+        self._told: set[type[BaseException]] = set()
         self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
 
     def trusts(self, key: Key) -> bool:
@@ -54,7 +59,7 @@ class CacheGuard:
     async def read(self, reading: Awaitable[T]) -> T | None:
         """Await a read of the cache; None where it fails."""
         try:
-            return await reading
+            return await _asked(reading)
         except ContextStoreError as exc:
             self._failed(exc)
             return None
@@ -63,7 +68,7 @@ class CacheGuard:
         """Begin a write at the fence; give its token, or one that caches nothing."""
         if await self._serves(keys):
             try:
-                return await self._fence.begin(keys)
+                return await _asked(self._fence.begin(keys))
             except ContextStoreError as exc:
                 self._failed(exc)
         self._mark(keys)
@@ -73,9 +78,12 @@ class CacheGuard:
         """Finish a write at the fence; where that fails its keys are dirty."""
         if self._breaker.closed:
             try:
-                await self._fence.finish(token, keys, documents, ttl)
+                await _asked(self._fence.finish(token, keys, documents, ttl))
             except ContextStoreError as exc:
                 self._failed(exc)
+            except BaseException:
+                self._mark(keys)
+                raise
             else:
                 self._clean(keys)
                 return
@@ -88,9 +96,9 @@ class CacheGuard:
         try:
             dirty = [key for key in keys if encode_key(key) in self._dirty] if self._dirty else []
             if dirty:
-                await self._fence.finish("", dirty, {}, self._ttl)
+                await _asked(self._fence.finish("", dirty, {}, self._ttl))
                 self._clean(dirty)
-            return await self._fence.lease(keys)
+            return await _asked(self._fence.lease(keys))
         except ContextStoreError as exc:
             self._failed(exc)
             return None
@@ -98,7 +106,7 @@ class CacheGuard:
     async def fill(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         """End a load at the fence."""
         try:
-            filled = await self._fence.fill(token, keys, documents, ttl)
+            filled = await _asked(self._fence.fill(token, keys, documents, ttl))
         except ContextStoreError as exc:
             self._failed(exc)
             return
@@ -113,9 +121,9 @@ class CacheGuard:
             return False
         uncached = list(self._dirty.values()) or list(keys[:1])
         try:
-            await self._fence.finish("", uncached, {}, self._ttl)
+            await _asked(self._fence.finish("", uncached, {}, self._ttl))
         except ContextStoreError as exc:
-            if isinstance(exc.__cause__, _OUTAGES):
+            if _is_outage(exc):
                 self._breaker.attempt_failed()
                 return False
             # One of the keys is refused; it stays dirty until it is uncached by itself.
@@ -131,8 +139,12 @@ class CacheGuard:
 
     def _failed(self, exc: ContextStoreError) -> None:
         self.counters["cache_errors"] += 1
-        if isinstance(exc.__cause__, _OUTAGES) and self._breaker.failed():
-            logger.warning("The cache of a context store does not serve; the database serves alone: %s", exc)
+        if _is_outage(exc):
+            if self._breaker.failed():
+                logger.warning("The cache of a context store does not serve; the database serves alone: %s", exc)
+        elif type(exc.__cause__ or exc) not in self._told:
+            self._told.add(type(exc.__cause__ or exc))
+            logger.warning("The cache of a context store failed; the database serves where it does: %s", exc)
 
     def _mark(self, keys: Sequence[Key]) -> None:
         self._dirty.update({encode_key(key): key for key in keys})
@@ -144,3 +156,14 @@ class CacheGuard:
         if self._dirty:
             for key in keys:
                 self._dirty.pop(encode_key(key), None)
+
+
+async def _asked(call: Awaitable[T]) -> T:
+    """Await a call of the cache; what others wrote may raise what is not ours."""
+    with translated("the cache", "use the cache"):
+        return await call
+
+
+def _is_outage(exc: ContextStoreError) -> bool:
+    """Whether the cache serves no key at all, as far as its error tells."""
+    return isinstance(exc.__cause__, _OUTAGES)

@@ -4,16 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
+from agent_service.context.outside_calls import OutsideCalls, derived
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.ttl import TTL
 
-__all__ = ["ContextStore", "Document", "Key"]
+__all__ = ["ContextStore", "Document", "Documents", "Key"]
 
 Key: TypeAlias = Hashable
 """What a caller may use as a key: see :mod:`agent_service.context.keys`."""
 
 Document: TypeAlias = dict[str, Any]
 """What is stored under a key."""
+
+Documents: TypeAlias = Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]]
+"""Several keys and what is to be stored under them: a mapping, or pairs."""
 
 
 class ContextStore(ABC):
@@ -34,6 +38,10 @@ class ContextStore(ABC):
       refuse any other.
     * **Errors.** Every failure is a :class:`~agent_service.core.errors.ContextStoreError` with its cause chained:
       misuse, before anything is changed, and failures of the backend.
+
+    A store of your own needs :meth:`get`, :meth:`set`, :meth:`delete` and :meth:`list_keys`; the other calls are then
+    derived from these (:class:`~agent_service.context.outside_calls.OutsideCalls`), atomic within this process only.
+    Every store of this package writes its own.
     """
 
     expires: bool = False
@@ -59,15 +67,6 @@ class ContextStore(ABC):
         """
 
     @abstractmethod
-    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        """Set the patch's top-level entries atomically and give the whole that results.
-
-        A missing key starts empty. Where the store has a default time to live it begins anew, else a key keeps its own.
-
-        :param drop_none: ignore entries of the patch that are None, instead of storing None.
-        """
-
-    @abstractmethod
     async def delete(self, key: Key) -> None:
         """Remove what is stored under the key."""
 
@@ -75,19 +74,35 @@ class ContextStore(ABC):
     async def list_keys(self) -> list[Any]:
         """Give every key that holds a value, each once, in no order. Cost grows with the store."""
 
-    @abstractmethod
+    @derived
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+        """Set the patch's top-level entries atomically and give the whole that results.
+
+        A missing key starts empty. Where the store has a default time to live it begins anew, else a key keeps its own.
+
+        :param drop_none: ignore entries of the patch that are None, instead of storing None.
+        """
+        return await OutsideCalls(self).update(key, patch, drop_none=drop_none)
+
+    @derived
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         """Give what is stored under those keys that hold something. Keys that Python holds equal share an entry."""
+        return await OutsideCalls(self).get_many(keys)
 
-    @abstractmethod
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        """Store values; when one of them is unusable, none."""
+    @derived
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        """Store values; when one of them is unusable, none.
 
-    @abstractmethod
+        :param values: a mapping of keys to values, or pairs.
+        """
+        await OutsideCalls(self).set_many(values, ttl=ttl)
+
+    @derived
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Remove what is stored under the keys; give how many held something."""
+        return await OutsideCalls(self).delete_many(keys)
 
-    @abstractmethod
+    @derived
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
@@ -100,8 +115,10 @@ class ContextStore(ABC):
         :param expected: entries that the present value must have among its own, compared as they are written (so 1 and
             1.0 differ); ``{}``: any value will do; None: the key must hold nothing.
         """
+        return await OutsideCalls(self).compare_and_set(key, value, expected=expected, ttl=ttl)
 
-    async def aclose(self) -> None:  # noqa: B027 - a store that opened nothing has nothing to close
+    @derived  # noqa: B027 - a store that opened nothing has nothing to close
+    async def aclose(self) -> None:
         """Close what this store opened itself; what it was given stays open. Calling it again does nothing."""
 
     async def __aenter__(self) -> Self:

@@ -15,7 +15,7 @@ from uuid import UUID
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
-__all__ = ["decode_key", "encode_key", "hide_one_another"]
+__all__ = ["decode_key", "encode_key", "hide_one_another", "is_hashable"]
 
 _MARK: Final = "~"
 _LEAVES: Final = frozenset(
@@ -62,6 +62,15 @@ def decode_key(text: str) -> Any:
             f"the stored key {text!a:.80} cannot be read; it was not written by this store"
         ) from exc
     return key
+
+
+def is_hashable(key: Any) -> bool:
+    """Whether something has a hash, with all that it holds."""
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def hide_one_another(keys: Iterable[Hashable]) -> bool:

@@ -83,8 +83,10 @@ class Shard:
         """
         try:
             return await work
-        except Exception as exc:
+        except ContextStoreError as exc:
             raise ContextStoreError(f"shard {self.name!r}: {exc}") from exc
+        except Exception as exc:  # of a store that others wrote
+            raise ContextStoreError(f"shard {self.name!r} raised {type(exc).__name__}: {exc}") from exc
 
     async def get(self, key: Key) -> Document | None:
         """Return what is stored under the key, or None; a reservation counts as absent."""

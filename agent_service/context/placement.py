@@ -8,7 +8,8 @@ from typing import Any
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.keys import encode_key
 from agent_service.context.moving import Shard
-from agent_service.core.errors import ConfigurationError
+from agent_service.context.outside import as_store
+from agent_service.core.errors import ConfigurationError, ContextStoreError
 
 __all__ = ["Placement", "Search"]
 
@@ -60,22 +61,22 @@ class Search:
 class Placement:
     """Which shard is a key's home, and which others may still hold it.
 
-    :param stores: the shards by name.
+    :param shards: stores by name, or what others wrote that has the calls of one.
     :param previous: the shards of before, if they were others.
     :raises ConfigurationError: for no shards, names that are no text, or one store under two names.
     """
 
-    def __init__(self, stores: Mapping[str, ContextStore], previous: Mapping[str, ContextStore] | None) -> None:
-        _check("shards", stores)
+    def __init__(self, shards: Mapping[str, Any], previous: Mapping[str, Any] | None) -> None:
+        stores = _stores("shards", shards)
         if previous is not None:
-            _check("previous", previous)
+            previous = _stores("previous", previous)
             for name in previous.keys() & stores.keys():
                 if previous[name] is not stores[name]:
                     raise ConfigurationError(
                         f"the shard {name!r} has one store in shards and another in previous; give the same object in "
                         "both, or another name where it is another store"
                     )
-        self.stores = dict(stores)
+        self.stores = stores
         self.shards = {name: Shard(name, store) for name, store in {**(previous or {}), **stores}.items()}
         """All by name, those included that are only in ``previous``."""
         self._layout = _Layout(stores)
@@ -129,11 +130,16 @@ class Placement:
         return everything - (targets - sources), set(targets)
 
 
-def _check(argument: str, shards: Any) -> None:
+def _stores(argument: str, shards: Any) -> dict[str, ContextStore]:
     if not isinstance(shards, Mapping) or not shards:
         raise ConfigurationError(f"{argument} must be a mapping of names to stores with at least one entry")
     for name in shards:
         if not isinstance(name, str):
             raise ConfigurationError(f"the name of a shard must be text, not {type(name).__name__}: {name!r:.80}")
-    if len({id(store) for store in shards.values()}) < len(shards):
+    try:
+        stores = {name: as_store(store, f"shard {name!r}") for name, store in shards.items()}
+    except ContextStoreError as exc:
+        raise ConfigurationError(str(exc)) from exc
+    if len({id(store) for store in stores.values()}) < len(stores):
         raise ConfigurationError("one store stands under two names; give each shard a store of its own")
+    return stores

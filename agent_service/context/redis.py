@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from agent_service.context.base import resolve_store_ttl
-from agent_service.context.documents import as_document, store_errors
+from agent_service.context.documents import as_document, as_pairs, store_errors
 from agent_service.context.fences import Fence, Fenced
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
+from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.moving import Movable
 from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError, ContextStoreError
@@ -20,6 +20,7 @@ from agent_service.core.keys import glob_escape
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.record_fence import FENCE_MARK, RecordFence
 from agent_service.infrastructure.redis.record_sets import (
     exchange_record,
@@ -55,11 +56,14 @@ class RedisContextStore(ContextStore, Fenced, Movable):
 
     The key ``k`` is the hash ``{prefix}_{k}``, each top-level entry a field of JSON. Every call is one round trip, but
     :meth:`list_keys`, which scans the whole key space. With a URL the store opens connections of its own, on every
-    event loop that uses it, and :meth:`aclose` closes them. A client that was given is the caller's, and must be used
-    on his loop. On a cluster a bulk call is atomic for each key.
+    event loop that uses it, and :meth:`aclose` closes them. A client or manager that was given is the caller's, and
+    must be used on the caller's loop. On a cluster a bulk call is atomic for each key.
 
     :param config: an object or mapping with ``url`` and perhaps ``prefix``; or, as text, the host.
     :param url: any URL that REDIS_URL may be: one server, TLS, a socket, sentinels, a cluster.
+    :param client: a :class:`RedisClient`, or a client of ``redis.asyncio`` (``Redis``, ``RedisCluster``) that does not
+        decode replies.
+    :param manager: a :class:`RedisManager`, whose client is used; the prefix stays that of this store.
     :param prefix: begins every Redis key. "" means bare keys, and then :meth:`list_keys` is refused. Stores that share
         a server need prefixes of which none, with its ``_``, begins another.
     :param ttl: default time to live.
@@ -78,7 +82,8 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         *,
         host: str | None = None,
         url: str | None = None,
-        client: RedisClient | None = None,
+        client: Any = None,
+        manager: RedisManager | None = None,
         username: str | None = None,
         password: str | None = None,
         ssl: bool = False,
@@ -87,8 +92,10 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         timeout: float = 0.5,
         max_connections: int = 50,
     ) -> None:
-        if sum(each is not None for each in (config, host, url, client)) > 1:
-            raise ConfigurationError("more than one of config, host, url and client were given; give one")
+        places = {"config": config, "host": host, "url": url, "client": client, "manager": manager}
+        given = [name for name, place in places.items() if place is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
         if isinstance(config, str):
             host = config
         elif config is not None:
@@ -99,7 +106,15 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         self.start = f"{self._prefix}_".encode() if self._prefix else b""
         """What every Redis key begins with."""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
-        self._given = client
+        self._given: RedisClient | None = None
+        if manager is not None:
+            self._given = _client_of(manager)
+        elif client is not None:
+            self._given = (
+                client
+                if isinstance(client, RedisClient)
+                else RedisClient.over(client, timeout=timeout, max_connections=max_connections)
+            )
         self._clients: PerLoop[RedisClient] | None = None
         if url is not None:
             target = url
@@ -125,25 +140,25 @@ class RedisContextStore(ContextStore, Fenced, Movable):
             return self._given
         if self._clients is not None:
             return self._clients.get()
-        with store_errors("find Redis"):
+        with store_errors(self, "find Redis"):
             return (await get_redis_manager()).client
 
     async def get(self, key: Key) -> Document | None:
         name, client = self.redis_key(key), await self.client()
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             return await HashRecord(client, name).get()
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
         client = await self.client()
-        with store_errors("write a context"):
+        with store_errors(self, "write a context"):
             await HashRecord(client, name, ttl=seconds).set(document)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         name, news, client = self.redis_key(key), as_document(patch, "patch"), await self.client()
         if drop_none:
             news = {field: value for field, value in news.items() if value is not None}
-        with store_errors("update a context"):
+        with store_errors(self, "update a context"):
             return await HashRecord(client, name, ttl=self._seconds(None)).merge(news)
 
     async def delete(self, key: Key) -> None:
@@ -156,7 +171,7 @@ class RedisContextStore(ContextStore, Fenced, Movable):
             )
         start, client = self.start, await self.client()
         names: dict[bytes, None] = {}
-        with store_errors("list the keys of contexts"):
+        with store_errors(self, "list the keys of contexts"):
             async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):
                 names.update(dict.fromkeys([name for name in page if not name.startswith(start + FENCE_MARK)]))
         try:
@@ -167,21 +182,21 @@ class RedisContextStore(ContextStore, Fenced, Movable):
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         names = [(key, self.redis_key(key)) for key in keys]
         client = await self.client()
-        with store_errors("read contexts"):
+        with store_errors(self, "read contexts"):
             found = await read_records(client, [name for _, name in names])
         return {key: each for (key, _), each in zip(names, found, strict=True) if each is not None}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         seconds = self._seconds(ttl)
-        records = {self.redis_key(key): as_document(value) for key, value in values.items()}
+        records = {self.redis_key(key): as_document(value) for key, value in as_pairs(values)}
         client = await self.client()
-        with store_errors("write contexts"):
+        with store_errors(self, "write contexts"):
             await write_records(client, records, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         names = list({self.redis_key(key): None for key in keys})
         client = await self.client()
-        with store_errors("delete contexts"):
+        with store_errors(self, "delete contexts"):
             return await client.unlink(names)
 
     async def compare_and_set(
@@ -190,23 +205,22 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
         wanted = None if expected is None else as_document(expected, "expected")
         client = await self.client()
-        with store_errors("compare and set a context"):
+        with store_errors(self, "compare and set a context"):
             return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         name, client = self.redis_key(key), await self.client()
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             found = await read_record_with_ttl(client, name)
         return None if found is None else (found[0], NEVER if found[1] is None else max(found[1], 0.001))
 
     async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
         name, client = self.redis_key(key), await self.client()
-        with store_errors("withdraw a context"):
+        with store_errors(self, "withdraw a context"):
             return await withdraw_record(client, name, expected=expected)
 
     def _seconds(self, ttl: TTL | None) -> float | None:
-        seconds = resolve_store_ttl(ttl, self._default_ttl)
-        return None if seconds == math.inf else seconds
+        return _lifetime(resolve_store_ttl(ttl, self._default_ttl))
 
     def fence(self) -> Fence:
         return RedisFence(self)
@@ -224,18 +238,18 @@ class RedisFence(Fence):
 
     async def begin(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
-        with store_errors("begin to write through a cache"):
+        with store_errors(self._store, "begin to write through a cache"):
             return await fence.begin(names)
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         fence, names = await self._open(keys)
-        with store_errors("finish writing through a cache"):
+        with store_errors(self._store, "finish writing through a cache"):
             records = {name: documents.get(key) for key, name in zip(keys, names, strict=True)}
-            await fence.finish(token, records, ttl)
+            await fence.finish(token, records, _lifetime(ttl))
 
     async def lease(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
-        with store_errors("take a lease in a cache"):
+        with store_errors(self._store, "take a lease in a cache"):
             return await fence.lease(names)
 
     async def fill(
@@ -248,12 +262,25 @@ class RedisFence(Fence):
         if not documents:
             return 0
         fence, names = await self._open(documents)
-        with store_errors("fill a cache"):
-            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), ttl)
+        with store_errors(self._store, "fill a cache"):
+            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), _lifetime(ttl))
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
         fence = RecordFence(await self._store.client(), self._store.start)
         return fence, [self._store.redis_key(key) for key in keys]
+
+
+def _lifetime(seconds: float) -> float | None:
+    """What the Redis room takes for a time to live: None is for ever."""
+    return None if seconds == math.inf else seconds
+
+
+def _client_of(manager: object) -> RedisClient:
+    if not isinstance(manager, RedisManager):
+        raise ConfigurationError(f"manager must be a RedisManager, not a {type(manager).__name__}")
+    if not manager.is_configured:
+        raise ConfigurationError("manager has no Redis: it was made without a URL; set REDIS_URL, or give url=")
+    return manager.client
 
 
 def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:

@@ -1,10 +1,12 @@
 """Which context belongs to an agent's state: the key resolver, and helpers that take a key or a state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
+from agent_service.context.documents import translated
 from agent_service.context.factory import get_context_store
-from agent_service.context.interface import Document, Key
+from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.core.errors import ContextKeyError
 from agent_service.core.logging import logger
 
@@ -69,12 +71,16 @@ def key_of(key_or_state: Key | Mapping[str, Any]) -> Key:
 
 async def get_context(key_or_state: Key | Mapping[str, Any]) -> Document:
     """Give the context of a key, or of a state; ``{}`` where there is none."""
-    return await get_context_store().get(key_of(key_or_state)) or {}
+    key = key_of(key_or_state)
+    with _errors("read a context") as store:
+        return await store.get(key) or {}
 
 
 async def set_context(key_or_state: Key | Mapping[str, Any], value: Mapping[str, Any]) -> None:
     """Store the context of a key, or of a state, in place of any other."""
-    await get_context_store().set(key_of(key_or_state), value)
+    key = key_of(key_or_state)
+    with _errors("write a context") as store:
+        await store.set(key, value)
 
 
 async def update_context(
@@ -84,9 +90,21 @@ async def update_context(
 
     :param drop_none: ignore entries that are None, as tools do whose arguments a model left out.
     """
-    return await get_context_store().update(key_of(key_or_state), patch, drop_none=drop_none)
+    key = key_of(key_or_state)
+    with _errors("update a context") as store:
+        return await store.update(key, patch, drop_none=drop_none)
 
 
 async def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
     """Remove the context of a key, or of a state."""
-    await get_context_store().delete(key_of(key_or_state))
+    key = key_of(key_or_state)
+    with _errors("delete a context") as store:
+        await store.delete(key)
+
+
+@contextmanager
+def _errors(action: str) -> Iterator[ContextStore]:
+    """Yield the process's store; exceptions of a store that others wrote are translated and name it."""
+    store = get_context_store()
+    with translated(type(store).__name__, action):
+        yield store

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from agent_service.context.base import refuse_ttl
-from agent_service.context.documents import as_document, holds, merged, store_errors
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.documents import as_document, as_pairs, holds, merged, store_errors
+from agent_service.context.interface import ContextStore, Document, Documents, Key
+from agent_service.context.lifetimes import refuse_ttl
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import TTL
-from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.session_contexts import SessionContexts
+from agent_service.infrastructure.database.session_factories import SessionFactory
 from agent_service.infrastructure.database.validation import require_session_id, require_text
 
 __all__ = ["SessionContextStore"]
@@ -32,12 +32,12 @@ class SessionContextStore(ContextStore):
     """
 
     def __init__(self, session_factory: SessionFactory, *, tenant_id: str = "") -> None:
-        with store_errors("open a store of session contexts"):
+        with store_errors(self, "open a store of session contexts"):
             self._contexts = SessionContexts(session_factory, require_text(tenant_id, "tenant_id"))
 
     async def get(self, key: Key) -> Document | None:
         id_ = _id(key)
-        with store_errors("read a context"):
+        with store_errors(self, "read a context"):
             return (await self._contexts.read([id_])).get(id_)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
@@ -52,7 +52,7 @@ class SessionContextStore(ContextStore):
             result = merged(present, news, drop_none=drop_none)
             return result
 
-        with store_errors("update a context"):
+        with store_errors(self, "update a context"):
             await self._contexts.change({id_: change})
             return (await self._contexts.read([id_])).get(id_, result)
 
@@ -60,21 +60,21 @@ class SessionContextStore(ContextStore):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors("list the keys of contexts"):
+        with store_errors(self, "list the keys of contexts"):
             return list(await self._contexts.ids())
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         ids = [(key, _id(key)) for key in keys]
-        with store_errors("read contexts"):
+        with store_errors(self, "read contexts"):
             found = await self._contexts.read({id_ for _, id_ in ids})
         return {key: found[id_] for key, id_ in ids if id_ in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        await self._put({_id(key): as_document(value) for key, value in values.items()}, ttl)
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
+        await self._put({_id(key): as_document(value) for key, value in as_pairs(values)}, ttl)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         ids = {_id(key) for key in keys}
-        with store_errors("delete contexts"):
+        with store_errors(self, "delete contexts"):
             return await self._contexts.clear(ids)
 
     async def compare_and_set(
@@ -90,13 +90,13 @@ class SessionContextStore(ContextStore):
             done = holds(present, wanted)
             return document if done else None
 
-        with store_errors("compare and set a context"):
+        with store_errors(self, "compare and set a context"):
             await self._contexts.change({id_: change})
         return done
 
     async def _put(self, documents: Mapping[UUID, Document], ttl: TTL | None) -> None:
         refuse_ttl(ttl, "sessions have an expiry of their own")
-        with store_errors("write contexts"):
+        with store_errors(self, "write contexts"):
             await self._contexts.change({id_: _replacing(each) for id_, each in documents.items()})
 
 

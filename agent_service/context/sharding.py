@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from agent_service.context.base import refuse_ttl
-from agent_service.context.documents import write_document
-from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.documents import as_pairs, write_document
+from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
+from agent_service.context.lifetimes import refuse_ttl
 from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by
 from agent_service.context.placement import Placement
 from agent_service.core.ttl import TTL
@@ -55,15 +55,13 @@ class ShardManager(ContextStore):
 
     :param shards: stores by name; they are the caller's, but :meth:`aclose` closes them.
     :param previous: the shards of before, those that are gone included. A shard that stays has the same store in both.
-    :raises ConfigurationError: for no shards, names that are no text, or one store under two names.
+    :raises ConfigurationError: for no shards, names that are no text, what is no store, or one store under two names.
     """
 
-    def __init__(
-        self, shards: Mapping[str, ContextStore], *, previous: Mapping[str, ContextStore] | None = None
-    ) -> None:
+    def __init__(self, shards: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> None:
         self._placement = Placement(shards, previous)
         self._locks = KeyLocks()
-        self.expires = all(store.expires for store in shards.values())
+        self.expires = all(store.expires for store in self._placement.stores.values())
 
     @property
     def shards(self) -> Mapping[str, ContextStore]:
@@ -126,16 +124,18 @@ class ShardManager(ContextStore):
             found |= await self._get_grouped({key: places[key][0] for key in moving if key not in found})
         return {key: found[key] for key in wanted if key in found}
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         self._check_ttl(ttl)
-        texts = {key: encode_key(key) for key in values}
-        for value in values.values():
+        pairs = {encode_key(key): (key, value) for key, value in as_pairs(values)}
+        for _, value in pairs.values():
             write_document(value)  # so that no shard stores its part when another must refuse
-        await self._bring_all_home(texts)
-        groups = self._grouped(values)
+        await self._bring_all_home({key: text for text, (key, _) in pairs.items()})
+        groups = self._grouped(key for key, _ in pairs.values())
         await self._ask_all(
             {
-                name: _call(self._placement.shards[name].store.set_many, {key: values[key] for key in group}, ttl=ttl)
+                name: _call(
+                    self._placement.shards[name].store.set_many, [pairs[encode_key(key)] for key in group], ttl=ttl
+                )
                 for name, group in groups.items()
             }
         )
@@ -246,7 +246,7 @@ class ShardManager(ContextStore):
         return dict(zip(calls, results, strict=True))
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(each.store.aclose() for each in self._placement.shards.values()))
+        await self._ask_all({name: each.store.aclose for name, each in self._placement.shards.items()})
 
 
 def _call(method: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> Callable[[], Awaitable[T]]:

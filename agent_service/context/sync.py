@@ -14,16 +14,29 @@ One registry serves both faces: what :func:`set_context_store` sets here,
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent_service.context import cache_backed, database, factory, file, memory, redis, resolver, session, sharding
+from agent_service.context import (
+    cache_adapter,
+    cache_backed,
+    database,
+    factory,
+    file,
+    memory,
+    redis,
+    resolver,
+    session,
+    sharding,
+)
 from agent_service.context.adapters.sync import BaseContextAdapter, PandasContextAdapter
 from agent_service.context.interface import Document, Key
 from agent_service.context.resolver import resolve_context_key, set_context_key_resolver
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.errors import ContextConfigError, ContextError, ContextKeyError, ContextStoreError
+from agent_service.infrastructure.cache.interface import ICache
 
 __all__ = [
     "BaseContextAdapter",
     "CacheBackedContextStore",
+    "CacheContextStore",
     "ContextConfigError",
     "ContextError",
     "ContextKeyError",
@@ -84,18 +97,25 @@ class SessionContextStore(SyncContextStore):
         super().__init__(session.SessionContextStore(*arguments, **options))
 
 
+class CacheContextStore(SyncContextStore):
+    """:class:`agent_service.context.CacheContextStore`; the cache must be used through this face alone."""
+
+    def __init__(self, cache: ICache[Any]) -> None:
+        super().__init__(cache_adapter.CacheContextStore(cache))
+
+
 class CacheBackedContextStore(SyncContextStore):
     """:class:`agent_service.context.CacheBackedContextStore`; ``db`` and ``cache`` may be stores of either face."""
 
     def __init__(self, db: Any, cache: Any, **options: Any) -> None:
-        super().__init__(cache_backed.CacheBackedContextStore(_below(db), _below(cache), **options))
+        super().__init__(cache_backed.CacheBackedContextStore(db, cache, **options))
 
 
 class ShardManager(SyncContextStore):
     """:class:`agent_service.context.ShardManager`; its shards may be stores of either face."""
 
     def __init__(self, shards: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> None:
-        super().__init__(sharding.ShardManager(_all_below(shards), previous=_all_below(previous)))
+        super().__init__(sharding.ShardManager(shards, previous=previous))
 
     def shard_of(self, key: Key) -> str:
         """Give the name of the shard that a key belongs to."""
@@ -112,7 +132,7 @@ class ShardManager(SyncContextStore):
 
 def set_context_store(store: Any) -> None:
     """Make a store of either face the process's own. None: the configuration says."""
-    factory.set_context_store(_below(store))
+    factory.set_context_store(store)
 
 
 def get_context_store() -> SyncContextStore:
@@ -140,11 +160,3 @@ def update_context(
 def clear_context(key_or_state: Key | Mapping[str, Any]) -> None:
     """Remove the context of a key, or of a state."""
     get_context_store().delete(resolver.key_of(key_or_state))
-
-
-def _all_below(shards: Any) -> Any:
-    return {name: _below(each) for name, each in shards.items()} if isinstance(shards, Mapping) else shards
-
-
-def _below(store: Any) -> Any:
-    return store.store if isinstance(store, SyncContextStore) else store

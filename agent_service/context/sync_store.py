@@ -1,9 +1,12 @@
 """The synchronous face of a context store, for code in threads and for scripts."""
 
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
+from agent_service.context.documents import translated
+from agent_service.context.outside_calls import OutsideCalls, derived
 from agent_service.core.bridge import SyncBridge
+from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError
 from agent_service.core.ttl import TTL
 
@@ -27,7 +30,9 @@ def run_immediately(call: Coroutine[Any, Any, T]) -> T:
 
 def _run_on_bridge(call: Coroutine[Any, Any, T]) -> T:
     try:
-        return _BRIDGE.run(call)
+        with calling_thread() as caller:
+            # No limit for the whole: every operation of a backend has its own, and some calls are many operations.
+            return _BRIDGE.run(call, None, caller=caller)
     except BridgeError as exc:
         raise ContextStoreError(f"could not call a context store synchronously: {exc}") from exc
 
@@ -35,50 +40,83 @@ def _run_on_bridge(call: Coroutine[Any, Any, T]) -> T:
 class SyncContextStore:
     """Calls a store and waits: the methods of :class:`~agent_service.context.interface.ContextStore` without ``await``.
 
-    A call takes about 40 microseconds more, at most 30 seconds, and runs on a loop of the process's own with
-    connections of its own; a store over a client or engine that was given must be used through this face alone. On the
-    thread of a running event loop it raises at once, because it would stop that loop. A store in memory has none of
-    these limits.
+    A call takes about 40 microseconds more, and runs on a loop of the process's own with connections of its own; a
+    store over a client or engine that was given must be used through this face alone. Plain methods of a store that
+    others wrote run in the calling thread. On the thread of a running event loop a call raises at once, because it
+    would stop that loop. A store in memory has none of these limits. A call takes as long as the store takes.
 
-    :param store: the store below, also to be had as ``store``.
+    It is also the interface for a synchronous store of your own: a subclass that writes ``get``, ``set``, ``delete``
+    and ``list_keys`` as plain methods has the other calls, derived from these.
+
+    :param store: the store below, also to be had as ``store``; or one that others wrote.
     """
 
-    def __init__(self, store: Any) -> None:
-        self.store = store
-        self.run: Callable[[Coroutine[Any, Any, Any]], Any] = run_immediately if store.never_waits else _run_on_bridge
+    _store: Any = None
 
+    def __init__(self, store: Any) -> None:
+        self._store = store if hasattr(store, "never_waits") else OutsideCalls(store)
+
+    @property
+    def store(self) -> Any:
+        """The awaited store below."""
+        if self._store is None:  # a subclass with methods of its own
+            self._store = OutsideCalls(self)
+        return self._store
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine where the store's own calls run."""
+        return run_immediately(call) if self.store.never_waits else _run_on_bridge(call)
+
+    def _call(self, action: str, call: Coroutine[Any, Any, T]) -> T:
+        with translated(type(self.store).__name__, action):
+            return self.run(call)
+
+    @derived
     def get(self, key: Hashable) -> dict[str, Any] | None:
         """Give what is stored under the key, or None."""
-        return self.run(self.store.get(key))  # type: ignore[no-any-return]
+        return self._call("read a context", self.store.get(key))  # type: ignore[no-any-return]
 
+    @derived
     def set(self, key: Hashable, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
-        self.run(self.store.set(key, value, ttl=ttl))
+        self._call("write a context", self.store.set(key, value, ttl=ttl))
 
+    @derived
     def update(self, key: Hashable, patch: Mapping[str, Any], *, drop_none: bool = False) -> dict[str, Any]:
         """Set the patch's top-level entries atomically and give the whole that results."""
-        return self.run(self.store.update(key, patch, drop_none=drop_none))  # type: ignore[no-any-return]
+        return self._call("update a context", self.store.update(key, patch, drop_none=drop_none))
 
+    @derived
     def delete(self, key: Hashable) -> None:
         """Remove what is stored under the key."""
-        self.run(self.store.delete(key))
+        self._call("delete a context", self.store.delete(key))
 
+    @derived
     def list_keys(self) -> list[Any]:
         """Give every key that holds a value."""
-        return self.run(self.store.list_keys())  # type: ignore[no-any-return]
+        return self._call("list the keys of contexts", self.store.list_keys())
 
+    @derived
     def get_many(self, keys: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
         """Give what is stored under those keys that hold something."""
-        return self.run(self.store.get_many(keys))  # type: ignore[no-any-return]
+        return self._call("read contexts", self.store.get_many(keys))
 
-    def set_many(self, values: Mapping[Any, Mapping[str, Any]], *, ttl: TTL | None = None) -> None:
-        """Store values; when one of them is unusable, none."""
-        self.run(self.store.set_many(values, ttl=ttl))
+    @derived
+    def set_many(
+        self,
+        values: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]],
+        *,
+        ttl: TTL | None = None,
+    ) -> None:
+        """Store values, of a mapping or of pairs; when one of them is unusable, none."""
+        self._call("write contexts", self.store.set_many(values, ttl=ttl))
 
+    @derived
     def delete_many(self, keys: Iterable[Hashable]) -> int:
         """Remove what is stored under the keys; give how many held something."""
-        return self.run(self.store.delete_many(keys))  # type: ignore[no-any-return]
+        return self._call("delete contexts", self.store.delete_many(keys))  # type: ignore[no-any-return]
 
+    @derived
     def compare_and_set(
         self,
         key: Hashable,
@@ -88,13 +126,13 @@ class SyncContextStore:
         ttl: TTL | None = None,
     ) -> bool:
         """Store a value in place of the present one if that is as expected; give whether it was."""
-        return self.run(  # type: ignore[no-any-return]
-            self.store.compare_and_set(key, value, expected=expected, ttl=ttl)
+        return self._call(  # type: ignore[no-any-return]
+            "compare and set a context", self.store.compare_and_set(key, value, expected=expected, ttl=ttl)
         )
 
     def close(self) -> None:
         """Close what the store opened itself."""
-        self.run(self.store.aclose())
+        self._call("close a store", self.store.aclose())
 
     def __enter__(self) -> Self:
         return self

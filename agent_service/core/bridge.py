@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError, Future
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from agent_service.core.calling_thread import CallingThread
 from agent_service.core.errors import BridgeError, BridgeTimeoutError, ConfigurationError
 from agent_service.core.forking import renew_after_fork
 
@@ -59,10 +60,13 @@ class SyncBridge:
         """Whether :meth:`close` was called."""
         return self._closed
 
-    def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = 30.0) -> T:
-        """Run a coroutine on the loop and give its result, or raise what it raises.
+    def run(
+        self, coro: Coroutine[Any, Any, T], timeout: float | None = 30.0, *, caller: CallingThread | None = None
+    ) -> T:
+        """Run a coroutine on the loop and return its result, or raise what it raises.
 
         :param timeout: seconds to wait; the coroutine is cancelled after them. None: wait as long as it takes.
+        :param caller: this thread, which runs plain functions for the coroutine while it waits.
         :raises BridgeTimeoutError: the coroutine did not end in time (also a :class:`TimeoutError`).
         :raises BridgeError: called on the thread of a running loop, the loop does not run, the coroutine was
             cancelled, or the bridge was closed, now or while waiting.
@@ -82,7 +86,7 @@ class SyncBridge:
         try:
             if self._closed:  # after the look above, perhaps before this call was among those that closing ends
                 _cancel(future, loop)
-            return _result(future, loop, timeout)
+            return _result(future, loop, timeout, caller)
         finally:
             del self._waiting[future]
             _cancel(future, loop)
@@ -135,12 +139,20 @@ def _runs_a_loop() -> bool:
     return True
 
 
-def _result(future: Future[T], loop: asyncio.AbstractEventLoop, timeout: float | None) -> T:
+def _result(
+    future: Future[T], loop: asyncio.AbstractEventLoop, timeout: float | None, caller: CallingThread | None
+) -> T:
     deadline = math.inf if timeout is None else monotonic() + timeout
+    if caller is not None:
+        future.add_done_callback(lambda _: caller.wake())
     try:
         while True:
+            patience = min(max(deadline - monotonic(), 0), _GLANCE)
+            if caller is not None:
+                caller.work_until(future, patience)
+                patience = 0
             try:
-                return future.result(min(max(deadline - monotonic(), 0), _GLANCE))
+                return future.result(patience)
             except TimeoutError:
                 if future.done():  # it is the coroutine's own, or the result came just now
                     return future.result()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from agent_service.core.errors import AgentServiceError, StateConflictError, StateStoreError
+from agent_service.core.store_metrics import Measured
 from agent_service.state.documents import dump_context, read_context, stored_version
 from agent_service.state.evolution import schema_version_of
 from agent_service.state.interface import ContextT, StateStore
@@ -93,24 +94,35 @@ class VersionedStateStore(StateStore[ContextT]):
 
     async def list_user_ids(self) -> list[str]:
         try:
-            return await self._user_ids()
+            with Measured(type(self).__name__):
+                return await self._user_ids()
         except StateStoreError:
             raise
         except (AgentServiceError, OSError) as exc:
             raise StateStoreError(f"could not list the users: {exc}") from exc
+        except Exception as exc:  # a driver's, or that of a store that others wrote
+            raise StateStoreError(f"could not list the users: {self._raised(exc)}") from exc
 
     @contextmanager
     def _errors(self, action: str, user_id: Any) -> Iterator[None]:
         """Refuse what is no user id; name the user and the action in whatever fails."""
         _require_user_id(user_id)
+        what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
         try:
-            yield
+            with Measured(type(self).__name__):
+                yield
         except StateConflictError:
             raise
+        except StateStoreError as exc:
+            raise StateStoreError(f"{what}: {exc}") from exc.__cause__
         except (AgentServiceError, OSError) as exc:
-            what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
-            cause = exc.__cause__ if isinstance(exc, StateStoreError) else exc
-            raise StateStoreError(f"{what}: {exc}") from cause
+            raise StateStoreError(f"{what}: {exc}") from exc
+        except Exception as exc:  # a driver's, or that of a store that others wrote
+            raise StateStoreError(f"{what}: {self._raised(exc)}") from exc
+
+    def _raised(self, exc: Exception) -> str:
+        """Say what a driver, or a store that others wrote, has raised."""
+        return f"{type(self).__name__} raised {type(exc).__name__}: {exc}"
 
 
 def _require_user_id(user_id: Any) -> None:

@@ -7,6 +7,7 @@ from agent_service.context.documents import read_document, write_document
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.core.errors import ConfigurationError, StateStoreError
 from agent_service.state.base import VersionedStateStore
+from agent_service.state.dynamodb_table import DynamoDBTable
 from agent_service.state.interface import ContextT
 
 __all__ = ["DynamoDBStateStore"]
@@ -16,7 +17,7 @@ _LONGEST_ID = 2048
 
 
 class DynamoDBStateStore(VersionedStateStore[ContextT]):
-    """Keeps contexts in a DynamoDB table, an item a user; needs the extra ``dynamodb`` (aioboto3).
+    """Keeps contexts in a DynamoDB table, an item a user; without a client it needs the extra ``dynamodb`` (aioboto3).
 
     Saves are conditional writes on the version and reads are strongly consistent. An item may have 400 KB, names
     included, and a larger context is refused: keep long histories elsewhere. Listing users reads the whole table.
@@ -24,11 +25,13 @@ class DynamoDBStateStore(VersionedStateStore[ContextT]):
     settings that AWS tools find in the environment; :meth:`aclose` closes them.
 
     :param table: its name; partition key ``user_id``, a string, and no sort key. :meth:`create_table` makes it.
-    :param client: a DynamoDB client of aioboto3 or aiobotocore, the caller's to close.
+    :param client: a DynamoDB client of aioboto3 or aiobotocore, or any object with their ``get_item``, ``put_item``,
+        ``delete_item`` and ``scan`` as coroutines; the caller's to close.
     :param endpoint_url: of a DynamoDB-compatible server other than Amazon's.
     :param region: such as ``eu-central-1``; None: the environment's.
     :param model: what is kept; None: CoachContext.
-    :raises ConfigurationError: the extra is not installed, or arguments contradict one another.
+    :raises ConfigurationError: the extra is needed and not installed, the client cannot be used, or arguments
+        contradict one another.
     """
 
     def __init__(
@@ -45,12 +48,6 @@ class DynamoDBStateStore(VersionedStateStore[ContextT]):
             raise ConfigurationError(f"table must be the name of a DynamoDB table, got {table!r:.80}")
         if client is not None and (endpoint_url is not None or region is not None):
             raise ConfigurationError("a client has its endpoint and region; give client, or endpoint_url and region")
-        try:
-            from agent_service.state.dynamodb_table import DynamoDBTable  # noqa: PLC0415 - needs an extra
-        except ImportError as exc:
-            raise ConfigurationError(
-                "DynamoDBStateStore needs aioboto3: pip install 'agent-service[dynamodb]'"
-            ) from exc
         self._table = DynamoDBTable(table, client=client, endpoint_url=endpoint_url, region=region)
 
     async def create_table(self) -> None:

@@ -1,4 +1,7 @@
-"""A DynamoDB table of text under text keys, each with a version; the only module that imports aioboto3 and botocore."""
+"""A DynamoDB table of text under text keys, each with a version.
+
+The only module that imports aioboto3 and botocore, and only to make a client of its own.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,17 +9,12 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final
 from uuid import uuid4
 
-import aioboto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from agent_service.context.per_loop import PerLoop
-from agent_service.core.errors import StateStoreError
+from agent_service.core.errors import ConfigurationError, StateStoreError
 
 __all__ = ["DynamoDBTable"]
 
-_CONFIG: Final = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-"""Times in seconds."""
+_CALLS: Final = ("get_item", "put_item", "delete_item", "scan")
 _KEY: Final = "user_id"
 _CONFLICT: Final = "ConditionalCheckFailedException"
 _EXISTS: Final = "ResourceInUseException"
@@ -28,12 +26,17 @@ class DynamoDBTable:
     Raises StateStoreError for whatever fails.
 
     :param client: a client of the caller's; None: one of our own for each event loop.
+    :raises ConfigurationError: the client cannot be used, or aioboto3 is needed and not installed.
     """
 
     def __init__(self, name: str, *, client: Any, endpoint_url: str | None, region: str | None) -> None:
         self._name = name
         self._given = client
-        options = {"endpoint_url": endpoint_url, "region_name": region, "config": _CONFIG}
+        options: dict[str, Any] = {"endpoint_url": endpoint_url, "region_name": region}
+        if client is None:
+            options["config"] = _config()
+        else:
+            _require_client(client)
         self._connections: PerLoop[_Connection] = PerLoop(lambda: _Connection(options), lambda made: made.close())
 
     async def get(self, key: str) -> tuple[str, int] | None:
@@ -65,10 +68,11 @@ class DynamoDBTable:
                 await client.put_item(
                     TableName=self._name, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **condition
                 )
-            except ClientError as exc:
-                if exc.response["Error"]["Code"] != _CONFLICT:
+            except Exception as exc:
+                if _code(exc) != _CONFLICT:
                     raise
-                return bool(exc.response.get("Item", {}).get("write_id") == {"S": write_id})
+                present_item = getattr(exc, "response", {}).get("Item", {})
+                return bool(present_item.get("write_id") == {"S": write_id})
         return True
 
     async def delete(self, key: str) -> None:
@@ -82,11 +86,13 @@ class DynamoDBTable:
         found: list[str] = []
         with self._errors("list"):
             client = await self._client()
-            pages = client.get_paginator("scan").paginate(
-                TableName=self._name, ConsistentRead=True, ProjectionExpression=_KEY
-            )
-            async for page in pages:
+            start: dict[str, Any] = {}
+            while True:
+                page = await client.scan(TableName=self._name, ConsistentRead=True, ProjectionExpression=_KEY, **start)
                 found += [_value(item, _KEY, "S") for item in page["Items"]]
+                if not page.get("LastEvaluatedKey"):
+                    break
+                start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
         return found
 
     async def create(self) -> None:
@@ -100,8 +106,8 @@ class DynamoDBTable:
                     AttributeDefinitions=[{"AttributeName": _KEY, "AttributeType": "S"}],
                     BillingMode="PAY_PER_REQUEST",
                 )
-            except ClientError as exc:
-                if exc.response["Error"]["Code"] != _EXISTS:
+            except Exception as exc:
+                if _code(exc) != _EXISTS:
                     raise
             waiter = client.get_waiter("table_exists")
             await waiter.wait(TableName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
@@ -117,8 +123,11 @@ class DynamoDBTable:
     def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, OSError) as exc:
-            raise StateStoreError(f"could not {action} the DynamoDB table {self._name!r:.80}: {exc}") from exc
+        except StateStoreError:
+            raise
+        except Exception as exc:  # botocore's, the system's, or what another client raises
+            reason = str(exc) or type(exc).__name__
+            raise StateStoreError(f"could not {action} the DynamoDB table {self._name!r:.80}: {reason}") from exc
 
 
 class _Connection:
@@ -133,12 +142,43 @@ class _Connection:
     async def client(self) -> Any:
         async with self._making:
             if self._made is None:
+                import aioboto3  # noqa: PLC0415 - an extra, which _config() has asked for
+
                 made = aioboto3.Session().client("dynamodb", **self._options)
                 self._made = await self._open.enter_async_context(made)
         return self._made
 
     async def close(self) -> None:
         await self._open.aclose()
+
+
+def _config() -> Any:
+    """Limits of a client of our own; times in seconds."""
+    try:
+        import aioboto3  # noqa: F401, PLC0415 - an extra
+        from botocore.config import Config  # noqa: PLC0415
+    except ImportError as exc:
+        raise ConfigurationError(
+            "DynamoDBStateStore needs aioboto3: pip install 'agent-service[dynamodb]', or give client="
+        ) from exc
+    return Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+def _require_client(client: Any) -> None:
+    kind = type(client)
+    missing = [each for each in _CALLS if not callable(getattr(client, each, None))]
+    if missing:
+        raise ConfigurationError(f"client must be a DynamoDB client; a {kind.__name__} lacks {', '.join(missing)}")
+    rooms = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    if "botocore" in rooms and "aiobotocore" not in rooms:
+        raise ConfigurationError("client is one of boto3, which cannot be awaited; give one of aioboto3 or aiobotocore")
+
+
+def _code(exc: Exception) -> str:
+    """What DynamoDB has answered, as clients tell it."""
+    response = getattr(exc, "response", None)
+    error = response.get("Error") if isinstance(response, dict) else None
+    return str(error.get("Code")) if isinstance(error, dict) else type(exc).__name__
 
 
 def _value(item: dict[str, Any], attribute: str, kind: str) -> str:

@@ -10,7 +10,7 @@ __all__ = ["FileStateStore"]
 
 
 class FileStateStore(ContextStateStore[ContextT]):
-    """Keeps contexts in a folder, one JSON file a user, shared by every process of one machine.
+    """Keeps contexts in a folder, one JSON document a user, shared by every process of one machine.
 
     Whatever dies at whatever moment, each file is the old or the new one; see
     :class:`~agent_service.context.file.FileContextStore`. A damaged file is an error that names it.

@@ -5,6 +5,7 @@ from typing import Any, Generic, Self
 
 from typing_extensions import TypeVar
 
+from agent_service.core.errors import StateStoreError
 from agent_service.state.models import AgentContext, CoachContext
 
 __all__ = ["ContextT", "StateStore"]
@@ -26,6 +27,8 @@ class StateStore(ABC, Generic[ContextT]):
     * **User ids** are any text but the empty one, told apart exactly, and cannot reach out of the store. What a backend
       cannot keep (lone surrogates; for DynamoDB more than 2,048 bytes) is refused.
     * **Errors.** Every failure is a :class:`~agent_service.core.errors.StateStoreError` with its cause chained.
+
+    A store of your own needs :meth:`load_context` and :meth:`save_context` alone; it then refuses the other calls.
     """
 
     @abstractmethod
@@ -45,13 +48,15 @@ class StateStore(ABC, Generic[ContextT]):
             failed with its outcome unknown (a connection lost), the next may meet that one's version.
         """
 
-    @abstractmethod
     async def delete_context(self, user_id: str) -> None:
         """Remove the context of a user."""
+        raise StateStoreError(
+            f"{type(self).__name__} cannot delete the context of user {user_id!a:.80}: it has no method delete_context"
+        )
 
-    @abstractmethod
     async def list_user_ids(self) -> list[str]:
         """Give the id of every user with a context, each once, in no order. Cost grows with the store."""
+        raise StateStoreError(f"{type(self).__name__} cannot list its users: it has no method list_user_ids")
 
     async def aclose(self) -> None:
         """Close what this store opened itself; what it was given stays open. Calling it again does nothing."""

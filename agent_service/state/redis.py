@@ -1,9 +1,11 @@
 """State in Redis."""
 
-from typing import Final
+from typing import Any, Final
 
 from agent_service.context.redis import RedisContextStore
-from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER, TTL
+from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.state.interface import ContextT
 from agent_service.state.over_context import ContextStateStore
 
@@ -13,29 +15,39 @@ _PREFIX: Final = "agent_state"
 
 
 class RedisStateStore(ContextStateStore[ContextT]):
-    """Keeps contexts in Redis, shared by every process that names the same server and prefix. They do not expire.
+    """Keeps contexts in Redis, shared by every process that names the same server and prefix.
 
     The context of user ``u`` is the hash ``{prefix}_{u}``, each field JSON. With a URL the store opens connections of
-    its own, on every event loop that uses it, and :meth:`aclose` closes them; a client that was given is the caller's.
+    its own, on every event loop that uses it, and :meth:`aclose` closes them; a client or manager that was given is
+    the caller's.
 
-    :param url: any URL that REDIS_URL may be; neither it nor a client: the Redis of REDIS_URL.
+    :param url: any URL that REDIS_URL may be; without url, client and manager: the Redis of REDIS_URL.
+    :param client: a :class:`RedisClient`, or a client of ``redis.asyncio`` that does not decode replies.
+    :param manager: a :class:`RedisManager`, whose client is used.
     :param prefix: begins every Redis key. Stores that share a server need prefixes of which none, with its ``_``,
         begins another.
+    :param ttl: seconds or a timedelta that a context lives after its last save; NEVER: it does not expire.
     :param model: what is kept; None: CoachContext.
     :param timeout: seconds an operation may take.
-    :raises ConfigurationError: for arguments that contradict one another, or a URL that cannot be used.
+    :raises ConfigurationError: for arguments that contradict one another or cannot be used.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        client: RedisClient | None = None,
+        client: Any = None,
+        manager: RedisManager | None = None,
         prefix: str = _PREFIX,
+        ttl: TTL = NEVER,
         model: type[ContextT] | None = None,
         timeout: float = 0.5,
     ) -> None:
-        super().__init__(RedisContextStore(url=url, client=client, prefix=prefix, timeout=timeout), model=model)
+        try:
+            store = RedisContextStore(url=url, client=client, manager=manager, prefix=prefix, ttl=ttl, timeout=timeout)
+        except ContextStoreError as exc:
+            raise ConfigurationError(str(exc)) from exc
+        super().__init__(store, model=model)
 
     async def aclose(self) -> None:
         await self._store.aclose()

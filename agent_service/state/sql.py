@@ -1,8 +1,8 @@
 """State in a table of a relational database."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
-from agent_service.context.database import DatabaseContextStore
+from agent_service.context.database import DatabaseContextStore, PoolOptions
 from agent_service.core.errors import ConfigurationError
 from agent_service.state.interface import ContextT
 from agent_service.state.over_context import ContextStateStore
@@ -10,7 +10,7 @@ from agent_service.state.over_context import ContextStateStore
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from agent_service.infrastructure.database.keyvalue import SessionFactory
+    from agent_service.infrastructure.database.session_factories import SessionFactory
 
 __all__ = ["SQLStateStore"]
 
@@ -27,7 +27,9 @@ class SQLStateStore(ContextStateStore[ContextT]):
         ``engine``, or ``session_factory``.
     :param table: created when first used; ids in the column ``key``, JSON in ``value``.
     :param model: what is kept; None: CoachContext.
-    :raises ConfigurationError: for more than one place, or a URL or table name that cannot be used.
+    :param options: of the connections of a URL, as those of
+        :class:`~agent_service.context.database.DatabaseContextStore`.
+    :raises ConfigurationError: for more than one place, or a URL, table name or option that cannot be used.
     """
 
     def __init__(
@@ -38,10 +40,11 @@ class SQLStateStore(ContextStateStore[ContextT]):
         session_factory: "SessionFactory | None" = None,
         table: str = _TABLE,
         model: type[ContextT] | None = None,
+        **options: Unpack[PoolOptions],
     ) -> None:
         if url is None and engine is None and session_factory is None:
             raise ConfigurationError("SQLStateStore needs a place: give url, engine or session_factory")
-        store = DatabaseContextStore(url=url, engine=engine, session_factory=session_factory, table=table)
+        store = DatabaseContextStore(url=url, engine=engine, session_factory=session_factory, table=table, **options)
         super().__init__(store, model=model)
 
     async def aclose(self) -> None:

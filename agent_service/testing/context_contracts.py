@@ -332,6 +332,34 @@ class ContextStoreContract:
         assert await store.delete_many([*values, "missing", ("row", 1)]) == 300
         assert await store.list_keys() == ["text"]
 
+    async def test_many_values_may_be_pairs(self, store: ContextStore) -> None:
+        await store.set_many([("a", {"n": 1}), ["b", {"n": 2}], ("a", {"n": 3})])  # type: ignore[list-item] # lists, too
+        await store.set_many((key, {"n": 4}) for key in (("c", 1), ("c", "1")))
+        await store.set_many([])
+
+        assert await store.get_many(["a", "b", ("c", 1), ("c", "1")]) == {
+            "a": {"n": 3},
+            "b": {"n": 2},
+            ("c", 1): {"n": 4},
+            ("c", "1"): {"n": 4},
+        }
+
+    async def test_pairs_hold_keys_that_a_mapping_cannot(self, store: ContextStore) -> None:
+        await store.set_many([(1, {"n": "int"}), (True, {"n": "bool"}), (1.0, {"n": "float"})])
+
+        assert [await store.get(key) for key in (1, True, 1.0)] == [{"n": "int"}, {"n": "bool"}, {"n": "float"}]
+
+    async def test_what_is_neither_a_mapping_nor_pairs_is_refused_and_nothing_changes(
+        self, store: ContextStore
+    ) -> None:
+        unusable: list[Any] = [None, 5, "ab", ["ab"], [("a",)], [("a", {}, 1)], [("b", {}), "ab"], [("b", {}), None]]
+        for values in unusable:
+            with pytest.raises(ContextStoreError, match="values"):
+                await store.set_many(values)
+        with pytest.raises(ContextStoreError):
+            await store.set_many([("b", {}), ("a", None)])  # type: ignore[list-item] # that is the point
+        assert await store.list_keys() == []
+
     async def test_many_of_nothing_is_nothing(self, store: ContextStore) -> None:
         await store.set_many({})
 

@@ -12,7 +12,7 @@ import pytest
 from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.core.errors import ContextKeyError, ContextStoreError
+from agent_service.core.errors import ContextKeyError
 
 
 def test_the_documents_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
@@ -65,7 +65,9 @@ async def test_columns_rows_and_cells_have_contexts(adapter: PandasContextAdapte
     "key",
     [
         "a", ("a",), ("column",), ("columns", "a"), ("column", "a", "row", "x"), ("row", "x", "column"), None, [], {},
-        ("column", ["a"]), ("column", object()), ("row", "x", "column", {"a"}), ("column", "\ud800"),
+        ("column", ["a"]), ["column", "a"], ["row", "x", "column", "a"], ("column", {}), ("column", ("a", [])),
+        ("column", np.array(["a"])), {"column": "a"}, {"column", "a"}, bytearray(b"a"), ("column", object()),
+        ("row", "x", "column", {"a"}), ("column", "\ud800"),
     ],
     ids=ascii,
 )  # fmt: skip
@@ -170,13 +172,37 @@ def test_the_synchronous_adapter_does_the_same(frame: pd.DataFrame):
     assert adapter.list_context_keys() == []
 
 
-def test_a_store_of_the_other_face_and_data_without_columns_are_refused(frame: pd.DataFrame):
-    with pytest.raises(ContextStoreError, match="sync"):
-        sync.PandasContextAdapter(frame, context_store=InMemoryContextStore())  # type: ignore[arg-type]
-    with pytest.raises(ContextStoreError, match="sync"):
-        PandasContextAdapter(frame, context_store=sync.InMemoryContextStore())  # type: ignore[arg-type]
+async def test_a_store_of_the_other_face_is_taken(frame: pd.DataFrame):
+    store = InMemoryContextStore()
+    sync.PandasContextAdapter(frame, context_store=store).add_context(("column", "a"), {"n": 1})
+    adapter = PandasContextAdapter(frame, context_store=store.sync)
+
+    assert await adapter.get_context(("column", "a")) == {"n": 1}
+
+
+def test_data_without_columns_is_refused(frame: pd.DataFrame):
     with pytest.raises(ContextKeyError, match="columns"):
         PandasContextAdapter([1, 2])
+
+
+async def test_an_adapter_that_looks_keys_up_refuses_those_that_are_not_hashable():
+    class Looks(PandasContextAdapter):
+        def normalised(self, key: Any) -> Any:
+            return {"a": "a"}.get(key, "b")
+
+    adapter = Looks(pd.DataFrame())
+
+    unusable: list[Any] = [[], {}, ("a", []), {"a"}]
+    for key in unusable:
+        for call in (adapter.get_context(key), adapter.remove_many([key]), adapter.add_many([(key, {})])):
+            with pytest.raises(ContextKeyError, match="hashable"):
+                await call
+
+
+async def test_many_contexts_may_be_pairs(adapter: PandasContextAdapter):
+    await adapter.add_many([(("column", "a"), {"n": 1}), (("row", "x"), {"n": 2})])
+
+    assert await adapter.get_context(("row", "x")) == {"n": 2}
 
 
 def test_pandas_is_not_needed():

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from agent_service.context.cache_adapter import CacheContextStore
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.file import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
+from agent_service.context.stamped import StampedStore
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER
+from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
@@ -80,9 +86,18 @@ class SlowStore(InMemoryContextStore):
         await self.go_on.wait()
 
 
-@pytest.fixture(params=["memory", "redis"])
-def cache(request: pytest.FixtureRequest, client: RedisClient) -> ContextStore:
-    return InMemoryContextStore() if request.param == "memory" else RedisContextStore(client=client)
+@pytest.fixture(params=["memory", "redis", "cache in memory", "cache in redis", "that cannot expire"])
+async def cache(request: pytest.FixtureRequest, client: RedisClient, tmp_path: Path) -> AsyncIterator[ContextStore]:
+    icache: RedisCache[Any] = RedisCache(client, namespace="contexts")
+    kinds = {
+        "memory": lambda: InMemoryContextStore(),
+        "redis": lambda: RedisContextStore(client=client),
+        "cache in memory": lambda: CacheContextStore(InMemoryCache()),
+        "cache in redis": lambda: CacheContextStore(icache),
+        "that cannot expire": lambda: StampedStore(FileContextStore(tmp_path), clock=SYSTEM_CLOCK),
+    }
+    yield kinds[request.param]()
+    await icache.aclose()
 
 
 async def test_a_miss_is_read_once_and_then_hit(cache: ContextStore):
@@ -334,6 +349,83 @@ async def test_too_many_dirty_keys_blind_the_store_until_what_was_cached_is_over
     clock.advance(300)
     assert store._guard.trusts("a") is True
     await store.aclose()
+
+
+# -- time to live
+
+
+class Theirs:
+    """A store of the second document, which knows no time to live."""
+
+    def __init__(self) -> None:
+        self.data: dict[Any, dict[str, Any]] = {}
+
+    def get(self, key: Any) -> dict[str, Any] | None:
+        return self.data.get(key)
+
+    def set(self, key: Any, value: dict[str, Any]) -> None:
+        self.data[key] = value
+
+    def delete(self, key: Any) -> None:
+        self.data.pop(key, None)
+
+    def list_keys(self) -> list[Any]:
+        return list(self.data)
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite", "outside"])
+async def test_a_cache_that_cannot_expire_is_bounded_all_the_same(kind: str, tmp_path: Path):
+    clock = FakeClock()
+    caches: dict[str, Any] = {
+        "file": lambda: FileContextStore(tmp_path),
+        "sqlite": lambda: DatabaseContextStore(db_path=tmp_path / "cache.db"),
+        "outside": Theirs,
+    }
+    cache = caches[kind]()
+    db = InMemoryContextStore()
+    async with CacheBackedContextStore(db=db, cache=cache, ttl=60, clock=clock) as store:
+        await store.set("a", {"v": 1})
+        await store.set_many({"b": {"v": 1}, "c": {"v": 1}})
+        await db.set_many({key: {"v": 2} for key in "abc"})
+        clock.advance(59)
+        before = await store.get_many("abc")
+        clock.advance(2)
+        after = [await store.get(key) for key in "abc"]
+        again = await store.get_many("abc")
+
+    assert before == {key: {"v": 1} for key in "abc"}
+    assert after == [{"v": 2}] * 3
+    assert again == {key: {"v": 2} for key in "abc"}
+    assert store.counters["hits"] == 6
+
+
+async def test_what_somebody_else_left_in_such_a_cache_is_not_read(tmp_path: Path):
+    cache = FileContextStore(tmp_path)
+    await cache.set("a", {"v": "of an earlier release"})
+    store = CacheBackedContextStore(db=InMemoryContextStore(), cache=cache)
+
+    assert await store.get("a") is None
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis", "file", "cache"])
+async def test_a_cached_context_may_stay_for_ever(kind: str, client: RedisClient, tmp_path: Path):
+    clock = FakeClock()
+    caches: dict[str, Any] = {
+        "memory": lambda: InMemoryContextStore(clock=clock),
+        "redis": lambda: RedisContextStore(client=client),
+        "file": lambda: FileContextStore(tmp_path),
+        "cache": lambda: CacheContextStore(InMemoryCache(clock=clock)),
+    }
+    db = SlowStore()
+    store = CacheBackedContextStore(db=db, cache=caches[kind](), ttl=NEVER, clock=clock)
+    await store.set("a", {"v": 1})
+    await db.set("b", {"v": 1})
+    await store.get("b")
+    clock.advance(10**6)
+
+    assert await store.get_many(["a", "b"]) == {"a": {"v": 1}, "b": {"v": 1}}
+    assert store.counters["hits"] == 2
+    assert store.counters["cache_errors"] == 0
 
 
 # -- misuse

@@ -1,11 +1,16 @@
 """The file backend keeps the contract, stays in its folder, and survives a kill at any moment."""
 
 import asyncio
+import json
+import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,14 +46,88 @@ async def test_a_file_can_be_read_by_people(store: FileContextStore, tmp_path: P
 
     content = (tmp_path / "made" / "contexts" / "session-1.json").read_text()
 
-    assert content == '"session-1"\n{"user_name":"alice"}\n'
+    assert content == '{"user_name":"alice"}\n'
+
+
+async def test_every_file_is_one_document_of_json(store: FileContextStore, tmp_path: Path):
+    await store.set_many({key: {"at": datetime(2026, 1, 2, tzinfo=UTC), "n": 10**40} for key in HOSTILE_KEYS})
+
+    for path in (tmp_path / "made" / "contexts").glob("*.json"):
+        assert isinstance(json.loads(path.read_bytes()), dict)
+
+
+async def test_a_file_that_a_person_has_laid_out_anew_is_read(store: FileContextStore, tmp_path: Path):
+    value = {"user_name": "alice", "big": 10**40, "at": datetime(2026, 1, 2, tzinfo=UTC), "half": 0.5}
+    await store.set_many({"a": value, "x" * 1_000: value})
+    for path in (tmp_path / "made" / "contexts").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_bytes()), indent=2) + "\n")
+
+    assert await store.get_many(["a", "x" * 1_000]) == {"a": value, "x" * 1_000: value}
+    assert sorted(await store.list_keys()) == ["a", "x" * 1_000]
+
+
+async def test_files_of_the_first_release_are_read_listed_and_replaced(store: FileContextStore, tmp_path: Path):
+    folder = tmp_path / "made" / "contexts"
+    folder.mkdir(parents=True)
+    long = "x" * 1_000
+    (folder / "session-1.json").write_text('"session-1"\n{"user_name":"alice"}\n')
+    store.path_of(long).write_text(f'"{long}"\n{{"n":1}}\n')
+
+    assert sorted(await store.list_keys()) == ["session-1", long]
+    assert await store.get_many(["session-1", long]) == {"session-1": {"user_name": "alice"}, long: {"n": 1}}
+    assert await store.update("session-1", {"n": 2}) == {"user_name": "alice", "n": 2}
+    assert (folder / "session-1.json").read_text() == '{"user_name":"alice","n":2}\n'
+
+
+@pytest.mark.parametrize("value", [{"$file": {"key": "b", "document": {}}}, {"$file": 1}, {"$tuple": [1]}], ids=repr)
+async def test_no_value_is_taken_for_the_key_of_a_file(store: FileContextStore, value: dict[str, Any]):
+    await store.set_many({"a": value, "x" * 1_000: value})
+
+    assert await store.get_many(["a", "x" * 1_000]) == {"a": value, "x" * 1_000: value}
+    assert sorted(await store.list_keys()) == ["a", "x" * 1_000]
+
+
+async def test_a_cancelled_write_is_over_before_the_cancellation_arrives(
+    store: FileContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await store.set("a", {"v": "old"})
+    begun, go_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        go_on.wait(30)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    writing = asyncio.create_task(store.set("a", {"v": "new"}))
+    await asyncio.to_thread(begun.wait, 30)
+    writing.cancel()
+    await asyncio.sleep(0)
+    assert not writing.done()
+    go_on.set()
+    await asyncio.wait({writing})
+
+    assert writing.cancelled()
+    assert (tmp_path / "made" / "contexts" / "a.json").read_text() == '{"v":"new"}\n'
 
 
 async def test_a_damaged_file_is_an_error_and_never_an_empty_context(store: FileContextStore, tmp_path: Path):
     await store.set("a", {"x": 1})
     path = tmp_path / "made" / "contexts" / "a.json"
 
-    for content in (b"", b'"a"\n', b'"a"\n{"x":', b'"a"\n{"x":\n', b'"a"\n[1]\n', b"\xff\n{}\n", b"1\n{}\n"):
+    for content in (
+        b"",
+        b'"a"\n',
+        b'"a"\n{"x":',
+        b'"a"\n{"x":\n',
+        b'"a"\n[1]\n',
+        b"\xff\n{}\n",
+        b"1\n{}\n",
+        b"{}",
+        b'{"x":\n',
+        b"[1]\n",
+    ):
         path.write_bytes(content)
         for call in (store.get("a"), store.update("a", {}), store.compare_and_set("a", {}, expected=None)):
             with pytest.raises(ContextStoreError):

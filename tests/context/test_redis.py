@@ -1,15 +1,21 @@
 """The Redis backend keeps the contract, names keys as documented, and never runs KEYS."""
 
+import asyncio
 import types
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import Sentinel
 
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, RedisOperationError, RedisUnavailableError
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.state.redis import RedisStateStore
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context.processes import updates_from_processes
 from tests.servers.redis import GivenServer, RedisServer, free_port
@@ -179,3 +185,76 @@ def test_unusable_arguments_are_refused_at_once(arguments: dict[str, Any]):
 def test_a_config_without_a_url_is_refused():
     with pytest.raises(ConfigurationError, match="url"):
         RedisContextStore(object())
+
+
+# -- clients that others made
+
+
+async def test_a_client_of_redis_py_and_a_manager_are_taken_and_stay_open(redis_url: str):
+    given = Redis.from_url(redis_url, max_connections=2, protocol=2)
+    manager = RedisManager(redis_url, timeout=10)
+    stores = [
+        RedisContextStore(client=given, timeout=10),
+        RedisContextStore(manager=manager),
+        RedisContextStore(client=manager.client),
+    ]
+    await stores[0].set("a", {"x": 1})
+    await asyncio.gather(*(stores[0].update("a", {f"field{n}": n}) for n in range(20)))
+
+    found = [await each.get("a") for each in stores]
+    for each in stores:
+        await each.aclose()
+    assert found == [{"x": 1, **{f"field{n}": n for n in range(20)}}] * 3
+    assert await given.ping()
+    await manager.client.ping()
+    await given.aclose()
+    await manager.aclose()
+
+
+@pytest.mark.parametrize(
+    ("client", "remedy"),
+    [
+        (lambda url: redis.Redis.from_url(url), "redis.asyncio"),
+        (lambda url: redis.Redis.from_url(url).pipeline(), "redis.asyncio"),
+        (lambda url: Redis.from_url(url, decode_responses=True), "decode_responses=False"),
+        (lambda url: Redis.from_url(url, protocol=3), "protocol=2"),
+        (lambda url: RedisCluster.from_url(url, protocol=3), "protocol=2"),
+        (lambda url: Redis.from_url(url).pipeline(), "Pipeline"),
+        (lambda url: Sentinel([("localhost", 1)]), "Sentinel"),
+        (lambda url: url, "url="),
+        (lambda url: object(), "object"),
+        (lambda url: Redis, "redis.asyncio"),
+    ],
+    ids=[
+        "sync",
+        "sync pipeline",
+        "decodes",
+        "RESP3",
+        "RESP3 cluster",
+        "pipeline",
+        "sentinel",
+        "url",
+        "object",
+        "class",
+    ],
+)
+def test_a_client_that_cannot_serve_is_refused_when_the_store_is_made(client: Any, remedy: str):
+    given = client("redis://localhost:6379/0")
+
+    for make in (RedisContextStore, RedisStateStore):
+        with pytest.raises(ConfigurationError, match=remedy) as caught:
+            make(client=given)
+        assert "client" in str(caught.value)
+
+
+def test_a_cluster_s_client_is_taken():
+    assert isinstance(RedisContextStore(client=RedisCluster(host="localhost", protocol=2)), RedisContextStore)
+
+
+def test_what_is_no_manager_is_refused_when_the_store_is_made():
+    unusable: list[Any] = [object(), "redis://localhost", RedisManager(None)]
+    for manager in unusable:
+        with pytest.raises(ConfigurationError, match="manager"):
+            RedisContextStore(manager=manager)
+    with pytest.raises(ConfigurationError, match="manager"):
+        RedisContextStore(url="redis://localhost", manager=RedisManager("redis://localhost"))

@@ -74,8 +74,8 @@ def test_a_store_that_was_set_is_given_in_both_faces():
 
 
 def test_what_is_no_store_cannot_be_set():
-    with pytest.raises(ConfigurationError, match="CacheBackedContextStore"):
-        set_context_store({})  # type: ignore[arg-type] # that is the point
+    with pytest.raises(ConfigurationError, match="get, set and delete"):
+        set_context_store({})
 
 
 # -- the configuration file
@@ -151,8 +151,22 @@ def test_a_file_that_is_not_there_is_logged_and_contexts_are_kept_in_memory(
         ("context:\n  backend: mongodb\n", "context.yaml", ["context.backend", "memory", "redis"]),
         ("context:\n  backend: redis\n  redis:\n    prefix: a\n", "context.yaml", ["context.redis.url", "missing"]),
         ("context:\n  backend: redis\n", "context.yaml", ["context.redis.url", "REDIS_URL"]),
-        ("context:\n  backend: redis\n  redis:\n    url: http://u:secret@h\n", "context.yaml", ["context.redis"]),
-        ("context:\n  backend: database\n  database:\n    url: mysql://u:secret@h/d\n", "a.yaml", ["context.database"]),
+        ("context:\n  backend: redis\n  redis:\n    url: http://u:secret@h\n", "context.yaml", ["context.redis.url"]),
+        ("context:\n  backend: redis\n  redis:\n    url: redis://u:secret@h:port\n", "a.yaml", ["context.redis.url"]),
+        ("context:\n  backend: redis\n  redis:\n    url: redis://u:secret@h/x\n", "a.yaml", ["context.redis.url"]),
+        ("context:\n  backend: redis\n  redis:\n    url: ''\n", "a.yaml", ["context.redis.url"]),
+        ("context:\n  redis:\n    url: redis://h\n    prefix: 5\n", "a.yaml", ["context.redis.prefix"]),
+        ('{"context": {"backend": "redis", "redis": {"url": "redis://h", "prefix": "\\ud800"}}}', "a.json",
+         ["context.redis.prefix"]),
+        ("context:\n  redis: redis://u:secret@h\n", "a.yaml", ["context.redis"]),
+        ("context:\n  redis:\n    url: redis://h\n    port: 1\n", "a.yaml", ["context.redis.port", "remove"]),
+        ("context:\n  backend: database\n  database:\n    url: mysql://u:secret@h/d\n", "a.yaml",
+         ["context.database.url", "mysql"]),
+        ("context:\n  backend: database\n  database:\n    url: secret\n", "a.yaml", ["context.database.url"]),
+        ("context:\n  backend: database\n  database:\n    url: sqlite:///secret.db\n", "a.yaml",
+         ["context.database.url"]),
+        ("context:\n  backend: cache_backed\n  redis:\n    url: redis://h\n  database:\n    url: postgresql://h:x/d\n",
+         "a.yaml", ["context.database.url"]),
         ("context:\n  backend: memory\n  secrets: 1\n", "context.yaml", ["context.secrets", "remove"]),
         ("context:\n  redis:\n    url: {secret: 1}\n", "context.yaml", ["context.redis.url"]),
         ("backend: redis\n", "context.yaml", ["'context'"]),
@@ -163,7 +177,7 @@ def test_a_file_that_is_not_there_is_logged_and_contexts_are_kept_in_memory(
         ("context = secret", "context.toml", ["no valid TOML"]),
         ("", "context.ini", [".yaml", ".json", ".toml"]),
     ],
-)
+)  # fmt: skip
 def test_a_file_that_cannot_be_used_says_which_key_and_what_to_do(
     configure: Any, text: str, name: str, words: list[str]
 ):
@@ -175,6 +189,7 @@ def test_a_file_that_cannot_be_used_says_which_key_and_what_to_do(
     assert str(path) in str(caught.value)
     assert [word for word in words if word not in str(caught.value)] == []
     assert "secret" not in str(caught.value).replace("context.secrets", "")
+    assert [each for each in ("DATABASE_URL",) if each in str(caught.value)] == []
     assert factory._store is None
 
 

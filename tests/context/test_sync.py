@@ -5,17 +5,39 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agent_service.context import interface, sync
 from agent_service.context.sync_store import SyncContextStore
+from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import BridgeError, ContextStoreError
+from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 
-@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "redis", "cache_backed", "shards"])
+class Own(sync.ContextStore):
+    """A store of four plain methods."""
+
+    def __init__(self) -> None:
+        self.data: dict[Any, dict[str, Any]] = {}
+
+    def get(self, key: Any) -> dict[str, Any] | None:
+        return self.data.get(key)
+
+    def set(self, key: Any, value: Any) -> None:  # type: ignore[override] # as others write it
+        self.data[key] = value
+
+    def delete(self, key: Any) -> None:
+        self.data.pop(key, None)
+
+    def list_keys(self) -> list[Any]:
+        return list(self.data)
+
+
+@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "redis", "cache_backed", "shards", "cache", "derived"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[SyncContextStore]:
     kinds: dict[str, Any] = {
         "memory": lambda: sync.InMemoryContextStore(),
@@ -26,6 +48,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Ite
         "cache_backed": lambda: sync.CacheBackedContextStore(
             db=sync.DatabaseContextStore(tmp_path / "context.db"), cache=sync.InMemoryContextStore()
         ),
+        "cache": lambda: sync.CacheContextStore(InMemoryCache()),
+        "derived": lambda: Own(),
         "shards": lambda: sync.ShardManager({"a": sync.InMemoryContextStore(), "b": sync.FileContextStore(tmp_path)}),
     }
     with kinds[request.param]() as store:
@@ -34,7 +58,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Ite
 
 def test_every_method_works_without_await(store: SyncContextStore):
     store.set("a", {"x": 1})
-    store.set_many({("b", 1): {"y": 2}, 1: {}})
+    store.set_many({("b", 1): {"y": 2}})
+    pairs: list[tuple[Any, dict[str, Any]]] = [(1, {})]
+    store.set_many(pair for pair in pairs)
 
     assert store.get("a") == {"x": 1}
     assert store.update("a", {"z": None}, drop_none=True) == {"x": 1}
@@ -118,3 +144,31 @@ async def test_a_given_client_can_be_used_through_this_face_alone(redis_url: str
 
     assert await asyncio.to_thread(store.get, "a") == {"x": 1}
     await asyncio.to_thread(store.run, client.aclose())
+
+
+def test_the_twin_of_a_cache_stands_before_a_database(redis_url: str):
+    cache: InMemoryCache[Any] = InMemoryCache()
+    db = sync.InMemoryContextStore()
+    store = sync.CacheBackedContextStore(db=db, cache=sync.CacheContextStore(cache))
+    store.set("a", {"x": 1})
+    db.set("a", {"x": 2})
+
+    assert store.get("a") == {"x": 1}
+    assert store.update("a", {"y": 1}) == store.get("a") == {"x": 2, "y": 1}
+
+
+def test_a_synchronous_call_has_no_limit_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    limits: list[float | None] = []
+    run = SyncBridge.run
+
+    def noted(self: SyncBridge, coro: Any, timeout: float | None = 30.0, **options: Any) -> Any:
+        limits.append(timeout)
+        return run(self, coro, timeout, **options)
+
+    monkeypatch.setattr(SyncBridge, "run", noted)
+    shards = sync.ShardManager({"a": sync.InMemoryContextStore(), "b": sync.InMemoryContextStore()})
+    shards.set("a", {})
+    shards.rebalance()
+    sync.PandasContextAdapter(SimpleNamespace(columns=[], index=[]), context_store=shards).list_context_keys()
+
+    assert limits == [None] * 3

@@ -156,7 +156,7 @@ async def test_a_command_without_a_name_is_the_callers_error(client: RedisClient
 
 
 async def test_a_given_client_is_used_and_stays_open(redis_url: str):
-    given = Redis.from_url(redis_url)
+    given = Redis.from_url(redis_url, protocol=2)
     client = RedisClient.over(given)
     await client.execute("SET", b"a", 1)
     await client.aclose()

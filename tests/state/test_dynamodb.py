@@ -1,17 +1,20 @@
 """What DynamoDB adds to the contract: repeated writes, limits, pages, clients."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aioboto3
+import botocore.session
 import pytest
 
 from agent_service.core.errors import ConfigurationError, StateConflictError, StateStoreError
 from agent_service.state.dynamodb import DynamoDBStateStore
 from agent_service.state.models import CoachContext
 from tests.servers.proxy import TcpProxy
+from tests.state.processes import CHECKOUT
 
 
 @pytest.fixture
@@ -150,3 +153,40 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
 
     with pytest.raises(ConfigurationError, match=r"agent-service\[dynamodb\]"):
         DynamoDBStateStore("table")
+
+
+# -- clients that others made
+
+WITHOUT_AWS = """
+import sys
+for name in ("aioboto3", "aiobotocore", "boto3", "botocore"):
+    sys.modules[name] = None
+import asyncio
+from tests.state.test_dynamodb_client import use
+asyncio.run(use())
+print("used")
+"""
+
+
+def test_a_given_client_needs_none_of_the_packages_of_aws():
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_AWS], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+
+    assert (result.stdout, result.returncode) == ("used\n", 0), result.stderr
+
+
+def test_a_client_that_cannot_be_awaited_is_refused_by_name():
+    session = botocore.session.get_session()
+    client = session.create_client(
+        "dynamodb", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+
+    with pytest.raises(ConfigurationError, match=r"client.*aioboto3"):
+        DynamoDBStateStore("table", client=client)
+
+
+@pytest.mark.parametrize("client", [object(), "dynamodb", {}], ids=repr)
+def test_what_is_no_client_is_refused_by_name(client: Any):
+    with pytest.raises(ConfigurationError, match=r"client.*get_item"):
+        DynamoDBStateStore("table", client=client)

@@ -124,7 +124,7 @@ async def test_what_was_given_stays_open(redis_url: str):
         lambda: SQLStateStore("mysql://user:secret@host/db"),
         lambda: SQLStateStore("sqlite+aiosqlite:///a.db", table=""),
         lambda: RedisStateStore("http://user:secret@host"),
-        lambda: RedisStateStore("redis://localhost", client=object()),  # type: ignore[arg-type]
+        lambda: RedisStateStore("redis://localhost", client=object()),
         lambda: DynamoDBStateStore(""),
         lambda: DynamoDBStateStore("t", client=object(), region="eu-central-1"),
     ],

@@ -68,11 +68,25 @@ def test_no_user_id_leaves_the_folder(tmp_path: Path):
 async def test_a_file_can_be_read_by_people(tmp_path: Path):
     await FileStateStore(tmp_path).save_context(CoachContext(user_id="ada", consolidated_summary="so far"))
 
-    document = json.loads((tmp_path / "ada.json").read_text().splitlines()[1])
+    document = json.loads((tmp_path / "ada.json").read_text())
 
     assert document["current_state"] == "introduction"
     assert document["consolidated_summary"] == "so far"
     assert (document["version"], document["schema_version"]) == (1, 1)
+
+
+async def test_a_file_of_the_first_release_loads_and_is_saved_as_one_document(tmp_path: Path):
+    store = FileStateStore(tmp_path)
+    (tmp_path / "ada.json").write_text(
+        '"ada"\n{"user_id":"ada","current_state":"introduction","conversation_history":[],"consolidated_summary":"so '
+        'far","user_profile":null,"metadata":{},"version":3,"schema_version":1}\n'
+    )
+
+    context = await store.load_context("ada")
+    assert context is not None
+    assert (context.consolidated_summary, context.version) == ("so far", 3)
+    await store.save_context(context, expected_version=3)
+    assert json.loads((tmp_path / "ada.json").read_text())["version"] == 4
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.faults)])

@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from agent_service.context.interface import ContextStore, Document, Key
-from agent_service.context.keys import encode_key
+from agent_service.context.documents import as_pairs, translated
+from agent_service.context.interface import Document, Documents, Key
+from agent_service.context.keys import encode_key, is_hashable
 from agent_service.context.memory import InMemoryContextStore
+from agent_service.context.outside import as_store
 from agent_service.core.errors import ContextKeyError, ContextStoreError
 
 __all__ = ["BaseContextAdapter"]
@@ -21,17 +24,14 @@ class BaseContextAdapter(ABC):
     are then one set.
 
     :param data: the structure; it is neither copied nor changed, and may be replaced by setting ``data``.
-    :param context_store: where contexts are kept; None: a store in memory of its own.
+    :param context_store: where contexts are kept: a store of either face, or an object that others wrote. None: a store
+        in memory of its own.
+    :raises ContextStoreError: for what is no store.
     """
 
-    def __init__(self, data: Any, context_store: ContextStore | None = None) -> None:
+    def __init__(self, data: Any, context_store: Any = None) -> None:
         self.data = data
-        self.store = InMemoryContextStore() if context_store is None else context_store
-        if not isinstance(self.store, ContextStore):
-            raise ContextStoreError(
-                f"context_store must be a ContextStore, not a {type(context_store).__name__}; stores and adapters of "
-                "agent_service.context.sync belong together"
-            )
+        self.store = InMemoryContextStore() if context_store is None else as_store(context_store, "context_store")
 
     @abstractmethod
     def normalised(self, key: Any) -> Key:
@@ -53,18 +53,27 @@ class BaseContextAdapter(ABC):
 
         :raises ContextKeyError: when there is no such part.
         """
-        await self.store.set(self._present(key), metadata)
+        present = self._present(key)
+        with self._errors("write a context"):
+            await self.store.set(present, metadata)
 
-    async def add_many(self, contexts: Mapping[Any, Mapping[str, Any]]) -> None:
-        """Store the contexts of many parts in one call of the store; when one of them is not there, none."""
-        await self.store.set_many({self._present(key): metadata for key, metadata in contexts.items()})
+    async def add_many(self, contexts: Documents) -> None:
+        """Store the contexts of many parts in one call of the store; when one of them is not there, none.
+
+        :param contexts: a mapping of keys to contexts, or pairs.
+        """
+        pairs = [(self._present(key), metadata) for key, metadata in as_pairs(contexts)]
+        with self._errors("write contexts"):
+            await self.store.set_many(pairs)
 
     async def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
         """Set entries of a part's context and give the whole.
 
         :raises ContextKeyError: when there is no such part.
         """
-        return await self.store.update(self._present(key), patch)
+        present = self._present(key)
+        with self._errors("update a context"):
+            return await self.store.update(present, patch)
 
     async def get_context(self, key: Key) -> Document | None:
         """Give the context of a part, or None; also of a part that is gone, while its context is kept.
@@ -72,22 +81,29 @@ class BaseContextAdapter(ABC):
         :raises ContextKeyError: when there is neither such a part nor such a context.
         """
         known = self._known(key)
-        found = await self.store.get(known)
+        with self._errors("read a context"):
+            found = await self.store.get(known)
         if found is None:
             self._present(known)
         return found
 
     async def remove_context(self, key: Key) -> None:
         """Remove the context of a part, whether or not the part is still there."""
-        await self.store.delete(self._known(key))
+        known = self._known(key)
+        with self._errors("delete a context"):
+            await self.store.delete(known)
 
     async def remove_many(self, keys: Iterable[Key]) -> int:
         """Remove the contexts of many parts; give how many there were."""
-        return await self.store.delete_many([self._known(key) for key in keys])
+        known = [self._known(key) for key in keys]
+        with self._errors("delete contexts"):
+            return await self.store.delete_many(known)
 
     async def list_context_keys(self) -> list[Any]:
         """Give the keys in the store that are of this adapter's form."""
-        return [key for key in await self.store.list_keys() if self._is_known(key)]
+        with self._errors("list the keys of contexts"):
+            keys = await self.store.list_keys()
+        return [key for key in keys if self._is_known(key)]
 
     async def rename_key(self, old: Key, new: Key) -> int:
         """Carry context over after a part of the data was renamed, and that of what lies within it; give how many.
@@ -100,16 +116,26 @@ class BaseContextAdapter(ABC):
         source, target = self._known(old), self._present(new)
         names = {key: self.renamed(key, source, target) for key in await self.list_context_keys()}
         moves = {key: name for key, name in names.items() if name is not None and name != key}
-        found = await self.store.get_many(moves)
-        await self.store.set_many({moves[key]: context for key, context in found.items()})
-        return await self.store.delete_many(found)
+        with self._errors("rename contexts"):
+            found = await self.store.get_many(moves)
+            await self.store.set_many([(moves[key], context) for key, context in found.items()])
+            return await self.store.delete_many(found)
+
+    def _errors(self, action: str) -> AbstractContextManager[None]:
+        """What a store that others wrote raises is told with its name."""
+        return translated(type(self.store).__name__, action)
 
     def _known(self, key: Any) -> Key:
-        known = self.normalised(key)
         try:
+            known = self.normalised(key)
             encode_key(known)
         except ContextStoreError as exc:
             raise ContextKeyError(str(exc)) from exc
+        except TypeError as exc:
+            if is_hashable(key):
+                raise
+            # An adapter may have looked it up among its own keys.
+            raise ContextKeyError(f"key must be hashable, {type(key).__name__} is not: {key!r:.80}") from exc
         return known
 
     def _is_known(self, key: Any) -> bool:

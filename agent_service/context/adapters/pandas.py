@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_service.context.adapters.base import BaseContextAdapter
-from agent_service.context.interface import ContextStore, Key
+from agent_service.context.interface import Key
 from agent_service.core.errors import ContextKeyError
 
 __all__ = ["PandasContextAdapter"]
@@ -23,13 +23,14 @@ class PandasContextAdapter(BaseContextAdapter):
     :raises ContextKeyError: for data without ``columns`` and ``index``.
     """
 
-    def __init__(self, data: Any, context_store: ContextStore | None = None) -> None:
+    def __init__(self, data: Any, context_store: Any = None) -> None:
         if not hasattr(data, "columns") or not hasattr(data, "index"):
             raise ContextKeyError(f"data must have columns and an index, which a {type(data).__name__} has not")
         super().__init__(data, context_store)
 
     def normalised(self, key: Any) -> Key:
-        match key:
+        # A list has the pattern of a tuple, and is no key: it is not hashable.
+        match key if isinstance(key, tuple) else None:
             case ("column" | "row" as axis, label):
                 return (axis, _plain(label))
             case ("row", row, "column", column):

@@ -5,10 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from agent_service.context.adapters import base, pandas
-from agent_service.context.interface import Document, Key
-from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.sync_store import SyncContextStore
-from agent_service.core.errors import ContextStoreError
+from agent_service.context.interface import Document, Documents, Key
 
 __all__ = ["BaseContextAdapter", "PandasContextAdapter"]
 
@@ -21,15 +18,9 @@ class BaseContextAdapter(ABC):
 
     awaited: ClassVar[type[base.BaseContextAdapter]]
 
-    def __init__(self, data: Any, context_store: SyncContextStore | None = None) -> None:
-        store = InMemoryContextStore().sync if context_store is None else context_store
-        if not isinstance(store, SyncContextStore):
-            raise ContextStoreError(
-                f"context_store must be a store of agent_service.context.sync, not a {type(store).__name__}; "
-                "an awaited store has one as its .sync"
-            )
-        self._run = store.run
-        self._adapter = self.awaited(data, store.store)
+    def __init__(self, data: Any, context_store: Any = None) -> None:
+        self._adapter = self.awaited(data, context_store)
+        self._run = self._adapter.store.sync.run
 
     @property
     def data(self) -> Any:
@@ -44,17 +35,17 @@ class BaseContextAdapter(ABC):
         """Store the context of a part, in place of any other."""
         self._run(self._adapter.add_context(key, metadata))
 
-    def add_many(self, contexts: Mapping[Any, Mapping[str, Any]]) -> None:
+    def add_many(self, contexts: Documents) -> None:
         """Store the contexts of many parts in one call of the store."""
         self._run(self._adapter.add_many(contexts))
 
     def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
         """Set entries of a part's context and give the whole."""
-        return self._run(self._adapter.update_context(key, patch))  # type: ignore[no-any-return]
+        return self._run(self._adapter.update_context(key, patch))
 
     def get_context(self, key: Key) -> Document | None:
         """Give the context of a part, or None."""
-        return self._run(self._adapter.get_context(key))  # type: ignore[no-any-return]
+        return self._run(self._adapter.get_context(key))
 
     def remove_context(self, key: Key) -> None:
         """Remove the context of a part, whether or not the part is still there."""
@@ -62,15 +53,15 @@ class BaseContextAdapter(ABC):
 
     def remove_many(self, keys: Iterable[Key]) -> int:
         """Remove the contexts of many parts; give how many there were."""
-        return self._run(self._adapter.remove_many(keys))  # type: ignore[no-any-return]
+        return self._run(self._adapter.remove_many(keys))
 
     def list_context_keys(self) -> list[Any]:
         """Give the keys in the store that are of this adapter's form."""
-        return self._run(self._adapter.list_context_keys())  # type: ignore[no-any-return]
+        return self._run(self._adapter.list_context_keys())
 
     def rename_key(self, old: Key, new: Key) -> int:
         """Carry context over after a part of the data was renamed; give how many contexts."""
-        return self._run(self._adapter.rename_key(old, new))  # type: ignore[no-any-return]
+        return self._run(self._adapter.rename_key(old, new))
 
 
 class PandasContextAdapter(BaseContextAdapter):

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,23 +32,29 @@ class _Databases:
 _databases: WeakKeyDictionary[asyncio.AbstractEventLoop, _Databases] = WeakKeyDictionary()
 
 
-def open_database(settings: Settings, url: str | None = None, *, setting: str = "DATABASE_URL") -> DatabaseManager:
+def open_database(
+    settings: Settings, url: str | None = None, *, setting: str = "DATABASE_URL", **options: Any
+) -> DatabaseManager:
     """Make a manager with the settings' DB_* and DATABASE_URL, or another URL. Who makes it closes it.
 
     :param setting: where that other URL comes from, for errors.
-    :raises ConfigurationError: the URL cannot be used.
+    :param options: of :class:`DatabaseManager`, in place of what the settings say.
+    :raises ConfigurationError: the URL or an option cannot be used.
     """
+    configured = {
+        "pool_size": settings.db_pool_size,
+        "max_overflow": settings.db_max_overflow,
+        "pool_timeout": settings.db_pool_timeout,
+        "pool_recycle": settings.db_pool_recycle,
+        "statement_timeout": settings.db_statement_timeout,
+        "pgbouncer": settings.db_pgbouncer,
+        "row_security": settings.db_row_security,
+        "echo": settings.db_echo_sql,
+    }
     return DatabaseManager(
         settings.database_url.get_secret_value() if url is None else url,
-        pool_size=settings.db_pool_size,
-        max_overflow=settings.db_max_overflow,
-        pool_timeout=settings.db_pool_timeout,
-        pool_recycle=settings.db_pool_recycle,
-        statement_timeout=settings.db_statement_timeout,
-        pgbouncer=settings.db_pgbouncer,
-        row_security=settings.db_row_security,
-        echo=settings.db_echo_sql,
         setting=setting,
+        **{**configured, **options},
     )
 
 

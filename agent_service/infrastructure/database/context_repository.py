@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable, SessionFactory
+from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable
+from agent_service.infrastructure.database.session_factories import SessionFactory, require_async_sessions
 from agent_service.infrastructure.database.sqlite import keep_session_clean
 
 __all__ = ["SqlContextRepository"]
@@ -39,7 +40,8 @@ class SqlContextRepository:
     :param session_factory: gives an AsyncSession to enter, as ``async_sessionmaker`` does.
     :param model: a mapped class whose primary key is ``context_key``.
     :param table: name of the JSON table.
-    :raises ConfigurationError: for a model that is no such class.
+    :raises ConfigurationError: for a model that is no such class, or a factory of sessions that cannot be awaited, such
+        as ``sessionmaker``.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class _Entities:
     """Contexts as rows of a mapped class."""
 
     def __init__(self, sessions: SessionFactory, model: type[Any]) -> None:
-        self._sessions = sessions
+        self._sessions = require_async_sessions(sessions)
         self._model = model
         try:
             mapper = inspect(model)

@@ -26,6 +26,7 @@ def create_engine(
     *,
     setting: str,
     statement_timeout: float | None,
+    isolation_level: str | None = None,
     pgbouncer: bool = False,
     echo: bool = False,
 ) -> AsyncEngine:
@@ -34,6 +35,7 @@ def create_engine(
     :param pool: SQLAlchemy's options of the pool.
     :param setting: where the URL comes from, for errors.
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
+    :param isolation_level: of every transaction; None: the server's own. SQLite has one only.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param echo: log every statement, without its parameters.
     """
@@ -46,6 +48,8 @@ def create_engine(
     else:
         url = URL.create(target.scheme, target.username, target.password, database=target.database or None)
         arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer)
+        if isolation_level is not None:
+            pool = {**pool, "isolation_level": isolation_level}
     engine = create_async_engine(
         url,
         echo=echo,

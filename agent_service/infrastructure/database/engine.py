@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from agent_service.core.database_url import parse_database_url
-from agent_service.core.errors import DatabaseError
+from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.notifications import Notifications
@@ -38,6 +38,7 @@ T = TypeVar("T")
 HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
 _NO_PERMISSION_STATE: Final = "42501"
+_ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
 class DatabaseManager:
@@ -53,6 +54,8 @@ class DatabaseManager:
     :param pool_recycle: seconds after which a connection is replaced; -1: never.
     :param statement_timeout: seconds a PostgreSQL statement may take, waiting for locks included; None: any time.
         Migrations have no limit.
+    :param isolation_level: of PostgreSQL's transactions: READ COMMITTED, REPEATABLE READ or SERIALIZABLE; None: the
+        server's own. SQLite's are always SERIALIZABLE.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param echo: log every statement, without its parameters.
@@ -69,6 +72,7 @@ class DatabaseManager:
         pool_timeout: float = 30.0,
         pool_recycle: int = 1800,
         statement_timeout: float | None = 30.0,
+        isolation_level: str | None = None,
         pgbouncer: bool = False,
         row_security: bool = False,
         echo: bool = False,
@@ -77,6 +81,7 @@ class DatabaseManager:
         self._target = parse_database_url(url)
         self._setting = setting
         self.embedded = self._target.embedded
+        _require_isolation(isolation_level, embedded=self.embedded)
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
             "poolclass": AsyncAdaptedQueuePool,
@@ -91,7 +96,13 @@ class DatabaseManager:
             pool |= {"pool_size": 1, "max_overflow": 0}
         self._connections = pool["pool_size"] + pool["max_overflow"]
         self.engine: AsyncEngine = create_engine(
-            self._target, pool, setting=setting, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
+            self._target,
+            pool,
+            setting=setting,
+            statement_timeout=statement_timeout,
+            isolation_level=None if self.embedded else isolation_level,
+            pgbouncer=pgbouncer,
+            echo=echo,
         )
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
@@ -232,6 +243,14 @@ class DatabaseManager:
 
     def __str__(self) -> str:
         return str(self._target)
+
+
+def _require_isolation(level: str | None, *, embedded: bool) -> None:
+    known = _ISOLATION_LEVELS[-1:] if embedded else _ISOLATION_LEVELS
+    if level is not None and level not in known:
+        raise ConfigurationError(
+            f"isolation_level must be {' or '.join(known)} for this database, or left out, got {level!r:.80}"
+        )
 
 
 async def _release(db: AsyncSession) -> None:

@@ -1,28 +1,34 @@
 """A table of text under text keys: what stores keep their documents in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import Column, MetaData, Table, bindparam, delete, func, inspect, select, update
+from sqlalchemy import Column, Connection, MetaData, Table, bindparam, delete, func, inspect, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.schema import CreateTable
 
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.infrastructure.database.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.context import ContextEntry
+from agent_service.infrastructure.database.session_factories import (
+    SessionFactory,
+    require_async_engine,
+    require_async_sessions,
+)
 from agent_service.infrastructure.database.sqlite import keep_session_clean
 
-__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "SessionFactory", "engine_sessions"]
+__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "engine_sessions", "row_of"]
+
+T = TypeVar("T")
 
 Engine: TypeAlias = AsyncEngine
 """What a caller's own engine is."""
-
-SessionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""Gives a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
 
 OWN_TABLE: Final = ContextEntry.__tablename__
 """The table that the package's migrations make."""
@@ -31,12 +37,18 @@ _LONGEST_KEY: Final = 1024
 """Bytes of a key that stand in the index themselves; PostgreSQL's limit for an index entry is about 2,700."""
 _DIGEST_MARK: Final = "~#"
 _CHUNK: Final = 1000
+_ATTEMPTS: Final = 100
+_PAUSE: Final = 0.005
+"""Seconds, times the number of attempts so far."""
+_OVERTAKEN_STATES: Final = ("40001", "40P01")
+"""PostgreSQL: a serialization failure, a deadlock."""
 _ABSENT: Final = ""
 """What a row holds while it is locked before its first value; it is never committed, and no document is empty text."""
 
 
 def engine_sessions(engine: AsyncEngine) -> SessionFactory:
     """Give sessions of an engine."""
+    require_async_engine(engine)
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
@@ -47,13 +59,13 @@ class KeyValueTable:
 
     :param sessions: where transactions come from; they must not be nested in another one of the same task.
     :param table: the package's own table comes by migration, any other is created when first used.
-    :raises ConfigurationError: for a table name that cannot be one.
+    :raises ConfigurationError: for a table name that cannot be one, or sessions that cannot be awaited.
     """
 
     def __init__(self, sessions: SessionFactory, *, table: str = OWN_TABLE) -> None:
         if not isinstance(table, str) or not 1 <= len(table) <= 63 or "\x00" in table:
             raise ConfigurationError(f"table must be a name of 1 to 63 characters, got {table!r:.80}")
-        self._sessions = sessions
+        self._sessions = require_async_sessions(sessions)
         self._table = _table(table)
         self._made = table == OWN_TABLE
         self._making = asyncio.Lock()
@@ -71,8 +83,11 @@ class KeyValueTable:
 
     async def write(self, values: Mapping[str, str]) -> None:
         """Store values, all of them or none."""
+        await self._repeated(lambda: self._write(values))
+
+    async def _write(self, values: Mapping[str, str]) -> None:
         # In one order for everybody, so that two transactions never wait for one another's rows.
-        rows = [_row(key, value) for key, value in sorted(values.items(), key=lambda item: _row_key(item[0]))]
+        rows = [row_of(key, value) for key, value in sorted(values.items(), key=lambda item: _row_key(item[0]))]
         async with self._transaction("write") as db:
             insert = self._insert(db)
             upsert = insert.on_conflict_do_update(
@@ -83,6 +98,9 @@ class KeyValueTable:
 
     async def remove(self, keys: Collection[str]) -> int:
         """Remove rows; give how many there were."""
+        return await self._repeated(lambda: self._remove(keys))
+
+    async def _remove(self, keys: Collection[str]) -> int:
         column = self._table.c.key
         removed = 0
         async with self._transaction("delete") as db:
@@ -96,10 +114,14 @@ class KeyValueTable:
     async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
         """Put a value through ``change`` while the row is locked.
 
-        :param change: takes the value (None: there is none) and returns what shall be (None: leave it; "": none).
+        :param change: takes the value (None: there is none) and returns what shall be (None: leave it; "": none). It
+            may be called again, where another transaction came between.
         """
+        await self._repeated(lambda: self._change(key, change))
+
+    async def _change(self, key: str, change: Callable[[str | None], str | None]) -> None:
         columns = self._table.c
-        row = _row(key, _ABSENT)
+        row = row_of(key, _ABSENT)
         async with self._transaction("change") as db:
             # Locks the row, making it where there is none; what was there stays and is given.
             insert = self._insert(db)
@@ -120,6 +142,21 @@ class KeyValueTable:
         columns = self._table.c
         async with self._transaction("list") as db:
             return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
+
+    async def _repeated(self, transaction: Callable[[], Awaitable[T]]) -> T:
+        """Run a transaction again while the server refuses it for one that came between.
+
+        With READ COMMITTED that never happens; with stricter isolation one of those that overlap gets through each
+        time, and the others were rolled back whole.
+        """
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return await transaction()
+            except DatabaseError as exc:
+                if not _overtaken(exc):
+                    raise
+            await asyncio.sleep(random.uniform(0, _PAUSE * min(attempt, 10)))  # noqa: S311 - no secret
+        return await transaction()
 
     def _insert(self, db: AsyncSession) -> Any:
         dialect = postgresql if db.get_bind().dialect.name == "postgresql" else sqlite
@@ -149,8 +186,22 @@ class KeyValueTable:
                 if not await connection.run_sync(lambda sync: inspect(sync).has_table(self._table.name)):
                     # On SQLite another process may have made it since.
                     await db.execute(CreateTable(self._table, if_not_exists=True))
+                elif await connection.run_sync(is_documented, self._table.name):
+                    await connection.run_sync(self._take_over)
                 await db.commit()
             self._made = True
+
+    def _take_over(self, connection: Connection) -> None:
+        def make() -> Table:
+            self._table.create(connection)
+            return self._table
+
+        take_over(connection, self._table.name, make, row_of)
+
+
+def _overtaken(exc: DatabaseError) -> bool:
+    state = getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None)
+    return state in _OVERTAKEN_STATES
 
 
 def _table(name: str) -> Table:
@@ -161,7 +212,8 @@ def _table(name: str) -> Table:
     return Table(name, MetaData(), *columns)
 
 
-def _row(key: str, value: str) -> dict[str, str | None]:
+def row_of(key: str, value: str) -> dict[str, str | None]:
+    """Return the columns of a row."""
     row_key = _row_key(key)
     return {"key": row_key, "value": value, "long_key": None if row_key == key else key}
 

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction
 
 from agent_service.core.database_url import POSTGRES, SQLITE
 from agent_service.core.errors import SessionValueError
@@ -21,7 +21,7 @@ from agent_service.infrastructure.database.sqlite import create_functions, is_ou
 from agent_service.infrastructure.database.sqlite_busy import may_write
 from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
 
-__all__ = ["accept_session", "require_async_factory", "require_engine"]
+__all__ = ["accept_session", "require_engine"]
 
 _GIVEN: Final = "agent_service_functions"
 _SERVED: Final = "agent_service_session"
@@ -53,18 +53,6 @@ def accept_session(db: Any) -> AsyncSession:
         if engine.dialect.name == "sqlite":
             _serve(db.sync_session)
     return db
-
-
-def require_async_factory(factory: Any) -> None:
-    """Refuse what gives no AsyncSession to enter, as far as can be told before it is called.
-
-    :raises SessionValueError: it is a factory of synchronous sessions, or cannot be called.
-    """
-    if isinstance(factory, sessionmaker) or not callable(factory):
-        raise SessionValueError(
-            f"session_factory must give an AsyncSession, which a {type(factory).__name__} does not; use get_session or "
-            "async_sessionmaker(engine)"
-        )
 
 
 def require_engine(engine: Any) -> None:

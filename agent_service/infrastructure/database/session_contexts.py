@@ -12,12 +12,12 @@ from agent_service.core.errors import SessionNotFoundError
 from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.own_sessions import accept_session, require_async_factory
+from agent_service.infrastructure.database.own_sessions import accept_session
 from agent_service.infrastructure.database.queries.context import lock
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
+from agent_service.infrastructure.database.session_factories import SessionFactory, require_async_sessions
 
 __all__ = ["SessionContexts"]
 
@@ -33,8 +33,7 @@ class SessionContexts:
     """
 
     def __init__(self, sessions: SessionFactory, tenant_id: str) -> None:
-        require_async_factory(sessions)
-        self._sessions = sessions
+        self._sessions = require_async_sessions(sessions)
         self._tenant_id = tenant_id
 
     async def read(self, ids: Collection[UUID]) -> dict[UUID, Context]:

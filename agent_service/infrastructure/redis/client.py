@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Self
 from weakref import WeakSet
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
@@ -76,13 +77,28 @@ class RedisClient:
     ) -> Self:
         """Use a redis-py asyncio client that the caller owns and closes.
 
-        Its pool must allow ``max_connections`` connections and speak bytes.
+        It is built with ``protocol=2`` and does not decode replies. No more operations run at once than its pool has
+        connections.
 
-        :raises ConfigurationError: when it decodes replies.
+        :raises ConfigurationError: when it is none, decodes replies, or speaks RESP3.
         """
         _check_limits(timeout, max_connections)
+        if not isinstance(client, Redis | RedisCluster) or isinstance(client, Pipeline):
+            kind = type(client)
+            raise ConfigurationError(
+                f"client is a {kind.__module__}.{kind.__qualname__}, which cannot be awaited as a client is; give "
+                "url=, a RedisClient, or a client of redis.asyncio (Redis or RedisCluster)"
+            )
         if client.get_encoder().decode_responses:
             raise ConfigurationError("client decodes replies; build it with decode_responses=False")
+        place: Any = client.connection_pool if isinstance(client, Redis) else client
+        if Connection(protocol=place.connection_kwargs.get("protocol")).protocol != 2:
+            raise ConfigurationError(
+                "client speaks RESP3, over which redis-py may reuse a connection that still holds an unread reply; "
+                "build it with protocol=2"
+            )
+        if isinstance(client, Redis):
+            max_connections = min(max_connections, place.max_connections)
         self = cls.__new__(cls)
         lane: Lane = (
             ClusterLane(client, owned=False) if isinstance(client, RedisCluster) else ServerLane(client, owned=False)

@@ -7,12 +7,14 @@ from typing import Final, TypeAlias
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
+from agent_service.core.store_metrics import STORES
 from agent_service.infrastructure.redis.manager import RedisManager
 
 __all__ = ["close_everywhere_else", "close_redis", "get_redis_manager", "redis_manager_like"]
 
 _metrics = CacheMetrics()
 """Of the whole process, so that whoever polls them, in whatever loop or thread, sees every cache."""
+_metrics.add_gauge("stores", STORES.snapshot)
 
 _Managers: TypeAlias = dict[RedisManager | None, RedisManager]
 

@@ -186,7 +186,8 @@ class RedisManager:
 
     def get_metrics(self) -> dict[str, Any]:
         """Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
-        ``"{namespace}:{counter}"``, latencies, ``last_reset``, ``uptime_seconds``.
+        ``"{namespace}:{counter}"``, latencies, ``last_reset``, ``uptime_seconds``. The process's own manager adds
+        ``stores``: calls, errors and latency of context and state stores, by class.
         """
         return self.metrics.snapshot()
 

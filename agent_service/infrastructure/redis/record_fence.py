@@ -51,7 +51,7 @@ class RecordFence:
         await self._run(_BEGIN, keys, [(token, lifetime_of(LEASE_SECONDS))] * len(keys))
         return token
 
-    async def finish(self, token: str, records: Mapping[bytes, Mapping[str, Any] | None], ttl: float) -> int:
+    async def finish(self, token: str, records: Mapping[bytes, Mapping[str, Any] | None], ttl: float | None) -> int:
         """Store the records that no other writer was under way with, delete the others, and count the stored."""
         header = (token, lifetime_of(ttl))
         rows = [(*header, *(() if each is None else write_record(each))) for each in records.values()]
@@ -63,7 +63,7 @@ class RecordFence:
         await self._run(_LEASE, keys, [(token, lifetime_of(LEASE_SECONDS))] * len(keys))
         return token
 
-    async def fill(self, token: str, records: Mapping[bytes, Mapping[str, Any]], ttl: float) -> int:
+    async def fill(self, token: str, records: Mapping[bytes, Mapping[str, Any]], ttl: float | None) -> int:
         """Store the records whose lease stands; give how many did."""
         header = (token, lifetime_of(ttl))
         return sum(await self._run(_FILL, records, [(*header, *write_record(each)) for each in records.values()]))

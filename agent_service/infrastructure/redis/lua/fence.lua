@@ -45,11 +45,13 @@ local function break_leases()
   end
 end
 
--- Fields and their JSON stand in ARGV from `first` on; milliseconds is how long the record lives.
+-- Fields and their JSON stand in ARGV from `first` on; milliseconds is how long the record lives, 0: for ever.
 local function store(first)
   redis.call('DEL', record)
   for from = first, #ARGV, 1000 do -- unpack() takes some 8000 at most
     redis.call('HSET', record, unpack(ARGV, from, math.min(from + 999, #ARGV)))
   end
-  redis.call('PEXPIRE', record, milliseconds)
+  if milliseconds > 0 then
+    redis.call('PEXPIRE', record, milliseconds)
+  end
 end

@@ -1,0 +1,179 @@
+"""A fence over any cache, so that it holds between all processes that share the cache.
+
+A cache offers an atomic counter, and a load whose value is not stored when its key was deleted since the load began.
+So each key has a *mark* beside its entry, a counter that holds two numbers: how many write now, in the lowest 16 bits,
+and a ticket above, which every writer raises by a random step when it begins and when it finishes. A mark that was
+evicted or has expired begins anew with a random ticket, so no mark is ever taken for an earlier one.
+
+* A writer raises the mark, then deletes the entry. It was alone if the mark counted no other writer, and is still the
+  same when it finishes.
+* A reader notes the mark before it reads the database; there is no lease while a writer is under way. It fills if the
+  mark is still the same.
+* The mark is compared inside a load of the cache. A writer who begins later deletes the entry, and with it the right of
+  that load to store; so nothing comes between the comparison and the fill.
+
+A writer that never finishes counts as under way until no writer has begun for :data:`LEASE_SECONDS`.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, TypeVar
+
+from agent_service.context.documents import store_errors
+from agent_service.context.fences import Fence
+from agent_service.context.interface import Document, Key
+from agent_service.context.keys import encode_key
+from agent_service.core.errors import CacheValueError
+from agent_service.core.ttl import NEVER
+from agent_service.infrastructure.cache.interface import ICache
+
+__all__ = ["LEASE_SECONDS", "CacheFence", "entry_name"]
+
+T = TypeVar("T")
+
+LEASE_SECONDS: Final = 10.0
+"""How long a mark lives after the last writer began."""
+
+_WRITERS: Final = 0xFFFF
+_STEPS: Final = 1 << 24
+_CONCURRENT: Final = 32
+"""Marks that are asked for at once; a cache has no call for many counters."""
+
+
+class CacheFence(Fence):
+    """See the module. Holds no state.
+
+    :param cache: where entries and marks are.
+    :param owner: the store that this is the fence of, for errors.
+    """
+
+    def __init__(self, cache: ICache[Any], owner: object) -> None:
+        self._cache = cache
+        self._owner = owner
+
+    async def begin(self, keys: Collection[Key]) -> str:
+        with store_errors(self._owner, "begin to write through a cache"):
+            marks = await _each(keys, self._enter)
+            await self._cache.delete_many([entry_name(key) for key in keys])
+            return json.dumps({"since": time.monotonic(), "marks": _by_text(keys, marks)})
+
+    async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
+        begun: dict[str, Any] = json.loads(token) if token else {"since": 0.0, "marks": {}}
+        marks: Mapping[str, int] = begun["marks"]
+        alone = {
+            entry_name(key): (documents[key], marks[encode_key(key)])
+            for key in keys
+            if key in documents and marks.get(encode_key(key), 0) & _WRITERS == 1
+        }
+        with store_errors(self._owner, "finish writing through a cache"):
+            stored = await self._fill(alone, ttl) if alone else set()
+            lost = [name for name in map(entry_name, keys) if name not in stored]
+            if lost:
+                await self._cache.delete_many(lost)
+            # Whose mark may have expired since is not counted any more.
+            leaving = -1 if time.monotonic() - begun["since"] < LEASE_SECONDS else 0
+            await _each(marks, lambda text: self._leave(text, leaving))
+
+    async def lease(self, keys: Collection[Key]) -> str:
+        with store_errors(self._owner, "take a lease in a cache"):
+            marks = _by_text(keys, await _each(keys, self._note))
+        return json.dumps({text: mark for text, mark in marks.items() if not mark & _WRITERS})
+
+    async def fill(
+        self,
+        token: str,
+        keys: Collection[Key],  # noqa: ARG002 - a lease is a number that was noted, and ends by itself
+        documents: Mapping[Any, Document],
+        ttl: float,
+    ) -> int:
+        marks = json.loads(token)
+        standing = {
+            entry_name(key): (document, marks[text])
+            for key, document in documents.items()
+            if (text := encode_key(key)) in marks
+        }
+        if not standing:
+            return 0
+        with store_errors(self._owner, "fill a cache"):
+            return len(await self._fill(standing, ttl))
+
+    async def _fill(self, entries: Mapping[str, tuple[Document, int]], ttl: float) -> set[str]:
+        """Store those entries whose marks are as noted; return the names of what was stored by this call."""
+        unchanged: dict[str, Document] = {}
+
+        async def load(names: list[str]) -> Mapping[str, Document]:
+            marks = await _each(names, lambda name: self._present(_text_of(name)))
+            unchanged.update(
+                {name: entries[name][0] for name, mark in zip(names, marks, strict=True) if mark == entries[name][1]}
+            )
+            return unchanged
+
+        await self._cache.get_or_load_many(entries, load, ttl=NEVER if ttl == float("inf") else ttl)
+        return set(unchanged)
+
+    async def _enter(self, key: Key) -> int:
+        """Count one more writer, and return the mark."""
+        step = _step() + 1
+        mark = await self._add(encode_key(key), step)
+        if mark != step:  # it was there, with a time to live of its own
+            await self._cache.expire(_mark_name(encode_key(key)), LEASE_SECONDS)
+        return mark
+
+    async def _leave(self, text: str, writers: int) -> None:
+        mark = await self._add(text, _step() + writers)
+        if mark & _WRITERS > _WRITERS >> 1:  # the mark was evicted and counted no writer
+            await self._add(text, 1)
+
+    async def _note(self, key: Key) -> int:
+        """Return the mark that tells later whether anyone has written; where there is none, make one."""
+        text = encode_key(key)
+        return await self._present(text) or await self._add(text, _step())
+
+    async def _present(self, text: str) -> int:
+        # Adding nothing asks the cache that all share; a read could be answered by a copy in memory.
+        return await self._add(text, 0)
+
+    async def _add(self, text: str, amount: int) -> int:
+        name = _mark_name(text)
+        try:
+            return await self._cache.increment(name, amount, ttl=LEASE_SECONDS)
+        except CacheValueError:  # beyond 64 bits after millions of writes without a pause
+            await self._cache.delete(name)
+            return await self._cache.increment(name, amount, ttl=LEASE_SECONDS)
+
+
+def entry_name(key: Key) -> str:
+    """Return the name of a context's entry. A cache has no empty keys, so each begins with a sign."""
+    return f"={encode_key(key)}"
+
+
+def _text_of(name: str) -> str:
+    return name[1:]
+
+
+def _mark_name(text: str) -> str:
+    return f"!{text}"
+
+
+def _step() -> int:
+    """How far a writer raises the ticket."""
+    return (1 + secrets.randbelow(_STEPS)) << 16
+
+
+def _by_text(keys: Collection[Key], marks: list[int]) -> dict[str, int]:
+    return {encode_key(key): mark for key, mark in zip(keys, marks, strict=True)}
+
+
+async def _each(items: Collection[T], call: Callable[[T], Awaitable[int | None]]) -> list[Any]:
+    if len(items) == 1:
+        return [await call(each) for each in items]
+    slots = asyncio.Semaphore(_CONCURRENT)
+
+    async def one(item: T) -> int | None:
+        async with slots:
+            return await call(item)
+
+    return list(await asyncio.gather(*(one(each) for each in items)))

@@ -1,0 +1,39 @@
+"""Stores and repositories that others wrote, as stores of this package."""
+
+import threading
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from agent_service.context.interface import ContextStore
+from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
+from agent_service.context.sync_store import SyncContextStore
+
+__all__ = ["OutsideStore", "as_store"]
+
+_stores: "Final[WeakValueDictionary[int, OutsideStore]]" = WeakValueDictionary()
+_looking: Final = threading.Lock()
+
+
+class OutsideStore(OutsideCalls, ContextStore):
+    """A store over any object with ``get``, ``set`` and ``delete``: one of the documented interface, or a repository.
+
+    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them.
+    """
+
+
+def as_store(given: Any, name: str = "store") -> ContextStore:
+    """Return a store with every call of the contract: the given one, the one below a synchronous face, or a wrapper.
+
+    :param name: of the argument, for the error.
+    :raises ContextStoreError: for what lacks ``get``, ``set`` or ``delete``.
+    """
+    below = given.store if isinstance(given, SyncContextStore) else given
+    if isinstance(below, ContextStore) and all(own_method(below, each) is not None for each in DERIVED):
+        return below
+    if isinstance(below, OutsideCalls):  # what a synchronous face has made of it
+        below = below.outside
+    with _looking:
+        store = _stores.get(id(below))  # whose wrapper keeps it alive, so no other object has the number
+        if store is None:
+            store = _stores[id(below)] = OutsideStore(below, name)
+        return store
