@@ -3,21 +3,25 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+from agent_service.infrastructure.database.revisions import tables_are_made
+
+revision = "agent_service_0002"
+down_revision = "agent_service_0001"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
+    if tables_are_made():
+        return
     op.create_table(
-        "context_store",
+        "agent_service_context_store",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("long_key", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_context_store")),
+        sa.PrimaryKeyConstraint("key", name=op.f("agent_service_pk_context_store")),
     )
 
 
 def downgrade() -> None:
-    op.drop_table("context_store")
+    op.drop_table("agent_service_context_store")

@@ -87,7 +87,7 @@ def test_check_tells_a_person_what_differs_and_what_to_do(tmp_path: Path, monkey
     monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
     assert main(["db", "upgrade"]) == 0
     with sqlite3.connect(tmp_path / "new.db") as connection:
-        connection.execute("ALTER TABLE sessions ADD COLUMN surplus TEXT")
+        connection.execute("ALTER TABLE agent_service_sessions ADD COLUMN surplus TEXT")
     connection.close()
     capsys.readouterr()
 

@@ -15,13 +15,15 @@ from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundE
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.notifications import CHANNEL
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, Names
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
 
 PATIENCE = 20.0
 Feed = AsyncGenerator[SessionMessage, None]
 LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(query, 'LISTEN')"
+
+CHANNEL = Names(DEFAULT_SCHEMA, "").channel
 
 
 async def start(database: DatabaseManager, tenant: str = "") -> UUID:
@@ -57,7 +59,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def listening(database: DatabaseManager) -> None:
     async def marked() -> bool:
         return database.notifications.listening and await scalar(
-            database, "SELECT count(*) > 0 FROM sessions WHERE watched_until > now()"
+            database, "SELECT count(*) > 0 FROM agent_service_sessions WHERE watched_until > now()"
         )
 
     if not database.embedded:

@@ -99,7 +99,8 @@ async def test_a_large_sweep_leaves_no_merging_of_titles_to_writers(postgres_url
         columns = ", ".join(each.name for each in Session.__table__.columns if each.name != "id")
         await db.execute(
             text(
-                f"INSERT INTO sessions (id, {columns}) SELECT gen_random_uuid(), {columns} FROM sessions, "
+                f"INSERT INTO agent_service_sessions (id, {columns}) SELECT gen_random_uuid(), {columns} "
+                "FROM agent_service_sessions, "
                 f"generate_series(1, 4999) WHERE id = '{session.id}'"
             )
         )

@@ -203,14 +203,16 @@ async def test_a_message_that_the_database_refuses_fails_alone(
 
 
 REFUSE_ON_SQLITE = """
-CREATE TRIGGER refuse BEFORE INSERT ON session_messages WHEN new.content = 'poison'
+CREATE TRIGGER refuse BEFORE INSERT ON agent_service_session_messages WHEN new.content = 'poison'
 BEGIN SELECT RAISE(ABORT, 'poison'); END
 """
 REFUSE_ON_POSTGRES = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF new.content = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN new; END $$
 """
-REFUSING_ON_POSTGRES = "CREATE TRIGGER refuse BEFORE INSERT ON session_messages FOR EACH ROW EXECUTE FUNCTION refuse()"
+REFUSING_ON_POSTGRES = """
+CREATE TRIGGER refuse BEFORE INSERT ON agent_service_session_messages FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
 
 
 async def refuse_poison(database: DatabaseManager) -> None:

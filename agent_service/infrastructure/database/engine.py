@@ -15,6 +15,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
+from agent_service.infrastructure.database.naming import Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.row_security import (
     RowSecurity,
@@ -51,8 +52,10 @@ class DatabaseManager:
         Migrations have no limit.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
+    :param schema: PostgreSQL schema of the package's tables; None is DB_SCHEMA.
+    :param table_prefix: what the names of tables and all else begin with; None is DB_TABLE_PREFIX.
     :param echo: log every statement, without its parameters.
-    :raises ConfigurationError: for a URL that cannot be used; it never shows a password.
+    :raises ConfigurationError: for a URL or name that cannot be used; it never shows a password.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class DatabaseManager:
         statement_timeout: float | None = 30.0,
         pgbouncer: bool = False,
         row_security: bool = False,
+        schema: str | None = None,
+        table_prefix: str | None = None,
         echo: bool = False,
     ) -> None:
         self._url = parse_url(url)
@@ -86,6 +91,8 @@ class DatabaseManager:
         self.engine: AsyncEngine = create_engine(
             self._url, pool, statement_timeout=statement_timeout, pgbouncer=pgbouncer, echo=echo
         )
+        self._naming = Naming(schema, table_prefix)
+        self._naming.serve(self.engine.sync_engine)
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
             say_tenant_on_begin(self.engine)
@@ -176,7 +183,9 @@ class DatabaseManager:
                 await engine.dispose()
 
     def _patient_engine(self) -> AsyncEngine:
-        return create_engine(self._url, {"poolclass": NullPool}, statement_timeout=None, pgbouncer=self._pgbouncer)
+        engine = create_engine(self._url, {"poolclass": NullPool}, statement_timeout=None, pgbouncer=self._pgbouncer)
+        self._naming.serve(engine.sync_engine)
+        return engine
 
     def get_metrics(self) -> dict[str, int]:
         """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""

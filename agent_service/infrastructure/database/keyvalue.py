@@ -6,14 +6,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Column, MetaData, Table, bindparam, delete, func, inspect, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.schema import CreateTable
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.keyvalue_place import find_or_make
 from agent_service.infrastructure.database.models.context import ContextEntry
+from agent_service.infrastructure.database.names import MARK, RELATIONS
+from agent_service.infrastructure.database.naming import name_session
 
 __all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "SessionFactory", "engine_sessions"]
 
@@ -23,8 +25,8 @@ Engine: TypeAlias = AsyncEngine
 SessionFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Gives a new AsyncSession to enter: an ``async_sessionmaker``, or :func:`get_session`."""
 
-OWN_TABLE: Final = ContextEntry.__tablename__
-"""The table that the package's migrations make."""
+OWN_TABLE: Final = "context_store"
+"""The table that the package's migrations make; whatever schema and prefix it has."""
 
 _LONGEST_KEY: Final = 1024
 """Bytes of a key that stand in the index themselves; PostgreSQL's limit for an index entry is about 2,700."""
@@ -45,16 +47,20 @@ class KeyValueTable:
     Keys and values hold no U+0000 and no lone surrogates, and no value is empty.
 
     :param sessions: where transactions come from; they must not be nested in another one of the same task.
-    :param table: the package's own table comes by migration, any other is created when first used.
+    :param table: the package's own table comes by migration. Any other is created when first used, in the schema and
+        with the prefix of DB_SCHEMA and DB_TABLE_PREFIX; with neither set, one that is there already is used.
     :raises ConfigurationError: for a table name that cannot be one.
     """
 
     def __init__(self, sessions: SessionFactory, *, table: str = OWN_TABLE) -> None:
         if not isinstance(table, str) or not 1 <= len(table) <= 63 or "\x00" in table:
             raise ConfigurationError(f"table must be a name of 1 to 63 characters, got {table!r:.80}")
+        if table.startswith(MARK) and table.removeprefix(MARK) in RELATIONS:
+            raise ConfigurationError(f"table {table!r} is one of the package's own; choose another name")
         self._sessions = sessions
-        self._table = _table(table)
+        self._name = table
         self._made = table == OWN_TABLE
+        self._table: Any = ContextEntry.__table__
         self._making = asyncio.Lock()
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
@@ -122,10 +128,11 @@ class KeyValueTable:
 
     @asynccontextmanager
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
-        with database_errors(f"{action} rows of {self._table.name}"):
+        with database_errors(f"{action} rows of {self._name}"):
             if not self._made:
                 await self._make()
             async with self._sessions() as db:
+                name_session(db)
                 yield db
 
     async def _make(self) -> None:
@@ -134,22 +141,9 @@ class KeyValueTable:
                 return
             async with self._sessions() as db:
                 connection = await db.connection()
-                if connection.dialect.name == "postgresql":
-                    # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.
-                    await db.execute(select(func.pg_advisory_xact_lock(func.hashtext(self._table.name))))
-                if not await connection.run_sync(lambda sync: inspect(sync).has_table(self._table.name)):
-                    # On SQLite another process may have made it since.
-                    await db.execute(CreateTable(self._table, if_not_exists=True))
+                self._table = await connection.run_sync(find_or_make, self._name)
                 await db.commit()
             self._made = True
-
-
-def _table(name: str) -> Table:
-    own = ContextEntry.metadata.tables[OWN_TABLE]
-    if name == OWN_TABLE:
-        return own
-    columns = [Column(each.name, each.type, primary_key=each.primary_key, nullable=each.nullable) for each in own.c]
-    return Table(name, MetaData(), *columns)
 
 
 def _row(key: str, value: str) -> dict[str, str | None]:

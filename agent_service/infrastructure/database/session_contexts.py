@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.keyvalue import SessionFactory
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.queries.context import lock
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
@@ -86,5 +87,6 @@ class SessionContexts:
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
         with database_errors(action):
             async with self._sessions() as db:
+                name_session(db)
                 serve_tenant(db, self._tenant_id)
                 yield db

@@ -17,6 +17,7 @@ from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
 from agent_service.infrastructure.database.validation import require_identifier, require_tenant
@@ -68,6 +69,7 @@ class RepositoryBase:
     ) -> None:
         self._db = db
         self._tenant_id = require_tenant(tenant_id)
+        name_session(db)
         serve_tenant(db, self._tenant_id)
         self._limits = limits or limits_from_settings()
         self._clock = clock
