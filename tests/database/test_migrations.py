@@ -21,7 +21,8 @@ from tests.servers.postgres import PostgresServer
 
 SQLITE_SCHEMA = """
 SELECT type, name, sql FROM sqlite_master
-WHERE tbl_name IN ('agent_service_sessions', 'agent_service_session_messages') AND type IN ('index') AND sql IS NOT NULL ORDER BY name
+WHERE tbl_name IN ('agent_service_sessions', 'agent_service_session_messages') AND type IN ('index') AND sql IS NOT NULL
+ORDER BY name
 """
 SQLITE_COLUMNS = """
 SELECT m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk FROM sqlite_master m, pragma_table_info(m.name) c

@@ -14,14 +14,18 @@ from agent_service.core.errors import DatabaseError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
 from agent_service.infrastructure.database.names import RELATIONS, Names
-from agent_service.infrastructure.database.queries.driver import fetch_rows
 from agent_service.infrastructure.database.revisions import current, has_version_table, identifier, number
 
-__all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back"]
+__all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back", "has_search_or_policies"]
 
 LAST_EARLIER: Final = 7
 """The newest revision that earlier versions knew."""
 
+_OTHER_VERSIONS: Final = text("""
+SELECT CAST(n.nspname AS text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE')
+AND has_table_privilege(c.oid, 'SELECT')
+""")
 _VERSION_COLUMNS: Final = "(version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
 
 
@@ -64,6 +68,11 @@ def adoptable(connection: Connection, names: Names) -> str | None:
             "a version of this package; if your own Alembic made them, call complete_tables() in its revision"
         )
     return said or alike[0]
+
+
+def has_search_or_policies(connection: Connection, names: Names) -> bool:
+    """Whether what only revisions of this package make is there: search on SQLite, policies on PostgreSQL."""
+    return _is_ours(connection, names, "session_search") if names.schema is None else _has_policy(connection, names)
 
 
 def hand_back(connection: Connection, names: Names) -> None:
@@ -130,14 +139,15 @@ def _is_ours(connection: Connection, names: Names, kind: str) -> bool:
 
 def _has_index(connection: Connection, names: Names, index: str) -> bool:
     if names.schema is None:
-        found = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
-        return bool(fetch_rows(connection, found, (names.local(index),)))
-    return bool(fetch_rows(connection, "SELECT to_regclass($1) IS NOT NULL", (names.full(index),))[0][0])
+        found = text("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = :index")
+        return connection.execute(found, {"index": names.local(index)}).first() is not None
+    found = text("SELECT to_regclass(:index) IS NOT NULL")
+    return bool(connection.execute(found, {"index": names.full(index)}).scalar())
 
 
 def _has_policy(connection: Connection, names: Names) -> bool:
-    policy = "SELECT 1 FROM pg_policy WHERE polname = 'tenant' AND polrelid = to_regclass($1)"
-    return bool(fetch_rows(connection, policy, (names.full("sessions"),)))
+    policy = text("SELECT 1 FROM pg_policy WHERE polname = 'tenant' AND polrelid = to_regclass(:table)")
+    return connection.execute(policy, {"table": names.full("sessions")}).first() is not None
 
 
 def _refuse_strangers(connection: Connection, names: Names) -> None:
@@ -172,17 +182,12 @@ def _earlier_versions(connection: Connection, names: Names) -> list[tuple[str, l
     elif names.schema is None:
         tables = []
     else:
-        schemas = (
-            "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') "
-            "AND has_table_privilege(c.oid, 'SELECT')"
-        )
-        tables = [_qualified(row[0]) for row in fetch_rows(connection, schemas, ())]
+        tables = [_qualified(schema) for schema in connection.scalars(_OTHER_VERSIONS)]
     return [(table, _rows(connection, table)) for table in tables]
 
 
 def _rows(connection: Connection, table: str) -> list[str]:
-    return [str(row[0]) for row in fetch_rows(connection, f"SELECT version_num FROM {table}", ())]  # noqa: S608
+    return list(connection.scalars(text(f"SELECT version_num FROM {table}")))  # noqa: S608
 
 
 def _qualified(schema: str | None) -> str:

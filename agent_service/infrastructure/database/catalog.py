@@ -1,14 +1,13 @@
 """Where tables of ours already are in a database, whoever made them: told by their columns, never by a name alone."""
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names
-from agent_service.infrastructure.database.queries.driver import fetch_rows
 
 __all__ = [
     "ADOPTED",
@@ -80,18 +79,21 @@ _PLACES_SQLITE: Final = " UNION ALL ".join(
 MADE: Final = "agent_service: a table of keys and values"
 """PostgreSQL's comment on a key-value table that has a place of its own."""
 
-_KEY_VALUE_PLACES: Final = f"""
+_KEY_VALUE_PLACES: Final = text(f"""
 SELECT n.nspname FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-WHERE t.relname = $1::name AND t.relkind IN ('r', 'p') AND {_has_columns("t", "context_store")}
+WHERE t.relname = CAST(:table AS name) AND t.relkind IN ('r', 'p') AND {_has_columns("t", "context_store")}
 AND pg_catalog.obj_description(t.oid, 'pg_class') IS DISTINCT FROM '{MADE}'
 ORDER BY n.nspname
-"""  # noqa: S608
+""")  # noqa: S608
+
+
+PLACES: Final = {"postgresql": _PLACES_POSTGRES, "sqlite": _PLACES_SQLITE}
+"""Statements whose names stay as they are written."""
 
 
 def places(connection: Connection) -> list[str]:
     """Return the schemas that hold tables without a prefix which nobody chose a place for; on SQLite the prefixes."""
-    statement = _PLACES_POSTGRES if connection.dialect.name == "postgresql" else _PLACES_SQLITE
-    return [str(row[0]) for row in fetch_rows(connection, statement, ())]
+    return [str(row[0]) for row in connection.exec_driver_sql(PLACES[connection.dialect.name])]
 
 
 def is_adopted(connection: Connection, names: Names) -> bool:
@@ -100,8 +102,8 @@ def is_adopted(connection: Connection, names: Names) -> bool:
         return False
     if names.schema is None:
         return True
-    comment = "SELECT pg_catalog.obj_description(pg_catalog.to_regclass($1)::oid, 'pg_class')"
-    return bool(fetch_rows(connection, comment, (names.full("version"),))[0][0] == ADOPTED)
+    comment = text("SELECT pg_catalog.obj_description(CAST(pg_catalog.to_regclass(:version) AS oid), 'pg_class')")
+    return bool(connection.execute(comment, {"version": names.full("version")}).scalar() == ADOPTED)
 
 
 def channel_of(connection: Connection, names: Names) -> str:
@@ -115,7 +117,8 @@ def make_schema(connection: Connection, schema: str) -> None:
     :raises DatabaseError: the role may not.
     """
     # IF NOT EXISTS asks for the right to make one even where there is one.
-    if fetch_rows(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::name", (schema,)):
+    there = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = CAST(:schema AS name)")
+    if connection.execute(there, {"schema": schema}).first() is not None:
         return
     try:
         connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
@@ -138,18 +141,18 @@ def key_value_places(connection: Connection, table: str) -> list[str]:
 
     Those made since bear a comment.
     """
-    return [str(row[0]) for row in fetch_rows(connection, _KEY_VALUE_PLACES, (table,))]
+    return [str(schema) for schema in connection.scalars(_KEY_VALUE_PLACES, {"table": table})]
+
+
+_COLUMNS_SQLITE: Final = text("SELECT name FROM pragma_table_info(:table)")
+_COLUMNS_POSTGRES: Final = text("""
+SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = CAST(:schema AS name) AND c.relname = CAST(:table AS name) AND a.attnum > 0 AND NOT a.attisdropped
+""")
 
 
 def _columns(connection: Connection, schema: str | None, table: str) -> list[str]:
-    parameters: tuple[Any, ...]
     if schema is None:
-        statement, parameters = "SELECT name FROM pragma_table_info(?)", (table,)
-    else:
-        statement = (
-            "SELECT a.attname::text FROM pg_catalog.pg_attribute a "
-            "JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = $1::name AND c.relname = $2::name AND a.attnum > 0 AND NOT a.attisdropped"
-        )
-        parameters = (schema, table)
-    return [str(row[0]) for row in fetch_rows(connection, statement, parameters)]
+        return list(connection.scalars(_COLUMNS_SQLITE, {"table": table}))
+    return list(connection.scalars(_COLUMNS_POSTGRES, {"schema": schema, "table": table}))

@@ -20,7 +20,7 @@ from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.names import SEARCH, Names
 from agent_service.infrastructure.database.naming import names_of, naming_of
 
-__all__ = ["SchemaState", "check", "compare_options", "downgrade", "is_current", "moving", "upgrade"]
+__all__ = ["SchemaState", "check", "compare_options", "differences", "downgrade", "is_current", "moving", "upgrade"]
 
 # An arbitrary key that every process agrees on, for PostgreSQL's advisory lock. One for all names: which tables are
 # whose is looked up under it.
@@ -84,10 +84,14 @@ def is_current(connection: Connection) -> bool:
 
 def check(connection: Connection) -> SchemaState:
     """Compare the database with the revisions and the models."""
-    names = names_of(connection)
+    current = _current(connection, names_of(connection))
+    return SchemaState(current, revisions.head(), tuple(str(each) for each in differences(connection)))
+
+
+def differences(connection: Connection) -> list[Any]:
+    """Compare the tables with the models, as :func:`compare_options` does it."""
     context = MigrationContext.configure(connection, opts=compare_options(connection))
-    differences = compare_metadata(context, context.opts["target_metadata"])
-    return SchemaState(_current(connection, names), revisions.head(), tuple(str(each) for each in differences))
+    return list(compare_metadata(context, context.opts["target_metadata"]))
 
 
 def compare_options(connection: Connection) -> dict[str, Any]:

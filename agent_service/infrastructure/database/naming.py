@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as SyncSession
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.settings import get_settings
 from agent_service.core.sql_names import require_schema, require_table_prefix
-from agent_service.infrastructure.database.catalog import places
+from agent_service.infrastructure.database.catalog import PLACES, places
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names
 
@@ -78,9 +78,15 @@ class Naming:
         """Find out again, because tables were made or removed."""
         self._found = None
 
+    def default(self, *, on_postgres: bool) -> Names:
+        """Return the names of new tables."""
+        if on_postgres:
+            return Names(self.schema or DEFAULT_SCHEMA, self.table_prefix or "")
+        return Names(None, MARK if self.table_prefix is None else self.table_prefix)
+
     def _find(self, connection: Connection) -> Names:
         on_postgres = connection.dialect.name == "postgresql"
-        default = self._default(on_postgres=on_postgres)
+        default = self.default(on_postgres=on_postgres)
         if self.table_prefix is not None or (on_postgres and self.schema is not None):
             self._found = default
             return default
@@ -95,15 +101,10 @@ class Naming:
             self._found = Names(found[0], "") if on_postgres else Names(None, "")
         return self._found or default
 
-    def _default(self, *, on_postgres: bool) -> Names:
-        if on_postgres:
-            return Names(self.schema or DEFAULT_SCHEMA, self.table_prefix or "")
-        return Names(None, MARK if self.table_prefix is None else self.table_prefix)
-
     def _name_statement(
         self, connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
     ) -> tuple[str, Any]:
-        if self._found is None and MARK not in statement:
+        if self._found is None and (MARK not in statement or statement in PLACES.values()):
             return statement, parameters
         return (self._found or self._find(connection)).render(statement), parameters
 

@@ -163,8 +163,8 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[tuple[asyncpg.Connect
     At the end the connection is cut off, whatever state it is in.
     """
     async with engine.connect() as connection:
-        channel = await connection.run_sync(_channel)
-        await connection.rollback()
+        async with connection.begin():
+            channel = await connection.run_sync(_channel)
         driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
         try:
             yield driver, channel
