@@ -8,7 +8,7 @@ row of ``alembic_version`` is taken out if it says the same, and any other is th
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, text
 
 from agent_service.core.errors import DatabaseError
 from agent_service.core.logging import logger
@@ -26,7 +26,8 @@ SELECT CAST(n.nspname AS text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.
 WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE')
 AND has_table_privilege(c.oid, 'SELECT')
 """)
-_VERSION_COLUMNS: Final = "(version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+_EARLIER: Final = "alembic_version"
+_FIRST_OWN: Final = identifier(str(LAST_EARLIER + 1))
 
 
 def adopt(connection: Connection, names: Names) -> None:
@@ -40,8 +41,7 @@ def adopt(connection: Connection, names: Names) -> None:
     if revision is None:
         _refuse_strangers(connection, names)
         return
-    connection.exec_driver_sql(f"CREATE TABLE {names.full('version')} {_VERSION_COLUMNS}")
-    connection.exec_driver_sql(f"INSERT INTO {names.full('version')} VALUES ('{identifier(revision)}')")  # noqa: S608
+    _make_version_table(connection, names.schema, names.local("version"), identifier(revision))
     if names.schema is not None:
         connection.exec_driver_sql(f"COMMENT ON TABLE {names.full('version')} IS '{ADOPTED}'")
     left = _take_out(connection, names, revision)
@@ -90,19 +90,24 @@ def hand_back(connection: Connection, names: Names) -> None:
 
 
 def _put_back(connection: Connection, names: Names, revision: str) -> None:
-    table = _qualified(names.schema)
-    if not has_table(connection, names.schema, "alembic_version"):
-        connection.exec_driver_sql(
-            f"CREATE TABLE {table} (version_num VARCHAR(32) NOT NULL, "
-            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-        )
-    elif rows := _rows(connection, table):
-        raise DatabaseError(
-            f"cannot downgrade to {identifier(revision)}: the version before {identifier(str(LAST_EARLIER + 1))} keeps "
-            f"its revision in alembic_version, and there is {', '.join(rows)}, of another Alembic; "
-            f"stay at {identifier(str(LAST_EARLIER + 1))}, or give the other one a version_table of its own"
-        )
-    connection.execute(text(f"INSERT INTO {table} VALUES (:revision)"), {"revision": revision})  # noqa: S608
+    if has_table(connection, names.schema, _EARLIER):
+        rows = _rows(connection, _qualified(names.schema))
+        if rows:
+            raise DatabaseError(
+                f"cannot downgrade to {identifier(revision)}: the version before {_FIRST_OWN} keeps its revision in "
+                f"alembic_version, and there is {', '.join(rows)}, of another Alembic; stay at {_FIRST_OWN}, or give "
+                "the other one a version_table of its own"
+            )
+        connection.exec_driver_sql(f"DROP TABLE {_qualified(names.schema)}")
+    _make_version_table(connection, names.schema, _EARLIER, revision)
+
+
+def _make_version_table(connection: Connection, schema: str | None, name: str, revision: str) -> None:
+    """Make a version table as Alembic does, with a row in it."""
+    column: Column[str] = Column("version_num", String(32), nullable=False)
+    table = Table(name, MetaData(), column, PrimaryKeyConstraint(column, name=f"{name}_pkc"), schema=schema)
+    table.create(connection)
+    connection.execute(table.insert().values(version_num=revision))
 
 
 def _marks(connection: Connection, names: Names) -> dict[int, Callable[[], bool]]:
@@ -177,7 +182,7 @@ def _earlier_versions(connection: Connection, names: Names) -> list[tuple[str, l
 
     It made or found it by the ``search_path`` of its role: beside the tables, else in another schema.
     """
-    if has_table(connection, names.schema, "alembic_version", {"version_num"}):
+    if has_table(connection, names.schema, _EARLIER, {"version_num"}):
         tables = [_qualified(names.schema)]
     elif names.schema is None:
         tables = []
@@ -192,4 +197,4 @@ def _rows(connection: Connection, table: str) -> list[str]:
 
 def _qualified(schema: str | None) -> str:
     quoted = "" if schema is None else '"' + schema.replace('"', '""') + '".'
-    return f"{quoted}alembic_version"
+    return f"{quoted}{_EARLIER}"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.alembic_turn import alembic_turn
 from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming import Naming
@@ -150,13 +151,15 @@ class DatabaseManager:
         """Move the schema forward to a revision, whole or not at all."""
         from agent_service.infrastructure.database.migration import upgrade  # noqa: PLC0415 - Alembic loads when needed
 
-        await self._migrating("upgrade the schema", lambda connection: upgrade(connection, revision))
+        async with alembic_turn():
+            await self._migrating("upgrade the schema", lambda connection: upgrade(connection, revision))
 
     async def downgrade(self, revision: str) -> None:
         """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
         from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
 
-        await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
+        async with alembic_turn():
+            await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
 
     async def check(self) -> "SchemaState":
         """Compare the schema with the revisions and the models; nothing is changed."""

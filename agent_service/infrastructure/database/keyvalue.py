@@ -66,9 +66,9 @@ class KeyValueTable:
     async def read(self, keys: Collection[str]) -> dict[str, str]:
         """Give the values under those of the keys that are there."""
         rows = {_row_key(key): key for key in keys}
-        columns = self._table.c
         found: dict[str, str] = {}
         async with self._transaction("read") as db:
+            columns = self._table.c
             for chunk in _chunks(rows):
                 result = await db.execute(select(columns.key, columns.value).where(columns.key.in_(chunk)))
                 found.update({rows[row]: value for row, value in result})
@@ -88,9 +88,9 @@ class KeyValueTable:
 
     async def remove(self, keys: Collection[str]) -> int:
         """Remove rows; give how many there were."""
-        column = self._table.c.key
         removed = 0
         async with self._transaction("delete") as db:
+            column = self._table.c.key
             for chunk in _chunks(sorted(map(_row_key, keys))):
                 locked = select(column).where(column.in_(chunk)).order_by(column).with_for_update()
                 result: Any = await db.execute(delete(self._table).where(column.in_(locked.scalar_subquery())))
@@ -100,9 +100,9 @@ class KeyValueTable:
 
     async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
         """Put a value through ``change`` (None: there is none; it gives None: leave it) while the row is locked."""
-        columns = self._table.c
         row = _row(key, _ABSENT)
         async with self._transaction("change") as db:
+            columns = self._table.c
             # Locks the row, making it where there is none; what was there stays and is given.
             insert = self._insert(db)
             lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
@@ -116,8 +116,8 @@ class KeyValueTable:
 
     async def keys(self) -> list[str]:
         """Give every key."""
-        columns = self._table.c
         async with self._transaction("list") as db:
+            columns = self._table.c
             return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
 
     def _insert(self, db: AsyncSession) -> Any:

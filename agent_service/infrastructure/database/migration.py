@@ -46,11 +46,13 @@ class SchemaState:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Move the schema forward, in the connection's transaction. Processes that race take turns."""
+    _lock(connection)
     _run(lambda: command.upgrade(revisions.config(connection), revisions.identifier(revision)))
 
 
 def downgrade(connection: Connection, revision: str) -> None:
     """Move the schema back to ``revision`` ("base": to nothing), in the connection's transaction. Data goes with it."""
+    _lock(connection)
     _run(lambda: command.downgrade(revisions.config(connection), revisions.identifier(revision)))
 
 
