@@ -209,7 +209,7 @@ async def test_the_settings_name_the_tables_of_every_engine(
 
 @pytest.mark.parametrize("names", [{}, {"table_prefix": "x_"}, {"schema": "public", "table_prefix": ""}])
 async def test_an_engine_of_the_callers_own_serves_the_tables(
-    url: str, open_database: Open, names: dict[str, str]
+    url: str, open_database: Open, names: dict[str, Any]
 ) -> None:
     database = await open_database(**names)
     session_id = await talk(database)

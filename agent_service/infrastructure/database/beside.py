@@ -28,6 +28,7 @@ _SEARCH_STORAGE: Final = {
     "session_search_config": {"k", "v"},
 }
 """Tables that SQLite makes for its full text index."""
+_USUAL_SCHEMA: Final = "public"
 _SEARCH_INDEX: Final = re.compile(r"ix_(sessions_title|session_messages_content)_trigram\Z")
 
 
@@ -84,7 +85,8 @@ def add_tables(
     :raises ConfigurationError: for what cannot be a name.
     """
     names = Naming(schema, table_prefix).default(on_postgres=dialect == "postgresql")
-    copy_tables(metadata, names, schema=names.schema)
+    # Alembic wants the default schema without its name.
+    copy_tables(metadata, names, schema=None if names.schema == _USUAL_SCHEMA else names.schema)
 
 
 def complete_tables(connection: Connection) -> None:
@@ -124,7 +126,7 @@ def _operations(connection: Connection) -> Iterator[None]:
     """Have ``alembic.op`` work on the connection, which within a revision it already does."""
     try:
         op.get_context()
-    except NameError:
+    except (NameError, AttributeError):  # as Alembic says it before, and after, its first revision
         with Operations.context(MigrationContext.configure(connection)):
             yield
     else:

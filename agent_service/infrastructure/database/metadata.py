@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from sqlalchemy import (
+    JSON,
     CheckConstraint,
     Column,
     Enum,
@@ -13,6 +14,8 @@ from sqlalchemy import (
     String,
     Table,
 )
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -27,7 +30,7 @@ _IN_A_CHECK: Final = {"literal_binds": True, "include_table": False}
 def copy_tables(metadata: MetaData, names: Names, *, schema: str | None) -> None:
     """Add the package's tables to a MetaData, under these names and in this schema."""
     for table in Base.metadata.sorted_tables:
-        parts: list[Any] = [Column(each.name, _plain(each.type), nullable=each.nullable) for each in table.c]
+        parts: list[Any] = [Column(each.name, _plain(each.type, names), nullable=each.nullable) for each in table.c]
         parts += [_constraint(each, names, schema) for each in table.constraints]
         copied = Table(_local(table.name, names), metadata, *parts, schema=schema)
         for index in sorted(table.indexes, key=lambda each: str(each.name)):
@@ -46,10 +49,14 @@ def _constraint(constraint: Any, names: Names, schema: str | None) -> Any:
     return CheckConstraint(str(constraint.sqltext.compile(compile_kwargs=_IN_A_CHECK)), name=name)
 
 
-def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return a type that SQLAlchemy itself has, so that generated revisions need no import of ours."""
+def _plain(kind: TypeEngine[Any], names: Names) -> TypeEngine[Any]:
+    """Return a type of the database's own, which a generated revision can write down without importing anything."""
     if isinstance(kind, TypeDecorator):
         return kind.impl_instance
+    if isinstance(kind, JSON) and names.schema is not None:
+        return JSONB() if isinstance(kind.dialect_impl(PGDialect()), JSONB) else JSON()
+    if isinstance(kind, JSON):
+        return JSON()
     return String(kind.length) if isinstance(kind, Enum) else kind
 
 
