@@ -24,6 +24,7 @@ from agent_service.infrastructure.database.names import MARK, Names
 
 __all__ = ["copy_tables"]
 
+_POSTGRES: Final = PGDialect()  # type: ignore[no-untyped-call]
 _IN_A_CHECK: Final = {"literal_binds": True, "include_table": False}
 
 
@@ -54,7 +55,7 @@ def _plain(kind: TypeEngine[Any], names: Names) -> TypeEngine[Any]:
     if isinstance(kind, TypeDecorator):
         return kind.impl_instance
     if isinstance(kind, JSON) and names.schema is not None:
-        return JSONB() if isinstance(kind.dialect_impl(PGDialect()), JSONB) else JSON()
+        return JSONB() if isinstance(kind.dialect_impl(_POSTGRES), JSONB) else JSON()
     if isinstance(kind, JSON):
         return JSON()
     return String(kind.length) if isinstance(kind, Enum) else kind
