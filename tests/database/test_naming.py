@@ -368,3 +368,22 @@ async def test_subscriptions_of_two_installations_are_not_woken_by_one_another(
 
     assert len(channels) == 2
     assert heard.content == "heard"
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_tables_of_an_earlier_version_can_be_moved_into_a_schema(
+    url: str, application: Application, open_database: Open
+) -> None:
+    make_earlier(url)
+    await open_database()
+
+    await application.rows("CREATE SCHEMA chat")
+    for table in ("sessions", "session_messages", "context_store", "cache_outbox", "agent_service_version"):
+        await application.rows(f"ALTER TABLE {table} SET SCHEMA chat")
+    await application.rows("ALTER FUNCTION agent_service_announce SET SCHEMA chat")
+    moved = await open_database(schema="chat")
+    await talk(moved, "later")
+    state = await moved.check()
+
+    assert state.ok
+    assert await users(moved) == ["ada", "later"]

@@ -77,6 +77,7 @@ def moving(connection: Connection) -> Iterator[dict[str, Any]]:
             hand_back(connection, names)
     finally:
         naming.forget()
+    naming.of(connection)
 
 
 def is_current(connection: Connection) -> bool:

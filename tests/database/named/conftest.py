@@ -14,12 +14,14 @@ from tests.database.earlier import make_earlier
 from tests.servers.postgres import PostgresServer
 
 ODD = {"schema": "My-Schema", "table_prefix": "x_"}
+EARLIER = {"schema": "public", "table_prefix": ""}
 LAYOUTS = ("odd", "earlier")
 
 
 async def make(url: str, layout: str) -> None:
     """Make an empty database of a layout; what earlier versions had stored is removed."""
-    database = DatabaseManager(url, **(ODD if layout == "odd" else {}))  # type: ignore[arg-type]
+    # Said in full, whatever the settings of the test that comes first.
+    database = DatabaseManager(url, **(ODD if layout == "odd" else EARLIER))  # type: ignore[arg-type]
     await database.upgrade()
     async with database.session() as db:
         for table in ("sessions", "context_store", "cache_outbox"):
