@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import ConfigurationError, DatabaseError
@@ -237,6 +238,42 @@ async def test_an_engine_of_the_callers_own_serves_the_tables(
 
     assert [each.content for each in history] == [each.content for each in again] == ["needle"]
     assert (written.seq, seen, len(rows)) == (2, {"v": 1}, 1)
+
+
+def test_a_synchronous_session_serves_the_tables_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_TABLE_PREFIX", "x_")
+    reset_settings()
+    database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'shared.db'}")
+    engine = create_engine(f"sqlite:///{tmp_path / 'shared.db'}")
+
+    async def run(work: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await work()
+        finally:
+            await database.close()
+
+    async def bodies() -> list[str]:
+        async with database.session() as db:
+            return [body for _, body in await take_rows(db, 10)]
+
+    asyncio.run(run(database.upgrade))
+    with SyncSession(engine) as db:
+        add_rows(db, ["{}"], after_commit=lambda: None)
+        db.commit()
+    engine.dispose()
+
+    assert asyncio.run(run(bodies)) == ["{}"]
+
+
+async def test_a_table_without_keys_and_values_is_no_table_of_documents(url: str, open_database: Open) -> None:
+    database = await open_database(schema="public", table_prefix="x_")
+
+    with pytest.raises(ConfigurationError, match=r"x_sessions.*keys and values"):
+        await KeyValueTable(database.session, table="sessions").read(["k"])
+    with pytest.raises(ConfigurationError, match="package's own"):
+        KeyValueTable(database.session, table="agent_service_sessions")
+    with pytest.raises(ConfigurationError, match="64 bytes"):
+        await KeyValueTable(database.session, table="t" * 62).read(["k"])
 
 
 async def test_an_engine_has_one_set_of_names(url: str) -> None:

@@ -16,7 +16,7 @@ from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.alembic_turn import alembic_turn
 from agent_service.infrastructure.database.creating import create_engine, describe, is_embedded, parse_url
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
-from agent_service.infrastructure.database.naming import Naming
+from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.row_security import (
     RowSecurity,
@@ -101,7 +101,7 @@ class DatabaseManager:
         # Read-only sessions share the pool.
         reading = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
         self._sessions, self._readers = (
-            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class)
+            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class, info={NAMED: True})
             for each in (self.engine, reading)
         )
         # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.

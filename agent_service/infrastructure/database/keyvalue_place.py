@@ -29,10 +29,13 @@ def find_or_make(connection: Connection, name: str) -> Table:
         if not has_table(connection, None, full):
             # Another process may have made it since.
             connection.execute(CreateTable(table, if_not_exists=True))
+        else:
+            _require_keys_and_values(connection, None, full)
         return table
-    # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{names.schema}.{full}"))))
+    # CREATE ... IF NOT EXISTS is not safe against another one at the same moment.
+    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(names.schema))))
     if has_table(connection, names.schema, full):
+        _require_keys_and_values(connection, names.schema, full)
         return table
     earlier = [] if naming.chosen else key_value_places(connection, full)
     if len(earlier) > 1:
@@ -45,6 +48,12 @@ def find_or_make(connection: Connection, name: str) -> Table:
         f"COMMENT ON TABLE {connection.dialect.identifier_preparer.format_table(table)} IS '{MADE}'"
     )
     return table
+
+
+def _require_keys_and_values(connection: Connection, schema: str | None, name: str) -> None:
+    if not has_table(connection, schema, name, {"key", "value"}):
+        place = name if schema is None else f"{schema}.{name}"
+        raise ConfigurationError(f"there is a table {place!r} that has no keys and values; choose another table name")
 
 
 def _table(name: str, schema: str | None) -> Table:

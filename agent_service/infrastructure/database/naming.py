@@ -4,6 +4,7 @@ Names are found out at the first statement that needs them, on its own connectio
 use (a replica, a pgbouncer, a caller's own engine) is enough for it. They are remembered once tables were found.
 """
 
+from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -19,7 +20,10 @@ from agent_service.infrastructure.database.catalog import PLACES, places
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names
 
-__all__ = ["Naming", "name_session", "name_tables", "names_of", "naming_of"]
+__all__ = ["NAMED", "Naming", "name_session", "name_tables", "names_of", "naming_of"]
+
+NAMED: Final = "agent_service_named"
+"""What the ``info`` of a session holds whose statements go under the right names."""
 
 _namings: Final[WeakKeyDictionary[Dialect, "Naming"]] = WeakKeyDictionary()
 """By dialect, which an engine shares with all that are made from it by ``execution_options``."""
@@ -141,15 +145,16 @@ def naming_of(engine: Engine) -> Naming:
 
 def names_of(connection: Connection) -> Names:
     """Return the names that the statements of a connection go under."""
-    return naming_of(connection.engine).of(connection)
+    naming = _namings.get(connection.dialect)
+    return (naming_of(connection.engine) if naming is None else naming).of(connection)
 
 
 def name_session(db: AsyncSession | SyncSession) -> None:
     """Have the statements of a session, whose engine may be the caller's own, go under the right names."""
-    try:
-        naming_of(db.get_bind(Session).engine)
-    except UnboundExecutionError:
-        return  # Its first statement says so.
+    if NAMED not in db.info:
+        with suppress(UnboundExecutionError):  # Its first statement says so.
+            naming_of(db.get_bind(Session).engine)
+            db.info[NAMED] = True
 
 
 def _checked(require: Any, value: str, argument: str) -> str:
