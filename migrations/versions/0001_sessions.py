@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from agent_service.infrastructure.database.names import quoted
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.revisions import tables_are_made
 
@@ -145,10 +146,6 @@ def schema_for_extensions() -> str:
     usual = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
     connection = op.get_bind()
     return "public" if connection.exec_driver_sql(usual).scalar() else quoted(str(names_of(connection).schema))
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def create_full_text_index() -> None:

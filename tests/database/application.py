@@ -87,7 +87,7 @@ class Application:
         await self.run(lambda connection: command.downgrade(self._config(connection), revision))
 
     async def generate(self) -> str:
-        """Do what ``alembic revision --autogenerate`` does, and give what it wrote."""
+        """Do what ``alembic revision --autogenerate`` does, and return what it wrote."""
 
         def run(connection: Connection) -> str:
             made = command.revision(self._config(connection), "generated", autogenerate=True)
@@ -96,7 +96,7 @@ class Application:
         return await self.run(run)
 
     async def differences(self) -> list[Any]:
-        """Give what autogenerate would do."""
+        """Return what autogenerate would do."""
 
         def run(connection: Connection) -> list[Any]:
             options = {**self.options, "target_metadata": self.metadata}
@@ -105,7 +105,7 @@ class Application:
         return await self.run(run)
 
     async def tables(self) -> set[str]:
-        """Give the tables that the application sees."""
+        """Return the tables that the application sees."""
         return await self.run(lambda connection: set(inspect(connection).get_table_names()))
 
     async def rows(self, statement: str) -> list[Any]:

@@ -240,7 +240,7 @@ async def test_it_is_found_in_whatever_schema_the_role_had_put_it(
     url: str, application: Application, request: pytest.FixtureRequest
 ) -> None:
     database = DatabaseManager(url)
-    await application.rows('ALTER SCHEMA public RENAME TO "Old Place"')
+    await application.rows('ALTER SCHEMA public RENAME TO "Old ""Place"""')
     await application.rows("CREATE SCHEMA public")
     await application.rows("CREATE TABLE alembic_version (version_num TEXT)")
     await application.rows("INSERT INTO alembic_version VALUES ('0007')")
@@ -248,7 +248,7 @@ async def test_it_is_found_in_whatever_schema_the_role_had_put_it(
     await database.upgrade()
     stored, state = await contents(database), await database.check()
     await database.downgrade("7")
-    row = await versions(application, "Old Place")
+    row = await versions(application, 'Old ""Place""')
     await database.close()
 
     assert (stored, state.ok) == (STORED, True)

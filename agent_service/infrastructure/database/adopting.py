@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from agent_service.core.errors import DatabaseError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
-from agent_service.infrastructure.database.names import RELATIONS, Names
+from agent_service.infrastructure.database.names import RELATIONS, Names, quoted
 from agent_service.infrastructure.database.revisions import current, has_version_table, identifier, number
 
 __all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back", "has_search_or_policies"]
@@ -25,13 +25,14 @@ _OTHER_VERSIONS: Final = text("""
 SELECT CAST(n.nspname AS text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE')
 AND has_table_privilege(c.oid, 'SELECT')
+AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'version_num' AND NOT a.attisdropped)
 """)
 _EARLIER: Final = "alembic_version"
 _FIRST_OWN: Final = identifier(str(LAST_EARLIER + 1))
 
 
 def adopt(connection: Connection, names: Names) -> None:
-    """Give tables that were there before a version table of our own, and take our row out of ``alembic_version``.
+    """Add a version table of our own to tables that were there before, and take our row out of ``alembic_version``.
 
     :raises DatabaseError: a table has the name of one of ours and is not, or what is there is no revision.
     """
@@ -166,7 +167,7 @@ def _refuse_strangers(connection: Connection, names: Names) -> None:
 
 
 def _take_out(connection: Connection, names: Names, revision: str) -> str:
-    """Take our row out of ``alembic_version``; give what to say about it."""
+    """Take our row out of ``alembic_version``, and return what to say about it."""
     found = _earlier_versions(connection, names)
     if len(found) != 1 or revision not in found[0][1]:
         return ""
@@ -196,5 +197,4 @@ def _rows(connection: Connection, table: str) -> list[str]:
 
 
 def _qualified(schema: str | None) -> str:
-    quoted = "" if schema is None else '"' + schema.replace('"', '""') + '".'
-    return f"{quoted}{_EARLIER}"
+    return _EARLIER if schema is None else f"{quoted(schema)}.{_EARLIER}"

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names, quoted
 
 __all__ = [
     "ADOPTED",
@@ -121,7 +121,7 @@ def make_schema(connection: Connection, schema: str) -> None:
     if connection.execute(there, {"schema": schema}).first() is not None:
         return
     try:
-        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
+        connection.exec_driver_sql(f"CREATE SCHEMA {quoted(schema)}")
     except DBAPIError as exc:
         reason = str(exc.orig).split("\n", 1)[0]
         raise DatabaseError(

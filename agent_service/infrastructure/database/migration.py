@@ -17,7 +17,7 @@ from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back
 from agent_service.infrastructure.database.catalog import make_schema
 from agent_service.infrastructure.database.metadata import copy_tables
-from agent_service.infrastructure.database.names import SEARCH, Names
+from agent_service.infrastructure.database.names import SEARCH, Names, quoted
 from agent_service.infrastructure.database.naming import names_of, naming_of
 
 __all__ = ["SchemaState", "check", "compare_options", "differences", "downgrade", "is_current", "moving", "upgrade"]
@@ -60,7 +60,7 @@ def downgrade(connection: Connection, revision: str) -> None:
 def moving(connection: Connection) -> Iterator[dict[str, Any]]:
     """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
 
-    Gives Alembic's options.
+    Yield Alembic's options.
     """
     _lock(connection)
     naming = naming_of(connection.engine)
@@ -104,7 +104,7 @@ def compare_options(connection: Connection) -> dict[str, Any]:
     """
     names = names_of(connection)
     if names.schema is not None:
-        connection.exec_driver_sql(f'SET LOCAL search_path TO "{names.schema}"')
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted(names.schema)}")
     metadata = MetaData()
     copy_tables(metadata, names, schema=None)
     return revisions.version_options(names) | {

@@ -13,7 +13,7 @@ from typing import Final
 
 from agent_service.core.sql_names import LONGEST_NAME
 
-__all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "Names"]
+__all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "Names", "quoted"]
 
 MARK: Final = "agent_service_"
 """What every name begins with where it is written down."""
@@ -43,7 +43,7 @@ _LOCKED_TABLES: Final = re.compile(r"\b(?:UPDATE|SHARE)\s+OF\s+(?:[^\s,]+\s*,\s*
 _DROPPED_INDEX: Final = re.compile(
     r"\b(?:DROP|ALTER)\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?\Z", re.IGNORECASE
 )
-_REMEMBERED: Final = 2_000
+_REMEMBERED: Final = 1_000
 """Statements whose text is kept; past that, all are forgotten."""
 
 
@@ -66,9 +66,7 @@ class Names:
 
     def full(self, name: str) -> str:
         """Return what an object is called anywhere in the database, quoted for a statement."""
-        return (
-            _quoted(self.local(name)) if self.schema is None else f"{_quoted(self.schema)}.{_quoted(self.local(name))}"
-        )
+        return quoted(self.local(name)) if self.schema is None else f"{quoted(self.schema)}.{quoted(self.local(name))}"
 
     @property
     def channel(self) -> str:
@@ -96,13 +94,13 @@ class Names:
         if name is None or not (name in _OWN_PLACE or _OTHERS.fullmatch(name)):
             return found[0]
         if self.schema is None:
-            return _quoted(self.local(name))
+            return quoted(self.local(name))
         if found["column"]:
             return found[0]
         before = found.string[: found.start()]
         if name in _OWN_PLACE:
-            return _quoted(self.local(name)) if _LOCKED_TABLES.search(before) else self.full(name)
-        return self.full(name) if _DROPPED_INDEX.search(before) else _quoted(self.local(name))
+            return quoted(self.local(name)) if _LOCKED_TABLES.search(before) else self.full(name)
+        return self.full(name) if _DROPPED_INDEX.search(before) else quoted(self.local(name))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Names) and (self.schema, self.prefix) == (other.schema, other.prefix)
@@ -115,5 +113,6 @@ class Names:
         return f"{'' if self.schema is None else f'{self.schema}.'}{self.prefix}*"
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+def quoted(name: str) -> str:
+    """Return a name as a statement takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -158,7 +158,7 @@ class Notifications:
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
-    """Give a driver's connection that nobody else uses, and the channel to listen to.
+    """Yield a driver's connection that nobody else uses, and the channel to listen to.
 
     At the end the connection is cut off, whatever state it is in.
     """
