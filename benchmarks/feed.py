@@ -22,9 +22,9 @@ TASKS = 16
 CALLS = 400
 ROUNDS = 11
 STATES = {
-    "without the trigger": "ALTER TABLE sessions DISABLE TRIGGER session_changed",
-    "nobody watches": "ALTER TABLE sessions ENABLE TRIGGER session_changed",
-    "watched": "UPDATE sessions SET watched_until = now() + interval '1 hour'",
+    "without the trigger": "ALTER TABLE agent_service_sessions DISABLE TRIGGER agent_service_session_changed",
+    "nobody watches": "ALTER TABLE agent_service_sessions ENABLE TRIGGER agent_service_session_changed",
+    "watched": "UPDATE agent_service_sessions SET watched_until = now() + interval '1 hour'",
 }
 
 
@@ -51,7 +51,7 @@ async def measure(url: str) -> dict[tuple[str, int], list[float]]:
     found: dict[tuple[str, int], list[float]] = {}
     for _ in range(ROUNDS):
         async with database.session() as db:
-            await db.execute(text("UPDATE sessions SET watched_until = NULL"))
+            await db.execute(text("UPDATE agent_service_sessions SET watched_until = NULL"))
         for name, statement in STATES.items():
             async with database.session() as db:
                 await db.execute(text(statement))

@@ -43,7 +43,7 @@ SLOWEST_WRITER = 0.05
 CONTROL_SECONDS = 10.0
 WARM_UP = 100
 NEXT = text(
-    "SELECT id FROM sessions WHERE status = 'active' AND deleted_at IS NULL AND expires_at <= now() "
+    "SELECT id FROM agent_service.sessions WHERE status = 'active' AND deleted_at IS NULL AND expires_at <= now() "
     "ORDER BY expires_at LIMIT 1"
 )
 SERVER = ("log_lock_waits = on", "deadlock_timeout = '1ms'", "min_wal_size = '2GB'", "max_wal_size = '4GB'")
@@ -51,14 +51,14 @@ SERVER = ("log_lock_waits = on", "deadlock_timeout = '1ms'", "min_wal_size = '2G
 WAITED = re.compile(r"acquired \w+ on .* after ([\d.]+) ms")
 
 SESSIONS = """
-INSERT INTO sessions (id, tenant_id, user_id, agent_id, title, status, context, metadata, last_seq, total_messages,
-    total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
+INSERT INTO agent_service.sessions (id, tenant_id, user_id, agent_id, title, status, context, metadata, last_seq,
+    total_messages, total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
 SELECT md5($1::text || n)::uuid, '', $1::text, 'bench', 'Session ' || n, 'active', '{}', '{}', $3::bigint, $3, $3 * 30,
     1, now(), now(), now() - n * interval '1 second', now() + $4::int * interval '1 hour'
 FROM generate_series(1, $2::int) n
 """
 MESSAGES = """
-INSERT INTO session_messages (session_id, seq, role, content, data, token_count, created_at)
+INSERT INTO agent_service.session_messages (session_id, seq, role, content, data, token_count, created_at)
 SELECT md5($1::text || n)::uuid, seq, 'user', text, json_build_object('role', 'user', 'content', text), 30, now()
 FROM generate_series(1, $2::int) n, generate_series(1, $3::bigint) seq,
     LATERAL (SELECT 'Please look at ticket ' || md5($1::text || n || '/' || seq) || ', it fails again.' AS text) said
@@ -85,7 +85,8 @@ async def fill(url: str, scale: float) -> dict[str, Any]:
         await connection.execute(SESSIONS, user, sessions, messages, hours, timeout=120)
         await connection.execute(MESSAGES, user, sessions, messages, timeout=120)
     await connection.execute(
-        "UPDATE session_messages SET content = content || $1 WHERE session_id = md5('searcher7')::uuid AND seq = 7",
+        "UPDATE agent_service.session_messages SET content = content || $1 "
+        "WHERE session_id = md5('searcher7')::uuid AND seq = 7",
         f" {RARE}",
     )
     if index:
@@ -95,8 +96,8 @@ async def fill(url: str, scale: float) -> dict[str, Any]:
         await connection.execute(f"ALTER SYSTEM SET {setting}")
     await connection.execute("SELECT pg_reload_conf()")
     await connection.execute("CHECKPOINT", timeout=120)
-    ids = await connection.fetch("SELECT user_id, id FROM sessions WHERE user_id IN ('long', 'short')")
-    expired = await connection.fetch("SELECT id FROM sessions WHERE user_id = 'lister'")
+    ids = await connection.fetch("SELECT user_id, id FROM agent_service.sessions WHERE user_id IN ('long', 'short')")
+    expired = await connection.fetch("SELECT id FROM agent_service.sessions WHERE user_id = 'lister'")
     log = Path(await connection.fetchval("SHOW data_directory")).parent / "log"
     await connection.close()
     return {"log": log, **{row["user_id"]: row["id"] for row in ids}, "expired": [row["id"] for row in expired]}

@@ -7,20 +7,39 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from agent_service.core.settings import get_settings
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.migration import compare_options
+from agent_service.infrastructure.database.connection import open_database
+from agent_service.infrastructure.database.migration import compare_options, moving
 
 
 def run(connection: Connection) -> None:
-    """Run the wanted revisions in one transaction."""
-    context.configure(connection=connection, transactional_ddl=True, **compare_options())
+    """Run the wanted revisions in one transaction, or whatever else Alembic was asked for."""
+    if not moves():
+        run_with(connection, compare_options(connection))
+        return
+    with moving(connection) as options:
+        run_with(connection, options)
+
+
+def run_with(connection: Connection, options: dict[str, object]) -> None:
+    context.configure(connection=connection, transactional_ddl=True, **options)  # type: ignore[arg-type]
     with context.begin_transaction():
         context.run_migrations()
 
 
+def moves() -> bool:
+    """Whether the schema is to be changed, and not only looked at."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    except CommandError:
+        return True  # An unknown one, which the revisions are about to say.
+    return True
+
+
 async def run_on_configured_database() -> None:
     """Open the database that the settings name."""
-    database = DatabaseManager(get_settings().database_url.get_secret_value())
+    database = open_database(get_settings())
     try:
         async with database.engine.begin() as connection:
             await connection.run_sync(run)

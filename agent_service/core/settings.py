@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.redis_url import parse_redis_url
+from agent_service.core.sql_names import require_schema, require_table_prefix
 
 __all__ = ["Settings", "get_settings", "reset_settings"]
 
@@ -102,6 +103,16 @@ class Settings(BaseSettings):
         default=None,
         description="Where reads that may lag go: a PostgreSQL replica. Unset, or while it is away: DATABASE_URL.",
     )
+    db_schema: str | None = Field(
+        default=None,
+        description="PostgreSQL schema of the package's tables. Unset: agent_service, or where an earlier version put "
+        "them. SQLite has no schemas and ignores it.",
+    )
+    db_table_prefix: str | None = Field(
+        default=None,
+        description="What the names of the package's tables, indexes and all else in the database begin with. "
+        "Unset: nothing on PostgreSQL, agent_service_ on SQLite.",
+    )
     db_pool_size: int = Field(default=5, ge=1, description="PostgreSQL connections kept open per process.")
     db_max_overflow: int = Field(default=10, ge=0, description="PostgreSQL connections beyond the pool under load.")
     db_pool_timeout: float = Field(
@@ -130,6 +141,16 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_means_unset(cls, values: dict[str, object]) -> dict[str, object]:
         return {name: value for name, value in values.items() if value != ""}
+
+    @field_validator("db_schema")
+    @classmethod
+    def _possible_schema(cls, value: str | None) -> str | None:
+        return None if value is None else require_schema(value)
+
+    @field_validator("db_table_prefix")
+    @classmethod
+    def _possible_prefix(cls, value: str | None) -> str | None:
+        return None if value is None else require_table_prefix(value)
 
     @field_validator("redis_url")
     @classmethod

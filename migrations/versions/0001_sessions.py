@@ -4,7 +4,11 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0001"
+from agent_service.infrastructure.database.names import quoted
+from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.revisions import tables_are_made
+
+revision = "agent_service_0001"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -14,8 +18,9 @@ MERGEABLE_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    create_sessions()
-    create_messages()
+    if not tables_are_made():
+        create_sessions()
+        create_messages()
     if op.get_bind().dialect.name == "postgresql":
         create_trigram_indexes()
     else:
@@ -24,7 +29,7 @@ def upgrade() -> None:
 
 def create_sessions() -> None:
     op.create_table(
-        "sessions",
+        "agent_service_sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("tenant_id", sa.String(255), nullable=False),
         sa.Column("external_id", sa.String(255), nullable=True),
@@ -46,20 +51,39 @@ def create_sessions() -> None:
         sa.Column("expires_at", MOMENT, nullable=False),
         sa.Column("completed_at", MOMENT, nullable=True),
         sa.Column("deleted_at", MOMENT, nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
-        sa.ForeignKeyConstraint(["parent_session_id"], ["sessions.id"], name=op.f("fk_sessions_parent_session_id")),
-        sa.CheckConstraint("status IN ('active', 'completed', 'failed', 'cancelled')", name=op.f("ck_sessions_status")),
+        sa.PrimaryKeyConstraint("id", name=op.f("agent_service_pk_sessions")),
+        sa.ForeignKeyConstraint(
+            ["parent_session_id"],
+            ["agent_service_sessions.id"],
+            name=op.f("agent_service_fk_sessions_parent_session_id"),
+        ),
+        sa.CheckConstraint(
+            "status IN ('active', 'completed', 'failed', 'cancelled')", name=op.f("agent_service_ck_sessions_status")
+        ),
     )
-    op.create_index("uq_sessions_external_id", "sessions", ["tenant_id", "external_id"], unique=True)
-    op.create_index("ix_sessions_user", "sessions", ["tenant_id", "user_id", "last_activity_at", "id"])
-    op.create_index("ix_sessions_agent", "sessions", ["tenant_id", "agent_id", "last_activity_at", "id"])
-    create_partial_index("ix_sessions_expiry", "sessions", ["expires_at"], "status = 'active'")
-    create_partial_index("ix_sessions_parent", "sessions", ["parent_session_id"], "parent_session_id IS NOT NULL")
+    op.create_index(
+        "agent_service_uq_sessions_external_id", "agent_service_sessions", ["tenant_id", "external_id"], unique=True
+    )
+    op.create_index(
+        "agent_service_ix_sessions_user", "agent_service_sessions", ["tenant_id", "user_id", "last_activity_at", "id"]
+    )
+    op.create_index(
+        "agent_service_ix_sessions_agent", "agent_service_sessions", ["tenant_id", "agent_id", "last_activity_at", "id"]
+    )
+    create_partial_index(
+        "agent_service_ix_sessions_expiry", "agent_service_sessions", ["expires_at"], "status = 'active'"
+    )
+    create_partial_index(
+        "agent_service_ix_sessions_parent",
+        "agent_service_sessions",
+        ["parent_session_id"],
+        "parent_session_id IS NOT NULL",
+    )
 
 
 def create_messages() -> None:
     op.create_table(
-        "session_messages",
+        "agent_service_session_messages",
         sa.Column("session_id", sa.Uuid(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("client_id", sa.String(255), nullable=True),
@@ -68,14 +92,17 @@ def create_messages() -> None:
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("token_count", sa.Integer(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("session_id", "seq", name=op.f("pk_session_messages")),
+        sa.PrimaryKeyConstraint("session_id", "seq", name=op.f("agent_service_pk_session_messages")),
         sa.ForeignKeyConstraint(
-            ["session_id"], ["sessions.id"], name=op.f("fk_session_messages_session_id"), ondelete="CASCADE"
+            ["session_id"],
+            ["agent_service_sessions.id"],
+            name=op.f("agent_service_fk_session_messages_session_id"),
+            ondelete="CASCADE",
         ),
     )
     create_partial_index(
-        "uq_session_messages_client_id",
-        "session_messages",
+        "agent_service_uq_session_messages_client_id",
+        "agent_service_session_messages",
         ["session_id", "client_id"],
         "client_id IS NOT NULL",
         unique=True,
@@ -92,13 +119,33 @@ def create_trigram_indexes() -> None:
     connection = op.get_bind()
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {schema_for_extensions()}")
     except sa.exc.DBAPIError:
         return
-    connection.exec_driver_sql("CREATE INDEX ix_sessions_title_trigram ON sessions USING gin (title gin_trgm_ops)")
-    connection.exec_driver_sql(
-        "CREATE INDEX ix_session_messages_content_trigram ON session_messages USING gin (content gin_trgm_ops)"
-    )
+    # The extension may have been there, in whatever schema.
+    schema = connection.exec_driver_sql(OPERATORS).scalar()
+    if schema is not None:
+        for index, table, column in TRIGRAM_INDEXES:
+            connection.exec_driver_sql(
+                f"CREATE INDEX {index} ON {table} USING gin ({column} {quoted(schema)}.gin_trgm_ops)"
+            )
+
+
+OPERATORS = """
+SELECT n.nspname FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace
+WHERE o.opcname = 'gin_trgm_ops' AND has_schema_privilege(n.oid, 'USAGE')
+"""
+TRIGRAM_INDEXES = (
+    ("agent_service_ix_sessions_title_trigram", "agent_service_sessions", "title"),
+    ("agent_service_ix_session_messages_content_trigram", "agent_service_session_messages", "content"),
+)
+
+
+def schema_for_extensions() -> str:
+    """Name the schema in which applications expect an extension, or our own where we may not write to it."""
+    usual = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
+    connection = op.get_bind()
+    return "public" if connection.exec_driver_sql(usual).scalar() else quoted(str(names_of(connection).schema))
 
 
 def create_full_text_index() -> None:
@@ -114,65 +161,76 @@ def create_full_text_index() -> None:
 
 FULL_TEXT_INDEX = (
     """
-    CREATE TABLE session_search_entries (
+    CREATE TABLE agent_service_session_search_entries (
         id INTEGER PRIMARY KEY, session_id CHAR(32) NOT NULL, seq BIGINT NOT NULL, UNIQUE (session_id, seq)
     )
     """,
     """
-    CREATE VIEW session_search_texts AS
-    SELECT e.id AS id, s.title AS body FROM session_search_entries e
-    JOIN sessions s ON s.id = e.session_id WHERE e.seq = 0
+    CREATE VIEW agent_service_session_search_texts AS
+    SELECT e.id AS id, s.title AS body FROM agent_service_session_search_entries e
+    JOIN agent_service_sessions s ON s.id = e.session_id WHERE e.seq = 0
     UNION ALL
-    SELECT e.id, m.content FROM session_search_entries e
-    JOIN session_messages m ON m.session_id = e.session_id AND m.seq = e.seq WHERE e.seq > 0
+    SELECT e.id, m.content FROM agent_service_session_search_entries e
+    JOIN agent_service_session_messages m ON m.session_id = e.session_id AND m.seq = e.seq WHERE e.seq > 0
     """,
     """
-    CREATE VIRTUAL TABLE session_search
-    USING fts5(body, content = 'session_search_texts', content_rowid = 'id', tokenize = 'trigram')
+    CREATE VIRTUAL TABLE agent_service_session_search
+    USING fts5(body, content = agent_service_session_search_texts, content_rowid = 'id', tokenize = 'trigram')
     """,
     """
-    CREATE TRIGGER session_search_title_added AFTER INSERT ON sessions WHEN new.title IS NOT NULL BEGIN
-        INSERT INTO session_search_entries (session_id, seq) VALUES (new.id, 0);
-        INSERT INTO session_search (rowid, body) VALUES (last_insert_rowid(), new.title);
+    CREATE TRIGGER agent_service_session_search_title_added AFTER INSERT ON agent_service_sessions
+    WHEN new.title IS NOT NULL BEGIN
+        INSERT INTO agent_service_session_search_entries (session_id, seq) VALUES (new.id, 0);
+        INSERT INTO agent_service_session_search (rowid, body) VALUES (last_insert_rowid(), new.title);
     END
     """,
     """
-    CREATE TRIGGER session_search_title_changed AFTER UPDATE OF title ON sessions WHEN new.title IS NOT old.title BEGIN
-        INSERT INTO session_search (session_search, rowid, body)
-            SELECT 'delete', id, old.title FROM session_search_entries WHERE session_id = old.id AND seq = 0;
-        DELETE FROM session_search_entries WHERE session_id = old.id AND seq = 0;
-        INSERT INTO session_search_entries (session_id, seq) SELECT new.id, 0 WHERE new.title IS NOT NULL;
-        INSERT INTO session_search (rowid, body)
-            SELECT id, new.title FROM session_search_entries WHERE session_id = new.id AND seq = 0;
+    CREATE TRIGGER agent_service_session_search_title_changed AFTER UPDATE OF title ON agent_service_sessions
+    WHEN new.title IS NOT old.title BEGIN
+        INSERT INTO agent_service_session_search (agent_service_session_search, rowid, body)
+            SELECT 'delete', id, old.title FROM agent_service_session_search_entries
+            WHERE session_id = old.id AND seq = 0;
+        DELETE FROM agent_service_session_search_entries WHERE session_id = old.id AND seq = 0;
+        INSERT INTO agent_service_session_search_entries (session_id, seq) SELECT new.id, 0 WHERE new.title IS NOT NULL;
+        INSERT INTO agent_service_session_search (rowid, body)
+            SELECT id, new.title FROM agent_service_session_search_entries WHERE session_id = new.id AND seq = 0;
     END
     """,
     """
-    CREATE TRIGGER session_search_title_removed AFTER DELETE ON sessions WHEN old.title IS NOT NULL BEGIN
-        INSERT INTO session_search (session_search, rowid, body)
-            SELECT 'delete', id, old.title FROM session_search_entries WHERE session_id = old.id AND seq = 0;
-        DELETE FROM session_search_entries WHERE session_id = old.id AND seq = 0;
+    CREATE TRIGGER agent_service_session_search_title_removed AFTER DELETE ON agent_service_sessions
+    WHEN old.title IS NOT NULL BEGIN
+        INSERT INTO agent_service_session_search (agent_service_session_search, rowid, body)
+            SELECT 'delete', id, old.title FROM agent_service_session_search_entries
+            WHERE session_id = old.id AND seq = 0;
+        DELETE FROM agent_service_session_search_entries WHERE session_id = old.id AND seq = 0;
     END
     """,
     """
-    CREATE TRIGGER session_search_message_added AFTER INSERT ON session_messages WHEN new.content IS NOT NULL BEGIN
-        INSERT INTO session_search_entries (session_id, seq) VALUES (new.session_id, new.seq);
-        INSERT INTO session_search (rowid, body) VALUES (last_insert_rowid(), new.content);
+    CREATE TRIGGER agent_service_session_search_message_added AFTER INSERT ON agent_service_session_messages
+    WHEN new.content IS NOT NULL BEGIN
+        INSERT INTO agent_service_session_search_entries (session_id, seq) VALUES (new.session_id, new.seq);
+        INSERT INTO agent_service_session_search (rowid, body) VALUES (last_insert_rowid(), new.content);
     END
     """,
     """
-    CREATE TRIGGER session_search_message_removed AFTER DELETE ON session_messages WHEN old.content IS NOT NULL BEGIN
-        INSERT INTO session_search (session_search, rowid, body)
-            SELECT 'delete', id, old.content FROM session_search_entries
+    CREATE TRIGGER agent_service_session_search_message_removed AFTER DELETE ON agent_service_session_messages
+    WHEN old.content IS NOT NULL BEGIN
+        INSERT INTO agent_service_session_search (agent_service_session_search, rowid, body)
+            SELECT 'delete', id, old.content FROM agent_service_session_search_entries
             WHERE session_id = old.session_id AND seq = old.seq;
-        DELETE FROM session_search_entries WHERE session_id = old.session_id AND seq = old.seq;
+        DELETE FROM agent_service_session_search_entries WHERE session_id = old.session_id AND seq = old.seq;
     END
     """,
 )
 
 
 def downgrade() -> None:
-    op.drop_table("session_messages")
-    op.drop_table("sessions")
+    op.drop_table("agent_service_session_messages")
+    op.drop_table("agent_service_sessions")
     if op.get_bind().dialect.name == "sqlite":
-        for search in ("TABLE session_search", "VIEW session_search_texts", "TABLE session_search_entries"):
+        for search in (
+            "TABLE agent_service_session_search",
+            "VIEW agent_service_session_search_texts",
+            "TABLE agent_service_session_search_entries",
+        ):
             op.get_bind().exec_driver_sql(f"DROP {search}")

@@ -5,16 +5,22 @@ from alembic import op
 
 from agent_service.infrastructure.database.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.keyvalue import row_of
+from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.revisions import tables_are_made
 
-revision = "0002"
-down_revision = "0001"
+revision = "agent_service_0002"
+down_revision = "agent_service_0001"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    if is_documented(op.get_bind(), "context_store"):
-        take_over(op.get_bind(), "context_store", create, row_of)
+    if tables_are_made():
+        return
+    connection = op.get_bind()
+    name = names_of(connection).local("context_store")
+    if is_documented(connection, name):
+        take_over(connection, name, create, row_of)
     else:
         create()
 
@@ -22,13 +28,13 @@ def upgrade() -> None:
 def create() -> sa.Table:
     """Create the table."""
     return op.create_table(
-        "context_store",
+        "agent_service_context_store",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("long_key", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_context_store")),
+        sa.PrimaryKeyConstraint("key", name=op.f("agent_service_pk_context_store")),
     )
 
 
 def downgrade() -> None:
-    op.drop_table("context_store")
+    op.drop_table("agent_service_context_store")

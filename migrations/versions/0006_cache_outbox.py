@@ -3,23 +3,27 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+from agent_service.infrastructure.database.revisions import tables_are_made
+
+revision = "agent_service_0006"
+down_revision = "agent_service_0005"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
+    if tables_are_made():
+        return
     op.create_table(
-        "cache_outbox",
+        "agent_service_cache_outbox",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("format", sa.SmallInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cache_outbox")),
+        sa.PrimaryKeyConstraint("id", name=op.f("agent_service_pk_cache_outbox")),
     )
 
 
 def downgrade() -> None:
-    op.drop_table("cache_outbox")
+    op.drop_table("agent_service_cache_outbox")

@@ -13,6 +13,7 @@ from agent_service.infrastructure.database import close_database, get_session
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.cli.conftest import Command
+from tests.database.earlier import make_earlier
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -177,3 +178,19 @@ def test_row_level_security_is_put_in_force_and_out_again(empty_database: str, a
 
 def test_row_level_security_of_a_database_that_has_none_is_refused(empty_database: str, refused):
     assert "upgrade" in (message := refused("db", "enable-rls")) or "SQLite has none" in message
+
+
+def test_tables_of_an_earlier_version_are_taken_over_and_given_back_by_its_own_number(
+    empty_database: str, as_json: Command
+):
+    make_earlier(empty_database)
+    before = as_json("db", "check", code=1)
+    upgraded = as_json("db", "upgrade")
+    after = as_json("db", "check")
+    given_back = as_json("db", "downgrade", "0007")
+
+    assert (before["revision"], before["differences"]) == ("agent_service_0007", [])
+    assert upgraded["revision"] == after["newest_revision"]
+    assert after["ok"] is True
+    assert given_back["revision"] == "agent_service_0007"
+    assert as_json("stats", "--user", "ada", "--tenant", "acme")["total_messages"] == 3

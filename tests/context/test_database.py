@@ -63,7 +63,7 @@ async def test_sessions_may_be_the_callers(database_url: str):
 
     await store.set(("a", 1), {"x": 1})
     async with manager.session() as db:
-        rows = (await db.execute(text("SELECT key, value FROM context_store"))).all()
+        rows = (await db.execute(text("SELECT key, value FROM agent_service_context_store"))).all()
     await store.aclose()
 
     assert rows == [('~{"$tuple":["a",1]}', '{"x":1}')]
@@ -101,7 +101,7 @@ async def test_a_transaction_that_fails_halfway_stores_nothing(postgres_url: str
         await store.set("a", {"old": 1})
         manager = DatabaseManager(postgres_url)
         async with manager.session() as db:
-            await db.execute(text("ALTER TABLE context_store ADD CHECK (key <> 'zzz')"))
+            await db.execute(text("ALTER TABLE agent_service_context_store ADD CHECK (key <> 'zzz')"))
         await manager.close()
         with pytest.raises(ContextStoreError):
             await store.set_many({"a": {"new": 1}, "b": {}, "zzz": {}})

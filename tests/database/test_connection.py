@@ -310,7 +310,8 @@ def test_a_plain_sqlite_client_can_read_the_messages(tmp_path: Path) -> None:
 
     asyncio.run(write())
     connection = sqlite3.connect(tmp_path / "agent_service.db")
-    row: tuple[Any, ...] = connection.execute("SELECT seq, role, content, data FROM session_messages").fetchone()
+    statement = "SELECT seq, role, content, data FROM agent_service_session_messages"
+    row: tuple[Any, ...] = connection.execute(statement).fetchone()
     connection.close()
 
     assert row[:3] == (1, "user", "żółw")

@@ -69,7 +69,7 @@ async def test_a_statement_of_the_callers_own_that_fails_is_a_database_error(dat
 async def test_a_callers_misuse_of_sqlalchemy_stays_what_it_is(database: DatabaseManager) -> None:
     async def fail() -> None:
         async with database.session() as db:
-            (await db.execute(text("SELECT id FROM sessions"))).one()
+            (await db.execute(text("SELECT id FROM agent_service_sessions"))).one()
 
     with pytest.raises(NoResultFound):
         await fail()

@@ -12,10 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundError, SessionValueError
+from agent_service.infrastructure.database.catalog import channel_of
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.notifications import CHANNEL
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
 
@@ -57,7 +58,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def listening(database: DatabaseManager) -> None:
     async def marked() -> bool:
         return database.notifications.listening and await scalar(
-            database, "SELECT count(*) > 0 FROM sessions WHERE watched_until > now()"
+            database, "SELECT count(*) > 0 FROM agent_service_sessions WHERE watched_until > now()"
         )
 
     if not database.embedded:
@@ -257,13 +258,15 @@ class TestNotifications:
         async with following(database, watched) as feed, database.engine.connect() as connection:
             waiting = asyncio.create_task(take(feed, 1))
             await listening(database)
+            channel = await connection.run_sync(lambda sync: channel_of(sync, names_of(sync)))
+            await connection.rollback()
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            await driver.add_listener(CHANNEL, lambda *each: heard.append(each[-1]))
+            await driver.add_listener(channel, lambda *each: heard.append(each[-1]))
             await say(database, ignored, "unheard")
             await say(database, watched, "heard")
             await waiting
             await driver.execute("SELECT 1")
-            await driver.remove_listener(CHANNEL, heard.append)
+            await driver.remove_listener(channel, heard.append)
 
         assert heard == [str(watched)]
 

@@ -28,7 +28,7 @@ async def shown(repo: SessionRepository, session: Session, **bounds: Any) -> lis
 
 
 async def rows(db: AsyncSession) -> int:
-    count: int = (await db.execute(text("SELECT count(*) FROM session_messages"))).scalar_one()
+    count: int = (await db.execute(text("SELECT count(*) FROM agent_service_session_messages"))).scalar_one()
     return count
 
 

@@ -18,6 +18,7 @@ from agent_service.infrastructure.database import close_database, get_database, 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.expiry import expire_batch
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.testing.clock import FakeClock
@@ -142,16 +143,18 @@ async def test_a_large_sweep_leaves_no_merging_of_titles_to_writers(postgres_url
         columns = ", ".join(each.name for each in Session.__table__.columns if each.name != "id")
         await db.execute(
             text(
-                f"INSERT INTO sessions (id, {columns}) SELECT gen_random_uuid(), {columns} FROM sessions, "
+                f"INSERT INTO agent_service_sessions (id, {columns}) SELECT gen_random_uuid(), {columns} "
+                "FROM agent_service_sessions, "
                 f"generate_series(1, 4999) WHERE id = '{session.id}'"
             )
         )
-        if not (await db.execute(text("SELECT to_regclass('ix_sessions_title_trigram')"))).scalar():
+        index = {"index": (await (await db.connection()).run_sync(names_of)).full("ix_sessions_title_trigram")}
+        if not (await db.execute(text("SELECT to_regclass(:index)"), index)).scalar():
             pytest.skip("this PostgreSQL has no pg_trgm")
 
     swept = await sweep(database)
     async with database.session() as db:
-        merged = (await db.execute(text("SELECT gin_clean_pending_list('ix_sessions_title_trigram')"))).scalar()
+        merged = (await db.execute(text("SELECT gin_clean_pending_list(CAST(:index AS regclass))"), index)).scalar()
         found = await SessionRepository(db).search_sessions("ada", "zanzibar", limit=1_000)
     await database.close()
 

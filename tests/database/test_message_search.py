@@ -148,7 +148,7 @@ async def test_a_missing_extension_is_said_once(
     database = DatabaseManager(url)
     await database.upgrade()
     async with database.engine.begin() as connection:
-        await connection.execute(text(f"DROP INDEX IF EXISTS {search.CONTENT_INDEX}"))
+        await connection.execute(text(f"DROP INDEX agent_service_{search.CONTENT_INDEX}"))
 
     async with database.session() as db:
         repo = SessionRepository(db)

@@ -21,15 +21,16 @@ from tests.servers.postgres import PostgresServer
 
 SQLITE_SCHEMA = """
 SELECT type, name, sql FROM sqlite_master
-WHERE tbl_name IN ('sessions', 'session_messages') AND type IN ('index') AND sql IS NOT NULL ORDER BY name
+WHERE tbl_name IN ('agent_service_sessions', 'agent_service_session_messages') AND type IN ('index') AND sql IS NOT NULL
+ORDER BY name
 """
 SQLITE_COLUMNS = """
 SELECT m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk FROM sqlite_master m, pragma_table_info(m.name) c
-WHERE m.name IN ('sessions', 'session_messages') ORDER BY m.name, c.cid
+WHERE m.name IN ('agent_service_sessions', 'agent_service_session_messages') ORDER BY m.name, c.cid
 """
 SQLITE_KEYS = """
 SELECT m.name, k."from", k."table", k."to", k.on_delete FROM sqlite_master m, pragma_foreign_key_list(m.name) k
-WHERE m.name IN ('sessions', 'session_messages') ORDER BY 1, 2
+WHERE m.name IN ('agent_service_sessions', 'agent_service_session_messages') ORDER BY 1, 2
 """
 POSTGRES_COLUMNS = """
 SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default
@@ -38,7 +39,7 @@ ORDER BY table_name, ordinal_position
 """
 POSTGRES_CONSTRAINTS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE conrelid::regclass::text IN ('sessions', 'session_messages') ORDER BY 1, 2
+WHERE conrelid::regclass::text IN ('agent_service.sessions', 'agent_service.session_messages') ORDER BY 1, 2
 """
 POSTGRES_INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes
@@ -78,6 +79,8 @@ async def test_the_revisions_make_exactly_what_the_models_say(empty_url: Callabl
     migrated, modelled = DatabaseManager(empty_url()), DatabaseManager(empty_url())
     await migrated.upgrade()
     async with modelled.engine.begin() as connection:
+        if not modelled.embedded:
+            await connection.execute(text("CREATE SCHEMA agent_service"))
         await connection.run_sync(Base.metadata.create_all)
 
     async with migrated.engine.connect() as left, modelled.engine.connect() as right:
@@ -109,7 +112,7 @@ async def test_up_down_up(empty_url: Callable[[], str]) -> None:
         left = await SessionRepository(db).get_user_sessions("ada")
     await database.close()
 
-    assert tables == ["alembic_version"]
+    assert tables == []
     assert (below.current, below.ok) == (None, False)
     assert again.ok
     assert left == []
@@ -119,7 +122,7 @@ def _tables(connection: Connection) -> list[str]:
     query = (
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
         if connection.dialect.name == "sqlite"
-        else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        else "SELECT tablename FROM pg_tables WHERE schemaname IN ('public', 'agent_service')"
     )
     return sorted(connection.execute(text(query)).scalars())
 
@@ -128,7 +131,7 @@ async def test_a_table_that_drifted_is_reported(empty_url: Callable[[], str]) ->
     database = DatabaseManager(empty_url())
     await database.upgrade()
     async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE sessions ADD COLUMN stray TEXT"))
+        await connection.execute(text("ALTER TABLE agent_service_sessions ADD COLUMN stray TEXT"))
 
     state = await database.check()
     await database.close()
@@ -156,8 +159,9 @@ async def test_tables_of_the_caller_are_left_alone(empty_url: Callable[[], str])
 async def test_a_database_newer_than_the_package_is_an_error_of_ours(empty_url: Callable[[], str]) -> None:
     database = DatabaseManager(empty_url())
     await database.upgrade()
+    version = "agent_service_version" if database.embedded else "agent_service.agent_service_version"
     async with database.engine.begin() as connection:
-        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await connection.execute(text(f"UPDATE {version} SET version_num = 'agent_service_9999'"))
 
     with pytest.raises(DatabaseError, match="9999"):
         await database.upgrade()
@@ -183,11 +187,11 @@ async def test_a_server_without_pg_trgm_is_migrated_and_searched(
     name = "without_trigram"
     url = postgres_server.create_database(name)
     request.addfinalizer(lambda: postgres_server.drop_database(name))
-    owner = DatabaseManager(url)
+    owner = DatabaseManager(url, schema="public")
     async with owner.engine.begin() as connection:
         await connection.execute(text("CREATE ROLE plain LOGIN"))
         await connection.execute(text("GRANT ALL ON SCHEMA public TO plain"))
-    plain = DatabaseManager(url.replace("postgres@", "plain@", 1))
+    plain = DatabaseManager(url.replace("postgres@", "plain@", 1), schema="public")
 
     await plain.upgrade()
     async with plain.session() as db:

@@ -211,9 +211,9 @@ async def test_a_hard_delete_takes_the_messages_with_it(
     assert await repo.delete(session.id, hard=True) is False
 
     left = await db.connection(execution_options={})
-    assert (await left.exec_driver_sql("SELECT count(*) FROM session_messages")).scalar() == 0
+    assert (await left.exec_driver_sql("SELECT count(*) FROM agent_service_session_messages")).scalar() == 0
     if left.dialect.name == "sqlite":
-        assert (await left.exec_driver_sql("SELECT count(*) FROM session_search_entries")).scalar() == 0
+        assert (await left.exec_driver_sql("SELECT count(*) FROM agent_service_session_search_entries")).scalar() == 0
 
 
 async def test_a_session_of_another_tenant_is_refused(repo: SessionRepository) -> None:

@@ -26,7 +26,7 @@ LATER = timedelta(days=1)
 
 
 async def count(db: AsyncSession, table: str = "sessions") -> int:
-    found: int = (await db.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+    found: int = (await db.execute(text(f"SELECT count(*) FROM agent_service_{table}"))).scalar_one()
     return found
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.errors import DatabaseError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.outbox import add_rows, remove_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.row_security import tenant_engine
@@ -16,7 +17,7 @@ from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.test_tenancy import FINDS_NOTHING, SEES_NOTHING
 from tests.servers.postgres import PostgresServer
 
-COUNT = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM session_messages)"
+COUNT = "SELECT (SELECT count(*) FROM agent_service_sessions), (SELECT count(*) FROM agent_service_session_messages)"
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ async def owner(postgres_url: str, postgres_server: PostgresServer) -> AsyncIter
     database = DatabaseManager(postgres_url)
     async with database.session() as db:
         await db.execute(text("CREATE ROLE service LOGIN"))
-        await db.execute(text("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service"))
+        schema = (await (await db.connection()).run_sync(names_of)).schema
+        await db.execute(text(f'GRANT USAGE ON SCHEMA "{schema}" TO service'))
+        await db.execute(text(f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO service'))
     yield database
     async with database.session() as db:
         await db.execute(text("DROP OWNED BY service"))
@@ -97,16 +100,19 @@ async def test_what_one_transaction_said_does_not_stay_with_the_connection(
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE sessions SET title = 'taken'",
-        "DELETE FROM session_messages",
-        "DELETE FROM sessions",
-        "UPDATE sessions SET tenant_id = 'evil' WHERE tenant_id = 'acme'",
+        "UPDATE agent_service_sessions SET title = 'taken'",
+        "DELETE FROM agent_service_session_messages",
+        "DELETE FROM agent_service_sessions",
+        "UPDATE agent_service_sessions SET tenant_id = 'evil' WHERE tenant_id = 'acme'",
     ],
 )
 async def test_another_tenants_rows_cannot_be_changed(
     owner: DatabaseManager, service: DatabaseManager, statement: str
 ) -> None:
-    everything = "SELECT s.*, m.* FROM sessions s JOIN session_messages m ON m.session_id = s.id ORDER BY s.id"
+    everything = (
+        "SELECT s.*, m.* FROM agent_service_sessions s "
+        "JOIN agent_service_session_messages m ON m.session_id = s.id ORDER BY s.id"
+    )
     async with owner.session() as db:
         before = (await db.execute(text(everything))).all()
     async with service.session() as db:
@@ -124,7 +130,7 @@ async def test_a_row_cannot_be_given_to_another_tenant(service: DatabaseManager)
         repo = SessionRepository(db, "acme")
         await repo.get_user_sessions("ada")
         with pytest.raises(Exception, match="row-level security"):
-            await db.execute(text("UPDATE sessions SET tenant_id = 'evil'"))
+            await db.execute(text("UPDATE agent_service_sessions SET tenant_id = 'evil'"))
 
 
 async def test_every_method_of_the_repository_works_for_another_tenant_as_without_policies(

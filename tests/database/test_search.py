@@ -13,6 +13,12 @@ from tests.database.conftest import NewSession
 
 LANGUAGES = "Zażółć gęślą jaźń; ΟΔΥΣΣΕΥΣ; 東京都; Ünïcode 😀 party"
 
+PROVE = "INSERT INTO agent_service_session_search (agent_service_session_search) VALUES ('integrity-check')"
+PLAN = """
+EXPLAIN QUERY PLAN
+SELECT rowid FROM agent_service_session_search WHERE agent_service_session_search MATCH '"needle"'
+"""
+
 
 @pytest.mark.parametrize(
     ("stored", "term", "found"),
@@ -134,18 +140,16 @@ async def test_the_index_survives_vacuum(database: DatabaseManager) -> None:
             assert [each.id for each in await repo.search_sessions("ada", f"needle{number}x")] == [sessions[number].id]
         assert await repo.search_sessions("ada", "needle1x") == []
         if database.embedded:
-            await db.execute(text("INSERT INTO session_search (session_search) VALUES ('integrity-check')"))
+            await db.execute(text(PROVE))
 
 
 async def test_a_rare_word_is_looked_up_in_the_index(db: AsyncSession, database: DatabaseManager) -> None:
     if database.embedded:
-        plan = await db.execute(
-            text("EXPLAIN QUERY PLAN SELECT rowid FROM session_search WHERE session_search MATCH '\"needle\"'")
-        )
+        plan = await db.execute(text(PLAN))
         assert "VIRTUAL TABLE INDEX" in str(plan.all())
         return
     if not (await db.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'"))).scalar():
         pytest.skip("this server has no pg_trgm; search works without its index")
     await db.execute(text("SET LOCAL enable_seqscan = off"))
-    plan = await db.execute(text("EXPLAIN SELECT 1 FROM session_messages WHERE content ILIKE '%needle%'"))
+    plan = await db.execute(text("EXPLAIN SELECT 1 FROM agent_service_session_messages WHERE content ILIKE '%needle%'"))
     assert "ix_session_messages_content_trigram" in str(plan.all())

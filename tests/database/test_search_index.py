@@ -16,10 +16,10 @@ from agent_service.infrastructure.database.maintenance import index_messages
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 
-WAITING = "SELECT count(*) FROM session_search_pending"
-INDEXED = "SELECT count(*) FROM session_search_entries WHERE seq > 0"
-MATCHING = "SELECT count(*) FROM session_search WHERE session_search MATCH '\"needle\"'"
-PROVE = "INSERT INTO session_search (session_search, rank) VALUES ('integrity-check', 1)"
+WAITING = "SELECT count(*) FROM agent_service_session_search_pending"
+INDEXED = "SELECT count(*) FROM agent_service_session_search_entries WHERE seq > 0"
+MATCHING = "SELECT count(*) FROM agent_service_session_search WHERE agent_service_session_search MATCH '\"needle\"'"
+PROVE = "INSERT INTO agent_service_session_search (agent_service_session_search, rank) VALUES ('integrity-check', 1)"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_appending_in_transactions_indexes_along(database: DatabaseManager
 
 async def test_what_is_removed_while_it_waits_is_never_indexed(database: DatabaseManager, session_id: UUID) -> None:
     await fill(database, session_id, range(1, 4))
-    await tell(database, "DELETE FROM session_messages WHERE seq = 2")
+    await tell(database, "DELETE FROM agent_service_session_messages WHERE seq = 2")
 
     assert await hits(database) == [(session_id, 1), (session_id, 3)]
     assert await index_messages(database) == 3
@@ -105,13 +105,13 @@ async def test_what_is_removed_while_it_waits_is_never_indexed(database: Databas
 
 async def test_what_comes_back_while_it_waits_is_found_once(database: DatabaseManager, session_id: UUID) -> None:
     await fill(database, session_id, range(1, 3))
-    await tell(database, "DELETE FROM session_messages")
+    await tell(database, "DELETE FROM agent_service_session_messages")
     await fill(database, session_id, range(1, 3))
     found = [(session_id, 1), (session_id, 2)]
 
     assert await ask(database, WAITING) == 4
     assert await hits(database) == found
-    await tell(database, "DELETE FROM session_search_pending WHERE id = 1")
+    await tell(database, "DELETE FROM agent_service_session_search_pending WHERE id = 1")
     assert await hits(database) == found
     await index_messages(database)
     assert await hits(database) == found
@@ -198,6 +198,6 @@ async def fill(database: DatabaseManager, session_id: UUID, numbers: range) -> N
         database,
         "WITH RECURSIVE n(seq) AS "
         f"(SELECT {numbers.start} UNION ALL SELECT seq + 1 FROM n WHERE seq < {numbers.stop - 1}) "
-        "INSERT INTO session_messages (session_id, seq, role, content, data, created_at) "
+        "INSERT INTO agent_service_session_messages (session_id, seq, role, content, data, created_at) "
         f"SELECT '{session_id.hex}', seq, 'user', 'a needle', '{{}}', '2026-01-01 00:00:00.000000' FROM n",
     )

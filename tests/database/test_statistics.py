@@ -98,7 +98,8 @@ async def test_a_recount_proves_and_repairs(db: AsyncSession, repo: SessionRepos
     await repo.pop_message(right.id)
     fork = await repo.fork(wrong.id, 2)
     assert await repo.recount() == []
-    await db.execute(text("UPDATE sessions SET total_messages = 7, total_tokens = 0, last_seq = 2 WHERE last_seq = 3"))
+    drifted = "UPDATE agent_service_sessions SET total_messages = 7, total_tokens = 0, last_seq = 2 WHERE last_seq = 3"
+    await db.execute(text(drifted))
 
     (drift,) = await repo.recount()
 
@@ -115,7 +116,7 @@ async def test_an_empty_session_with_a_wrong_count_is_found(
     db: AsyncSession, repo: SessionRepository, new_session: NewSession
 ) -> None:
     session = await new_session()
-    await db.execute(text("UPDATE sessions SET total_messages = 1"))
+    await db.execute(text("UPDATE agent_service_sessions SET total_messages = 1"))
 
     (drift,) = await repo.recount(session.id)
 
@@ -128,7 +129,7 @@ async def test_a_recount_goes_over_every_page(
     monkeypatch.setattr("agent_service.infrastructure.database.repositories.statistics._PAGE", 2)
     for _ in range(5):
         await new_session()
-    await db.execute(text("UPDATE sessions SET total_tokens = 1"))
+    await db.execute(text("UPDATE agent_service_sessions SET total_tokens = 1"))
 
     assert len(await repo.recount()) == 5
     assert await repo.recount() == []

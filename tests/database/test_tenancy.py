@@ -66,8 +66,8 @@ async def canary(repo: SessionRepository, new_session: NewSession) -> Session:
 
 
 async def contents(db: AsyncSession) -> list[Any]:
-    sessions = (await db.execute(text("SELECT * FROM sessions ORDER BY id"))).all()
-    messages = (await db.execute(text("SELECT * FROM session_messages ORDER BY session_id, seq"))).all()
+    sessions = (await db.execute(text("SELECT * FROM agent_service_sessions ORDER BY id"))).all()
+    messages = (await db.execute(text("SELECT * FROM agent_service_session_messages ORDER BY session_id, seq"))).all()
     return [*sessions, *messages]
 
 

@@ -14,7 +14,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 
-FIRST = "0001"
+FIRST = "agent_service_0001"
 LATER = {"watched_until"}
 SESSIONS: Any = Session.__table__
 MESSAGES: Any = SessionMessage.__table__

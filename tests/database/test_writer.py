@@ -20,6 +20,7 @@ from agent_service.infrastructure.database import SessionWriter, close_database,
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.group_commit import GroupCommit
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 from agent_service.infrastructure.database.repositories.base import limits_from_settings
 
@@ -203,14 +204,16 @@ async def test_a_message_that_the_database_refuses_fails_alone(
 
 
 REFUSE_ON_SQLITE = """
-CREATE TRIGGER refuse BEFORE INSERT ON session_messages WHEN new.content = 'poison'
+CREATE TRIGGER refuse BEFORE INSERT ON agent_service_session_messages WHEN new.content = 'poison'
 BEGIN SELECT RAISE(ABORT, 'poison'); END
 """
 REFUSE_ON_POSTGRES = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF new.content = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN new; END $$
 """
-REFUSING_ON_POSTGRES = "CREATE TRIGGER refuse BEFORE INSERT ON session_messages FOR EACH ROW EXECUTE FUNCTION refuse()"
+REFUSING_ON_POSTGRES = """
+CREATE TRIGGER refuse BEFORE INSERT ON agent_service_session_messages FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
 
 
 async def refuse_poison(database: DatabaseManager) -> None:
@@ -469,7 +472,9 @@ class TestOnPostgres:
         role = f"bound_{uuid4().hex}"
         async with database.session() as db:
             await db.execute(text(f"CREATE ROLE {role} LOGIN"))
-            await db.execute(text(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"))
+            schema = (await (await db.connection()).run_sync(names_of)).schema
+            await db.execute(text(f'GRANT USAGE ON SCHEMA "{schema}" TO {role}'))
+            await db.execute(text(f'GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA "{schema}" TO {role}'))
         await database.switch_row_security(on=True)
         bound = DatabaseManager(database_url.replace("//postgres@", f"//{role}@"), row_security=True)
 

@@ -176,12 +176,12 @@ async def test_on_postgresql_a_row_belongs_to_one_process_at_a_time(house: TcpPr
 async def test_a_database_that_fails_is_an_error_and_the_row_stays(house: TcpProxy, others: RedisCache[object]):
     await ask("ada")
     async with get_session() as db:
-        await db.execute(text("ALTER TABLE cache_outbox RENAME TO elsewhere"))
+        await db.execute(text("ALTER TABLE agent_service_cache_outbox RENAME body TO elsewhere"))
 
     with pytest.raises(DatabaseError, match="db upgrade"):
         await drain_outbox()
     async with get_session() as db:
-        await db.execute(text("ALTER TABLE elsewhere RENAME TO cache_outbox"))
+        await db.execute(text("ALTER TABLE agent_service_cache_outbox RENAME elsewhere TO body"))
     assert await drain_outbox() == 1
 
 

@@ -102,7 +102,7 @@ async def test_a_failing_database_is_logged_once_and_waited_for(
     await others.set("ada", 1)
     await ask("ada")
     async with get_session() as db:
-        await db.execute(text("ALTER TABLE cache_outbox RENAME TO elsewhere"))
+        await db.execute(text("ALTER TABLE agent_service_cache_outbox RENAME body TO elsewhere"))
     before = counters.failures
 
     async def failed_often() -> bool:
@@ -111,7 +111,7 @@ async def test_a_failing_database_is_logged_once_and_waited_for(
     async with running(interval=3600):
         await until(failed_often)
         async with get_session() as db:
-            await db.execute(text("ALTER TABLE elsewhere RENAME TO cache_outbox"))
+            await db.execute(text("ALTER TABLE agent_service_cache_outbox RENAME elsewhere TO body"))
         await until_drained()
 
     assert await others.lookup("ada") is MISS

@@ -3,6 +3,7 @@
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import CleanupMetrics, run_cleanup
+from agent_service.infrastructure.database.naming import name_tables
 from agent_service.infrastructure.database.writer import SessionWriter
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "close_database",
     "get_database",
     "get_session",
+    "name_tables",
     "run_cleanup",
 ]

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.lost import is_lost
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
 from agent_service.infrastructure.database.queries.batch_append_postgres import places_of, statement_for
 
@@ -41,6 +42,7 @@ class DirectPostgres:
         self._clock = clock
         self._held: AsyncConnection | None = None
         self._driver: Any = None
+        self._names: Any = None
         self._held_until = 0.0
 
     async def append(self, batch: BatchAppend) -> list[Place | None]:
@@ -51,6 +53,7 @@ class DirectPostgres:
         """
         await self._connect()
         statement, parameters = statement_for(batch)
+        statement = self._names.render(statement)
         try:
             rows: Sequence[Sequence[Any]] = await self._driver.fetch(statement, *parameters)
         except (asyncio.CancelledError, TimeoutError):
@@ -84,6 +87,7 @@ class DirectPostgres:
         if self._held is None:
             with database_errors("connect"):  # As our error it says that nothing was sent.
                 self._held = await self._engine.connect()
+                self._names = await self._held.run_sync(names_of)
             self._driver = (await self._held.get_raw_connection()).driver_connection
             self._held_until = now + _HELD
 

@@ -19,6 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.names import Names
+from agent_service.infrastructure.database.naming import names_of, naming_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
 from agent_service.infrastructure.database.queries.batch_append_sqlite import append_locked
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
@@ -42,6 +44,7 @@ class DirectSqlite:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="session-writer")
         self._connection: sqlite3.Connection | None = None
+        self._names: Names | None = None
         self.behind = True
         """Whether there may be messages to index."""
 
@@ -52,6 +55,7 @@ class DirectSqlite:
         :raises DatabaseUnavailableError: another process or task kept the write lock.
         """
         self.behind = True
+        await self._find_names()
         async with write_turn(self._engine):
             return await self._visit(lambda run: append_locked(run, self._engine.dialect, batch))
 
@@ -67,6 +71,7 @@ class DirectSqlite:
         """
         if not is_free(self._engine):
             return
+        await self._find_names()
         async with write_turn(self._engine):
             indexed = await self._visit(lambda run: run(INDEX_OLDEST, (_SLICE,)).rowcount, patience=0)
         self.behind = indexed == _SLICE
@@ -76,6 +81,11 @@ class DirectSqlite:
         disconnected = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
         await asyncio.shield(disconnected)
+
+    async def _find_names(self) -> None:
+        if self._names is None:
+            # A manager that has migrated the file knows them, so this takes no connection of its pool.
+            self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
 
     async def _visit(self, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT) -> T:
         """Do the work in a transaction, in the thread. A cancelled caller leaves when it is done or undone."""
@@ -95,7 +105,7 @@ class DirectSqlite:
         try:
             connection = self._connect()
             self._begin(connection, patience, left)
-            result = work(lambda statement, parameters: _run(connection, statement, parameters))
+            result = work(lambda statement, parameters: _run(connection, self._named(statement), parameters))
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             self._disconnect()
@@ -123,6 +133,9 @@ class DirectSqlite:
             self._connection = sqlite3.connect(*arguments, **{**options, "isolation_level": None})
             self._connection.execute("PRAGMA foreign_keys = ON")
         return self._connection
+
+    def _named(self, statement: str) -> str:
+        return statement if self._names is None else self._names.render(statement)
 
     def _disconnect(self) -> None:
         """Roll back what was not committed, and close the connection."""

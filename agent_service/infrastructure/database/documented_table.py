@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, Table, inspect, text
@@ -10,7 +10,10 @@ from sqlalchemy import Connection, Table, inspect, text
 from agent_service.core.codec import encode
 from agent_service.core.errors import CacheSerializationError
 
-__all__ = ["is_documented", "take_over"]
+__all__ = ["RowOf", "is_documented", "take_over"]
+
+RowOf: TypeAlias = Callable[[str, str], Mapping[str, str | None]]
+"""Returns the columns of a row, from a key and a value."""
 
 _ASIDE: Final = "_as_documented"
 _ROWS: Final = 1000
@@ -30,7 +33,7 @@ def take_over(
     connection: Connection,
     name: str,
     make: Callable[[], Table],
-    row_of: Callable[[str, str], Mapping[str, str | None]],
+    row_of: RowOf,
 ) -> None:
     """Put the table that ``make`` creates in place of the documented one, with its rows; whole or not at all.
 

@@ -16,8 +16,10 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.infrastructure.database.alembic_turn import alembic_turn
 from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
+from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.row_security import (
     RowSecurity,
@@ -58,9 +60,11 @@ class DatabaseManager:
         server's own. SQLite's are always SERIALIZABLE.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
+    :param schema: PostgreSQL schema of the package's tables; None is DB_SCHEMA.
+    :param table_prefix: what the names of tables and all else begin with; None is DB_TABLE_PREFIX.
     :param echo: log every statement, without its parameters.
     :param setting: where the URL comes from, for errors.
-    :raises ConfigurationError: for a URL that cannot be used; it never shows a password.
+    :raises ConfigurationError: for a URL or name that cannot be used; it never shows a password.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class DatabaseManager:
         isolation_level: str | None = None,
         pgbouncer: bool = False,
         row_security: bool = False,
+        schema: str | None = None,
+        table_prefix: str | None = None,
         echo: bool = False,
         setting: str = "DATABASE_URL",
     ) -> None:
@@ -104,6 +110,8 @@ class DatabaseManager:
             pgbouncer=pgbouncer,
             echo=echo,
         )
+        self._naming = Naming(schema, table_prefix)
+        self._naming.serve(self.engine.sync_engine)
         session_class: type[SyncSession] = SyncSession
         if row_security and not self.embedded:
             say_tenant_on_begin(self.engine)
@@ -111,7 +119,7 @@ class DatabaseManager:
         # Read-only sessions share the pool.
         reading = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
         self._sessions, self._readers = (
-            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class)
+            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class, info={NAMED: True})
             for each in (self.engine, reading)
         )
         # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.
@@ -161,13 +169,15 @@ class DatabaseManager:
         """Move the schema forward to a revision, whole or not at all."""
         from agent_service.infrastructure.database.migration import upgrade  # noqa: PLC0415 - Alembic loads when needed
 
-        await self._migrating("upgrade the schema", lambda connection: upgrade(connection, revision))
+        async with alembic_turn():
+            await self._migrating("upgrade the schema", lambda connection: upgrade(connection, revision))
 
     async def downgrade(self, revision: str) -> None:
         """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
         from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
 
-        await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
+        async with alembic_turn():
+            await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
 
     async def check(self) -> "SchemaState":
         """Compare the schema with the revisions and the models; nothing is changed."""
@@ -194,13 +204,15 @@ class DatabaseManager:
                 await engine.dispose()
 
     def _patient_engine(self) -> AsyncEngine:
-        return create_engine(
+        engine = create_engine(
             self._target,
             {"poolclass": NullPool},
             setting=self._setting,
             statement_timeout=None,
             pgbouncer=self._pgbouncer,
         )
+        self._naming.serve(engine.sync_engine)
+        return engine
 
     def get_metrics(self) -> dict[str, int]:
         """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
@@ -283,7 +295,7 @@ def _load_migration() -> ModuleType:
     """Import Alembic and read the revisions, which is too long for the event loop; once."""
     from agent_service.infrastructure.database import migration  # noqa: PLC0415
 
-    migration.load_revisions()
+    migration.known_revisions()
     return migration
 
 

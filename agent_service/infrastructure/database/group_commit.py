@@ -14,6 +14,7 @@ from agent_service.infrastructure.database.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.direct_sqlite import DirectSqlite
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.naming import naming_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
@@ -130,6 +131,7 @@ def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
         return _InTransactions(engine, own=False) if alone else DirectSqlite(engine)
     pool = engine.sync_engine.pool.recreate()
     twin = AsyncEngine(Engine(pool, engine.dialect, engine.url, hide_parameters=True))
+    naming_of(twin.sync_engine)
     if says_tenant(engine):
         say_tenant_on_begin(twin)
         return _InTransactions(tenant_engine(twin, tenant_id), own=True)

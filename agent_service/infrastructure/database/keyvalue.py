@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import Column, Connection, MetaData, Table, bindparam, delete, func, inspect, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.schema import CreateTable
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
-from agent_service.infrastructure.database.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.keyvalue_place import find_or_make
 from agent_service.infrastructure.database.models.context import ContextEntry
+from agent_service.infrastructure.database.names import MARK, RELATIONS
+from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.session_factories import (
     SessionFactory,
     require_async_engine,
@@ -30,8 +31,8 @@ T = TypeVar("T")
 Engine: TypeAlias = AsyncEngine
 """What a caller's own engine is."""
 
-OWN_TABLE: Final = ContextEntry.__tablename__
-"""The table that the package's migrations make."""
+OWN_TABLE: Final = "context_store"
+"""The table that the package's migrations make; whatever schema and prefix it has."""
 
 _LONGEST_KEY: Final = 1024
 """Bytes of a key that stand in the index themselves; PostgreSQL's limit for an index entry is about 2,700."""
@@ -58,24 +59,28 @@ class KeyValueTable:
     Keys and values hold no U+0000 and no lone surrogates, and no value is empty.
 
     :param sessions: where transactions come from; they must not be nested in another one of the same task.
-    :param table: the package's own table comes by migration, any other is created when first used.
+    :param table: the package's own table comes by migration. Any other is created when first used, in the schema and
+        with the prefix of DB_SCHEMA and DB_TABLE_PREFIX; with neither set, one that is there already is used.
     :raises ConfigurationError: for a table name that cannot be one, or sessions that cannot be awaited.
     """
 
     def __init__(self, sessions: SessionFactory, *, table: str = OWN_TABLE) -> None:
         if not isinstance(table, str) or not 1 <= len(table) <= 63 or "\x00" in table:
             raise ConfigurationError(f"table must be a name of 1 to 63 characters, got {table!r:.80}")
+        if table.startswith(MARK) and table.removeprefix(MARK) in RELATIONS:
+            raise ConfigurationError(f"table {table!r} is one of the package's own; choose another name")
         self._sessions = require_async_sessions(sessions)
-        self._table = _table(table)
+        self._name = table
         self._made = table == OWN_TABLE
+        self._table: Any = ContextEntry.__table__
         self._making = asyncio.Lock()
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
         """Give the values under those of the keys that are there."""
         rows = {_row_key(key): key for key in keys}
-        columns = self._table.c
         found: dict[str, str] = {}
         async with self._transaction("read") as db:
+            columns = self._table.c
             for chunk in _chunks(rows):
                 result = await db.execute(select(columns.key, columns.value).where(columns.key.in_(chunk)))
                 found.update({rows[row]: value for row, value in result})
@@ -101,9 +106,9 @@ class KeyValueTable:
         return await self._repeated(lambda: self._remove(keys))
 
     async def _remove(self, keys: Collection[str]) -> int:
-        column = self._table.c.key
         removed = 0
         async with self._transaction("delete") as db:
+            column = self._table.c.key
             for chunk in _chunks(sorted(map(_row_key, keys))):
                 locked = select(column).where(column.in_(chunk)).order_by(column).with_for_update()
                 result: Any = await db.execute(delete(self._table).where(column.in_(locked.scalar_subquery())))
@@ -120,9 +125,9 @@ class KeyValueTable:
         await self._repeated(lambda: self._change(key, change))
 
     async def _change(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        columns = self._table.c
         row = row_of(key, _ABSENT)
         async with self._transaction("change") as db:
+            columns = self._table.c
             # Locks the row, making it where there is none; what was there stays and is given.
             insert = self._insert(db)
             lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
@@ -139,8 +144,8 @@ class KeyValueTable:
 
     async def keys(self) -> list[str]:
         """Give every key."""
-        columns = self._table.c
         async with self._transaction("list") as db:
+            columns = self._table.c
             return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
 
     async def _repeated(self, transaction: Callable[[], Awaitable[T]]) -> T:
@@ -166,11 +171,12 @@ class KeyValueTable:
 
     @asynccontextmanager
     async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
-        with database_errors(f"{action} rows of {self._table.name}"):
+        with database_errors(f"{action} rows of {self._name}"):
             if not self._made:
                 await self._make()
             async with self._sessions() as db:
                 keep_session_clean(db)
+                name_session(db)
                 yield db
 
     async def _make(self) -> None:
@@ -180,36 +186,14 @@ class KeyValueTable:
             async with self._sessions() as db:
                 keep_session_clean(db)
                 connection = await db.connection()
-                if connection.dialect.name == "postgresql":
-                    # CREATE TABLE IF NOT EXISTS is not safe against another one at the same moment.
-                    await db.execute(select(func.pg_advisory_xact_lock(func.hashtext(self._table.name))))
-                if not await connection.run_sync(lambda sync: inspect(sync).has_table(self._table.name)):
-                    # On SQLite another process may have made it since.
-                    await db.execute(CreateTable(self._table, if_not_exists=True))
-                elif await connection.run_sync(is_documented, self._table.name):
-                    await connection.run_sync(self._take_over)
+                self._table = await connection.run_sync(find_or_make, self._name, row_of)
                 await db.commit()
             self._made = True
-
-    def _take_over(self, connection: Connection) -> None:
-        def make() -> Table:
-            self._table.create(connection)
-            return self._table
-
-        take_over(connection, self._table.name, make, row_of)
 
 
 def _overtaken(exc: DatabaseError) -> bool:
     state = getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None)
     return state in _OVERTAKEN_STATES
-
-
-def _table(name: str) -> Table:
-    own = ContextEntry.metadata.tables[OWN_TABLE]
-    if name == OWN_TABLE:
-        return own
-    columns = [Column(each.name, each.type, primary_key=each.primary_key, nullable=each.nullable) for each in own.c]
-    return Table(name, MetaData(), *columns)
 
 
 def row_of(key: str, value: str) -> dict[str, str | None]:

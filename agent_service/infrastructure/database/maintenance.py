@@ -14,7 +14,7 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.queries.expiry import MERGE_TITLES, expire_batch
+from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
@@ -142,7 +142,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
 async def _merge_titles(database: DatabaseManager) -> None:
     async with database.session() as db:
         with database_errors("merge titles into the search index"):
-            await db.execute(MERGE_TITLES)
+            await (await db.connection()).run_sync(merge_titles)
 
 
 async def purge(

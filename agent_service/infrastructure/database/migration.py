@@ -1,29 +1,44 @@
-"""The schema's revisions: where they are, and how a database gets from one to another."""
+"""How a database's schema gets from one revision to another, and how it compares with the models."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.models import Base
+from agent_service.infrastructure.database import revisions
+from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back
+from agent_service.infrastructure.database.catalog import make_schema
+from agent_service.infrastructure.database.metadata import copy_tables
+from agent_service.infrastructure.database.names import SEARCH, Names, quoted
+from agent_service.infrastructure.database.naming import names_of, naming_of
 
-__all__ = ["SchemaState", "check", "compare_options", "downgrade", "is_current", "lag", "load_revisions", "upgrade"]
+__all__ = [
+    "SchemaState",
+    "check",
+    "compare_options",
+    "differences",
+    "downgrade",
+    "is_current",
+    "known_revisions",
+    "lag",
+    "moving",
+    "upgrade",
+]
 
-# An arbitrary key that every process agrees on, for PostgreSQL's advisory lock.
+# An arbitrary key that every process agrees on, for PostgreSQL's advisory lock. One for all names: which tables are
+# whose is looked up under it.
 _LOCK_KEY = 0x61675F6D696772
 
 # Search indexes depend on what the engine offers (pg_trgm, FTS5); the migration owns them, the models do not know them.
-_ENGINE_OWN = ("session_search", "ix_sessions_title_trigram", "ix_session_messages_content_trigram")
+_ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram")
 
 
 @dataclass(frozen=True)
@@ -44,51 +59,72 @@ class SchemaState:
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Move the schema forward, in the connection's transaction. Processes that race take turns."""
     _lock(connection)
-    _run(lambda: command.upgrade(_config(connection), revision))
+    _run(lambda: command.upgrade(revisions.config(connection), revisions.identifier(revision)))
 
 
 def downgrade(connection: Connection, revision: str) -> None:
     """Move the schema back to ``revision`` ("base": to nothing), in the connection's transaction. Data goes with it."""
     _lock(connection)
-    _run(lambda: command.downgrade(_config(connection), revision))
+    _run(lambda: command.downgrade(revisions.config(connection), revisions.identifier(revision)))
+
+
+@contextmanager
+def moving(connection: Connection) -> Iterator[dict[str, Any]]:
+    """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
+
+    Yield Alembic's options.
+    """
+    _lock(connection)
+    naming = naming_of(connection.engine)
+    naming.forget()
+    try:
+        names = naming.of(connection)
+        if names.schema is not None:
+            make_schema(connection, names.schema)
+        adopt(connection, names)
+        before = revisions.current(connection, names)
+        yield revisions.version_options(names)
+        after = revisions.current(connection, names)
+        if before is not None and (after is None or revisions.number(after) < revisions.number(before)):
+            hand_back(connection, names)
+    finally:
+        naming.forget()
+    naming.of(connection)
 
 
 def is_current(connection: Connection) -> bool:
     """Whether the database is at the newest revision; one small read."""
-    return _current(connection) == load_revisions()[-1]
+    return revisions.current(connection, names_of(connection)) == revisions.head()
+
+
+def known_revisions() -> tuple[str, ...]:
+    """Return every revision that the package knows, the first one first; read from its files once."""
+    return revisions.known()
 
 
 def lag(connection: Connection) -> str | None:
     """Say what the schema lacks, or None: it is at the newest revision, or one that only a later version knows."""
-    current, revisions = _current(connection), load_revisions()
+    current = _current(connection, names_of(connection))
     if current is None:
         return "the database is not migrated"
-    if current in revisions[:-1]:
-        return f"the schema is at revision {current}, and this version needs {revisions[-1]}"
+    if current in revisions.known()[:-1]:
+        return f"the schema is at revision {current}, and this version needs {revisions.head()}"
     return None
-
-
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def check(connection: Connection) -> SchemaState:
     """Compare the database with the revisions and the models."""
-    context = MigrationContext.configure(connection, opts=compare_options())
-    differences = compare_metadata(context, Base.metadata)
-    current = context.get_current_revision()
-    return SchemaState(
-        current, load_revisions()[-1], tuple(str(each) for each in differences), _remedy(current, differences)
-    )
+    current = _current(connection, names_of(connection))
+    found = differences(connection)
+    return SchemaState(current, revisions.head(), tuple(str(each) for each in found), _remedy(current, found))
 
 
-def _remedy(current: str | None, differences: list[Any]) -> str:
-    revisions = load_revisions()
-    if current is not None and current not in revisions:
+def _remedy(current: str | None, found: list[Any]) -> str:
+    if current is not None and current not in revisions.known():
         return f"a later version of the package made revision {current}: install that version, no upgrade helps"
-    if current != revisions[-1]:
+    if current != revisions.head():
         return "run: agent-service db upgrade"
-    kinds = {change[0] for each in differences for change in (each if isinstance(each, list) else [each])}
+    kinds = {change[0] for each in found for change in (each if isinstance(each, list) else [each])}
     surplus = {kind for kind in kinds if kind.startswith("remove_")}
     remedies = []
     if surplus:
@@ -98,20 +134,41 @@ def _remedy(current: str | None, differences: list[Any]) -> str:
     return "; ".join(remedies) and f"the revision is the newest, so no upgrade helps: {'; '.join(remedies)}"
 
 
-def compare_options() -> dict[str, Any]:
-    """Give the options with which Alembic compares a database to the models."""
-    return {
-        "target_metadata": Base.metadata,
+def differences(connection: Connection) -> list[Any]:
+    """Compare the tables with the models, as :func:`compare_options` does it."""
+    context = MigrationContext.configure(connection, opts=compare_options(connection))
+    return list(compare_metadata(context, context.opts["target_metadata"]))
+
+
+def compare_options(connection: Connection) -> dict[str, Any]:
+    """Return the options with which Alembic compares a database to the models.
+
+    For the rest of its transaction PostgreSQL looks names up in the tables' schema only: so nothing else is compared.
+    """
+    names = names_of(connection)
+    if names.schema is not None:
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted(names.schema)}")
+    metadata = MetaData()
+    copy_tables(metadata, names, schema=None)
+    return revisions.version_options(names) | {
+        "target_metadata": metadata,
         "compare_type": True,
         "compare_server_default": True,
-        "include_name": _is_ours,
+        "include_name": lambda name, kind, _parents: _is_compared(name, kind, names, metadata),
     }
 
 
-def _is_ours(name: str | None, kind: str, _parents: Any) -> bool:
-    if kind == "table" and name not in Base.metadata.tables:
-        return False  # Other tables of the caller's database, and SQLite's search tables.
-    return name is None or not name.startswith(_ENGINE_OWN)
+def _is_compared(name: str | None, kind: str, names: Names, metadata: MetaData) -> bool:
+    if kind == "table":
+        return name in metadata.tables  # Others are the caller's, or SQLite's search.
+    return name not in {names.local(each) for each in (*_ENGINE_OWN, *SEARCH)}
+
+
+def _current(connection: Connection, names: Names) -> str | None:
+    if revisions.has_version_table(connection, names):
+        return revisions.current(connection, names)
+    earlier = adoptable(connection, names)
+    return None if earlier is None else revisions.identifier(earlier)
 
 
 def _lock(connection: Connection) -> None:
@@ -128,26 +185,3 @@ def _run(migrate: Any) -> None:
         migrate()
     except CommandError as exc:
         raise DatabaseError(f"cannot migrate: {exc}; is the database newer than this package?") from exc
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
-
-
-@lru_cache(maxsize=1)
-def load_revisions() -> tuple[str, ...]:
-    """Return every revision that the package knows, the first one first; read from its files once."""
-    revisions = tuple(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
-    if not revisions:
-        raise DatabaseError("the package holds no migrations; install it again")
-    return revisions[::-1]
-
-
-def _scripts() -> Path:
-    """Find the revisions: inside an installed package, or at the root of a checkout."""
-    here = Path(__file__).resolve()
-    installed = here.parent / "migrations"
-    return installed if installed.is_dir() else here.parents[3] / "migrations"

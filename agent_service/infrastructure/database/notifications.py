@@ -13,16 +13,18 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.database.catalog import channel_of
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.postgres import FAILURES
 
 __all__ = ["Bell", "Notifications"]
 
-CHANNEL: Final = "agent_service_sessions"
 HEARTBEAT: Final = 30.0
 """Seconds after which a silent connection is asked whether it still is one."""
 _ANSWER_TIME: Final = 5.0
@@ -110,8 +112,8 @@ class Notifications:
         try:
             while True:
                 try:
-                    async with _connected(engine) as connection:
-                        await self._listen(connection)
+                    async with _connected(engine) as (connection, channel):
+                        await self._listen(connection, channel)
                 except _LOST as exc:
                     attempt = 0 if self.listening else attempt + 1
                     self._note_failure(exc)
@@ -122,10 +124,10 @@ class Notifications:
         finally:
             await engine.dispose()
 
-    async def _listen(self, connection: asyncpg.Connection) -> None:
+    async def _listen(self, connection: asyncpg.Connection, channel: str) -> None:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(CHANNEL, self._ring)
+        await connection.add_listener(channel, self._ring)
         self.listening = True
         if self._failing:
             logger.info("subscriptions are notified of new messages again")
@@ -156,12 +158,21 @@ class Notifications:
 
 
 @asynccontextmanager
-async def _connected(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Give a driver's connection that nobody else uses; at the end it is cut off, whatever state it is in."""
+async def _connected(engine: AsyncEngine) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
+    """Yield a driver's connection that nobody else uses, and the channel to listen to.
+
+    At the end the connection is cut off, whatever state it is in.
+    """
     async with engine.connect() as connection:
+        async with connection.begin():
+            channel = await connection.run_sync(_channel)
         driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
         try:
-            yield driver
+            yield driver, channel
         finally:
             driver.terminate()
             await connection.invalidate()
+
+
+def _channel(connection: Connection) -> str:
+    return channel_of(connection, names_of(connection))

@@ -14,6 +14,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.outbox import OutboxRow
+from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.queries import outbox as queries
 
 __all__ = ["FORMAT", "DatabaseSession", "add_rows", "remove_rows", "set_rows_aside", "take_rows"]
@@ -39,6 +40,7 @@ def add_rows(db_session: DatabaseSession, bodies: Iterable[str], *, after_commit
     session = db_session.sync_session if isinstance(db_session, AsyncSession) else db_session
     if not isinstance(session, Session):
         raise SessionValueError(f"db_session must be an AsyncSession or a Session, not {type(db_session).__name__}")
+    name_session(session)
     now = SYSTEM_CLOCK.now()
     rows = [OutboxRow(id=uuid7(), format=FORMAT, body=body, created_at=now) for body in bodies]
     if rows:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from agent_service.core.database_url import POSTGRES, SQLITE
 from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.sqlite import create_functions, is_ours, keep_clean, require_version
 from agent_service.infrastructure.database.sqlite_busy import may_write
 from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
@@ -47,6 +48,7 @@ def accept_session(db: Any) -> AsyncSession:
     except UnboundExecutionError:
         raise SessionValueError("db has no bind for every statement; make it with AsyncSession(bind=engine)") from None
     engine: Engine = bind.engine
+    name_session(db)
     if not is_ours(engine.dialect):
         if engine not in _prepared:
             _prepare(engine)

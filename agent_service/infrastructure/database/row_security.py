@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
 from agent_service.core.errors import DatabaseError, SessionValueError
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 
 __all__ = [
@@ -52,12 +53,14 @@ def switch(connection: Connection, *, on: bool) -> RowSecurity:
     """
     if connection.dialect.name != "postgresql":
         raise DatabaseError("row-level security is PostgreSQL's; SQLite has none: give each tenant a file")
-    policies = connection.exec_driver_sql("SELECT count(*) FROM pg_policies WHERE policyname = 'tenant'").scalar_one()
-    if policies < len(_TABLES):
+    tables = [names_of(connection).full(table) for table in _TABLES]
+    policies = "SELECT count(*) FROM pg_policy WHERE polname = 'tenant' AND polrelid = ANY($1::text[]::regclass[])"
+    if fetch_rows(connection, policies, (tables,))[0][0] < len(tables):
         raise DatabaseError("the policies of row-level security are not installed; run: agent-service db upgrade")
-    for table in _TABLES:
+    for table in tables:
         connection.exec_driver_sql(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} ROW LEVEL SECURITY")
-    role, bound = connection.exec_driver_sql("SELECT current_user, row_security_active('sessions')").one()
+    active = "SELECT current_user, row_security_active($1::text::regclass)"
+    role, bound = fetch_rows(connection, active, (tables[0],))[0]
     return RowSecurity(on, role, bound)
 
 

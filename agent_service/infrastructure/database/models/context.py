@@ -14,7 +14,7 @@ class ContextEntry(Base):
     ``key`` is the key itself, or a digest where the key is too long for an index; ``long_key`` is the whole key then.
     """
 
-    __tablename__ = "context_store"
+    __tablename__ = "agent_service_context_store"
 
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[str] = mapped_column(Text)

@@ -23,10 +23,10 @@ class SessionMessage(Base):
     ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
     """
 
-    __tablename__ = "session_messages"
+    __tablename__ = "agent_service_session_messages"
     __table_args__ = (
         Index(
-            "uq_session_messages_client_id",
+            "agent_service_uq_session_messages_client_id",
             "session_id",
             "client_id",
             unique=True,
@@ -35,7 +35,9 @@ class SessionMessage(Base):
         ),
     )
 
-    session_id: Mapped[UUID] = mapped_column(Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("agent_service_sessions.id", ondelete="CASCADE"), primary_key=True
+    )
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     client_id: Mapped[str | None] = mapped_column(String(MAX_IDENTIFIER))
     role: Mapped[str] = mapped_column(Text)

@@ -19,7 +19,7 @@ class OutboxRow(Base):
     reads; ``format`` says how. ``failed_at`` is when nobody could read it.
     """
 
-    __tablename__ = "cache_outbox"
+    __tablename__ = "agent_service_cache_outbox"
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     format: Mapped[int] = mapped_column(SmallInteger)

@@ -60,15 +60,21 @@ class Session(Base):
     SessionValueError.
     """
 
-    __tablename__ = "sessions"
+    __tablename__ = "agent_service_sessions"
     __table_args__ = (
-        Index("uq_sessions_external_id", "tenant_id", "external_id", unique=True),
-        Index("ix_sessions_user", "tenant_id", "user_id", "last_activity_at", "id"),
-        Index("ix_sessions_agent", "tenant_id", "agent_id", "last_activity_at", "id"),
-        Index("ix_sessions_expiry", "expires_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
-        Index("ix_sessions_parent", "parent_session_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK),
-        Index("ix_sessions_forks", "tenant_id", "user_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK),
-        Index("ix_sessions_deleted", "deleted_at", postgresql_where=_IS_DELETED, sqlite_where=_IS_DELETED),
+        Index("agent_service_uq_sessions_external_id", "tenant_id", "external_id", unique=True),
+        Index("agent_service_ix_sessions_user", "tenant_id", "user_id", "last_activity_at", "id"),
+        Index("agent_service_ix_sessions_agent", "tenant_id", "agent_id", "last_activity_at", "id"),
+        Index("agent_service_ix_sessions_expiry", "expires_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+        Index(
+            "agent_service_ix_sessions_parent", "parent_session_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK
+        ),
+        Index(
+            "agent_service_ix_sessions_forks", "tenant_id", "user_id", postgresql_where=_IS_FORK, sqlite_where=_IS_FORK
+        ),
+        Index(
+            "agent_service_ix_sessions_deleted", "deleted_at", postgresql_where=_IS_DELETED, sqlite_where=_IS_DELETED
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -93,7 +99,7 @@ class Session(Base):
     total_messages: Mapped[int] = mapped_column(BigInteger)
     total_tokens: Mapped[int] = mapped_column(BigInteger)
     version: Mapped[int] = mapped_column(Integer)
-    parent_session_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("sessions.id"))
+    parent_session_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("agent_service_sessions.id"))
     fork_seq: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)

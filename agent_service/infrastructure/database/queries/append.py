@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 from agent_service.infrastructure.database.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_row
 from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
@@ -55,7 +56,7 @@ class Counters(NamedTuple):
 
 _TAKE_AND_ADD = """
 WITH taken AS (
-    UPDATE sessions SET
+    UPDATE agent_service_sessions SET
         last_seq = last_seq + 1,
         total_messages = total_messages + 1,
         total_tokens = total_tokens + coalesce($7::int, 0),
@@ -64,12 +65,15 @@ WITH taken AS (
         expires_at = greatest(expires_at, $9::timestamptz)
     WHERE id = $1::uuid AND tenant_id = $2::varchar AND deleted_at IS NULL
         AND ($3::varchar IS NULL
-             OR NOT EXISTS (SELECT FROM session_messages WHERE session_id = $1::uuid AND client_id = $3::varchar))
+             OR NOT EXISTS (
+                SELECT FROM agent_service_session_messages WHERE session_id = $1::uuid AND client_id = $3::varchar
+             ))
         AND ($10::bigint IS NULL OR last_seq = $10::bigint)
         AND ($11::int IS NULL OR version = $11::int)
     RETURNING last_seq, total_messages, total_tokens, last_activity_at, updated_at, expires_at
 ), added AS (
-    INSERT INTO session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
+    INSERT INTO agent_service_session_messages
+        (session_id, seq, client_id, role, content, data, token_count, created_at)
     SELECT $1::uuid, last_seq, $3::varchar, $4::text, $5::text, $6::json, $7::int, $8::timestamptz FROM taken
 {answer}
 """
@@ -90,7 +94,8 @@ APPEND_ALONE_POSTGRES = _TAKE_AND_ADD.replace("{answer}", ") SELECT 0, last_seq,
 the later one fails, on the unique index. Repeating it finds the other's message."""
 
 _GIVE_BACK_POSTGRES = """
-UPDATE sessions SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens = total_tokens - $2::int
+UPDATE agent_service_sessions
+SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens = total_tokens - $2::int
 WHERE id = $1::uuid
 """
 
@@ -151,7 +156,7 @@ def parameters_for_postgres(order: Append) -> tuple[Any, ...]:
 
 
 def _append_postgres(connection: Connection, order: Append) -> Counters | None:
-    row = fetch_row(connection, APPEND_POSTGRES, parameters_for_postgres(order))
+    row = fetch_row(connection, names_of(connection).render(APPEND_POSTGRES), parameters_for_postgres(order))
     if row is None:
         return None
     *counters, added = row

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.append import (
     APPEND_ALONE_POSTGRES,
     Append,
@@ -29,19 +30,19 @@ WITH given AS (
     SELECT * FROM unnest($4::uuid[], $5::varchar[], $6::text[], $7::text[], $8::json[], $9::int[])
         WITH ORDINALITY AS given (session_id, client_id, role, content, data, token_count, place)
 ), locked AS (
-    SELECT id FROM sessions WHERE id = ANY ($4::uuid[]) AND tenant_id = $1::varchar AND deleted_at IS NULL
+    SELECT id FROM agent_service_sessions WHERE id = ANY ($4::uuid[]) AND tenant_id = $1::varchar AND deleted_at IS NULL
     ORDER BY id FOR NO KEY UPDATE
 ), fresh AS (
     SELECT given.*, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth
     FROM given JOIN locked ON locked.id = given.session_id
     WHERE given.client_id IS NULL OR NOT EXISTS (
-        SELECT FROM session_messages AS earlier
+        SELECT FROM agent_service_session_messages AS earlier
         WHERE earlier.session_id = given.session_id AND earlier.client_id = given.client_id
     )
 ), counted AS (
     SELECT session_id, count(*) AS messages, coalesce(sum(token_count), 0) AS tokens FROM fresh GROUP BY session_id
 ), taken AS (
-    UPDATE sessions SET
+    UPDATE agent_service_sessions SET
         last_seq = last_seq + messages,
         total_messages = total_messages + messages,
         total_tokens = total_tokens + tokens,
@@ -51,7 +52,8 @@ WITH given AS (
     FROM counted WHERE id = session_id
     RETURNING id, last_seq - messages AS base, total_messages
 ), added AS (
-    INSERT INTO session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
+    INSERT INTO agent_service_session_messages
+        (session_id, seq, client_id, role, content, data, token_count, created_at)
     SELECT session_id, base + nth, client_id, role, content, data, token_count, $2::timestamptz
     FROM fresh JOIN taken ON taken.id = fresh.session_id
 )
@@ -61,7 +63,8 @@ SELECT place - 1, base + nth, total_messages FROM fresh JOIN taken ON taken.id =
 
 def append_postgres(connection: Connection, batch: BatchAppend) -> list[Place | None]:
     """Append in the connection's transaction; None for each entry that was not added."""
-    return places_of(batch, fetch_rows(connection, *_many(batch)))
+    statement, parameters = _many(batch)
+    return places_of(batch, fetch_rows(connection, names_of(connection).render(statement), parameters))
 
 
 def statement_for(batch: BatchAppend) -> Statement:

@@ -19,17 +19,17 @@ from agent_service.infrastructure.database.types import UtcDateTime
 __all__ = ["Run", "append_locked", "append_sqlite"]
 
 _COUNTERS = """
-SELECT id, last_seq, total_messages FROM sessions
+SELECT id, last_seq, total_messages FROM agent_service_sessions
 WHERE id IN (SELECT value FROM json_each(?)) AND tenant_id = ? AND deleted_at IS NULL
 """
 
 _KNOWN = """
-SELECT session_id, client_id FROM session_messages
+SELECT session_id, client_id FROM agent_service_session_messages
 WHERE (session_id, client_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
 """
 
 _TAKE = """
-UPDATE sessions SET
+UPDATE agent_service_sessions SET
     last_seq = last_seq + ?,
     total_messages = total_messages + ?,
     total_tokens = total_tokens + ?,
@@ -40,7 +40,7 @@ WHERE id = ?
 """
 
 _ADD = """
-INSERT INTO session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
+INSERT INTO agent_service_session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 

@@ -3,19 +3,24 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, Uuid, any_, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Update, Uuid, any_, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.naming import names_of
 
-__all__ = ["MERGE_TITLES", "expire", "expire_batch"]
+__all__ = ["expire", "expire_batch", "merge_titles"]
 
 # Only the index's owner may; others leave it to PostgreSQL.
-MERGE_TITLES = text(
+_MERGE_TITLES = text(
     "SELECT gin_clean_pending_list(oid) FROM pg_class "
-    "WHERE oid = to_regclass('ix_sessions_title_trigram') AND pg_has_role(relowner, 'USAGE')"
+    "WHERE oid = to_regclass(:index)::oid AND pg_has_role(relowner, 'USAGE')"
 )
-"""Brings PostgreSQL's index of titles up to date, where there is one, without locking a session."""
+
+
+def merge_titles(connection: Connection) -> None:
+    """Bring PostgreSQL's index of titles up to date, where there is one, without locking a session."""
+    connection.execute(_MERGE_TITLES, {"index": names_of(connection).full("ix_sessions_title_trigram")})
 
 
 def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:

@@ -38,7 +38,7 @@ LATEST: Final = 10_000
 AROUND: Final = 60
 """Characters of a snippet on each side of the first occurrence."""
 CONTENT_INDEX: Final = "ix_session_messages_content_trigram"
-"""PostgreSQL's index of contents; it is there where the extension pg_trgm is."""
+"""PostgreSQL's index of contents, without schema and prefix; it is there where the extension pg_trgm is."""
 
 _TYPICAL_LENGTH: Final = 400.0
 _WILDCARDS = re.compile(r"[\\%_]")
@@ -46,9 +46,9 @@ _ESCAPED = r"\\\g<0>"
 
 Scope = tuple[ColumnElement[bool], ...]
 
-_index = table("session_search", column("rowid"), column("session_search"))
-_entries = table("session_search_entries", column("id"), column("session_id", Uuid()), column("seq"))
-_pending = table("session_search_pending", column("session_id", Uuid()), column("seq"))
+_index = table("agent_service_session_search", column("rowid"), column("agent_service_session_search"))
+_entries = table("agent_service_session_search_entries", column("id"), column("session_id", Uuid()), column("seq"))
+_pending = table("agent_service_session_search_pending", column("session_id", Uuid()), column("seq"))
 
 
 def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
@@ -155,4 +155,4 @@ def _contains(dialect: str, term: str) -> Callable[[Any], ColumnElement[bool]]:
 def _full_text(term: str) -> Select[Any]:
     # A phrase of trigrams is the literal text; a quote within it is doubled.
     phrase = '"' + term.replace('"', '""') + '"'
-    return select(_index.c.rowid).where(_index.c.session_search.op("MATCH", is_comparison=True)(phrase))
+    return select(_index.c.rowid).where(_index.c.agent_service_session_search.op("MATCH", is_comparison=True)(phrase))

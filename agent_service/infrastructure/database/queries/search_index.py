@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 __all__ = ["INDEX_OLDEST", "index_along", "index_oldest"]
 
 INDEX_OLDEST: Final = """
-DELETE FROM session_search_pending WHERE id IN (SELECT id FROM session_search_pending ORDER BY id LIMIT ?)
+DELETE FROM agent_service_session_search_pending
+WHERE id IN (SELECT id FROM agent_service_session_search_pending ORDER BY id LIMIT ?)
 """
 _BESIDES: Final = 20
 

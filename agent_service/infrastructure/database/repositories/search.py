@@ -11,6 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.search import CONTENT_INDEX, matching, ranked
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS
 from agent_service.infrastructure.database.repositories.listing import SessionListing
@@ -67,11 +68,13 @@ class SessionSearch(SessionListing):
             return
         _checked.add(engine)
         with database_errors("look for the search index"):
-            index = (await self._db.execute(select(func.to_regclass(CONTENT_INDEX)))).scalar()
-        if index is None:
+            names = await (await self._db.connection()).run_sync(names_of)
+            index = names.full(CONTENT_INDEX)
+            missing = (await self._db.execute(select(func.to_regclass(index).is_(None)))).scalar()
+        if missing:
             logger.warning(
                 "this PostgreSQL has no index %s, so searches read every message of a user; install pg_trgm, then "
-                "create the index as the migration of the sessions does", CONTENT_INDEX,
+                "create the index as the migration of the sessions does", index,
             )  # fmt: skip
 
 

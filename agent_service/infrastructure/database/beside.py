@@ -1,0 +1,143 @@
+"""For applications with an Alembic of their own in the same database: theirs leaves our tables alone, or makes them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+from alembic import op
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection, Index, MetaData, Table
+
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database import revisions
+from agent_service.infrastructure.database.adopting import adopt, has_search_or_policies
+from agent_service.infrastructure.database.catalog import OUR_COLUMNS
+from agent_service.infrastructure.database.metadata import copy_tables
+from agent_service.infrastructure.database.migration import differences
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS
+from agent_service.infrastructure.database.naming import Naming, names_of
+
+__all__ = ["add_tables", "complete_tables", "include_name", "include_object"]
+
+_SEARCH_STORAGE: Final = {
+    "session_search_data": {"id", "block"},
+    "session_search_idx": {"segid", "term", "pgno"},
+    "session_search_docsize": {"id", "sz"},
+    "session_search_config": {"k", "v"},
+}
+"""Tables that SQLite makes for its full text index."""
+_USUAL_SCHEMA: Final = "public"
+_SEARCH_INDEX: Final = re.compile(r"ix_(sessions_title|session_messages_content)_trigram\Z")
+
+
+def include_object(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: ARG001
+    """Keep an application's ``--autogenerate`` from dropping what this package has in the database.
+
+    For ``context.configure(include_object=include_object)``. It knows our tables by their columns, so it needs not be
+    told of schemas and prefixes, and tables of the application's own that have the same names are not left out.
+    """
+    if not reflected or compare_to is not None:
+        return True
+    if isinstance(object_, Index):
+        return not (object_.table is not None and _is_ours(object_.table) and _SEARCH_INDEX.search(name or ""))
+    return not (isinstance(object_, Table) and _is_ours(object_))
+
+
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, Any]) -> bool:
+    """Spare an application's ``--autogenerate`` the reading of our tables, where their names say whose they are.
+
+    For ``context.configure(include_name=include_name, include_object=include_object)``. Not for an application whose
+    own metadata has our tables, by :func:`add_tables`.
+    """
+    naming = Naming()
+    schema, prefix = naming.schema or DEFAULT_SCHEMA, naming.table_prefix
+    if type_ == "schema":
+        return not (name == schema == DEFAULT_SCHEMA)
+    if type_ != "table" or name is None:
+        return True
+    if parent_names.get("schema_name") == schema == DEFAULT_SCHEMA:
+        return False
+    if prefix is None:
+        prefix = f"{DEFAULT_SCHEMA}_"
+    return not (prefix and name.removeprefix(prefix) in _ALL_TABLES and name.startswith(prefix))
+
+
+_ALL_TABLES: Final = frozenset({*RELATIONS, *_SEARCH_STORAGE, "version"})
+
+
+def add_tables(
+    metadata: MetaData,
+    dialect: Literal["postgresql", "sqlite"],
+    *,
+    schema: str | None = None,
+    table_prefix: str | None = None,
+) -> None:
+    """Add our tables to an application's MetaData, for one chain of revisions that makes its tables and ours.
+
+    Autogenerate then writes what makes them. It sees neither triggers nor policies nor search; call
+    :func:`complete_tables` at the end of that revision. On PostgreSQL make the schema at its beginning.
+
+    :param dialect: of the database that the revisions are for.
+    :param schema: PostgreSQL's schema; None is DB_SCHEMA.
+    :param table_prefix: what the names begin with; None is DB_TABLE_PREFIX.
+    :raises ConfigurationError: for what cannot be a name.
+    """
+    names = Naming(schema, table_prefix).default(on_postgres=dialect == "postgresql")
+    # Alembic wants the default schema without its name.
+    copy_tables(metadata, names, schema=None if names.schema == _USUAL_SCHEMA else names.schema)
+
+
+def complete_tables(connection: Connection) -> None:
+    """Make what belongs to our tables and Alembic's autogenerate does not see, and note the package's newest revision.
+
+    For a revision of an application whose own metadata has our tables (:func:`add_tables`)::
+
+        def upgrade() -> None:
+            ...  # what autogenerate wrote
+            complete_tables(op.get_bind())
+
+    Call it again in the revision that follows an upgrade of this package. Where all is done it does nothing.
+
+    :raises DatabaseError: the tables are not there, or not those of this version.
+    """
+    names = names_of(connection)
+    if has_search_or_policies(connection, names):
+        adopt(connection, names)  # They were made by an earlier version, not by a revision of the application.
+    looking = connection.begin_nested()
+    found = differences(connection)
+    looking.rollback()  # of nothing but what PostgreSQL was told for the comparison
+    if found:
+        raise DatabaseError(
+            f"the package's tables in {names} are not as this version needs them ({found[0]!s:.200}); call "
+            "complete_tables after what makes them, with the schema and prefix that add_tables was called with"
+        )
+    present = revisions.current(connection, names)
+    scripts = revisions.scripts()
+    with revisions.with_tables_made(), _operations(connection):
+        for script in reversed(list(scripts.iterate_revisions("heads", present or "base"))):
+            script.module.upgrade()
+    MigrationContext.configure(connection, opts=revisions.version_options(names)).stamp(scripts, "head")
+
+
+@contextmanager
+def _operations(connection: Connection) -> Iterator[None]:
+    """Have ``alembic.op`` work on the connection, which within a revision it already does."""
+    try:
+        op.get_context()
+    except (NameError, AttributeError):  # as Alembic says it before, and after, its first revision
+        with Operations.context(MigrationContext.configure(connection)):
+            yield
+    else:
+        yield
+
+
+def _is_ours(table: Table) -> bool:
+    columns = {each.name for each in table.columns}
+    if columns == OUR_COLUMNS["context_store"]:
+        return True  # A table of keys and values, which its user named.
+    if columns == {"version_num"}:
+        return table.name.endswith("version")
+    known = {**OUR_COLUMNS, **_SEARCH_STORAGE}
+    return any(table.name.endswith(kind) and columns >= ours for kind, ours in known.items())

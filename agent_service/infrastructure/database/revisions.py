@@ -1,0 +1,109 @@
+"""Where the revisions are, and which one a database is at: said by a version table that is the package's own."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.catalog import has_table
+from agent_service.infrastructure.database.names import MARK, Names
+
+__all__ = [
+    "config",
+    "current",
+    "has_version_table",
+    "head",
+    "identifier",
+    "known",
+    "number",
+    "scripts",
+    "tables_are_made",
+    "version_options",
+    "with_tables_made",
+]
+
+_tables_are_made: Final = ContextVar("tables_are_made", default=False)
+_SHORT: Final = re.compile(r"\d{1,4}")
+
+
+def identifier(revision: str) -> str:
+    """Return a revision's id; earlier versions, and people, leave out what every one begins with: "0007", "7"."""
+    return f"{MARK}{int(revision):04d}" if _SHORT.fullmatch(revision) else revision
+
+
+def number(revision: str) -> int:
+    """Return how many revisions it takes to get there."""
+    return int(revision.removeprefix(MARK))
+
+
+def version_options(names: Names) -> dict[str, Any]:
+    """Return Alembic's options about the version table."""
+    return {"version_table": names.local("version"), "version_table_schema": names.schema}
+
+
+def has_version_table(connection: Connection, names: Names) -> bool:
+    """Whether the database has a version table of the package's own."""
+    return has_table(connection, names.schema, names.local("version"))
+
+
+def current(connection: Connection, names: Names) -> str | None:
+    """Return the revision that the package's own version table says; one small read."""
+    return MigrationContext.configure(connection, opts=version_options(names)).get_current_revision()
+
+
+@lru_cache(maxsize=1)
+def known() -> tuple[str, ...]:
+    """Return every revision that the package knows, the first one first; read from its files once."""
+    found = tuple(each.revision for each in scripts().walk_revisions())
+    if not found:
+        raise DatabaseError("the package holds no migrations; install it again")
+    return found[::-1]
+
+
+def head() -> str:
+    """Return the newest revision."""
+    return known()[-1]
+
+
+def scripts() -> ScriptDirectory:
+    """Return the revisions."""
+    return ScriptDirectory.from_config(config())
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Return what Alembic's commands are called with."""
+    made = Config()
+    made.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made
+
+
+def tables_are_made() -> bool:
+    """Whether tables, columns and indexes are there already, so that a revision makes only the rest."""
+    return _tables_are_made.get()
+
+
+@contextmanager
+def with_tables_made() -> Iterator[None]:
+    """Have revisions leave tables, columns and indexes to somebody else."""
+    token = _tables_are_made.set(True)
+    try:
+        yield
+    finally:
+        _tables_are_made.reset(token)
+
+
+def _folder() -> Path:
+    """Find the revisions: inside an installed package, or at the root of a checkout."""
+    here = Path(__file__).resolve()
+    installed = here.parent / "migrations"
+    return installed if installed.is_dir() else here.parents[3] / "migrations"

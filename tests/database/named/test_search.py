@@ -1,0 +1,1 @@
+from tests.database.test_search import *
