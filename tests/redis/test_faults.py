@@ -112,7 +112,8 @@ async def test_a_server_that_hangs_costs_one_deadline_whatever_the_caller_waits_
     operations = [client.execute("GET", b"a"), client.ping(), client.unlink([b"a"]), client.get(b"a"), client.get(b"b")]
     waits = await asyncio.gather(*(waited(asyncio.ensure_future(each)) for each in operations))
 
-    assert all(0.25 < wait < 1 for wait in waits)
+    assert min(waits) >= 0.3
+    assert max(waits) < 1.5 * min(waits), "one after the other"
     assert client.available is False
     own_redis.cont()
     await client.ping()

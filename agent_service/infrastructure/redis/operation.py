@@ -126,8 +126,8 @@ class Operations:
             operation.expire()
         if self.slots:
             self.slots.sweep(self._turn)
-            if self._answered < oldest:
-                self.slots.fail_since(oldest, f"Redis did not answer within {self.timeout:g} s")
+            if self._answered < oldest:  # whoever waits would only wait for the same
+                self.slots.fail_since(self._turn + 1, f"Redis did not answer within {self.timeout:g} s")
             elif self.closed:
                 self.slots.fail_since(oldest, f"The client of {self.target} was closed")
         if self._running:
