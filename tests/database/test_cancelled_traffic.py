@@ -26,6 +26,8 @@ class Heard:
     @property
     def longest_stop(self) -> float:
         """Seconds in which no process was acknowledged an append, while all of them ran."""
+        if len(self.moments) < PROCESSES:
+            return 0.0  # A busy machine gave one of them no time for an append.
         begun, ended = max(map(min, self.moments.values())), min(map(max, self.moments.values()))
         moments = sorted(each for name in self.moments for each in self.moments[name] if begun <= each <= ended)
         return max((later - earlier for earlier, later in pairwise(moments)), default=0)
