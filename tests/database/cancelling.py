@@ -81,8 +81,8 @@ class Traffic:
 async def main(url: str, name: str, tasks: int, seconds: float, ids: list[UUID]) -> None:
     """Make requests for a while."""
     database = DatabaseManager(url, pool_size=4, max_overflow=0)
-    until = time.monotonic() + seconds
     async with SessionWriter(database) as writer:
+        until = time.monotonic() + seconds
         traffic = Traffic(database, writer, name, ids)
         async with asyncio.TaskGroup() as group:
             for number in range(tasks):

@@ -78,6 +78,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         self.run(lambda cursor: cursor.execute("BEGIN IMMEDIATE"))
 
     def cursor(self, server_side: bool = False) -> Any:
+        """Give a cursor; one that fetches row by row if it is ``server_side``."""
         return SqliteStream(self) if server_side else SqliteCursor(self)
 
     def open_stream(self) -> sqlite3.Cursor:
@@ -99,6 +100,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
             self._wait_for(lambda _raw, _wanted: cursor.close())
 
     def commit(self) -> None:
+        """Commit, if a transaction is open."""
         self._require_whole()
         try:
             if self._connection.in_transaction:
@@ -107,6 +109,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
             self._undone = False  # However it ended, the transaction is over.
 
     def rollback(self) -> None:
+        """Roll back, if a transaction is open."""
         undoing = self._rolling_back is not None and not self._rolling_back.done()
         try:
             if self._connection._connection is not None and not undoing and self.in_transaction:  # noqa: SLF001
@@ -115,6 +118,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
             self._undone = False
 
     def close(self) -> None:
+        """Close what is open, and the connection."""
         self._close_streams()
         super().close()
 

@@ -38,20 +38,25 @@ class SqliteCursor:
 
     @property
     def description(self) -> Any:
+        """The columns of the rows, or None."""
         return self._answer.description
 
     @property
     def rowcount(self) -> int:
+        """Rows that were changed, or -1."""
         return self._answer.rowcount
 
     @property
     def lastrowid(self) -> int | None:
+        """The row that was inserted last."""
         return self._answer.lastrowid
 
     def execute(self, operation: str, parameters: Any = None) -> None:
+        """Run a statement."""
         self._run(operation, lambda cursor: cursor.execute(operation, () if parameters is None else parameters))
 
     def executemany(self, operation: str, seq_of_parameters: Any) -> None:
+        """Run a statement with each of several sets of parameters."""
         self._run(operation, lambda cursor: cursor.executemany(operation, seq_of_parameters))
 
     def _run(self, operation: str, step: Callable[[sqlite3.Cursor], object]) -> None:
@@ -63,13 +68,16 @@ class SqliteCursor:
         self._rows = deque(self._answer.rows)
 
     def fetchone(self) -> Any:
+        """Give the next row, or None."""
         return self._rows.popleft() if self._rows else None
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Give the next rows."""
         wanted = self.arraysize if size is None else size
         return [self._rows.popleft() for _ in range(min(wanted, len(self._rows)))]
 
     def fetchall(self) -> list[Any]:
+        """Give all rows that are left."""
         rows, self._rows = list(self._rows), deque()
         return rows
 
@@ -78,6 +86,7 @@ class SqliteCursor:
             yield self._rows.popleft()
 
     def close(self) -> None:
+        """Give up what was not fetched."""
         self._rows.clear()
 
     async def _async_soft_close(self) -> None:
@@ -97,30 +106,38 @@ class SqliteStream:
 
     @property
     def description(self) -> Any:
+        """The columns of the rows, or None."""
         return self._cursor.description
 
     @property
     def rowcount(self) -> int:
+        """Rows that were changed, or -1."""
         return self._cursor.rowcount
 
     @property
     def lastrowid(self) -> int | None:
+        """The row that was inserted last."""
         return self._cursor.lastrowid
 
     def execute(self, operation: str, parameters: Any = None) -> None:
+        """Run a statement."""
         values = () if parameters is None else parameters
         self._connection.stream(partial(self._cursor.execute, operation, values))
 
     def executemany(self, operation: str, seq_of_parameters: Any) -> None:
+        """Run a statement with each of several sets of parameters."""
         self._connection.stream(partial(self._cursor.executemany, operation, seq_of_parameters))
 
     def fetchone(self) -> Any:
+        """Give the next row, or None."""
         return self._connection.stream(self._cursor.fetchone)
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Give the next rows."""
         return self._connection.stream(partial(self._cursor.fetchmany, 1 if size is None else size))
 
     def fetchall(self) -> list[Any]:
+        """Give all rows that are left."""
         return self._connection.stream(self._cursor.fetchall)
 
     def __iter__(self) -> Iterator[Any]:
@@ -128,4 +145,5 @@ class SqliteStream:
             yield row
 
     def close(self) -> None:
+        """Give up what was not fetched."""
         self._connection.close_stream(self._cursor)
