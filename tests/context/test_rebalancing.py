@@ -3,8 +3,8 @@
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import rebalancer
+from tests.context.interleaved import Interleaved
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -217,184 +218,6 @@ async def test_keys_that_python_holds_equal_are_listed_and_moved_as_the_two_they
     await store.rebalance()
     assert sorted(map(repr, await store.list_keys())) == sorted(map(repr, twins))
     assert [((await store.get(key)) or {})["key"] for key in twins] == list(map(repr, twins))
-
-
-# -- histories
-
-
-@dataclass
-class Interleaved(InMemoryContextStore):
-    """Lets other tasks go first, as often as chance says, before and after each step."""
-
-    chance: random.Random = field(default_factory=random.Random)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    async def _pause(self) -> None:
-        for _ in range(self.chance.choice((0, 0, 0, 1, 3, 10, 30))):
-            await asyncio.sleep(0)
-
-    async def _around(self, call: Awaitable[Any]) -> Any:
-        await self._pause()
-        result = await call
-        await self._pause()
-        return result
-
-    async def get(self, key: Key) -> Any:
-        return await self._around(super().get(key))
-
-    async def set(self, key: Key, value: Mapping[str, Any], **options: Any) -> None:
-        await self._around(super().set(key, value, **options))
-
-    async def update(self, key: Key, patch: Mapping[str, Any], **options: Any) -> Any:
-        return await self._around(super().update(key, patch, **options))
-
-    async def delete(self, key: Key) -> None:
-        await self._around(super().delete(key))
-
-    async def compare_and_set(self, key: Key, value: Mapping[str, Any], **options: Any) -> bool:
-        return bool(await self._around(super().compare_and_set(key, value, **options)))
-
-    async def read_to_move(self, key: Key) -> Any:
-        return await self._around(super().read_to_move(key))
-
-    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
-        return bool(await self._around(super().withdraw(key, expected)))
-
-    async def list_keys(self) -> list[Any]:
-        return list(await self._around(super().list_keys()))
-
-    async def get_many(self, keys: Iterable[Key]) -> Any:
-        return await self._around(super().get_many(keys))
-
-    async def delete_many(self, keys: Iterable[Key]) -> int:
-        return int(await self._around(super().delete_many(keys)))
-
-    async def set_many(self, values: Any, **options: Any) -> None:
-        await self._around(super().set_many(values, **options))
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-
-@dataclass
-class Event:
-    """One call on the key: when it began and ended, what it did to a document, and what it returned."""
-
-    name: str
-    step: Callable[[Any], tuple[Any, Any]]
-    began: int
-    ended: int = 0
-    result: Any = None
-
-
-def linearizable(events: list[Event], state: Any) -> bool:
-    """Whether some order of the calls, which respects those that ended before others began, gives these results."""
-    if not events:
-        return True
-    first_end = min(each.ended for each in events)
-    for each in events:
-        if each.began > first_end:
-            continue
-        following, result = each.step(state)
-        if result == each.result and linearizable([other for other in events if other is not each], following):
-            return True
-    return False
-
-
-def calls(store: ShardManager, key: Key, number: int) -> dict[str, tuple[Callable[[], Awaitable[Any]], Any]]:
-    """The calls by name, each with what it does to a document: gives the next one and its result."""
-    mark = f"f{number}"
-    return {
-        "get": (lambda: store.get(key), lambda state: (state, state)),
-        "get_many": (lambda: store.get_many([key]), lambda state: (state, {} if state is None else {key: state})),
-        "list": (store.list_keys, lambda state: (state, [] if state is None else [key])),
-        "set": (lambda: store.set(key, {mark: 1}), lambda _: ({mark: 1}, None)),
-        "set_many": (lambda: store.set_many({key: {mark: 2}}), lambda _: ({mark: 2}, None)),
-        "update": (
-            lambda: store.update(key, {mark: 3}),
-            lambda state: ({**(state or {}), mark: 3}, {**(state or {}), mark: 3}),
-        ),
-        "delete": (lambda: store.delete(key), lambda _: (None, None)),
-        "delete_many": (lambda: store.delete_many([key]), lambda state: (None, int(state is not None))),
-        "create": (
-            lambda: store.compare_and_set(key, {mark: 4}, expected=None),
-            lambda state: ({mark: 4}, True) if state is None else (state, False),
-        ),
-        "exchange": (
-            lambda: store.compare_and_set(key, {mark: 5}, expected={"seed": 0}),
-            lambda state: ({mark: 5}, True) if state is not None and state.get("seed") == 0 else (state, False),
-        ),
-    }
-
-
-CALLS = sorted(calls(ShardManager(memory("a")), "k", 0))
-READS, WRITES = ["get", "get_many", "list"], [name for name in CALLS if name not in {"get", "get_many", "list"}]
-
-
-async def history(seed: int) -> tuple[list[Event], Any]:
-    """Play calls on one key that moves; each worker and each mover is a process of its own.
-
-    Every one has a manager of its own over the same stores. What was found in the end is the last event.
-    """
-    chance = random.Random(seed)
-    stores: Stores = {name: Interleaved(chance=chance) for name in "abc"}
-    before = {name: stores[name] for name in "ab"}
-    after = {name: stores[name] for name in ("bc" if chance.random() < 0.5 else "abc")}
-    key = next(key for key in range(1000) if ShardManager(before).shard_of(key) != ShardManager(after).shard_of(key))
-    beginning = {"seed": 0} if chance.random() < 0.9 else None
-    if beginning is not None:
-        await ShardManager(before).set(key, beginning)
-    events: list[Event] = []
-    clock = iter(range(1_000_000))
-
-    async def work(number: int) -> None:
-        store = ShardManager(after, previous=before)
-        for turn in range(chance.randrange(1, 4)):
-            name = chance.choice(chance.choice([READS, WRITES, ["delete", "update"]]))
-            call, step = calls(store, key, 10 * number + turn)[name]
-            event = Event(name, step, next(clock))
-            events.append(event)
-            event.result = await call()
-            event.ended = next(clock)
-
-    movers = [ShardManager(after, previous=before).rebalance() for _ in range(chance.randrange(3))]
-    await asyncio.gather(*movers, *map(work, range(chance.randrange(1, 4))))
-    await ShardManager(after, previous=before).rebalance()
-    left = await ShardManager(after).get(key)
-    events.append(Event("left", lambda state: (state, state), next(clock), next(clock), left))
-    for name, each in stores.items():
-        here = left is not None and name == ShardManager(after).shard_of(key)
-        assert await each.list_keys() == ([key] if here else []), (seed, name)
-    return events, beginning
-
-
-@pytest.mark.parametrize("first", range(0, 2000, 500))
-def test_every_history_of_a_key_that_moves_is_one_of_a_key_that_does_not(first: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agent_service.context.moving._COURTESY", 0)  # so that they take it from one another
-
-    async def play() -> None:
-        for seed in range(first, first + 500):
-            events, beginning = await history(seed)
-            assert linearizable(events, beginning), (seed, [(e.name, e.began, e.ended, e.result) for e in events])
-
-    asyncio.run(play())
-
-
-async def test_listing_during_a_rebalance_has_every_key_once():
-    chance = random.Random(7)
-    stores: Stores = {name: Interleaved(chance=chance) for name in "abcd"}
-    before, after = {n: stores[n] for n in "abc"}, {n: stores[n] for n in "bcd"}
-    await ShardManager(before).set_many({n: {"n": n} for n in range(150)})
-    moving = asyncio.create_task(ShardManager(after, previous=before).rebalance())
-    lists = []
-    while not moving.done():
-        lists.append(await ShardManager(after, previous=before).list_keys())
-
-    assert len(lists) > 3
-    assert [sorted(each) for each in lists] == [list(range(150))] * len(lists)
-    await moving
 
 
 # -- broken off

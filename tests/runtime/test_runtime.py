@@ -140,6 +140,7 @@ def test_a_forked_process_starts_with_none():
 import asyncio, os
 from agent_service.runtime import AgentRuntime
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # no word of a slow machine
     await AgentRuntime.create()
     child = os.fork()
     if not child:

@@ -412,6 +412,7 @@ async def test_an_outage_delays_triggers_and_loses_none(monkeypatch: pytest.Monk
         with pytest.raises(RedisUnavailableError):
             await triggers.set("remind", "bob", 1)
         server.restart()
+        server.wait_until("persistence", "loading:0")
 
         assert [each.identifier for each in await remind.seen(1)] == ["alice"]
         await until_done(triggers)
@@ -434,6 +435,7 @@ async def test_the_end_of_a_handling_is_noted_after_an_outage(monkeypatch: pytes
         remind.go.set()
         await asyncio.sleep(0.1)
         server.restart()
+        server.wait_until("persistence", "loading:0")
         await until_done(triggers)
         await close_redis()
 

@@ -53,11 +53,9 @@ def _constraint(constraint: Any, names: Names, schema: str | None) -> Any:
 def _plain(kind: TypeEngine[Any], names: Names) -> TypeEngine[Any]:
     """Return a type of the database's own, which a generated revision can write down without importing anything."""
     if isinstance(kind, TypeDecorator):
-        return kind.impl_instance
-    if isinstance(kind, JSON) and names.schema is not None:
-        return JSONB() if isinstance(kind.dialect_impl(_POSTGRES), JSONB) else JSON()
+        kind = kind.impl_instance if names.schema is None else kind.load_dialect_impl(_POSTGRES)
     if isinstance(kind, JSON):
-        return JSON()
+        return JSONB() if isinstance(kind, JSONB) else JSON()
     return String(kind.length) if isinstance(kind, Enum) else kind
 
 
