@@ -61,7 +61,7 @@ class Interleaved(InMemoryContextStore):
     async def delete_many(self, keys: Iterable[Key]) -> int:
         return int(await self._around(super().delete_many(keys)))
 
-    async def set_many(self, values: Mapping[Any, Mapping[str, Any]], **options: Any) -> None:
+    async def set_many(self, values: Any, **options: Any) -> None:
         await self._around(super().set_many(values, **options))
 
     __hash__ = object.__hash__
