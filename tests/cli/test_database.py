@@ -144,7 +144,7 @@ def test_check_of_an_old_or_a_too_new_database_says_what_to_do(tmp_path: Path, m
     old = capsys.readouterr().out
     assert main(["db", "upgrade"]) == 0
     with sqlite3.connect(tmp_path / "new.db") as connection:
-        (table,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%alembic_version'").fetchone()
+        (table,) = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%_version'").fetchone()
         connection.execute(f"UPDATE {table} SET version_num = 'later'")
     connection.close()
     assert main(["db", "check"]) == 1

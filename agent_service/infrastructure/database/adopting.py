@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from agent_service.core.errors import DatabaseError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
+from agent_service.infrastructure.database.documented_table import is_documented
 from agent_service.infrastructure.database.names import RELATIONS, Names, quoted
 from agent_service.infrastructure.database.revisions import current, has_version_table, identifier, number
 
@@ -158,6 +159,8 @@ def _has_policy(connection: Connection, names: Names) -> bool:
 
 def _refuse_strangers(connection: Connection, names: Names) -> None:
     for name in RELATIONS:
+        if is_documented(connection, names.local(name)):
+            continue  # its revision takes it over
         if has_table(connection, names.schema, names.local(name)):
             setting = "DB_TABLE_PREFIX" if names.schema is None else "DB_SCHEMA or DB_TABLE_PREFIX"
             raise DatabaseError(

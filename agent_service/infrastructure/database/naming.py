@@ -104,7 +104,7 @@ class Naming:
         elif found:
             self._found = Names(found[0], "") if on_postgres else Names(None, "")
         elif not on_postgres and holds_documented_store(connection):
-            return Names(None, "")  # whose table then becomes ours, so that both go on with it
+            self._found = Names(None, "")  # Its table becomes ours, so that both go on with it.
         return self._found or default
 
     def _name_statement(
