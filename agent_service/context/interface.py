@@ -72,7 +72,7 @@ class ContextStore(ABC):
 
     @abstractmethod
     async def list_keys(self) -> list[Any]:
-        """Give every key that holds a value, each once, in no order. Cost grows with the store."""
+        """Return every key that holds a value, each once, in no order. Cost grows with the store."""
 
     @derived
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:

@@ -107,7 +107,7 @@ def complete_tables(connection: Connection) -> None:
         adopt(connection, names)  # They were made by an earlier version, not by a revision of the application.
     looking = connection.begin_nested()
     found = differences(connection)
-    looking.rollback()  # of nothing but what PostgreSQL was told for the comparison
+    looking.rollback()  # It only told PostgreSQL where to look, for the comparison.
     if found:
         raise DatabaseError(
             f"the package's tables in {names} are not as this version needs them ({found[0]!s:.200}); call "

@@ -48,7 +48,7 @@ def database_errors(action: str) -> Iterator[None]:
 
 
 def translate(exc: Exception, action: str) -> AgentServiceError:
-    """Give the error of ours that an error of SQLAlchemy or of a driver is."""
+    """Return the error of ours that an error of SQLAlchemy or of a driver is."""
     original = exc.orig if isinstance(exc, StatementError) else None
     if isinstance(original, AgentServiceError):
         return original

@@ -78,11 +78,11 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         self.run(lambda cursor: cursor.execute("BEGIN IMMEDIATE"))
 
     def cursor(self, server_side: bool = False) -> Any:
-        """Give a cursor; one that fetches row by row if it is ``server_side``."""
+        """Return a cursor; one that fetches row by row if it is ``server_side``."""
         return SqliteStream(self) if server_side else SqliteCursor(self)
 
     def open_stream(self) -> sqlite3.Cursor:
-        """Give a cursor that stays open."""
+        """Return a cursor that stays open."""
         self._require_whole()
         cursor = self._wait_for(lambda raw, _: raw.cursor())
         self._streams.add(cursor)

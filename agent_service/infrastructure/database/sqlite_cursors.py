@@ -68,16 +68,16 @@ class SqliteCursor:
         self._rows = deque(self._answer.rows)
 
     def fetchone(self) -> Any:
-        """Give the next row, or None."""
+        """Return the next row, or None."""
         return self._rows.popleft() if self._rows else None
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Give the next rows."""
+        """Return the next rows."""
         wanted = self.arraysize if size is None else size
         return [self._rows.popleft() for _ in range(min(wanted, len(self._rows)))]
 
     def fetchall(self) -> list[Any]:
-        """Give all rows that are left."""
+        """Return all rows that are left."""
         rows, self._rows = list(self._rows), deque()
         return rows
 
@@ -86,7 +86,7 @@ class SqliteCursor:
             yield self._rows.popleft()
 
     def close(self) -> None:
-        """Give up what was not fetched."""
+        """Return up what was not fetched."""
         self._rows.clear()
 
     async def _async_soft_close(self) -> None:
@@ -129,15 +129,15 @@ class SqliteStream:
         self._connection.stream(partial(self._cursor.executemany, operation, seq_of_parameters))
 
     def fetchone(self) -> Any:
-        """Give the next row, or None."""
+        """Return the next row, or None."""
         return self._connection.stream(self._cursor.fetchone)
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Give the next rows."""
+        """Return the next rows."""
         return self._connection.stream(partial(self._cursor.fetchmany, 1 if size is None else size))
 
     def fetchall(self) -> list[Any]:
-        """Give all rows that are left."""
+        """Return all rows that are left."""
         return self._connection.stream(self._cursor.fetchall)
 
     def __iter__(self) -> Iterator[Any]:
@@ -145,5 +145,5 @@ class SqliteStream:
             yield row
 
     def close(self) -> None:
-        """Give up what was not fetched."""
+        """Return up what was not fetched."""
         self._connection.close_stream(self._cursor)
