@@ -129,8 +129,9 @@ class ShardManager(ContextStore):
         pairs = {encode_key(key): (key, value) for key, value in as_pairs(values)}
         for _, value in pairs.values():
             write_document(value)  # so that no shard stores its part when another must refuse
-        await self._bring_all_home({key: text for text, (key, _) in pairs.items()})
-        groups = self._grouped(key for key, _ in pairs.values())
+        keys = [key for key, _ in pairs.values()]
+        await self._bring_all_home(keys)
+        groups = self._grouped(keys)
         await self._ask_all(
             {
                 name: _call(
