@@ -8,26 +8,36 @@ import os
 import weakref
 from collections.abc import Callable
 from types import MethodType
+from typing import Any
 
 __all__ = ["renew_after_fork"]
 
-_renewals: "set[weakref.ref[Callable[[], None]]]" = set()
+_functions: list[Callable[[], None]] = []
+_methods: "dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]" = {}
+"""By the identity of the object, because it need not be hashable."""
 
 
 def renew_after_fork(renew: Callable[[], None]) -> None:
     """Call ``renew`` in every process that is forked from this one, before anything else runs there.
 
-    Only a weak reference is kept, to the object of a bound method or to a function.
+    :param renew: a function, or a bound method whose object is not kept alive; one for each object.
     """
-    kind = weakref.WeakMethod if isinstance(renew, MethodType) else weakref.ref
-    _renewals.add(kind(renew, _renewals.discard))
+    if not isinstance(renew, MethodType):
+        _functions.append(renew)
+        return
+    number = id(renew.__self__)
+    methods = _methods  # At the end of the interpreter the module's own name may be gone before an object is.
+    reference = weakref.ref(renew.__self__, lambda _: methods.pop(number, None))
+    _methods[number] = reference, renew.__func__
 
 
 def _renew_all() -> None:
-    for reference in tuple(_renewals):
-        renew = reference()
-        if renew is not None:
-            renew()
+    for function in _functions:
+        function()
+    for reference, method in tuple(_methods.values()):
+        renewed = reference()
+        if renewed is not None:
+            method(renewed)
 
 
 os.register_at_fork(after_in_child=_renew_all)

@@ -374,7 +374,7 @@ async def test_an_error_that_is_not_ours_names_the_shard_too():
         async def get(self, key: Key) -> Any:
             raise LookupError("a driver's own")
 
-    with pytest.raises(ContextStoreError, match="shard 'a': a driver's own") as caught:
+    with pytest.raises(ContextStoreError, match="shard 'a' raised LookupError: a driver's own") as caught:
         await ShardManager({"a": Strange()}).get("k")
 
     assert isinstance(caught.value.__cause__, LookupError)
