@@ -260,13 +260,13 @@ async def test_a_read_that_began_before_a_change_leaves_no_copy(redis_url: str, 
 
 
 class HeldUp(RedisClient):
-    """A client whose pipelines (every change is one) wait until they may go."""
+    """A client whose removals wait until they may go."""
 
     def hold(self) -> None:
         self.may_go = asyncio.Event()
 
     async def pipeline(self, commands: Any, **options: Any) -> Any:
-        if commands[0][0] == "GET" and commands[-1][0] == "UNLINK":
+        if commands[-1][0] == "UNLINK":
             await self.may_go.wait()
         return await super().pipeline(commands, **options)
 

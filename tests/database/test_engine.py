@@ -195,8 +195,7 @@ async def test_a_database_of_an_earlier_version_is_unhealthy_and_says_what_to_ru
 async def test_a_database_of_a_later_version_is_healthy(postgres_url: str) -> None:
     database = DatabaseManager(postgres_url)
     async with database.session() as db:
-        (table,) = await db.scalars(text("SELECT relname FROM pg_class WHERE relname LIKE '%alembic_version'"))
-        await db.execute(text(f"UPDATE {table} SET version_num = 'later'"))
+        await db.execute(text("UPDATE agent_service.agent_service_version SET version_num = 'later'"))
     health = await database.health_check()
     await database.close()
 
