@@ -2,6 +2,7 @@
 threads, where one loop may differ from another. Elsewhere uvloop is not made for Windows."""
 
 import asyncio
+import faulthandler
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -35,6 +36,25 @@ ON_EVERY_LOOP = (
 )
 """What the paths begin with, below ``tests/``."""
 
+CLOSING = 60.0
+"""Seconds that a loop may take to close."""
+
+if uvloop is not None:
+
+    class Loop(uvloop.Loop):
+        """A uvloop that ends the run if it does not close: no time limit of pytest reaches it there.
+
+        It waits for ever for a connection that a failed test has left behind.
+        """
+
+        def close(self) -> None:
+            faulthandler.dump_traceback_later(CLOSING, exit=True)
+            try:
+                super().close()
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -42,5 +62,5 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
     path = item.path.relative_to(config.rootpath / "tests").as_posix()
     if uvloop is not None and path.startswith(ON_EVERY_LOOP):
-        factories["uvloop"] = uvloop.new_event_loop
+        factories["uvloop"] = Loop
     return factories
