@@ -83,7 +83,11 @@ def _postgres(rest: str) -> DatabaseTarget:
     parts = _POSTGRES_PARTS.fullmatch(rest)
     if parts is None:
         _refuse(POSTGRES, "cannot be read; percent-encode what is special in its user name or password")
-    options = _options(parts["query"] or "", _POSTGRES_OPTIONS)
+    query = parts["query"] or ""
+    if "@" in (parts["database"] or "") or any("@" in name for name, _ in parse_qsl(query, keep_blank_values=True)):
+        # It would be shown, and what is before the @ is most likely the rest of a password.
+        _refuse(POSTGRES, "has an @ behind its host; percent-encode what is special in its user name or password")
+    options = _options(query, _POSTGRES_OPTIONS)
     if options.get("sslrootcert") == SYSTEM_CERTIFICATES and options.setdefault("sslmode", _STRICT) != _STRICT:
         _refuse(POSTGRES, f"has sslrootcert={SYSTEM_CERTIFICATES}, which needs sslmode={_STRICT}")
     hosts = options.pop("host", None) or parts["hosts"]

@@ -202,19 +202,48 @@ async def test_a_database_of_a_later_version_is_healthy(postgres_url: str) -> No
     assert (health["ok"], health["error"]) == (True, None)
 
 
-async def test_a_role_that_may_not_read_the_revision_is_healthy(postgres_url: str) -> None:
-    owner = DatabaseManager(postgres_url)
+@pytest.mark.parametrize(
+    ("granted", "error"),
+    [
+        (["USAGE ON SCHEMA {schema}", "SELECT ON {schema}.sessions"], None),
+        (["USAGE ON SCHEMA {schema}"], "permission denied for table sessions"),
+        ([], "permission denied for schema"),
+    ],
+)
+async def test_a_role_that_may_not_read_the_revision_is_healthy_if_it_may_read_sessions(
+    empty_postgres_url: str, granted: list[str], error: str | None
+) -> None:
+    owner = DatabaseManager(empty_postgres_url)
+    await owner.upgrade()
     role = f"service_{uuid4().hex}"
     async with owner.session() as db:
         await db.execute(text(f"CREATE ROLE {role} LOGIN"))
-    database = DatabaseManager(postgres_url.replace("postgres@", f"{role}@"))
+        for each in granted:
+            await db.execute(text(f"GRANT {each.format(schema='agent_service')} TO {role}"))
+    database = DatabaseManager(empty_postgres_url.replace("postgres@", f"{role}@"))
     health = await database.health_check()
     await database.close()
     async with owner.session() as db:
+        await db.execute(text(f"DROP OWNED BY {role}"))
         await db.execute(text(f"DROP ROLE {role}"))
     await owner.close()
 
-    assert (health["ok"], health["error"]) == (True, None)
+    assert health["ok"] is (error is None)
+    assert (error or "None") in str(health["error"])
+
+
+async def test_a_version_table_that_says_two_things_is_an_error_that_names_it(empty_postgres_url: str) -> None:
+    database = DatabaseManager(empty_postgres_url)
+    await database.upgrade()
+    async with database.session() as db:
+        await db.execute(text("INSERT INTO agent_service.agent_service_version VALUES ('agent_service_0007')"))
+    health = await database.health_check()
+    with pytest.raises(DatabaseError, match="agent_service_0007 and agent_service_0008"):
+        await database.check()
+    await database.close()
+
+    assert health["ok"] is False
+    assert "delete the rows that are wrong" in health["error"]
 
 
 async def test_a_health_check_may_be_the_first_use_of_an_embedded_database(tmp_path: Path) -> None:

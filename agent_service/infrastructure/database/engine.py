@@ -281,14 +281,16 @@ async def _roll_back(db: AsyncSession) -> None:
 
 
 async def _lag(connection: AsyncConnection) -> str | None:
-    """Say what the schema lacks; None also where the role may not read its revision."""
+    """Say what the schema lacks; None also where the role may read sessions, and not their revision."""
     migration = await asyncio.to_thread(_load_migration)
     try:
         return await connection.run_sync(migration.lag)
     except DBAPIError as exc:
-        if getattr(exc.orig, "sqlstate", None) == _NO_PERMISSION_STATE:
-            return None
-        raise
+        if getattr(exc.orig, "sqlstate", None) != _NO_PERMISSION_STATE:
+            raise
+    await connection.rollback()
+    await connection.execute(text("SELECT 1 FROM agent_service_sessions LIMIT 0"))
+    return None
 
 
 def _load_migration() -> ModuleType:

@@ -56,8 +56,17 @@ def has_version_table(connection: Connection, names: Names) -> bool:
 
 
 def current(connection: Connection, names: Names) -> str | None:
-    """Return the revision that the package's own version table says; one small read."""
-    return MigrationContext.configure(connection, opts=version_options(names)).get_current_revision()
+    """Return the revision that the package's own version table says; one small read.
+
+    :raises DatabaseError: it says more than one.
+    """
+    heads = MigrationContext.configure(connection, opts=version_options(names)).get_current_heads()
+    if len(heads) > 1:
+        raise DatabaseError(
+            f"{names.full('version')} says that the database is at {' and '.join(sorted(heads))}, and it can only be "
+            "at one; delete the rows that are wrong"
+        )
+    return heads[0] if heads else None
 
 
 @lru_cache(maxsize=1)
