@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text
 
-from agent_service.core.errors import DatabaseError
+from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database.beside import add_tables, complete_tables, include_name, include_object
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -240,3 +240,10 @@ async def test_completing_what_is_not_there_is_refused(url: str, tmp_path: Path)
         await application.run(complete_tables)
 
     assert await application.tables() == set()
+
+
+def test_tables_of_the_usual_schema_are_refused_beside_a_metadata_with_another() -> None:
+    with pytest.raises(ConfigurationError, match=r"'app'.*choose another schema"):
+        add_tables(MetaData(schema="app"), "postgresql", schema="public")
+
+    add_tables(MetaData(schema="app"), "postgresql", schema="elsewhere")

@@ -329,3 +329,28 @@ async def test_a_writer_refuses_what_is_no_asynchronous_engine_by_name() -> None
 async def test_a_store_of_session_contexts_refuses_synchronous_sessions_by_name(file: str) -> None:
     with pytest.raises(ContextStoreError, match="session_factory"):
         SessionContextStore(sessionmaker(create_engine(file.replace("+aiosqlite", ""))))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("where", ["engine", "options"])
+async def test_a_postgresql_engine_without_transactions_is_refused_by_name(postgres_url: str, where: str) -> None:
+    engine = create_async_engine(postgres_url, **({"isolation_level": "AUTOCOMMIT"} if where == "engine" else {}))
+    used = engine if where == "engine" else engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async with AsyncSession(used) as db:
+        with pytest.raises(SessionValueError, match="AUTOCOMMIT"):
+            SessionRepository(db)
+
+    await engine.dispose()
+
+
+async def test_an_engine_that_translates_the_default_schema_is_refused_by_name(file: str) -> None:
+    engine = create_async_engine(file)
+    translating = engine.execution_options(schema_translate_map={None: "elsewhere"})
+    harmless = engine.execution_options(schema_translate_map={"one": "another"})
+
+    async with AsyncSession(translating) as db, AsyncSession(harmless) as other:
+        with pytest.raises(SessionValueError, match=r"schema_translate_map.*name_tables"):
+            SessionRepository(db)
+        SessionRepository(other)
+
+    await engine.dispose()

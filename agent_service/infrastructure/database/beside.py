@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Index, MetaData, Table
 
-from agent_service.core.errors import DatabaseError
+from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.adopting import adopt, has_search_or_policies
 from agent_service.infrastructure.database.catalog import OUR_COLUMNS
@@ -82,9 +82,14 @@ def add_tables(
     :param dialect: of the database that the revisions are for.
     :param schema: PostgreSQL's schema; None is DB_SCHEMA.
     :param table_prefix: what the names begin with; None is DB_TABLE_PREFIX.
-    :raises ConfigurationError: for what cannot be a name.
+    :raises ConfigurationError: for what cannot be a name, or a schema that the MetaData cannot express.
     """
     names = Naming(schema, table_prefix).default(on_postgres=dialect == "postgresql")
+    if names.schema == _USUAL_SCHEMA and metadata.schema is not None:
+        raise ConfigurationError(
+            f"metadata has the schema {metadata.schema!r}, so none of its tables can be in {_USUAL_SCHEMA}; choose another "
+            "schema for the package's tables, or add them to a MetaData without one"
+        )
     # Alembic wants the default schema without its name.
     copy_tables(metadata, names, schema=None if names.schema == _USUAL_SCHEMA else names.schema)
 

@@ -48,6 +48,7 @@ def accept_session(db: Any) -> AsyncSession:
     except UnboundExecutionError:
         raise SessionValueError("db has no bind for every statement; make it with AsyncSession(bind=engine)") from None
     engine: Engine = bind.engine
+    _require_transactions(bind, engine.dialect)
     name_session(db)
     if not is_ours(engine.dialect):
         if engine not in _prepared:
@@ -55,6 +56,20 @@ def accept_session(db: Any) -> AsyncSession:
         if engine.dialect.name == "sqlite":
             _serve(db.sync_session)
     return db
+
+
+def _require_transactions(bind: Engine | Connection, dialect: Dialect) -> None:
+    options = bind.get_execution_options()
+    if None in (options.get("schema_translate_map") or ()):
+        raise SessionValueError(
+            "db has a schema_translate_map that moves tables without a schema, the package's among them; use an engine "
+            "without it, and name_tables(engine, schema=...) for the package's tables"
+        )
+    level = options.get("isolation_level", getattr(dialect, "_on_connect_isolation_level", None))
+    if level == "AUTOCOMMIT" and dialect.name == "postgresql":
+        raise SessionValueError(
+            "db is in AUTOCOMMIT, and the package's statements need transactions; use another engine"
+        )
 
 
 def require_engine(engine: Any) -> None:
