@@ -152,16 +152,24 @@ class RedisDeniedError(RedisCommandError):
     """Redis denies a command, its keys, or the login, until an operator changes the server's configuration or the URL.
 
     ``command`` is its name; ``lacks`` is "command" (not permitted, or unknown to this server), "key", "channel" or
-    "login"; ``keys`` are the keys it had, if it lacks one.
+    "login"; ``keys`` are the keys it had, if it lacks one; ``unknown`` tells that no permission can help, because the
+    server does not know the command, or no longer under that name.
     """
 
     def __init__(
-        self, message: str, *, command: str = "", lacks: str = "command", keys: tuple[bytes, ...] = ()
+        self,
+        message: str,
+        *,
+        command: str = "",
+        lacks: str = "command",
+        keys: tuple[bytes, ...] = (),
+        unknown: bool = False,
     ) -> None:
         super().__init__(message)
         self.command = command
         self.lacks = lacks
         self.keys = keys
+        self.unknown = unknown
 
 
 class ContextError(AgentServiceError):

@@ -9,6 +9,7 @@ keys of a namespace reaches it.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "MAX_KEY_BYTES",
     "check_key",
+    "check_keys",
     "escape_component",
     "escape_rendered",
     "former_internal_key",
@@ -75,6 +77,18 @@ def _check_slowly(key: object, name: str) -> str:
             f"{name} has {size} bytes in UTF-8, at most {MAX_KEY_BYTES} are allowed: {key[:80]!r}; use a digest of it"
         )
     return str.__str__(key)  # a plain str, even of a StrEnum member
+
+
+def check_keys(keys: Iterable[str], *, name: str = "key") -> list[str]:
+    """Return several keys as a list, each of them checked.
+
+    :raises CacheKeyError: for one str in their place, what is not iterable, and what :func:`check_key` refuses.
+    """
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise CacheKeyError(
+            f"{name}s must be several {name}s, got {type(keys).__name__}: {keys!r:.80}; put it in a list"
+        )
+    return [check_key(key, name=name) for key in keys]
 
 
 def normalise_namespace(namespace: str) -> str:

@@ -186,10 +186,17 @@ def fixed_tuple(members: Sequence[Rebuild], data: Any) -> Any:
     return tuple(member(each) for member, each in zip(members, data, strict=True))
 
 
-def union(rebuilds: Sequence[Rebuild], scalars: Collection[type], other_plain: bool, data: Any) -> Any:
+def union(
+    rebuilds: Sequence[Rebuild],
+    scalars: Collection[type],
+    other_plain: bool,
+    checks: Callable[[], Sequence[Check]],
+    data: Any,
+) -> Any:
     """Take the one member that fits; data of a plain scalar member's own type is that.
 
     :param other_plain: whether the union has further members that need no rebuilding, for which data stays as it is.
+    :param checks: gives the checks of all members that need no rebuilding.
     """
     if type(data) in scalars:
         return data
@@ -205,6 +212,6 @@ def union(rebuilds: Sequence[Rebuild], scalars: Collection[type], other_plain: b
         names = " and ".join(type(each).__qualname__ for each in fitting)
         raise UndecodableError(f"stored data fits more than one member of a union: {names}; register_type() them")
     if not fitting:
-        _require(other_plain, "any member of a union", data)
+        _require(other_plain or any(check(data) for check in checks()), "any member of a union", data)
         return unchanged(data)
     return fitting[0]

@@ -9,6 +9,8 @@ from typing import Any
 
 import typing_extensions
 
+from agent_service.core.codec import encode
+from agent_service.core.conformity import Check, conforms
 from agent_service.core.errors import UndecodableError
 from agent_service.core.known import names_classes
 from agent_service.core.rebuild import Rebuild
@@ -28,6 +30,7 @@ class Returned:
         self._function = function
         self._wanted: Wanted | None = None
         self._rebuild: Rebuild | None = None
+        self._check: Check | None = None
         self.names_classes = True
         """Whether instances of classes are kept as such; False where all is plain data, as under Any."""
         self.unresolved: str | None = None
@@ -47,6 +50,7 @@ class Returned:
         if self.names_classes:
             self._wanted = Wanted(annotation, self_class)
             self._rebuild = restorer(annotation)
+            self._check = conforms(annotation, self_class)
 
     @property
     def rebuilds(self) -> bool:
@@ -66,6 +70,22 @@ class Returned:
         if self.unresolved is not None:
             raise UndecodableError(f"the return annotation cannot be resolved ({self.unresolved})")
         return data.as_wanted(self._wanted)
+
+    def require_kept(self, data: Any, result: Any) -> None:
+        """Refuse plain data that met the annotation as it was and became an instance, as a dict in ``User | dict`` can.
+
+        :param data: what was decoded of a value that has just been returned; stored data may be of another release,
+            in which the same stands for an instance.
+        :param result: what :meth:`__call__` made of it.
+        :raises UndecodableError: for such data.
+        """
+        if type(data) is Stored or self._rebuild is None or (self._check is not None and not self._check(data)):
+            return
+        if encode(result, keep_classes=True, annotated=True)[1]:
+            raise UndecodableError(
+                "it is plain data with the fields of a class that the annotation names beside plain data, and would "
+                "become an instance; return an instance, or name one of the two"
+            )
 
 
 def _annotation_of(function: Callable[..., Any]) -> Any:

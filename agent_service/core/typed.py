@@ -125,7 +125,12 @@ class Compiler:
         rebuilds = [each for _, each in compiled if each is not None]
         plain = [member for member, each in compiled if each is None]
         scalars = frozenset(each for each in plain if isinstance(each, type)) - _CONTAINERS
-        return partial(rebuild.union, rebuilds, scalars, len(plain) > len(scalars)) if rebuilds else None
+        checks = cache(lambda: [conforms(member) or _anything for member in plain])
+        return partial(rebuild.union, rebuilds, scalars, len(plain) > len(scalars), checks) if rebuilds else None
+
+
+def _anything(_data: Any) -> bool:
+    return True
 
 
 def _is_named_tuple(cls: type) -> bool:

@@ -552,6 +552,47 @@ async def test_each_call_gives_what_the_function_returned(
     assert state(value) == before
 
 
+class Sizes(TypedDict):
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Sized | dict[str, int], {"size": 1}),
+        (dict | Sized, {"size": 1}),
+        (Sized | Sizes, {"size": 1}),
+        (Sized | Any, {"size": 1}),
+        (list[Sized | dict[str, Any]], [{"size": 1}]),
+        (dict[str, Sized] | dict[str, dict[str, int]], {"a": {"size": 1}}),
+        (Pair | tuple[str, None], ("red", None)),
+        (Plan | object, "free"),
+        (list[Plan] | list[str], ["free"]),
+    ],
+)
+async def test_plain_data_that_the_annotation_takes_as_it_is_never_becomes_an_instance(
+    cache: AnyCache, annotation: Any, value: Any, caplog: pytest.LogCaptureFixture
+):
+    _, results = await calls_and_results(cache, annotation, value)
+
+    assert [state(each) for each in results] == [state(value)] * 3
+    assert [each for each in caplog.messages if "would become an instance" in each] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(Sized | float, 3), (Sized | complex, 1.5), (Sized | Options, {"colour": Colour.RED}), (Sized | Sizes | str, "a")],
+)
+async def test_plain_data_of_a_kind_that_a_union_takes_beside_a_class_is_cached(
+    cache: AnyCache, annotation: Any, value: Any, caplog: pytest.LogCaptureFixture
+):
+    ran, results = await calls_and_results(cache, annotation, value)
+
+    assert [state(each) for each in results] == [state(value)] * 3
+    assert (ran, caplog.messages) == (1, [])
+
+
 async def test_a_price_is_multiplied_once_by_its_validator(cache: AnyCache):
     @cached(ttl=60, cache=cache)
     async def price() -> Priced:

@@ -138,6 +138,24 @@ async def test_mget_refuses_an_entry_of_a_cache_by_name_and_gives_the_others(
     assert "get_cache(namespace).get(key)" in record.getMessage()
 
 
+@pytest.mark.parametrize("keys", ["abc", b"abc", None, 5])
+async def test_mget_refuses_what_is_not_several_names(manager: RedisManager, keys: Any):
+    with pytest.raises(CacheKeyError, match=r"names must be several names, got .*; put it in a list"):
+        await manager.mget(keys)
+
+
+async def test_mget_takes_names_from_a_generator(manager: RedisManager):
+    await manager.mset({"a": "1", "b": "2"})
+
+    assert await manager.mget(name for name in ["b", "a"]) == ["2", "1"]
+
+
+@pytest.mark.parametrize("mapping", ["ab", ["ab"], None, [("a", "1")]])
+async def test_mset_refuses_what_is_no_mapping(manager: RedisManager, mapping: Any):
+    with pytest.raises(CacheValueError, match=r"mapping must map names to strings, not .*; pass a dict"):
+        await manager.mset(mapping)
+
+
 async def test_mget_of_bytes_and_of_other_types_gives_the_others(
     manager: RedisManager, caplog: pytest.LogCaptureFixture
 ):

@@ -4,9 +4,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from agent_service.core.errors import CacheKeyError, CacheValueError, UndecodableError
+from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.glob import compile_glob
-from agent_service.core.keys import check_key, normalise_namespace
+from agent_service.core.keys import check_key, check_keys, normalise_namespace
 from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
@@ -262,6 +262,4 @@ class BaseCache(ICache[T]):
 
 
 def _check_keys(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-        raise CacheKeyError(f"keys must be several keys, got {type(keys).__name__}: {keys!r:.80}; put it in a list")
-    return list(dict.fromkeys(check_key(key) for key in keys))
+    return list(dict.fromkeys(check_keys(keys)))

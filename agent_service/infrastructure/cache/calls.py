@@ -169,7 +169,8 @@ class CachedCalls(Generic[R]):
     def _comes_back(self, encoded: Encoded) -> bool:
         """Whether a hit could give this result as its annotation promises it."""
         try:
-            self._returned(encoded.open())
+            data = encoded.open()
+            self._returned.require_kept(data, self._returned(data))
         except Exception as exc:  # noqa: BLE001 - whatever it is, the entry would be a miss each time
             if self._returned.unresolved is None:
                 self._warn(encoded.value, _misfit(exc))

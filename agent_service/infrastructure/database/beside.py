@@ -87,8 +87,8 @@ def add_tables(
     names = Naming(schema, table_prefix).default(on_postgres=dialect == "postgresql")
     if names.schema == _USUAL_SCHEMA and metadata.schema is not None:
         raise ConfigurationError(
-            f"metadata has the schema {metadata.schema!r}, so none of its tables can be in {_USUAL_SCHEMA}; choose another "
-            "schema for the package's tables, or add them to a MetaData without one"
+            f"metadata has the schema {metadata.schema!r}, so none of its tables can be in {_USUAL_SCHEMA}; choose "
+            "another schema for the package's tables, or add them to a MetaData without one"
         )
     # Alembic wants the default schema without its name.
     copy_tables(metadata, names, schema=None if names.schema == _USUAL_SCHEMA else names.schema)

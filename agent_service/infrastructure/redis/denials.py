@@ -67,6 +67,7 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
         return RedisDeniedError(
             f"Redis does not offer {name or _UNTOLD}: {text}; enable it, or use another server",
             command=name,
+            unknown=True,
         )
     return None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,15 @@ from agent_service.core.errors import (
     RedisRefusedError,
     RedisUnavailableError,
 )
-from agent_service.core.keys import DEFAULT_NAMESPACE, check_key, glob_escape, is_internal, logical_key, root_prefix
+from agent_service.core.keys import (
+    DEFAULT_NAMESPACE,
+    check_key,
+    check_keys,
+    glob_escape,
+    is_internal,
+    logical_key,
+    root_prefix,
+)
 from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
@@ -121,7 +129,7 @@ class RedisManager:
                         names[name] = None
         return list(names)
 
-    async def mget(self, keys: Sequence[str]) -> list[str | None]:
+    async def mget(self, keys: Iterable[str]) -> list[str | None]:
         """Return the strings under the names, in their order; None where there is none.
 
         What is no string counts as none: other types, as with MGET itself, and bytes that are no text, such as what
@@ -129,9 +137,10 @@ class RedisManager:
 
         :raises CacheKeyError: for a name that cannot be used.
         """
-        values = await self.client.get_many([self._key(name) for name in keys])
+        names = check_keys(keys, name="name")
+        values = await self.client.get_many([self._key(name) for name in names])
         texts = [None if value is None else _text(value) for value in values]
-        refused = [name for name, value, text in zip(keys, values, texts, strict=True) if text is None is not value]
+        refused = [name for name, value, text in zip(names, values, texts, strict=True) if text is None is not value]
         if refused:
             logger.warning(
                 "mget() returns None for %s: no text that mset() stored; read the entries of a cache with "
@@ -144,8 +153,11 @@ class RedisManager:
         """Store strings as they are, without expiry; True when done.
 
         :raises CacheKeyError: for a name that cannot be used.
-        :raises CacheValueError: for a value that is no str or has no UTF-8 form. Nothing is stored then.
+        :raises CacheValueError: for a value that is no str or has no UTF-8 form, and for what is no mapping. Nothing is
+            stored then.
         """
+        if not isinstance(mapping, Mapping):
+            raise CacheValueError(f"mapping must map names to strings, not {type(mapping).__name__}; pass a dict")
         await self.client.set_many({self._key(name): _bytes(name, value) for name, value in mapping.items()})
         return True
 

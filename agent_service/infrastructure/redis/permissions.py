@@ -21,6 +21,23 @@ def describe_denials(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
     login = next((str(each) for each in denials if each.lacks == "login"), None)
     if login is not None:
         return login
+    unknown = dict.fromkeys(each.command for each in denials if each.unknown and each.command)
+    others = [each for each in denials if not each.unknown]
+    causes = [_not_offered(list(unknown))] if unknown else []
+    if others or not unknown:
+        causes.append(_not_permitted(prefix, others))
+    return "; ".join(causes)
+
+
+def _not_offered(names: Sequence[str]) -> str:
+    plural = len(names) > 1
+    return (
+        f"Redis does not know the command{'s' if plural else ''} {', '.join(names)}, which it is too old for or which "
+        f"its configuration renamed or disabled; enable {'them' if plural else 'it'}, or use another server"
+    )
+
+
+def _not_permitted(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
     commands = dict.fromkeys(each.command for each in denials if each.lacks == "command" and each.command)
     keyed = dict.fromkeys(each.command for each in denials if each.lacks == "key" and each.command)
     missing = [f"the command{'s' if len(commands) > 1 else ''} {', '.join(commands)}"] if commands else []
