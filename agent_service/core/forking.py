@@ -8,10 +8,27 @@ import os
 import weakref
 from collections.abc import Callable
 from types import MethodType
+from typing import Any
 
 __all__ = ["renew_after_fork"]
 
-_renewals: "set[weakref.ref[Callable[[], None]]]" = set()
+
+class _Renewal(weakref.ref[Any]):
+    """What to renew, held weakly. A ``WeakMethod`` complains on stderr when the interpreter exits."""
+
+    __slots__ = ("method",)
+    __hash__ = object.__hash__  # one object may have several
+    __eq__ = object.__eq__
+
+    method: Callable[[Any], None] | None
+
+    def renew(self) -> None:
+        subject = self()
+        if subject is not None:
+            subject() if self.method is None else self.method(subject)
+
+
+_renewals: set[_Renewal] = set()
 
 
 def renew_after_fork(renew: Callable[[], None]) -> None:
@@ -19,15 +36,14 @@ def renew_after_fork(renew: Callable[[], None]) -> None:
 
     Only a weak reference is kept, to the object of a bound method or to a function.
     """
-    kind = weakref.WeakMethod if isinstance(renew, MethodType) else weakref.ref
-    _renewals.add(kind(renew, _renewals.discard))
+    renewal = _Renewal(renew.__self__ if isinstance(renew, MethodType) else renew, _renewals.discard)
+    renewal.method = renew.__func__ if isinstance(renew, MethodType) else None
+    _renewals.add(renewal)
 
 
 def _renew_all() -> None:
-    for reference in tuple(_renewals):
-        renew = reference()
-        if renew is not None:
-            renew()
+    for renewal in tuple(_renewals):
+        renewal.renew()
 
 
 os.register_at_fork(after_in_child=_renew_all)
