@@ -140,7 +140,7 @@ async def bring_home(key: Key, home: Shard, former: Sequence[Shard]) -> bool:
             courted = present
             await asyncio.sleep(random.uniform(0, _COURTESY))  # noqa: S311 - spreads movers, keeps no secret
             continue
-        if not await _held(key, former):
+        if await _read(key, former) is None:  # a cache may say yet that there is something
             if present is not None:
                 await home.withdraw(key, present)
             elif await home.call(home.store.get(key)) is None:
@@ -155,13 +155,6 @@ async def bring_home(key: Key, home: Shard, former: Sequence[Shard]) -> bool:
         elif await home.replace(key, document, expected=reservation, ttl=ttl):
             await _forget(key, former)
             return True
-
-
-async def _held(key: Key, former: Sequence[Shard]) -> bool:
-    for each in former:
-        if await each.get(key) is not None:
-            return True
-    return False
 
 
 async def _read(key: Key, former: Sequence[Shard]) -> tuple[Document, TTL | None] | None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from agent_service.context.documents import as_pairs, write_document
+from agent_service.context.documents import as_pairs, as_values, write_document
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
@@ -134,7 +134,9 @@ class ShardManager(ContextStore):
         await self._ask_all(
             {
                 name: _call(
-                    self._placement.shards[name].store.set_many, [pairs[encode_key(key)] for key in group], ttl=ttl
+                    self._placement.shards[name].store.set_many,
+                    as_values([pairs[encode_key(key)] for key in group]),
+                    ttl=ttl,
                 )
                 for name, group in groups.items()
             }
