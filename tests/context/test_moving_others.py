@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.documents import holds
@@ -15,7 +16,7 @@ from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.moving import Movable, read_to_move, withdraw
 from agent_service.context.outside import as_store
 from agent_service.context.sharding import ShardManager
-from agent_service.core.errors import ContextStoreError
+from agent_service.core.errors import ConfigurationError, ContextStoreError
 
 
 class Expiring:
@@ -183,6 +184,22 @@ async def test_what_is_no_list_of_keys_and_no_mapping_is_refused_by_name(wrong: 
         await as_store(Wrong()).get_many(["a"])
 
 
+async def test_a_plain_method_that_raises_stop_iteration_fails_instead_of_never_ending():
+    class Searches(Expiring):
+        def get(self, key: Any) -> Any:
+            return next(value for known, value in self.data.items() if known == key)
+
+        def delete(self, key: Any) -> None:
+            del self.data[next(known for known in self.data if known == key)]
+
+    store = as_store(Searches())
+    for call in (store.get("a"), store.delete("a")):
+        with pytest.raises(ContextStoreError, match=r"Searches raised RuntimeError: .*StopIteration"):
+            await asyncio.wait_for(call, 30)
+    with pytest.raises(ContextStoreError, match=r"Searches raised RuntimeError: .*StopIteration"):
+        await asyncio.to_thread(sync.ShardManager({"a": Searches()}).get, "a")
+
+
 # -- a whole store that takes mappings alone
 
 
@@ -257,3 +274,25 @@ async def test_a_key_whose_reservation_was_read_is_listed_when_it_has_moved():
 
     assert await other.list_keys() == ["a"]
     assert await other.get_many(["a"]) == {"a": {"n": 1}}
+
+
+# -- managers as shards
+
+
+def test_two_managers_one_within_the_other_do_not_change_at_once():
+    inner = ShardManager({"x": InMemoryContextStore()}, previous={"y": InMemoryContextStore()})
+
+    with pytest.raises(ConfigurationError, match="the shard 'in' is a ShardManager that has previous itself"):
+        ShardManager({"in": inner}, previous={"old": InMemoryContextStore()})
+
+
+async def test_keys_move_out_of_a_manager_and_into_one():
+    stores = {name: InMemoryContextStore() for name in "abc"}
+    inner = ShardManager({name: stores[name] for name in "ab"})
+    await inner.set_many({n: {"n": n} for n in range(20)})
+    out = ShardManager({"c": stores["c"]}, previous={"in": inner})
+    await out.rebalance()
+
+    assert sorted(await stores["c"].list_keys()) == list(range(20))
+    await ShardManager({"in": inner}, previous={"c": stores["c"]}).rebalance()
+    assert sorted(await inner.list_keys()) == list(range(20))
