@@ -68,6 +68,7 @@ class CacheBackedContextStore(ContextStore, Movable):
         self._cache = given if given.expires else StampedStore(given, clock=clock)
         self._ttl = resolve_store_ttl(ttl, math.inf)
         self._prefix = f"{prefix}_" if prefix else ""
+        self.place = (self._db.place, self._prefix) if self._prefix and self._db.place is not None else self._db.place
         self._fence = self._cache.fence() if isinstance(self._cache, Fenced) else LocalFence(self._cache)
         self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
         self.counters: Counter[str] = self._guard.counters

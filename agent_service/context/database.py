@@ -93,9 +93,11 @@ class DatabaseContextStore(DocumentStore):
             )
         if session_factory is not None:
             self._given = KeyValueTable(session_factory, table=table)
+            self.place = ("database", id(session_factory if engine is None else engine), table)
             return
         target = url if url is not None else f"sqlite+aiosqlite:///{db_path or 'context.db'}"
 
+        self.place = ("database", Path(db_path or "context.db").resolve() if url is None else url, table)
         settings = get_settings()
 
         def connect() -> tuple[DatabaseManager, KeyValueTable]:

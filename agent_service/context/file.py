@@ -53,6 +53,7 @@ class FileContextStore(DocumentStore):
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         super().__init__()
         self._folder = Path(directory)
+        self.place = ("file", self._folder.resolve())
 
     def path_of(self, key: Key) -> Path:
         """Give the file for a key, whether it is there or not."""

@@ -1,7 +1,8 @@
 """Keys that move to and from stores that others wrote, and stores behind caches of one process."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,13 +11,17 @@ import pytest
 from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
 from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.database import DatabaseContextStore
 from agent_service.context.documents import holds
+from agent_service.context.file import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.moving import Movable, read_to_move, withdraw
 from agent_service.context.outside import as_store
+from agent_service.context.redis import RedisContextStore
 from agent_service.context.sharding import ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.infrastructure.redis.client import RedisClient
 
 
 class Expiring:
@@ -296,3 +301,44 @@ async def test_keys_move_out_of_a_manager_and_into_one():
     assert sorted(await stores["c"].list_keys()) == list(range(20))
     await ShardManager({"in": inner}, previous={"c": stores["c"]}).rebalance()
     assert sorted(await inner.list_keys()) == list(range(20))
+
+
+# -- two objects over the same data
+
+
+@pytest.mark.parametrize("kind", ["file", "path", "url", "redis", "client", "cache"])
+def test_two_objects_over_the_same_data_are_no_two_shards(kind: str, tmp_path: Path):
+    client = RedisClient("redis://localhost:1/0")
+    database = DatabaseContextStore(db_path=tmp_path / "context.db")
+    make: dict[str, Callable[[], ContextStore]] = {
+        "file": lambda: FileContextStore(tmp_path),
+        "path": lambda: DatabaseContextStore(db_path=tmp_path / "other" / ".." / "context.db"),
+        "url": lambda: DatabaseContextStore(url="postgresql+asyncpg://u:secret@localhost/db"),
+        "redis": lambda: RedisContextStore(host="localhost", password="secret"),
+        "client": lambda: RedisContextStore(client=client),
+        "cache": lambda: CacheBackedContextStore(db=database, cache=InMemoryContextStore()),
+    }
+
+    with pytest.raises(ConfigurationError, match="'old' and 'new' are two stores over the same data") as caught:
+        ShardManager({"new": make[kind]()}, previous={"old": make[kind]()})
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="'a' and 'b' are two stores over the same data"):
+        ShardManager({"a": make[kind](), "b": make[kind]()})
+
+
+def test_places_of_their_own_are_shards(tmp_path: Path):
+    client = RedisClient("redis://localhost:1/0")
+    database = DatabaseContextStore(db_path=tmp_path / "context.db")
+    shards: dict[str, ContextStore] = {
+        "file": FileContextStore(tmp_path / "a"),
+        "another file": FileContextStore(tmp_path / "b"),
+        "table": DatabaseContextStore(db_path=tmp_path / "context.db", table="mine"),
+        "prefix": RedisContextStore(client=client, prefix="a"),
+        "another prefix": RedisContextStore(client=client, prefix="b"),
+        "cache": CacheBackedContextStore(db=database, cache=InMemoryContextStore(), prefix="p"),
+        "another cache": CacheBackedContextStore(db=database, cache=InMemoryContextStore(), prefix="q"),
+        "memory": InMemoryContextStore(),
+        "more memory": InMemoryContextStore(),
+    }
+
+    assert ShardManager(shards).shards == shards
