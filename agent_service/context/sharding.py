@@ -10,7 +10,7 @@ from agent_service.context.interface import ContextStore, Document, Documents, K
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl
-from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by
+from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by, visible
 from agent_service.context.placement import Placement
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
@@ -255,7 +255,8 @@ class ShardManager(ContextStore):
         found = await self._ask_all(
             {name: _call(self._placement.shards[name].store.get_many, group) for name, group in groups.items()}
         )
-        return {key: each for part in found.values() for key, each in part.items() if not is_reservation(each)}
+        documents = ((key, visible(each)) for part in found.values() for key, each in part.items())
+        return {key: each for key, each in documents if each is not None}
 
     async def _ask_all(self, calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
         """Call several shards at once; when some fail, wait for all and raise the first failure."""

@@ -281,6 +281,34 @@ async def test_a_key_whose_reservation_was_read_is_listed_when_it_has_moved():
     assert await other.get_many(["a"]) == {"a": {"n": 1}}
 
 
+# -- a reservation that comes between
+
+
+async def test_an_update_that_ends_in_the_middle_shows_no_reservation():
+    class Breaks(InMemoryContextStore):
+        """Is reserved by a late mover just before an update, and does not answer afterwards."""
+
+        broken = True
+
+        async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
+            await self.set(key, {"agent_service:moving": "token"})
+            return await super().update(key, patch, drop_none=drop_none)
+
+        async def compare_and_set(self, *arguments: Any, **options: Any) -> bool:
+            if self.broken:
+                raise OSError("unplugged")
+            return await super().compare_and_set(*arguments, **options)
+
+    home = Breaks()
+    shards = ShardManager({"new": home}, previous={"old": InMemoryContextStore()})
+    with pytest.raises(ContextStoreError, match="unplugged"):
+        await shards.update("a", {"n": 1})
+    home.broken = False
+
+    assert await shards.get("a") == {"n": 1}
+    assert await shards.get_many(["a"]) == {"a": {"n": 1}}
+
+
 # -- managers as shards
 
 
