@@ -79,6 +79,8 @@ class DatabaseContextStore(DocumentStore):
         given = [name for name, place in places.items() if place is not None]
         if len(given) > 1:
             raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
+        if db_path is not None and not isinstance(db_path, str | Path):
+            raise ConfigurationError(f"db_path must be a path, got {type(db_path).__name__} {db_path!r:.80}")
         if "?" in str(db_path):
             raise ConfigurationError(
                 f"db_path holds a question mark, which SQLite's URLs cannot: {str(db_path)!r:.200}"
