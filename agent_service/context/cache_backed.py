@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mappi
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from agent_service.context.documents import as_document, as_pairs, translated, write_document
+from agent_service.context.documents import as_document, as_pairs, as_values, translated, write_document
 from agent_service.context.fences import Fenced, LocalFence
 from agent_service.context.guard import CacheGuard
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
-from agent_service.context.moving import Movable, read_to_move, withdraw
+from agent_service.context.moving import Movable, is_reservation, read_to_move, withdraw
 from agent_service.context.outside import OutsideStore, as_store
 from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
@@ -68,6 +68,7 @@ class CacheBackedContextStore(ContextStore, Movable):
         self._cache = given if given.expires else StampedStore(given, clock=clock)
         self._ttl = resolve_store_ttl(ttl, math.inf)
         self._prefix = f"{prefix}_" if prefix else ""
+        self.place = (self._db.place, self._prefix) if self._prefix and self._db.place is not None else self._db.place
         self._fence = self._cache.fence() if isinstance(self._cache, Fenced) else LocalFence(self._cache)
         self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
         self.counters: Counter[str] = self._guard.counters
@@ -126,7 +127,7 @@ class CacheBackedContextStore(ContextStore, Movable):
         if not documents:
             return
         async with self._writing([name for name, _ in documents]) as written:
-            await self._asked(self._db.set_many(documents), "write contexts")
+            await self._asked(self._db.set_many(as_values(documents)), "write contexts")
             # What a repository keeps only reading tells, and a dictionary cannot hold keys that are equal to Python.
             if not isinstance(self._db, OutsideStore) and not hide_one_another(name for name, _ in documents):
                 written.update(documents)
@@ -188,7 +189,9 @@ class CacheBackedContextStore(ContextStore, Movable):
                 found = await self._asked(self._db.get_many(names), "read contexts")
         finally:
             if token is not None:
-                await _finished(self._guard.fill(token, names, found, self._ttl))
+                # A cache that another process does not uncache would hide the moved key behind its reservation.
+                lasting = {name: each for name, each in found.items() if not is_reservation(each)}
+                await _finished(self._guard.fill(token, names, lasting, self._ttl))
         return found
 
     @asynccontextmanager

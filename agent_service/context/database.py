@@ -79,6 +79,8 @@ class DatabaseContextStore(DocumentStore):
         given = [name for name, place in places.items() if place is not None]
         if len(given) > 1:
             raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
+        if db_path is not None and not isinstance(db_path, str | Path):
+            raise ConfigurationError(f"db_path must be a path, got {type(db_path).__name__} {db_path!r:.80}")
         if "?" in str(db_path):
             raise ConfigurationError(
                 f"db_path holds a question mark, which SQLite's URLs cannot: {str(db_path)!r:.200}"
@@ -93,9 +95,11 @@ class DatabaseContextStore(DocumentStore):
             )
         if session_factory is not None:
             self._given = KeyValueTable(session_factory, table=table)
+            self.place = ("database", id(session_factory if engine is None else engine), table)
             return
         target = url if url is not None else f"sqlite+aiosqlite:///{db_path or 'context.db'}"
 
+        self.place = ("database", Path(db_path or "context.db").resolve() if url is None else url, table)
         settings = get_settings()
 
         def connect() -> tuple[DatabaseManager, KeyValueTable]:

@@ -8,11 +8,12 @@ from agent_service.core.errors import AgentServiceError, CacheSerializationError
 from agent_service.core.store_metrics import Measured
 
 if TYPE_CHECKING:
-    from agent_service.context.interface import Document
+    from agent_service.context.interface import Document, Documents
 
 __all__ = [
     "as_document",
     "as_pairs",
+    "as_values",
     "holds",
     "merged",
     "own_document",
@@ -83,6 +84,12 @@ def as_pairs(values: Any) -> list[tuple[Any, Any]]:
             raise ContextStoreError(f"values must hold pairs of a key and a value, and holds {each!r:.80}")
         pairs.append((each[0], each[1]))
     return pairs
+
+
+def as_values(pairs: list[tuple[Any, Any]]) -> "Documents":
+    """Return pairs as a mapping, which every store takes; as pairs where Python holds two of the keys equal."""
+    values = dict(pairs)
+    return values if len(values) == len(pairs) else pairs
 
 
 def as_document(value: Any, name: str = "value") -> "Document":

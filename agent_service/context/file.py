@@ -15,7 +15,7 @@ from agent_service.context.base import REMOVED, Change, DocumentStore
 from agent_service.context.interface import Key
 from agent_service.context.keys import encode_key
 from agent_service.core.calling_thread import run_plain, run_plain_to_its_end
-from agent_service.core.errors import ContextStoreError
+from agent_service.core.errors import ConfigurationError, ContextStoreError
 
 __all__ = ["FileContextStore"]
 
@@ -48,11 +48,15 @@ class FileContextStore(DocumentStore):
     lines, are read too.
 
     :param directory: made when first written to.
+    :raises ConfigurationError: for what is no path.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         super().__init__()
+        if not isinstance(directory, str | os.PathLike):
+            raise ConfigurationError(f"directory must be a path, got {type(directory).__name__} {directory!r:.80}")
         self._folder = Path(directory)
+        self.place = ("file", self._folder.resolve())
 
     def path_of(self, key: Key) -> Path:
         """Give the file for a key, whether it is there or not."""

@@ -47,6 +47,9 @@ class ContextStore(ABC):
     expires: bool = False
     """Whether this store can expire entries."""
 
+    place: Hashable = None
+    """Where the data is, equal for all objects over the same data; None: that cannot be told. May hold a password."""
+
     never_waits: bool = False
     """Whether its methods never wait for anything, so that they can be run without an event loop."""
 

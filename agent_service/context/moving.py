@@ -27,7 +27,17 @@ from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import NEVER, TTL
 
-__all__ = ["Movable", "Shard", "bring_home", "is_reservation", "read_both", "read_to_move", "reserved_by", "withdraw"]
+__all__ = [
+    "Movable",
+    "Shard",
+    "bring_home",
+    "is_reservation",
+    "read_both",
+    "read_to_move",
+    "reserved_by",
+    "visible",
+    "withdraw",
+]
 
 T = TypeVar("T")
 
@@ -90,8 +100,7 @@ class Shard:
 
     async def get(self, key: Key) -> Document | None:
         """Return what is stored under the key, or None; a reservation counts as absent."""
-        document = await self.call(self.store.get(key))
-        return None if is_reservation(document) else document
+        return visible(await self.call(self.store.get(key)))
 
     async def replace(self, key: Key, document: Document, *, expected: Document | None, ttl: TTL | None = None) -> bool:
         """Store a document in place of what is expected; return whether it was there."""
@@ -101,7 +110,8 @@ class Shard:
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         """Return what is stored under the key and the time it has left: None where the store cannot tell."""
         found = await self.call(read_to_move(self.store, key))
-        return None if found is None or is_reservation(found[0]) else found
+        document = None if found is None else visible(found[0])
+        return None if found is None or document is None else (document, found[1])
 
     async def withdraw(self, key: Key, reservation: Document) -> None:
         """Remove a reservation, unless something else has taken its place."""
@@ -111,6 +121,13 @@ class Shard:
 def is_reservation(document: Document | None) -> bool:
     """Whether a document is only the reservation of a move."""
     return document is not None and len(document) == 1 and _RESERVED in document
+
+
+def visible(document: Document | None) -> Document | None:
+    """Return a document as callers see it: without a reservation, which an update may have been merged into."""
+    if document is None or _RESERVED not in document:
+        return document
+    return {name: each for name, each in document.items() if name != _RESERVED} or None
 
 
 def reserved_by(document: Document) -> Document:
@@ -140,7 +157,7 @@ async def bring_home(key: Key, home: Shard, former: Sequence[Shard]) -> bool:
             courted = present
             await asyncio.sleep(random.uniform(0, _COURTESY))  # noqa: S311 - spreads movers, keeps no secret
             continue
-        if not await _held(key, former):
+        if await _read(key, former) is None:  # a cache may say yet that there is something
             if present is not None:
                 await home.withdraw(key, present)
             elif await home.call(home.store.get(key)) is None:
@@ -155,13 +172,6 @@ async def bring_home(key: Key, home: Shard, former: Sequence[Shard]) -> bool:
         elif await home.replace(key, document, expected=reservation, ttl=ttl):
             await _forget(key, former)
             return True
-
-
-async def _held(key: Key, former: Sequence[Shard]) -> bool:
-    for each in former:
-        if await each.get(key) is not None:
-            return True
-    return False
 
 
 async def _read(key: Key, former: Sequence[Shard]) -> tuple[Document, TTL | None] | None:

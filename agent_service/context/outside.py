@@ -1,12 +1,16 @@
 """Stores and repositories that others wrote, as stores of this package."""
 
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from agent_service.context.interface import ContextStore
+from agent_service.context.documents import store_errors
+from agent_service.context.interface import ContextStore, Document, Key
+from agent_service.context.moving import Movable
 from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
 from agent_service.context.sync_store import SyncContextStore
+from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["OutsideStore", "as_store"]
 
@@ -14,11 +18,25 @@ _stores: "Final[WeakValueDictionary[int, OutsideStore]]" = WeakValueDictionary()
 _looking: Final = threading.Lock()
 
 
-class OutsideStore(OutsideCalls, ContextStore):
+class OutsideStore(OutsideCalls, ContextStore, Movable):
     """A store over any object with ``get``, ``set`` and ``delete``: one of the documented interface, or a repository.
 
-    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them.
+    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them. One that is
+    :class:`~agent_service.context.moving.Movable` hands over its keys itself.
     """
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        if isinstance(self.outside, Movable):
+            with store_errors(self.outside, "read a context"):
+                return await self.outside.read_to_move(key)
+        document = await self.get(key)
+        return None if document is None else (document, None if self.expires else NEVER)
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        if isinstance(self.outside, Movable):
+            with store_errors(self.outside, "withdraw a context"):
+                return await self.outside.withdraw(key, expected)
+        return await self.delete_if(key, expected)
 
 
 def as_store(given: Any, name: str = "store") -> ContextStore:

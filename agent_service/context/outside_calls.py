@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -51,7 +51,7 @@ class OutsideCalls:
       Else bulk calls are calls in a row, and the others read and write under a lock of this process, unless the object
       has a version (:class:`~agent_service.context.repository.VersionedDbRepository`); another process that writes the
       same key may get between.
-    * It cannot expire entries, unless it says ``expires = True`` and its ``set`` takes ``ttl=``.
+    * It cannot expire entries, unless it says ``expires = True`` and each method that stores takes ``ttl=``.
     * Whatever it raises is the cause of a ContextStoreError that names its class.
 
     :param outside: the caller's; :meth:`aclose` closes it if it has a method of that name.
@@ -101,7 +101,13 @@ class OutsideCalls:
         """Return every key that holds a value."""
         if "list_keys" not in self._methods:
             raise ContextStoreError(f"{self._name} cannot list keys: it has no method list_keys; use a store that has")
-        return list(await self._call("list the keys of contexts", "list_keys"))
+        with store_errors(self.outside, "list the keys of contexts"):
+            found = await self._methods["list_keys"]()
+            if isinstance(found, AsyncIterable):
+                return [key async for key in found]
+            if isinstance(found, Iterable) and not isinstance(found, str | bytes):
+                return list(found)
+        raise ContextStoreError(f"{self._name}.list_keys must return keys, not {found!r:.80}")
 
     async def update(self, key: "Key", patch: Mapping[str, Any], *, drop_none: bool = False) -> "Document":
         """Set the patch's top-level entries and return the whole that results."""
@@ -125,7 +131,9 @@ class OutsideCalls:
         wanted = None if expected is None else as_document(expected, "expected")
         async with self._locks.hold((text,)):
             if "compare_and_set" in self._methods:
-                call = self._call("compare and set a context", "compare_and_set", key, document, expected=wanted)
+                call = self._call(
+                    "compare and set a context", "compare_and_set", key, document, expected=wanted, **options
+                )
                 return self._answer(await call, "compare_and_set")
             while True:
                 present, version = await self._seen(key)
@@ -134,6 +142,15 @@ class OutsideCalls:
                 if (await self._replace(key, document, version, options))[1]:
                     return True
 
+    async def delete_if(self, key: "Key", expected: Mapping[str, Any]) -> bool:
+        """Remove what is stored under the key if it has these entries among its own; return whether it had."""
+        async with self._locks.hold((self._text(key),)):
+            present = await self._get(key)
+            if present is None or not holds(present, expected):
+                return False
+            await self._call("delete a context", "delete", key)
+            return True
+
     async def get_many(self, keys: "Iterable[Key]") -> "dict[Any, Document]":
         """Return what is stored under those keys that hold something."""
         wanted = list(keys)
@@ -141,6 +158,8 @@ class OutsideCalls:
             self._text(key)
         if wanted and "get_many" in self._methods and not hide_one_another(wanted):
             found = await self._call("read contexts", "get_many", wanted)
+            if not isinstance(found, Mapping):
+                raise ContextStoreError(f"{self._name}.get_many must return a mapping, not {found!r:.80}")
             return {key: self._document(found[key]) for key in wanted if found.get(key) is not None}
         singly = [(key, await self._get(key)) for key in wanted]
         return {key: each for key, each in singly if each is not None}
@@ -213,7 +232,7 @@ class OutsideCalls:
         """Put a document in place of what was seen; return what is kept, and whether it still was."""
         if "set_versioned" not in self._methods:
             return await self._put(key, document, options), True
-        stored = await self._call("write a context", "set_versioned", key, document, version)
+        stored = await self._call("write a context", "set_versioned", key, document, version, **options)
         if not self._answer(stored, "set_versioned"):
             return None, False
         return await self._kept(key, document, None), True

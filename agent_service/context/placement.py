@@ -1,6 +1,6 @@
 """Where a key belongs among shards, and where it may still be while shards change."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
@@ -63,7 +63,7 @@ class Placement:
 
     :param shards: stores by name, or what others wrote that has the calls of one.
     :param previous: the shards of before, if they were others.
-    :raises ConfigurationError: for no shards, names that are no text, or one store under two names.
+    :raises ConfigurationError: for no shards, names that are no text, one store under two names, or two over one place.
     """
 
     def __init__(self, shards: Mapping[str, Any], previous: Mapping[str, Any] | None) -> None:
@@ -79,6 +79,7 @@ class Placement:
         self.stores = stores
         self.shards = {name: Shard(name, store) for name, store in {**(previous or {}), **stores}.items()}
         """All by name, those included that are only in ``previous``."""
+        _require_places_of_their_own(self.shards)
         self._layout = _Layout(stores)
         self._previous = _Layout(stores if previous is None else previous)
         self._searches: list[Search] = []
@@ -128,6 +129,19 @@ class Placement:
         sources = old if new - old else old - new
         targets = new if old - new else new - old
         return everything - (targets - sources), set(targets)
+
+
+def _require_places_of_their_own(shards: Mapping[str, Shard]) -> None:
+    """Refuse two objects over the same data: what moves from one to the other would be deleted there."""
+    names: dict[Hashable, str] = {}
+    for name, shard in shards.items():
+        place = shard.store.place
+        other = name if place is None else names.setdefault(place, name)
+        if shards[other].store is not shard.store:
+            raise ConfigurationError(
+                f"the shards {other!r} and {name!r} are two stores over the same data; give each shard a place of its "
+                "own, and a shard that only changes its name the same object in shards and previous"
+            )
 
 
 def _stores(argument: str, shards: Any) -> dict[str, ContextStore]:

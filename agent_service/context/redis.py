@@ -115,6 +115,7 @@ class RedisContextStore(ContextStore, Fenced, Movable):
                 if isinstance(client, RedisClient)
                 else RedisClient.over(client, timeout=timeout, max_connections=max_connections)
             )
+        self.place = ("redis", url, id(self._given if client is None else client), self._prefix)
         self._clients: PerLoop[RedisClient] | None = None
         if url is not None:
             target = url

@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from agent_service.context.documents import as_pairs, write_document
+from agent_service.context.documents import as_pairs, as_values, write_document
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl
-from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by
+from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by, visible
 from agent_service.context.placement import Placement
+from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
 
 __all__ = ["RebalanceProgress", "ShardManager"]
@@ -55,18 +56,32 @@ class ShardManager(ContextStore):
 
     :param shards: stores by name; they are the caller's, but :meth:`aclose` closes them.
     :param previous: the shards of before, those that are gone included. A shard that stays has the same store in both.
-    :raises ConfigurationError: for no shards, names that are no text, what is no store, or one store under two names.
+    :raises ConfigurationError: for no shards, names that are no text, what is no store, one store under two names, or
+        ``previous`` beside a shard that is itself a manager with ``previous``.
     """
 
     def __init__(self, shards: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> None:
         self._placement = Placement(shards, previous)
         self._locks = KeyLocks()
+        if self.is_changing:
+            for name, shard in self._placement.shards.items():
+                if isinstance(shard.store, ShardManager) and shard.store.is_changing:
+                    # Each would take the other's reservations for its own, and remove them.
+                    raise ConfigurationError(
+                        f"the shard {name!r} is a ShardManager that has previous itself; rebalance it and leave its "
+                        "previous out first"
+                    )
         self.expires = all(store.expires for store in self._placement.stores.values())
 
     @property
     def shards(self) -> Mapping[str, ContextStore]:
         """The stores by name, without those that are only in ``previous``."""
         return dict(self._placement.stores)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether ``previous`` named other shards."""
+        return self._placement.changed
 
     def shard_of(self, key: Key) -> str:
         """Return the name of the shard that a key belongs to."""
@@ -135,7 +150,9 @@ class ShardManager(ContextStore):
         await self._ask_all(
             {
                 name: _call(
-                    self._placement.shards[name].store.set_many, [pairs[encode_key(key)] for key in group], ttl=ttl
+                    self._placement.shards[name].store.set_many,
+                    as_values([pairs[encode_key(key)] for key in group]),
+                    ttl=ttl,
                 )
                 for name, group in groups.items()
             }
@@ -239,7 +256,8 @@ class ShardManager(ContextStore):
         found = await self._ask_all(
             {name: _call(self._placement.shards[name].store.get_many, group) for name, group in groups.items()}
         )
-        return {key: each for part in found.values() for key, each in part.items() if not is_reservation(each)}
+        documents = ((key, visible(each)) for part in found.values() for key, each in part.items())
+        return {key: each for key, each in documents if each is not None}
 
     async def _ask_all(self, calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
         """Call several shards at once; when some fail, wait for all and raise the first failure."""

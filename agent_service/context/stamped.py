@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from agent_service.context.documents import as_pairs
+from agent_service.context.documents import as_pairs, as_values
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.core.clock import Clock
@@ -47,7 +47,7 @@ class StampedStore(ContextStore):
         return {key: each for key, each in found.items() if each is not None}
 
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        await self._store.set_many([(key, self._stamped(value, ttl)) for key, value in as_pairs(values)])
+        await self._store.set_many(as_values([(key, self._stamped(value, ttl)) for key, value in as_pairs(values)]))
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         return await self._store.delete_many(keys)

@@ -114,7 +114,7 @@ async def _run_somewhere(function: Callable[..., T], arguments: tuple[Any, ...])
     context = contextvars.copy_context()
     # The function may start coroutines of its own; the thread does not wait for those.
     context.run(_current.set, None)
-    call = partial(context.run, function, *arguments)
+    call = partial(context.run, _result_of, function, arguments)
     thread = _current.get()
     if thread is not None:
         try:
@@ -122,6 +122,13 @@ async def _run_somewhere(function: Callable[..., T], arguments: tuple[Any, ...])
         except _LeftError:
             pass
     return await asyncio.get_running_loop().run_in_executor(None, call)
+
+
+def _result_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    try:
+        return function(*arguments)
+    except StopIteration as exc:  # no future can hold it, so whoever awaits would wait for ever
+        raise RuntimeError("a plain function raised StopIteration") from exc
 
 
 def _run(future: "Future[Any]", function: Callable[[], Any]) -> None:

@@ -4,7 +4,6 @@ A fork copies one thread. A lock that any other thread held stays locked in the 
 guards may be half written.
 """
 
-import atexit
 import os
 import weakref
 from collections.abc import Callable
@@ -42,4 +41,3 @@ def _renew_all() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_all)
-atexit.register(_renewals.clear)  # a WeakMethod that outlives the weakref module reports an error when it dies

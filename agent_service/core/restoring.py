@@ -121,14 +121,14 @@ class _ModelRestorer:
         if extra and cls.model_config.get("extra") == "forbid":
             raise UndecodableError(f"{cls.__qualname__} has no field {min(extra)}")
         if cls.model_config.get("extra") == "allow":
-            values |= {name: each for name, each in fields.items() if name in extra}
+            values |= {name: stripped(fields[name]) for name in fields if name in extra}
         return values, others
 
     def _is_put(self, into: dict[str, Any], name: str, default: Any) -> bool:
         """Put what a field's value stands for in its place, and return whether it is what the annotation says."""
         rebuild, check = self._changing.get(name), self._checks().get(name)
         try:
-            value = into[name] = into[name] if rebuild is None else rebuild(into[name])
+            value = into[name] = stripped(into[name]) if rebuild is None else rebuild(into[name])
         except UndecodableError:
             return False
         return check is None or value is default or check(value)

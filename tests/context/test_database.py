@@ -350,6 +350,18 @@ async def test_such_a_table_of_another_name_opens_too(tmp_path: Path):
         assert await store.update("a", {"m": 2}) == {"n": 1, "m": 2}
 
 
+async def test_such_a_table_without_row_ids_opens_too(tmp_path: Path):
+    rows = {"": {"empty": 1}} | {f"key{number}": {"n": number} for number in range(2_500)}
+    with sqlite3.connect(tmp_path / "context.db") as connection:
+        connection.execute("CREATE TABLE context_store (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        written = [(key, json.dumps(value)) for key, value in rows.items()]
+        connection.executemany("INSERT INTO context_store VALUES (?, ?)", written)
+    connection.close()
+
+    async with DatabaseContextStore(db_path=tmp_path / "context.db") as store:
+        assert await store.get_many(await store.list_keys()) == rows
+
+
 async def test_processes_that_open_such_a_file_at_once_lose_nothing(tmp_path: Path):
     theirs = document_c.DatabaseContextStore(tmp_path / "context.db")
     theirs.set("shared", {"before": 1})

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from agent_service.context.database import DatabaseContextStore
 from agent_service.context.file import FileContextStore
-from agent_service.core.errors import ContextStoreError
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.state.file import FileStateStore
 from agent_service.testing.context_contracts import DISTINCT_KEYS, HOSTILE_KEYS, ContextStoreContract
 from tests.context.processes import CHECKOUT, updates_from_processes
 
@@ -192,3 +194,13 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, kills: i
         assert found is not None
         assert found["padding"] == [found["number"]] * 2_000
         assert found["number"] in {said, said + 1}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"folder"])
+def test_what_is_no_path_is_refused_at_once(wrong: Any):
+    for make in (FileContextStore, FileStateStore):
+        with pytest.raises(ConfigurationError, match="directory must be a path, got "):
+            make(wrong)
+    if wrong is not None:
+        with pytest.raises(ConfigurationError, match="db_path must be a path, got "):
+            DatabaseContextStore(wrong)

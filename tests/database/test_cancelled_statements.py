@@ -105,7 +105,7 @@ async def clean_up(database: DatabaseManager, session_id: UUID) -> None:
 
 async def stream(database: DatabaseManager, session_id: UUID) -> None:
     async with database.session() as db:
-        rows = await db.stream(text("UPDATE sessions SET title = 'read in pieces' RETURNING id"))
+        rows = await db.stream(text("UPDATE agent_service_sessions SET title = 'read in pieces' RETURNING id"))
         async for _ in rows:
             pass
         await rows.close()

@@ -120,7 +120,7 @@ async def test_everything_works_as_in_a_session_of_ours(engine: AsyncEngine) -> 
         kept = [each.seq for each in await repo.get_messages(fork.id)]
         lines = [line async for line in repo.export_user("ada")]
         erased = await repo.erase_user("ada")
-        left = (await db.execute(text("SELECT count(*) FROM session_messages"))).scalar_one()
+        left = (await db.execute(text("SELECT count(*) FROM agent_service_session_messages"))).scalar_one()
         unfound = await repo.search_messages("ada", "gęślą")
         imported = await repo.import_user(lines)
         await repo.delete(fork.id)
@@ -140,7 +140,7 @@ async def test_what_is_rolled_back_never_was(engine: AsyncEngine, read_before: b
     sessions = async_sessionmaker(engine)
     async with sessions() as db:
         if read_before:
-            await db.execute(text("SELECT * FROM sessions"))
+            await db.execute(text("SELECT * FROM agent_service_sessions"))
         await converse(SessionRepository(db))
         await db.rollback()
 
@@ -154,7 +154,7 @@ async def test_nothing_is_seen_before_the_commit(engine: AsyncEngine, tmp_path: 
     def stored() -> int:
         other = sqlite3.connect(tmp_path / "own.db")
         try:
-            return int(other.execute("SELECT count(*) FROM sessions").fetchone()[0])
+            return int(other.execute("SELECT count(*) FROM agent_service_sessions").fetchone()[0])
         finally:
             other.close()
 
@@ -252,7 +252,7 @@ async def test_sessions_of_every_kind_work(opened: Any, url: str) -> None:
         await db.commit()
         hits = [each.seq for each in await repo.search_messages("ada", "gęślą")]
         await repo.delete(session.id, hard=True)
-        left = (await db.execute(text("SELECT count(*) FROM session_messages"))).scalar_one()
+        left = (await db.execute(text("SELECT count(*) FROM agent_service_session_messages"))).scalar_one()
 
     assert (hits, left) == ([1], 0)
 

@@ -389,6 +389,38 @@ async def test_a_class_that_has_changed_compatibly_takes_what_is_stored(model: A
     assert "added" not in loaded.model_fields_set
 
 
+class Noted(AgentContext[str, Remembering]):
+    current_state: str = "x"
+    one: Remembering = Field(default_factory=Remembering)
+    several: dict[str, list[Remembering]] = Field(default_factory=dict)
+
+
+class Untyped(AgentContext[str, Remembering]):
+    current_state: str = "x"
+    one: Any = None
+    several: dict[str, Any] = Field(default_factory=dict)
+
+
+class Open(AgentContext[str, Remembering]):
+    model_config = ConfigDict(extra="allow")
+    current_state: str = "x"
+
+
+@pytest.mark.parametrize("model", [Untyped, Open])
+async def test_a_model_that_no_annotation_names_any_more_is_its_plain_fields(model: Any):
+    contexts = InMemoryContextStore()
+    context = Noted(user_id="a", one=seen(Remembering(), 2), several={"k": [seen(Remembering(), 3)]})
+    await ContextStateStore(contexts, model=Noted).save_context(context)
+    store = ContextStateStore(contexts, model=model)
+    loaded = await store.load_context("a")
+
+    plain = Remembering().model_dump()
+    assert loaded is not None
+    assert (type(loaded.one), loaded.one, loaded.several) == (dict, plain, {"k": [plain]})
+    await store.save_context(loaded)
+    assert await store.load_context("a") == loaded
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

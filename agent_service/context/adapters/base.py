@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from agent_service.context.documents import as_pairs, translated
+from agent_service.context.documents import as_pairs, as_values, translated
 from agent_service.context.interface import Document, Documents, Key
 from agent_service.context.keys import encode_key, is_hashable
 from agent_service.context.memory import InMemoryContextStore
@@ -64,7 +64,7 @@ class BaseContextAdapter(ABC):
         """
         pairs = [(self._present(key), metadata) for key, metadata in as_pairs(contexts)]
         with self._errors("write contexts"):
-            await self.store.set_many(pairs)
+            await self.store.set_many(as_values(pairs))
 
     async def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
         """Set entries of a part's context and give the whole.
@@ -118,7 +118,7 @@ class BaseContextAdapter(ABC):
         moves = {key: name for key, name in names.items() if name is not None and name != key}
         with self._errors("rename contexts"):
             found = await self.store.get_many(moves)
-            await self.store.set_many([(moves[key], context) for key, context in found.items()])
+            await self.store.set_many(as_values([(moves[key], context) for key, context in found.items()]))
             return await self.store.delete_many(found)
 
     def _errors(self, action: str) -> AbstractContextManager[None]:

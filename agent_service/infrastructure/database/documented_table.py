@@ -44,18 +44,22 @@ def take_over(
     """
     quote = connection.dialect.identifier_preparer.quote
     aside = quote(name + _ASIDE)
+    # A table that was made WITHOUT ROWID has a primary key.
+    keys = inspect(connection).get_pk_constraint(name)["constrained_columns"]
+    order = "key" if keys == ["key"] else "rowid"
     connection.execute(text(f"ALTER TABLE {quote(name)} RENAME TO {aside}"))
     table = make()
-    for rows in _rows(connection, aside):
+    for rows in _rows(connection, aside, order):
         connection.execute(table.insert(), [dict(row_of(_key(key), _value(value))) for key, value in rows])
     connection.execute(text(f"DROP TABLE {aside}"))
 
 
-def _rows(connection: Connection, table: str) -> Iterator[list[tuple[str, str]]]:
-    last = 0
+def _rows(connection: Connection, table: str, order: str) -> Iterator[list[tuple[str, str]]]:
+    last = None
     page = text(
-        f"SELECT rowid, CAST(key AS TEXT), CAST(value AS TEXT) FROM {table} "  # noqa: S608 - a quoted name
-        "WHERE rowid > :last AND key IS NOT NULL AND value IS NOT NULL ORDER BY rowid LIMIT :rows"
+        f"SELECT {order}, CAST(key AS TEXT), CAST(value AS TEXT) FROM {table} "  # noqa: S608 - quoted names
+        f"WHERE (:last IS NULL OR {order} > :last) AND key IS NOT NULL AND value IS NOT NULL "
+        f"ORDER BY {order} LIMIT :rows"
     )
     while found := connection.execute(page, {"last": last, "rows": _ROWS}).all():
         last = found[-1][0]
