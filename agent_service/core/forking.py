@@ -12,32 +12,38 @@ from typing import Any
 
 __all__ = ["renew_after_fork"]
 
-_functions: list[Callable[[], None]] = []
-_methods: "dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]" = {}
-"""By the identity of the object, because it need not be hashable."""
+
+class _Renewal(weakref.ref[Any]):
+    """What to renew, held weakly. A ``WeakMethod`` complains on stderr when the interpreter exits."""
+
+    __slots__ = ("method",)
+    __hash__ = object.__hash__  # one object may have several
+    __eq__ = object.__eq__
+
+    method: Callable[[Any], None] | None
+
+    def renew(self) -> None:
+        subject = self()
+        if subject is not None:
+            subject() if self.method is None else self.method(subject)
+
+
+_renewals: set[_Renewal] = set()
 
 
 def renew_after_fork(renew: Callable[[], None]) -> None:
     """Call ``renew`` in every process that is forked from this one, before anything else runs there.
 
-    :param renew: a function, or a bound method whose object is not kept alive; one for each object.
+    Only a weak reference is kept, to the object of a bound method or to a function.
     """
-    if not isinstance(renew, MethodType):
-        _functions.append(renew)
-        return
-    number = id(renew.__self__)
-    methods = _methods  # At the end of the interpreter the module's own name may be gone before an object is.
-    reference = weakref.ref(renew.__self__, lambda _: methods.pop(number, None))
-    _methods[number] = reference, renew.__func__
+    renewal = _Renewal(renew.__self__ if isinstance(renew, MethodType) else renew, _renewals.discard)
+    renewal.method = renew.__func__ if isinstance(renew, MethodType) else None
+    _renewals.add(renewal)
 
 
 def _renew_all() -> None:
-    for function in _functions:
-        function()
-    for reference, method in tuple(_methods.values()):
-        renewed = reference()
-        if renewed is not None:
-            method(renewed)
+    for renewal in tuple(_renewals):
+        renewal.renew()
 
 
 os.register_at_fork(after_in_child=_renew_all)
