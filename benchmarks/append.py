@@ -19,12 +19,14 @@ import asyncpg
 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, Names
 from agent_service.infrastructure.database.queries.append import APPEND_POSTGRES
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.writer import SessionWriter
 from benchmarks.timing import print_ratios, seconds_per_call
 from tests.servers.postgres import PostgresServer, running_postgres
 
+RAW_APPEND = Names(DEFAULT_SCHEMA, "").render(APPEND_POSTGRES)
 MESSAGE = {"role": "user", "content": "Help me debug this code, please. " * 6}
 DAY = timedelta(hours=24)
 CALLS = 300
@@ -43,7 +45,7 @@ async def append_raw(connection: "asyncpg.Connection[asyncpg.Record]", session_i
     text = json.dumps(MESSAGE)
     role, content = MESSAGE["role"], MESSAGE["content"]
     await connection.fetchrow(
-        APPEND_POSTGRES, session_id, "", None, role, content, text, None, now, now + DAY, None, None
+        RAW_APPEND, session_id, "", None, role, content, text, None, now, now + DAY, None, None
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ async def fill(url: str, scale: float) -> dict[str, Any]:
     index = await connection.fetchval(
         "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_session_messages_content_trigram'"
     )
-    await connection.execute("DROP INDEX IF EXISTS ix_session_messages_content_trigram")
+    await connection.execute("DROP INDEX IF EXISTS agent_service.ix_session_messages_content_trigram")
     await connection.execute("SET session_replication_role = replica; SET synchronous_commit = off")
     for user, sessions, messages, hours in (
         ("long", 1, max(int(100_000 * scale), 1_000), 24),
