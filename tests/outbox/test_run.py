@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -31,6 +32,16 @@ async def running(interval: float) -> AsyncIterator["asyncio.Task[None]"]:
         task.cancel()
         (ended,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(ended, asyncio.CancelledError)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged of the outbox."""
+    return [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
+
+
+async def told(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    """Return whether that much was logged: the last line comes after the last row has gone."""
+    return len(said(caplog)) >= times
 
 
 async def test_a_commit_is_followed_at_once(house: TcpProxy, others: RedisCache[object]):
@@ -85,11 +96,11 @@ async def test_an_outage_of_redis_is_logged_once_and_ends_by_itself(
         left = await rows()
         house.resume()
         await until_drained()
+        await until(partial(told, caplog, 2))
 
     assert left == 2
     assert await others.get_many(["ada", "grace"]) == {}
-    said = [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
-    assert said == [
+    assert said(caplog) == [
         "the outbox cannot be drained and will be tried again: Redis does not serve",
         "the outbox is drained again",
     ]
@@ -113,11 +124,11 @@ async def test_a_failing_database_is_logged_once_and_waited_for(
         async with get_session() as db:
             await db.execute(text("ALTER TABLE agent_service_cache_outbox RENAME elsewhere TO body"))
         await until_drained()
+        await until(partial(told, caplog, 2))
 
     assert await others.lookup("ada") is MISS
-    said = [record.getMessage() for record in caplog.records if "outbox" in record.getMessage()]
-    assert len(said) == 2
-    assert "db upgrade" in said[0]
+    assert len(said(caplog)) == 2
+    assert "db upgrade" in said(caplog)[0]
 
 
 async def test_cancelling_it_in_the_middle_leaves_the_row_to_the_next(house: TcpProxy, others: RedisCache[object]):
