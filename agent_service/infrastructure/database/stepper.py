@@ -103,10 +103,10 @@ class Stepper:
     def handle(self, revision: str, steps: tuple[Step, ...], *, down: bool) -> None:
         """Do those steps of a revision that are not done yet. The last one is committed with its version."""
         known = self._known or Progress(revision, down, 0)
-        _require_same(known, revision, down=down)
+        known.require(revision, down=down)
         for number, step in enumerate(steps[known.steps :], known.steps + 1):
             self._connection.commit()
-            self._report(f"{revision}, step {number} of {len(steps)}: {step.words}")
+            self._report(f"{revision}, step {number} of {len(steps)}: {self._names.shown(step.words)}")
             done = Progress(revision, down, number)
             if isinstance(step, Change):
                 self._noted(step, done, partial(step.run, self._connection))
@@ -118,10 +118,18 @@ class Stepper:
     def finish(self, *, step: Any, **_: Any) -> None:
         """Commit a revision's last step with its version; Alembic's ``on_version_apply``."""
         if self._known is not None:
-            _require_same(self._known, step.up_revision_id, down=not step.is_upgrade)
+            self._known.require(step.up_revision_id, down=not step.is_upgrade)
             write_progress(self._connection, self._names, None)
         self._connection.commit()
         self._known = None
+
+    def require_finished(self) -> None:
+        """Refuse to end well beside a revision that was begun before and not wanted now.
+
+        :raises DatabaseError: there is one.
+        """
+        if self._known is not None:
+            raise DatabaseError(str(self._known))
 
     def do(self, words: str, work: Callable[[], T]) -> T:
         """Do what belongs to no revision, in a transaction that does not wait for long, as often as it takes."""
@@ -227,12 +235,6 @@ class Stepper:
         reached = replace(done, steps=done.steps - 1, after=tuple(seen[1:]), rows=rows + seen[0])
         write_progress(self._connection, self._names, reached)
         return reached
-
-
-def _require_same(known: Progress, revision: str, *, down: bool) -> None:
-    if (known.revision, known.down) != (revision, down):
-        begun = f"{'downgrade' if known.down else 'upgrade'} of revision {known.revision}"
-        raise DatabaseError(f"the {begun} was begun and is not finished; first run: {known.command}")
 
 
 def _batch(step: FillRows, types: Mapping[str, str], after: tuple[str, ...]) -> str:
