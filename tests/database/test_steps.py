@@ -182,6 +182,31 @@ async def test_an_index_that_was_made_before_the_run_was_ended_is_left_alone(
     assert await sql(VALID)
 
 
+async def test_an_index_that_a_dead_process_still_makes_is_waited_for(
+    database: DatabaseManager, postgres_url: str, sql: Sql, add_revision: AddRevision
+) -> None:
+    add_revision(f"run(revision, {INDEX})")
+    half = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('agent_service.ix_session_messages_note')"
+    index = (
+        "CREATE UNIQUE INDEX CONCURRENTLY ix_session_messages_note ON agent_service.session_messages (session_id, role)"
+    )
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    other = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+
+    async with transaction(postgres_url, "UPDATE agent_service.session_messages SET client_id = 'x' WHERE seq = -1"):
+        making = asyncio.create_task(other.execute(index))
+        while not await sql(half):
+            await asyncio.sleep(0.01)
+        upgrading = asyncio.create_task(database.upgrade())
+        while await sql(waits) < 2:
+            await asyncio.sleep(0.01)
+    await upgrading
+    await asyncio.gather(making, return_exceptions=True)
+    await other.close()
+
+    assert await sql(VALID)
+
+
 async def test_an_index_goes_while_others_write(
     database: DatabaseManager, postgres_url: str, sql: Sql, add_revision: AddRevision
 ) -> None:
