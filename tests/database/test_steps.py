@@ -28,8 +28,8 @@ INSERT INTO agent_service.sessions (id, tenant_id, user_id, title, status, conte
     total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
 SELECT gen_random_uuid(), '', 'ada', 'title', 'active', '{{}}', '{{}}', 0, 0, 0, 1, now(), now(), now(), now()
 FROM generate_series(1, 3);
-INSERT INTO agent_service.session_messages (session_id, seq, role, data, created_at)
-SELECT id, n, 'role' || n, '{{}}', now() FROM agent_service.sessions, generate_series(1, {ROWS // 3}) n
+INSERT INTO agent_service.session_messages (tenant_id, session_id, seq, role, data, created_at)
+SELECT '', id, n, 'role' || n, '{{}}', now() FROM agent_service.sessions, generate_series(1, {ROWS // 3}) n
 """
 VALID = (
     "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid = 'agent_service.ix_session_messages_note'::regclass"
