@@ -16,12 +16,13 @@ from sqlalchemy import Connection, MetaData
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back, require_way_back
+from agent_service.infrastructure.database.brief_waits import Report
 from agent_service.infrastructure.database.catalog import make_schema
 from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.names import SEARCH, Names, quoted
 from agent_service.infrastructure.database.naming import Naming, names_of, naming_of
 from agent_service.infrastructure.database.progress import Progress, read_progress
-from agent_service.infrastructure.database.stepper import TURN_KEY, Report, Stepper, turn_on
+from agent_service.infrastructure.database.stepper import TURN_KEY, Stepper, turn_on
 from agent_service.infrastructure.database.steps import handled_by
 
 __all__ = [
