@@ -64,6 +64,50 @@ def test_upgrade_makes_the_tables_check_approves_and_downgrade_takes_them_away(e
     assert as_json("db", "check", code=1)["ok"] is False
 
 
+def test_a_dry_run_says_what_each_step_locks_and_changes_nothing(
+    empty_database: str, as_json: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DB_TABLE_PREFIX", "x_")
+    reset_settings()
+    as_json("db", "upgrade", "2")
+
+    planned, unchanged = as_json("db", "upgrade", "--dry-run"), as_json("db", "check", code=1)
+    next_one = as_json("db", "upgrade", "+1", "--dry-run")
+    assert main(["db", "upgrade", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    as_json("db", "upgrade")
+    nothing = as_json("db", "upgrade", "--dry-run")
+
+    column = next(step for step in planned["steps"] if step["words"] == "add the column watched_until")
+    indexes = [step["others"] for step in planned["steps"] if "x_ix_sessions_deleted" in step["words"]]
+    on_sqlite = planned["in_one_transaction"]
+    assert (planned["revision"], planned["target_revision"]) == ("agent_service_0002", nothing["target_revision"])
+    assert (column["revision"], next_one["target_revision"]) == ("agent_service_0003", "agent_service_0003")
+    assert column["locks"] == ({} if on_sqlite else {"agent_service.x_sessions": "ACCESS EXCLUSIVE"})
+    assert (column["others"], indexes) == (("read", ["read"]) if on_sqlite else ("wait", ["read and write"]))
+    assert "agent_service_0003: Subscribers are told" in shown
+    assert ("ACCESS EXCLUSIVE on agent_service.x_sessions" in shown) is not on_sqlite
+    assert ("waits at most 0.8 s at a time" in shown) is not on_sqlite
+    assert unchanged["revision"] == "agent_service_0002"
+    assert nothing["steps"] == []
+
+
+@pytest.mark.parametrize("revision", ["nonsense", "0000", "+99", "-1", ""])
+def test_a_dry_run_to_a_revision_that_is_not_there_is_refused(empty_database: str, refused, revision: str):
+    assert "revision" in refused("db", "upgrade", "--dry-run", revision)
+
+
+def test_an_upgrade_says_its_steps_to_a_person_and_not_to_a_machine(
+    empty_database: str, as_json: Command, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["db", "upgrade"]) == 0
+    told = capsys.readouterr().err
+    as_json("db", "downgrade", "2")
+    as_json("db", "upgrade")
+
+    assert ("agent_service_0003, step 1 of 3: add the column" in told) is empty_database.startswith("postgresql")
+
+
 def test_an_unknown_revision_is_refused_and_changes_nothing(empty_database: str, as_json: Command, refused):
     upgraded = as_json("db", "upgrade")
 

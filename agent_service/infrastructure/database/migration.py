@@ -78,18 +78,19 @@ def upgrade(connection: Connection, revision: str = "head", report: Report = _sa
 
 def downgrade(connection: Connection, revision: str, report: Report = _say_nothing) -> None:
     """Move the schema back to ``revision`` ("base": to nothing), as :func:`upgrade` does. Data goes with it."""
-    _run(lambda: command.downgrade(revisions.config(connection, report), revisions.identifier(revision)))
+    _run(lambda: command.downgrade(revisions.config(connection, report, down=True), revisions.identifier(revision)))
 
 
 @contextmanager
 def moving(
-    connection: Connection, report: Report = _say_nothing, destination: str | None = None
+    connection: Connection, report: Report = _say_nothing, destination: str | None = None, *, down: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
 
     Yield Alembic's options.
 
     :param destination: the revision that is wanted, where it is known.
+    :param down: it is a downgrade; perhaps one that was ended when only the giving back was left.
     """
     naming, in_steps = naming_of(connection.engine), connection.dialect.name == "postgresql"
     with ExitStack() as stack:
@@ -113,7 +114,7 @@ def moving(
             yield options
             if stepper is not None:
                 stepper.require_finished()
-            do("give the tables back to an earlier version", partial(_hand_back, connection, names, before))
+            do("give the tables back to an earlier version", partial(_hand_back, connection, names, before, down=down))
         finally:
             naming.forget()
         naming.of(connection)
@@ -131,9 +132,9 @@ def _prepare(connection: Connection, naming: Naming) -> Names:
     return names
 
 
-def _hand_back(connection: Connection, names: Names, before: str | None) -> None:
+def _hand_back(connection: Connection, names: Names, before: str | None, *, down: bool) -> None:
     after = revisions.current(connection, names)
-    if before is not None and (after is None or revisions.number(after) < revisions.number(before)):
+    if down or (before is not None and (after is None or revisions.number(after) < revisions.number(before))):
         hand_back(connection, names)
 
 
