@@ -12,11 +12,11 @@ from agent_service.infrastructure.database.migration import compare_options, mov
 
 
 def run(connection: Connection) -> None:
-    """Run the wanted revisions in one transaction, or whatever else Alembic was asked for."""
+    """Run the wanted revisions, or whatever else Alembic was asked for."""
     if not moves():
         run_with(connection, compare_options(connection))
         return
-    with moving(connection) as options:
+    with moving(connection, context.config.attributes.get("report") or print, destination()) as options:
         run_with(connection, options)
 
 
@@ -37,12 +37,20 @@ def moves() -> bool:
     return True
 
 
+def destination() -> str | None:
+    """Return the revision that is wanted, if it was named."""
+    try:
+        named = context.get_revision_argument()
+    except CommandError:
+        return None
+    return named if isinstance(named, str) else None
+
+
 async def run_on_configured_database() -> None:
     """Open the database that the settings name."""
     database = open_database(get_settings())
     try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(run)
+        await database.move("migrate the schema", run)
     finally:
         await database.close()
 

@@ -1,5 +1,7 @@
 """Sessions, their messages, and what searches them."""
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -7,6 +9,7 @@ from sqlalchemy.dialects import postgresql
 from agent_service.infrastructure.database.names import quoted
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.revisions import tables_are_made
+from agent_service.infrastructure.database.steps import Change, Lock, MakeIndex, Step, run
 
 revision = "agent_service_0001"
 down_revision = None
@@ -18,16 +21,17 @@ MERGEABLE_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    if not tables_are_made():
-        create_sessions()
-        create_messages()
+    tables = (
+        Change("make the table of sessions", create_sessions),
+        Change("make the table of messages", create_messages),
+    )
+    search: tuple[Step, ...] = (Change("make the search index", FULL_TEXT_INDEX),)
     if op.get_bind().dialect.name == "postgresql":
-        create_trigram_indexes()
-    else:
-        create_full_text_index()
+        search = (Change("make the extension pg_trgm, if the role may", create_extension), *TRIGRAM_INDEXES)
+    run(revision, *(() if tables_are_made() else tables), *search)
 
 
-def create_sessions() -> None:
+def create_sessions(_connection: sa.Connection) -> None:
     op.create_table(
         "agent_service_sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -81,7 +85,7 @@ def create_sessions() -> None:
     )
 
 
-def create_messages() -> None:
+def create_messages(_connection: sa.Connection) -> None:
     op.create_table(
         "agent_service_session_messages",
         sa.Column("session_id", sa.Uuid(), nullable=False),
@@ -114,21 +118,27 @@ def create_partial_index(name: str, table: str, columns: list[str], where: str, 
     op.create_index(name, table, columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
 
 
-def create_trigram_indexes() -> None:
-    """Index titles and contents by trigrams, where the server has pg_trgm and lets us use it; search works without."""
-    connection = op.get_bind()
+def create_extension(connection: sa.Connection) -> None:
+    """Make what indexes text by trigrams, where the server has it and lets us; search works without."""
+    usual = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
+    # Where applications expect an extension, or in our own schema where we may not write to that.
+    schema = "public" if connection.exec_driver_sql(usual).scalar() else quoted(str(names_of(connection).schema))
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {schema_for_extensions()}")
+            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {schema}")
     except sa.exc.DBAPIError:
         return
-    # The extension may have been there, in whatever schema.
-    schema = connection.exec_driver_sql(OPERATORS).scalar()
-    if schema is not None:
-        for index, table, column in TRIGRAM_INDEXES:
-            connection.exec_driver_sql(
-                f"CREATE INDEX {index} ON {table} USING gin ({column} {quoted(schema)}.gin_trgm_ops)"
-            )
+
+
+def by_trigrams(column: str) -> Callable[[sa.Connection], str | None]:
+    """Return what says how the index of a column is made; none is where there is no extension."""
+
+    def definition(connection: sa.Connection) -> str | None:
+        # The extension may have been there, in whatever schema.
+        schema = connection.exec_driver_sql(OPERATORS).scalar()
+        return None if schema is None else f"USING gin ({column} {quoted(schema)}.gin_trgm_ops)"
+
+    return definition
 
 
 OPERATORS = """
@@ -136,29 +146,15 @@ SELECT n.nspname FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace
 WHERE o.opcname = 'gin_trgm_ops' AND has_schema_privilege(n.oid, 'USAGE')
 """
 TRIGRAM_INDEXES = (
-    ("agent_service_ix_sessions_title_trigram", "agent_service_sessions", "title"),
-    ("agent_service_ix_session_messages_content_trigram", "agent_service_session_messages", "content"),
+    MakeIndex("agent_service_ix_sessions_title_trigram", "agent_service_sessions", by_trigrams("title")),
+    MakeIndex(
+        "agent_service_ix_session_messages_content_trigram", "agent_service_session_messages", by_trigrams("content")
+    ),
 )
 
-
-def schema_for_extensions() -> str:
-    """Name the schema in which applications expect an extension, or our own where we may not write to it."""
-    usual = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
-    connection = op.get_bind()
-    return "public" if connection.exec_driver_sql(usual).scalar() else quoted(str(names_of(connection).schema))
-
-
-def create_full_text_index() -> None:
-    """
-    Index titles and contents by trigrams with FTS5, without a second copy of the text.
-
-    ``session_search_entries`` gives every indexed text a number of its own that no VACUUM changes (``seq`` 0 is the
-    title, others are messages); the view shows FTS5 the text behind a number; triggers keep the two in step.
-    """
-    for statement in FULL_TEXT_INDEX:
-        op.get_bind().exec_driver_sql(statement)
-
-
+# FTS5 without a second copy of the text: ``session_search_entries`` gives every indexed text a number of its own that
+# no VACUUM changes (``seq`` 0 is the title, others are messages); the view shows FTS5 the text behind a number;
+# triggers keep the two in step.
 FULL_TEXT_INDEX = (
     """
     CREATE TABLE agent_service_session_search_entries (
@@ -225,12 +221,23 @@ FULL_TEXT_INDEX = (
 
 
 def downgrade() -> None:
-    op.drop_table("agent_service_session_messages")
-    op.drop_table("agent_service_sessions")
-    if op.get_bind().dialect.name == "sqlite":
-        for search in (
-            "TABLE agent_service_session_search",
-            "VIEW agent_service_session_search_texts",
-            "TABLE agent_service_session_search_entries",
-        ):
-            op.get_bind().exec_driver_sql(f"DROP {search}")
+    search = (
+        "DROP TABLE agent_service_session_search",
+        "DROP VIEW agent_service_session_search_texts",
+        "DROP TABLE agent_service_session_search_entries",
+    )
+    run(
+        revision,
+        Change(
+            "drop the table of messages",
+            "DROP TABLE agent_service_session_messages",
+            {"agent_service_session_messages": Lock.ACCESS_EXCLUSIVE, "agent_service_sessions": Lock.ACCESS_EXCLUSIVE},
+        ),
+        Change(
+            "drop the table of sessions",
+            "DROP TABLE agent_service_sessions",
+            {"agent_service_sessions": Lock.ACCESS_EXCLUSIVE},
+        ),
+        *((Change("drop the search index", search),) if op.get_bind().dialect.name == "sqlite" else ()),
+        down=True,
+    )

@@ -7,6 +7,7 @@ from agent_service.infrastructure.database.documented_table import is_documented
 from agent_service.infrastructure.database.keyvalue import row_of
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.revisions import tables_are_made
+from agent_service.infrastructure.database.steps import Change, Lock, run
 
 revision = "agent_service_0002"
 down_revision = "agent_service_0001"
@@ -15,9 +16,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    if tables_are_made():
-        return
-    connection = op.get_bind()
+    run(revision, *(() if tables_are_made() else (Change("make the table of context documents", make),)))
+
+
+def make(connection: sa.Connection) -> None:
     name = names_of(connection).local("context_store")
     if is_documented(connection, name):
         take_over(connection, name, create, row_of)
@@ -37,4 +39,9 @@ def create() -> sa.Table:
 
 
 def downgrade() -> None:
-    op.drop_table("agent_service_context_store")
+    table = "agent_service_context_store"
+    run(
+        revision,
+        Change("drop the table of context documents", f"DROP TABLE {table}", {table: Lock.ACCESS_EXCLUSIVE}),
+        down=True,
+    )

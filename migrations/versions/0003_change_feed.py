@@ -6,6 +6,7 @@ from alembic import op
 from agent_service.infrastructure.database.catalog import channel_of
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.revisions import tables_are_made
+from agent_service.infrastructure.database.steps import Change, Lock, run
 
 revision = "agent_service_0003"
 down_revision = "agent_service_0002"
@@ -30,17 +31,43 @@ EXECUTE FUNCTION agent_service_announce()
 """
 
 
+SESSIONS = "agent_service_sessions"
+
+
 def upgrade() -> None:
-    connection = op.get_bind()
-    if not tables_are_made():
-        op.add_column("agent_service_sessions", sa.Column("watched_until", sa.DateTime(timezone=True), nullable=True))
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(ANNOUNCE.format(channel=channel_of(connection, names_of(connection))))
-        connection.exec_driver_sql(ON_CHANGE)
+    column = Change("add the column watched_until", add_column, {SESSIONS: Lock.ACCESS_EXCLUSIVE})
+    announcing = (
+        Change("make the function that announces a change", create_function),
+        Change("announce changes of sessions", ON_CHANGE, {SESSIONS: Lock.SHARE_ROW_EXCLUSIVE}),
+    )
+    on_postgres = op.get_bind().dialect.name == "postgresql"
+    run(revision, *(() if tables_are_made() else (column,)), *(announcing if on_postgres else ()))
+
+
+def add_column(_connection: sa.Connection) -> None:
+    op.add_column(SESSIONS, sa.Column("watched_until", sa.DateTime(timezone=True), nullable=True))
+
+
+def create_function(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(ANNOUNCE.format(channel=channel_of(connection, names_of(connection))))
 
 
 def downgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.get_bind().exec_driver_sql("DROP TRIGGER agent_service_session_changed ON agent_service_sessions")
-        op.get_bind().exec_driver_sql("DROP FUNCTION agent_service_announce()")
-    op.drop_column("agent_service_sessions", "watched_until")
+    announcing = (
+        Change(
+            "announce no changes of sessions",
+            f"DROP TRIGGER agent_service_session_changed ON {SESSIONS}",
+            {SESSIONS: Lock.ACCESS_EXCLUSIVE},
+        ),
+        Change("drop the function that announces a change", "DROP FUNCTION agent_service_announce()"),
+    )
+    run(
+        revision,
+        *(announcing if op.get_bind().dialect.name == "postgresql" else ()),
+        Change(
+            "drop the column watched_until",
+            lambda _: op.drop_column(SESSIONS, "watched_until"),
+            {SESSIONS: Lock.ACCESS_EXCLUSIVE},
+        ),
+        down=True,
+    )

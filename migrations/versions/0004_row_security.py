@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from agent_service.infrastructure.database.steps import Change, Lock, run
+
 revision = "agent_service_0004"
 down_revision = "agent_service_0003"
 branch_labels = None
@@ -9,25 +11,35 @@ depends_on = None
 
 # Scalar subqueries are evaluated once per statement, not once per row.
 SAID = "(SELECT current_setting('agent_service.tenant', true))"
-POLICIES = (
-    f"CREATE POLICY tenant ON agent_service_sessions USING ({SAID} = '=' || tenant_id OR {SAID} = '*')",
-    # A message belongs to whoever may see its session.
-    """
-    CREATE POLICY tenant ON agent_service_session_messages USING (
-        EXISTS (SELECT FROM agent_service_sessions AS s WHERE s.id = agent_service_session_messages.session_id)
-    )
-    """,
-)
+SESSIONS, MESSAGES = "agent_service_sessions", "agent_service_session_messages"
 
 
 def upgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        for statement in POLICIES:
-            op.get_bind().exec_driver_sql(statement)
+    of_sessions = Change(
+        "make the policy of sessions",
+        f"CREATE POLICY tenant ON {SESSIONS} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')",
+        {SESSIONS: Lock.ACCESS_EXCLUSIVE},
+    )
+    # A message belongs to whoever may see its session.
+    of_messages = Change(
+        "make the policy of messages",
+        f"""
+        CREATE POLICY tenant ON {MESSAGES} USING (
+            EXISTS (SELECT FROM {SESSIONS} AS s WHERE s.id = {MESSAGES}.session_id)
+        )
+        """,
+        {MESSAGES: Lock.ACCESS_EXCLUSIVE, SESSIONS: Lock.ACCESS_SHARE},
+    )
+    run(revision, *((of_sessions, of_messages) if op.get_bind().dialect.name == "postgresql" else ()))
 
 
 def downgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        for table in ("agent_service_session_messages", "agent_service_sessions"):
-            op.get_bind().exec_driver_sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
-            op.get_bind().exec_driver_sql(f"DROP POLICY tenant ON {table}")
+    steps = (
+        Change(
+            f"drop the policy of {table}",
+            (f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY", f"DROP POLICY tenant ON {table}"),
+            {table: Lock.ACCESS_EXCLUSIVE},
+        )
+        for table in (MESSAGES, SESSIONS)
+    )
+    run(revision, *(steps if op.get_bind().dialect.name == "postgresql" else ()), down=True)

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from agent_service.infrastructure.database.revisions import tables_are_made
+from agent_service.infrastructure.database.steps import Change, Lock, run
 
 revision = "agent_service_0006"
 down_revision = "agent_service_0005"
@@ -12,8 +13,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    if tables_are_made():
-        return
+    run(revision, *(() if tables_are_made() else (Change("make the outbox of invalidations", create),)))
+
+
+def create(_connection: sa.Connection) -> None:
     op.create_table(
         "agent_service_cache_outbox",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -26,4 +29,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("agent_service_cache_outbox")
+    table = "agent_service_cache_outbox"
+    run(
+        revision,
+        Change("drop the outbox of invalidations", f"DROP TABLE {table}", {table: Lock.ACCESS_EXCLUSIVE}),
+        down=True,
+    )

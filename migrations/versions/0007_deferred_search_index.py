@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from agent_service.infrastructure.database.steps import Change, run
+
 revision = "agent_service_0007"
 down_revision = "agent_service_0006"
 branch_labels = None
@@ -64,14 +66,12 @@ INDEX_AT_ONCE = (
 
 
 def upgrade() -> None:
-    run_on_sqlite(DEFER)
+    run(revision, *on_sqlite("index messages after they were appended", DEFER))
 
 
 def downgrade() -> None:
-    run_on_sqlite(INDEX_AT_ONCE)
+    run(revision, *on_sqlite("index messages as they are appended", INDEX_AT_ONCE), down=True)
 
 
-def run_on_sqlite(statements: tuple[str, ...]) -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        for statement in statements:
-            op.get_bind().exec_driver_sql(statement)
+def on_sqlite(words: str, statements: tuple[str, ...]) -> tuple[Change, ...]:
+    return (Change(words, statements),) if op.get_bind().dialect.name == "sqlite" else ()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
@@ -113,18 +114,52 @@ async def test_a_session_that_is_there_is_left_alone(repo: SessionRepository, ne
     assert [each.content for each in await repo.get_messages(session.id)] == ["before", "since"]
 
 
-async def test_another_tenants_ids_are_not_taken(
+async def test_another_tenants_ids_are_no_conflict(
     db: AsyncSession, repo: SessionRepository, new_session: NewSession
 ) -> None:
-    await new_session(user_id="ada")
+    session = await new_session(user_id="ada")
+    await repo.add_message_to_session(session.id, {"role": "user"}, client_id="c")
     lines = await lines_of(repo)
     other = SessionRepository(db, "other")
 
-    with pytest.raises(SessionConflictError, match="belongs to another session"):
+    added = await other.import_user(lines)
+    await other.add_message_to_session(session.id, {"role": "user"})
+
+    assert (added.sessions, added.messages, added.skipped) == (1, 1, 0)
+    assert len(await lines_of(other)) == 3
+    assert await lines_of(repo) == lines
+
+
+async def test_an_external_id_of_another_session_is_a_conflict(
+    db: AsyncSession, repo: SessionRepository, new_session: NewSession
+) -> None:
+    await new_session(user_id="ada", external_id="one")
+    lines = await lines_of(repo)
+    other = SessionRepository(db, "other")
+    await other.create(Session(user_id="eve", external_id="one"))
+
+    with pytest.raises(SessionConflictError, match=r"'one' .* belongs to another session"):
         await other.import_user(lines)
 
     assert await lines_of(other) == []
-    assert await lines_of(repo) == lines
+
+
+async def test_a_line_gives_no_session_a_parent_or_another_tenant(
+    db: AsyncSession, repo: SessionRepository, new_session: NewSession
+) -> None:
+    session = await new_session(user_id="ada")
+    await repo.add_message_to_session(session.id, {"role": "user", "content": "secret"})
+    (line, _) = await lines_of(repo)
+    other = SessionRepository(db, "other")
+    given = {"id": str(uuid7()), "tenant_id": "", "parent_session_id": str(session.id), "fork_seq": 1, "last_seq": 1}
+
+    await other.import_user([changed(line, **given)])
+
+    imported = await other.get(given["id"])
+    assert imported is not None
+    assert (imported.tenant_id, imported.parent_session_id, imported.fork_seq) == ("other", None, None)
+    assert await other.get_messages(imported.id) == []
+    assert await repo.get(given["id"]) is None
 
 
 @pytest.fixture

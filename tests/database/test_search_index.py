@@ -149,7 +149,7 @@ async def test_going_back_a_revision_indexes_what_waits(database: DatabaseManage
 
     await database.downgrade("0005")
     matching = await ask(database, MATCHING)
-    await fill(database, session_id, range(4, 6))
+    await fill(database, session_id, range(4, 6), before=True)
     at_once = await ask(database, MATCHING)
     await database.upgrade()
 
@@ -192,12 +192,13 @@ async def shown(database: DatabaseManager, ids: list[UUID]) -> list[tuple[UUID, 
     return sorted((key, each.seq) for key, found in histories.items() for each in found if "needle" in each.content)
 
 
-async def fill(database: DatabaseManager, session_id: UUID, numbers: range) -> None:
-    """Insert messages as no method of ours does: nobody indexes along."""
+async def fill(database: DatabaseManager, session_id: UUID, numbers: range, *, before: bool = False) -> None:
+    """Insert messages as no method of ours does: nobody indexes along. Before revision 0010 they name no tenant."""
+    columns, values = ("", "") if before else ("tenant_id, ", "'', ")
     await tell(
         database,
         "WITH RECURSIVE n(seq) AS "
         f"(SELECT {numbers.start} UNION ALL SELECT seq + 1 FROM n WHERE seq < {numbers.stop - 1}) "
-        "INSERT INTO agent_service_session_messages (session_id, seq, role, content, data, created_at) "
-        f"SELECT '{session_id.hex}', seq, 'user', 'a needle', '{{}}', '2026-01-01 00:00:00.000000' FROM n",
+        f"INSERT INTO agent_service_session_messages ({columns}session_id, seq, role, content, data, created_at) "
+        f"SELECT {values}'{session_id.hex}', seq, 'user', 'a needle', '{{}}', '2026-01-01 00:00:00.000000' FROM n",
     )

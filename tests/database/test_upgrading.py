@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import column, insert, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_service.core.clock import SYSTEM_CLOCK
@@ -15,9 +15,16 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 
 FIRST = "agent_service_0001"
-LATER = {"watched_until"}
-SESSIONS: Any = Session.__table__
-MESSAGES: Any = SessionMessage.__table__
+
+
+def first(model: Any, *later: str) -> Any:
+    """The table as the first revision made it."""
+    columns = model.__table__.c
+    return table(model.__table__.name, *(column(each.name, each.type) for each in columns if each.name not in later))
+
+
+SESSIONS: Any = first(Session, "watched_until")
+MESSAGES: Any = first(SessionMessage, "tenant_id")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -56,9 +63,8 @@ async def fill(connection: AsyncConnection) -> UUID:
 
 
 async def contents(database: DatabaseManager) -> list[Any]:
-    columns = [each for each in SESSIONS.c if each.name not in LATER]
     async with database.engine.connect() as connection:
-        sessions = (await connection.execute(select(*columns))).all()
+        sessions = (await connection.execute(select(SESSIONS))).all()
         messages = (await connection.execute(select(MESSAGES).order_by(MESSAGES.c.seq))).all()
     return [*sessions, *messages]
 

@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.documented_table import is_documented
 from agent_service.infrastructure.database.names import RELATIONS, Names, quoted
 from agent_service.infrastructure.database.revisions import current, has_version_table, identifier, number
 
-__all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back", "has_search_or_policies"]
+__all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back", "has_search_or_policies", "require_way_back"]
 
 LAST_EARLIER: Final = 7
 """The newest revision that earlier versions knew."""
@@ -91,15 +91,29 @@ def hand_back(connection: Connection, names: Names) -> None:
         connection.exec_driver_sql(f"DROP TABLE {names.full('version')}")
 
 
+def require_way_back(connection: Connection, names: Names, before: str, after: str) -> None:
+    """Refuse a downgrade that could not be handed back, before anything is changed.
+
+    :raises DatabaseError: ``alembic_version`` is the application's.
+    """
+    down = number(after) < number(before) and number(after) <= LAST_EARLIER
+    if down and is_adopted(connection, names) and has_table(connection, names.schema, _EARLIER):
+        _require_empty(connection, names, after)
+
+
+def _require_empty(connection: Connection, names: Names, revision: str) -> None:
+    rows = _rows(connection, _qualified(names.schema))
+    if rows:
+        raise DatabaseError(
+            f"cannot downgrade to {revision}: the version before {_FIRST_OWN} keeps its revision in "
+            f"alembic_version, and there is {', '.join(rows)}, of another Alembic; stay at {_FIRST_OWN}, or give "
+            "the other one a version_table of its own"
+        )
+
+
 def _put_back(connection: Connection, names: Names, revision: str) -> None:
     if has_table(connection, names.schema, _EARLIER):
-        rows = _rows(connection, _qualified(names.schema))
-        if rows:
-            raise DatabaseError(
-                f"cannot downgrade to {identifier(revision)}: the version before {_FIRST_OWN} keeps its revision in "
-                f"alembic_version, and there is {', '.join(rows)}, of another Alembic; stay at {_FIRST_OWN}, or give "
-                "the other one a version_table of its own"
-            )
+        _require_empty(connection, names, identifier(revision))
         connection.exec_driver_sql(f"DROP TABLE {_qualified(names.schema)}")
     _make_version_table(connection, names.schema, _EARLIER, revision)
 

@@ -21,6 +21,7 @@ from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
+from agent_service.infrastructure.database.postgres import POOLED
 from agent_service.infrastructure.database.row_security import (
     RowSecurity,
     TenantSession,
@@ -41,6 +42,10 @@ HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
 _NO_PERMISSION_STATE: Final = "42501"
 _ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+def _say_nothing(_line: str) -> None:
+    """Report to nobody."""
 
 
 class DatabaseManager:
@@ -165,19 +170,26 @@ class DatabaseManager:
                 await self.upgrade()
             self._prepared = True
 
-    async def upgrade(self, revision: str = "head") -> None:
-        """Move the schema forward to a revision, whole or not at all."""
+    async def upgrade(self, revision: str = "head", *, report: Callable[[str], None] = _say_nothing) -> None:
+        """Move the schema forward to a revision.
+
+        SQLite's whole or not at all. PostgreSQL's in short steps, so that others can go on reading and writing; when it
+        was interrupted, the code of the version before can use it, and calling this again goes on from there.
+
+        :param report: is told each step, and how far a long one is.
+        :raises DatabaseError: a step did not get its locks within a minute; the message says who holds them.
+        """
         from agent_service.infrastructure.database.migration import upgrade  # noqa: PLC0415 - Alembic loads when needed
 
         async with alembic_turn():
-            await self._migrating("upgrade the schema", lambda connection: upgrade(connection, revision))
+            await self.move("upgrade the schema", lambda connection: upgrade(connection, revision, report))
 
     async def downgrade(self, revision: str) -> None:
         """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
         from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
 
         async with alembic_turn():
-            await self._migrating("downgrade the schema", lambda connection: downgrade(connection, revision))
+            await self.move("downgrade the schema", lambda connection: downgrade(connection, revision))
 
     async def check(self) -> "SchemaState":
         """Compare the schema with the revisions and the models; nothing is changed."""
@@ -192,6 +204,18 @@ class DatabaseManager:
         """
         return await self._migrating("switch row-level security", lambda connection: switch(connection, on=on))
 
+    async def move(self, action: str, work: Callable[[Connection], T]) -> T:
+        """Run what changes the schema: in one transaction on SQLite, and on PostgreSQL outside of any."""
+        if self.embedded:
+            return await self._migrating(action, work)
+        engine = self._patient_engine("READ COMMITTED")
+        try:
+            with database_errors(action):
+                async with engine.connect() as connection:
+                    return await connection.run_sync(work)
+        finally:
+            await engine.dispose()
+
     async def _migrating(self, action: str, work: Callable[[Connection], T]) -> T:
         # On a server it takes as long as it takes; a database in memory has no other connection.
         engine = self.engine if self.embedded else self._patient_engine()
@@ -203,14 +227,16 @@ class DatabaseManager:
             if engine is not self.engine:
                 await engine.dispose()
 
-    def _patient_engine(self) -> AsyncEngine:
+    def _patient_engine(self, isolation_level: str | None = None) -> AsyncEngine:
         engine = create_engine(
             self._target,
             {"poolclass": NullPool},
             setting=self._setting,
             statement_timeout=None,
+            isolation_level=isolation_level,
             pgbouncer=self._pgbouncer,
         )
+        engine.sync_engine.update_execution_options(**{POOLED: self._pgbouncer})
         self._naming.serve(engine.sync_engine)
         return engine
 

@@ -78,9 +78,7 @@ class GroupCommit:
         left = [entry for entry, place in placed if place is None]
         explained = await self._way.read(_explain, self._tenant_id, left) if left else _Explained(self._tenant_id)
         return [
-            explained.answer(entry)
-            if place is None
-            else Answer(entry.stored(place.seq, batch.now), place.total_messages)
+            explained.answer(entry) if place is None else Answer(batch.stored(entry, place.seq), place.total_messages)
             for entry, place in placed
         ]
 

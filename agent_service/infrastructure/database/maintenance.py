@@ -161,8 +161,8 @@ async def purge(
     before = require_retention(older_than, "older_than", clock.now())
 
     async def batch(db: AsyncSession, size: int) -> int:
-        due = await db.scalars(purgeable(db.get_bind().dialect.name, before, size))
-        return await remove_sessions(db, list(due))
+        due = await db.execute(purgeable(db.get_bind().dialect.name, before, size))
+        return await remove_sessions(db, due.all())
 
     return await _in_batches(database, "purge deleted sessions", batch, batch_size)
 

@@ -1,10 +1,11 @@
 """How a database's schema gets from one revision to another, and how it compares with the models."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -14,11 +15,13 @@ from sqlalchemy import Connection, MetaData
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database import revisions
-from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back
+from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back, require_way_back
 from agent_service.infrastructure.database.catalog import make_schema
 from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.names import SEARCH, Names, quoted
-from agent_service.infrastructure.database.naming import names_of, naming_of
+from agent_service.infrastructure.database.naming import Naming, names_of, naming_of
+from agent_service.infrastructure.database.stepper import TURN_KEY, Report, Stepper, turn_on
+from agent_service.infrastructure.database.steps import handled_by
 
 __all__ = [
     "SchemaState",
@@ -33,12 +36,14 @@ __all__ = [
     "upgrade",
 ]
 
-# An arbitrary key that every process agrees on, for PostgreSQL's advisory lock. One for all names: which tables are
-# whose is looked up under it.
-_LOCK_KEY = 0x61675F6D696772
+T = TypeVar("T")
 
 # Search indexes depend on what the engine offers (pg_trgm, FTS5); the migration owns them, the models do not know them.
 _ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram")
+
+
+def _say_nothing(_line: str) -> None:
+    """Report to nobody."""
 
 
 @dataclass(frozen=True)
@@ -56,40 +61,73 @@ class SchemaState:
         return self.current == self.head and not self.differences
 
 
-def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Move the schema forward, in the connection's transaction. Processes that race take turns."""
-    _lock(connection)
-    _run(lambda: command.upgrade(revisions.config(connection), revisions.identifier(revision)))
+def upgrade(connection: Connection, revision: str = "head", report: Report = _say_nothing) -> None:
+    """Move the schema forward. Processes that race take turns.
+
+    On PostgreSQL in short steps, each a transaction of its own, if the connection is in none; else in its transaction.
+
+    :param report: is told what is done.
+    """
+    _run(lambda: command.upgrade(revisions.config(connection, report), revisions.identifier(revision)))
 
 
-def downgrade(connection: Connection, revision: str) -> None:
-    """Move the schema back to ``revision`` ("base": to nothing), in the connection's transaction. Data goes with it."""
-    _lock(connection)
-    _run(lambda: command.downgrade(revisions.config(connection), revisions.identifier(revision)))
+def downgrade(connection: Connection, revision: str, report: Report = _say_nothing) -> None:
+    """Move the schema back to ``revision`` ("base": to nothing), as :func:`upgrade` does. Data goes with it."""
+    _run(lambda: command.downgrade(revisions.config(connection, report), revisions.identifier(revision)))
 
 
 @contextmanager
-def moving(connection: Connection) -> Iterator[dict[str, Any]]:
+def moving(
+    connection: Connection, report: Report = _say_nothing, destination: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
 
     Yield Alembic's options.
+
+    :param destination: the revision that is wanted, where it is known.
     """
-    _lock(connection)
-    naming = naming_of(connection.engine)
-    naming.forget()
-    try:
-        names = naming.of(connection)
-        if names.schema is not None:
-            make_schema(connection, names.schema)
-        adopt(connection, names)
-        before = revisions.current(connection, names)
-        yield revisions.version_options(names)
-        after = revisions.current(connection, names)
-        if before is not None and (after is None or revisions.number(after) < revisions.number(before)):
-            hand_back(connection, names)
-    finally:
+    naming, in_steps = naming_of(connection.engine), connection.dialect.name == "postgresql"
+    with ExitStack() as stack:
+        if in_steps and not connection.in_transaction():
+            stepper = Stepper(connection, stack.enter_context(turn_on(connection.engine)), report)
+            stack.enter_context(handled_by(stepper))
+            do = stepper.do
+        else:
+            _lock(connection)
+            stepper, do = None, _do_at_once
         naming.forget()
-    naming.of(connection)
+        try:
+            names = do("take over the tables of an earlier version", partial(_prepare, connection, naming))
+            before = revisions.current(connection, names)
+            if destination in revisions.known() and before in revisions.known():
+                require_way_back(connection, names, before, destination)
+            options = revisions.version_options(names)
+            if stepper is not None:
+                stepper.begin(names)
+                options["on_version_apply"] = stepper.finish
+            yield options
+            do("give the tables back to an earlier version", partial(_hand_back, connection, names, before))
+        finally:
+            naming.forget()
+        naming.of(connection)
+
+
+def _do_at_once(words: str, work: Callable[[], T]) -> T:  # noqa: ARG001
+    return work()
+
+
+def _prepare(connection: Connection, naming: Naming) -> Names:
+    names = naming.of(connection)
+    if names.schema is not None:
+        make_schema(connection, names.schema)
+    adopt(connection, names)
+    return names
+
+
+def _hand_back(connection: Connection, names: Names, before: str | None) -> None:
+    after = revisions.current(connection, names)
+    if before is not None and (after is None or revisions.number(after) < revisions.number(before)):
+        hand_back(connection, names)
 
 
 def is_current(connection: Connection) -> bool:
@@ -173,7 +211,7 @@ def _current(connection: Connection, names: Names) -> str | None:
 
 def _lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN_KEY})")
     else:
         # Counts as a write, so it takes SQLite's write lock before the current revision is read.
         connection.exec_driver_sql("SAVEPOINT migration")

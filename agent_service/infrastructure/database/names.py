@@ -24,12 +24,14 @@ SEARCH: Final = ("session_search", "session_search_entries", "session_search_pen
 """What SQLite's search consists of: tables, and one view."""
 RELATIONS: Final = (*TABLES, *SEARCH)
 
-_OWN_PLACE: Final = frozenset(RELATIONS) | {"announce"}
+_OWN_PLACE: Final = frozenset(RELATIONS) | {"announce", "fill_tenant"}
 """Names that PostgreSQL looks up in a schema. Those of indexes are, where they are dropped; the others belong to a
 table."""
-_SAID_IN_FULL: Final = frozenset({"announce", "version"})
+_SAID_IN_FULL: Final = frozenset({"announce", "fill_tenant", "version"})
 """Words that would say nothing without a prefix, so they have one even where tables have none."""
-_OTHERS: Final = re.compile(rf"(?:pk|fk|ck|uq|ix)_(?:{'|'.join(TABLES)})\w*|session_changed|session_search_\w+")
+_OTHERS: Final = re.compile(
+    rf"(?:pk|fk|ck|uq|ix)_(?:{'|'.join(TABLES)})\w*|session_changed|tenant_filled|session_search_\w+"
+)
 _WORDS: Final = re.compile(
     rf"""
     [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | --[^\n]* | /\*.*?\*/

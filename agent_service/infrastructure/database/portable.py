@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.incoming import IncomingMessage, accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.models.session import Session, set_own_fields
 from agent_service.infrastructure.database.validation import (
     MAX_SEQ,
     MAX_VERSION,
@@ -27,7 +27,7 @@ FORMAT: Final = 1
 """Version of the lines; a reader refuses a newer one."""
 
 _PLAIN = ("external_id", "agent_id", "title")
-_MOMENTS = ("created_at", "updated_at", "last_activity_at", "expires_at")
+_MOMENTS = ("created_at", "updated_at", "last_activity_at")
 _OPTIONAL_MOMENTS = ("completed_at", "deleted_at")
 
 
@@ -48,7 +48,7 @@ class MessageLine:
 
 def session_line(session: Session) -> str:
     """Give the line of a session."""
-    moments = {name: getattr(session, name) for name in (*_MOMENTS, *_OPTIONAL_MOMENTS)}
+    moments = {name: getattr(session, name) for name in (*_MOMENTS, "expires_at", *_OPTIONAL_MOMENTS)}
     return dumps(
         {
             "type": "session",
@@ -146,12 +146,14 @@ def _session(line: dict[str, Any]) -> Session:
         **{name: line.get(name) for name in _PLAIN},
         **documents,
     )
-    session.last_seq = require_count(line.get("last_seq"), "last_seq", least=0, most=MAX_SEQ)
-    session.version = require_count(line.get("version"), "version", most=MAX_VERSION)
-    for name in _MOMENTS:
-        setattr(session, name, _moment(line, name))
-    for name in _OPTIONAL_MOMENTS:
-        setattr(session, name, None if line.get(name) is None else _moment(line, name))
+    session.expires_at = _moment(line, "expires_at")
+    set_own_fields(
+        session,
+        last_seq=require_count(line.get("last_seq"), "last_seq", least=0, most=MAX_SEQ),
+        version=require_count(line.get("version"), "version", most=MAX_VERSION),
+        **{name: _moment(line, name) for name in _MOMENTS},
+        **{name: None if line.get(name) is None else _moment(line, name) for name in _OPTIONAL_MOMENTS},
+    )
     return session
 
 

@@ -25,12 +25,14 @@ from agent_service.core.database_url import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.lost import is_lost
 
-__all__ = ["CONNECT_TIMEOUT", "FAILURES", "connect_options", "watch_connections"]
+__all__ = ["CONNECT_TIMEOUT", "FAILURES", "POOLED", "connect_options", "watch_connections"]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds a new connection may take, unless the URL says ``connect_timeout``."""
 FAILURES: Final = (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What the driver raises."""
+POOLED: Final = "agent_service_pooled"
+"""Execution option: a pgbouncer in transaction mode stands in front, so what a connection was told does not last."""
 _SERVED: Final = "agent_service_served"
 _GRACE: Final = 1.0
 """Seconds beyond its own limit in which the server may still answer."""

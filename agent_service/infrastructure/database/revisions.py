@@ -1,7 +1,7 @@
 """Where the revisions are, and which one a database is at: said by a version table that is the package's own."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -88,11 +88,11 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config())
 
 
-def config(connection: Connection | None = None) -> Config:
-    """Return what Alembic's commands are called with."""
+def config(connection: Connection | None = None, report: Callable[[str], None] | None = None) -> Config:
+    """Return what Alembic's commands are called with, and our ``env.py`` finds in its ``attributes``."""
     made = Config()
     made.set_main_option("script_location", str(_folder()).replace("%", "%%"))
-    made.attributes["connection"] = connection
+    made.attributes.update(connection=connection, report=report)
     return made
 
 

@@ -38,7 +38,7 @@ class SessionContexts:
 
     async def read(self, ids: Collection[UUID]) -> dict[UUID, Context]:
         """Give the contexts of those sessions that there are."""
-        statement = select(Session.id, Session.context).where(Session.id.in_(ids), *visible(self._tenant_id))
+        statement = select(Session.id, Session.context).where(*visible(self._tenant_id), Session.id.in_(ids))
         async with self._transaction("read session contexts") as db:
             return {id_: plain(context) for id_, context in await db.execute(statement)}
 

@@ -5,8 +5,19 @@ from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, validates
+from sqlalchemy.sql.elements import conv
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import fixed, plain
@@ -21,12 +32,21 @@ class SessionMessage(Base):
     """A stored message. It is never changed (SessionValueError): a reader's earlier history stays as it was.
 
     ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
+    Its key begins with the tenant, as the session's does, so no message can belong to another tenant's session.
     """
 
     __tablename__ = "agent_service_session_messages"
     __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "session_id", "seq"),
+        ForeignKeyConstraint(
+            ["tenant_id", "session_id"],
+            ["agent_service_sessions.tenant_id", "agent_service_sessions.id"],
+            name=conv("agent_service_fk_session_messages_session"),
+            ondelete="CASCADE",
+        ),
         Index(
-            "agent_service_uq_session_messages_client_id",
+            "agent_service_uq_session_messages_client",
+            "tenant_id",
             "session_id",
             "client_id",
             unique=True,
@@ -35,16 +55,15 @@ class SessionMessage(Base):
         ),
     )
 
-    session_id: Mapped[UUID] = mapped_column(
-        Uuid, ForeignKey("agent_service_sessions.id", ondelete="CASCADE"), primary_key=True
-    )
-    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    session_id: Mapped[UUID] = mapped_column(Uuid)
+    seq: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
     client_id: Mapped[str | None] = mapped_column(String(MAX_IDENTIFIER))
     role: Mapped[str] = mapped_column(Text)
     search_text: Mapped[str | None] = mapped_column("content", Text)
     data: Mapped[dict[str, Any]] = mapped_column(JsonText())
     token_count: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    tenant_id: Mapped[str] = mapped_column(String(MAX_IDENTIFIER))
 
     @classmethod
     def stored(cls, **values: Any) -> "SessionMessage":
@@ -53,8 +72,11 @@ class SessionMessage(Base):
         message.__dict__.update(values, data=fixed(values["data"]))
         return message
 
-    @validates("session_id", "seq", "client_id", "role", "search_text", "data", "token_count", "created_at")
-    def _refuse(self, name: str, _value: Any) -> NoReturn:
+    @validates(
+        "session_id", "seq", "client_id", "role", "search_text", "data", "token_count", "created_at", "tenant_id",
+        include_removes=True,
+    )  # fmt: skip
+    def _refuse(self, name: str, _value: Any, _is_remove: bool) -> NoReturn:
         raise SessionValueError(f"{name} of a message is never changed; append another one, or pop_message() the last")
 
     @property

@@ -63,25 +63,27 @@ WITH taken AS (
         last_activity_at = greatest(last_activity_at, $8::timestamptz),
         updated_at = greatest(updated_at, $8::timestamptz),
         expires_at = greatest(expires_at, $9::timestamptz)
-    WHERE id = $1::uuid AND tenant_id = $2::varchar AND deleted_at IS NULL
+    WHERE tenant_id = $2::varchar AND id = $1::uuid AND deleted_at IS NULL
         AND ($3::varchar IS NULL
              OR NOT EXISTS (
-                SELECT FROM agent_service_session_messages WHERE session_id = $1::uuid AND client_id = $3::varchar
+                SELECT FROM agent_service_session_messages
+                WHERE tenant_id = $2::varchar AND session_id = $1::uuid AND client_id = $3::varchar
              ))
         AND ($10::bigint IS NULL OR last_seq = $10::bigint)
         AND ($11::int IS NULL OR version = $11::int)
     RETURNING last_seq, total_messages, total_tokens, last_activity_at, updated_at, expires_at
 ), added AS (
     INSERT INTO agent_service_session_messages
-        (session_id, seq, client_id, role, content, data, token_count, created_at)
-    SELECT $1::uuid, last_seq, $3::varchar, $4::text, $5::text, $6::json, $7::int, $8::timestamptz FROM taken
+        (session_id, seq, client_id, role, content, data, token_count, created_at, tenant_id)
+    SELECT $1::uuid, last_seq, $3::varchar, $4::text, $5::text, $6::json, $7::int, $8::timestamptz, $2::varchar
+    FROM taken
 {answer}
 """
 
 APPEND_POSTGRES = _TAKE_AND_ADD.replace(
     "{answer}",
     """
-    ON CONFLICT (session_id, client_id) WHERE client_id IS NOT NULL DO NOTHING
+    ON CONFLICT (tenant_id, session_id, client_id) WHERE client_id IS NOT NULL DO NOTHING
     RETURNING seq
 )
 SELECT last_seq, total_messages, total_tokens, last_activity_at, updated_at, expires_at, (SELECT seq FROM added)
@@ -95,24 +97,29 @@ the later one fails, on the unique index. Repeating it finds the other's message
 
 _GIVE_BACK_POSTGRES = """
 UPDATE agent_service_sessions
-SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens = total_tokens - $2::int
-WHERE id = $1::uuid
+SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens = total_tokens - $3::int
+WHERE tenant_id = $1::varchar AND id = $2::uuid
 """
 
 _given_client_id = bindparam("given_client_id", type_=String)
 _given_seq = bindparam("given_seq", type_=BigInteger)
 _given_version = bindparam("given_version", type_=Integer)
 _given_session = bindparam("given_session", type_=UuidType)
+_given_tenant = bindparam("given_tenant", type_=String)
 
 _TAKE_SQLITE = (
     update(Session)
     .where(
+        Session.tenant_id == _given_tenant,
         Session.id == _given_session,
-        Session.tenant_id == bindparam("given_tenant"),
         Session.deleted_at.is_(None),
         or_(
             _given_client_id.is_(None),
-            ~exists().where(SessionMessage.session_id == _given_session, SessionMessage.client_id == _given_client_id),
+            ~exists().where(
+                SessionMessage.tenant_id == _given_tenant,
+                SessionMessage.session_id == _given_session,
+                SessionMessage.client_id == _given_client_id,
+            ),
         ),
         or_(_given_seq.is_(None), Session.last_seq == _given_seq),
         or_(_given_version.is_(None), Session.version == _given_version),
@@ -161,7 +168,8 @@ def _append_postgres(connection: Connection, order: Append) -> Counters | None:
         return None
     *counters, added = row
     if added is None:
-        connection.exec_driver_sql(_GIVE_BACK_POSTGRES, (order.session_id, order.message.token_count or 0))
+        given_back = (order.tenant_id, order.session_id, order.message.token_count or 0)
+        connection.exec_driver_sql(_GIVE_BACK_POSTGRES, given_back)
         return None
     return Counters(*counters)
 
@@ -192,6 +200,7 @@ def _append_sqlite(connection: Connection, order: Append) -> Counters | None:
         "data": message.data,
         "token_count": message.token_count,
         "created_at": order.now,
+        "tenant_id": order.tenant_id,
     }
     connection.execute(_ADD_SQLITE, values)
     index_along(connection, 1)

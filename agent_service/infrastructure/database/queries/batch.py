@@ -12,7 +12,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 __all__ = ["BatchAppend", "Entry", "Key", "Place"]
 
 Key: TypeAlias = tuple[UUID, str]
-"""What makes a second append of the same message a repetition: its session and its client id."""
+"""What makes a second append of the same message of a tenant a repetition: its session and its client id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +28,6 @@ class Entry:
         """The message's identity, if it was given one."""
         return None if self.client_id is None else (self.session_id, self.client_id)
 
-    def stored(self, seq: int, now: datetime) -> SessionMessage:
-        """Give the message that is stored for it."""
-        message = self.message
-        return SessionMessage.stored(
-            session_id=self.session_id,
-            seq=seq,
-            client_id=self.client_id,
-            role=message.role,
-            search_text=message.search_text,
-            data=message.data,
-            token_count=message.token_count,
-            created_at=now,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class BatchAppend:
@@ -51,6 +37,21 @@ class BatchAppend:
     entries: Sequence[Entry]
     now: datetime
     expires_at: datetime
+
+    def stored(self, entry: Entry, seq: int) -> SessionMessage:
+        """Give the message that is stored for an entry."""
+        message = entry.message
+        return SessionMessage.stored(
+            session_id=entry.session_id,
+            seq=seq,
+            client_id=entry.client_id,
+            role=message.role,
+            search_text=message.search_text,
+            data=message.data,
+            token_count=message.token_count,
+            created_at=self.now,
+            tenant_id=self.tenant_id,
+        )
 
 
 class Place(NamedTuple):

@@ -12,7 +12,7 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Key, Place
 from agent_service.infrastructure.database.queries.batch_append_postgres import append_postgres
 from agent_service.infrastructure.database.queries.batch_append_sqlite import append_sqlite
-from agent_service.infrastructure.database.queries.scope import visible
+from agent_service.infrastructure.database.queries.scope import holds, visible
 
 __all__ = ["append_batch", "find_earlier", "find_sessions"]
 
@@ -36,8 +36,12 @@ def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) ->
     for chunk in _chunks(keys):
         statement = (
             select(*(columns[name].label(attribute) for name, attribute in _ATTRIBUTES.items()))
-            .join(Session.__table__, Session.id == SessionMessage.session_id)
-            .where(tuple_(columns.session_id, columns.client_id).in_(chunk), *visible(tenant_id))
+            .join(Session.__table__, holds(SessionMessage))
+            .where(
+                columns.tenant_id == tenant_id,
+                tuple_(columns.session_id, columns.client_id).in_(chunk),
+                *visible(tenant_id),
+            )
         )
         for row in connection.execute(statement).mappings():
             found[row["session_id"], row["client_id"]] = SessionMessage.stored(**row)
@@ -48,7 +52,7 @@ def find_sessions(connection: Connection, tenant_id: str, session_ids: Iterable[
     """Give those of the sessions that are visible."""
     found: set[UUID] = set()
     for chunk in _chunks(set(session_ids)):
-        found.update(connection.scalars(select(Session.id).where(Session.id.in_(chunk), *visible(tenant_id))))
+        found.update(connection.scalars(select(Session.id).where(*visible(tenant_id), Session.id.in_(chunk))))
     return found
 
 

@@ -30,14 +30,15 @@ WITH given AS (
     SELECT * FROM unnest($4::uuid[], $5::varchar[], $6::text[], $7::text[], $8::json[], $9::int[])
         WITH ORDINALITY AS given (session_id, client_id, role, content, data, token_count, place)
 ), locked AS (
-    SELECT id FROM agent_service_sessions WHERE id = ANY ($4::uuid[]) AND tenant_id = $1::varchar AND deleted_at IS NULL
+    SELECT id FROM agent_service_sessions WHERE tenant_id = $1::varchar AND id = ANY ($4::uuid[]) AND deleted_at IS NULL
     ORDER BY id FOR NO KEY UPDATE
 ), fresh AS (
     SELECT given.*, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth
     FROM given JOIN locked ON locked.id = given.session_id
     WHERE given.client_id IS NULL OR NOT EXISTS (
         SELECT FROM agent_service_session_messages AS earlier
-        WHERE earlier.session_id = given.session_id AND earlier.client_id = given.client_id
+        WHERE earlier.tenant_id = $1::varchar AND earlier.session_id = given.session_id
+            AND earlier.client_id = given.client_id
     )
 ), counted AS (
     SELECT session_id, count(*) AS messages, coalesce(sum(token_count), 0) AS tokens FROM fresh GROUP BY session_id
@@ -49,12 +50,12 @@ WITH given AS (
         last_activity_at = greatest(last_activity_at, $2::timestamptz),
         updated_at = greatest(updated_at, $2::timestamptz),
         expires_at = greatest(expires_at, $3::timestamptz)
-    FROM counted WHERE id = session_id
+    FROM counted WHERE tenant_id = $1::varchar AND id = session_id
     RETURNING id, last_seq - messages AS base, total_messages
 ), added AS (
     INSERT INTO agent_service_session_messages
-        (session_id, seq, client_id, role, content, data, token_count, created_at)
-    SELECT session_id, base + nth, client_id, role, content, data, token_count, $2::timestamptz
+        (session_id, seq, client_id, role, content, data, token_count, created_at, tenant_id)
+    SELECT session_id, base + nth, client_id, role, content, data, token_count, $2::timestamptz, $1::varchar
     FROM fresh JOIN taken ON taken.id = fresh.session_id
 )
 SELECT place - 1, base + nth, total_messages FROM fresh JOIN taken ON taken.id = fresh.session_id

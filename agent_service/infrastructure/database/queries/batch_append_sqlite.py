@@ -20,12 +20,13 @@ __all__ = ["Run", "append_locked", "append_sqlite"]
 
 _COUNTERS = """
 SELECT id, last_seq, total_messages FROM agent_service_sessions
-WHERE id IN (SELECT value FROM json_each(?)) AND tenant_id = ? AND deleted_at IS NULL
+WHERE tenant_id = ? AND id IN (SELECT value FROM json_each(?)) AND deleted_at IS NULL
 """
 
 _KNOWN = """
 SELECT session_id, client_id FROM agent_service_session_messages
-WHERE (session_id, client_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+WHERE tenant_id = ?
+    AND (session_id, client_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
 """
 
 _TAKE = """
@@ -36,12 +37,13 @@ UPDATE agent_service_sessions SET
     last_activity_at = max(last_activity_at, ?),
     updated_at = max(updated_at, ?),
     expires_at = max(expires_at, ?)
-WHERE id = ?
+WHERE tenant_id = ? AND id = ?
 """
 
 _ADD = """
-INSERT INTO agent_service_session_messages (session_id, seq, client_id, role, content, data, token_count, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO agent_service_session_messages
+    (session_id, seq, client_id, role, content, data, token_count, created_at, tenant_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -79,9 +81,9 @@ def append_locked(run: Run, dialect: Dialect, batch: BatchAppend) -> list[Place 
     """Append in a transaction that holds the write lock; None for each entry that was not added."""
     as_id, as_moment = _stored_form(dialect, Uuid()), _stored_form(dialect, UtcDateTime())
     ids = [as_id(entry.session_id) for entry in batch.entries]
-    now, until = as_moment(batch.now), as_moment(batch.expires_at)
-    counters = _counters(run, batch.tenant_id, ids)
-    known = _known(run, [(key, entry.client_id) for key, entry in zip(ids, batch.entries, strict=True)])
+    tenant, now, until = batch.tenant_id, as_moment(batch.now), as_moment(batch.expires_at)
+    counters = _counters(run, tenant, ids)
+    known = _known(run, tenant, [(key, entry.client_id) for key, entry in zip(ids, batch.entries, strict=True)])
     numbers: list[int | None] = []
     rows: list[tuple[Any, ...]] = []
     for key, entry in zip(ids, batch.entries, strict=True):
@@ -91,10 +93,10 @@ def append_locked(run: Run, dialect: Dialect, batch: BatchAppend) -> list[Place 
             continue
         counter.add(message.token_count)
         numbers.append(counter.seq)
-        values = (message.role, message.search_text, message.text, message.token_count, now)
+        values = (message.role, message.search_text, message.text, message.token_count, now, tenant)
         rows.append((key, counter.seq, entry.client_id, *values))
     changes = [
-        (each.messages, each.messages, each.tokens, now, now, until, key)
+        (each.messages, each.messages, each.tokens, now, now, until, tenant, key)
         for key, each in counters.items()
         if each.messages
     ]
@@ -111,12 +113,12 @@ def _stored_form(dialect: Dialect, kind: TypeEngine[Any]) -> Callable[[Any], Any
 
 
 def _counters(run: Run, tenant_id: str, ids: Iterable[str]) -> dict[str, _Counter]:
-    found = run(_COUNTERS, (json.dumps(list(set(ids))), tenant_id))
+    found = run(_COUNTERS, (tenant_id, json.dumps(list(set(ids)))))
     return {key: _Counter(seq, total) for key, seq, total in found}
 
 
-def _known(run: Run, keys: Sequence[tuple[str, str | None]]) -> set[tuple[str, str]]:
+def _known(run: Run, tenant_id: str, keys: Sequence[tuple[str, str | None]]) -> set[tuple[str, str]]:
     named = [key for key in keys if key[1] is not None]
     if not named:
         return set()
-    return {(key, client_id) for key, client_id in run(_KNOWN, (json.dumps(named),))}
+    return {(key, client_id) for key, client_id in run(_KNOWN, (tenant_id, json.dumps(named)))}

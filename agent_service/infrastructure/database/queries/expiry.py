@@ -3,8 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, Uuid, any_, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Connection, Update, and_, select, text, tuple_, update
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.naming import names_of
@@ -28,19 +27,20 @@ def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:
 
     A session that is appended to meanwhile is looked at again after that append, and left alone.
     """
-    return _complete(now).where(*_expired(now), *scope)
+    return _complete(now).where(*scope, *_expired(now))
 
 
 def expire_batch(dialect: str, now: datetime, size: int) -> Update:
     """The same for at most ``size`` sessions of all tenants, the longest expired first, skipping any that is locked."""
-    due: Any = select(Session.id).where(*_expired(now)).order_by(Session.expires_at).limit(size)
+    key = (Session.tenant_id, Session.id)
+    due: Any = select(*key).where(*_expired(now)).order_by(Session.expires_at).limit(size)
     if dialect == "postgresql":
-        # An array is looked up once. A subquery that IN is given may be run again for each row, past its limit.
-        ids = func.array(due.with_for_update(skip_locked=True).scalar_subquery(), type_=ARRAY(Uuid()))
-        chosen = Session.id == any_(ids)
+        # A CTE that locks is run once. A subquery that IN is given may be run again for each row, past its limit.
+        chosen = due.with_for_update(skip_locked=True).cte("due")
+        condition = and_(Session.tenant_id == chosen.c.tenant_id, Session.id == chosen.c.id)
     else:
-        chosen = Session.id.in_(due)
-    return _complete(now).where(chosen).execution_options(synchronize_session=False)
+        condition = tuple_(*key).in_(due)
+    return _complete(now).where(condition).execution_options(synchronize_session=False)
 
 
 def _complete(now: datetime) -> Update:

@@ -1,73 +1,83 @@
 """Keeping what forks show when their parent loses it: only then are rows copied, and only those.
 
-The parent's row is locked by the caller; forks are locked after it, from the top of a family downwards.
+The parent's row is locked by the caller; forks are locked after it, from the top of a family downwards. A family is of
+one tenant.
 """
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Insert, Update, and_, case, exists, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, Insert, String, Update, and_, case, exists, insert, literal, null, select, update
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.among import Key, among
 
 __all__ = ["adopt", "copy_message", "copy_messages", "orphans", "step_back"]
 
-_COLUMNS = ("session_id", "seq", "client_id", "role", "content", "data", "token_count", "created_at")
+_COLUMNS = ("tenant_id", "session_id", "seq", "client_id", "role", "content", "data", "token_count", "created_at")
+_UNCHANGED = _COLUMNS[4:]
 
 
-def step_back(parent_id: UUID, seq: int) -> Update:
+def step_back(tenant_id: str, parent_id: UUID, seq: int) -> Update:
     """Let the forks that show message ``seq`` through this parent end just before it; gives their ids."""
     return (
         update(Session)
-        .where(Session.parent_session_id == parent_id, Session.fork_seq >= seq)
+        .where(Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
         .values(fork_seq=seq - 1)
         .returning(Session.id)
         .execution_options(synchronize_session=False)
     )
 
 
-def copy_message(owner: UUID, seq: int, fork_id: UUID) -> Insert:
+def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert:
     """Give a fork a row of its own of one message."""
     message: Any = SessionMessage.__table__.c
-    source = select(
-        literal(fork_id, UuidType), message.seq, _client_id(literal(fork_id, UuidType)), *_unchanged(message)
-    ).where(message.session_id == owner, message.seq == seq)
-    return _insert(source)
-
-
-def orphans(dying: list[UUID]) -> ColumnElement[bool]:
-    """Sessions that stay while their parent goes."""
-    return and_(Session.parent_session_id.in_(dying), Session.id.not_in(dying))
-
-
-def copy_messages(dying: list[UUID]) -> Insert:
-    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them."""
-    message: Any = SessionMessage.__table__.c
-    source = (
-        select(Session.id, message.seq, _client_id(Session.id), *_unchanged(message))
-        .join(Session, and_(message.session_id == Session.parent_session_id, message.seq <= Session.fork_seq))
-        .where(orphans(dying))
+    tenant, fork = literal(tenant_id, String), literal(fork_id, UuidType)
+    source = select(tenant, fork, message.seq, _client_id(tenant, fork), *_unchanged(message)).where(
+        message.tenant_id == tenant_id, message.session_id == owner, message.seq == seq
     )
     return _insert(source)
 
 
-def adopt(dying: list[UUID]) -> Update:
+def orphans(dialect: str, dying: list[Key]) -> ColumnElement[bool]:
+    """Sessions that stay while their parent goes."""
+    return and_(
+        Session.parent_session_id.is_not(None),
+        among(dialect, Session.tenant_id, Session.parent_session_id, dying),
+        ~among(dialect, Session.tenant_id, Session.id, dying),
+    )
+
+
+def copy_messages(dialect: str, dying: list[Key]) -> Insert:
+    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them."""
+    message: Any = SessionMessage.__table__.c
+    shown = and_(
+        message.tenant_id == Session.tenant_id,
+        message.session_id == Session.parent_session_id,
+        message.seq <= Session.fork_seq,
+    )
+    kept = (Session.tenant_id, Session.id, message.seq, _client_id(Session.tenant_id, Session.id))
+    return _insert(select(*kept, *_unchanged(message)).join(Session, shown).where(orphans(dialect, dying)))
+
+
+def adopt(dialect: str, dying: list[Key]) -> Update:
     """Let those forks continue from their parent's own parent, if it has one."""
     parent = aliased(Session)
-    of_parent = select(parent.parent_session_id).where(parent.id == Session.parent_session_id)
+    is_parent = and_(parent.tenant_id == Session.tenant_id, parent.id == Session.parent_session_id)
+    of_parent = select(parent.parent_session_id).where(is_parent)
     left = select(
         case(
             (parent.parent_session_id.is_(None), null()),
             (parent.fork_seq < Session.fork_seq, parent.fork_seq),
             else_=Session.fork_seq,
         )
-    ).where(parent.id == Session.parent_session_id)
+    ).where(is_parent)
     return (
         update(Session)
-        .where(orphans(dying))
+        .where(orphans(dialect, dying))
         .values(parent_session_id=of_parent.scalar_subquery(), fork_seq=left.scalar_subquery())
         .execution_options(synchronize_session=False)
     )
@@ -79,12 +89,12 @@ def _insert(source: Any) -> Insert:
 
 
 def _unchanged(message: Any) -> list[Any]:
-    return [message[name] for name in _COLUMNS[3:]]
+    return [message[name] for name in _UNCHANGED]
 
 
-def _client_id(fork_id: Any) -> Any:
+def _client_id(tenant_id: Any, fork_id: Any) -> Any:
     """Give the client id, unless the fork used it again for a message of its own."""
     message: Any = SessionMessage.__table__.c
     used = aliased(SessionMessage)
-    taken = exists().where(used.session_id == fork_id, used.client_id == message.client_id)
+    taken = exists().where(used.tenant_id == tenant_id, used.session_id == fork_id, used.client_id == message.client_id)
     return case((taken, null()), else_=message.client_id)

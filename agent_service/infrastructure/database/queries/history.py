@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.scope import holds, one
 
 __all__ = ["by_client_id", "everything", "own", "window"]
 
@@ -32,16 +32,22 @@ def window(
 
 
 def own(
-    session_id: UUID, *, limit: int, before_seq: int | None, after_seq: int | None, roles: Sequence[str] | None
+    tenant_id: str,
+    session_id: UUID,
+    *,
+    limit: int,
+    before_seq: int | None,
+    after_seq: int | None,
+    roles: Sequence[str] | None,
 ) -> Select[Any]:
-    """The same of any session, visible or not: an ancestor's part of a fork's history."""
-    statement = select(SessionMessage).where(SessionMessage.session_id == session_id)
+    """The same of any session of the tenant, visible or not: an ancestor's part of a fork's history."""
+    statement = select(SessionMessage).where(*_of(tenant_id, session_id))
     return _bounded(statement, limit, before_seq, after_seq, roles)
 
 
-def everything(session_id: UUID) -> Select[Any]:
+def everything(tenant_id: str, session_id: UUID) -> Select[Any]:
     """Every own message of a session, in order."""
-    return select(SessionMessage).where(SessionMessage.session_id == session_id).order_by(SessionMessage.seq)
+    return select(SessionMessage).where(*_of(tenant_id, session_id)).order_by(SessionMessage.seq)
 
 
 def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any]:
@@ -52,9 +58,13 @@ def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any
 def _messages(tenant_id: str, session_id: UUID) -> Select[Any]:
     return (
         select(SessionMessage)
-        .join(Session, Session.id == SessionMessage.session_id)
-        .where(SessionMessage.session_id == session_id, *one(tenant_id, session_id))
+        .join(Session, holds(SessionMessage))
+        .where(*_of(tenant_id, session_id), *one(tenant_id, session_id))
     )
+
+
+def _of(tenant_id: str, session_id: UUID) -> tuple[ColumnElement[bool], ...]:
+    return SessionMessage.tenant_id == tenant_id, SessionMessage.session_id == session_id
 
 
 def _bounded(

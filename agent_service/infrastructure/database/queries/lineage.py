@@ -13,6 +13,7 @@ from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.scope import holds, of_tenant
 from agent_service.infrastructure.database.validation import MAX_SEQ
 
 __all__ = ["Segment", "counted", "lineage", "segments", "shown"]
@@ -28,10 +29,12 @@ class Segment(NamedTuple):
 def lineage(*scope: ColumnElement[bool]) -> CTE:
     """Each session of the scope (``bearer``) with itself and its ancestors (``owner``), and the last number it shows.
 
-    Whose rows they are does not matter: a fork shows a deleted parent's messages too.
+    Ancestors are of the same tenant. Whether they are deleted does not matter: a fork shows those messages too. A row
+    that comes again is left out, so parents that make a circle, which no method of ours makes, end as well.
     """
     base = (
         select(
+            Session.tenant_id.label("tenant_id"),
             Session.id.label("bearer"),
             Session.id.label("owner"),
             Session.parent_session_id.label("parent"),
@@ -42,35 +45,40 @@ def lineage(*scope: ColumnElement[bool]) -> CTE:
         .cte("lineage", recursive=True)
     )
     parent = aliased(Session)
-    return base.union_all(
+    return base.union(
         select(
+            base.c.tenant_id,
             base.c.bearer,
             parent.id,
             parent.parent_session_id,
             parent.fork_seq,
             case((base.c.fork_seq < base.c.upto, base.c.fork_seq), else_=base.c.upto),
-        ).join(parent, parent.id == base.c.parent)
+        ).join(parent, and_(parent.tenant_id == base.c.tenant_id, parent.id == base.c.parent))
     )
 
 
 def shown(line: CTE) -> ColumnElement[bool]:
     """The condition that joins messages to the lineage that shows them."""
-    return and_(SessionMessage.session_id == line.c.owner, SessionMessage.seq <= line.c.upto)
+    return and_(
+        SessionMessage.tenant_id == line.c.tenant_id,
+        SessionMessage.session_id == line.c.owner,
+        SessionMessage.seq <= line.c.upto,
+    )
 
 
-def segments(session_id: UUID) -> Select[Any]:
+def segments(tenant_id: str, session_id: UUID) -> Select[Any]:
     """The parts of one history, the newest first."""
-    line = lineage(Session.id == session_id)
+    line = lineage(*of_tenant(tenant_id, session_id))
     return select(line.c.owner, line.c.upto).order_by(line.c.upto.desc(), line.c.owner)
 
 
 def counted(*scope: ColumnElement[bool], above: int = 0) -> Select[Any]:
     """Messages and declared tokens that each session of the scope shows, and its greatest number, counted row by row.
 
-    Sessions that show nothing are left out.
+    The scope is within one tenant. Sessions that show nothing are left out.
     """
     own = select(SessionMessage.session_id.label("id"), SessionMessage.seq, SessionMessage.token_count).join(
-        Session, Session.id == SessionMessage.session_id
+        Session, holds(SessionMessage)
     )
     line = lineage(*scope, Session.parent_session_id.is_not(None))
     inherited = select(line.c.bearer, SessionMessage.seq, SessionMessage.token_count).join(line, shown(line))

@@ -13,11 +13,12 @@ TAKE_WRITE_LOCK = update(Session).where(false()).values(last_seq=Session.last_se
 
 
 def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False) -> Any:
-    """Keep the sessions of the scope from being changed by others; gives their ids, in the order they were locked.
+    """Keep the sessions of the scope from being changed by others; gives their keys, in the order they were locked.
 
     PostgreSQL locks the rows (``shared``: others may hold them still too). SQLite has one lock, which a write takes.
     """
+    key = (Session.tenant_id, Session.id)
     if dialect == "postgresql":
-        return select(Session.id).where(*scope).order_by(Session.id).with_for_update(read=shared)
+        return select(*key).where(*scope).order_by(*key).with_for_update(read=shared)
     unchanged = update(Session).where(*scope).values(version=Session.version)
-    return unchanged.returning(Session.id).execution_options(synchronize_session=False)
+    return unchanged.returning(*key).execution_options(synchronize_session=False)

@@ -1,13 +1,17 @@
-"""Which sessions a caller may see at all, and which of them are active."""
+"""Which sessions a caller may see at all, and which of them are active.
+
+Every key begins with the tenant, so every condition does: the primary keys serve it, and no statement crosses tenants.
+"""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 
-__all__ = ["active", "one", "visible"]
+__all__ = ["active", "holds", "of_tenant", "one", "visible"]
 
 
 def visible(tenant_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -15,9 +19,19 @@ def visible(tenant_id: str) -> tuple[ColumnElement[bool], ...]:
     return Session.tenant_id == tenant_id, Session.deleted_at.is_(None)
 
 
+def of_tenant(tenant_id: str, session_id: UUID) -> tuple[ColumnElement[bool], ...]:
+    """The one session of the tenant, deleted or not."""
+    return Session.tenant_id == tenant_id, Session.id == session_id
+
+
 def one(tenant_id: str, session_id: UUID) -> tuple[ColumnElement[bool], ...]:
     """The one session, if it is visible."""
-    return Session.id == session_id, *visible(tenant_id)
+    return *of_tenant(tenant_id, session_id), Session.deleted_at.is_(None)
+
+
+def holds(message: Any) -> ColumnElement[bool]:
+    """The condition that joins messages, or what stands for them in SQLite's search, to the sessions they are in."""
+    return and_(Session.tenant_id == message.tenant_id, Session.id == message.session_id)
 
 
 def active(now: datetime) -> tuple[ColumnElement[bool], ...]:

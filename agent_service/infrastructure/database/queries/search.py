@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Select,
+    String,
     TableClause,
     Uuid,
     and_,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import lineage, shown
+from agent_service.infrastructure.database.queries.scope import holds
 
 __all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "matching", "ranked"]
 
@@ -47,8 +49,14 @@ _ESCAPED = r"\\\g<0>"
 Scope = tuple[ColumnElement[bool], ...]
 
 _index = table("agent_service_session_search", column("rowid"), column("agent_service_session_search"))
-_entries = table("agent_service_session_search_entries", column("id"), column("session_id", Uuid()), column("seq"))
-_pending = table("agent_service_session_search_pending", column("session_id", Uuid()), column("seq"))
+
+
+def _places_table(name: str) -> TableClause:
+    return table(name, column("id"), column("tenant_id", String), column("session_id", Uuid()), column("seq"))
+
+
+_entries = _places_table("agent_service_session_search_entries")
+_pending = _places_table("agent_service_session_search_pending")
 
 
 def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
@@ -66,7 +74,7 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
     Framework"), over a fixed typical length instead of an average: the same on every engine, whatever else is stored.
     """
     parts = [each.limit(LATEST).subquery() for each in _messages(dialect, term, scope)]
-    hits = union_all(*(select(part.c.bearer, part.c.owner, part.c.seq) for part in parts)).subquery("hits")
+    hits = union_all(*(select(*_found(part)) for part in parts)).subquery("hits")
     content: Any = func.coalesce(SessionMessage.search_text, "")
     lower, position = (func.lower, func.strpos) if dialect == "postgresql" else (func.lower_unicode, func.instr)
     text, wanted = lower(content), lower(term)
@@ -75,8 +83,14 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
     rank = count / (count + 0.3 + 0.9 * cast(func.length(content), Float) / _TYPICAL_LENGTH)
     first = position(text, wanted)
     start = func.greatest(first - AROUND, 1) if dialect == "postgresql" else func.max(first - AROUND, 1)
+    message = (
+        SessionMessage.tenant_id == hits.c.tenant_id,
+        SessionMessage.session_id == hits.c.owner,
+        SessionMessage.seq == hits.c.seq,
+    )
     best = (
         select(
+            hits.c.tenant_id,
             hits.c.bearer,
             hits.c.seq,
             rank.label("rank"),
@@ -84,64 +98,72 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
             func.length(content).label("length"),
             func.substr(content, start, len(term) + 2 * AROUND).label("around"),
         )
-        .join(SessionMessage, (SessionMessage.session_id == hits.c.owner) & (SessionMessage.seq == hits.c.seq))
+        .join(SessionMessage, and_(*message))
         .order_by(rank.desc(), hits.c.bearer.desc(), hits.c.seq.desc())
         .limit(limit)
         .subquery("best")
     )
     columns = (best.c.seq, best.c.rank, best.c.start, best.c.length, best.c.around)
-    joined = select(Session, *columns).join(best, best.c.bearer == Session.id)
+    joined = select(Session, *columns).join(
+        best, and_(Session.tenant_id == best.c.tenant_id, Session.id == best.c.bearer)
+    )
     return joined.order_by(best.c.rank.desc(), best.c.bearer.desc(), best.c.seq.desc())
 
 
 def _titles(dialect: str, term: str, scope: Scope) -> Select[Any]:
     if dialect == "postgresql" or len(term) < TRIGRAM:
-        return select(Session.id).where(_contains(dialect, term)(Session.title), *scope)
+        return select(Session.id).where(*scope, _contains(dialect, term)(Session.title))
     entries = select(_entries.c.session_id).where(_entries.c.id.in_(_full_text(term)), _entries.c.seq == 0)
-    return entries.join(Session, Session.id == _entries.c.session_id).where(*scope)
+    return entries.join(Session, holds(_entries.c)).where(*scope)
 
 
 def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
-    """Hits as (bearer, owner, seq): of the sessions' own messages, and of those that forks show of their ancestors."""
+    """Hits as (tenant_id, bearer, owner, seq): of own messages, and of those that forks show of their ancestors."""
     line = lineage(*scope, Session.parent_session_id.is_not(None))
     inherited = line.c.bearer != line.c.owner
     if len(term) < TRIGRAM:
         return _latest(dialect, term, scope, line, inherited)
     if dialect == "postgresql":
         contains = _contains(dialect, term)(SessionMessage.search_text)
-        numbers = (SessionMessage.session_id.label("owner"), SessionMessage.seq.label("seq"))
-        own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == SessionMessage.session_id)
-        forks = select(line.c.bearer.label("bearer"), *numbers).join(line, shown(line))
+        own = select(*_hit(SessionMessage, Session.id)).join(Session, holds(SessionMessage))
+        forks = select(*_hit(SessionMessage, line.c.bearer)).join(line, shown(line))
         return [own.where(contains, *scope), forks.where(contains, inherited)]
     indexed = _places(_entries, scope, line, _entries.c.id.in_(_full_text(term)), _entries.c.seq > 0)
-    at = (_entries.c.session_id == _pending.c.session_id, _entries.c.seq == _pending.c.seq)
-    text = and_(SessionMessage.session_id == _pending.c.session_id, SessionMessage.seq == _pending.c.seq)
+    at, text = _same(_entries.c, _pending.c), _same(SessionMessage, _pending.c)
     contains = _contains(dialect, term)(SessionMessage.search_text)
     # What came back after it was removed can stand on the list twice, and be indexed by the first entry.
-    waiting = _places(_pending, scope, line, contains, ~exists().where(*at))
+    waiting = _places(_pending, scope, line, contains, ~exists().where(at))
     return indexed + [each.join(SessionMessage, text).distinct() for each in waiting]
 
 
 def _places(found: TableClause, scope: Scope, line: Any, *conditions: ColumnElement[bool]) -> list[Select[Any]]:
-    numbers = (found.c.session_id.label("owner"), found.c.seq.label("seq"))
-    own = select(Session.id.label("bearer"), *numbers).join(Session, Session.id == found.c.session_id)
-    forks = select(line.c.bearer.label("bearer"), *numbers).join(
-        line, (found.c.session_id == line.c.owner) & (found.c.seq <= line.c.upto)
-    )
+    own = select(*_hit(found.c, Session.id)).join(Session, holds(found.c))
+    shows = and_(found.c.tenant_id == line.c.tenant_id, found.c.session_id == line.c.owner, found.c.seq <= line.c.upto)
+    forks = select(*_hit(found.c, line.c.bearer)).join(line, shows)
     return [own.where(*conditions, *scope), forks.where(*conditions, line.c.bearer != line.c.owner)]
 
 
 def _latest(dialect: str, term: str, scope: Scope, line: Any, inherited: ColumnElement[bool]) -> list[Select[Any]]:
-    columns = (SessionMessage.session_id.label("owner"), SessionMessage.seq.label("seq"), SessionMessage.search_text)
-    own = select(Session.id.label("bearer"), *columns).join(Session, Session.id == SessionMessage.session_id)
+    text = SessionMessage.search_text
+    own = select(*_hit(SessionMessage, Session.id), text).join(Session, holds(SessionMessage))
     newest = (Session.last_activity_at.desc(), Session.id.desc(), SessionMessage.seq.desc())
-    forks = select(line.c.bearer.label("bearer"), *columns).join(line, shown(line)).where(inherited)
+    forks = select(*_hit(SessionMessage, line.c.bearer), text).join(line, shown(line)).where(inherited)
     parts = (own.where(*scope).order_by(*newest), forks.order_by(line.c.bearer.desc(), SessionMessage.seq.desc()))
     looked_at = [part.limit(LATEST).subquery() for part in parts]
-    return [
-        select(part.c.bearer, part.c.owner, part.c.seq).where(_contains(dialect, term)(part.c.search_text))
-        for part in looked_at
-    ]
+    return [select(*_found(part)).where(_contains(dialect, term)(part.c.search_text)) for part in looked_at]
+
+
+def _hit(found: Any, bearer: Any) -> tuple[Any, ...]:
+    names = {"tenant_id": found.tenant_id, "bearer": bearer, "owner": found.session_id, "seq": found.seq}
+    return tuple(each.label(name) for name, each in names.items())
+
+
+def _found(part: Any) -> tuple[Any, ...]:
+    return part.c.tenant_id, part.c.bearer, part.c.owner, part.c.seq
+
+
+def _same(left: Any, right: Any) -> ColumnElement[bool]:
+    return and_(*(getattr(left, name) == getattr(right, name) for name in ("tenant_id", "session_id", "seq")))
 
 
 def _contains(dialect: str, term: str) -> Callable[[Any], ColumnElement[bool]]:

@@ -24,7 +24,7 @@ def watch(tenant_id: str, session_id: UUID) -> Update:
     free = select(Session.id).where(*one(tenant_id, session_id)).with_for_update(key_share=True, skip_locked=True)
     return (
         update(Session)
-        .where(Session.id.in_(free))
+        .where(Session.tenant_id == tenant_id, Session.id.in_(free))
         .values(watched_until=func.clock_timestamp() + LEASE)
         .returning(Session.id)
         .execution_options(synchronize_session=False)

@@ -16,7 +16,7 @@ from agent_service.infrastructure.database.queries.append import Counters
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
 from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier
 from agent_service.infrastructure.database.queries.locks import hold
-from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
 from agent_service.infrastructure.database.validation import require_identifier, require_session_id
 
@@ -57,7 +57,7 @@ class SessionBatches(SessionMessages):
 
     async def _note_counters(self, key: UUID) -> None:
         columns = (getattr(Session, name) for name in Counters._fields)
-        row = (await self._db.execute(select(*columns).where(Session.id == key))).one()
+        row = (await self._db.execute(select(*columns).where(*of_tenant(self._tenant_id, key)))).one()
         self._note(key, row._asdict())
         self._limits.warn_if_long(key, row.total_messages)
 
@@ -105,6 +105,6 @@ def _append(db: SyncSession, key: UUID, batch: BatchAppend) -> dict[Any, Session
     missing = [entry.key for entry, place in placed if place is None and entry.key]
     earlier = find_earlier(connection, batch.tenant_id, missing)
     return {
-        _identity(entry): entry.stored(place.seq, batch.now) if place else earlier[_identity(entry)]
+        _identity(entry): batch.stored(entry, place.seq) if place else earlier[_identity(entry)]
         for entry, place in placed
     }

@@ -19,6 +19,7 @@ from agent_service.infrastructure.database.documents import check_value, encode_
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import context as context_queries
+from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import (
     MAX_VERSION,
@@ -95,7 +96,7 @@ class SessionDocuments(RepositoryBase):
                     raise await self._why_not(key, version)
                 _, changed = encode_document(change(row[1]), document.name, nul=document.nul)
                 await self._db.execute(
-                    update(Session).where(Session.id == key).values({column: changed}),
+                    update(Session).where(*of_tenant(self._tenant_id, key)).values({column: changed}),
                     execution_options={"synchronize_session": False},
                 )
         self._note(key, {"version": row.version, document.attribute: fixed(changed)})

@@ -7,7 +7,7 @@ from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
 from agent_service.infrastructure.database.queries.locks import hold
-from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.records import SessionRecords
 from agent_service.infrastructure.database.validation import MAX_SEQ, require_count, require_session_id
 
@@ -37,18 +37,19 @@ class SessionForking(SessionRecords):
         if seq > parent.last_seq:
             raise SessionValueError(f"seq must be at most {parent.last_seq}, the last of session {key}, got {seq}")
         with database_errors("fork a session"):
-            left_out = (await self._db.execute(counted(Session.id == key, above=seq))).first()
-        return await self.create(
-            Session(
-                user_id=parent.user_id,
-                agent_id=parent.agent_id,
-                title=parent.title,
-                context=parent.context,
-                metadata=parent.session_metadata,
-                parent_session_id=key,
-                fork_seq=seq,
-                last_seq=seq,
-                total_messages=parent.total_messages - (left_out.messages if left_out else 0),
-                total_tokens=parent.total_tokens - (left_out.tokens if left_out else 0),
-            )
+            left_out = (await self._db.execute(counted(*of_tenant(self._tenant_id, key), above=seq))).first()
+        fork = Session(
+            user_id=parent.user_id,
+            agent_id=parent.agent_id,
+            title=parent.title,
+            context=parent.context,
+            metadata=parent.session_metadata,
+        )
+        return await self._create(
+            fork,
+            parent_session_id=key,
+            fork_seq=seq,
+            last_seq=seq,
+            total_messages=parent.total_messages - (left_out.messages if left_out else 0),
+            total_tokens=parent.total_tokens - (left_out.tokens if left_out else 0),
         )

@@ -13,7 +13,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down, history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
-from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.token_window import TokenWindow
 from agent_service.infrastructure.database.validation import (
@@ -92,7 +92,7 @@ class SessionHistory(RepositoryBase):
         session: Session | None = await self._first("read a session", statement)
         if session is not None:
             if session.parent_session_id is None:
-                messages = await self._all("read messages", history.everything(session.id))
+                messages = await self._all("read messages", history.everything(self._tenant_id, session.id))
             else:
                 messages = [message async for message in self._walk_line(session.id, session.last_seq)]
             set_committed_value(session, "messages", messages)
@@ -127,18 +127,22 @@ class SessionHistory(RepositoryBase):
 
     async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
         owner, seq = message.session_id, message.seq
-        forks = (await self._db.execute(handing_down.step_back(key, seq))).scalars().all()
+        forks = (await self._db.execute(handing_down.step_back(self._tenant_id, key, seq))).scalars().all()
         for fork_id in sorted(forks):
-            await self._db.execute(handing_down.copy_message(owner, seq, fork_id))
+            await self._db.execute(handing_down.copy_message(self._tenant_id, owner, seq, fork_id))
             self._note(fork_id, {"fork_seq": seq - 1})
         values: dict[str, Any] = {"total_tokens": Session.total_tokens - (message.token_count or 0)}
         self._db.expunge(message)
         if owner == key:
-            own = delete(SessionMessage).where(SessionMessage.session_id == key, SessionMessage.seq == seq)
+            own = delete(SessionMessage).where(
+                SessionMessage.tenant_id == self._tenant_id,
+                SessionMessage.session_id == key,
+                SessionMessage.seq == seq,
+            )
             await self._db.execute(own, execution_options={"synchronize_session": False})
         else:
             values["fork_seq"] = seq - 1
-        changed = update(Session).where(Session.id == key).values(**values)
+        changed = update(Session).where(*of_tenant(self._tenant_id, key)).values(**values)
         returning = changed.returning(Session.total_tokens, Session.fork_seq)
         row = (await self._db.execute(returning, execution_options={"synchronize_session": False})).one()
         return row._asdict()
@@ -198,14 +202,19 @@ class SessionHistory(RepositoryBase):
             end = min(upto, MAX_SEQ if before is None else before - 1)
             if len(messages) < limit and end > (after or 0):
                 part = history.own(
-                    owner, limit=limit - len(messages), before_seq=min(end + 1, MAX_SEQ), after_seq=after, roles=roles
+                    self._tenant_id,
+                    owner,
+                    limit=limit - len(messages),
+                    before_seq=min(end + 1, MAX_SEQ),
+                    after_seq=after,
+                    roles=roles,
                 )
                 messages += await self._all("read messages", part)
         return messages
 
     async def _segments(self, key: UUID) -> list[Segment]:
         with database_errors("read messages"):
-            return [Segment(*row) for row in await self._db.execute(lineage.segments(key))]
+            return [Segment(*row) for row in await self._db.execute(lineage.segments(self._tenant_id, key))]
 
 
 def _require_roles(roles: Any) -> list[str]:

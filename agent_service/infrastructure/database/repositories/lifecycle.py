@@ -47,7 +47,7 @@ class SessionLifecycle(RepositoryBase):
             completed_at = func.coalesce(Session.completed_at, literal(now, Session.completed_at.type))
         return (
             update(Session)
-            .where(Session.id.in_(ids), *visible(self._tenant_id))
+            .where(*visible(self._tenant_id), Session.id.in_(ids))
             .values(status=status, completed_at=completed_at, updated_at=now, version=Session.version + 1)
         )
 

@@ -78,6 +78,7 @@ class SessionMessages(RepositoryBase):
             data=order.message.data,
             token_count=order.message.token_count,
             created_at=now,
+            tenant_id=order.tenant_id,
         )
 
     async def _explain(self, order: Append) -> SessionMessage:

@@ -12,6 +12,7 @@ from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.portable import MessageLine, message_line, read_lines, session_line
+from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.repositories.records import check_documents
 from agent_service.infrastructure.database.repositories.results import ImportResult
@@ -49,7 +50,7 @@ class SessionPortability(SessionHistory):
 
         :param lines: what ``export_user`` gave; an open file, or anything else that gives lines.
         :raises SessionValueError: naming the line that cannot be imported.
-        :raises SessionConflictError: an id belongs to another tenant's session, or an external id to another session.
+        :raises SessionConflictError: an external id belongs to another session.
         """
         added = skipped = messages = 0
         arriving: _Arriving | None = None
@@ -73,7 +74,7 @@ class SessionPortability(SessionHistory):
     async def _begin(self, session: Session) -> "_Arriving | None":
         check_documents(session)
         session.tenant_id = self._tenant_id
-        known = select(Session.id).where(Session.id == session.id, Session.tenant_id == self._tenant_id)
+        known = select(Session.id).where(*of_tenant(self._tenant_id, session.id))
         with database_errors("import a session"):
             if (await self._db.execute(known)).first() is not None:
                 return None
@@ -82,8 +83,8 @@ class SessionPortability(SessionHistory):
                     self._db.add(session)
             except IntegrityError as exc:
                 raise SessionConflictError(
-                    f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
-                    "import into the tenant it was exported from, or into another database"
+                    f"the external_id {session.external_id!r} of session {session.id} belongs to another session; "
+                    "import into another tenant or database"
                 ) from exc
         return _Arriving(self._db, session)
 
@@ -117,6 +118,7 @@ class _Arriving:
                 "data": line.message.data,
                 "token_count": line.message.token_count,
                 "created_at": line.created_at,
+                "tenant_id": self.session.tenant_id,
             }
         )
         self._count += 1
@@ -130,7 +132,7 @@ class _Arriving:
         values = {"total_messages": self._count, "total_tokens": self._tokens}
         with database_errors("import a session"):
             await self._db.execute(
-                update(Session).where(Session.id == self.session.id).values(**values),
+                update(Session).where(*of_tenant(self.session.tenant_id, self.session.id)).values(**values),
                 execution_options={"synchronize_session": False},
             )
         return values

@@ -12,7 +12,7 @@ from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import require_identifier, require_session_id
@@ -37,12 +37,16 @@ class SessionRecords(RepositoryBase):
         :raises SessionConflictError: the id or external id is taken; the transaction goes on.
         :raises SessionValueError: a value cannot be stored.
         """
-        self._complete(session)
+        return await self._create(session)
+
+    async def _create(self, session: Session, **own_fields: Any) -> Session:
+        """Store a new session, with what only the package sets beside its moments."""
+        self._complete(session, own_fields)
         taken = SessionConflictError(
             f"the id {session.id} or the external_id {session.external_id!r} belongs to another session; "
             "load that one, or choose another"
         )
-        if self._loaded(session.id) not in {None, session}:
+        if inspect(session).key is not None or self._loaded(session.id) is not None:
             raise taken
         with database_errors("create a session"):
             try:
@@ -53,7 +57,7 @@ class SessionRecords(RepositoryBase):
         _set(session, _documents(session))
         return session
 
-    def _complete(self, session: Session) -> None:
+    def _complete(self, session: Session, own_fields: Mapping[str, Any]) -> None:
         if session.user_id is None:
             raise SessionValueError("user_id is missing; give the user the session belongs to")
         if session.tenant_id not in {None, self._tenant_id}:
@@ -63,9 +67,10 @@ class SessionRecords(RepositoryBase):
         check_documents(session)
         now = self._now()
         session.tenant_id = self._tenant_id
-        session.created_at = session.updated_at = session.last_activity_at = now
         session.expires_at = self._expiry(now) if session.expires_at is None else session.expires_at
-        session.completed_at = None if session.status is SessionStatus.ACTIVE else now
+        moments = {"created_at": now, "updated_at": now, "last_activity_at": now}
+        ended = None if session.status is SessionStatus.ACTIVE else now
+        set_own_fields(session, **own_fields, **moments, completed_at=ended)
 
     async def get(self, session_id: UUID | str) -> Session | None:
         """Give a session, or None."""

@@ -10,7 +10,7 @@ from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.queries.retention import purgeable
-from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.removal import remove_sessions
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import (
@@ -50,11 +50,7 @@ class SessionRetention(RepositoryBase):
 
         :return: whether there was a hidden one.
         """
-        hidden = (
-            Session.id == require_session_id(session_id),
-            Session.tenant_id == self._tenant_id,
-            Session.deleted_at.is_not(None),
-        )
+        hidden = (*of_tenant(self._tenant_id, require_session_id(session_id)), Session.deleted_at.is_not(None))
         return await self._mark(update(Session).where(*hidden).values(deleted_at=None, updated_at=self._now()))
 
     async def purge_deleted(self, older_than: timedelta | datetime, batch_size: int = 1000) -> int:
@@ -74,7 +70,7 @@ class SessionRetention(RepositoryBase):
         removed = 0
         with database_errors("purge deleted sessions"):
             while True:
-                due = list(await self._db.scalars(purgeable(self._dialect(), before, size, *scope)))
+                due = (await self._db.execute(purgeable(self._dialect(), before, size, *scope))).all()
                 removed += await remove_sessions(self._db, due)
                 if len(due) < size:
                     return removed
@@ -90,14 +86,13 @@ class SessionRetention(RepositoryBase):
         return await self._remove_all(Session.user_id == user_id)
 
     async def _remove_all(self, *scope: ColumnElement[bool]) -> int:
-        removed = 0
+        removed, own = 0, Session.tenant_id == self._tenant_id
         with database_errors("remove sessions"):
             while True:
-                some = select(Session.id).where(Session.tenant_id == self._tenant_id, *scope).limit(MAX_PURGE)
-                locked = await self._db.scalars(hold(self._dialect(), Session.id.in_(some)))
-                ids = list(locked)
-                removed += await remove_sessions(self._db, ids)
-                if len(ids) < MAX_PURGE:
+                some = select(Session.id).where(own, *scope).limit(MAX_PURGE)
+                locked = (await self._db.execute(hold(self._dialect(), own, Session.id.in_(some)))).all()
+                removed += await remove_sessions(self._db, locked)
+                if len(locked) < MAX_PURGE:
                     return removed
 
     async def _mark(self, statement: Any) -> bool:

@@ -12,6 +12,7 @@ from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
 from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.queries.stats import GroupBy, totals
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.repositories.results import CounterDrift, SessionStats
@@ -129,17 +130,17 @@ class SessionStatistics(RepositoryBase):
         with database_errors("recount sessions"):
             for drift in drifts:
                 values = drift.counted()
-                statement = update(Session).where(Session.id == drift.session_id).values(**values)
+                statement = update(Session).where(*of_tenant(self._tenant_id, drift.session_id)).values(**values)
                 await self._db.execute(statement, execution_options={"synchronize_session": False})
                 self._note(drift.session_id, values)
         return drifts
 
     async def _compare(self, ids: Iterable[UUID]) -> list[CounterDrift]:
-        wanted = Session.id.in_(list(ids))
-        counters = select(Session.id, Session.total_messages, Session.total_tokens, Session.last_seq).where(wanted)
+        wanted = (Session.tenant_id == self._tenant_id, Session.id.in_(list(ids)))
+        counters = select(Session.id, Session.total_messages, Session.total_tokens, Session.last_seq).where(*wanted)
         with database_errors("recount sessions"):
             stored = (await self._db.execute(counters)).all()
-            rows = {row.id: row for row in await self._db.execute(counted(wanted))}
+            rows = {row.id: row for row in await self._db.execute(counted(*wanted))}
         return [drift for each in stored if (drift := _drift(each, rows.get(each.id))) is not None]
 
 

@@ -1,0 +1,72 @@
+"""Parents that an earlier version let a caller name: of another tenant, or of the session itself.
+
+Such links are cut before keys make them impossible. The session keeps its own messages and shows nothing of the other
+tenant's any more; its counters, and those of its forks, are counted again.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, text
+
+from agent_service.core.logging import logger
+
+__all__ = ["cut_links"]
+
+_CROSSING: Final = text("""
+SELECT child.id FROM agent_service_sessions AS child
+JOIN agent_service_sessions AS parent ON parent.id = child.parent_session_id
+WHERE child.parent_session_id IS NOT NULL AND parent.tenant_id <> child.tenant_id
+""")
+_IN_CIRCLES: Final = text("""
+WITH RECURSIVE above (id, ancestor) AS (
+    SELECT id, parent_session_id FROM agent_service_sessions WHERE parent_session_id IS NOT NULL
+    UNION
+    SELECT above.id, parent.parent_session_id FROM above
+    JOIN agent_service_sessions AS parent ON parent.id = above.ancestor WHERE parent.parent_session_id IS NOT NULL
+)
+SELECT id FROM above WHERE id = ancestor
+""")
+_CUT: Final = text("UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHERE id = :id")
+_FORKS: Final = text("SELECT id FROM agent_service_sessions WHERE parent_session_id = :id")
+_RECOUNT: Final = text("""
+WITH RECURSIVE line (owner, parent, fork_seq, upto) AS (
+    SELECT id, parent_session_id, fork_seq, CAST(9223372036854775807 AS bigint)
+    FROM agent_service_sessions WHERE id = :id
+    UNION ALL
+    SELECT s.id, s.parent_session_id, s.fork_seq, CASE WHEN line.fork_seq < upto THEN line.fork_seq ELSE upto END
+    FROM line JOIN agent_service_sessions AS s ON s.id = line.parent
+), shown AS (
+    SELECT m.token_count FROM agent_service_session_messages AS m
+    JOIN line ON m.session_id = line.owner AND m.seq <= line.upto
+)
+UPDATE agent_service_sessions SET
+    total_messages = (SELECT count(*) FROM shown),
+    total_tokens = (SELECT coalesce(sum(token_count), 0) FROM shown)
+WHERE id = :id
+""")
+
+
+def cut_links(connection: Connection) -> None:
+    """Cut the links that cross, or lead in a circle, and log how many. Keys are still those of before."""
+    crossing, circles = set(connection.scalars(_CROSSING)), set(connection.scalars(_IN_CIRCLES))
+    cut = crossing | circles
+    if not cut:
+        return
+    for each in cut:
+        connection.execute(_CUT, {"id": each})
+    for each in _with_forks(connection, cut):
+        connection.execute(_RECOUNT, {"id": each})
+    logger.warning(
+        "cut %d sessions off from parents of another tenant, and %d from parents that led back to themselves; they "
+        "keep their own messages", len(crossing), len(circles - crossing),
+    )  # fmt: skip
+
+
+def _with_forks(connection: Connection, ids: Iterable[Any]) -> set[Any]:
+    found, left = set(ids), list(ids)
+    while left:
+        forks = set(connection.scalars(_FORKS, {"id": left.pop()})) - found
+        found |= forks
+        left += forks
+    return found

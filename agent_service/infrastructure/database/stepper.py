@@ -1,0 +1,254 @@
+"""PostgreSQL's way through the steps of revisions, such that whoever uses the tables waits for less than a second.
+
+Whoever waits for a lock on a table makes all others queue behind it. So a step gives up waiting after
+``LOCK_TIMEOUT``, which ends its transaction and lets the queue go, and tries again after a pause, until ``PATIENCE`` is
+over. The limit is shorter than PostgreSQL's ``deadlock_timeout``: in a deadlock it is the step that gives way, not the
+application.
+
+Each step is a transaction that also notes how far the revision is (:mod:`progress`), the last one together with the
+version; so a process can be killed anywhere, and the next run goes on where it was. An index is made outside of a
+transaction: one that was left half made is not valid, and is made again.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
+
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.blockers import blockers
+from agent_service.infrastructure.database.names import MARK, Names
+from agent_service.infrastructure.database.postgres import POOLED
+from agent_service.infrastructure.database.progress import Progress, literal, read_progress, write_progress
+from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, Step
+
+__all__ = ["LOCK_TIMEOUT", "PATIENCE", "TURN_KEY", "Report", "Stepper", "turn_on"]
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+"""Takes a line about what is under way."""
+
+LOCK_TIMEOUT: Final = 0.8
+"""Seconds that a step waits for a lock at a time."""
+PATIENCE: Final = 60.0
+"""Seconds after which a step that never got its locks is an error."""
+INDEX_PATIENCE: Final = 600.0
+"""Seconds that making an index waits for transactions that were there before it, while nobody waits for it."""
+
+TURN_KEY: Final = 0x61675F6D696772
+"""An arbitrary key that every process agrees on. One for all names: which tables are whose is looked up under it."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 3.0
+_NO_LOCK: Final = "55P03"
+_WORTH_ANOTHER_TRY: Final = (_NO_LOCK, "40P01", "40001")
+# The last of these must be SET: it leaves the transaction without a snapshot, so making an index does not wait for it.
+_TURN: Final = (f"SELECT pg_advisory_xact_lock({TURN_KEY})", "SET LOCAL idle_in_transaction_session_timeout = 0")
+_LIMITS: Final = (
+    f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT * 1000)}ms'",
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+)
+_INDEX_LIMITS: Final = (f"SET lock_timeout = '{round(INDEX_PATIENCE)}s'", "SET statement_timeout = 0")
+_VALIDITY: Final = text("SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = CAST(to_regclass(:name) AS oid)")
+_TYPES: Final = text("""
+SELECT CAST(attname AS text), format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
+WHERE attrelid = CAST(to_regclass(:table) AS oid) AND attname = ANY(CAST(:key AS text[]))
+""")
+_ESTIMATE: Final = text(
+    "SELECT greatest(CAST(reltuples AS bigint), 0) FROM pg_catalog.pg_class "
+    "WHERE oid = CAST(to_regclass(:table) AS oid)"
+)
+
+
+@contextmanager
+def turn_on(engine: Engine) -> Iterator[Connection]:
+    """Hold the turn to change the schema, on a connection of its own, while processes that race wait for it.
+
+    The lock belongs to a transaction, because behind a pgbouncer a connection's own would stay with somebody else.
+    """
+    with engine.connect() as connection, connection.begin() as transaction:
+        for statement in _TURN:
+            connection.exec_driver_sql(statement)
+        yield connection
+        transaction.rollback()
+
+
+class Stepper:
+    """Does the steps of revisions on a connection of its own.
+
+    :param turn: the connection of :func:`turn_on`.
+    :param report: is told of each step.
+    """
+
+    def __init__(self, connection: Connection, turn: Connection, report: Report) -> None:
+        self._connection = connection
+        self._turn = turn
+        self._report = report
+        self._known: Progress | None = None
+        self._names = Names(None, "")
+
+    def begin(self, names: Names) -> None:
+        """Find out where a run before this one left off."""
+        self._names = names
+        self._known = read_progress(self._connection, names)
+
+    def handle(self, revision: str, steps: tuple[Step, ...], *, down: bool) -> None:
+        """Do those steps of a revision that are not done yet. The last one is committed with its version."""
+        known = self._known or Progress(revision, down, 0)
+        _require_same(known, revision, down=down)
+        for number, step in enumerate(steps[known.steps :], known.steps + 1):
+            self._connection.commit()
+            self._report(f"{revision}, step {number} of {len(steps)}: {step.words}")
+            done = Progress(revision, down, number)
+            if isinstance(step, Change):
+                self._noted(step, done, partial(step.run, self._connection))
+            elif isinstance(step, FillRows):
+                self._fill(step, done)
+            else:
+                self._index(step, done)
+
+    def finish(self, *, step: Any, **_: Any) -> None:
+        """Commit a revision's last step with its version; Alembic's ``on_version_apply``."""
+        if self._known is not None:
+            _require_same(self._known, step.up_revision_id, down=not step.is_upgrade)
+            write_progress(self._connection, self._names, None)
+        self._connection.commit()
+        self._known = None
+
+    def do(self, words: str, work: Callable[[], T]) -> T:
+        """Do what belongs to no revision, in a transaction that does not wait for long, as often as it takes."""
+        done = self._attempt(words, work, {})
+        self._connection.commit()
+        return done
+
+    def _noted(self, step: Step, done: Progress, work: Callable[[], object]) -> None:
+        """Do a step and note that it is done, in a transaction that is left open."""
+
+        def do_and_note() -> None:
+            self._require_untouched()
+            work()
+            write_progress(self._connection, self._names, done)
+
+        self._attempt(step.words, do_and_note, step.locks)
+        self._known = done
+
+    def _attempt(self, words: str, work: Callable[[], T], locks: Mapping[str, Lock]) -> T:
+        started, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            try:
+                return self._once(work)
+            except DBAPIError as exc:
+                self._connection.rollback()
+                if getattr(exc.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
+                    raise
+                holders = blockers(self._connection, self._names, locks)
+                self._connection.rollback()
+                if time.monotonic() - started > PATIENCE:
+                    raise DatabaseError(
+                        f"could not {words}: for {PATIENCE:.0f} seconds others held locks that exclude it"
+                        f"{f', now {holders}' if holders else ''}; end those transactions, and run agent-service db "
+                        "upgrade again: it goes on from there"
+                    ) from exc
+                self._report(f"  waiting for {holders or 'others'}")
+                await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _once(self, work: Callable[[], T]) -> T:
+        self._require_turn()
+        for limit in _LIMITS:
+            self._connection.exec_driver_sql(limit)
+        return work()
+
+    def _require_turn(self) -> None:
+        self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
+
+    def _require_untouched(self) -> None:
+        version = self._names.full("version")
+        self._connection.exec_driver_sql(f"LOCK TABLE {version} IN SHARE UPDATE EXCLUSIVE MODE")
+        if read_progress(self._connection, self._names) != self._known:
+            raise DatabaseError("another process changes the schema at the same time; run this again when it is done")
+
+    def _index(self, step: MakeIndex | DropIndex, done: Progress) -> None:
+        self._require_turn()
+        self._connection.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            if not self._connection.get_execution_options().get(POOLED):
+                for limit in _INDEX_LIMITS:
+                    self._connection.exec_driver_sql(limit)
+            for statement in self._index_statements(step):
+                self._connection.exec_driver_sql(statement)
+        finally:
+            self._connection.rollback()
+            self._connection.execution_options(isolation_level="READ COMMITTED")
+        self._noted(step, done, lambda: None)
+
+    def _index_statements(self, step: MakeIndex | DropIndex) -> Iterator[str]:
+        drop = f"DROP INDEX CONCURRENTLY IF EXISTS {step.name}"
+        if isinstance(step, DropIndex):
+            yield drop
+            return
+        statement = step.statement(self._connection, "CONCURRENTLY ")
+        name = self._names.full(step.name.removeprefix(MARK))
+        valid = self._connection.execute(_VALIDITY, {"name": name}).scalar()
+        if statement is None or valid:
+            return
+        if valid is not None:
+            yield drop
+        yield statement
+
+    def _fill(self, step: FillRows, done: Progress) -> None:
+        table = self._names.full(step.table.removeprefix(MARK))
+        rows = self._connection.execute(_TYPES, {"table": table, "key": list(step.key)})
+        types = {str(name): str(kind) for name, kind in rows}
+        estimate = self._connection.execute(_ESTIMATE, {"table": table}).scalar() or 1
+        self._connection.commit()
+        while reached := self._attempt(step.words, partial(self._fill_batch, step, types, done), step.locks):
+            self._connection.commit()
+            self._known = reached
+            self._report(f"  {reached.rows:,} rows, {min(reached.rows / estimate, 0.99):.0%}")
+        self._connection.commit()
+        self._noted(step, done, lambda: None)
+
+    def _fill_batch(self, step: FillRows, types: Mapping[str, str], done: Progress) -> Progress | None:
+        """Change the next rows and note how far that is; None: there are none."""
+        self._require_untouched()
+        after, rows = (self._known.after, self._known.rows) if self._known else ((), 0)
+        seen = self._connection.exec_driver_sql(_batch(step, types, after)).first()
+        if seen is None:
+            return None
+        reached = replace(done, steps=done.steps - 1, after=tuple(seen[1:]), rows=rows + seen[0])
+        write_progress(self._connection, self._names, reached)
+        return reached
+
+
+def _require_same(known: Progress, revision: str, *, down: bool) -> None:
+    if (known.revision, known.down) != (revision, down):
+        begun = f"{'downgrade' if known.down else 'upgrade'} of revision {known.revision}"
+        raise DatabaseError(f"the {begun} was begun and is not finished; first run: {known.command}")
+
+
+def _batch(step: FillRows, types: Mapping[str, str], after: tuple[str, ...]) -> str:
+    """Return the statement that changes the rows after a key, and returns how many it saw and the last one's key."""
+    key = ", ".join(step.key)
+    where = ""
+    if after:
+        values = ", ".join(
+            f"CAST({literal(each)} AS {types[name]})" for name, each in zip(step.key, after, strict=True)
+        )
+        where = f"WHERE ({key}) > ({values})"
+    mine, same = ", ".join(f"t.{each}" for each in step.key), ", ".join(f"page.{each}" for each in step.key)
+    last = ", ".join(f"CAST(page.{each} AS text)" for each in step.key)
+    backwards = ", ".join(f"page.{each} DESC" for each in step.key)
+    return f"""
+        WITH page AS MATERIALIZED (SELECT {key} FROM {step.table} {where} ORDER BY {key} LIMIT {step.rows}),
+        changed AS (UPDATE {step.table} AS t SET {step.assign} FROM page WHERE ({mine}) = ({same}) AND ({step.where}))
+        SELECT (SELECT count(*) FROM page), {last} FROM page ORDER BY {backwards} LIMIT 1
+    """  # noqa: S608 - names and key values of the database itself, quoted
