@@ -5,12 +5,12 @@ to stop upgrades to here, replaces its services by those of this version, and th
 SQLite, where one version at a time uses a file, the next revision does it all.
 """
 
-from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, constraint, run
 from alembic import op
 
 from agent_service.infrastructure.database.crossing_links import cut_links
 from agent_service.infrastructure.database.key_shapes import keys_are_led_by_tenant
 from agent_service.infrastructure.database.revisions import tables_are_made
+from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, constraint, run
 
 revision = "agent_service_0009"
 down_revision = "agent_service_0008"

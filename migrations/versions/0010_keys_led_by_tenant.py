@@ -4,7 +4,6 @@ The statements of the version before no longer work from here on. Two tenants ma
 there is no way back.
 """
 
-from agent_service.infrastructure.database.steps import Change, DropIndex, Lock, MakeIndex, Step, constraint, run
 from alembic import op
 
 from agent_service.infrastructure.database.key_shapes import (
@@ -15,6 +14,7 @@ from agent_service.infrastructure.database.key_shapes import (
 from agent_service.infrastructure.database.revisions import tables_are_made
 from agent_service.infrastructure.database.sqlite_search_shape import lead_search_by_tenant
 from agent_service.infrastructure.database.sqlite_shapes import lead_by_id, lead_by_tenant
+from agent_service.infrastructure.database.steps import Change, DropIndex, Lock, MakeIndex, Step, constraint, run
 
 revision = "agent_service_0010"
 down_revision = "agent_service_0009"

@@ -35,6 +35,7 @@ async def database(postgres_url: str) -> AsyncIterator[DatabaseManager]:
         repo = SessionRepository(db)
         for id_ in reversed(IDS):
             await repo.create(Session(id=id_, user_id="ada", expires_at=datetime.now(UTC) - timedelta(hours=1)))
+        await db.execute(text("ANALYZE agent_service_sessions"))  # so few rows are read from the table itself
     yield manager
     await manager.close()
 
@@ -81,6 +82,7 @@ async def test_a_repair_locks_from_the_lowest_id_upwards(database: DatabaseManag
         await db.execute(text("UPDATE agent_service_sessions SET total_messages = 7"))
         for id_ in reversed(IDS):  # puts the rows in the opposite order once more
             await db.execute(text("UPDATE agent_service_sessions SET title = 'moved' WHERE id = :id"), {"id": id_})
+        await db.execute(text("ANALYZE agent_service_sessions"))
 
     async with held(database, LOWEST):
         acting = asyncio.create_task(in_repository(database, lambda repo: repo.recount()))
@@ -103,6 +105,7 @@ async def test_forks_are_locked_after_their_parent_and_from_the_lowest_id_upward
     async with database.session() as db:
         for id_ in reversed(forks):
             await db.execute(text("UPDATE agent_service_sessions SET title = 'moved' WHERE id = :id"), {"id": id_})
+        await db.execute(text("ANALYZE agent_service_sessions"))
 
     async with held(database, forks[0]):
         acting = asyncio.create_task(
