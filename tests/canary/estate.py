@@ -36,7 +36,7 @@ class Estate:
     hidden: UUID
     expired: UUID
     lines: list[str] = dataclasses.field(default_factory=list)
-    cursor: str = ""
+    cursor: str | None = None
 
     @property
     def ids(self) -> tuple[UUID, ...]:
@@ -64,7 +64,7 @@ async def settle(database: DatabaseManager, owner: DatabaseManager, tenant: str)
         expired = await _session(repo, title=SECRET, expires_at=datetime.now(UTC) - timedelta(hours=1))
         estate = Estate(tenant, session, fork, hidden, expired)
         page = await repo.get_user_sessions_page(USER, limit=1)
-        estate.cursor = page.next_cursor or ""
+        estate.cursor = page.next_cursor
         counts = {"last_seq": LAST_SEQ, "version": VERSION, "total_tokens": TOKENS, "total_messages": MESSAGES}
     async with owner.session() as db:
         await db.execute(update(Session.__table__).where(Session.__table__.c.tenant_id == tenant).values(**counts))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from typing import Any, is_typeddict
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 import agent_service
 from agent_service.context.session import SessionContextStore
