@@ -24,6 +24,12 @@ class Console:
         if not self.as_json:
             _write(text)
 
+    def note(self, text: str) -> None:
+        """Tell a person how far a task is, on stderr."""
+        if not self.as_json:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
     def result(self, values: Mapping[str, object], **for_people: object) -> None:
         """Show the command's result; ``for_people`` are further lines that the JSON does not have."""
         if self.as_json:
@@ -47,9 +53,7 @@ class Console:
                     task = bars.add_task(title, total=1.0)
                     yield lambda fraction: bars.update(task, completed=fraction)
                 return
-        if not self.as_json:
-            sys.stderr.write(f"{title} ...\n")
-            sys.stderr.flush()
+        self.note(f"{title} ...")
         yield lambda _: None
 
 

@@ -4,6 +4,7 @@ import asyncio
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from agent_service.cli.console import Console
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
@@ -11,21 +12,56 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
+if TYPE_CHECKING:
+    from agent_service.infrastructure.database.planning import SchemaPlan
+
 __all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
 
 DIFFERENT = 1
 
 
-def upgrade(_arguments: Namespace, console: Console) -> int:
-    """Bring the tables to the newest revision."""
+def upgrade(arguments: Namespace, console: Console) -> int:
+    """Bring the tables to ``arguments.revision``, or say what that would do."""
 
     async def work(database: DatabaseManager) -> int:
-        await database.upgrade()
+        if arguments.dry_run:
+            return _show_plan(database, await database.plan(arguments.revision), console)
+        await database.upgrade(arguments.revision, report=console.note)
         state = await database.check()
         console.result({"database": str(database), "revision": state.current})
         return 0
 
     return _run(work)
+
+
+_MEANWHILE = {
+    "read and write": "others read and write meanwhile",
+    "read": "others read meanwhile, and wait to write",
+    "wait": "others wait",
+}
+
+
+def _show_plan(database: DatabaseManager, plan: "SchemaPlan", console: Console) -> int:
+    console.result(
+        {"database": str(database), "revision": plan.current, "target_revision": plan.target}
+        | ({"in_one_transaction": plan.in_one_transaction} if console.as_json else {})
+        | ({"steps": [asdict(step) for step in plan.steps]} if console.as_json else {})
+    )
+    for revision, title in plan.titles.items():
+        console.say(f"{revision}: {title}")
+        for step in plan.steps:
+            if step.revision == revision:
+                locks = ", ".join(f"{lock} on {table}" for table, lock in step.locks.items()) or "locks no table"
+                console.say(f"  {step.words}" + ("" if plan.in_one_transaction else f": {locks}"))
+                if not plan.in_one_transaction and step.locks:
+                    console.say(f"    {_MEANWHILE[step.others]}")
+    if plan.steps and plan.in_one_transaction:
+        console.say(f"all in one transaction: {_MEANWHILE['read']}")
+    elif plan.steps:
+        console.say(
+            f"a step waits at most {plan.lock_timeout} s at a time for its locks, so others wait no longer for it"
+        )
+    return 0
 
 
 def downgrade(arguments: Namespace, console: Console) -> int:

@@ -108,7 +108,21 @@ def _add_database(commands: Any) -> None:
     summary = "migrate or check the database of DATABASE_URL"
     database = commands.add_parser("db", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     verbs = database.add_subparsers(required=True, metavar="COMMAND")
-    _add(verbs, "upgrade", upgrade, "bring the tables to the newest revision", "agent-service db upgrade")
+    up = _add(
+        verbs,
+        "upgrade",
+        upgrade,
+        "bring the tables to the newest revision, while others use them; run again, it goes on where it was ended",
+        "agent-service db upgrade --dry-run\n  agent-service db upgrade",
+    )
+    up.add_argument(
+        "revision",
+        nargs="?",
+        default="head",
+        metavar="REV",
+        help='a revision, or "+1" for one on (default: the newest)',
+    )
+    up.add_argument("--dry-run", action="store_true", help="only say which steps it would take, and what each locks")
     _add(verbs, "check", check, "compare the tables with the package's models", "agent-service db check")
     down = _add(
         verbs,

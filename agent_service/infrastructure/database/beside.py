@@ -1,13 +1,10 @@
 """For applications with an Alembic of their own in the same database: theirs leaves our tables alone, or makes them."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from alembic import op
 from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import Connection, Index, MetaData, Table
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
@@ -120,22 +117,10 @@ def complete_tables(connection: Connection) -> None:
         )
     present = revisions.current(connection, names)
     scripts = revisions.scripts()
-    with revisions.with_tables_made(), _operations(connection):
+    with revisions.with_tables_made(), revisions.operations(connection):
         for script in reversed(list(scripts.iterate_revisions("heads", present or "base"))):
             script.module.upgrade()
     MigrationContext.configure(connection, opts=revisions.version_options(names)).stamp(scripts, "head")
-
-
-@contextmanager
-def _operations(connection: Connection) -> Iterator[None]:
-    """Have ``alembic.op`` work on the connection, which within a revision it already does."""
-    try:
-        op.get_context()
-    except (NameError, AttributeError):  # as Alembic says it before, and after, its first revision
-        with Operations.context(MigrationContext.configure(connection)):
-            yield
-    else:
-        yield
 
 
 def _is_ours(table: Table) -> bool:

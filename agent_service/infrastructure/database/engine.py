@@ -33,6 +33,7 @@ from agent_service.infrastructure.database.sqlite import in_memory
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.migration import SchemaState
+    from agent_service.infrastructure.database.planning import SchemaPlan
 
 __all__ = ["DatabaseManager"]
 
@@ -184,6 +185,16 @@ class DatabaseManager:
         async with alembic_turn():
             await self.move("upgrade the schema", lambda connection: upgrade(connection, revision, report))
 
+    async def plan(self, revision: str = "head") -> "SchemaPlan":
+        """Return what :meth:`upgrade` would do, which locks it would take, and what others can do meanwhile.
+
+        Nothing is changed.
+        """
+        from agent_service.infrastructure.database.planning import plan  # noqa: PLC0415
+
+        async with alembic_turn():
+            return await self._migrating("plan an upgrade", lambda connection: plan(connection, revision))
+
     async def downgrade(self, revision: str) -> None:
         """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
         from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
@@ -271,7 +282,7 @@ class DatabaseManager:
             return health
         health |= {"ok": lack is None, "latency_ms": latency, "version": version, "read_only": bool(read_only)}
         if lack is not None:
-            health["error"] = f"{lack}; run: agent-service db upgrade"
+            health["error"] = lack
         return health
 
     async def close(self) -> None:

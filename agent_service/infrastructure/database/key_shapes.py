@@ -2,14 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Uuid, inspect, text
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.naming import names_of
 
 __all__ = ["keys_are_led_by_tenant", "require_ids_of_one_tenant", "require_own_references"]
 
-_SHARED: Final = text("SELECT id FROM agent_service_sessions GROUP BY id HAVING count(*) > 1 LIMIT 3")
+_SHARED: Final = text("SELECT id FROM agent_service_sessions GROUP BY id HAVING count(*) > 1 LIMIT 3").columns(
+    id=Uuid()
+)
 _REFERENCES: Final = text("""
 SELECT CAST(conname AS text), CAST(CAST(conrelid AS regclass) AS text) FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND confrelid IN (to_regclass(:sessions), to_regclass(:messages))

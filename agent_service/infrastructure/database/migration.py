@@ -20,6 +20,7 @@ from agent_service.infrastructure.database.catalog import make_schema
 from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.names import SEARCH, Names, quoted
 from agent_service.infrastructure.database.naming import Naming, names_of, naming_of
+from agent_service.infrastructure.database.progress import Progress, read_progress
 from agent_service.infrastructure.database.stepper import TURN_KEY, Report, Stepper, turn_on
 from agent_service.infrastructure.database.steps import handled_by
 
@@ -27,6 +28,7 @@ __all__ = [
     "SchemaState",
     "check",
     "compare_options",
+    "current_of",
     "differences",
     "downgrade",
     "is_current",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_UPGRADE = "run: agent-service db upgrade"
 
 # Search indexes depend on what the engine offers (pg_trgm, FTS5); the migration owns them, the models do not know them.
 _ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram")
@@ -58,7 +62,7 @@ class SchemaState:
     @property
     def ok(self) -> bool:
         """Whether the database is at the newest revision and holds exactly what the models say."""
-        return self.current == self.head and not self.differences
+        return self.current == self.head and not self.differences and not self.remedy
 
 
 def upgrade(connection: Connection, revision: str = "head", report: Report = _say_nothing) -> None:
@@ -106,6 +110,8 @@ def moving(
                 stepper.begin(names)
                 options["on_version_apply"] = stepper.finish
             yield options
+            if stepper is not None:
+                stepper.require_finished()
             do("give the tables back to an earlier version", partial(_hand_back, connection, names, before))
         finally:
             naming.forget()
@@ -141,27 +147,45 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def lag(connection: Connection) -> str | None:
-    """Say what the schema lacks, or None: it is at the newest revision, or one that only a later version knows."""
-    current = _current(connection, names_of(connection))
+    """Say what the schema lacks and what helps; None: it is at the newest revision, or one of a later version."""
+    names = names_of(connection)
+    current = current_of(connection, names)
     if current is None:
-        return "the database is not migrated"
+        return f"the database is not migrated; {_UPGRADE}"
     if current in revisions.known()[:-1]:
-        return f"the schema is at revision {current}, and this version needs {revisions.head()}"
-    return None
+        return f"the schema is at revision {current}, and this version needs {revisions.head()}; {_UPGRADE}"
+    begun = _begun_downgrade(connection, names)
+    return None if begun is None else str(begun)
+
+
+def current_of(connection: Connection, names: Names) -> str | None:
+    """Return the revision that the tables are at, those of an earlier version included; None: there are none."""
+    if revisions.has_version_table(connection, names):
+        return revisions.current(connection, names)
+    earlier = adoptable(connection, names)
+    return None if earlier is None else revisions.identifier(earlier)
 
 
 def check(connection: Connection) -> SchemaState:
     """Compare the database with the revisions and the models."""
-    current = _current(connection, names_of(connection))
+    names = names_of(connection)
+    current, begun = current_of(connection, names), _begun_downgrade(connection, names)
     found = differences(connection)
-    return SchemaState(current, revisions.head(), tuple(str(each) for each in found), _remedy(current, found))
+    remedy = _remedy(current, found) if begun is None else str(begun)
+    return SchemaState(current, revisions.head(), tuple(str(each) for each in found), remedy)
+
+
+def _begun_downgrade(connection: Connection, names: Names) -> Progress | None:
+    """Return the downgrade that was begun; during an upgrade the schema serves the revision that it is at."""
+    begun = None if connection.dialect.name != "postgresql" else read_progress(connection, names)
+    return begun if begun is not None and begun.down else None
 
 
 def _remedy(current: str | None, found: list[Any]) -> str:
     if current is not None and current not in revisions.known():
         return f"a later version of the package made revision {current}: install that version, no upgrade helps"
     if current != revisions.head():
-        return "run: agent-service db upgrade"
+        return _UPGRADE
     kinds = {change[0] for each in found for change in (each if isinstance(each, list) else [each])}
     surplus = {kind for kind in kinds if kind.startswith("remove_")}
     remedies = []
@@ -200,13 +224,6 @@ def _is_compared(name: str | None, kind: str, names: Names, metadata: MetaData) 
     if kind == "table":
         return name in metadata.tables  # Others are the caller's, or SQLite's search.
     return name not in {names.local(each) for each in (*_ENGINE_OWN, *SEARCH)}
-
-
-def _current(connection: Connection, names: Names) -> str | None:
-    if revisions.has_version_table(connection, names):
-        return revisions.current(connection, names)
-    earlier = adoptable(connection, names)
-    return None if earlier is None else revisions.identifier(earlier)
 
 
 def _lock(connection: Connection) -> None:

@@ -45,6 +45,7 @@ _LOCKED_TABLES: Final = re.compile(r"\b(?:UPDATE|SHARE)\s+OF\s+(?:[^\s,]+\s*,\s*
 _DROPPED_INDEX: Final = re.compile(
     r"\b(?:DROP|ALTER)\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?\Z", re.IGNORECASE
 )
+_MARKED: Final = re.compile(rf"\b{MARK}(\w+)")
 _REMEMBERED: Final = 1_000
 """Statements whose text is kept; past that, all are forgotten."""
 
@@ -103,6 +104,10 @@ class Names:
         if name in _OWN_PLACE:
             return quoted(self.local(name)) if _LOCKED_TABLES.search(before) else self.full(name)
         return self.full(name) if _DROPPED_INDEX.search(before) else quoted(self.local(name))
+
+    def shown(self, text: str) -> str:
+        """Return a text for people, with the names of this database in place of those with ``agent_service_``."""
+        return _MARKED.sub(lambda found: self.local(found[1]), text)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Names) and (self.schema, self.prefix) == (other.schema, other.prefix)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.names import Names
 
 __all__ = ["Progress", "literal", "read_progress", "write_progress"]
@@ -35,10 +36,21 @@ class Progress:
     after: tuple[str, ...] = ()
     rows: int = 0
 
-    @property
-    def command(self) -> str:
-        """What finishes it."""
-        return f"agent-service db downgrade {self.revision}-1" if self.down else "agent-service db upgrade"
+    def __str__(self) -> str:
+        """Say what is not finished, and how to finish it."""
+        begun, remedy = ("downgrade", "downgrade -1") if self.down else ("upgrade", "upgrade")
+        return (
+            f"the {begun} of revision {self.revision} was begun and is not finished; first run: "
+            f"agent-service db {remedy}"
+        )
+
+    def require(self, revision: str, *, down: bool) -> None:
+        """Refuse to begin another revision before this one is finished.
+
+        :raises DatabaseError: it is another one, or the other way.
+        """
+        if (self.revision, self.down) != (revision, down):
+            raise DatabaseError(str(self))
 
 
 def read_progress(connection: Connection, names: Names) -> Progress | None:

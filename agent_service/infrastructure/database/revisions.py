@@ -8,8 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from alembic import op
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
@@ -18,6 +20,8 @@ from agent_service.infrastructure.database.catalog import has_table
 from agent_service.infrastructure.database.names import MARK, Names
 
 __all__ = [
+    "absolute",
+    "between",
     "config",
     "current",
     "has_version_table",
@@ -25,6 +29,7 @@ __all__ = [
     "identifier",
     "known",
     "number",
+    "operations",
     "scripts",
     "tables_are_made",
     "version_options",
@@ -33,6 +38,7 @@ __all__ = [
 
 _tables_are_made: Final = ContextVar("tables_are_made", default=False)
 _SHORT: Final = re.compile(r"\d{1,4}")
+_RELATIVE: Final = re.compile(r"\+[1-9]\d{0,3}")
 
 
 def identifier(revision: str) -> str:
@@ -109,6 +115,51 @@ def with_tables_made() -> Iterator[None]:
         yield
     finally:
         _tables_are_made.reset(token)
+
+
+@contextmanager
+def operations(connection: Connection) -> Iterator[None]:
+    """Have ``alembic.op`` work on the connection, which within a revision it already does."""
+    try:
+        op.get_context()
+    except (NameError, AttributeError):  # as Alembic says it before, and after, its first revision
+        with Operations.context(MigrationContext.configure(connection)):
+            yield
+    else:
+        yield
+
+
+def absolute(revision: str, current: str | None) -> str:
+    """Return the id of a revision to go up to: "head", "+1", "7".
+
+    :raises DatabaseError: there is none.
+    """
+    every = known()
+    if revision in {"head", "heads"}:
+        return every[-1]
+    if _RELATIVE.fullmatch(revision):
+        found = (0 if current is None else _place(current) + 1) + int(revision) - 1
+        if found < len(every):
+            return every[found]
+    if identifier(revision) in every:
+        return identifier(revision)
+    raise DatabaseError(f"there is no revision {revision!r} to upgrade to; the newest is {every[-1]}")
+
+
+def between(current: str | None, target: str) -> tuple[str, ...]:
+    """Return the revisions that an upgrade from one to another runs.
+
+    :raises DatabaseError: the database is at a revision that only a later version knows.
+    """
+    return known()[0 if current is None else _place(current) + 1 : _place(target) + 1]
+
+
+def _place(revision: str) -> int:
+    if revision not in known():
+        raise DatabaseError(
+            f"a later version of the package made revision {revision}: install that version, no upgrade helps"
+        )
+    return known().index(revision)
 
 
 def _folder() -> Path:

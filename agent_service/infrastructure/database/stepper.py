@@ -103,10 +103,10 @@ class Stepper:
     def handle(self, revision: str, steps: tuple[Step, ...], *, down: bool) -> None:
         """Do those steps of a revision that are not done yet. The last one is committed with its version."""
         known = self._known or Progress(revision, down, 0)
-        _require_same(known, revision, down=down)
+        known.require(revision, down=down)
         for number, step in enumerate(steps[known.steps :], known.steps + 1):
             self._connection.commit()
-            self._report(f"{revision}, step {number} of {len(steps)}: {step.words}")
+            self._report(f"{revision}, step {number} of {len(steps)}: {self._names.shown(step.words)}")
             done = Progress(revision, down, number)
             if isinstance(step, Change):
                 self._noted(step, done, partial(step.run, self._connection))
@@ -118,14 +118,22 @@ class Stepper:
     def finish(self, *, step: Any, **_: Any) -> None:
         """Commit a revision's last step with its version; Alembic's ``on_version_apply``."""
         if self._known is not None:
-            _require_same(self._known, step.up_revision_id, down=not step.is_upgrade)
+            self._known.require(step.up_revision_id, down=not step.is_upgrade)
             write_progress(self._connection, self._names, None)
         self._connection.commit()
         self._known = None
 
+    def require_finished(self) -> None:
+        """Refuse to end well beside a revision that was begun before and not wanted now.
+
+        :raises DatabaseError: there is one.
+        """
+        if self._known is not None:
+            raise DatabaseError(str(self._known))
+
     def do(self, words: str, work: Callable[[], T]) -> T:
         """Do what belongs to no revision, in a transaction that does not wait for long, as often as it takes."""
-        done = self._attempt(words, work, {})
+        done = self._attempt(words, partial(self._in_transaction, work), {})
         self._connection.commit()
         return done
 
@@ -137,14 +145,15 @@ class Stepper:
             work()
             write_progress(self._connection, self._names, done)
 
-        self._attempt(step.words, do_and_note, step.locks)
+        self._attempt(step.words, partial(self._in_transaction, do_and_note), step.locks)
         self._known = done
 
-    def _attempt(self, words: str, work: Callable[[], T], locks: Mapping[str, Lock]) -> T:
+    def _attempt(self, words: str, once: Callable[[], T], locks: Mapping[str, Lock]) -> T:
         started, pause = time.monotonic(), _FIRST_PAUSE
         while True:
+            self._require_turn()
             try:
-                return self._once(work)
+                return once()
             except DBAPIError as exc:
                 self._connection.rollback()
                 if getattr(exc.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
@@ -161,8 +170,7 @@ class Stepper:
                 await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _once(self, work: Callable[[], T]) -> T:
-        self._require_turn()
+    def _in_transaction(self, work: Callable[[], T]) -> T:
         for limit in _LIMITS:
             self._connection.exec_driver_sql(limit)
         return work()
@@ -177,7 +185,11 @@ class Stepper:
             raise DatabaseError("another process changes the schema at the same time; run this again when it is done")
 
     def _index(self, step: MakeIndex | DropIndex, done: Progress) -> None:
-        self._require_turn()
+        # What a killed process had begun may still run, and in a deadlock with it either can be the one that fails.
+        self._attempt(step.words, partial(self._outside_of_transactions, step), step.locks)
+        self._noted(step, done, lambda: None)
+
+    def _outside_of_transactions(self, step: MakeIndex | DropIndex) -> None:
         self._connection.execution_options(isolation_level="AUTOCOMMIT")
         try:
             if not self._connection.get_execution_options().get(POOLED):
@@ -188,7 +200,6 @@ class Stepper:
         finally:
             self._connection.rollback()
             self._connection.execution_options(isolation_level="READ COMMITTED")
-        self._noted(step, done, lambda: None)
 
     def _index_statements(self, step: MakeIndex | DropIndex) -> Iterator[str]:
         drop = f"DROP INDEX CONCURRENTLY IF EXISTS {step.name}"
@@ -210,7 +221,8 @@ class Stepper:
         types = {str(name): str(kind) for name, kind in rows}
         estimate = self._connection.execute(_ESTIMATE, {"table": table}).scalar() or 1
         self._connection.commit()
-        while reached := self._attempt(step.words, partial(self._fill_batch, step, types, done), step.locks):
+        batch = partial(self._in_transaction, partial(self._fill_batch, step, types, done))
+        while reached := self._attempt(step.words, batch, step.locks):
             self._connection.commit()
             self._known = reached
             self._report(f"  {reached.rows:,} rows, {min(reached.rows / estimate, 0.99):.0%}")
@@ -227,12 +239,6 @@ class Stepper:
         reached = replace(done, steps=done.steps - 1, after=tuple(seen[1:]), rows=rows + seen[0])
         write_progress(self._connection, self._names, reached)
         return reached
-
-
-def _require_same(known: Progress, revision: str, *, down: bool) -> None:
-    if (known.revision, known.down) != (revision, down):
-        begun = f"{'downgrade' if known.down else 'upgrade'} of revision {known.revision}"
-        raise DatabaseError(f"the {begun} was begun and is not finished; first run: {known.command}")
 
 
 def _batch(step: FillRows, types: Mapping[str, str], after: tuple[str, ...]) -> str:

@@ -1,0 +1,161 @@
+"""An upgrade that ends anywhere leaves tables that the version before can use, and the next one goes on from there."""
+
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.util import await_only
+
+from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.database.earlier import SESSION_ID, make_earlier
+from tests.database.old_load import Load
+from tests.database.test_adopting import POSTGRES_OBJECTS
+from tests.database.test_upgrading_under_load import LAST_OF_THE_OLD
+from tests.servers.postgres import PostgresServer
+
+_numbers = itertools.count()
+
+
+class Copies:
+    """Copies of one database with a conversation in it, at the first revision, as an earlier version left it."""
+
+    def __init__(self, server: PostgresServer, template: str) -> None:
+        self._server = server
+        self._template = template
+        self.made: list[str] = []
+
+    def new(self) -> str:
+        """Make one, and return its URL."""
+        self.made.append(f"{self._template}_{next(_numbers)}")
+        return self._server.create_database(self.made[-1], self._template)
+
+    def drop(self) -> None:
+        """Drop them."""
+        while self.made:
+            self._server.drop_database(self.made.pop())
+
+
+@pytest.fixture
+async def copies(postgres_server: PostgresServer, empty_postgres_url: str) -> AsyncIterator[Copies]:
+    make_earlier(empty_postgres_url)
+    database = DatabaseManager(empty_postgres_url)
+    await database.upgrade()
+    await database.downgrade("0001")
+    await database.close()
+    made = Copies(postgres_server, empty_postgres_url.rpartition("/")[2])
+    yield made
+    made.drop()
+
+
+async def end(url: str, pid: int) -> None:
+    """Have the server end a connection."""
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+    await connection.close()
+
+
+@contextmanager
+def lost_at(number: int, url: str) -> Iterator[list[str]]:
+    """Have the connection die with the statement of that number; yield the statements."""
+    statements: list[str] = []
+
+    def count(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+        if len(statements) == number:
+            raw: Any = connection.connection.driver_connection
+            await_only(end(url, raw.get_server_pid()))
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+async def objects(url: str) -> list[Any]:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    found = [tuple(map(str, row)) for row in await connection.fetch(POSTGRES_OBJECTS)]
+    await connection.close()
+    return found
+
+
+async def serve_the_version_before(url: str) -> None:
+    """Append and read as it does."""
+    load = Load(url)
+    connection = await load.connect()
+    session = await load.create(connection)
+    await load.append(connection, session)
+    await connection.close()
+
+
+async def finish(url: str, expected: list[Any] | None = None) -> list[Any]:
+    """Upgrade again, and return what is there."""
+    database = DatabaseManager(url)
+    await database.upgrade()
+    state = await database.check()
+    async with database.session() as db:
+        messages = await SessionRepository(db, "acme").get_messages(SESSION_ID)
+    await database.close()
+    found = await objects(url)
+    assert state.ok
+    assert len(messages) == 3
+    assert expected is None or found == expected
+    return found
+
+
+async def upgrade(url: str, revision: str = "head") -> None:
+    database = DatabaseManager(url)
+    try:
+        await database.upgrade(revision)
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
+async def test_a_connection_that_is_lost_at_any_statement(copies: Copies, stride: int) -> None:
+    expected = await finish(copies.new())
+    interrupted = 0
+
+    for number in itertools.count(1, stride):
+        url = copies.new()
+        with lost_at(number, url) as statements:
+            try:
+                await upgrade(url, LAST_OF_THE_OLD)
+            except DatabaseUnavailableError:
+                interrupted += 1
+        if len(statements) < number:
+            break
+        await serve_the_version_before(url)
+        await finish(url, expected)
+        copies.drop()
+
+    assert interrupted >= 3
+
+
+@pytest.mark.parametrize(
+    "after", [(2, 4), pytest.param((1,) * 8, marks=[pytest.mark.faults, pytest.mark.timeout(300)])]
+)
+async def test_a_process_that_is_killed_in_the_middle_of_it(copies: Copies, after: tuple[int, ...]) -> None:
+    url = copies.new()
+    command = [sys.executable, "-m", "agent_service", "db", "upgrade", LAST_OF_THE_OLD]
+    environment = {**os.environ, "DATABASE_URL": url}
+
+    for lines in after:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.PIPE)
+        assert process.stderr is not None
+        for _ in range(lines):
+            assert b"step" in await process.stderr.readline()
+        process.kill()
+        await process.communicate()
+        await serve_the_version_before(url)
+
+    await finish(url, await finish(copies.new()))

@@ -1,0 +1,155 @@
+"""Every statement of a session is served by keys that begin with the tenant: what the engines themselves plan."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.incoming import accept_message
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.queries.append import (
+    APPEND_ALONE_POSTGRES,
+    APPEND_POSTGRES,
+    Append,
+    parameters_for_postgres,
+)
+from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.queries.batch_append_postgres import statement_for
+from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.session_contexts import SessionContexts
+
+Sent = tuple[str, Any]
+NOTHING = "WHERE 0 = 1"
+"""What takes SQLite's write lock and looks at no row."""
+MANY_ROWS = (
+    """
+    INSERT INTO agent_service_sessions (id, tenant_id, user_id, status, context, metadata, last_seq, total_messages,
+        total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
+    SELECT gen_random_uuid(), 'acme', 'u' || n, 'active', '{}', '{}', 10, 10, 0, 1, now(), now(), now(), now()
+    FROM generate_series(1, 3000) AS n
+    """,
+    """
+    INSERT INTO agent_service_session_messages (tenant_id, session_id, seq, role, data, created_at)
+    SELECT tenant_id, id, n, 'user', '{}', now() FROM agent_service_sessions, generate_series(11, 20) AS n
+    """,
+    """
+    UPDATE agent_service_sessions AS fork SET parent_session_id = parent.id, fork_seq = 10
+    FROM agent_service_sessions AS parent
+    WHERE fork.user_id ~ '^u[0-9]+[02468]$' AND parent.user_id = 'u' || (substr(fork.user_id, 2)::int - 1)
+    """,
+    "ANALYZE agent_service_sessions, agent_service_session_messages",
+)
+"""PostgreSQL reads a small table as a whole, whatever keys it has."""
+OTHER_INDEXES = re.compile(r"trigram|sessions_deleted|search_pending|INTEGER PRIMARY KEY|VIRTUAL TABLE|json_each")
+"""What is looked up by no key of a session: texts, few hidden sessions, what waits to be indexed, a function's rows."""
+
+
+@pytest.fixture
+async def sent(database: DatabaseManager) -> list[Sent]:
+    """What the repository's methods send for one session, once each."""
+    found: dict[str, Any] = {}
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if (
+            re.match(r"\s*(?:SELECT|WITH|UPDATE|DELETE|INSERT)", statement)
+            and "sessions" in statement
+            and NOTHING not in statement
+        ):
+            found.setdefault(statement, parameters[0] if many else parameters)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    async with database.session() as db:
+        repo = SessionRepository(db, "acme")
+        session = await repo.create(Session(user_id="ada", title="needle", external_id="one"))
+        for n in range(3):
+            await repo.add_message_to_session(session.id, {"role": "user", "content": "needle"}, client_id=f"c{n}")
+        await repo.add_message_to_session(session.id, {"role": "user"}, client_id="c1")
+        await repo.add_messages_to_session(session.id, [{"role": "user"}] * 2, client_ids=["c1", "c9"])
+        fork = await repo.fork(session.id, 3)
+        await repo.fork(fork.id, 2)
+        await repo.get(session.id)
+        await repo.get_session_with_messages(fork.id)
+        await repo.get_messages(session.id, limit=2)
+        await repo.get_messages(session.id, after_seq=1, roles=["user"])
+        await repo.get_messages(fork.id)
+        await repo.set_session_context(session.id, {"a": 1})
+        await repo.update_session_context(session.id, {"b": 1})
+        await repo.set_session_metadata_path(session.id, "a.b", 1)
+        await repo.update(session)
+        await repo.recount(fork.id)
+        await repo.bulk_update_session_status([session.id], "active")
+        await repo.pop_message(session.id)
+        await repo.pop_message(fork.id)
+        lines = [line async for line in repo.export_user("ada")]
+        await repo.delete(session.id)
+        await repo.restore(session.id)
+        await repo.search_messages("ada", "needle")
+        await repo.delete(session.id, hard=True)
+        await repo.import_user(lines)
+        await db.commit()
+        await SessionContexts(lambda: database.session(), "acme").read([session.id])
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    return list(found.items())
+
+
+async def test_keys_that_begin_with_the_tenant_serve_every_statement(
+    database: DatabaseManager, sent: list[Sent]
+) -> None:
+    assert len(sent) > 25
+    async with database.engine.connect() as connection:
+        if not database.embedded:
+            sent = [*sent, *(await of_the_driver(connection))]
+            for statement in MANY_ROWS:
+                await connection.exec_driver_sql(statement)
+        wrong = [
+            (each, line)
+            for each in sent
+            for line in await (_sqlite if database.embedded else _postgres)(connection, *each)
+        ]
+        await connection.rollback()
+
+    assert [line for _, line in wrong] == []
+
+
+async def of_the_driver(connection: AsyncConnection) -> list[Sent]:
+    """What goes past SQLAlchemy."""
+    names, message = await connection.run_sync(names_of), accept_message({"role": "user"})
+    session, moment = Session(user_id="ada"), datetime.now(UTC)
+    order = Append("acme", session.id, message, moment, moment, "c")
+    batch = BatchAppend("acme", [Entry(session.id, message, each) for each in "ab"], moment, moment)
+    many, parameters = statement_for(batch)
+    one = parameters_for_postgres(order)
+    return [
+        (names.render(APPEND_POSTGRES), one),
+        (names.render(APPEND_ALONE_POSTGRES), one),
+        (names.render(many), parameters),
+    ]
+
+
+async def _sqlite(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:
+    plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    steps = [row[3] for row in plan.all()]
+    return [each for each in steps if re.match("SCAN|SEARCH", each) and not _is_led(each)]
+
+
+def _is_led(step: str) -> bool:
+    materialized = re.match(r"(?:SCAN|SEARCH) (?:lineage|line|anon_\d+|hits|best|\(|\d)", step)
+    return "(tenant_id=?" in step or bool(materialized or OTHER_INDEXES.search(step) or step == "SCAN CONSTANT ROW")
+
+
+async def _postgres(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:
+    plan = [row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
+    wrong = []
+    for place, line in enumerate(plan):
+        scan = re.search(r"(?:(Seq) Scan|Index(?: Only)? Scan|Bitmap Index Scan).* on (\S+)", line)
+        if scan is None or OTHER_INDEXES.search(line) or not re.search("session", scan[2]):
+            continue
+        condition = plan[place + 1] if place + 1 < len(plan) else ""
+        if scan[1] or "tenant_id" not in condition:
+            wrong.append(f"{line} / {condition}")
+    return wrong
