@@ -58,23 +58,21 @@ class Siege:
         """Note how the first tenant's rows are now."""
         self._rows = await stored(self.house.owner, self.theirs.tenant)
 
-    async def attempt(
-        self, name: str, call: Callable[[SessionRepository], Awaitable[Any]], *, look: bool = True
-    ) -> str:
+    async def attempt(self, name: str, call: Callable[..., Awaitable[Any]], *args: Any, look: bool = True) -> str:
         """Call something as the second tenant in a transaction of its own, and return what it was told."""
 
         async def in_transaction() -> Any:
             async with self.house.service.session() as db:
-                return await call(SessionRepository(db, SECOND))
+                return await call(SessionRepository(db, SECOND), *args)
 
         return await self.observe(name, in_transaction, look=look)
 
-    async def observe(self, name: str, call: Callable[[], Awaitable[Any]], *, look: bool = True) -> str:
+    async def observe(self, name: str, call: Callable[..., Awaitable[Any]], *args: Any, look: bool = True) -> str:
         """Call something, and note what it gives away and, with ``look``, what it changes."""
         self._log.clear()
         try:
             async with asyncio.timeout(30):
-                told: Any = await call()
+                told: Any = await call(*args)
         except AgentServiceError as exc:
             told = exc
         except Exception as exc:  # noqa: BLE001 - none but ours is promised
@@ -133,19 +131,12 @@ async def test_a_foreign_id_is_like_one_that_never_was(siege: Siege) -> None:
     for name, calls in BY_ID.items():
         for number, call in enumerate(calls):
             nobody = uuid4()
-            nothing = await siege.attempt(name, lambda repo, call=call, id_=nobody: call(repo, id_), look=False)
-            for id_ in siege.theirs.ids:
-                told = await siege.attempt(name, lambda repo, call=call, id_=id_: call(repo, id_), look=False)
+            nothing = await siege.attempt(name, call, nobody, look=False)
+            for id_ in siege.theirs.ids if number == 0 else siege.theirs.ids[:1]:
+                told = await siege.attempt(name, call, id_, look=False)
                 if told.replace(str(id_), str(nobody)) != nothing:
                     siege.faults.append(f"{name}[{number}]: {told!r:.200} instead of {nothing!r:.200}")
         await siege.compare(name)
-
-
-async def test_lists_sums_and_searches_are_the_tenants_own(siege: Siege) -> None:
-    for name, calls in OTHERWISE.items():
-        if name not in {"import_user", "erase_user"}:
-            for call in calls:
-                await siege.attempt(name, lambda repo, call=call: call(repo, siege.theirs))
 
 
 @pytest.mark.parametrize(("name", "attacks"), [("create", CREATE), ("update", UPDATE)])
@@ -153,14 +144,13 @@ async def test_no_session_is_made_or_changed_so_that_it_reaches_across(
     siege: Siege, name: str, attacks: list[Any_]
 ) -> None:
     for number, attack in enumerate(attacks):
-        await siege.attempt(f"{name}[{number}]", lambda repo, attack=attack: attack(repo, siege.theirs))
+        await siege.attempt(f"{name}[{number}]", attack, siege.theirs)
 
 
 async def test_an_import_of_their_export_makes_sessions_of_its_own(siege: Siege) -> None:
     for number, call in enumerate(OTHERWISE["import_user"]):
-        told = await siege.attempt(f"import_user[{number}]", lambda repo, call=call: call(repo, siege.theirs))
+        told = await siege.attempt(f"import_user[{number}]", call, siege.theirs)
         assert "Conflict" not in told
-    await _drive_again(siege)
 
 
 async def test_the_same_ids_live_apart_in_two_tenants(siege: Siege) -> None:
@@ -170,23 +160,13 @@ async def test_the_same_ids_live_apart_in_two_tenants(siege: Siege) -> None:
             await repo.add_messages_to_session(id_, [message("twin")] * 3, client_ids=CLIENT_IDS)
 
     assert await siege.attempt("create", twins) == ""
-    await _drive_again(siege)
-
-
-async def _drive_again(siege: Siege) -> None:
-    """With sessions of the same ids, everything works on the second tenant's own."""
     for name in sorted(BY_ID, key=lambda name: name == "delete"):
         for call in BY_ID[name]:
-            for id_ in siege.theirs.ids:
-                await siege.attempt(name, lambda repo, call=call, id_=id_: call(repo, id_), look=False)
+            for id_ in siege.theirs.ids[:2]:
+                await siege.attempt(name, call, id_, look=False)
         await siege.compare(name)
     for id_ in siege.theirs.ids:
-        await siege.observe("append", lambda id_=id_: write(siege.house.service, SECOND, id_, [*CLIENT_IDS, None]))
-
-
-async def test_erasing_a_user_erases_the_tenants_own(siege: Siege) -> None:
-    for call in OTHERWISE["erase_user"]:
-        await siege.attempt("erase_user", lambda repo, call=call: call(repo, siege.theirs))
+        await siege.observe("append", write, siege.house.service, SECOND, id_, [*CLIENT_IDS, None])
 
 
 async def test_a_writer_appends_to_the_tenants_own_sessions_only(siege: Siege) -> None:
@@ -202,7 +182,18 @@ async def test_a_writer_appends_to_the_tenants_own_sessions_only(siege: Siege) -
         assert {str(each).replace(str(id_), "") for each in answers} == {str(answers[0]).replace(str(id_), "")}
 
 
-async def test_a_batch_of_a_writer_reaches_no_other_tenants_session(siege: Siege) -> None:
+async def test_lists_sums_contexts_and_batches_are_the_tenants_own(siege: Siege) -> None:
+    for name, calls in OTHERWISE.items():
+        if name not in {"import_user", "erase_user"}:
+            for call in calls:
+                await siege.attempt(name, call, siege.theirs)
+    await _change_contexts(siege)
+    await _append_together(siege)
+    for call in OTHERWISE["erase_user"]:
+        await siege.attempt("erase_user", call, siege.theirs)
+
+
+async def _append_together(siege: Siege) -> None:
     async with siege.house.service.session() as db:
         own = (await SessionRepository(db, SECOND).create(new())).id
 
@@ -220,16 +211,16 @@ async def test_a_batch_of_a_writer_reaches_no_other_tenants_session(siege: Siege
         assert [each.content for each in await SessionRepository(db, SECOND).get_messages(own)] == ["written"] * 4
 
 
-async def test_contexts_are_those_of_the_tenants_own_sessions(siege: Siege) -> None:
+async def _change_contexts(siege: Siege) -> None:
     store = SessionContextStore(siege.house.service.session, tenant_id=SECOND)
     contexts = SessionContexts(siege.house.service.session, SECOND)
     for id_ in siege.theirs.ids:
         for name, calls in STORE.items():
             for call in calls:
-                await siege.observe(f"store.{name}", lambda call=call, id_=id_: call(store, id_), look=False)
+                await siege.observe(f"store.{name}", call, store, id_, look=False)
         for name, changes in CONTEXTS.items():
             for change in changes:
-                await siege.observe(f"contexts.{name}", lambda call=change, id_=id_: call(contexts, id_), look=False)
+                await siege.observe(f"contexts.{name}", change, contexts, id_, look=False)
 
 
 async def test_both_tenants_may_share_a_session_of_the_database(siege: Siege) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
@@ -147,7 +148,9 @@ async def fork(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID,
     kept = tenant.seen(id_)
     seq = extra % (kept.last_seq + 1)
     forked = await repo.fork(id_, seq)
-    shown = [(number, content, None) for number, content, _ in kept.messages if number <= seq]
+    shown: list[tuple[int, str, str | None]] = [
+        (number, content, None) for number, content, _ in kept.messages if number <= seq
+    ]
     tenant.sessions[forked.id] = Kept(kept.user, None, kept.title, shown, seq, context=dict(kept.context), is_fork=True)
     world.ids.append(forked.id)
 
@@ -246,12 +249,33 @@ NUMBERS = st.integers(0, 11)
 step = st.tuples(st.sampled_from(["create", *STEPS]), st.integers(0, 1), NUMBERS, NUMBERS, NUMBERS)
 
 
+steps_of_two = given(pair=st.sampled_from(PAIRS), swapped=st.booleans(), steps=st.lists(step, min_size=4, max_size=30))
 # Not shrunk: on a server that takes longer than a test may. A failure on SQLite is found by fewer steps.
-@settings(max_examples=12, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
-@given(pair=st.sampled_from(PAIRS), swapped=st.booleans(), steps=st.lists(step, min_size=4, max_size=30))
+few, many = (
+    settings(max_examples=count, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
+    for count in (6, 150)
+)
+
+
+@few
+@steps_of_two
 async def test_each_tenant_has_what_it_would_have_alone(
     house: House, pair: tuple[str, str], swapped: bool, steps: list[Step]
 ) -> None:
+    await _live_together(house, pair, swapped, steps)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@many
+@steps_of_two
+async def test_each_tenant_has_what_it_would_have_alone_however_long(
+    house: House, pair: tuple[str, str], swapped: bool, steps: list[Step]
+) -> None:
+    await _live_together(house, pair, swapped, steps)
+
+
+async def _live_together(house: House, pair: tuple[str, str], swapped: bool, steps: list[Step]) -> None:
     names = pair[::-1] if swapped else pair
     world = World(house, (Tenant(names[0]), Tenant(names[1])))
     async with house.owner.session() as db:

@@ -78,7 +78,8 @@ async def test_what_is_appended_right_after_a_look_is_notified(
     database: DatabaseManager, other: DatabaseManager
 ) -> None:
     """The session is marked as watched before it is read, so nothing falls between the two until the next look."""
-    id_, appended = await new_session(database), []
+    id_ = await new_session(database)
+    appended: list[UUID] = []
 
     async def once() -> None:
         if database.notifications.listening and not appended:
@@ -109,7 +110,7 @@ async def test_a_mark_lasts_a_minute_and_is_renewed(database: DatabaseManager, m
         assert 30 < left.total_seconds() <= 60
 
         async def is_renewed() -> bool:
-            return (await watched(database))[0] > first
+            return bool((await watched(database))[0] > first)
 
         await until(is_renewed)
         following.cancel()
@@ -161,7 +162,8 @@ async def test_a_recount_repairs_nothing_that_an_append_made_look_wrong(
 async def test_a_wrong_counter_is_repaired_by_what_is_there_when_the_session_is_held(
     database: DatabaseManager, other: DatabaseManager
 ) -> None:
-    id_, appended = await new_session(database, 2), []
+    id_ = await new_session(database, 2)
+    appended: list[UUID] = []
     async with database.session() as db:
         await db.execute(text("UPDATE agent_service_sessions SET total_messages = 77"))
 

@@ -161,7 +161,8 @@ async def test_every_list_has_one_order_among_sessions_of_the_same_moment(databa
             [hit.session for hit in await repo.search_messages("ada", "same word")],
         ]
         by_title = await repo.get_session_by_title("ada", "One")
-        walked, cursor = [], None
+        walked: list[Session] = []
+        cursor: str | None = None
         while True:
             page = await repo.get_user_sessions_page("ada", limit=2, cursor=cursor)
             walked += page.items

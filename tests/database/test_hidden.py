@@ -1,5 +1,6 @@
 """A session that was deleted is like one that never was, for every method but those that bring it back or remove it."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ from agent_service.core.errors import AgentServiceError, SessionNotFoundError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.writer import SessionWriter
 from tests.canary.attacks import BY_ID, CONTEXTS, OTHERWISE, STORE, write
 from tests.canary.estate import AGENT, CLIENT_IDS, EXTERNAL, SECRET, TITLE, USER, Estate, leaked, message, spelled
 
@@ -56,8 +58,11 @@ async def test_it_stands_in_no_list_sum_or_search(database: DatabaseManager, hid
 
 async def test_a_writer_finds_neither_it_nor_its_messages(database: DatabaseManager, hidden: UUID) -> None:
     answers = await write(database, "", hidden, [*CLIENT_IDS, None, "new"])
+    async with SessionWriter(database) as writer:
+        appends = [writer.append(hidden, message("x"), client_id=each) for each in (*CLIENT_IDS, None, "new")]
+        answers += await asyncio.gather(*appends, return_exceptions=True)
 
-    assert [type(each) for each in answers] == [SessionNotFoundError] * 5
+    assert [type(each) for each in answers] == [SessionNotFoundError] * 10
     await stays_as_it_was(database, hidden)
 
 

@@ -4,7 +4,7 @@ The rows stand in the table in the opposite order, which is the one that a state
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,7 @@ IDS = [UUID(int=number) for number in range(1, 7)]
 LOWEST, HIGHEST = IDS[0], IDS[-1]
 MESSAGE = {"role": "user", "content": "Hi", "token_count": 1}
 
-Act = Callable[[DatabaseManager], Awaitable[Any]]
+Act = Callable[[DatabaseManager], Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_keys_of_a_table_are_locked_from_the_lowest_upwards(database: Data
     async with database.session() as db:
         await db.execute(text("SELECT key FROM agent_service_context_store WHERE key = 'a' FOR UPDATE"))
         acting = asyncio.create_task(
-            table.write(dict.fromkeys(reversed(keys), "[]")) if act == "write" else table.remove(list(reversed(keys)))  # type: ignore[arg-type]
+            table.write(dict.fromkeys(reversed(keys), "[]")) if act == "write" else table.remove(list(reversed(keys)))
         )
         await somebody_waits(database)
         async with database.session() as other:

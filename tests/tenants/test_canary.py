@@ -153,8 +153,9 @@ def opened(owner: type[TenantCache], tenant: str) -> list[Any]:
     """Return instances as a tenant makes them, for the ids that it was told."""
     if owner is RedisUser:
         return [RedisUser(tenant, "told"), RedisUser(tenant, "told", indexes=("text", "count"))]
+    make: Callable[..., TenantCache] = owner
     takes_user = "user_id" in inspect.signature(owner).parameters
-    return [owner(tenant, "told")] if takes_user else [owner(tenant)]  # type: ignore[call-arg]
+    return [make(tenant, "told")] if takes_user else [make(tenant)]
 
 
 async def plant(tenant: str) -> None:
