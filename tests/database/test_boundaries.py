@@ -372,3 +372,36 @@ async def test_a_counter_that_was_lost_is_found_by_a_recount_of_all_but_not_of_a
     async with database.session() as db:
         (drift,) = await of(db).recount()
     assert (drift.total_tokens, drift.total_messages, drift.last_seq) == ((0, 4), (2, 2), (2, 2))
+
+
+async def test_an_import_that_ends_in_an_error_leaves_nothing(database: DatabaseManager) -> None:
+    for number in range(1, 4):
+        await create(database, number)
+        async with database.session() as db:
+            await of(db).add_messages_to_session(UUID(int=number), [{"role": "user"}] * 3)
+    async with database.session() as db:
+        lines = [line async for line in of(db).export_user("ada")]
+        await of(db).erase_user("ada")
+
+    with pytest.raises(SessionValueError, match=f"line {len(lines)}"):
+        async with database.session() as db:
+            await of(db).import_user([*lines[:-1], lines[-1].replace('"role"', '"roll"')])
+    async with database.session() as db:
+        assert await of(db).get_user_sessions("ada", active_only=False) == []
+        assert (await of(db).import_user(lines)).messages == 9
+
+
+async def test_a_repetition_is_no_conflict_with_what_came_since(database: DatabaseManager) -> None:
+    await create(database, 1)
+    id_, hello = UUID(int=1), {"role": "user", "content": "Hi"}
+    async with database.session() as db:
+        repo = of(db)
+        for _ in range(2):
+            added = await repo.add_message_to_session(id_, hello, client_id="a", expected_seq=0, expected_version=1)
+            assert added.seq == 1
+            await repo.add_message_to_session(id_, hello)
+        with pytest.raises(SessionConflictError, match="last_seq 3"):
+            await repo.add_message_to_session(id_, hello, client_id="b", expected_seq=0)
+        with pytest.raises(SessionConflictError, match="version 1"):
+            await repo.add_message_to_session(id_, hello, expected_version=2)
+        assert (await repo.add_message_to_session(id_, hello, expected_seq=3, expected_version=1)).seq == 4
