@@ -16,7 +16,8 @@ def run(connection: Connection) -> None:
     if not moves():
         run_with(connection, compare_options(connection))
         return
-    with moving(connection, context.config.attributes.get("report") or print, destination()) as options:
+    given = context.config.attributes
+    with moving(connection, given.get("report") or print, destination(), down=given.get("down", False)) as options:
         run_with(connection, options)
 
 

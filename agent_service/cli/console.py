@@ -24,6 +24,14 @@ class Console:
         if not self.as_json:
             _write(text)
 
+    def confirms(self, question: str) -> bool:
+        """Ask a person on a terminal; without one nobody confirms."""
+        if self.as_json or not sys.stdin.isatty():
+            return False
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
     def note(self, text: str) -> None:
         """Tell a person how far a task is, on stderr."""
         if not self.as_json:

@@ -2,11 +2,13 @@
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agent_service.cli.console import Console
+from agent_service.core.errors import ConfigurationError
+from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
@@ -14,6 +16,7 @@ from agent_service.infrastructure.database.repositories.session import SessionRe
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.planning import SchemaPlan
+    from agent_service.infrastructure.database.row_security import Others
 
 __all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
 
@@ -95,27 +98,53 @@ def check(_arguments: Namespace, console: Console) -> int:
     return _run(work)
 
 
-def enable_row_security(_arguments: Namespace, console: Console) -> int:
-    """Put the policies between tenants in force."""
-    return _switch_row_security(console, on=True)
+def enable_row_security(arguments: Namespace, console: Console) -> int:
+    """Put the policies between tenants in force, unless that would hide every row from somebody and nobody wants it."""
+
+    async def work(database: DatabaseManager) -> int:
+        others = await database.bound_by_policies()
+        danger = _danger(others, here=get_settings().db_row_security)
+        if danger and not arguments.yes and not console.confirms(f"{danger}\nPut the policies in force now?"):
+            raise ConfigurationError(f"not put in force: {danger} Then run this again, or with --yes to go on anyway")
+        return await _switch_row_security(database, console, on=True)
+
+    return _run(work)
 
 
 def disable_row_security(_arguments: Namespace, console: Console) -> int:
     """Take the policies between tenants out of force."""
-    return _switch_row_security(console, on=False)
+    return _run(lambda database: _switch_row_security(database, console, on=False))
 
 
-def _switch_row_security(console: Console, *, on: bool) -> int:
-    async def work(database: DatabaseManager) -> int:
-        state = await database.switch_row_security(on=on)
-        console.result({"database": str(database), "row_security": state.enabled, "role": state.role})
-        if on and not state.role_is_bound:
-            console.say(f"{state.role}, owner or superuser, is not bound by it: let the service use another role")
-        if on:
-            console.say("set DB_ROW_SECURITY=true for every process that uses a role which is")
-        return 0
+def _danger(others: Sequence["Others"], *, here: bool) -> str:
+    """Say from whom row-level security would hide every row, and what to do first; empty if from nobody that is known.
 
-    return _run(work)
+    :param here: whether this process says its tenants.
+    """
+    blind = [each for each in others if not each.says_tenant]
+    if here and not blind:
+        return ""
+    found = ", ".join(
+        f"{each.connections} of role {each.role!r} with application_name {each.application!r} "
+        f"({'may' if each.says_tenant is None else 'does'} not say its tenants)"
+        for each in blind
+    )
+    return (
+        "row-level security hides every row from processes that do not say their tenants. First set "
+        "DB_ROW_SECURITY=true for every process that uses this database, and restart it."
+        + ("" if here else " It is not set here.")
+        + (f" Connected now: {found}." if found else " None such is connected now.")
+    )
+
+
+async def _switch_row_security(database: DatabaseManager, console: Console, *, on: bool) -> int:
+    state = await database.switch_row_security(on=on)
+    console.result({"database": str(database), "row_security": state.enabled, "role": state.role})
+    if on and not state.role_is_bound:
+        console.say(f"{state.role}, owner or superuser, is not bound by it: let the service use another role")
+    if on:
+        console.say("set DB_ROW_SECURITY=true for every process that uses a role which is")
+    return 0
 
 
 def cleanup(_arguments: Namespace, console: Console) -> int:

@@ -132,12 +132,15 @@ def _add_database(commands: Any) -> None:
         "agent-service db downgrade base",
     )
     down.add_argument("revision", metavar="REV", help='a revision, "-1" for one back, or "base" for none')
-    _add(
+    enable = _add(
         verbs,
         "enable-rls",
         enable_row_security,
-        "have PostgreSQL itself keep tenants apart (row-level security)",
+        "have PostgreSQL itself keep tenants apart (row-level security); first set DB_ROW_SECURITY for every service",
         "agent-service db enable-rls",
+    )
+    enable.add_argument(
+        "--yes", action="store_true", help="do not ask, though processes that run may no longer see any row"
     )
     _add(
         verbs,

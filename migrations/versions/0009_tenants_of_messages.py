@@ -10,7 +10,7 @@ from alembic import op
 from agent_service.infrastructure.database.crossing_links import cut_links
 from agent_service.infrastructure.database.key_shapes import keys_are_led_by_tenant
 from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, constraint, run
+from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, run
 
 revision = "agent_service_0009"
 down_revision = "agent_service_0008"
@@ -85,14 +85,20 @@ def upgrade() -> None:
 
 def parents() -> tuple[Change, ...]:
     """Return the steps after which no session has a parent of another tenant."""
-    for_new_rows, proved = constraint(
-        PARENT,
-        SESSIONS,
-        f"FOREIGN KEY (tenant_id, parent_session_id) REFERENCES {SESSIONS} (tenant_id, id)",
-        locks={SESSIONS: Lock.SHARE_ROW_EXCLUSIVE},
+    key = f"FOREIGN KEY (tenant_id, parent_session_id) REFERENCES {SESSIONS} (tenant_id, id)"
+    return (
+        Change(
+            f"add the constraint {PARENT} for new rows",
+            f"ALTER TABLE {SESSIONS} ADD CONSTRAINT {PARENT} {key} NOT VALID",
+            {SESSIONS: Lock.SHARE_ROW_EXCLUSIVE},
+        ),
+        Change("cut links to parents of another tenant, and circles", cut_links, {SESSIONS: Lock.ROW_EXCLUSIVE}),
+        Change(
+            f"prove the constraint {PARENT} for the rows that are there",
+            f"ALTER TABLE {SESSIONS} VALIDATE CONSTRAINT {PARENT}",
+            {SESSIONS: Lock.SHARE_UPDATE_EXCLUSIVE},
+        ),
     )
-    cut = Change("cut links to parents of another tenant, and circles", cut_links, {SESSIONS: Lock.ROW_EXCLUSIVE})
-    return for_new_rows, cut, proved
 
 
 def downgrade() -> None:

@@ -40,7 +40,7 @@ SAID = "(SELECT current_setting('agent_service.tenant', true))"
 OWN_TENANT = f"ALTER POLICY tenant ON {MESSAGES} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')"
 TENANT_OF_SESSION = f"""
 ALTER POLICY tenant ON {MESSAGES} USING (
-    EXISTS (SELECT FROM {SESSIONS} AS s WHERE s.id = agent_service_session_messages.session_id)
+    EXISTS (SELECT FROM {SESSIONS} WHERE agent_service_sessions.id = agent_service_session_messages.session_id)
 )
 """
 FILL = """

@@ -1,15 +1,24 @@
 """``db``, ``cleanup`` and ``stats`` on both engines."""
 
 import asyncio
+import os
+import pty
 import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from agent_service.cli import main
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database import close_database, get_session
+from agent_service.infrastructure.database import DatabaseManager, close_database, get_session
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.cli.conftest import Command
@@ -53,6 +62,50 @@ def test_upgrade_makes_the_tables_check_approves_and_downgrade_takes_them_away(e
     assert (after["ok"], after["differences"]) == (True, [])
     assert gone["revision"] is None
     assert as_json("db", "check", code=1)["ok"] is False
+
+
+def test_a_dry_run_says_what_each_step_locks_and_changes_nothing(
+    empty_database: str, as_json: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DB_TABLE_PREFIX", "x_")
+    reset_settings()
+    as_json("db", "upgrade", "2")
+
+    planned, unchanged = as_json("db", "upgrade", "--dry-run"), as_json("db", "check", code=1)
+    next_one = as_json("db", "upgrade", "+1", "--dry-run")
+    assert main(["db", "upgrade", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    as_json("db", "upgrade")
+    nothing = as_json("db", "upgrade", "--dry-run")
+
+    column = next(step for step in planned["steps"] if step["words"] == "add the column watched_until")
+    indexes = [step["others"] for step in planned["steps"] if "x_ix_sessions_deleted" in step["words"]]
+    on_sqlite = planned["in_one_transaction"]
+    assert (planned["revision"], planned["target_revision"]) == ("agent_service_0002", nothing["target_revision"])
+    assert (column["revision"], next_one["target_revision"]) == ("agent_service_0003", "agent_service_0003")
+    assert column["locks"] == ({} if on_sqlite else {"agent_service.x_sessions": "ACCESS EXCLUSIVE"})
+    assert (column["others"], indexes) == (("read", ["read"]) if on_sqlite else ("wait", ["read and write"]))
+    assert "agent_service_0003: Subscribers are told" in shown
+    assert ("ACCESS EXCLUSIVE on agent_service.x_sessions" in shown) is not on_sqlite
+    assert ("waits at most 0.8 s at a time" in shown) is not on_sqlite
+    assert unchanged["revision"] == "agent_service_0002"
+    assert nothing["steps"] == []
+
+
+@pytest.mark.parametrize("revision", ["nonsense", "0000", "+99", "-1", ""])
+def test_a_dry_run_to_a_revision_that_is_not_there_is_refused(empty_database: str, refused, revision: str):
+    assert "revision" in refused("db", "upgrade", "--dry-run", revision)
+
+
+def test_an_upgrade_says_its_steps_to_a_person_and_not_to_a_machine(
+    empty_database: str, as_json: Command, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["db", "upgrade"]) == 0
+    told = capsys.readouterr().err
+    as_json("db", "downgrade", "2")
+    as_json("db", "upgrade")
+
+    assert ("agent_service_0003, step 1 of 3: add the column" in told) is empty_database.startswith("postgresql")
 
 
 def test_an_unknown_revision_is_refused_and_changes_nothing(empty_database: str, as_json: Command, refused):
@@ -167,13 +220,92 @@ def test_a_database_that_is_not_there_is_one_line_with_a_remedy_and_without_the_
 @pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
 def test_row_level_security_is_put_in_force_and_out_again(empty_database: str, as_json: Command):
     as_json("db", "upgrade")
-    on = as_json("db", "enable-rls")
+    on = as_json("db", "enable-rls", "--yes")
     checked = as_json("db", "check")
     off = as_json("db", "disable-rls")
 
     assert (on["row_security"], off["row_security"]) == (True, False)
     assert on["role"]
     assert checked["ok"]
+
+
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_row_level_security_that_would_hide_rows_is_refused_unless_somebody_insists(
+    empty_database: str, as_json: Command, refused, monkeypatch: pytest.MonkeyPatch
+):
+    as_json("db", "upgrade")
+    store(Session(user_id="alice"))
+
+    not_set_here = refused("db", "enable-rls")
+    monkeypatch.setenv("DB_ROW_SECURITY", "true")
+    reset_settings()
+    with a_service(empty_database, ""):
+        some_service = refused("db", "enable-rls")
+        insisted = as_json("db", "enable-rls", "--yes")
+        as_json("db", "disable-rls")
+    with a_service(empty_database, "?application_name=shop"):
+        unknown_service = refused("db", "enable-rls")
+    with a_service(empty_database, "", row_security=True):
+        told_service = as_json("db", "enable-rls")
+
+    assert "First set DB_ROW_SECURITY=true for every process" in not_set_here
+    assert "It is not set here. None such is connected now." in not_set_here
+    assert "--yes" in not_set_here
+    assert "1 of role 'bound_role' with application_name 'agent_service' (does not say its tenants)" in some_service
+    assert "1 of role 'bound_role' with application_name 'shop' (may not say its tenants)" in unknown_service
+    assert (insisted["row_security"], told_service["row_security"]) == (True, True)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 2)])
+@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+def test_on_a_terminal_it_asks(empty_database: str, answer: str, code: int):
+    assert main(["db", "upgrade"]) == 0
+    leader, follower = pty.openpty()
+    os.write(leader, answer.encode())
+    environment = {**os.environ, "DATABASE_URL": empty_database}
+    command = [sys.executable, "-m", "agent_service", "db", "enable-rls"]
+
+    done = subprocess.run(command, stdin=follower, env=environment, capture_output=True, text=True, check=False)
+    os.close(leader)
+    os.close(follower)
+
+    assert done.returncode == code
+    assert "hides every row from processes that do not say their tenants" in done.stderr
+    assert "Put the policies in force now? [y/N]" in done.stderr
+    assert ("row security                true" in done.stdout) is (code == 0)
+
+
+@contextmanager
+def a_service(url: str, options: str, *, row_security: bool = False) -> Iterator[None]:
+    """A service that is connected, as a role that policies bind."""
+    opened, closing = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        owner = DatabaseManager(url)
+        async with owner.session() as db:
+            await db.execute(text("CREATE ROLE bound_role LOGIN"))
+            await db.execute(text("GRANT USAGE ON SCHEMA agent_service TO bound_role"))
+            await db.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA agent_service TO bound_role"))
+        service = DatabaseManager(url.replace("postgres@", "bound_role@") + options, row_security=row_security)
+        async with service.session() as db:
+            await SessionRepository(db).get_user_sessions("alice")
+        opened.set()
+        await asyncio.to_thread(closing.wait)
+        await service.close()
+        async with owner.session() as db:
+            await db.execute(text("DROP OWNED BY bound_role"))
+            await db.execute(text("DROP ROLE bound_role"))
+        await owner.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        served = thread.submit(asyncio.run, serve())
+        while not opened.wait(0.01):
+            assert not served.done(), served.exception()
+        try:
+            yield
+        finally:
+            closing.set()
+            served.result()
 
 
 def test_row_level_security_of_a_database_that_has_none_is_refused(empty_database: str, refused):

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, text, update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -27,6 +27,13 @@ def of(database_session: Any, now: datetime = NOW) -> SessionRepository:
 async def create(database: DatabaseManager, number: int, now: datetime = NOW, **values: Any) -> UUID:
     async with database.session() as db:
         return (await of(db, now).create(Session(id=UUID(int=number), user_id="ada", **values))).id
+
+
+async def analyze(database: DatabaseManager) -> None:
+    """Have PostgreSQL know how few rows there are: it reads them as they stand then, in no index's order."""
+    if not database.embedded:
+        async with database.session() as db:
+            await db.execute(text("ANALYZE agent_service_sessions"))
 
 
 async def test_a_session_expires_at_its_very_moment(database: DatabaseManager) -> None:
@@ -84,6 +91,7 @@ async def after_one_batch(database: DatabaseManager, work: Callable[[], Awaitabl
 async def test_the_longest_expired_are_completed_first_and_no_more_than_a_batch(database: DatabaseManager) -> None:
     for number in (2, 4, 1, 3):
         await create(database, number, expires_at=NOW - number * HOUR)
+    await analyze(database)
 
     await after_one_batch(database, lambda: sweep(database, batch_size=2, clock=FakeClock(NOW)))
 
@@ -106,6 +114,7 @@ async def left(database: DatabaseManager) -> set[int]:
 async def test_the_longest_hidden_are_purged_first_and_no_more_than_a_batch(database: DatabaseManager) -> None:
     for number in (2, 4, 1, 3):
         await hide(database, number, NOW - number * HOUR)
+    await analyze(database)
 
     await after_one_batch(database, lambda: purge(database, NOW, batch_size=2))
 
@@ -136,10 +145,11 @@ async def test_recent_sessions_and_sums_take_their_first_moment_and_not_their_la
     async with database.session() as db:
         repo = of(db)
         recent = await repo.get_recent_sessions("ada", hours=1)
-        sums = await repo.get_session_stats(since=NOW - HOUR, until=NOW)
+        since = await repo.get_session_stats(since=NOW - HOUR)
+        before = await repo.get_session_stats(until=NOW)
 
     assert [each.id.int for each in recent] == [4, 3, 2]
-    assert sums.total_sessions == 2
+    assert (since.total_sessions, before.total_sessions) == (3, 3)
 
 
 async def test_every_list_has_one_order_among_sessions_of_the_same_moment(database: DatabaseManager) -> None:
@@ -148,6 +158,7 @@ async def test_every_list_has_one_order_among_sessions_of_the_same_moment(databa
         async with database.session() as db:
             await of(db).add_message_to_session(UUID(int=number), {"role": "user", "content": "the same word"})
     expected = [5, 4, 3, 2, 1]
+    await analyze(database)
 
     async with database.session() as db:
         repo = of(db)
@@ -203,6 +214,7 @@ async def test_an_export_gives_each_session_once_in_the_order_of_ids(database: D
     async with database.session() as db:
         for number in numbers:
             await of(db).create(Session(id=UUID(int=number), user_id="ada"))
+    await analyze(database)
     async with database.session() as db:
         lines = [line async for line in of(db).export_user("ada")]
 

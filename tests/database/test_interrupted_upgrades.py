@@ -29,19 +29,19 @@ class Copies:
     """Copies of one database with a conversation in it, at the first revision, as an earlier version left it."""
 
     def __init__(self, server: PostgresServer, template: str) -> None:
-        self._server = server
+        self.server = server
         self._template = template
         self.made: list[str] = []
 
     def new(self) -> str:
         """Make one, and return its URL."""
         self.made.append(f"{self._template}_{next(_numbers)}")
-        return self._server.create_database(self.made[-1], self._template)
+        return self.server.create_database(self.made[-1], self._template)
 
     def drop(self) -> None:
         """Drop them."""
         while self.made:
-            self._server.drop_database(self.made.pop())
+            self.server.drop_database(self.made.pop())
 
 
 @pytest.fixture
@@ -137,6 +137,36 @@ async def test_a_connection_that_is_lost_at_any_statement(copies: Copies, stride
         await serve_the_version_before(url)
         await finish(url, expected)
         copies.drop()
+
+    assert interrupted >= 3
+
+
+@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(1800)])])
+async def test_a_downgrade_whose_connection_is_lost_at_any_statement(copies: Copies, stride: int) -> None:
+    ready = copies.new()
+    await upgrade(ready)
+    newest = Copies(copies.server, ready.rpartition("/")[2])
+    database = DatabaseManager(uninterrupted := newest.new())
+    await database.downgrade("0001")
+    await database.close()
+    expected = await objects(uninterrupted)
+    interrupted = 0
+
+    for number in itertools.count(1, stride):
+        url = newest.new()
+        database = DatabaseManager(url)
+        with lost_at(number, url) as statements:
+            try:
+                await database.downgrade("0001")
+            except DatabaseUnavailableError:
+                interrupted += 1
+        if len(statements) >= number:
+            await database.downgrade("0001")
+        await database.close()
+        assert await objects(url) == expected
+        newest.drop()
+        if len(statements) < number:
+            break
 
     assert interrupted >= 3
 

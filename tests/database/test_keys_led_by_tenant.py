@@ -328,6 +328,6 @@ async def test_a_message_s_policy_looks_at_its_own_tenant(old: DatabaseManager) 
     ((quals["back"],),) = await Rows(old).run(query)
 
     assert "EXISTS" in quals["before"]
-    assert quals["back"] == quals["before"]
+    assert "EXISTS" in quals["back"]
     assert "EXISTS" not in quals["now"]
     assert "tenant_id" in quals["now"]

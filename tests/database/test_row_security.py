@@ -1,5 +1,7 @@
 """PostgreSQL itself keeps tenants apart: what another tenant's transaction cannot do, whatever it asks."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -260,6 +262,45 @@ async def test_a_downgrade_takes_the_policies_away(owner: DatabaseManager, servi
         again = await counts(db)
 
     assert (seen, again) == ((2, 2), (0, 0))
+
+
+async def test_a_service_that_sees_no_row_says_so_in_its_health(
+    owner: DatabaseManager, service: DatabaseManager, postgres_url: str
+) -> None:
+    untold = DatabaseManager(postgres_url.replace("postgres@", "service@", 1))
+    health = {
+        name: await each.health_check() for name, each in (("untold", untold), ("told", service), ("owner", owner))
+    }
+    await owner.switch_row_security(on=False)
+    again = await untold.health_check()
+    await untold.close()
+
+    assert {name: each["ok"] for name, each in health.items()} == {"untold": False, "told": True, "owner": True}
+    assert "set DB_ROW_SECURITY=true" in health["untold"]["error"]
+    assert again["ok"]
+
+
+async def test_switching_holds_up_nobody_behind_it_while_it_waits(owner: DatabaseManager) -> None:
+    reads, hold = [], 4.0
+    count = text("SELECT count(*) FROM agent_service_session_messages")
+
+    async with owner.engine.connect() as reader, owner.engine.connect() as other:
+        await reader.execute(count)
+        switching, until = asyncio.create_task(owner.switch_row_security(on=True)), time.monotonic() + hold
+        while time.monotonic() < until:
+            started = time.monotonic()
+            await asyncio.gather(other.execute(count), asyncio.sleep(0.01))
+            await other.rollback()
+            reads.append(time.monotonic() - started)
+            if reads[-1] > hold / 2:
+                break
+        assert not switching.done()
+        await reader.rollback()
+        switched = await switching
+
+    assert switched.enabled
+    # Behind somebody who waits until it is free, the first read takes all of the time.
+    assert max(reads) < hold / 2
 
 
 async def test_sqlite_has_none() -> None:

@@ -13,7 +13,7 @@ from agent_service.infrastructure.database.adopting import adopt, has_search_or_
 from agent_service.infrastructure.database.catalog import OUR_COLUMNS
 from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.migration import differences
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS, Names
 from agent_service.infrastructure.database.naming import Naming, names_of
 
 __all__ = ["add_tables", "complete_tables", "include_name", "include_object"]
@@ -100,13 +100,28 @@ def complete_tables(connection: Connection) -> None:
             ...  # what autogenerate wrote
             complete_tables(op.get_bind())
 
-    Call it again in the revision that follows an upgrade of this package. Where all is done it does nothing.
+    Call it again in the revision that follows an upgrade of this package, before autogenerate looks: it changes keys,
+    which autogenerate does not see, in one transaction. Where all is done it does nothing. On PostgreSQL
+    ``agent-service db upgrade`` does the same in short steps, and large tables need that.
 
     :raises DatabaseError: the tables are not there, or not those of this version.
     """
     names = names_of(connection)
     if has_search_or_policies(connection, names):
         adopt(connection, names)  # They were made by an earlier version, not by a revision of the application.
+    present = revisions.current(connection, names)
+    if present is None:
+        _require_tables(connection, names)
+    scripts = revisions.scripts()
+    with revisions.with_tables_made(), revisions.operations(connection):
+        for script in reversed(list(scripts.iterate_revisions("heads", present or "base"))):
+            script.module.upgrade()
+    if present is not None:
+        _require_tables(connection, names)
+    MigrationContext.configure(connection, opts=revisions.version_options(names)).stamp(scripts, "head")
+
+
+def _require_tables(connection: Connection, names: Names) -> None:
     looking = connection.begin_nested()
     found = differences(connection)
     looking.rollback()  # It only told PostgreSQL where to look, for the comparison.
@@ -115,12 +130,6 @@ def complete_tables(connection: Connection) -> None:
             f"the package's tables in {names} are not as this version needs them ({found[0]!s:.200}); call "
             "complete_tables after what makes them, with the schema and prefix that add_tables was called with"
         )
-    present = revisions.current(connection, names)
-    scripts = revisions.scripts()
-    with revisions.with_tables_made(), revisions.operations(connection):
-        for script in reversed(list(scripts.iterate_revisions("heads", present or "base"))):
-            script.module.upgrade()
-    MigrationContext.configure(connection, opts=revisions.version_options(names)).stamp(scripts, "head")
 
 
 def _is_ours(table: Table) -> bool:

@@ -5,8 +5,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from agent_service.infrastructure.database.locks import Lock
 from agent_service.infrastructure.database.names import MARK, Names
-from agent_service.infrastructure.database.steps import Lock
 
 __all__ = ["blockers"]
 

@@ -14,7 +14,13 @@ from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
 from agent_service.infrastructure.database.opening import open_connection
-from agent_service.infrastructure.database.postgres import FAILURES, connect_options, watch_connections
+from agent_service.infrastructure.database.postgres import (
+    FAILURES,
+    NAME,
+    NAME_SAYS_TENANT,
+    connect_options,
+    watch_connections,
+)
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine"]
@@ -28,6 +34,7 @@ def create_engine(
     statement_timeout: float | None,
     isolation_level: str | None = None,
     pgbouncer: bool = False,
+    says_tenant: bool = False,
     echo: bool = False,
 ) -> AsyncEngine:
     """Make an engine; nothing is connected yet.
@@ -37,6 +44,7 @@ def create_engine(
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
     :param isolation_level: of every transaction; None: the server's own. SQLite has one only.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
+    :param says_tenant: its transactions say which tenant they work for; PostgreSQL shows it in the connections' name.
     :param echo: log every statement, without its parameters.
     """
     arguments: dict[str, Any]
@@ -47,7 +55,8 @@ def create_engine(
         pool = {**pool, "pool_reset_on_return": None}  # The write lock's work.
     else:
         url = URL.create(target.scheme, target.username, target.password, database=target.database or None)
-        arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer)
+        name = NAME_SAYS_TENANT if says_tenant else NAME
+        arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer, name=name)
         if isolation_level is not None:
             pool = {**pool, "isolation_level": isolation_level}
     engine = create_async_engine(

@@ -13,21 +13,23 @@ from agent_service.core.logging import logger
 
 __all__ = ["cut_links"]
 
-_CROSSING: Final = text("""
-SELECT child.id FROM agent_service_sessions AS child
-JOIN agent_service_sessions AS parent ON parent.id = child.parent_session_id
-WHERE child.parent_session_id IS NOT NULL AND parent.tenant_id <> child.tenant_id
+_CUT_CROSSING: Final = text("""
+UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHERE id IN (
+    SELECT child.id FROM agent_service_sessions AS child
+    JOIN agent_service_sessions AS parent ON parent.id = child.parent_session_id
+    WHERE child.parent_session_id IS NOT NULL AND parent.tenant_id <> child.tenant_id
+) RETURNING id
 """)
-_IN_CIRCLES: Final = text("""
+_CUT_CIRCLES: Final = text("""
 WITH RECURSIVE above (id, ancestor) AS (
     SELECT id, parent_session_id FROM agent_service_sessions WHERE parent_session_id IS NOT NULL
     UNION
     SELECT above.id, parent.parent_session_id FROM above
     JOIN agent_service_sessions AS parent ON parent.id = above.ancestor WHERE parent.parent_session_id IS NOT NULL
 )
-SELECT id FROM above WHERE id = ancestor
+UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL
+WHERE id IN (SELECT id FROM above WHERE id = ancestor) RETURNING id
 """)
-_CUT: Final = text("UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHERE id = :id")
 _FORKS: Final = text("SELECT id FROM agent_service_sessions WHERE parent_session_id = :id")
 _RECOUNT: Final = text("""
 WITH RECURSIVE line (owner, parent, fork_seq, upto) AS (
@@ -49,17 +51,15 @@ WHERE id = :id
 
 def cut_links(connection: Connection) -> None:
     """Cut the links that cross, or lead in a circle, and log how many. Keys are still those of before."""
-    crossing, circles = set(connection.scalars(_CROSSING)), set(connection.scalars(_IN_CIRCLES))
-    cut = crossing | circles
-    if not cut:
+    crossing = set(connection.scalars(_CUT_CROSSING))
+    circles = set(connection.scalars(_CUT_CIRCLES))
+    if not crossing | circles:
         return
-    for each in cut:
-        connection.execute(_CUT, {"id": each})
-    for each in _with_forks(connection, cut):
+    for each in _with_forks(connection, crossing | circles):
         connection.execute(_RECOUNT, {"id": each})
     logger.warning(
         "cut %d sessions off from parents of another tenant, and %d from parents that led back to themselves; they "
-        "keep their own messages", len(crossing), len(circles - crossing),
+        "keep their own messages", len(crossing), len(circles),
     )  # fmt: skip
 
 

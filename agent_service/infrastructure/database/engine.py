@@ -23,8 +23,11 @@ from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.postgres import POOLED
 from agent_service.infrastructure.database.row_security import (
+    Others,
     RowSecurity,
     TenantSession,
+    bound_by_policies,
+    hides_rows,
     say_tenant_on_begin,
     serve_every_tenant,
     switch,
@@ -114,12 +117,14 @@ class DatabaseManager:
             statement_timeout=statement_timeout,
             isolation_level=None if self.embedded else isolation_level,
             pgbouncer=pgbouncer,
+            says_tenant=row_security,
             echo=echo,
         )
+        self._says_tenant = row_security and not self.embedded
         self._naming = Naming(schema, table_prefix)
         self._naming.serve(self.engine.sync_engine)
         session_class: type[SyncSession] = SyncSession
-        if row_security and not self.embedded:
+        if self._says_tenant:
             say_tenant_on_begin(self.engine)
             session_class = TenantSession
         # Read-only sessions share the pool.
@@ -213,7 +218,14 @@ class DatabaseManager:
 
         :raises DatabaseError: the database is SQLite, or not migrated.
         """
-        return await self._migrating("switch row-level security", lambda connection: switch(connection, on=on))
+        return await self.move("switch row-level security", lambda connection: switch(connection, on=on))
+
+    async def bound_by_policies(self) -> tuple[Others, ...]:
+        """Return who is connected now, besides this process, as a role that the policies bind while they are in force.
+
+        :raises DatabaseError: the database is SQLite, or not migrated.
+        """
+        return await self._migrating("find out who is connected", bound_by_policies)
 
     async def move(self, action: str, work: Callable[[Connection], T]) -> T:
         """Run what changes the schema: in one transaction on SQLite, and on PostgreSQL outside of any."""
@@ -246,6 +258,7 @@ class DatabaseManager:
             statement_timeout=None,
             isolation_level=isolation_level,
             pgbouncer=self._pgbouncer,
+            says_tenant=self._says_tenant,
         )
         engine.sync_engine.update_execution_options(**{POOLED: self._pgbouncer})
         self._naming.serve(engine.sync_engine)
@@ -263,7 +276,8 @@ class DatabaseManager:
         Returns ``ok``, ``database`` (where, without credentials), ``latency_ms`` (of a small query, connecting too),
         ``version``, ``read_only`` (a standby), ``pool`` (see :meth:`get_metrics`), ``error``; what is unknown is None.
         PostgreSQL that lacks a migration is not ``ok``, and ``error`` names the command; an embedded database is
-        migrated, as by any first use.
+        migrated, as by any first use. Nor is one whose row-level security hides every row, because DB_ROW_SECURITY is
+        not set here.
         """
         health: dict[str, Any] = dict.fromkeys(("latency_ms", "version", "read_only", "error"))
         health |= {"ok": False, "database": str(self), "pool": self.get_metrics()}
@@ -276,7 +290,7 @@ class DatabaseManager:
                     async with self.engine.connect() as connection:
                         version, read_only = (await connection.execute(text(f"SELECT {question}"))).one()
                         latency = round((time.perf_counter() - started) * 1e3, 3)
-                        lack = None if self.embedded else await _lag(connection)
+                        lack = None if self.embedded else await _lag(connection) or await self._blind(connection)
         except DatabaseError as exc:
             health["error"] = str(exc)
             return health
@@ -284,6 +298,15 @@ class DatabaseManager:
         if lack is not None:
             health["error"] = lack
         return health
+
+    async def _blind(self, connection: AsyncConnection) -> str | None:
+        """Say that the database hides every row from this process, if it does."""
+        if self._says_tenant or not await connection.run_sync(hides_rows):
+            return None
+        return (
+            "row-level security is in force for this role, and this process does not say its tenants, so every row is "
+            "hidden from it; set DB_ROW_SECURITY=true and restart it, or run: agent-service db disable-rls"
+        )
 
     async def close(self) -> None:
         """Close every connection. Sessions that are still open keep theirs until they end; subscriptions end now."""

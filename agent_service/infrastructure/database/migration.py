@@ -16,12 +16,13 @@ from sqlalchemy import Connection, MetaData
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.adopting import adopt, adoptable, hand_back, require_way_back
+from agent_service.infrastructure.database.brief_waits import Report
 from agent_service.infrastructure.database.catalog import make_schema
 from agent_service.infrastructure.database.metadata import copy_tables
 from agent_service.infrastructure.database.names import SEARCH, Names, quoted
 from agent_service.infrastructure.database.naming import Naming, names_of, naming_of
 from agent_service.infrastructure.database.progress import Progress, read_progress
-from agent_service.infrastructure.database.stepper import TURN_KEY, Report, Stepper, turn_on
+from agent_service.infrastructure.database.stepper import TURN_KEY, Stepper, turn_on
 from agent_service.infrastructure.database.steps import handled_by
 
 __all__ = [
@@ -77,18 +78,19 @@ def upgrade(connection: Connection, revision: str = "head", report: Report = _sa
 
 def downgrade(connection: Connection, revision: str, report: Report = _say_nothing) -> None:
     """Move the schema back to ``revision`` ("base": to nothing), as :func:`upgrade` does. Data goes with it."""
-    _run(lambda: command.downgrade(revisions.config(connection, report), revisions.identifier(revision)))
+    _run(lambda: command.downgrade(revisions.config(connection, report, down=True), revisions.identifier(revision)))
 
 
 @contextmanager
 def moving(
-    connection: Connection, report: Report = _say_nothing, destination: str | None = None
+    connection: Connection, report: Report = _say_nothing, destination: str | None = None, *, down: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
 
     Yield Alembic's options.
 
     :param destination: the revision that is wanted, where it is known.
+    :param down: it is a downgrade; perhaps one that was ended when only the giving back was left.
     """
     naming, in_steps = naming_of(connection.engine), connection.dialect.name == "postgresql"
     with ExitStack() as stack:
@@ -112,7 +114,7 @@ def moving(
             yield options
             if stepper is not None:
                 stepper.require_finished()
-            do("give the tables back to an earlier version", partial(_hand_back, connection, names, before))
+            do("give the tables back to an earlier version", partial(_hand_back, connection, names, before, down=down))
         finally:
             naming.forget()
         naming.of(connection)
@@ -130,9 +132,9 @@ def _prepare(connection: Connection, naming: Naming) -> Names:
     return names
 
 
-def _hand_back(connection: Connection, names: Names, before: str | None) -> None:
+def _hand_back(connection: Connection, names: Names, before: str | None, *, down: bool) -> None:
     after = revisions.current(connection, names)
-    if before is not None and (after is None or revisions.number(after) < revisions.number(before)):
+    if down or (before is not None and (after is None or revisions.number(after) < revisions.number(before))):
         hand_back(connection, names)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from agent_service.infrastructure.database import revisions
+from agent_service.infrastructure.database.brief_waits import LOCK_TIMEOUT
 from agent_service.infrastructure.database.migration import current_of
 from agent_service.infrastructure.database.names import Names
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.progress import Progress, read_progress
-from agent_service.infrastructure.database.stepper import LOCK_TIMEOUT
 from agent_service.infrastructure.database.steps import Step, handled_by
 
 __all__ = ["PlannedStep", "SchemaPlan", "plan"]

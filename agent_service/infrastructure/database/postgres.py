@@ -25,7 +25,7 @@ from agent_service.core.database_url import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.lost import is_lost
 
-__all__ = ["CONNECT_TIMEOUT", "FAILURES", "POOLED", "connect_options", "watch_connections"]
+__all__ = ["CONNECT_TIMEOUT", "FAILURES", "NAME", "NAME_SAYS_TENANT", "POOLED", "connect_options", "watch_connections"]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds a new connection may take, unless the URL says ``connect_timeout``."""
@@ -33,6 +33,10 @@ FAILURES: Final = (OSError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceEr
 """What the driver raises."""
 POOLED: Final = "agent_service_pooled"
 """Execution option: a pgbouncer in transaction mode stands in front, so what a connection was told does not last."""
+NAME: Final = "agent_service"
+"""PostgreSQL's ``application_name`` of connections whose URL says none."""
+NAME_SAYS_TENANT: Final = "agent_service with DB_ROW_SECURITY"
+"""That of connections whose transactions say which tenant they work for."""
 _SERVED: Final = "agent_service_served"
 _GRACE: Final = 1.0
 """Seconds beyond its own limit in which the server may still answer."""
@@ -41,24 +45,27 @@ _DEFAULT_PORT: Final = 5432
 _CACHES: Final = ("prepared_statement_cache_size", "statement_cache_size")
 
 
-def connect_options(target: DatabaseTarget, statement_timeout: float | None, *, pgbouncer: bool) -> dict[str, Any]:
+def connect_options(
+    target: DatabaseTarget, statement_timeout: float | None, *, pgbouncer: bool, name: str = NAME
+) -> dict[str, Any]:
     """Return what asyncpg is to be called with, besides user name, password and database.
 
     :param target: where the database is; its ``options`` are libpq's.
     :param statement_timeout: seconds a statement may take; None: any time, as a migration needs it.
     :param pgbouncer: whether one stands in front, which also refuses settings at the start of a connection; then the
         driver alone keeps the time.
+    :param name: the ``application_name``, where the target has none.
     """
     given = dict(target.options)
     options: dict[str, Any] = {"timeout": given.pop("connect_timeout", CONNECT_TIMEOUT)}
     options |= {name: given.pop(name) for name in _CACHES if name in given}
-    server_settings: dict[str, str] = {name: given.pop(name) for name in _SERVER_SETTINGS if name in given}
+    server_settings: dict[str, str] = {"application_name": name}
+    server_settings |= {setting: given.pop(setting) for setting in _SERVER_SETTINGS if setting in given}
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:
             server_settings["statement_timeout"] = str(round(statement_timeout * 1000))
-    if server_settings:
-        options["server_settings"] = server_settings
+    options["server_settings"] = server_settings
     if pgbouncer:
         unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
         options |= {"statement_cache_size": 0, **unnamed}

@@ -94,11 +94,13 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config())
 
 
-def config(connection: Connection | None = None, report: Callable[[str], None] | None = None) -> Config:
+def config(
+    connection: Connection | None = None, report: Callable[[str], None] | None = None, *, down: bool = False
+) -> Config:
     """Return what Alembic's commands are called with, and our ``env.py`` finds in its ``attributes``."""
     made = Config()
     made.set_main_option("script_location", str(_folder()).replace("%", "%%"))
-    made.attributes.update(connection=connection, report=report)
+    made.attributes.update(connection=connection, report=report, down=down)
     return made
 
 

@@ -16,12 +16,19 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
 from agent_service.core.errors import DatabaseError, SessionValueError
+from agent_service.infrastructure.database.brief_waits import limit_waits, try_until_free
+from agent_service.infrastructure.database.locks import Lock
+from agent_service.infrastructure.database.names import MARK
 from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.postgres import NAME, NAME_SAYS_TENANT
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 
 __all__ = [
+    "Others",
     "RowSecurity",
     "TenantSession",
+    "bound_by_policies",
+    "hides_rows",
     "say_tenant_on_begin",
     "says_tenant",
     "serve_every_tenant",
@@ -34,6 +41,15 @@ _EVERY_TENANT: Final = "*"
 """What the variable holds for the work that concerns all tenants: cleaning up."""
 _KEY: Final = "agent_service_tenant"
 _TABLES: Final = ("sessions", "session_messages")
+_BOUND: Final = """
+SELECT a.usename::text, coalesce(a.application_name, ''), count(*)
+FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+JOIN pg_class t ON t.oid = $1::text::regclass
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+AND NOT r.rolsuper AND NOT r.rolbypassrls AND NOT pg_has_role(r.oid, t.relowner, 'USAGE')
+AND has_table_privilege(r.oid, t.oid, 'SELECT')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
 _SAY: Final = "SELECT set_config('agent_service.tenant', $1, true)"
 
 
@@ -46,22 +62,71 @@ class RowSecurity:
     role_is_bound: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Connections to the database that are not ours, of one role and application, which the policies bind.
+
+    :param says_tenant: their transactions say which tenant they work for; None: it cannot be told.
+    """
+
+    role: str
+    application: str
+    connections: int
+    says_tenant: bool | None
+
+
 def switch(connection: Connection, *, on: bool) -> RowSecurity:
     """Put the policies in force, or out of force; they stay installed either way. Only the tables' owner may.
 
+    :raises DatabaseError: the database is SQLite, or the policies are not there yet; or others held the tables.
+    """
+    names = names_of(connection)
+    tables = _require_policies(connection)
+    connection.rollback()
+
+    def put() -> RowSecurity:
+        limit_waits(connection)
+        for table in tables:
+            connection.exec_driver_sql(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} ROW LEVEL SECURITY")
+        active = "SELECT current_user, row_security_active($1::text::regclass)"
+        role, bound = fetch_rows(connection, active, (tables[0],))[0]
+        return RowSecurity(on, role, bound)
+
+    locks = {f"{MARK}{table}": Lock.ACCESS_EXCLUSIVE for table in _TABLES}
+    words, remedy = "switch row-level security", "run the same command again"
+    switched = try_until_free(connection, words, put, locks, names=names, report=lambda _: None, remedy=remedy)
+    connection.commit()
+    return switched
+
+
+def bound_by_policies(connection: Connection) -> tuple[Others, ...]:
+    """Return who is connected now as a role that policies in force would bind, and may read the tables.
+
     :raises DatabaseError: the database is SQLite, or the policies are not there yet.
     """
+    rows = fetch_rows(connection, _BOUND, (_require_policies(connection)[0],))
+    known = {NAME_SAYS_TENANT: True, NAME: False}
+    return tuple(Others(role, name, count, known.get(name)) for role, name, count in rows)
+
+
+def hides_rows(connection: Connection) -> bool:
+    """Whether policies are in force for the role that asks."""
+    active = "SELECT row_security_active(to_regclass($1::text))"
+    return bool(fetch_rows(connection, active, (names_of(connection).full(_TABLES[0]),))[0][0])
+
+
+def _require_policies(connection: Connection) -> list[str]:
+    """Return the tables that have policies."""
     if connection.dialect.name != "postgresql":
         raise DatabaseError("row-level security is PostgreSQL's; SQLite has none: give each tenant a file")
     tables = [names_of(connection).full(table) for table in _TABLES]
-    policies = "SELECT count(*) FROM pg_policy WHERE polname = 'tenant' AND polrelid = ANY($1::text[]::regclass[])"
+    policies = (
+        "SELECT count(*) FROM pg_policy WHERE polname = 'tenant' "
+        "AND polrelid IN (SELECT to_regclass(each) FROM unnest($1::text[]) each)"
+    )
     if fetch_rows(connection, policies, (tables,))[0][0] < len(tables):
         raise DatabaseError("the policies of row-level security are not installed; run: agent-service db upgrade")
-    for table in tables:
-        connection.exec_driver_sql(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} ROW LEVEL SECURITY")
-    active = "SELECT current_user, row_security_active($1::text::regclass)"
-    role, bound = fetch_rows(connection, active, (tables[0],))[0]
-    return RowSecurity(on, role, bound)
+    return tables
 
 
 class TenantSession(SyncSession):

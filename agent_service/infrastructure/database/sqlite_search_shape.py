@@ -55,7 +55,7 @@ def make_search_again(connection: Connection, *, by_tenant: bool) -> None:
 # The parts are explained in the revisions that made them first: 0001 and 0007.
 _SEARCH: Final = (
     """
-    CREATE TABLE {entries}_made (id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL, UNIQUE ({key}, seq))
+    CREATE TABLE {entries}_made ( id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL, UNIQUE ({key}, seq) )
     """,
     """
     INSERT INTO {entries}_made (id, {key}, seq)
@@ -63,7 +63,7 @@ _SEARCH: Final = (
     """,
     "DROP TABLE {entries}",
     "ALTER TABLE {entries}_made RENAME TO {entries}",
-    "CREATE TABLE {pending}_made (id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL)",
+    "CREATE TABLE {pending}_made ( id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL )",
     """
     INSERT INTO {pending}_made (id, {key}, seq)
     SELECT e.id, {places}, e.seq FROM {pending} AS e JOIN {sessions} AS s ON s.id = e.session_id

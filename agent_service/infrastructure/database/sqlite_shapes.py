@@ -43,6 +43,7 @@ __all__ = ["lead_by_id", "lead_by_tenant"]
 
 _SESSIONS: Final = "agent_service_sessions"
 _MESSAGES: Final = "agent_service_session_messages"
+_STATUSES: Final = "status IN ('active', 'completed', 'failed', 'cancelled')"
 _MOMENT: Final = DateTime(timezone=True)
 
 
@@ -67,11 +68,13 @@ def _make_again(connection: Connection, *, by_tenant: bool) -> None:
     beside = _set_aside(connection)
     drop_search_parts(connection)
     sessions, messages = _tables(by_tenant)
-    kept = [each.name for each in sessions.c]
     for table in (sessions, messages):
         table.create(connection)
+    kept = [*(each.name for each in sessions.c), "watched_until"]
     _run(
         connection,
+        # As the revision did that added it, so that a downgrade leaves what was there before.
+        f"ALTER TABLE {sessions.name} ADD COLUMN watched_until DATETIME",
         f"INSERT INTO {sessions.name} ({_listed(kept)}) SELECT {_listed(kept)} FROM {_SESSIONS}",  # noqa: S608
         _copy_messages(messages, by_tenant),
         f"DROP TABLE {_MESSAGES}",
@@ -153,10 +156,6 @@ def _tables(by_tenant: bool) -> tuple[Table, Table]:
         Column("expires_at", _MOMENT, nullable=False),
         Column("completed_at", _MOMENT),
         Column("deleted_at", _MOMENT),
-        Column("watched_until", _MOMENT),
-        CheckConstraint(
-            "status IN ('active', 'completed', 'failed', 'cancelled')", name=conv("agent_service_ck_sessions_status")
-        ),
     )
     messages = Table(
         f"{_MESSAGES}_made",
@@ -177,6 +176,7 @@ def _tables(by_tenant: bool) -> tuple[Table, Table]:
     theirs = [f"{sessions.name}.{each}" for each in (*tenant, "id")]
     _constrain(sessions, [*tenant, "id"], "agent_service_pk_sessions")
     _refer(sessions, [*tenant, "parent_session_id"], theirs, f"agent_service_fk_sessions_{parent}")
+    sessions.append_constraint(CheckConstraint(_STATUSES, name=conv("agent_service_ck_sessions_status")))
     _constrain(messages, [*tenant, "session_id", "seq"], "agent_service_pk_session_messages")
     _refer(
         messages,

@@ -1,18 +1,10 @@
 """PostgreSQL's way through the steps of revisions, such that whoever uses the tables waits for less than a second.
 
-Whoever waits for a lock on a table makes all others queue behind it. So a step gives up waiting after
-``LOCK_TIMEOUT``, which ends its transaction and lets the queue go, and tries again after a pause, until ``PATIENCE`` is
-over. The limit is shorter than PostgreSQL's ``deadlock_timeout``: in a deadlock it is the step that gives way, not the
-application.
-
-Each step is a transaction that also notes how far the revision is (:mod:`progress`), the last one together with the
-version; so a process can be killed anywhere, and the next run goes on where it was. An index is made outside of a
-transaction: one that was left half made is not valid, and is made again.
+Each step is a transaction that waits briefly for its locks (:mod:`brief_waits`) and notes how far the revision is
+(:mod:`progress`), the last one together with the version; so a process can be killed anywhere, and the next run goes on
+where it was. An index is made outside of a transaction: one that was left half made is not valid, and is made again.
 """
 
-import asyncio
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,42 +12,26 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.util import await_only
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.blockers import blockers
+from agent_service.infrastructure.database.brief_waits import Report, limit_waits, try_until_free
+from agent_service.infrastructure.database.locks import Lock
 from agent_service.infrastructure.database.names import MARK, Names
 from agent_service.infrastructure.database.postgres import POOLED
 from agent_service.infrastructure.database.progress import Progress, literal, read_progress, write_progress
-from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, Step
+from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, MakeIndex, Step
 
-__all__ = ["LOCK_TIMEOUT", "PATIENCE", "TURN_KEY", "Report", "Stepper", "turn_on"]
+__all__ = ["TURN_KEY", "Stepper", "turn_on"]
 
 T = TypeVar("T")
-Report = Callable[[str], None]
-"""Takes a line about what is under way."""
 
-LOCK_TIMEOUT: Final = 0.8
-"""Seconds that a step waits for a lock at a time."""
-PATIENCE: Final = 60.0
-"""Seconds after which a step that never got its locks is an error."""
 INDEX_PATIENCE: Final = 600.0
 """Seconds that making an index waits for transactions that were there before it, while nobody waits for it."""
-
+_AGAIN: Final = "run agent-service db upgrade again: it goes on from there"
 TURN_KEY: Final = 0x61675F6D696772
 """An arbitrary key that every process agrees on. One for all names: which tables are whose is looked up under it."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 3.0
-_NO_LOCK: Final = "55P03"
-_WORTH_ANOTHER_TRY: Final = (_NO_LOCK, "40P01", "40001")
 # The last of these must be SET: it leaves the transaction without a snapshot, so making an index does not wait for it.
 _TURN: Final = (f"SELECT pg_advisory_xact_lock({TURN_KEY})", "SET LOCAL idle_in_transaction_session_timeout = 0")
-_LIMITS: Final = (
-    f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT * 1000)}ms'",
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
-)
 _INDEX_LIMITS: Final = (f"SET lock_timeout = '{round(INDEX_PATIENCE)}s'", "SET statement_timeout = 0")
 _VALIDITY: Final = text("SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = CAST(to_regclass(:name) AS oid)")
 _TYPES: Final = text("""
@@ -149,34 +125,18 @@ class Stepper:
         self._known = done
 
     def _attempt(self, words: str, once: Callable[[], T], locks: Mapping[str, Lock]) -> T:
-        started, pause = time.monotonic(), _FIRST_PAUSE
-        while True:
-            self._require_turn()
-            try:
-                return once()
-            except DBAPIError as exc:
-                self._connection.rollback()
-                if getattr(exc.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
-                    raise
-                holders = blockers(self._connection, self._names, locks)
-                self._connection.rollback()
-                if time.monotonic() - started > PATIENCE:
-                    raise DatabaseError(
-                        f"could not {words}: for {PATIENCE:.0f} seconds others held locks that exclude it"
-                        f"{f', now {holders}' if holders else ''}; end those transactions, and run agent-service db "
-                        "upgrade again: it goes on from there"
-                    ) from exc
-                self._report(f"  waiting for {holders or 'others'}")
-                await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
-                pause = min(pause * 2, _LONGEST_PAUSE)
+        def in_turn() -> T:
+            self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
+            return once()
+
+        remedy = "run agent-service db upgrade again: it goes on from there"
+        return try_until_free(
+            self._connection, words, in_turn, locks, names=self._names, report=self._report, remedy=remedy
+        )
 
     def _in_transaction(self, work: Callable[[], T]) -> T:
-        for limit in _LIMITS:
-            self._connection.exec_driver_sql(limit)
+        limit_waits(self._connection)
         return work()
-
-    def _require_turn(self) -> None:
-        self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
 
     def _require_untouched(self) -> None:
         version = self._names.full("version")

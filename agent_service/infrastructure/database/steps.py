@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final, Protocol, TypeAlias
 
 from alembic import op
 from sqlalchemy import Connection
+
+from agent_service.infrastructure.database.locks import Lock
 
 __all__ = [
     "Change",
@@ -45,34 +46,6 @@ __all__ = [
     "handled_by",
     "run",
 ]
-
-
-class Lock(Enum):
-    """The locks on a table that steps take, as PostgreSQL calls them; the weakest first."""
-
-    ACCESS_SHARE = "ACCESS SHARE"
-    ROW_SHARE = "ROW SHARE"
-    ROW_EXCLUSIVE = "ROW EXCLUSIVE"
-    SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
-    SHARE = "SHARE"
-    SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
-    EXCLUSIVE = "EXCLUSIVE"
-    ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
-
-    @property
-    def strength(self) -> int:
-        """0 for the weakest."""
-        return list(Lock).index(self)
-
-    @property
-    def others_read(self) -> bool:
-        """Whether others can read meanwhile."""
-        return self is not Lock.ACCESS_EXCLUSIVE
-
-    @property
-    def others_write(self) -> bool:
-        """Whether others can add and change rows meanwhile."""
-        return self.strength <= Lock.SHARE_UPDATE_EXCLUSIVE.strength
 
 
 Work: TypeAlias = str | tuple[str, ...] | Callable[[Connection], object]

@@ -1,0 +1,85 @@
+"""Locks on tables that others use, taken such that the others wait for less than a second.
+
+Whoever waits for a lock on a table makes all others queue behind it. So the wait ends after ``LOCK_TIMEOUT``, which
+lets the queue go, and is tried again after a pause, until ``PATIENCE`` is over. The limit is shorter than PostgreSQL's
+``deadlock_timeout``: in a deadlock it is we who give way, not the application.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
+
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.blockers import blockers
+from agent_service.infrastructure.database.locks import Lock
+from agent_service.infrastructure.database.names import Names
+
+__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "limit_waits", "try_until_free"]
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+"""Takes a line about what is under way."""
+
+LOCK_TIMEOUT: Final = 0.8
+"""Seconds that a lock is waited for at a time."""
+PATIENCE: Final = 60.0
+"""Seconds after which it is an error that the locks were never free."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 3.0
+_WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
+"""PostgreSQL: lock not available, deadlock, serialization failure."""
+_LIMITS: Final = (
+    f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT * 1000)}ms'",
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+)
+
+
+def limit_waits(connection: Connection) -> None:
+    """Have the connection's transaction wait briefly for locks, and take as long as it needs once it has them."""
+    for limit in _LIMITS:
+        connection.exec_driver_sql(limit)
+
+
+def try_until_free(
+    connection: Connection,
+    words: str,
+    once: Callable[[], T],
+    locks: Mapping[str, Lock],
+    *,
+    names: Names,
+    report: Report,
+    remedy: str,
+) -> T:
+    """Do something as often as it takes until it gets its locks; between tries the connection is in no transaction.
+
+    :param words: what it does, for errors.
+    :param locks: the locks it waits for, by table, to find out who has them.
+    :param report: is told each time that it has to try again.
+    :param remedy: what to do once they are free, for errors.
+    :raises DatabaseError: it never got them; the message says who holds them.
+    """
+    started, pause = time.monotonic(), _FIRST_PAUSE
+    while True:
+        try:
+            return once()
+        except DBAPIError as exc:
+            connection.rollback()
+            if getattr(exc.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
+                raise
+            holders = blockers(connection, names, locks)
+            connection.rollback()
+            if time.monotonic() - started > PATIENCE:
+                raise DatabaseError(
+                    f"could not {words}: for {PATIENCE:.0f} seconds others held locks that exclude it"
+                    f"{f', now {holders}' if holders else ''}; end those transactions, and {remedy}"
+                ) from exc
+            report(f"  waiting for {holders or 'others'}")
+            await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
+            pause = min(pause * 2, _LONGEST_PAUSE)
