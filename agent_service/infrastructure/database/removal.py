@@ -10,6 +10,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down
 from agent_service.infrastructure.database.queries.among import Key, among
+from agent_service.infrastructure.database.queries.locks import hold
 
 __all__ = ["remove_sessions"]
 
@@ -29,10 +30,10 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     if not dying:
         return 0
     dialect = db.get_bind().dialect.name
-    adopted = -1
-    while adopted:
+    # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
+    while (await db.execute(hold(dialect, handing_down.orphans(dialect, dying)))).first() is not None:
         await db.execute(handing_down.copy_messages(dialect, dying), execution_options=_UNSYNCHRONIZED)
-        adopted = _rows(await db.execute(handing_down.adopt(dialect, dying)))
+        await db.execute(handing_down.adopt(dialect, dying))
     if dialect == "sqlite":
         # An engine of the caller's own may leave foreign keys, and with them the cascade, switched off.
         theirs = among(dialect, SessionMessage.tenant_id, SessionMessage.session_id, dying)

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, select, text, tu
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.queries.locks import where_in_order
 
 __all__ = ["expire", "expire_batch", "merge_titles"]
 
@@ -22,12 +23,12 @@ def merge_titles(connection: Connection) -> None:
     connection.execute(_MERGE_TITLES, {"index": names_of(connection).full("ix_sessions_title_trigram")})
 
 
-def expire(now: datetime, *scope: ColumnElement[bool]) -> Update:
+def expire(dialect: str, now: datetime, *scope: ColumnElement[bool]) -> Update:
     """Complete the ACTIVE, undeleted sessions with ``expires_at <= now``; ``last_activity_at`` stays.
 
     A session that is appended to meanwhile is looked at again after that append, and left alone.
     """
-    return _complete(now).where(*scope, *_expired(now))
+    return where_in_order(dialect, _complete(now), *scope, *_expired(now))
 
 
 def expire_batch(dialect: str, now: datetime, size: int) -> Update:

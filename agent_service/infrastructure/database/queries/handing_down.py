@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.among import Key, among
+from agent_service.infrastructure.database.queries.locks import where_in_order
 
 __all__ = ["adopt", "copy_message", "copy_messages", "orphans", "step_back"]
 
@@ -21,15 +22,11 @@ _COLUMNS = ("tenant_id", "session_id", "seq", "client_id", "role", "content", "d
 _UNCHANGED = _COLUMNS[4:]
 
 
-def step_back(tenant_id: str, parent_id: UUID, seq: int) -> Update:
+def step_back(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
     """Let the forks that show message ``seq`` through this parent end just before it; gives their ids."""
-    return (
-        update(Session)
-        .where(Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
-        .values(fork_seq=seq - 1)
-        .returning(Session.id)
-        .execution_options(synchronize_session=False)
-    )
+    shows_it = (Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
+    back = where_in_order(dialect, update(Session).values(fork_seq=seq - 1), *shows_it)
+    return back.returning(Session.id).execution_options(synchronize_session=False)
 
 
 def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert:

@@ -127,7 +127,7 @@ class SessionHistory(RepositoryBase):
 
     async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
         owner, seq = message.session_id, message.seq
-        forks = (await self._db.execute(handing_down.step_back(self._tenant_id, key, seq))).scalars().all()
+        forks = (await self._db.scalars(handing_down.step_back(self._dialect(), self._tenant_id, key, seq))).all()
         for fork_id in sorted(forks):
             await self._db.execute(handing_down.copy_message(self._tenant_id, owner, seq, fork_id))
             self._note(fork_id, {"fork_seq": seq - 1})

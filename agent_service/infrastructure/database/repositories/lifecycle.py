@@ -10,6 +10,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.queries.expiry import expire
+from agent_service.infrastructure.database.queries.locks import where_in_order
 from agent_service.infrastructure.database.queries.scope import visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import require_session_id
@@ -45,11 +46,10 @@ class SessionLifecycle(RepositoryBase):
         completed_at: Any = None
         if status is not SessionStatus.ACTIVE:
             completed_at = func.coalesce(Session.completed_at, literal(now, Session.completed_at.type))
-        return (
-            update(Session)
-            .where(*visible(self._tenant_id), Session.id.in_(ids))
-            .values(status=status, completed_at=completed_at, updated_at=now, version=Session.version + 1)
+        change = update(Session).values(
+            status=status, completed_at=completed_at, updated_at=now, version=Session.version + 1
         )
+        return where_in_order(self._dialect(), change, *visible(self._tenant_id), Session.id.in_(ids))
 
     async def cleanup_expired_sessions(self) -> int:
         """Complete the tenant's active sessions whose ``expires_at`` has passed, in the caller's transaction.
@@ -58,7 +58,7 @@ class SessionLifecycle(RepositoryBase):
 
         :return: how many were completed; a second call gives 0.
         """
-        return await self._run(expire(self._now(), Session.tenant_id == self._tenant_id))
+        return await self._run(expire(self._dialect(), self._now(), Session.tenant_id == self._tenant_id))
 
     async def _run(self, statement: Update) -> int:
         returning = statement.returning(*_CHANGED).execution_options(synchronize_session=False)
