@@ -5,19 +5,21 @@ takes the next character literally. As in Redis (``stringmatchlen`` of its ``uti
 form, a set that is not closed ends with the pattern, a range may run backwards, ``[a-]`` is the range up to ``]``
 and not yet closed, and ranges compare bytes as signed numbers, as Redis does where a C ``char`` is signed (x86).
 
-A pattern is parsed into atoms, each of which takes one byte. Short patterns become regular expressions, which match
-fastest. Compiling those takes milliseconds for each hundred bytes, so long patterns become bit masks instead: all
-positions of the pattern are the bits of one number, and a byte of the key moves them together.
+A pattern is parsed into atoms, each of which takes one byte. Where nothing but stars is special in it, the texts
+between them are looked for one after another. Other short patterns become regular expressions. Compiling those takes
+milliseconds for each hundred bytes, so long ones become bit masks instead: all positions of the pattern are the bits of
+one number, and a byte of the key moves them together.
 """
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from agent_service.core.keys import check_key
 
-__all__ = ["ANY", "Glob", "Matches", "compile_glob", "parse_glob"]
+__all__ = ["Glob", "Matches", "compile_glob", "literal", "matcher", "parse_glob"]
 
 Matches = Callable[[bytes], bool]
 """Whether a key, as UTF-8 and not empty, matches."""
@@ -25,8 +27,10 @@ Matches = Callable[[bytes], bool]
 LONGEST_EXPRESSION: Final = 256
 """Most bytes of a pattern that becomes a regular expression, which takes about a millisecond, and is remembered."""
 
-ANY: Final = (1 << 256) - 1
+_ANY: Final = (1 << 256) - 1
 """The set of all bytes."""
+_ONE: Final = tuple(1 << byte for byte in range(256))
+"""For each byte the set of it alone."""
 
 _SPECIAL = re.compile(rb"[*?\[\\]")
 
@@ -40,11 +44,13 @@ class Glob(NamedTuple):
     """Before which atoms any bytes may stand; ``len(atoms)``: after the last."""
     prefix: bytes
     """What every matching key begins with, as far as it is literal."""
+    size: int
+    """Bytes of the pattern."""
 
 
 @lru_cache(maxsize=512)
 def _remembered(pattern: str) -> Matches:
-    return _by_expression(parse_glob(pattern))
+    return matcher(parse_glob(pattern))
 
 
 def compile_glob(pattern: str) -> Matches:
@@ -56,7 +62,14 @@ def compile_glob(pattern: str) -> Matches:
     """
     if len(check_key(pattern, name="pattern").encode()) <= LONGEST_EXPRESSION:
         return _remembered(pattern)
-    return _by_masks(parse_glob(pattern))
+    return matcher(parse_glob(pattern))
+
+
+def matcher(glob: Glob) -> Matches:
+    """Return :func:`compile_glob` for a pattern that was parsed."""
+    if glob.stars and all(each.bit_count() == 1 for each in glob.atoms):
+        return _by_texts(glob)
+    return _by_expression(glob) if glob.size <= LONGEST_EXPRESSION else _by_masks(glob)
 
 
 def parse_glob(pattern: str) -> Glob:
@@ -67,28 +80,29 @@ def parse_glob(pattern: str) -> Glob:
     prefix: bytes | None = None
     position = 0
     while (special := _SPECIAL.search(data, position)) is not None:
-        atoms += [1 << byte for byte in data[position : special.start()]]
+        atoms += [_ONE[byte] for byte in data[position : special.start()]]
         position = special.end()
         char = special[0]
         if char == b"\\":
             byte = data[position] if position < len(data) else ord("\\")
-            atoms.append(1 << byte)
+            atoms.append(_ONE[byte])
             position += 1
             continue
         if prefix is None:
-            prefix = _literal(atoms)
+            prefix = literal(atoms)
         if char == b"*":
             stars.add(len(atoms))
         elif char == b"?":
-            atoms.append(ANY)
+            atoms.append(_ANY)
         else:
             members, position = _set(data, position)
             atoms.append(members)
-    atoms += [1 << byte for byte in data[position:]]
-    return Glob(atoms, stars, _literal(atoms) if prefix is None else prefix)
+    atoms += [_ONE[byte] for byte in data[position:]]
+    return Glob(atoms, stars, literal(atoms) if prefix is None else prefix, len(data))
 
 
-def _literal(atoms: Iterable[int]) -> bytes:
+def literal(atoms: Iterable[int]) -> bytes:
+    """Return the bytes that atoms of one byte each stand for."""
     return bytes(each.bit_length() - 1 for each in atoms)
 
 
@@ -107,7 +121,7 @@ def _set(data: bytes, position: int) -> tuple[int, int]:
         else:
             members |= 1 << data[position]
         position += 1
-    return members ^ ANY if negated else members, position + 1
+    return members ^ _ANY if negated else members, position + 1
 
 
 def _range(first: int, last: int) -> int:
@@ -125,6 +139,25 @@ def _runs(members: int) -> Iterator[tuple[int, int]]:
         end = first + (gaps & -gaps).bit_length() - 1
         yield first, end - 1
         members = members >> end << end
+
+
+def _by_texts(glob: Glob) -> Matches:
+    """Match by looking for each text where the one before it ends; the earliest place leaves most room for the rest."""
+    cuts = sorted(glob.stars)
+    first, last = glob.prefix, literal(glob.atoms[cuts[-1] :])
+    between = [literal(glob.atoms[start:end]) for start, end in pairwise(cuts)]
+
+    def matches(key: bytes) -> bool:
+        place, end = len(first), len(key) - len(last)
+        if place > end or not key.startswith(first) or not key.endswith(last):
+            return False
+        for each in between:
+            place = key.find(each, place, end) + len(each)
+            if place < len(each):
+                return False
+        return True
+
+    return matches
 
 
 def _by_expression(glob: Glob) -> Matches:
@@ -145,7 +178,7 @@ def _by_expression(glob: Glob) -> Matches:
 
 
 def _expression(members: int) -> bytes:
-    if members == ANY:
+    if members == _ANY:
         return b"."
     if not members:
         return rb"(?!)"

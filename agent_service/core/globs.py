@@ -1,16 +1,16 @@
 """Many globs matched together, so that one pass over the keys serves all of them.
 
 The literal beginnings of the patterns form a tree. A binary search finds those that a key begins with; of the patterns
-below them only those are tried whose literal end is the key's end too. So most patterns cost a key nothing. What a key
-can cost at most is known beforehand: past :data:`MOST_TESTS` patterns that one key would have to be compared with there
-is no matching them together.
+below them only those are tried whose literal end is the key's end too; and where these are many, only those of which
+a few bytes in the middle are in the key. So most patterns cost a key nothing. How many cannot be told apart so is known
+beforehand: past :data:`MOST_TESTS` there is no matching them together.
 """
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from agent_service.core.glob import Glob, Matches, compile_glob, parse_glob
+from agent_service.core.glob import Glob, Matches, compile_glob, literal, matcher, parse_glob
 
 __all__ = ["MOST_BYTES", "MOST_PATTERNS", "MOST_TESTS", "Globs", "compile_globs"]
 
@@ -20,6 +20,10 @@ MOST_BYTES: Final = 1 << 20
 """Most characters that they may have together."""
 MOST_TESTS: Final = 64
 """Most patterns, and places of the index, that one key may have to be compared with."""
+_FEW: Final = 8
+"""Patterns of one beginning and end that are tried one by one: looking for what is in their middle costs as much."""
+_PART: Final = 4
+"""Bytes that are looked for in the middle of a key."""
 
 
 class Globs:
@@ -54,21 +58,66 @@ def compile_globs(patterns: Iterable[str]) -> Globs | None:
 class _Test:
     """A pattern whose literal beginning and end fit; compiled when the first key comes as far."""
 
-    __slots__ = ("_least", "_matches", "_pattern")
+    __slots__ = ("_end", "_glob", "_least", "_matches")
 
-    def __init__(self, pattern: str, glob: Glob, end: bytes) -> None:
-        self._pattern = pattern
+    def __init__(self, glob: Glob, end: bytes) -> None:
+        self._glob = glob
+        self._end = end
         self._matches: Matches | None = None
         self._least = len(glob.atoms)
-        if len(glob.prefix) + len(end) == self._least and glob.stars:
-            self._matches = bool  # nothing but stars stands between beginning and end
 
     def __call__(self, key: bytes) -> bool:
         if len(key) < self._least:
             return False
         if self._matches is None:
-            self._matches = compile_glob(self._pattern)
+            self._matches = matcher(self._glob)
         return self._matches(key)
+
+    def parts(self) -> list[bytes]:
+        """Return what a key must have in its middle, each some bytes of it."""
+        atoms, stars = self._glob.atoms, self._glob.stars
+        found: list[bytes] = []
+        run = b""
+        for place in range(len(self._glob.prefix), len(atoms) - len(self._end)):
+            if place in stars:
+                run = b""
+            is_one = atoms[place].bit_count() == 1
+            run = run[1 - _PART :] + literal(atoms[place : place + 1]) if is_one else b""
+            if len(run) == _PART:
+                found.append(run)
+        return found
+
+
+class _Bucket:
+    """The patterns with one literal beginning and one literal end."""
+
+    __slots__ = ("_by_part", "_singly")
+
+    def __init__(self) -> None:
+        self._singly: list[_Test] = []
+        self._by_part: dict[bytes, list[_Test]] = {}
+
+    def add(self, test: _Test) -> None:
+        self._singly.append(test)
+
+    def sort(self) -> int:
+        """Tell the patterns apart if they are many; return how many comparisons a key may need."""
+        if len(self._singly) > _FEW:
+            tests, self._singly = self._singly, []
+            for test in tests:
+                rarest = min(test.parts(), key=lambda part: len(self._by_part.get(part, ())), default=None)
+                (self._singly if rarest is None else self._by_part.setdefault(rarest, [])).append(test)
+        return len(self._singly) + max(map(len, self._by_part.values()), default=0)
+
+    def matches(self, key: bytes) -> bool:
+        if any(test(key) for test in self._singly):
+            return True
+        if self._by_part:
+            for place in range(len(key) - _PART + 1):
+                tests = self._by_part.get(key[place : place + _PART])
+                if tests is not None and any(test(key) for test in tests):
+                    return True
+        return False
 
 
 class _Node:
@@ -81,18 +130,17 @@ class _Node:
         self.parent: _Node | None = None
         self.everything = False
         """Whether all keys with this beginning match."""
-        self.by_end: dict[int, dict[bytes, list[_Test]]] = {}
+        self.by_end: dict[int, dict[bytes, _Bucket]] = {}
         """By the length of the literal end, and then by the end."""
 
-    @property
-    def tests(self) -> int:
-        """How many comparisons a key needs here at most."""
-        return 1 + sum(1 + max(map(len, each.values())) for each in self.by_end.values())
+    def sort(self) -> int:
+        """Return how many comparisons a key may need here."""
+        return 1 + sum(1 + max([bucket.sort() for bucket in each.values()]) for each in self.by_end.values())
 
     def matches(self, key: bytes) -> bool:
         for length, by_end in self.by_end.items():
-            tests = by_end.get(key[len(key) - length :]) if length <= len(key) else None
-            if tests is not None and any(test(key) for test in tests):
+            bucket = by_end.get(key[len(key) - length :]) if length <= len(key) else None
+            if bucket is not None and bucket.matches(key):
                 return True
         return self.everything
 
@@ -118,7 +166,7 @@ class _Index:
             node.everything = True
             return
         end = _literal_end(glob)
-        node.by_end.setdefault(len(end), {}).setdefault(end, []).append(_Test(pattern, glob, end))
+        node.by_end.setdefault(len(end), {}).setdefault(end, _Bucket()).add(_Test(glob, end))
 
     def link(self) -> int:
         """Make the tree; return how many comparisons a key needs at most."""
@@ -134,8 +182,9 @@ class _Index:
             node.parent = parent
             if node.everything:
                 node.by_end.clear()
-            above.append((node, tests + node.tests))
-            most = max(most, tests + node.tests)
+            tests += node.sort()
+            above.append((node, tests))
+            most = max(most, tests)
             self._nodes.append(node)
         self._found.clear()
         self._prefixes = [node.prefix for node in self._nodes]
@@ -167,7 +216,7 @@ def _literal_end(glob: Glob) -> bytes:
     least = max(glob.stars, default=0)
     while start > least and glob.atoms[start - 1].bit_count() == 1:
         start -= 1
-    return bytes(each.bit_length() - 1 for each in glob.atoms[start:])
+    return literal(glob.atoms[start:])
 
 
 def _common(first: bytes, last: bytes) -> bytes:

@@ -9,6 +9,7 @@ from agent_service.core.glob import compile_glob
 from agent_service.core.globs import MOST_BYTES, MOST_PATTERNS, MOST_TESTS, compile_globs
 from tests.core.test_glob import TABLE, patterns, short
 
+long_words = st.lists(st.sampled_from(["a", "abcd", "bcda", "x", "*", "?"]), min_size=1, max_size=5).map("".join)
 words = st.lists(st.sampled_from(["a", "ab", "abc", "b", "x", "*", "?", "[ab]", "\\*", ":"]), min_size=1).map("".join)
 
 
@@ -21,6 +22,16 @@ def test_a_key_matches_all_together_when_it_matches_one(globs, keys):
     for key in (each.encode() for each in keys):
         assert together.matches(key) == any(matches(key) for matches in singly)
         assert not together.matches(key) or key.startswith(together.prefix)
+
+
+@given(st.lists(long_words, min_size=10, max_size=60), st.lists(st.text("abcdx", min_size=1), min_size=1, max_size=12))
+def test_many_patterns_alike_are_told_apart(globs, keys):
+    alike = [f"*{each}*x" for each in globs]
+    together = compile_globs(alike)
+    singly = [compile_glob(each) for each in alike]
+
+    for key in (f"{each}x".encode() for each in keys):
+        assert together is None or together.matches(key) == any(matches(key) for matches in singly)
 
 
 @pytest.mark.parametrize(("pattern", "matching", "others"), TABLE)
@@ -58,6 +69,9 @@ def test_what_all_matching_keys_begin_with_is_known(globs, prefix):
         [f"user:*:{n}" for n in range(MOST_PATTERNS)],
         [f"user:{n}:*:[ab]" for n in range(MOST_PATTERNS)],
         [f"user:{n}" for n in range(MOST_PATTERNS)],
+        [f"user:*:{n}:*" for n in range(MOST_PATTERNS)],
+        [f"*:{n}?:*" for n in range(1000, MOST_PATTERNS)],
+        [f"*{n}*" for n in range(1000, MOST_PATTERNS)],
         ["*", *(f"*{n}*" for n in range(MOST_PATTERNS - 1))],
         ["a" * n + "*" for n in range(1, 1000)],
     ],
@@ -66,7 +80,7 @@ def test_thousands_of_patterns_cost_a_key_a_few_comparisons(globs):
     together = compile_globs(globs)
 
     assert together is not None
-    assert together.matches(globs[-1].replace("*", "x").replace("[ab]", "a").encode())
+    assert together.matches(globs[-1].replace("*", "x").replace("?", "x").replace("[ab]", "a").encode())
 
 
 @pytest.mark.parametrize(

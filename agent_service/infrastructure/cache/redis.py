@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
@@ -42,8 +43,8 @@ SCAN_COUNT = 1000
 """Keys Redis looks at for one page of a scan; measured best between round trips and stalls of the server."""
 
 
-_NAMES_AT_ONCE = 100
-"""Names compared with many patterns before others have their turn; at worst 64 patterns each, some milliseconds."""
+_TURN = 0.005
+"""Seconds in which names are compared with patterns before others have their turn."""
 
 BATCH = 500
 """Leases taken, or values stored under them, in one round trip."""
@@ -132,11 +133,15 @@ class RedisBackend(Backend):
 
     @staticmethod
     async def _chosen(page: Sequence[bytes], chosen: Callable[[bytes], bool]) -> list[bytes]:
-        """Choose names, a few at a time, so that others have their turns."""
+        """Choose names; others have their turns meanwhile."""
         found: list[bytes] = []
-        for begin in range(0, len(page), _NAMES_AT_ONCE):
-            found += filter(chosen, page[begin : begin + _NAMES_AT_ONCE])
-            await asyncio.sleep(0)
+        until = time.monotonic() + _TURN
+        for name in page:
+            if chosen(name):
+                found.append(name)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + _TURN
         return found
 
     # -- writing
