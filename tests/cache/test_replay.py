@@ -11,6 +11,7 @@ from agent_service.infrastructure.cache.factory import close_cache, get_cache, o
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.outage import Outage
+from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from tests.cache.conftest import make_fallback, recover
@@ -154,7 +155,7 @@ async def test_many_patterns_at_once_remove_just_what_each_would(
     metrics = (await get_redis_manager()).metrics
 
     def clears() -> int:
-        return metrics.snapshot()["metrics"]["default:pattern_clears"]
+        return int(metrics.snapshot()["metrics"]["default:pattern_clears"])
 
     before = clears()
 
@@ -185,3 +186,62 @@ async def test_the_room_that_the_journal_takes_is_among_the_metrics(redis_proxy:
 
     assert metrics["journal_collapsed"] > 0
     assert metrics["journal_bytes"] <= 10 * 1024
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("form", ["user:{}:*", "*:{}", "user:*:{}:*", "user:{}:[a-z]*:?"])
+async def test_a_recovery_with_ten_thousand_patterns_on_a_large_cache_takes_seconds(
+    redis_proxy: TcpProxy, redis_url: str, form: str
+):
+    """300,000 keys, and others who read and write meanwhile. Prints how long it took, and what one pattern takes."""
+    client, other_client = RedisClient(redis_proxy.url, timeout=2), RedisClient(redis_url, timeout=10)
+    cache, outage = make_fallback(client, limit=20_000)
+    others: RedisCache[int] = RedisCache(other_client)
+    size, count = 300_000, 10_000
+    for start in range(0, size, 5000):
+        numbers = range(start, start + 5000)
+        await others.set_many({f"user:{n}:{n % 7}:{n % 50_000}": n for n in numbers}, ttl=3600)
+    await cut(cache, outage, redis_proxy)
+    for n in range(count):
+        await cache.delete_pattern(form.format(n))
+    working = True
+    served = 0
+
+    async def work(first: int) -> None:
+        nonlocal served
+        while working:
+            await others.get_many([f"user:{n}:{n % 7}:{n % 50_000}" for n in range(first, first + 20)])
+            await others.set(f"busy:{first}", served)
+            served += 1
+            await asyncio.sleep(0.005)
+
+    traffic = [asyncio.create_task(work(n * 30_000)) for n in range(8)]
+    loop = asyncio.get_running_loop()
+    redis_proxy.resume()
+    started = loop.time()
+    longest = 0.0
+    async with asyncio.timeout(600):
+        while not outage.breaker.closed:
+            before = loop.time()
+            await cache.exists("probe")
+            await asyncio.sleep(0.01)
+            longest = max(longest, loop.time() - before)
+    took = loop.time() - started
+    started = loop.time()
+    await others.delete_pattern("nothing:*")
+    one = loop.time() - started
+    working = False
+    await asyncio.gather(*traffic)
+    clears = cache.counters.pattern_clears
+    await other_client.execute("FLUSHDB")  # what looks for keys that were left behind looks at each
+    await cache.aclose()
+    await outage.aclose()
+    await client.aclose()
+    await other_client.aclose()
+
+    print(  # noqa: T201
+        f"{count} patterns {form} on {size} keys: {took:.1f} s beside {served} rounds of others, the loop held up for "
+        f"{longest:.2f} s at most; one pattern alone {one:.2f} s, so one by one {one * count / 60:.0f} minutes"
+    )
+    assert clears == 0
