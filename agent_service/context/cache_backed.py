@@ -17,6 +17,7 @@ from agent_service.context.moving import Movable, is_reservation, read_to_move, 
 from agent_service.context.outside import OutsideStore, as_store
 from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
 
@@ -182,11 +183,12 @@ class CacheBackedContextStore(ContextStore, Movable):
         token = await self._guard.lease(names)
         found: dict[Any, Document] = {}
         try:
-            if len(names) == 1:
-                document = await self._asked(self._db.get(names[0]), "read a context")
-                found = {} if document is None else {names[0]: document}
-            else:
-                found = await self._asked(self._db.get_many(names), "read contexts")
+            with reading_what_is_current():
+                if len(names) == 1:
+                    document = await self._asked(self._db.get(names[0]), "read a context")
+                    found = {} if document is None else {names[0]: document}
+                else:
+                    found = await self._asked(self._db.get_many(names), "read contexts")
         finally:
             if token is not None:
                 # A cache that another process does not uncache would hide the moved key behind its reservation.
@@ -200,7 +202,8 @@ class CacheBackedContextStore(ContextStore, Movable):
         token = await self._guard.begin(names)
         written: dict[Any, Document] = {}
         try:
-            yield written
+            with reading_what_is_current():
+                yield written
         except BaseException:
             await _finished(self._guard.finish(token, names, {}, self._ttl))
             raise

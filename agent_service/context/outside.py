@@ -10,6 +10,7 @@ from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.moving import Movable
 from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
 from agent_service.context.sync_store import SyncContextStore
+from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["OutsideStore", "as_store"]
@@ -27,9 +28,10 @@ class OutsideStore(OutsideCalls, ContextStore, Movable):
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         if isinstance(self.outside, Movable):
-            with store_errors(self.outside, "read a context"):
+            with store_errors(self.outside, "read a context"), reading_what_is_current():
                 return await self.outside.read_to_move(key)
-        document = await self.get(key)
+        with reading_what_is_current():
+            document = await self.get(key)
         return None if document is None else (document, None if self.expires else NEVER)
 
     async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:

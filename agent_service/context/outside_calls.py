@@ -2,7 +2,8 @@
 
 import copy
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -12,6 +13,7 @@ from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.repository import require_methods
+from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import TTL
 
@@ -89,12 +91,12 @@ class OutsideCalls:
     async def store(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> "Document | None":
         """Do what :meth:`set` does, and return what is kept now as far as the object says so."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
-        async with self._locks.hold((text,)):
+        async with self._writing((text,)):
             return await self._put(key, document, options)
 
     async def delete(self, key: "Key") -> None:
         """Remove what is stored under the key."""
-        async with self._locks.hold((self._text(key),)):
+        async with self._writing((self._text(key),)):
             await self._call("delete a context", "delete", key)
 
     async def list_keys(self) -> list[Any]:
@@ -112,7 +114,7 @@ class OutsideCalls:
     async def update(self, key: "Key", patch: Mapping[str, Any], *, drop_none: bool = False) -> "Document":
         """Set the patch's top-level entries and return the whole that results."""
         text, news = self._text(key), merged(None, own_document(patch, "patch"), drop_none=drop_none)
-        async with self._locks.hold((text,)):
+        async with self._writing((text,)):
             if "update" in self._methods:
                 kept = await self._call("update a context", "update", key, news)
                 return _own(kept) if isinstance(kept, Mapping) else await self._get(key) or {}
@@ -129,7 +131,7 @@ class OutsideCalls:
         """Store a value in place of the present one if that is as expected; return whether it was."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
         wanted = None if expected is None else as_document(expected, "expected")
-        async with self._locks.hold((text,)):
+        async with self._writing((text,)):
             if "compare_and_set" in self._methods:
                 call = self._call(
                     "compare and set a context", "compare_and_set", key, document, expected=wanted, **options
@@ -144,7 +146,7 @@ class OutsideCalls:
 
     async def delete_if(self, key: "Key", expected: Mapping[str, Any]) -> bool:
         """Remove what is stored under the key if it has these entries among its own; return whether it had."""
-        async with self._locks.hold((self._text(key),)):
+        async with self._writing((self._text(key),)):
             present = await self._get(key)
             if present is None or not holds(present, expected):
                 return False
@@ -169,7 +171,7 @@ class OutsideCalls:
         options = self._options(ttl)
         texts = {self._text(key): (key, own_document(value)) for key, value in as_pairs(values)}
         documents = list(texts.values())
-        async with self._locks.hold(texts):
+        async with self._writing(texts):
             if documents and "set_many" in self._methods and not hide_one_another(key for key, _ in documents):
                 await self._call("write contexts", "set_many", dict(documents), **options)
                 return
@@ -179,7 +181,7 @@ class OutsideCalls:
     async def delete_many(self, keys: "Iterable[Key]") -> int:
         """Remove what is stored under the keys; return how many held something."""
         wanted = {self._text(key): key for key in keys}
-        async with self._locks.hold(wanted):
+        async with self._writing(wanted):
             present = await self._present(list(wanted.values()))
             if present and "delete_many" in self._methods:
                 await self._call("delete contexts", "delete_many", present)
@@ -192,6 +194,13 @@ class OutsideCalls:
         """Close the object, if it can be closed."""
         if "aclose" in self._methods:
             await self._call("close a store", "aclose")
+
+    @asynccontextmanager
+    async def _writing(self, texts: Collection[str]) -> AsyncIterator[None]:
+        """Hold keys that are written; what is read meanwhile decides what is written, so it must not lag."""
+        async with self._locks.hold(texts):
+            with reading_what_is_current():
+                yield
 
     async def _get(self, key: "Key") -> "Document | None":
         found = await self._call("read a context", "get", key)

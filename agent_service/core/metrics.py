@@ -23,6 +23,7 @@ COUNTERS = (
     "refreshes",
     "undecodable",
     "fill_rejected",
+    "pattern_clears",
 )
 DEFAULT_NAMESPACE = "default"
 
@@ -58,6 +59,8 @@ class NamespaceCounters:
     """Loads in the background, before the value is stale or after it was served stale."""
     undecodable: int
     fill_rejected: int
+    pattern_clears: int
+    """Times that everything was invalidated in place of what too many patterns match."""
 
     def __init__(self) -> None:
         self.l1 = LevelCounter()

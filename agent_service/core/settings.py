@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         description="Seconds the circuit breaker first waits before it probes Redis; doubles with jitter up to 30.",
     )
     cache_journal_max: int = Field(
-        default=10_000, ge=1, description="Invalidations remembered during an outage before they collapse into one."
+        default=10_000,
+        ge=1,
+        description="Invalidations remembered during an outage, in as many KiB, before they collapse into one.",
     )
     cache_lease_seconds: float = Field(
         default=10.0,

@@ -1,6 +1,17 @@
-"""What the outage journal remembers."""
+"""What the outage journal remembers, and how much room it takes for that."""
 
-from agent_service.infrastructure.cache.journal import Increment, Journal
+import tracemalloc
+
+import pytest
+
+from agent_service.core.globs import Globs, compile_globs
+from agent_service.infrastructure.cache.journal import BYTES_EACH, Increment, Journal
+
+
+def globs(*patterns: str) -> Globs:
+    together = compile_globs(patterns)
+    assert together is not None
+    return together
 
 
 def debts(journal: Journal) -> dict[str, tuple[list[str], list[str], dict[str, int]]]:
@@ -52,7 +63,7 @@ def test_a_pattern_swallows_what_it_covers_and_spares_what_comes_later():
     journal = Journal()
     journal.invalidate("ns", ["user:1", "other"])
     journal.add("ns", "user:n", Increment(1, 60))
-    journal.match("ns", "user:*")
+    journal.match("ns", globs("user:*"))
     journal.add("ns", "user:n", Increment(3, 60))
 
     assert debts(journal) == {"ns": (["user:*"], ["other"], {"user:n": 3})}
@@ -61,7 +72,7 @@ def test_a_pattern_swallows_what_it_covers_and_spares_what_comes_later():
 def test_namespaces_are_kept_apart():
     journal = Journal()
     journal.invalidate("a", ["k"])
-    journal.match("b", "*")
+    journal.match("b", globs("*"))
 
     assert debts(journal) == {"a": ([], ["k"], {}), "b": (["*"], [], {})}
 
@@ -128,7 +139,7 @@ def test_an_increment_that_is_dropped_is_not_sent_again():
     journal = Journal(limit=3)
     for drop in (
         lambda: journal.invalidate("ns", ["n"]),
-        lambda: journal.match("ns", "n*"),
+        lambda: journal.match("ns", globs("n*")),
         lambda: journal.clear("ns"),
         lambda: journal.invalidate("ns", list("abcdef")),
     ):
@@ -137,3 +148,106 @@ def test_an_increment_that_is_dropped_is_not_sent_again():
         drop()
 
         assert len(journal.changes) == 0
+
+
+LONG = "é" * 1000
+
+
+def remember_keys(journal: Journal, n: int) -> None:
+    journal.invalidate(f"ns{n % 3}", [f"{n}{LONG}"])
+
+
+def remember_values(journal: Journal, n: int) -> None:
+    journal.invalidate(f"ns{n % 3}", [f"{n}{LONG}"], overwritten=True)
+
+
+def remember_tags(journal: Journal, n: int) -> None:
+    journal.invalidate_tags(f"ns{n % 3}", [f"{n}{LONG}"])
+
+
+def remember_patterns(journal: Journal, n: int) -> None:
+    journal.match(f"ns{n % 3}", globs(f"{n}{LONG}*"))
+
+
+def remember_increments(journal: Journal, n: int) -> None:
+    journal.add(f"ns{n % 3}", f"{n}{LONG}", Increment(n, n / 7))
+
+
+def remember_sent_increments(journal: Journal, n: int) -> None:
+    journal.add(f"ns{n % 3}", f"counter{n % 5}", Increment(n, n / 7, journal.changes.begin(), n / 3))
+
+
+@pytest.mark.parametrize(
+    "remember",
+    [
+        remember_keys,
+        remember_values,
+        remember_tags,
+        remember_patterns,
+        remember_increments,
+        remember_sent_increments,
+    ],
+)
+def test_the_journal_never_needs_more_memory_than_it_says(remember):
+    limit = 500
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        journal = Journal(limit)
+        needed = []
+        for n in range(1, 2 * limit):
+            remember(journal, n)
+            needed.append((tracemalloc.get_traced_memory()[0] - before, journal.bytes))
+    finally:
+        tracemalloc.stop()
+
+    house = 20_000  # the journal itself, and what its namespaces, the patterns last compiled and our list take
+    assert all(real <= said + house + 200 * len(needed) for real, said in needed)
+    assert max(said for _, said in needed) <= limit * BYTES_EACH
+    assert journal.collapsed > 0
+
+
+def test_values_whose_keys_were_paid_for_take_room_until_they_are_over():
+    journal = Journal(limit=100)
+    for n in range(1000):
+        journal.invalidate("ns", [f"{n}" + "x" * 1000], overwritten=True)
+        taken = journal.take()
+        taken["ns"].stale.clear()  # paid, before the replay broke off
+        journal.give_back(taken)
+        assert journal.bytes <= 100 * BYTES_EACH
+
+    assert journal.collapsed > 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 2000])
+def test_patterns_that_came_during_a_replay_swallow_what_is_given_back(count):
+    journal = Journal()
+    journal.invalidate("ns", ["user:1", "other"])
+    journal.add("ns", "user:n", Increment(1, 60))
+    taken = journal.take()
+    for n in range(count):
+        journal.match("ns", globs(f"user:{n}*"))
+    journal.match("ns", globs("user:n"))
+    journal.add("ns", "user:n", Increment(3, 60))
+    journal.give_back(taken)
+    (debt,) = journal.take().values()
+
+    assert debt.cleared == (count == 2000)
+    assert list(debt.stale) == ([] if count == 2000 else ["user:1", "other"] if count == 1 else ["other"])
+    assert [each.amount for each in debt.added["user:n"]] == [3]
+
+
+def test_what_it_counts_is_what_it_remembers():
+    journal = Journal()
+    for n in range(50):
+        journal.invalidate("ns", [f"k{n % 7}", f"n{n}"], overwritten=n % 2 == 0)
+        journal.add("ns", f"n{n % 11}", Increment(n, 60, journal.changes.begin() if n % 3 else None), anew=n % 5 == 0)
+        journal.match("ns", globs(f"k{n % 4}*", f"n{n % 13}"))
+        journal.invalidate_tags("ns", [f"t{n % 3}"])
+        counted = len(journal), journal.bytes
+        debts = journal.take()
+        remembered = sum(map(len, debts.values()))
+        journal.give_back(debts)
+
+        assert counted == (remembered, journal.bytes)
+        assert len(journal) == remembered

@@ -7,6 +7,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_service.core import glob
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.glob import compile_glob
 from agent_service.core.keys import glob_escape
@@ -86,10 +87,25 @@ patterns = st.text("ab*?[]^-\\é\x00\n", min_size=1, max_size=10) | st.lists(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(patterns, st.sets(short, min_size=1, max_size=12))
 def test_a_real_redis_agrees_on_any_pattern(keys_in_redis, pattern, keys):
-    matches = compile_glob(pattern)
     encoded = {key.encode() for key in keys}
+    expected = keys_in_redis(pattern, encoded)
+    parsed = glob.parse_glob(pattern)
 
-    assert {key for key in encoded if matches(key)} == keys_in_redis(pattern, encoded)
+    assert {key for key in encoded if compile_glob(pattern)(key)} == expected
+    assert {key for key in encoded if glob._by_masks(parsed)(key)} == expected
+    assert {key for key in encoded if glob._by_expression(parsed)(key)} == expected
+    assert all(key.startswith(parsed.prefix) for key in expected)
+
+
+@pytest.mark.parametrize(("pattern", "matching", "others"), TABLE)
+def test_a_long_pattern_matches_just_what_a_short_one_does(pattern, matching, others):
+    start = "[a]?" + "a" * glob.LONGEST_EXPRESSION
+    begins = "aa" + "a" * glob.LONGEST_EXPRESSION
+    matches = compile_glob(start + pattern)
+    either_way = glob._by_masks(glob.parse_glob(pattern))
+
+    assert [key for key in matching + others if matches((begins + key).encode())] == matching
+    assert [key for key in matching + others if either_way(key.encode())] == matching
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
@@ -109,6 +125,16 @@ def test_an_escaped_text_matches_only_itself(text, other):
         ("*[ab]" * 40 + "c", "ab" * 4000),
         ("*" * 8000 + "b", "a" * 8000),
         ("*" + "a" * 90 + "b*" + "a" * 90 + "c", "a" * 8000),
+        ("*a" * 4000 + "b", "a" * 8100),
+        ("*a*" * 2700 + "b", "a" * 8100),
+        ("*?" * 4000 + "b", "a" * 8100),
+        ("*" + "a" * 4000 + "b", "a" * 8100),
+        ("?*a" * 2600 + "b", "a" * 8100),
+        ("[a]*" + "a" * 4000 + "b", "a" * 8100),
+        ("*[ab]" * 1600 + "c", "ab" * 4000),
+        ("?" * 8100, "a" * 8099),
+        ("[" * 8192, "[" * 8192),
+        ("\\" * 8192, "a" * 8192),
     ],
 )
 def test_hostile_patterns_take_no_longer_than_the_product_of_the_lengths(pattern, key):
@@ -117,6 +143,37 @@ def test_hostile_patterns_take_no_longer_than_the_product_of_the_lengths(pattern
 
     assert matches(key.encode()) is False
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[^a]" * 2048,
+        "[aceg]" * 1365,
+        "[a-é]" * 1365,
+        "[" + "a-é" * 2000 + "]",
+        "[" + "aceg" * 2000 + "]",
+        "?" * 8192,
+        "*a" * 4096,
+        "\\*" * 4096,
+        "[" * 8192,
+        "a" * 8191 + "*",
+        "[^a]" * 60 + "*",
+    ],
+)
+def test_no_pattern_takes_long_to_compile(pattern):
+    started = time.process_time()
+    compile_glob(pattern)
+
+    assert time.process_time() - started < 0.3
+
+
+def test_long_patterns_are_not_remembered():
+    patterns = [f"{n}" + "[^a]" * 2000 for n in range(20)]
+    for pattern in patterns:
+        compile_glob(pattern)
+
+    assert compile_glob(patterns[-1]) is not compile_glob(patterns[-1])
 
 
 @pytest.mark.parametrize("pattern", ["", None, b"a*", "\ud800*", "a" * 9000])

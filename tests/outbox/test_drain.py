@@ -17,8 +17,9 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from agent_service.infrastructure.outbox.batch import Batch
+from agent_service.infrastructure.outbox.batch import MAX_PASSES, Batch
 from agent_service.infrastructure.outbox.counters import counters
+from agent_service.infrastructure.outbox.drain import BATCH
 from agent_service.infrastructure.outbox.invalidation import MAX_PATTERNS, Invalidation
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from tests.outbox.conftest import NAMESPACE, configure, rows, until
@@ -52,16 +53,16 @@ async def test_rows_of_the_first_version_are_understood(house: TcpProxy, others:
 
 
 async def test_more_rows_than_a_batch_are_drained_in_one_pass(house: TcpProxy, others: RedisCache[object]):
-    keys = [f"k{n}" for n in range(250)]
+    keys = [f"k{n}" for n in range(2 * BATCH + 10)]
     await others.set_many(dict.fromkeys(keys, 1))
     await ask(*keys)
 
-    assert await drain_outbox() == 250
+    assert await drain_outbox() == len(keys)
     assert await rows() == 0
     assert await others.get_many(keys) == {}
 
 
-async def test_a_pattern_asked_for_by_many_rows_is_done_once_in_a_batch(
+async def test_all_patterns_of_a_namespace_are_done_in_one_pass_in_a_batch(
     house: TcpProxy, redis_server: RedisServer, others: RedisCache[object]
 ):
     def scans() -> int:
@@ -70,22 +71,24 @@ async def test_a_pattern_asked_for_by_many_rows_is_done_once_in_a_batch(
 
     assert [key async for key in others.scan()] == []
     async with get_session() as db:
-        for _ in range(150):
-            invalidate_in(db, patterns=["a:*", "b:*"], namespace=NAMESPACE)
+        for n in range(BATCH + 50):
+            invalidate_in(db, patterns=[f"a:{n}:*", "b:*"], namespace=NAMESPACE)
     before = scans()
 
-    assert await drain_outbox() == 150
-    # Two batches, in each of them two patterns, each of them one look at the leases and one at the entries.
-    assert scans() - before == 2 * 2 * 2
+    assert await drain_outbox() == BATCH + 50
+    # Two batches, each of them one look at the leases and one at the entries.
+    assert scans() - before == 2 * 2
 
 
-def test_a_batch_ends_before_it_has_more_patterns_than_are_done_in_a_bounded_time():
-    distinct = [(uuid7(), Invalidation("n", (), (), (f"p{n}",)).to_json()) for n in range(25)]
+def test_a_batch_ends_before_it_has_more_passes_over_the_keys_than_are_done_in_a_bounded_time():
+    apart = [(uuid7(), Invalidation(f"n{n}", (), (), ("p*",)).to_json()) for n in range(25)]
+    keys = [(uuid7(), Invalidation(f"n{n}", ("k",), (), ()).to_json()) for n in range(25)]
     together = Invalidation("n", ("k",), (), tuple(f"p{n}" for n in range(30)))
-    repeated = [(uuid7(), body) for _, body in distinct[:3] * 40]
+    one = [(uuid7(), Invalidation("n", (), (), (f"p{n}*",)).to_json()) for n in range(120)]
 
-    assert len(Batch(distinct)) == MAX_PATTERNS
-    assert len(Batch(repeated)) == 120
+    assert len(Batch(apart)) == MAX_PASSES
+    assert len(Batch([*keys, *apart[:MAX_PASSES], *keys])) == 50 + MAX_PASSES
+    assert len(Batch(one)) == 120
     assert [len(part.patterns) for part in together.parts()] == [MAX_PATTERNS] * 3
     assert len(Batch([])) == 0
 

@@ -18,10 +18,11 @@ from tests.servers.postgres import (
 
 
 @contextlib.contextmanager
-def running_primary_and_standby() -> Iterator[tuple[PostgresServer, PostgresServer]]:
+def running_primary_and_standby(lag: str = "0") -> Iterator[tuple[PostgresServer, PostgresServer]]:
     """
     Start a primary, copy it, and start the copy as its standby; stop both at the end.
 
+    :param lag: how long after the primary the standby shows each commit, in PostgreSQL's own words ("1s").
     :raises LookupError: where no PostgreSQL is installed.
     """
     home = Path(tempfile.mkdtemp(prefix="agent-service-standby-"))
@@ -32,6 +33,7 @@ def running_primary_and_standby() -> Iterator[tuple[PostgresServer, PostgresServ
             copying = [str(binaries / "pg_basebackup"), "-D", str(data), "-d", primary.url, "-R", "--checkpoint=fast"]
             subprocess.run(copying, check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
             options = {"port": str(port), "unix_socket_directories": str(home), "listen_addresses": "127.0.0.1"}
+            options["recovery_min_apply_delay"] = lag
             arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
             arguments += ["-c", "max_connections=200"]
             with (home / "log").open("wb") as log:

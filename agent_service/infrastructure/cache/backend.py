@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from agent_service.core.globs import Globs
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
@@ -135,8 +136,8 @@ class Backend(ABC):
         """Iterate over the matching keys of fresh entries, each once."""
 
     @abstractmethod
-    async def remove_matching(self, pattern: str) -> int:
-        """Remove the matching entries; how many fresh ones there were."""
+    async def remove_matching(self, globs: Globs) -> int:
+        """Remove the matching entries in one pass; how many fresh ones there were."""
 
     @abstractmethod
     async def invalidate_tags(self, tags: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from agent_service.core.errors import CacheValueError, UndecodableError
-from agent_service.core.glob import compile_glob
 from agent_service.core.keys import check_key, check_keys, normalise_namespace
 from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
@@ -15,6 +14,7 @@ from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Load
 from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.cache.loading import Loading
 from agent_service.infrastructure.cache.loading_many import LoaderOfMany, load_many
+from agent_service.infrastructure.cache.patterns import compiled
 from agent_service.infrastructure.cache.policy import check_tags, make_policy
 from agent_service.infrastructure.cache.store import MemoryStore
 from agent_service.infrastructure.cache.values import check_amount
@@ -166,13 +166,29 @@ class BaseCache(ICache[T]):
         return removed
 
     async def delete_pattern(self, pattern: str) -> int:
-        if _WILDCARDS.isdisjoint(check_key(pattern, name="pattern")):
-            return await self.delete_many([pattern])
-        self.leases.break_matching(compile_glob(pattern))
+        return await self.delete_patterns([pattern])
+
+    async def delete_patterns(self, patterns: Iterable[str]) -> int:
+        """Remove the entries that match one of the patterns, in one pass over the keys; how many there were.
+
+        Where :func:`~agent_service.core.globs.compile_globs` finds them too many the namespace is cleared instead, and
+        they count as none.
+        """
+        wanted = check_keys(patterns, name="pattern")
+        keys = [each for each in wanted if _WILDCARDS.isdisjoint(each)]
+        removed = await self.delete_many(keys)
+        if len(keys) == len(wanted):
+            return removed
+        globs = await compiled(each for each in wanted if not _WILDCARDS.isdisjoint(each))
+        if globs is None:
+            self.counters.pattern_clears += 1
+            await self.clear()
+            return removed
+        self.leases.break_matching(globs.matches)
         self.loading.failures.clear()
-        removed = await self.backend.remove_matching(pattern)
-        self.counters.deletes += removed
-        return removed
+        matching = await self.backend.remove_matching(globs)
+        self.counters.deletes += matching
+        return removed + matching
 
     async def invalidate_tags(self, tags: Iterable[str]) -> None:
         wanted = check_tags(tags)

@@ -112,6 +112,8 @@ def _open(manager: RedisManager, settings: Settings) -> _Caches:
     manager.metrics.add_gauge("breaker", outage.state)
     manager.metrics.add_gauge("denied", outage.denied)
     manager.metrics.add_gauge("journal_length", outage.journal.__len__)
+    manager.metrics.add_gauge("journal_bytes", lambda: outage.journal.bytes)
+    manager.metrics.add_gauge("journal_collapsed", lambda: outage.journal.collapsed)
     return _Caches(loop, outage)
 
 

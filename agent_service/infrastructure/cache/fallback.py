@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import TypeVar
 
 from agent_service.core.errors import RedisBusyError, RedisDeniedError, RedisOperationError, RedisUnavailableError
+from agent_service.core.globs import Globs
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
@@ -189,10 +190,10 @@ class FallbackBackend(Backend):
             lambda backend: backend.remove(keys), lambda: self._outage.journal.invalidate(self._namespace, keys)
         )
 
-    async def remove_matching(self, pattern: str) -> int:
+    async def remove_matching(self, globs: Globs) -> int:
         return await self._run(
-            lambda backend: backend.remove_matching(pattern),
-            lambda: self._outage.journal.match(self._namespace, pattern),
+            lambda backend: backend.remove_matching(globs),
+            lambda: self._outage.journal.match(self._namespace, globs),
         )
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:

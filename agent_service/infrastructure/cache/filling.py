@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Fence
 from agent_service.core.stored import Stored
@@ -98,7 +99,8 @@ class Filler:
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
         try:
-            value = await awaitable(loader())
+            with reading_what_is_current():
+                value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
             await self._keep_failure(lease, exc, policy)

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Fence, SingleFlight
 from agent_service.infrastructure.cache.backend import Backend, Fill, Life
@@ -101,7 +102,8 @@ class _Batch:
         counters = self._backend.counters
         counters.loads += 1
         try:
-            values = _checked(await awaitable(self._loader(list(self.leases))))
+            with reading_what_is_current():
+                values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
             counters.load_errors += 1
             raise

@@ -7,7 +7,8 @@ from typing import TypeVar, cast
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import CacheValueError
-from agent_service.core.glob import compile_glob
+from agent_service.core.glob import Matches, compile_glob
+from agent_service.core.globs import Globs
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
@@ -130,11 +131,11 @@ class MemoryBackend(Backend):
         return NEVER if entry.fresh_until == math.inf else entry.fresh_until - self.table.monotonic()
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
-        for key in _matching(self.table.live_keys(), pattern):
+        for key in _matching(self.table.live_keys(), compile_glob(pattern)):
             yield key
 
-    async def remove_matching(self, pattern: str) -> int:
-        return sum([self.table.remove(key) for key in _matching(self.table.keys(), pattern)])
+    async def remove_matching(self, globs: Globs) -> int:
+        return sum([self.table.remove(key) for key in _matching(self.table.keys(), globs.matches)])
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
         self.table.tags.invalidate(tags)
@@ -213,8 +214,7 @@ class InMemoryCache(BaseCache[T]):
         return self.backend.table, self.counters
 
 
-def _matching(keys: list[str], pattern: str) -> list[str]:
-    matches = compile_glob(pattern)
+def _matching(keys: list[str], matches: Matches) -> list[str]:
     return [key for key in keys if matches(key.encode())]
 
 

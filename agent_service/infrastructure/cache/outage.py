@@ -5,13 +5,15 @@ the breaker, and an operation that finds the wait over starts the one task that 
 journal is empty" to "closed" has no await in it, so no debt can be written down and then overlooked.
 
 Where more is written than can be replayed meanwhile the journal would never be empty. So after the first replay writes
-wait for the end of the recovery, none longer than an operation on Redis may take.
+wait for the end of the recovery, none longer than an operation on Redis may take. A pass over all keys of Redis takes
+longer than that: after :data:`PASSES` replays a namespace that is owed patterns is cleared instead.
 
 What the server denies to this user takes the same steps; see :mod:`agent_service.infrastructure.cache.denied`.
 """
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
@@ -23,7 +25,10 @@ from agent_service.infrastructure.cache.replay import pay
 from agent_service.infrastructure.cache.store import MemoryStore
 from agent_service.infrastructure.redis.client import RedisClient
 
-__all__ = ["Outage"]
+__all__ = ["PASSES", "Outage"]
+
+PASSES: Final = 3
+"""Replays of one recovery in which patterns take a pass over the keys of Redis."""
 
 
 class Outage:
@@ -89,10 +94,11 @@ class Outage:
             await self.denial.check()  # a server that refuses writes or scripts does not serve either
             await self._client.settle()
             self.breaker.probe_succeeded()
-            replayed = 0
+            replayed = passes = 0
             while len(self.journal):
-                replayed += await self._replay(self.journal.take())
+                replayed += await self._replay(self.journal.take(), in_haste=passes >= PASSES)
                 self._writes_may_go_on.clear()
+                passes += 1
         except BaseException as exc:
             self.breaker.attempt_failed()
             if not isinstance(exc, RedisOperationError):
@@ -110,12 +116,12 @@ class Outage:
         self.denial.end()
         logger.info("Redis serves again; %d operations replayed", replayed)
 
-    async def _replay(self, debts: dict[str, Debt]) -> int:
+    async def _replay(self, debts: dict[str, Debt], *, in_haste: bool) -> int:
         total = sum(map(len, debts.values()))
         try:
             await self._client.settle()  # what is owed may have been given up since, and must not arrive after this
             for namespace, debt in debts.items():
-                await pay(self._caches[namespace][0], debt, self.journal)
+                await pay(self._caches[namespace][0], debt, self.journal, in_haste=in_haste)
         except BaseException:
             self.journal.give_back(debts)
             raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
@@ -9,7 +10,8 @@ from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
-from agent_service.core.glob import compile_glob
+from agent_service.core.glob import Matches
+from agent_service.core.globs import Globs
 from agent_service.core.keys import former_internal_key, glob_escape, logical_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
@@ -40,6 +42,9 @@ T = TypeVar("T")
 SCAN_COUNT = 1000
 """Keys Redis looks at for one page of a scan; measured best between round trips and stalls of the server."""
 
+
+_TURN = 0.005
+"""Seconds in which names are compared with patterns before others have their turn."""
 
 BATCH = 500
 """Leases taken, or values stored under them, in one round trip."""
@@ -105,7 +110,7 @@ class RedisBackend(Backend):
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         seen: set[str] = set()
-        async for page in self._pages(pattern):
+        async for page in self._pages(pattern.encode()):
             fresh = await self._are_live(page)
             for physical, is_fresh in zip(page, fresh, strict=True):
                 key = logical_key(physical, self._prefix)
@@ -113,8 +118,31 @@ class RedisBackend(Backend):
                     seen.add(key)
                     yield key
 
-    def _pages(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        return self.client.scan(glob_escape(self._prefix.decode()).encode() + pattern.encode(), count=SCAN_COUNT)
+    def _pages(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        return self.client.scan(_escaped(self._prefix) + pattern, count=SCAN_COUNT)
+
+    async def _matching_pages(self, globs: Globs) -> AsyncIterator[list[bytes]]:
+        """Iterate over the names of the entries that match: what several patterns have in common Redis looks for."""
+        if len(globs.patterns) == 1:
+            async for page in self._pages(next(iter(globs.patterns)).encode()):
+                yield page
+            return
+        start = len(self._prefix)
+        async for page in self._pages(_escaped(globs.prefix) + b"*"):
+            yield await self._chosen(page, lambda entry: globs.matches(entry[start:]))
+
+    @staticmethod
+    async def _chosen(page: Sequence[bytes], chosen: Callable[[bytes], bool]) -> list[bytes]:
+        """Choose names; others have their turns meanwhile."""
+        found: list[bytes] = []
+        until = time.monotonic() + _TURN
+        for name in page:
+            if chosen(name):
+                found.append(name)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + _TURN
+        return found
 
     # -- writing
 
@@ -272,13 +300,14 @@ class RedisBackend(Backend):
         return sum(head is not None for head in heads)
 
     @retried_without
-    async def remove_matching(self, pattern: str) -> int:
+    async def remove_matching(self, globs: Globs) -> int:
         removed = 0
         try:
-            await self._break_leases(compile_glob(pattern))
-            async for page in self._pages(pattern):
-                removed += sum(await self._reader.are_live(page))
-                await self.client.unlink(page)
+            await self._break_leases(globs.matches)
+            async for page in self._matching_pages(globs):
+                if page:
+                    removed += sum(await self._reader.are_live(page))
+                    await self.client.unlink(page)
         except RedisDeniedError as exc:
             if not self.does_without(exc):
                 raise
@@ -300,10 +329,13 @@ class RedisBackend(Backend):
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
         return [lease for key in keys for lease in self.names.leases(self.names.physical(key))]
 
-    async def _break_leases(self, matches: Callable[[bytes], bool]) -> None:
+    async def _break_leases(self, matches: Matches) -> None:
+        def is_meant(lease: bytes) -> bool:
+            key = self.names.entry(lease)
+            return key is not None and matches(key)
+
         async for page in self.client.scan(self.names.any_lease, count=SCAN_COUNT):
-            found = [(lease, self.names.entry(lease)) for lease in page]
-            await self.client.unlink([lease for lease, key in found if key is not None and matches(key)])
+            await self.client.unlink(await self._chosen(page, is_meant))
 
 
 class RedisCache(BaseCache[T]):
@@ -342,6 +374,10 @@ class RedisCache(BaseCache[T]):
         backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
+
+
+def _escaped(name: bytes) -> bytes:
+    return glob_escape(name.decode("latin-1")).encode("latin-1")
 
 
 def milliseconds(seconds: float) -> int:

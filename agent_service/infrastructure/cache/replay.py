@@ -11,6 +11,7 @@ from itertools import islice
 from agent_service.core.errors import CacheValueError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.journal import Debt, Increment, Journal
+from agent_service.infrastructure.cache.patterns import compiled
 from agent_service.infrastructure.cache.redis import RedisBackend
 from agent_service.infrastructure.cache.redis_counters import REMEMBERED
 
@@ -20,9 +21,10 @@ REPLAY_BATCH = 500
 INCREMENTS_TOGETHER = 20
 
 
-async def pay(redis: RedisBackend, debt: Debt, journal: Journal) -> None:
-    """Replay the debt of one namespace.
+async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bool = False) -> None:
+    """Replay the debt of one namespace. Patterns take one pass over the keys of Redis, however many they are.
 
+    :param in_haste: clear the namespace in place of a pass over the keys.
     :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid.
     """
     if debt.cleared:
@@ -31,9 +33,14 @@ async def pay(redis: RedisBackend, debt: Debt, journal: Journal) -> None:
     for batch in _batches(debt.tags):
         await redis.invalidate_tags(batch)
         _forget(debt.tags, batch)
-    for pattern in list(debt.patterns):
-        await redis.remove_matching(pattern)
-        del debt.patterns[pattern]
+    if debt.patterns:
+        globs = None if in_haste else await compiled(debt.patterns)
+        if globs is None:
+            redis.counters.pattern_clears += 1
+            await redis.clear()
+        else:
+            await redis.remove_matching(globs)
+        debt.patterns.clear()
     for batch in _batches(debt.stale):
         await redis.remove(batch)
         _forget(debt.stale, batch)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import TypeVar
 
 from agent_service.core.errors import CacheValueError
-from agent_service.core.glob import compile_glob
+from agent_service.core.globs import Globs
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
 from agent_service.infrastructure.cache.base import BaseCache
@@ -97,9 +97,8 @@ class TieredBackend(Backend):
     async def remove(self, keys: Sequence[str]) -> int:
         return await self._change(lambda: self.near.drop(keys), self._far.remove(keys))
 
-    async def remove_matching(self, pattern: str) -> int:
-        matches = compile_glob(pattern)
-        return await self._change(lambda: self.near.drop_matching(matches), self._far.remove_matching(pattern))
+    async def remove_matching(self, globs: Globs) -> int:
+        return await self._change(lambda: self.near.drop_matching(globs.matches), self._far.remove_matching(globs))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
         await self._change(lambda: self.near.drop_tags(tags), self._far.invalidate_tags(tags))

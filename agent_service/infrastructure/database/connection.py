@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent_service.core.current_reads import must_be_current
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.replica import ReadReplica
@@ -91,13 +92,14 @@ async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
             repo = SessionRepository(db)
 
     :param readonly: the block only reads, and what it reads may lag by what DATABASE_REPLICA_URL lags. Without a
-        replica, or while it is away, the primary serves. Writing in it is a DatabaseError, wherever it is served.
+        replica, or while it is away, the primary serves; so it does in a load of a cache, which would keep what lags.
+        Writing in it is a DatabaseError, wherever it is served.
     :raises ConfigurationError: DATABASE_URL cannot be used.
     :raises DatabaseUnavailableError: the database cannot be reached.
     :raises DatabaseError: for any other failure of the database that leaves the block.
     """
     databases = _get_databases()
-    if readonly and databases.reading is not None:
+    if readonly and databases.reading is not None and not must_be_current():
         opened = databases.reading.session()
     else:
         opened = databases.primary.session(readonly=readonly)

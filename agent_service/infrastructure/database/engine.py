@@ -22,6 +22,7 @@ from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, data
 from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.postgres import POOLED
+from agent_service.infrastructure.database.reading import ReadingSession, TenantReadingSession
 from agent_service.infrastructure.database.row_security import (
     Others,
     RowSecurity,
@@ -124,14 +125,15 @@ class DatabaseManager:
         self._naming = Naming(schema, table_prefix)
         self._naming.serve(self.engine.sync_engine)
         session_class: type[SyncSession] = SyncSession
+        reading_class: type[SyncSession] = ReadingSession
         if self._says_tenant:
             say_tenant_on_begin(self.engine)
-            session_class = TenantSession
+            session_class, reading_class = TenantSession, TenantReadingSession
         # Read-only sessions share the pool.
-        reading = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
+        self.reading_engine = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
         self._sessions, self._readers = (
-            async_sessionmaker(each, expire_on_commit=False, sync_session_class=session_class, info={NAMED: True})
-            for each in (self.engine, reading)
+            async_sessionmaker(engine, expire_on_commit=False, sync_session_class=kind, info={NAMED: True})
+            for engine, kind in ((self.engine, session_class), (self.reading_engine, reading_class))
         )
         # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.
         self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)

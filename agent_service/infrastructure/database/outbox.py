@@ -1,6 +1,7 @@
 """The table of work that is committed together with its reason, and done afterwards by whoever comes first."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -10,14 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from agent_service.core.clock import SYSTEM_CLOCK
-from agent_service.core.errors import SessionValueError
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
 from agent_service.core.identifiers import uuid7
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.queries import outbox as queries
 
-__all__ = ["FORMAT", "DatabaseSession", "add_rows", "remove_rows", "set_rows_aside", "take_rows"]
+__all__ = ["FORMAT", "Claim", "DatabaseSession", "add_rows", "claim", "remove_rows", "set_rows_aside", "take_rows"]
 
 DatabaseSession: TypeAlias = AsyncSession | Session
 """What a caller's own session is."""
@@ -27,6 +29,8 @@ FORMAT: Final = 1
 
 PATIENCE = timedelta(minutes=2)
 """How long a process that is frozen, but whose connection lives, keeps the rows it has taken from others."""
+_SILENCE: Final = 5.0
+"""Seconds without a statement that a transaction is not left to: somebody on the way may be less patient."""
 
 _PENDING: Final = "agent_service_after_commit"
 
@@ -57,10 +61,90 @@ def _tell(session: Session) -> None:
         session.info.pop(_PENDING)()
 
 
-async def take_rows(db: AsyncSession, size: int) -> list[tuple[UUID, str]]:
-    """Give the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL."""
+class Claim:
+    """Rows that are taken.
+
+    On PostgreSQL a transaction holds them, so that other processes take others. The server ends it when nothing is
+    sent for :data:`PATIENCE`, others on the way there perhaps earlier; :meth:`renew` sends something. Where it was
+    ended all the same others may do the same again, and what was done is recorded in another transaction: so there is
+    progress, however long it takes.
+    """
+
+    def __init__(self, database: DatabaseManager, db: AsyncSession | None, rows: list[tuple[UUID, str]]) -> None:
+        self.rows = rows
+        self._database = database
+        self._db = db
+
+    @property
+    def silence(self) -> float:
+        """Seconds after which to :meth:`renew`."""
+        return min(PATIENCE.total_seconds() / 4, _SILENCE)
+
+    async def renew(self) -> None:
+        """Keep the rows: this process still works on them."""
+        if self._db is not None:
+            try:
+                with database_errors("keep what was taken of the outbox"):
+                    await self._db.execute(queries.still_here())
+            except DatabaseError:
+                await self.let_go()
+
+    async def finish(self, done: Collection[UUID], unreadable: Collection[UUID]) -> int:
+        """Remove the rows that are done, set aside the unreadable, and let go of the others; give how many went.
+
+        :raises DatabaseError: the database fails. What was done may be done again.
+        """
+        if self._db is not None:
+            try:
+                removed = await _record(self._db, done, unreadable)
+                with database_errors("commit"):
+                    await self._db.commit()
+            except DatabaseUnavailableError:
+                await self.let_go()
+            else:
+                return removed
+        async with self._database.session() as db:
+            return await _record(db, done, unreadable)
+
+    async def let_go(self) -> None:
+        """Leave the rows to others."""
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(*FAILED_STATEMENTS):
+                await db.rollback()
+
+
+@asynccontextmanager
+async def claim(
+    database: DatabaseManager, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
+) -> AsyncIterator[Claim]:
+    """Take rows as :func:`take_rows` does, until the block ends. SQLite has no locks for that, and holds nothing."""
+    if database.embedded:
+        async with database.session() as db:
+            rows = await take_rows(db, size, without=without, only=only)
+        yield Claim(database, None, rows)
+        return
+    async with database.session() as db:
+        claimed = Claim(database, db, await take_rows(db, size, without=without, only=only))
+        yield claimed
+        await claimed.let_go()
+
+
+async def _record(db: AsyncSession, done: Collection[UUID], unreadable: Collection[UUID]) -> int:
+    await set_rows_aside(db, unreadable)
+    return await remove_rows(db, done)
+
+
+async def take_rows(
+    db: AsyncSession, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
+) -> list[tuple[UUID, str]]:
+    """Give the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL.
+
+    :param without: rows to leave.
+    :param only: rows to choose from; None: all.
+    """
     with database_errors("read the outbox"):
-        rows = [(id_, body) for id_, body in await db.execute(queries.oldest(FORMAT, size))]
+        rows = [(id_, body) for id_, body in await db.execute(queries.oldest(FORMAT, size, without, only))]
         if rows and db.get_bind().dialect.name == "postgresql":
             await db.execute(queries.let_go_when_idle(PATIENCE))
     return rows

@@ -20,6 +20,7 @@ from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.reading import ask_when_it_matters
 
 __all__ = ["PATIENCE", "RETRY_AFTER", "ReadReplica"]
 
@@ -60,7 +61,10 @@ class ReadReplica:
         try:
             async with AsyncExitStack() as stack:
                 database = self._replica if from_replica else self._primary
-                yield await stack.enter_async_context(database.session(readonly=True))
+                db = await stack.enter_async_context(database.session(readonly=True))
+                if from_replica:
+                    ask_when_it_matters(db, self._primary.reading_engine)
+                yield db
         except DatabaseUnavailableError as exc:
             if from_replica and getattr(exc.__cause__, "connection_invalidated", False):
                 self._lost(exc)

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from agent_service.core.errors import UndecodableError
 from agent_service.infrastructure.cache.factory import open_cache
-from agent_service.infrastructure.outbox.invalidation import MAX_NAMES, MAX_PATTERNS, Invalidation
+from agent_service.infrastructure.outbox.invalidation import MAX_NAMES, Invalidation
 
-__all__ = ["Batch"]
+__all__ = ["MAX_PASSES", "Batch"]
+
+MAX_PASSES: Final = 10
+"""Most namespaces of a batch whose patterns are asked for: each takes a pass over all keys of the cache."""
 
 
 @dataclass(slots=True)
@@ -18,6 +22,9 @@ class _Asked:
     keys: dict[str, None] = field(default_factory=dict)
     tags: dict[str, None] = field(default_factory=dict)
     patterns: dict[str, None] = field(default_factory=dict)
+    rows: list[UUID] = field(default_factory=list)
+    """Rows without patterns."""
+    rows_with_patterns: list[UUID] = field(default_factory=list)
 
 
 class Batch:
@@ -29,6 +36,8 @@ class Batch:
     def __init__(self, rows: Iterable[tuple[UUID, str]]) -> None:
         self.readable: list[UUID] = []
         self.unreadable: list[UUID] = []
+        self.done: list[UUID] = []
+        """Rows whose all has reached the cache that other processes share."""
         self._asked: dict[str, _Asked] = {}
         for id_, body in rows:
             try:
@@ -36,7 +45,7 @@ class Batch:
             except UndecodableError:
                 self.unreadable.append(id_)
                 continue
-            if not self._take(invalidation):
+            if not self._take(id_, invalidation):
                 break
             self.readable.append(id_)
 
@@ -44,29 +53,41 @@ class Batch:
         """How many of the rows are in it."""
         return len(self.readable) + len(self.unreadable)
 
-    def _take(self, invalidation: Invalidation) -> bool:
+    def _take(self, id_: UUID, invalidation: Invalidation) -> bool:
         asked = self._asked.get(invalidation.namespace, _Asked())
-        news = sum(pattern not in asked.patterns for pattern in invalidation.patterns)
-        if news and news + sum(len(each.patterns) for each in self._asked.values()) > MAX_PATTERNS:
+        if invalidation.patterns and not asked.patterns and self._passes() == MAX_PASSES:
             return False
         self._asked[invalidation.namespace] = asked
+        (asked.rows_with_patterns if invalidation.patterns else asked.rows).append(id_)
         asked.keys |= dict.fromkeys(invalidation.keys)
         asked.tags |= dict.fromkeys(invalidation.tags)
         asked.patterns |= dict.fromkeys(invalidation.patterns)
         return True
 
+    def _passes(self) -> int:
+        return sum(bool(each.patterns) for each in self._asked.values())
+
     async def apply(self) -> bool:
-        """Invalidate all of it. False: not all of it has reached the cache that other processes share."""
+        """Invalidate all of it: keys and tags first, because patterns take longer.
+
+        False: not all of it has reached the cache that other processes share.
+        """
         for namespace, asked in self._asked.items():
             cache = await open_cache(namespace)
             for keys in _portions(tuple(asked.keys)):
                 await cache.delete_many(keys)
             for tags in _portions(tuple(asked.tags)):
                 await cache.invalidate_tags(tags)
-            for pattern in asked.patterns:
-                await cache.delete_pattern(pattern)
             if not cache.caught_up:
                 return False
+            self.done += asked.rows
+        for namespace, asked in self._asked.items():
+            if asked.patterns:
+                cache = await open_cache(namespace)
+                await cache.delete_patterns(asked.patterns)
+                if not cache.caught_up:
+                    return False
+                self.done += asked.rows_with_patterns
         return True
 
 

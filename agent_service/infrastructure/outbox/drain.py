@@ -1,24 +1,34 @@
 """Doing what the outbox asks for, once.
 
-A batch is read, applied and removed in one transaction, so a row is gone exactly when everything it asked for has
-reached the cache that the processes share. Whatever fails before that (the cache, the database, this process) leaves
-the row to the next one who looks. On PostgreSQL the rows are locked meanwhile and other processes take others. SQLite
-has no such locks, and two processes may do the same work twice.
+A batch is taken, applied and removed. A row goes when everything it asked for has reached the cache that the processes
+share, and not before; whatever fails earlier (the cache, the database, this process) leaves it to the next one who
+looks. On PostgreSQL the rows are locked meanwhile and other processes take others. SQLite has no such locks, and two
+processes may do the same work twice.
+
+A batch may take minutes: a pass over all keys of a large cache does. So the lock is renewed while it is applied, and
+what was applied is removed also where the lock was lost. Rows that could not be applied are not tried first again: the
+next pass leaves them for its end, and then tries half as many at once, until one that never succeeds stands alone.
 """
 
+import asyncio
+from collections.abc import Collection
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.outbox import remove_rows, set_rows_aside, take_rows
+from agent_service.infrastructure.database.outbox import Claim, claim
 from agent_service.infrastructure.outbox.batch import Batch
 from agent_service.infrastructure.outbox.counters import counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
 
-BATCH: Final = 100
+BATCH: Final = 500
 """Most rows of a transaction."""
+
+_suspects: list[UUID] = []
+"""Rows that could not be applied when this process last tried."""
 
 
 class Drained(NamedTuple):
@@ -26,6 +36,14 @@ class Drained(NamedTuple):
 
     applied: int
     cache_is_away: bool
+
+
+class _Step(NamedTuple):
+    """What came of one batch."""
+
+    applied: int
+    all_applied: bool
+    is_last: bool
 
 
 async def drain_outbox() -> int:
@@ -46,20 +64,64 @@ async def drain_outbox() -> int:
 async def drain(database: DatabaseManager) -> Drained:
     """Drain until nothing is left that no other process has taken, or the cache is away."""
     await counters.show()
+    waiting = _suspects.copy()
     applied = 0
-    while True:
-        async with database.session() as db:
-            rows = await take_rows(db, BATCH)
-            batch = Batch(rows)
-            if not await batch.apply():
-                await db.rollback()
-                return Drained(applied, cache_is_away=True)
-            await set_rows_aside(db, batch.unreadable)
-            done = await remove_rows(db, batch.readable)
-        applied += done
-        counters.applied += done
-        counters.unreadable += len(batch.unreadable)
-        for id_ in batch.unreadable:
-            logger.error("row %s of cache_outbox cannot be read: what it invalidates stays cached", id_)
-        if len(batch) == len(rows) < BATCH:
-            return Drained(applied, cache_is_away=False)
+    is_last = False
+    while not is_last:
+        step = await _drain_some(database, BATCH, without=waiting)
+        applied += step.applied
+        if not step.all_applied:
+            return Drained(applied, cache_is_away=True)
+        is_last = step.is_last
+    at_once = max(1, len(waiting) // 2)
+    while waiting:
+        step = await _drain_some(database, at_once, only=waiting[:at_once])
+        applied += step.applied
+        if not step.all_applied:
+            return Drained(applied, cache_is_away=True)
+        del waiting[:at_once]
+    _suspects.clear()
+    return Drained(applied, cache_is_away=False)
+
+
+async def _drain_some(
+    database: DatabaseManager, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
+) -> _Step:
+    async with claim(database, size, without=without, only=only) as claimed:
+        batch = Batch(claimed.rows)
+        try:
+            await _apply(batch, claimed)
+        except Exception:
+            await _record(batch, claimed)
+            raise
+        applied = await _record(batch, claimed)
+    return _Step(
+        applied, all_applied=len(batch.done) == len(batch.readable), is_last=len(batch) == len(claimed.rows) < size
+    )
+
+
+async def _record(batch: Batch, claimed: Claim) -> int:
+    """Remove what was applied and set aside what nobody can read; give how many rows were removed."""
+    left = set(batch.readable).difference(batch.done)
+    if left:
+        _suspects[:] = left
+    applied = await claimed.finish(batch.done, batch.unreadable)
+    counters.applied += applied
+    counters.unreadable += len(batch.unreadable)
+    for id_ in batch.unreadable:
+        logger.error("row %s of cache_outbox cannot be read: what it invalidates stays cached", id_)
+    return applied
+
+
+async def _apply(batch: Batch, claimed: Claim) -> None:
+    """Apply a batch, keeping its rows however long that takes."""
+    applying = asyncio.ensure_future(batch.apply())
+    try:
+        while not applying.done():
+            await asyncio.wait((applying,), timeout=claimed.silence)
+            if not applying.done():
+                await claimed.renew()
+    finally:
+        applying.cancel()
+        await asyncio.gather(applying, return_exceptions=True)
+    applying.result()

@@ -32,7 +32,7 @@ def invalidate_in(
     :param db_session: an AsyncSession, or a Session, of the database that DATABASE_URL names.
     :param keys: entries to remove.
     :param tags: entries to remove that carry one of these.
-    :param patterns: entries to remove whose keys match one of these Redis globs; each costs a pass over all keys.
+    :param patterns: entries to remove whose keys match one of these Redis globs, which costs a pass over all keys.
     :param namespace: of :func:`get_cache`.
     :raises CacheKeyError: for what a cache cannot use as key, tag, pattern or namespace, and for one str in the place
         of several; nothing was added.

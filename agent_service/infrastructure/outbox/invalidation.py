@@ -14,7 +14,7 @@ __all__ = ["MAX_NAMES", "MAX_PATTERNS", "Invalidation"]
 MAX_NAMES: Final = 500
 """Most keys, and most tags, of a part: one command."""
 MAX_PATTERNS: Final = 10
-"""Most patterns of a part: each is a pass over all keys of the cache."""
+"""Most patterns of a part. Earlier versions make a pass over all keys of the cache for each."""
 
 
 @dataclass(frozen=True, slots=True)

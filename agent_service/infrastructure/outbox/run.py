@@ -62,6 +62,8 @@ async def _attempt() -> str | None:
         drained = await drain(get_database())
     except AgentServiceError as exc:
         return str(exc)
+    except Exception as exc:  # noqa: BLE001 - one row must not end the task that all others wait for
+        return f"a row raises {type(exc).__name__}"
     return "Redis does not serve" if drained.cache_is_away else None
 
 

@@ -9,21 +9,20 @@ from sqlalchemy import Delete, Select, Update, delete, func, select, update
 
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 
-__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside"]
+__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here"]
 
 
-def oldest(format_: int, size: int) -> Any:
+def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[UUID] | None) -> Any:
     """At most ``size`` rows of a format, the oldest first.
 
     PostgreSQL locks them and skips those that another transaction has locked. SQLite locks nothing.
     """
-    return (
-        select(OutboxRow.id, OutboxRow.body)
-        .where(OutboxRow.failed_at.is_(None), OutboxRow.format == format_)
-        .order_by(OutboxRow.id)
-        .limit(size)
-        .with_for_update(skip_locked=True)
-    )
+    rows = select(OutboxRow.id, OutboxRow.body).where(OutboxRow.failed_at.is_(None), OutboxRow.format == format_)
+    if without:
+        rows = rows.where(OutboxRow.id.not_in(without))
+    if only is not None:
+        rows = rows.where(OutboxRow.id.in_(only))
+    return rows.order_by(OutboxRow.id).limit(size).with_for_update(skip_locked=True)
 
 
 def let_go_when_idle(patience: timedelta) -> Select[Any]:
@@ -32,9 +31,15 @@ def let_go_when_idle(patience: timedelta) -> Select[Any]:
     return select(func.set_config("idle_in_transaction_session_timeout", milliseconds, True))
 
 
+def still_here() -> Select[Any]:
+    """Nothing, said by a process that keeps a transaction open."""
+    return select(1)
+
+
 def remove(ids: Collection[UUID]) -> Delete:
-    """Remove rows that have been done."""
-    return delete(OutboxRow).where(OutboxRow.id.in_(ids)).execution_options(synchronize_session=False)
+    """Remove rows that have been done, save those that another transaction has locked."""
+    free = select(OutboxRow.id).where(OutboxRow.id.in_(ids)).with_for_update(skip_locked=True)
+    return delete(OutboxRow).where(OutboxRow.id.in_(free)).execution_options(synchronize_session=False)
 
 
 def set_aside(ids: Collection[UUID], now: datetime) -> Update:

@@ -1,0 +1,31 @@
+"""Reads that must not lag, because what they give is kept or decides what is written.
+
+A cache keeps what a load gives until it is invalidated. An invalidation follows the commit that asks for it, and ends
+the loads that began before; one that begins later must see that commit, or the old value stays until its time to live
+is over. A replica that lags does not show it. So who keeps what is read says so here, in the context of the load, and
+whoever opens a session asks.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+__all__ = ["must_be_current", "reading_what_is_current"]
+
+_wanted: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", default=False)
+
+
+@contextmanager
+def reading_what_is_current() -> Iterator[None]:
+    """Have all reads of the block see what was committed before they began."""
+    token = _wanted.set(True)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def must_be_current() -> bool:
+    """Whether a read made here must see what was committed before it began."""
+    return _wanted.get()

@@ -1,0 +1,32 @@
+"""Read-only sessions: one that a replica serves asks the primary where a read must be current."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session as SyncSession
+
+from agent_service.core.current_reads import must_be_current
+from agent_service.infrastructure.database.row_security import TenantSession
+
+__all__ = ["ReadingSession", "TenantReadingSession", "ask_when_it_matters"]
+
+_PRIMARY: Final = "agent_service_primary"
+
+
+class ReadingSession(SyncSession):
+    """A session that reads. It may be open when a load of a cache begins, and be handed to it."""
+
+    def get_bind(self, *args: Any, **options: Any) -> Engine | Connection:
+        """Return the engine of the next statement."""
+        primary: Engine | None = self.info.get(_PRIMARY)
+        return super().get_bind(*args, **options) if primary is None or not must_be_current() else primary
+
+
+class TenantReadingSession(ReadingSession, TenantSession):
+    """Such a session whose transactions begin by saying which tenant they work for."""
+
+
+def ask_when_it_matters(db: AsyncSession, primary: AsyncEngine) -> None:
+    """Have a session send its reads to ``primary`` where they must be current."""
+    db.info[_PRIMARY] = primary.sync_engine
