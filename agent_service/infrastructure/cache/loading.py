@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agent_service.core.errors import CacheError, LoadTimeoutError
 from agent_service.core.logging import logger
 from agent_service.core.singleflight import SingleFlight
+from agent_service.core.turns import Turns
 from agent_service.infrastructure.cache.backend import Backend, Found
 from agent_service.infrastructure.cache.failures import Failures
 from agent_service.infrastructure.cache.filling import Filler, Loader, opened, value_of
@@ -138,14 +139,14 @@ class Loading:
         goes_on = stale is not None and policy.soft_timeout is not None
         limit = _shorter(policy.soft_timeout if goes_on else None, policy.hard_timeout)
         try:
-            async with asyncio.timeout(limit) as scope:
+            async with Turns(limit) as scope:
                 encoded = None
                 while encoded is None:  # a load for many keys may find no value for this one
                     encoded = await self.flights.run(
                         policy.flight(key), run, open_lease, context=policy.context, goes_on=goes_on
                     )
         except Exception as exc:
-            timed_out = scope.expired() and isinstance(exc, TimeoutError)
+            timed_out = scope.expired and isinstance(exc, TimeoutError)
             if stale is not None and not isinstance(exc, CacheError) and policy.life_of_exception(exc) is None:
                 return self._stale(stale, "timeout" if timed_out else "error")
             if timed_out:
