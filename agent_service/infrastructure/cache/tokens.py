@@ -123,9 +123,14 @@ class Tokens:
         return self._stem, self._former_stem
 
     def name(self, key: bytes) -> str | None:
-        """Return which token of this namespace a key names; None for the epoch."""
+        """Return which token of this namespace a key names; None for the epoch, and for what names no tag."""
         rest = key[len(self._stem if key.startswith(self._stem) else self._former_stem) :]
-        return rest[1:].decode() if rest.startswith(b":") else None if rest else NAMESPACE
+        if not rest.startswith(b":"):
+            return None if rest else NAMESPACE
+        try:
+            return rest[1:].decode()
+        except UnicodeDecodeError:  # every tag has a form in UTF-8
+            return None
 
     def take_command(self, names: Sequence[str], seconds: float, *, epoch: bool = False) -> Command:
         """Give the command that gives the tokens, and makes the missing ones, for entries that live for ``seconds``.
