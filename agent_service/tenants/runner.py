@@ -8,7 +8,14 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.errors import ConfigurationError, RecordValueError, RedisOperationError, RuntimeStateError
+from agent_service.core.errors import (
+    ConfigurationError,
+    RecordValueError,
+    RedisCommandError,
+    RedisDeniedError,
+    RedisOperationError,
+    RuntimeStateError,
+)
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.notifications import StreamNotifications
@@ -83,6 +90,7 @@ class TriggerRunner:
         self._tasks: list[asyncio.Task[None]] = []
         self._unhandled: dict[str, int] = {}
         self._failing: set[str] = set()
+        self._unclaimable: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -168,13 +176,23 @@ class TriggerRunner:
             limit = min(self._handling.free, _SHARE)
             if not limit:
                 return _OUTAGE_PAUSE  # the first handler to end wakes it
-            claims, died = await schedule.claim(
-                tenant, action, limit=limit, lease=self._lease, max_attempts=self._max_attempts
-            )
+            tried = True
+            try:
+                claims, died = await schedule.claim(
+                    tenant, action, limit=limit, lease=self._lease, max_attempts=self._max_attempts
+                )
+            except RedisDeniedError:
+                raise
+            except RedisCommandError as exc:  # somebody else wrote under its keys; the others go on
+                if (tenant, action) not in self._unclaimable:
+                    self._unclaimable.add((tenant, action))
+                    logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)
+                continue
+            self._unclaimable.discard((tenant, action))
             self._handling.buried(action, len(died))
             for each in claims:
                 self._handling.start(schedule, each)
-            tried, claimed = True, claimed or bool(claims)
+            claimed = claimed or bool(claims)
         if claimed:
             return 0
         # If another runner was faster, the end of its lease is not known here yet: look again soon.
