@@ -23,6 +23,7 @@ COUNTERS = (
     "refreshes",
     "undecodable",
     "fill_rejected",
+    "unreplicated",
 )
 DEFAULT_NAMESPACE = "default"
 
@@ -58,6 +59,8 @@ class NamespaceCounters:
     """Loads in the background, before the value is stale or after it was served stale."""
     undecodable: int
     fill_rejected: int
+    unreplicated: int
+    """Invalidations that too few replicas had confirmed in time; they are sent again."""
 
     def __init__(self) -> None:
         self.l1 = LevelCounter()

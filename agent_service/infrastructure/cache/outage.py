@@ -7,14 +7,18 @@ journal is empty" to "closed" has no await in it, so no debt can be written down
 Where more is written than can be replayed meanwhile the journal would never be empty. So after the first replay writes
 wait for the end of the recovery, none longer than an operation on Redis may take.
 
+An invalidation that too few replicas have confirmed (REDIS_WAIT_REPLICAS) is done, and is undone when one of them takes
+over. It is written into the journal too, and sent again until they have confirmed it, while Redis serves.
+
 What the server denies to this user takes the same steps; see :mod:`agent_service.infrastructure.cache.denied`.
 """
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from agent_service.core.breaker import BreakerState, CircuitBreaker
-from agent_service.core.errors import RedisDeniedError, RedisOperationError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisUnreplicatedError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.denied import Denial
 from agent_service.infrastructure.cache.journal import Debt, Journal
@@ -24,6 +28,9 @@ from agent_service.infrastructure.cache.store import MemoryStore
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["Outage"]
+
+_CONFIRMING_PAUSES: Final = (0.1, 1.0)
+"""Seconds before what was not confirmed is sent again: the first pause, doubled up to the longest."""
 
 
 class Outage:
@@ -38,8 +45,10 @@ class Outage:
         self._client = client
         self._caches: dict[str, tuple[RedisBackend, MemoryStore]] = {}
         self._recovery: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
         self._writes_may_go_on = asyncio.Event()
         self._writes_may_go_on.set()
+        self._closed = False
         self.breaker = breaker
         self.journal = journal
         self.denial = Denial(client, prefix, journal.monotonic)
@@ -47,6 +56,40 @@ class Outage:
     def protect(self, namespace: str, redis: RedisBackend, memory: MemoryStore) -> None:
         """Take a namespace in: its debts are replayed against ``redis``, and ``memory`` is emptied after an outage."""
         self._caches[namespace] = (redis, memory)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether Redis serves and every invalidation has reached it, and as many replicas as were asked for."""
+        return self.breaker.closed and self._confirming is None
+
+    def unreplicated(self, exc: RedisUnreplicatedError) -> None:
+        """Record that an invalidation, which is in the journal, was not confirmed by as many replicas as were asked."""
+        if self._confirming is None:
+            logger.warning("%s; it is sent again until they have, and a failover may undo it until then", exc)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        if self._confirming is None:
+            self._confirming = asyncio.get_running_loop().create_task(self._send_again())
+
+    async def _send_again(self) -> None:
+        pause, longest = _CONFIRMING_PAUSES
+        try:
+            while len(self.journal) and self.breaker.closed:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+                if not self.breaker.closed:  # then the recovery replays all there is
+                    return
+                _, unconfirmed = await self._replay(self.journal.take())
+                self.journal.give_back(unconfirmed)
+        except RedisOperationError as exc:
+            self.failed(exc)
+        else:
+            logger.info("As many replicas as were asked for have confirmed every invalidation")
+        finally:
+            self._confirming = None
+            if len(self.journal) and self.breaker.closed and not self._closed:
+                self._confirm()
 
     def failed(self, exc: RedisOperationError) -> None:
         """Record that an operation failed. What Redis misses by it is in the journal before another task runs."""
@@ -78,9 +121,11 @@ class Outage:
 
     async def aclose(self) -> None:
         """Stop a recovery that is under way. Debts that were not paid are lost, and a warning says how many."""
-        if self._recovery is not None:
-            self._recovery.cancel()
-            await asyncio.gather(self._recovery, return_exceptions=True)
+        self._closed = True
+        running = [each for each in (self._recovery, self._confirming) if each is not None]
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         if len(self.journal):
             logger.warning("closing with %d operations that Redis never received", len(self.journal))
 
@@ -90,8 +135,11 @@ class Outage:
             await self._client.settle()
             self.breaker.probe_succeeded()
             replayed = 0
+            unconfirmed: list[dict[str, Debt]] = []
             while len(self.journal):
-                replayed += await self._replay(self.journal.take())
+                count, missing = await self._replay(self.journal.take())
+                replayed += count
+                unconfirmed.append(missing)
                 self._writes_may_go_on.clear()
         except BaseException as exc:
             self.breaker.attempt_failed()
@@ -109,17 +157,26 @@ class Outage:
         self.journal.brief = False
         self.denial.end()
         logger.info("Redis serves again; %d operations replayed", replayed)
+        for missing in unconfirmed:
+            self.journal.give_back(missing)
+        if len(self.journal):
+            self._confirm()
 
-    async def _replay(self, debts: dict[str, Debt]) -> int:
+    async def _replay(self, debts: dict[str, Debt]) -> tuple[int, dict[str, Debt]]:
+        """Pay debts; return how many, and which too few replicas have confirmed."""
         total = sum(map(len, debts.values()))
+        unconfirmed: dict[str, Debt] = {}
         try:
             await self._client.settle()  # what is owed may have been given up since, and must not arrive after this
             for namespace, debt in debts.items():
-                await pay(self._caches[namespace][0], debt, self.journal)
+                missing = await pay(self._caches[namespace][0], debt, self.journal)
+                if len(missing):
+                    unconfirmed[namespace] = missing
         except BaseException:
+            self.journal.give_back(unconfirmed)
             self.journal.give_back(debts)
             raise
-        return total
+        return total, unconfirmed
 
     def denied(self) -> str | None:
         """What the server denies, for metrics."""
