@@ -1,4 +1,6 @@
-"""Queues of work, per tenant and service, that lose nothing: an item is there until somebody acknowledges or trims it.
+"""Queues of work, per tenant and service: an item is there until somebody acknowledges or trims it.
+
+A replica of Redis that takes over may lack the latest changes: items come back that were acknowledged, or are lost.
 
 All keys of a service share a slot, so that every operation is one script that also keeps the books: which queues of a
 tenant hold items or claims, and which tenants have such queues. Nothing here has a time to live.

@@ -48,7 +48,9 @@ class TriggerRunner:
     A due trigger is claimed by one of all runners and is its own for ``lease`` seconds, renewed while the handler runs.
     When the handler returns, the trigger is done; when it raises, it is tried again after a growing pause, and after
     ``max_attempts`` it is dead: see ``RedisTrigger.dead()``. When a worker dies, its triggers are claimed again after
-    their leases: handling is *at least once*. A handler that blocks the event loop for a whole lease loses it.
+    their leases: handling is *at least once*. A replica of Redis that takes over may lack the latest changes:
+    what was just set is lost then, what was just handled is handled again. A handler that blocks the event loop for a
+    whole lease loses it.
 
     It sleeps until the next trigger is due, and is woken when one is set, by whatever process, that is due earlier. An
     idle runner asks Redis twice in 10 seconds, on two connections. A wake-up that a network or a failover swallowed

@@ -31,7 +31,7 @@ _DONE = load_script("trigger", "trigger_done")
 _RETRY = load_script("trigger", "trigger_retry")
 _BURY = load_script("trigger", "trigger_bury")
 _RENEW = load_script("trigger", "trigger_renew")
-_DUE = load_script("trigger_due")
+_DUE = load_script("held", "trigger_due")
 
 _TAG: Final = [("scope", "trigger")]
 LONGEST_SLEEP: Final = 10.0

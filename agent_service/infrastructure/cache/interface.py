@@ -111,6 +111,9 @@ class ICache(ABC, Generic[T]):
     * **Errors.** Misuse raises, before anything is changed: :class:`CacheKeyError` (keys, patterns),
       :class:`CacheValueError` (TTLs, amounts, counters that are no integers), :class:`CacheSerializationError`
       (values). An outage raises nothing on the caches that :func:`get_cache` gives.
+    * **Failover.** Redis replicates asynchronously, so what it answered just before a replica takes over may be undone:
+      an invalidated or overwritten value is served again until its TTL is over, a counter steps back, a lock is held
+      twice. With REDIS_WAIT_REPLICAS an invalidation is sent again until replicas have confirmed it.
     """
 
     namespace: str

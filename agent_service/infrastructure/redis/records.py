@@ -38,8 +38,10 @@ class HashRecord:
     integers may have any size. A record without fields exists, and differs from one that does not. Every write is
     atomic and costs one round trip; it renews the time to live, which no read does.
 
+    A replica that takes over may lack the latest writes: Redis replicates asynchronously.
+
     Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that was
-    written by somebody else, and ``RedisOperationError`` kinds.
+    written by somebody else, with its key, and ``RedisOperationError`` kinds.
 
     :param ttl: seconds the record lives after each write; None: writes leave its time to live alone.
     :param name: what the record is called in ``listing`` and ``indexes``.

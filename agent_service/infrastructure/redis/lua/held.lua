@@ -1,6 +1,14 @@
--- What a key holds as a string; false where there is none, and where somebody else put another type of value there.
+-- What a command gives; false where the key holds another type of value, which somebody else put there. Other errors, a
+-- denial say, are raised.
+local function unless_other_type(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    return not string.find(reply.err, 'WRONGTYPE', 1, true) and redis.call(...)
+  end
+  return reply
+end
+
 local function held(key)
-  local value = redis.pcall('GET', key)
-  return type(value) == 'string' and value
+  return unless_other_type('GET', key)
 end
 

@@ -23,7 +23,7 @@ local leases = #KEYS
 if ARGV[6] then
   local changes = KEYS[#KEYS]
   leases = #KEYS - 1
-  if type(redis.pcall('ZREMRANGEBYSCORE', changes, '-inf', '(' .. ARGV[7])) == 'table' then
+  if not unless_other_type('ZREMRANGEBYSCORE', changes, '-inf', '(' .. ARGV[7]) then
     redis.call('DEL', changes)
   end
   if redis.call('ZADD', changes, ARGV[6], ARGV[6] .. ARGV[5]) == 0 then

@@ -6,7 +6,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply, wait = {}, -1
 for position, key in ipairs(KEYS) do
   reply[position] = {}
-  local following = redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  local following = (unless_other_type('ZRANGE', key, 0, 0, 'WITHSCORES') or {})[2]
   if following and following - now <= 0 then
     reply[position] = redis.call('ZRANGEBYSCORE', key, '-inf', now)
     following = redis.call('ZRANGEBYSCORE', key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
