@@ -35,12 +35,13 @@ def of(value: Any) -> Iterator[None]:
 async def cache(request: pytest.FixtureRequest, client: RedisClient) -> AsyncIterator[BaseCache[Any]]:
     fallback, outage = make_fallback(client)
     feed = NearFeed(client)
-    cache: BaseCache[Any] = {
-        "memory": InMemoryCache,
+    caches: dict[str, Callable[[], BaseCache[Any]]] = {
+        "memory": lambda: InMemoryCache(),
         "redis": lambda: RedisCache(client),
         "fallback": lambda: fallback,
         "tiered": lambda: TieredCache(fallback, feed),
-    }[request.param]()
+    }
+    cache = caches[request.param]()
     yield cache
     await cache.aclose()
     await feed.aclose()
@@ -96,7 +97,7 @@ async def test_tenants_who_ask_at_the_same_time_share_no_load(cache: BaseCache[A
     async def get(n: int) -> tuple[Any, int]:
         return await source.load()
 
-    async def ask(name: str) -> str:
+    async def ask(name: str) -> Any:
         with of(name):
             return (await get(1))[0]
 
@@ -126,12 +127,13 @@ async def test_a_default_of_the_variable_is_a_value():
 @pytest.mark.parametrize("form", ["digest", "template", "function"])
 async def test_what_a_decorated_function_offers_means_the_call_in_this_context(cache: BaseCache[Any], form: str):
     source = Counted()
+    options: dict[str, Any] = {"key": lambda self, n: str(n)} if form == "function" else {}
 
     class Service:
         def __cache_key__(self) -> str:
             return "service"
 
-        @cached(context=[tenant], cache=cache, **({"key": lambda self, n: str(n)} if form == "function" else {}))
+        @cached(context=[tenant], cache=cache, **options)
         async def get(self, n: int) -> tuple[Any, int]:
             return await source.load()
 
@@ -271,7 +273,7 @@ async def test_neither_failures_nor_stale_values_cross_contexts(cache: BaseCache
 async def test_a_load_in_the_background_sees_the_context_of_who_asked(cache: BaseCache[Any]):
     seen = asyncio.Queue[str]()
 
-    async def give() -> str:
+    async def give() -> Any:
         seen.put_nowait(tenant.get())
         return tenant.get()
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -89,3 +90,26 @@ def test_the_cost_of_reading_grows_with_the_size_alone(kind: str):
 def test_a_fraction_is_made_of_two_integers_only(text: str):
     with pytest.raises(UndecodableError):
         decode(json.dumps({"$fraction": text}).encode(), tagged=True)
+
+
+def test_keys_whose_different_hashes_meet_each_other_are_found_out():
+    """The keys in the file probe, one after the other, nearly all slots that the chain before them holds."""
+    chain, slot = [], 1
+    for _ in range(19_000):
+        chain.append(slot)
+        slot = (5 * slot + 1) % 2**15
+    keys = [int(each, 16) for each in Path(__file__).with_name("meeting_keys.txt").read_text().split()]
+
+    def stored(keys: list[int]) -> bytes:
+        return json.dumps({"$dict": [part for key in keys for part in (key, 1)]}).encode()
+
+    assert decode(stored(chain), tagged=True) == dict.fromkeys(chain, 1)
+    assert decode(stored(keys), tagged=True) == dict.fromkeys(keys, 1)
+    payload = stored([*chain, *keys])
+    started = time.thread_time()
+    found_out = False
+    try:
+        decode(payload, tagged=True)
+    except UndecodableError as exc:
+        found_out = "meet each other" in str(exc)
+    assert found_out or time.thread_time() - started < 0.2  # a machine on which it costs little

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from agent_service.core.breaker import CircuitBreaker
-from agent_service.core.errors import LoadTimeoutError, RedisUnavailableError
+from agent_service.core.errors import LoadTimeoutError, RedisOperationError, RedisUnavailableError
 from agent_service.core.turns import Turns
+from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback import FallbackCache
 from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.journal import Journal
@@ -164,12 +165,18 @@ class Traffic:
         self.failures: list[str] = []
         self.operations = 0
         self.outage = Outage(client, CircuitBreaker(0.5), Journal())
-        failed = self.outage.failed
-        self.outage.failed = lambda exc: (self.failures.append(str(exc)), failed(exc))[1]  # type: ignore[method-assign]
+        self._failed = self.outage.failed
+        self.outage.failed = self._note  # type: ignore[method-assign]
         self.feed = NearFeed(client)
-        self.plain = FallbackCache(RedisCache(client), InMemoryCache(), self.outage)
-        near = FallbackCache(RedisCache(client, namespace="near"), InMemoryCache(namespace="near"), self.outage)
+        self.plain: FallbackCache[str] = FallbackCache(RedisCache(client), InMemoryCache(), self.outage)
+        near: FallbackCache[str] = FallbackCache(
+            RedisCache(client, namespace="near"), InMemoryCache(namespace="near"), self.outage
+        )
         self.tiered = TieredCache(near, self.feed)
+
+    def _note(self, exc: RedisOperationError) -> None:
+        self.failures.append(str(exc))
+        self._failed(exc)
 
     async def run(self, seconds: float, *, tasks: int = 30, stalls: tuple[float, float]) -> None:
         end = time.monotonic() + seconds
@@ -184,7 +191,7 @@ class Traffic:
     async def _work(self, number: int, end: float) -> None:
         chance = random.Random(number)
         while time.monotonic() < end:
-            cache = self.tiered if number % 2 else self.plain
+            cache: BaseCache[str] = self.tiered if number % 2 else self.plain
             key = f"k{chance.randrange(50)}"
             match chance.randrange(7):
                 case 0:
