@@ -28,6 +28,7 @@ ON_EVERY_LOOP = (
     "redis/test_manager.py",
     "redis/test_operation.py",
     "redis/test_slots.py",
+    "redis/test_stalls.py",
     "redis/test_tls.py",
     "redis/test_topologies.py",
     "redis/test_tracking",

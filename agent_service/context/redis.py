@@ -57,7 +57,8 @@ class RedisContextStore(ContextStore, Fenced, Movable):
     The key ``k`` is the hash ``{prefix}_{k}``, each top-level entry a field of JSON. Every call is one round trip, but
     :meth:`list_keys`, which scans the whole key space. With a URL the store opens connections of its own, on every
     event loop that uses it, and :meth:`aclose` closes them. A client or manager that was given is the caller's, and
-    must be used on the caller's loop. On a cluster a bulk call is atomic for each key.
+    must be used on the caller's loop. On a cluster a bulk call is atomic for each key. A replica that takes over may
+    lack the latest writes.
 
     :param config: an object or mapping with ``url`` and perhaps ``prefix``; or, as text, the host.
     :param url: any URL that REDIS_URL may be: one server, TLS, a socket, sentinels, a cluster.

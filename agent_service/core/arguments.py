@@ -89,14 +89,17 @@ class CallSignature:
         bound = self.bind(args, kwargs)
         return bound if len(self.names) == len(bound) else tuple([bound[position] for position in self._kept])
 
-    def digest(self, args: Arguments, kwargs: Keywords) -> str:
+    def digest(self, args: Arguments, kwargs: Keywords, context: str = "") -> str:
         """Give 128 bits in hexadecimal that same calls share and different ones, of this or any function, do not.
 
+        :param context: what tells calls apart beside the arguments.
         :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
         """
         parts: list[bytes] = []
         for label, name, value in zip(self._labels, self.names, self.values(args, kwargs), strict=True):
             parts += (label, encode_argument(value, name))
+        if context:
+            parts.append(f"*{context}".encode())  # no label of a parameter begins like this
         return identity_digest(self._qualified, b"".join(parts))
 
 

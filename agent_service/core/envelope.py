@@ -25,7 +25,9 @@ from typing import Final, NamedTuple
 from agent_service.core.errors import UndecodableError
 
 __all__ = [
+    "LONGEST_TOKEN",
     "MAX_COMPRESSIBLE",
+    "MAX_RATIO",
     "NO_TAGS",
     "Envelope",
     "Head",
@@ -40,8 +42,12 @@ __all__ = [
     "unpack",
 ]
 
+LONGEST_TOKEN: Final = 255
+"""Bytes of a token that a head can hold."""
 MAX_COMPRESSIBLE: Final = 64 << 20
 """Payloads beyond 64 MiB are stored as they are, so that no stored bytes can inflate to more."""
+MAX_RATIO: Final = 64
+"""Nor can they inflate to more than this many times their own size: payloads that would are stored as they are."""
 
 _TAGGED, _COMPRESSED, _CREATED, _STALE, _TAGS, _COUNTER, _RAISED = 1, 2, 4, 8, 16, 32, 64
 _KNOWN = 127
@@ -70,7 +76,7 @@ class Envelope(NamedTuple):
     stale_at: float | None = None
     """From when on the value is stale though not expired, in unix seconds; kept to the millisecond."""
     tags: Mapping[str, bytes] = NO_TAGS
-    """The token (at most 255 bytes) that each of the value's tags had when its load started."""
+    """The token (at most :data:`LONGEST_TOKEN` bytes) that each of the value's tags had when its load started."""
     raised: bool = False
     """Whether the payload describes an exception that the load raised."""
 
@@ -112,7 +118,7 @@ def pack_payload(payload: bytes, *, tagged: bool = False, compress_above: int | 
         return payload
     if compress_above is not None and compress_above < len(payload) <= MAX_COMPRESSIBLE:
         smaller = zlib.compress(payload, _ZLIB_LEVEL)
-        if len(smaller) + _U32.size < len(payload):
+        if len(smaller) + _U32.size < len(payload) <= MAX_RATIO * len(smaller):
             return b"".join((bytes((1, _TAGGED * tagged | _COMPRESSED)), _U32.pack(len(payload)), smaller))
     return (_TAGGED_HEADER if tagged else _PLAIN_HEADER) + payload
 
@@ -210,7 +216,7 @@ def read_payload(data: bytes, flags: int, start: int) -> tuple[bytes, bool, bool
     """Give the payload behind a head that ends at ``start``, whether it is tagged, and whether it is a bare integer.
 
     :raises UndecodableError: for a truncated or damaged body. Never allocates more than the size of ``data`` plus
-        :data:`MAX_COMPRESSIBLE`.
+        :data:`MAX_COMPRESSIBLE`, or :data:`MAX_RATIO` times the size of ``data``.
     """
     if flags & _COUNTER:
         payload = data[start:] if start else data
@@ -261,10 +267,9 @@ def _unpack_tags(data: bytes, position: int) -> tuple[Mapping[str, bytes], int]:
 
 def _inflate(data: bytes, position: int) -> bytes:
     (length,) = _U32.unpack_from(data, position)
-    if length > MAX_COMPRESSIBLE:
-        raise UndecodableError(
-            f"stored bytes claim to inflate to {length} bytes, at most {MAX_COMPRESSIBLE} are allowed"
-        )
+    most = min(MAX_COMPRESSIBLE, MAX_RATIO * (len(data) - position - _U32.size))
+    if length > most:
+        raise UndecodableError(f"stored bytes claim to inflate to {length} bytes, at most {most} are allowed")
     inflater = zlib.decompressobj()
     payload = inflater.decompress(memoryview(data)[position + _U32.size :], length + 1)
     if len(payload) != length or not inflater.eof or inflater.unused_data:

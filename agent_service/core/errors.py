@@ -17,6 +17,7 @@
     ├── RedisOperationError           raised by the Redis room only
     │   ├── RedisUnavailableError     the server cannot be reached, or did not answer in time
     │   │   └── RedisBusyError        this process asks more at once than its connections can carry
+    │   ├── RedisUnreplicatedError    it was done, and too few replicas have confirmed it
     │   ├── RedisRefusedError         the server is there and cannot serve now: OOM, READONLY, LOADING, MISCONF
     │   └── RedisCommandError         the command is wrong: WRONGTYPE, bad arguments
     │       └── RedisDeniedError      the server denies the command, its keys or the login: a fault of configuration
@@ -61,6 +62,7 @@ __all__ = [
     "RedisOperationError",
     "RedisRefusedError",
     "RedisUnavailableError",
+    "RedisUnreplicatedError",
     "ReentrantLoadError",
     "RuntimeStateError",
     "SessionConflictError",
@@ -138,6 +140,17 @@ class RedisUnavailableError(RedisOperationError):
 
 class RedisBusyError(RedisUnavailableError):
     """All connections of this process were busy until the operation had waited long enough; nothing was sent."""
+
+
+class RedisUnreplicatedError(RedisOperationError):
+    """The server did what it was asked, and fewer replicas than REDIS_WAIT_REPLICAS have confirmed it in time.
+
+    ``result`` is what the operation would have returned. What was not confirmed is undone when a replica takes over.
+    """
+
+    def __init__(self, message: str, *, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class RedisRefusedError(RedisOperationError):

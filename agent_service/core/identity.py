@@ -41,7 +41,7 @@ class _Unstable(Exception):  # noqa: N818  (never leaves the module, see encode_
         self.steps: list[str] = []
 
 
-def encode_argument(value: Any, name: str) -> bytes:
+def encode_argument(value: Any, name: str, *, kind: str = "argument", remedy: str | None = None) -> bytes:
     """Give the identity of an argument.
 
     Known are None, bool, int, float, complex, str, bytes, bytearray, Decimal, UUID, range, paths, the types of
@@ -49,6 +49,8 @@ def encode_argument(value: Any, name: str) -> bytes:
     by their fields, classes by name, and objects with ``__cache_key__()``, which returns something of this list.
 
     :param name: what the argument is called in an error.
+    :param kind: what sort of thing it is there.
+    :param remedy: what the error advises; None: what helps with an argument.
     :raises CacheKeyError: for anything else, and for what contains itself.
     """
     try:
@@ -57,8 +59,11 @@ def encode_argument(value: Any, name: str) -> bytes:
         steps = "".join(reversed(exc.steps)) if isinstance(exc, _Unstable) else ""
         reason = str(exc) if isinstance(exc, _Unstable) else _TOO_DEEP
         raise CacheKeyError(
-            f"argument {name!r} has no stable identity to make a cache key from: {name}{steps:.200} {reason}; "
-            f"give it a __cache_key__() method, leave it out with ignore=({name!r},), or name the key with key="
+            f"{kind} {name!r} has no stable identity to make a cache key from: {name}{steps:.200} {reason}; "
+            + (
+                remedy
+                or f"give it a __cache_key__() method, leave it out with ignore=({name!r},), or name the key with key="
+            )
         ) from exc.__cause__
 
 

@@ -4,6 +4,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from agent_service.core.alike import dict_of, set_of
 from agent_service.core.errors import UndecodableError
 from agent_service.core.instances import Parts
 from agent_service.core.known import Assembly
@@ -74,7 +75,7 @@ def _read_escaped(content: Any, build: Assembly | None) -> dict[str, Any]:
 
 def _read_pairs(content: Any, build: Assembly | None) -> dict[Any, Any]:
     items = _read_items(content, build)
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return dict_of(items[::2], items[1::2])
 
 
 def _read_registered(content: Any, build: Assembly | None) -> Any:
@@ -129,8 +130,8 @@ def _read_slice(content: Any, build: Assembly | None) -> slice:
 _HOLDERS: Final[Mapping[str, Callable[[Any, Assembly | None], Any]]] = {
     "$": _read_escaped,
     "$tuple": lambda content, build: tuple(_read_items(content, build)),
-    "$set": lambda content, build: set(_read_items(content, build)),
-    "$frozenset": lambda content, build: frozenset(_read_items(content, build)),
+    "$set": lambda content, build: set_of(_read_items(content, build)),
+    "$frozenset": lambda content, build: frozenset(set_of(_read_items(content, build))),
     "$dict": _read_pairs,
     "$ordered": lambda content, build: OrderedDict(_read_pairs(content, build)),
     "$counter": lambda content, build: Counter(_read_pairs(content, build)),

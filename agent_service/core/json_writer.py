@@ -13,12 +13,13 @@ data, and what that leaves out (see :mod:`.instances`), where it leaves out some
 """
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Any, Final, NoReturn
 
 import orjson
 
+from agent_service.core.alike import MOST_ALIKE, too_many_alike
 from agent_service.core.fixed import FixedDict, FixedList
 from agent_service.core.instances import plain_data, rest_of, runs_code
 from agent_service.core.json_reader import FACTORIES, read
@@ -31,6 +32,9 @@ __all__ = ["MAX_DEPTH", "Writer"]
 
 MAX_DEPTH: Final = 250
 """Deepest nesting of the JSON; orjson's own limit is 254."""
+
+MAX_CLASSES: Final = 1000
+"""Classes in one value."""
 
 _LENIENT = frozenset({str, int, bool, type(None)})
 _STRICT = frozenset({bool, type(None)})
@@ -159,10 +163,12 @@ def _flat(writer: Writer, data: Mapping[Any, Any], depth: int, keys: list[Any] |
     return flat
 
 
-def _write_unordered(writer: Writer, members: Iterable[Any], depth: int, what: str) -> list[Any]:
+def _write_unordered(writer: Writer, members: Collection[Any], depth: int, what: str) -> list[Any]:
     """Write members that must come back hashable and distinct, which a plain form may not be."""
     if depth >= MAX_DEPTH:
         _refuse_depth()
+    if too_many_alike(members):
+        raise NotWritable(f"more than {MOST_ALIKE} times {what} has the hash of another; store a list of them")
     try:
         nodes = [writer.node(member, depth + 1) for member in members]
     except NotWritable as refused:
@@ -223,6 +229,8 @@ def _write_other(writer: Writer, value: Any, depth: int) -> Any:
         return _write_plain(writer, data, depth)
     rest = rest_of(value)  # first, because it may refuse the whole
     number = writer.classes.setdefault(kind, len(writer.classes))
+    if number >= MAX_CLASSES:
+        raise NotWritable(f"it holds instances of more than {MAX_CLASSES} classes; store them apart")
     content = [number, _write_plain(writer, data, depth + 2)]
     if rest:
         content.append(_write_rest(writer, rest, depth + 2))

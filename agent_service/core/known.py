@@ -5,10 +5,10 @@ Stored bytes name classes; the names only choose among classes that the reader n
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 from weakref import WeakSet
 
 from pydantic import BaseModel
@@ -22,6 +22,10 @@ from agent_service.core.shapes import class_name, classes_described, shape_of
 __all__ = ["Assembly", "KnownClasses", "names_classes"]
 
 _MOST_RESOLVED = 1024
+_MOST_NAMED: Final = 1000
+"""Classes of one value, as the writer allows them. Stored bytes may be anybody's, and each name is looked for."""
+_MOST_REMEMBERED: Final = 10_000
+"""Characters of names that are remembered with what they lead to."""
 _UNNAMED = (object, types.NoneType, types.UnionType, type)
 _ANYTHING = (Any, object, dict, list, tuple, set, frozenset)
 _MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
@@ -63,19 +67,32 @@ class KnownClasses:
             if len(self._resolved) >= _MOST_RESOLVED:
                 self._resolved.clear()
             # A class that is not found may be defined later; when an instance of it is written, it is looked for again.
-            resolved = self._resolved[key] = self._look_for(named), classes_described()
+            resolved = self._look_for(named), classes_described()
+            if sum(len(text) for each in key for text in each) <= _MOST_REMEMBERED:
+                self._resolved[key] = resolved
         return resolved[0]
 
     def _look_for(self, named: list[list[str]]) -> "list[Assemble | None]":
         if not all(type(text) is str for each in named for text in each):
             raise TypeError("a list of class names and shapes is expected")
+        if len(named) > _MOST_NAMED:
+            raise UndecodableError(f"stored data names {len(named)} classes, at most {_MOST_NAMED} are allowed")
         found = [self._found.get((name, shape)) for name, shape in named]
         while None in found:
             known = len(self._reachable())
-            found = [each or self._find(name, shape) for each, (name, shape) in zip(found, named, strict=True)]
+            derived = self._derived()
+            found = [each or self._find(name, shape, derived) for each, (name, shape) in zip(found, named, strict=True)]
             if len(self._reachable()) == known:
                 break
         return found
+
+    def _derived(self) -> Mapping[str, list[type]]:
+        """Return the subclasses of what is reachable, by name, bases and earlier definitions first."""
+        derived: dict[str, list[type]] = {}
+        for root in self._reachable():
+            for each in _subclasses(root):
+                derived.setdefault(class_name(each), []).append(each)
+        return derived
 
     def _reachable(self) -> list[type]:
         if self._roots is None:
@@ -90,11 +107,9 @@ class KnownClasses:
             if each not in roots:
                 roots.append(each)
 
-    def _find(self, name: str, shape: str) -> Assemble | None:
+    def _find(self, name: str, shape: str, derived: Mapping[str, list[type]]) -> Assemble | None:
         roots = self._reachable()
-        exact = [each for each in roots if class_name(each) == name and is_record(each)]
-        if not exact:
-            exact = [each for root in list(roots) for each in _subclasses(root) if class_name(each) == name]
+        exact = [each for each in roots if class_name(each) == name and is_record(each)] or derived.get(name, [])
         if not exact:
             return None
         cls = next((each for each in reversed(exact) if is_record(each) and shape_of(each) == shape), None)

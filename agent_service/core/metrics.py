@@ -24,6 +24,7 @@ COUNTERS = (
     "undecodable",
     "fill_rejected",
     "pattern_clears",
+    "unreplicated",
 )
 DEFAULT_NAMESPACE = "default"
 
@@ -61,6 +62,8 @@ class NamespaceCounters:
     fill_rejected: int
     pattern_clears: int
     """Times that everything was invalidated in place of what too many patterns match."""
+    unreplicated: int
+    """Invalidations that too few replicas had confirmed in time; they are sent again."""
 
     def __init__(self) -> None:
         self.l1 = LevelCounter()

@@ -41,6 +41,18 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds one Redis operation may take, from when it has a connection.",
     )
+    redis_wait_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="Replicas that must confirm an invalidation of a cache before it counts as done (WAIT). 0: none.",
+    )
+    redis_wait_timeout: float = Field(
+        default=0.1,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds they have for it; below REDIS_TIMEOUT. What they miss is sent again.",
+    )
     cache_default_ttl: int = Field(default=300, ge=1, description="Seconds an entry lives when no TTL is given.")
     cache_key_prefix: str = Field(
         default="agent_service", min_length=1, description="First component of every physical Redis key."

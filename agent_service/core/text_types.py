@@ -30,7 +30,6 @@ _TAGS: Final[Mapping[type, str]] = {
     WindowsPath: "$windowspath",
     PurePosixPath: "$purepath",
     PureWindowsPath: "$purewindowspath",
-    Fraction: "$fraction",
 }
 
 _PLAIN_URLS: Final = (pydantic_core.Url, pydantic_core.MultiHostUrl)
@@ -80,9 +79,42 @@ def _read_url(node: Any) -> Any:
     return url
 
 
+_FRACTION: Final = re.compile(r"-?[0-9]+(?:/[0-9]+)?")
+
+
+def _write_fraction(value: Fraction) -> dict[str, Any]:
+    try:
+        return {"$fraction": str(value)}
+    except ValueError as exc:  # Python's limit on digits
+        raise NotWritable("it is a Fraction of too many digits; store numerator and denominator") from exc
+
+
+def _read_fraction(node: Any) -> Fraction:
+    if not _FRACTION.fullmatch(_text(node)):  # an exponent could ask for any number of digits
+        raise ValueError("two integers are expected")
+    return Fraction(node)
+
+
+_WIDEST_RANGE: Final = 1000
+_IGNORES_CASE: Final = re.compile(r"\(\?[a-zA-Z]*i")
+_ESCAPED_RANGE: Final = re.compile(r"\\[uUN][^-]{0,80}-|-\\[uUN]")
+_RANGE: Final = re.compile(r"(?=(.)-(.))", re.DOTALL)
+
+
+def _is_costly(text: str, flags: int) -> bool:
+    """Whether compiling a pattern may look at each character of wide ranges, as it does where case is ignored."""
+    if not (flags & re.IGNORECASE or _IGNORES_CASE.search(text)):
+        return False
+    if _ESCAPED_RANGE.search(text):
+        return True
+    return any(ord(last) - ord(first) > _WIDEST_RANGE for first, last in _RANGE.findall(text))
+
+
 def _write_pattern(value: re.Pattern[Any]) -> dict[str, Any]:
     text = value.pattern
     kept = text if isinstance(text, str) else text.decode("latin-1")
+    if isinstance(text, str) and _is_costly(text, value.flags):
+        raise NotWritable("it is a pattern that ignores case in a wide range of characters; store its text and flags")
     return {"$pattern": [type(text).__name__, kept, int(value.flags) & ~int(re.DEBUG)]}
 
 
@@ -90,6 +122,8 @@ def _read_pattern(node: Any) -> re.Pattern[Any]:
     kind, text, flags = node
     if kind not in {"str", "bytes"} or type(flags) is not int or flags & int(re.DEBUG):
         raise ValueError("a pattern of str or bytes is expected")
+    if kind == "str" and _is_costly(_text(text), flags):
+        raise ValueError("a pattern without wide ranges is expected")
     return re.compile(_text(text) if kind == "str" else _text(text).encode("latin-1"), flags)
 
 
@@ -132,6 +166,7 @@ URLS: Final = tuple(_URLS.values())
 TEXT_WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     **{cls: _writer(tag) for cls, tag in _TAGS.items()},
     **dict.fromkeys(_URLS.values(), _write_url),
+    Fraction: _write_fraction,
     re.Pattern: _write_pattern,
     ZoneInfo: _write_zone,
     timezone: _write_offset,
@@ -140,6 +175,7 @@ TEXT_WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
 
 TEXT_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     **{tag: _reader(cls) for cls, tag in _TAGS.items()},
+    "$fraction": _read_fraction,
     "$url": _read_url,
     "$pattern": _read_pattern,
     "$zone": _read_zone,

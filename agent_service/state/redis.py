@@ -19,7 +19,8 @@ class RedisStateStore(ContextStateStore[ContextT]):
 
     The context of user ``u`` is the hash ``{prefix}_{u}``, each field JSON. With a URL the store opens connections of
     its own, on every event loop that uses it, and :meth:`aclose` closes them; a client or manager that was given is
-    the caller's.
+    the caller's. A replica that takes over may lack the latest saves, so that
+    ``expected_version`` holds once more.
 
     :param url: any URL that REDIS_URL may be; without url, client and manager: the Redis of REDIS_URL.
     :param client: a :class:`RedisClient`, or a client of ``redis.asyncio`` that does not decode replies.

@@ -55,7 +55,8 @@ class TenantCache:
 
     Redis is that of the live runtime on every event loop of the process, else that of REDIS_URL. Operations raise
     :class:`~agent_service.core.errors.RedisOperationError` kinds, and ``RecordValueError`` (a ``ValueError``) for
-    arguments that cannot be used; nothing was written then.
+    arguments that cannot be used; nothing was written then. What nobody here wrote is an ``UndecodableError`` that
+    names the key. A replica of Redis that takes over may lack the latest writes, whatever they promised.
 
     :param tenant: whose data this is; any text that is not empty. No method reaches another tenant's data.
     :param ttl_default: seconds a record lives after its last write, where the write itself gives no ``ttl``.

@@ -1,4 +1,6 @@
-"""Queues of work, per tenant and service, that lose nothing: an item is there until somebody acknowledges or trims it.
+"""Queues of work, per tenant and service: an item is there until somebody acknowledges or trims it.
+
+A replica of Redis that takes over may lack the latest changes: items come back that were acknowledged, or are lost.
 
 All keys of a service share a slot, so that every operation is one script that also keeps the books: which queues of a
 tenant hold items or claims, and which tenants have such queues. Nothing here has a time to live.
@@ -9,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from agent_service.core.errors import RecordValueError
+from agent_service.core.errors import RecordValueError, UndecodableError
+from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.tenants.base import Seconds, TenantCache, check_ttl, current_redis
-from agent_service.tenants.keys import decode_component, encode_component
+from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.serde import dumps, loads
 
 __all__ = ["BatchClaim", "RedisBatch"]
@@ -67,7 +70,7 @@ class RedisBatch(TenantCache):
     async def get_chunk(self, service: str, entity_key: str, action: str, start: int, end: int) -> list[Any]:
         """Give unclaimed items from position ``start`` to ``end``, both included; -1 is the last one."""
         items = await self._run(_CHUNK, (service, entity_key, action), _index("start", start), _index("end", end))
-        return [loads(item) for item in items]
+        return [self._load(item, (service, entity_key, action)) for item in items]
 
     async def trim(self, service: str, entity_key: str, action: str, start: int, end: int) -> int:
         """Keep unclaimed items from ``start`` to ``end``, both included, and drop the others; give how many."""
@@ -82,17 +85,37 @@ class RedisBatch(TenantCache):
     ) -> list[BatchClaim]:
         """Take the first items for this caller alone; fewer, or none, where there are not so many.
 
+        What nobody here wrote is left out, and said; it goes back to the head of the queue after ``visibility``.
+
         :param count: how many at most, up to 100,000.
         :param visibility: seconds after which what is not acknowledged goes back to the head of the queue.
+        :raises UndecodableError: naming the queue, when all that was claimed was written by somebody else.
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_CLAIM:
             raise RecordValueError(f"count must be an int from 1 to {MAX_CLAIM}, got {count!r:.80}")
         milliseconds = round(check_ttl(visibility, "visibility") * 1000)
         queue = (service, entity_key, action)
         members = await self._run(_CLAIM, queue, uuid4().hex[:24], count, milliseconds)
-        return [
-            BatchClaim(member[:_ID_LENGTH].decode(), loads(member[_ID_LENGTH:]), queue, member) for member in members
-        ]
+        claims: list[BatchClaim] = []
+        unreadable: UndecodableError | None = None
+        for member in members:
+            try:
+                payload = self._load(member[_ID_LENGTH:], queue)
+            except UndecodableError as exc:
+                unreadable = exc
+            else:
+                claims.append(BatchClaim(member[:_ID_LENGTH].decode(), payload, queue, member))
+        if unreadable is not None:
+            if not claims:
+                raise unreadable
+            logger.error("%s; it stays claimed until its visibility timeout is over", unreadable)
+        return claims
+
+    def _load(self, item: bytes, queue: tuple[str, str, str]) -> Any:
+        try:
+            return loads(item)
+        except UndecodableError as exc:
+            raise UndecodableError(f"an item of the queue {queue!r:.300} of tenant {self.tenant!r:.80}: {exc}") from exc
 
     async def ack(self, claims: Iterable[BatchClaim]) -> int:
         """Remove claimed items for good; give how many of the claims still held.
@@ -119,8 +142,8 @@ class RedisBatch(TenantCache):
     async def get_pending_tenants(cls, service: str) -> set[str]:
         """Give the tenants that may have work for the service. Costs as much as there are."""
         client, keys = await current_redis()
-        members = await client.execute(b"SMEMBERS", keys.key("batch_pending", [("service", service)]))
-        return {decode_component(member.decode()) for member in members}
+        key = keys.key("batch_pending", [("service", service)])
+        return {decode_name(member, key) for member in await client.execute(b"SMEMBERS", key)}
 
     @classmethod
     async def remove_from_pending(cls, service: str, tenant: str) -> bool:

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from agent_service.core.errors import UndecodableError
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, TenantCache, current_redis
 from agent_service.tenants.serde import dumps, loads
 
@@ -28,10 +29,14 @@ class RedisGeneric(TenantCache):
         :raises UndecodableError: for a value that does not fit the model.
         """
         client, keys = await current_redis()
-        raw = await client.get(keys.generic(self.tenant, key))
+        place = keys.generic(self.tenant, key)
+        raw = await client.get(place)
         if raw is None:
             return None
-        return loads(raw) if model is None else loads(raw, model)
+        try:
+            return loads(raw) if model is None else loads(raw, model)
+        except UndecodableError as exc:
+            raise UndecodableError(f"the value at {place[:200]!r}: {exc}") from exc
 
     async def set(self, key: str, value: Any, ttl: Seconds | None = None) -> bool:
         """Store the value; True when done."""

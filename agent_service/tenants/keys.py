@@ -18,9 +18,9 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
-from agent_service.core.errors import RecordValueError
+from agent_service.core.errors import RecordValueError, UndecodableError
 
-__all__ = ["PERMANENT_KINDS", "KeyFactory", "KeyParts", "decode_component", "encode_component"]
+__all__ = ["PERMANENT_KINDS", "KeyFactory", "KeyParts", "decode_component", "decode_name", "encode_component"]
 
 PERMANENT_KINDS: Final[frozenset[str]] = frozenset(
     {
@@ -67,6 +67,21 @@ def encode_component(value: str, name: str) -> str:
 def decode_component(text: str) -> str:
     """Undo :func:`encode_component`."""
     return unquote(text, errors="strict")
+
+
+def decode_name(stored: bytes, key: bytes) -> str:
+    """Undo :func:`encode_component` for a name that stands in Redis.
+
+    :param key: where it stands.
+    :raises UndecodableError: naming the key, for what is no such name.
+    """
+    try:
+        name = decode_component(stored.decode("ascii"))
+    except UnicodeDecodeError as exc:
+        raise UndecodableError(f"{key[:200]!r} holds {stored[:80]!r}, which is no name that was written here") from exc
+    if not name:
+        raise UndecodableError(f"{key[:200]!r} holds an empty name, which was not written here")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agent_service.core.errors import UndecodableError
 from agent_service.infrastructure.redis.records import HashRecord
 from agent_service.tenants.serde import Models, restore_fields, to_storable
 
@@ -19,7 +20,12 @@ class ModelRecord(HashRecord):
         :raises UndecodableError: for a field that does not fit its model.
         """
         data = await super().get()
-        return None if data is None else restore_fields(data, models)
+        if data is None or not models:
+            return data
+        try:
+            return restore_fields(data, models)
+        except UndecodableError as exc:
+            raise UndecodableError(f"the record at {self.key[:200]!r}: {exc}") from exc
 
     async def set(self, data: Mapping[str, Any]) -> None:
         await super().set(_storable(data))

@@ -8,7 +8,14 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.errors import ConfigurationError, RecordValueError, RedisOperationError, RuntimeStateError
+from agent_service.core.errors import (
+    ConfigurationError,
+    RecordValueError,
+    RedisCommandError,
+    RedisDeniedError,
+    RedisOperationError,
+    RuntimeStateError,
+)
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.notifications import StreamNotifications
@@ -41,7 +48,9 @@ class TriggerRunner:
     A due trigger is claimed by one of all runners and is its own for ``lease`` seconds, renewed while the handler runs.
     When the handler returns, the trigger is done; when it raises, it is tried again after a growing pause, and after
     ``max_attempts`` it is dead: see ``RedisTrigger.dead()``. When a worker dies, its triggers are claimed again after
-    their leases: handling is *at least once*. A handler that blocks the event loop for a whole lease loses it.
+    their leases: handling is *at least once*. A replica of Redis that takes over may lack the latest changes:
+    what was just set is lost then, what was just handled is handled again. A handler that blocks the event loop for a
+    whole lease loses it.
 
     It sleeps until the next trigger is due, and is woken when one is set, by whatever process, that is due earlier. An
     idle runner asks Redis twice in 10 seconds, on two connections. A wake-up that a network or a failover swallowed
@@ -83,6 +92,7 @@ class TriggerRunner:
         self._tasks: list[asyncio.Task[None]] = []
         self._unhandled: dict[str, int] = {}
         self._failing: set[str] = set()
+        self._unclaimable: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -168,13 +178,23 @@ class TriggerRunner:
             limit = min(self._handling.free, _SHARE)
             if not limit:
                 return _OUTAGE_PAUSE  # the first handler to end wakes it
-            claims, died = await schedule.claim(
-                tenant, action, limit=limit, lease=self._lease, max_attempts=self._max_attempts
-            )
+            tried = True
+            try:
+                claims, died = await schedule.claim(
+                    tenant, action, limit=limit, lease=self._lease, max_attempts=self._max_attempts
+                )
+            except RedisDeniedError:
+                raise
+            except RedisCommandError as exc:  # somebody else wrote under its keys; the others go on
+                if (tenant, action) not in self._unclaimable:
+                    self._unclaimable.add((tenant, action))
+                    logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)
+                continue
+            self._unclaimable.discard((tenant, action))
             self._handling.buried(action, len(died))
             for each in claims:
                 self._handling.start(schedule, each)
-            tried, claimed = True, claimed or bool(claims)
+            claimed = claimed or bool(claims)
         if claimed:
             return 0
         # If another runner was faster, the end of its lease is not known here yet: look again soon.

@@ -9,16 +9,18 @@ those of the Redis server, which is why worker clocks do not matter.
 The keys of all triggers under one prefix share a slot: a cluster keeps them on one node, and every step is one script.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
+from agent_service.core.errors import UndecodableError
+from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.scripts import Script, load_script
-from agent_service.tenants.keys import KeyFactory, decode_component, encode_component
+from agent_service.tenants.keys import KeyFactory, decode_name, encode_component
 
 __all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
 
@@ -29,7 +31,7 @@ _DONE = load_script("trigger", "trigger_done")
 _RETRY = load_script("trigger", "trigger_retry")
 _BURY = load_script("trigger", "trigger_bury")
 _RENEW = load_script("trigger", "trigger_renew")
-_DUE = load_script("trigger_due")
+_DUE = load_script("held", "trigger_due")
 
 _TAG: Final = [("scope", "trigger")]
 LONGEST_SLEEP: Final = 10.0
@@ -95,15 +97,18 @@ class TriggerSchedule:
         return self._keys.key("trigger_wakes", _TAG)
 
     async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
-        """Give (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later."""
+        """Give (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later.
+
+        A tenant's name that nobody here wrote is passed over, and said once.
+        """
         if not actions:
             return [], None
         keys = [self._tenants(action) for action in actions]
         *tenants, wait = await self._client.run_script(_DUE, keys)
         pairs = [
-            (action, decode_component(name.decode()))
-            for action, names in zip(actions, tenants, strict=True)
-            for name in names
+            (action, tenant)
+            for action, key, names in zip(actions, keys, tenants, strict=True)
+            for tenant in _readable(names, key)
         ]
         return pairs, None if wait < 0 else wait / 1000
 
@@ -112,15 +117,22 @@ class TriggerSchedule:
     ) -> tuple[list[TriggerClaim], list[str]]:
         """Take due triggers, the earliest first; give them, and the identifiers of those that died of their attempts.
 
+        What no handler can be called with, because nobody here wrote it, is put among the dead.
+
         :param lease: seconds they are this caller's unless renewed.
         """
         token = uuid4().hex
         claimed, died = await self._run(_CLAIM, tenant, action, token, limit, round(lease * 1000), max_attempts)
-        claims = [
-            TriggerClaim(Trigger(tenant, action, identifier.decode(), _moment(due), int(attempt)), token)
-            for identifier, due, attempt in claimed
-        ]
-        return claims, [identifier.decode() for identifier in died]
+        claims: list[TriggerClaim] = []
+        for identifier, due, attempt in claimed:
+            try:
+                trigger = Trigger(tenant, action, identifier.decode(), _moment(due), int(attempt))
+            except UnicodeDecodeError:
+                await self._run(_BURY, tenant, action, identifier, token, "its identifier is no UTF-8")
+                died.append(identifier)
+            else:
+                claims.append(TriggerClaim(trigger, token))
+        return claims, [_shown(identifier) for identifier in died]
 
     async def done(self, claim: TriggerClaim) -> bool:
         """Forget a trigger that was handled."""
@@ -150,22 +162,33 @@ class TriggerSchedule:
     async def actions(self, tenant: str | None = None) -> list[str]:
         """Give the actions that have a trigger waiting; for a tenant, those in which it has one waiting or dead."""
         key = self._keys.key("trigger_actions", _TAG) if tenant is None else self._own_actions(tenant)
-        return sorted([decode_component(name.decode()) for name in await self._client.execute(b"SMEMBERS", key)])
+        return sorted(_readable(await self._client.execute(b"SMEMBERS", key), key))
 
     async def waiting(self, tenant: str, action: str) -> AsyncIterator[Trigger]:
         """Give the triggers that wait, are being handled or will be tried again, in no order."""
-        async for identifier, text in self._entries("trigger_state", tenant, action):
-            due, attempts, _ = text.split(" ")
-            yield Trigger(tenant, action, identifier, _moment(due), int(attempts))
+        key = self._of("trigger_state", tenant, action)
+        async for identifier, stored in self._entries(key):
+            try:
+                due, attempts, _ = stored.decode().split(" ")
+                trigger = Trigger(tenant, action, identifier.decode(), _moment(due), int(attempts))
+            except (ValueError, OverflowError, OSError) as exc:
+                raise _unreadable(key, identifier) from exc
+            yield trigger
 
     async def dead(self, tenant: str, action: str) -> AsyncIterator[DeadTrigger]:
         """Give the triggers that failed for the last time, in no order."""
-        async for identifier, text in self._entries("trigger_dead", tenant, action):
-            due, attempts, died, error = text.split(" ", 3)
-            yield DeadTrigger(tenant, action, identifier, _moment(due), int(attempts), _moment(died), error)
+        key = self._of("trigger_dead", tenant, action)
+        async for identifier, stored in self._entries(key):
+            try:
+                due, attempts, died, error = stored.decode().split(" ", 3)
+                trigger = DeadTrigger(
+                    *(tenant, action, _shown(identifier), _moment(due), int(attempts), _moment(died), error)
+                )
+            except (ValueError, OverflowError, OSError) as exc:
+                raise _unreadable(key, identifier) from exc
+            yield trigger
 
-    async def _entries(self, kind: str, tenant: str, action: str) -> AsyncIterator[tuple[str, str]]:
-        key = self._of(kind, tenant, action)
+    async def _entries(self, key: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
         seen: set[bytes] = set()
         cursor = b"0"
         while True:
@@ -173,7 +196,7 @@ class TriggerSchedule:
             for identifier, text in zip(flat[::2], flat[1::2], strict=True):
                 if identifier not in seen:
                     seen.add(identifier)
-                    yield identifier.decode(), text.decode()
+                    yield identifier, text
             if cursor == b"0":
                 return
 
@@ -196,6 +219,29 @@ class TriggerSchedule:
 
     def _own_actions(self, tenant: str) -> bytes:
         return self._keys.key("trigger_own_actions", _TAG, ("tenant", tenant))
+
+
+_said: set[bytes] = set()
+_MOST_SAID: Final = 1000
+
+
+def _readable(names: Iterable[bytes], key: bytes) -> Iterator[str]:
+    """Iterate over the names at a key that were written here. Others are passed over, and said once."""
+    for each in names:
+        try:
+            yield decode_name(each, key)
+        except UndecodableError as exc:
+            if each not in _said and len(_said) < _MOST_SAID:
+                _said.add(each)
+                logger.error("%s; it is passed over: remove it", exc)
+
+
+def _shown(identifier: bytes) -> str:
+    return identifier.decode(errors="backslashreplace")
+
+
+def _unreadable(key: bytes, identifier: bytes) -> UndecodableError:
+    return UndecodableError(f"field {identifier[:80]!r} of {key[:200]!r} is no trigger that was written here")
 
 
 def _moment(milliseconds: bytes | str | int) -> datetime:

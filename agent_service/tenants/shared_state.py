@@ -5,7 +5,7 @@ from typing import Any
 
 from agent_service.infrastructure.redis.listing import RecordListing
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, current_redis
-from agent_service.tenants.keys import decode_component, encode_component
+from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.named import NamedRecords
 from agent_service.tenants.record import ModelRecord
 
@@ -29,7 +29,9 @@ class RedisSharedState(NamedRecords):
 
     async def list_states(self) -> list[str]:
         """Give the names of this user's states, sorted. Costs what the user has."""
-        return sorted([decode_component(name.decode()) for name in await (await self._listing()).names()])
+        _, keys = await current_redis()
+        listing = keys.shared_states(self.tenant, self.user_id)
+        return sorted([decode_name(name, listing) for name in await (await self._listing()).names()])
 
     async def clear_all_states(self) -> int:
         """Delete this user's states and give how many there were. Costs what is deleted."""
@@ -48,8 +50,7 @@ class RedisSharedState(NamedRecords):
 
     async def _listing(self) -> RecordListing:
         client, keys = await current_redis()
+        listing = keys.shared_states(self.tenant, self.user_id)
         return RecordListing(
-            client,
-            keys.shared_states(self.tenant, self.user_id),
-            lambda name: keys.shared_state(self.tenant, self.user_id, decode_component(name.decode())),
+            client, listing, lambda name: keys.shared_state(self.tenant, self.user_id, decode_name(name, listing))
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from agent_service.infrastructure.redis.listing import RecordListing, find_scanning
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, TenantCache, current_redis
-from agent_service.tenants.keys import decode_component, encode_component
+from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.record import ModelRecord
 from agent_service.tenants.serde import Models, restore_fields, to_storable
 
@@ -86,11 +86,8 @@ class RedisTable(TenantCache):
         """Delete the rows of this primary key from all tables and give how many there were. Costs what is deleted."""
         encode_component(pk, "pk")
         client, keys = await current_redis()
-        listing = RecordListing(
-            client,
-            keys.row_tables(self.tenant, pk),
-            lambda name: keys.table_row(self.tenant, decode_component(name.decode()), pk),
-        )
+        tables = keys.row_tables(self.tenant, pk)
+        listing = RecordListing(client, tables, lambda name: keys.table_row(self.tenant, decode_name(name, tables), pk))
         return await listing.delete_all()
 
     async def find_by_field(

@@ -12,8 +12,9 @@ __all__ = ["DeadTrigger", "RedisTrigger", "Trigger"]
 class RedisTrigger(TenantCache):
     """The triggers of one tenant, each named by ``action`` and ``identifier``.
 
-    A trigger that was set is kept until a :class:`~agent_service.tenants.runner.TriggerRunner` has handled it; it has
-    no time to live. Inspecting costs what the tenant has.
+    A trigger that was set is kept, as far as Redis keeps its data, until a
+    :class:`~agent_service.tenants.runner.TriggerRunner` has handled it; it has no time to live.
+    Inspecting costs what the tenant has.
     """
 
     def __init__(self, tenant: str) -> None:

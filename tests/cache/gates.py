@@ -79,5 +79,5 @@ class GatedClient(RedisClient):
     async def run_script(self, script: Any, keys: Sequence[bytes] = (), args: Sequence[Any] = ()) -> Any:
         return await self.gates.through(functools.partial(super().run_script, script, keys, args))
 
-    async def unlink(self, keys: Sequence[bytes]) -> int:
-        return await self.gates.through(functools.partial(super().unlink, keys))
+    async def unlink(self, keys: Sequence[bytes], **options: Any) -> int:
+        return await self.gates.through(functools.partial(super().unlink, keys, **options))

@@ -15,6 +15,7 @@ from redis.crc import key_slot
 
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.names import Names
+from agent_service.infrastructure.cache.policy import make_policy
 from agent_service.infrastructure.cache.redis import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
@@ -134,7 +135,7 @@ async def test_a_load_that_begins_while_many_values_are_written_does_not_replace
                 await gates.settle()
         if writing.done():
             break
-        early = asyncio.create_task(here.get_or_load(key, load, context=[free]), context=unhindered)
+        early = asyncio.create_task(load_freely(here, key, load), context=unhindered)
         await gates.settle()
         while not writing.done():
             gates.let_through(0)
@@ -324,6 +325,11 @@ async def test_closing_a_cache_leaves_no_lease_of_many_whose_loader_ends_slowly(
     assert len(cache.leases) == 0
 
 
+async def load_freely(cache: RedisCache[Any], key: str, load: Callable[[], Awaitable[Any]], **options: Any) -> None:
+    """Load a value for every context, past the gates."""
+    await cache.loading.obtain(key, load, make_policy(300, context=[free], **options))
+
+
 async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_again(redis_url: str):
     """Between his look and his lease another process loaded and stored the value."""
     gates = Gates()
@@ -337,7 +343,7 @@ async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_
     await gates.settle()
     gates.let_through(0)
     await gates.settle()
-    other = there.get_or_load("k", lambda: loaded("once"), lock="distributed", context=[free])
+    other = load_freely(there, "k", lambda: loaded("once"), lock="distributed")
     await asyncio.create_task(other, context=unhindered)
     gates.let_all_through()
 

@@ -93,16 +93,16 @@ async def test_changes_that_will_not_be_sent_again_are_forgotten(client: RedisCl
 
 
 async def test_a_token_is_made_once_and_outlives_the_entries_that_hold_it(client: RedisClient):
-    first = await client.run_script(TOKENS_TAKE, [b"a", b"b"], [1_000, b"A", b"B"])
-    second = await client.run_script(TOKENS_TAKE, [b"a", b"b"], [10_000_000, b"X", b"Y"])
+    first = await client.run_script(TOKENS_TAKE, [b"a", b"b"], [1_000, b"A" * 8, b"B" * 8])
+    second = await client.run_script(TOKENS_TAKE, [b"a", b"b"], [10_000_000, b"X" * 8, b"Y" * 8])
 
-    assert first == second == [b"A", b"B"]
+    assert first == second == [b"A" * 8, b"B" * 8]
     assert await client.execute("PTTL", b"a") > 19_000_000
 
 
 async def test_a_token_of_entries_that_never_expire_does_not_expire_either(client: RedisClient):
-    await client.run_script(TOKENS_TAKE, [b"a"], [1_000, b"A"])
-    await client.run_script(TOKENS_TAKE, [b"a"], [0, b"X"])
-    await client.run_script(TOKENS_TAKE, [b"a"], [1_000, b"X"])
+    await client.run_script(TOKENS_TAKE, [b"a"], [1_000, b"A" * 8])
+    await client.run_script(TOKENS_TAKE, [b"a"], [0, b"X" * 8])
+    await client.run_script(TOKENS_TAKE, [b"a"], [1_000, b"X" * 8])
 
     assert await client.execute("PTTL", b"a") == -1

@@ -52,6 +52,11 @@ class TcpProxy:
             await asyncio.wait(self._pumps)
         await self._server.wait_closed()
 
+    def lead_to(self, url: str) -> None:
+        """Forward new connections to another server, as a name does after a failover, and drop the others."""
+        self._target = urlsplit(url)
+        self.drop()
+
     def stall(self) -> None:
         """Forward nothing more in either direction; connections stay, new ones are accepted."""
         self._open.clear()

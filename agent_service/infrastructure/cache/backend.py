@@ -47,7 +47,7 @@ class Found(NamedTuple):
     life: float | None = None
     """Seconds it was fresh for in all; None where that is not kept."""
     raised: bool = False
-    """Whether the value describes an exception (see :mod:`~agent_service.infrastructure.cache.raised`)."""
+    """Whether the value describes what is not for every reader (:mod:`~agent_service.infrastructure.cache.raised`)."""
     tags: Sequence[str] = ()
     """The entry's tags, where it is in Redis."""
     expires_in: float | None = None

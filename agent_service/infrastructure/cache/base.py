@@ -9,6 +9,7 @@ from agent_service.core.keys import check_key, check_keys, normalise_namespace
 from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
+from agent_service.infrastructure.cache.call_context import CallContext
 from agent_service.infrastructure.cache.hotpath import Counts
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, LoadOptions, Lookup
 from agent_service.infrastructure.cache.leases import LeaseBook
@@ -238,6 +239,8 @@ class BaseCache(ICache[T]):
         if not callable(loader):
             raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
         policy = make_policy(self.default_ttl, **options)
+        if policy.context:
+            policy = policy._replace(seen=CallContext(policy.context).digest())
         tags = options.get("tags", ())
         named = () if callable(tags) or not tags else check_tags(tags)
         found = await self.loading.obtain(key, loader, policy, named)

@@ -10,16 +10,29 @@ from typing import Any, NamedTuple
 
 from agent_service.core.arguments import CallSignature, Template, identity_digest
 from agent_service.core.errors import CacheKeyError
-from agent_service.core.keys import check_key
+from agent_service.core.keys import check_key, glob_escape
+from agent_service.infrastructure.cache.call_context import CallContext
 from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.hotpath import identity_of
 
-__all__ = ["CallName", "CallNames", "KeySpec"]
+__all__ = ["CallName", "CallNames", "KeySpec", "every_context"]
 
 _MOST_REMEMBERED = 10_000
 
 _rendered: dict[tuple[str, str], str] = {}
 """Which function owns a stem with rendered keys: (namespace, stem) -> qualified name."""
+_told_apart: dict[str, set[str]] = {}
+"""By namespace: the stems whose rendered keys are followed by a digest of context variables."""
+_DIGEST_GLOB = "?" * 32
+
+
+def every_context(namespace: str, key: str) -> str | None:
+    """Return the pattern of the keys that decorated functions of this process make of a rendered key by their context
+    variables; None where none does.
+    """
+    if any(key.startswith(f"{stem}:") for stem in _told_apart.get(namespace, ())):
+        return f"{glob_escape(key)}:{_DIGEST_GLOB}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,7 @@ class KeySpec:
     include_args: bool
     key: str | Callable[..., str] | None
     ignore: Iterable[str]
+    context: CallContext
 
 
 class CallName(NamedTuple):
@@ -38,7 +52,7 @@ class CallName(NamedTuple):
     key: str
     tags: tuple[str, ...]
     identity: tuple[object, ...] | None
-    """What tells this call from others, where its arguments are scalars."""
+    """What tells this call from others, where its arguments and context variables are scalars."""
 
 
 class CallNames:
@@ -50,6 +64,8 @@ class CallNames:
     def __init__(self, function: Callable[..., Any], spec: KeySpec, tags: CallTags, namespace: str) -> None:
         self._function = function
         self._tags = tags
+        self.context = spec.context
+        """The context variables that tell calls apart."""
         self._signature = CallSignature(function, ignore=spec.ignore)
         self._remembered: dict[tuple[object, ...], CallName] = {}
         self.signature = self._signature.own
@@ -59,7 +75,7 @@ class CallNames:
         self._needs = set(tags.parameters)
         self.key = self._key_maker(spec, namespace)
         self.can_remember = not callable(spec.key) and self._needs <= set(self.parameters)
-        """Whether calls with the same values of :attr:`parameters` have the same name."""
+        """Whether calls with the same values of :attr:`parameters` and :attr:`context` have the same name."""
 
     def _key_maker(self, spec: KeySpec, namespace: str) -> Callable[..., str]:
         name = f"{self._function.__module__}.{self._function.__qualname__}"
@@ -68,8 +84,12 @@ class CallNames:
             stem = f"{check_key(spec.prefix, name='key_prefix')}:{stem}"
         if spec.key is None:
             if not spec.include_args:
+                if spec.context:
+                    return lambda *_args, **_kwargs: f"{stem}:{identity_digest(name, spec.context.digest().encode())}"
                 constant = f"{stem}:{identity_digest(name, b'')}"
                 return lambda *_args, **_kwargs: constant
+            if spec.context:
+                return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs, spec.context.digest())}"
             return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
         template = None if callable(spec.key) else Template(spec.key, self._function)
         owner = _rendered.setdefault((namespace, stem), name)
@@ -79,16 +99,26 @@ class CallNames:
                 "give one of them another key_prefix or namespace"
             )
         if template is None:
-            make: Any = spec.key
-            return lambda *args, **kwargs: check_key(f"{stem}:{_text(make(*args, **kwargs), name)}")
-        self._needs |= set(template.parameters)
-        return lambda *args, **kwargs: check_key(f"{stem}:{template.render(args, kwargs)}")
+            given: Any = spec.key
+
+            def make(*args: Any, **kwargs: Any) -> str:
+                return f"{stem}:{_text(given(*args, **kwargs), name)}"
+        else:
+            self._needs |= set(template.parameters)
+
+            def make(*args: Any, **kwargs: Any) -> str:
+                return f"{stem}:{template.render(args, kwargs)}"
+
+        if not spec.context:
+            return lambda *args, **kwargs: check_key(make(*args, **kwargs))
+        _told_apart.setdefault(namespace, set()).add(stem)
+        return lambda *args, **kwargs: check_key(f"{make(*args, **kwargs)}:{spec.context.digest()}")
 
     def of(self, identity: tuple[object, ...] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
         """Give the name of a call.
 
-        :param identity: what :func:`identity_of` would make of the values of :attr:`parameters`, without a look at
-            their types; None: it is not known.
+        :param identity: what :func:`identity_of` would make of the values of :attr:`parameters` and of :attr:`context`,
+            without a look at their types; None: it is not known.
         """
         if identity is not None:
             try:
@@ -102,7 +132,8 @@ class CallNames:
     def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
         identity = None
         if self.can_remember:
-            identity = identity_of(self._signature.values(args, kwargs) if self.parameters else ())
+            values = self._signature.values(args, kwargs) if self.parameters else ()
+            identity = identity_of((*values, *self.context.values()) if self.context else values)
         name = CallName(self.key(*args, **kwargs), self._tags.of_call(args, kwargs), identity)
         if identity is not None:
             if len(self._remembered) >= _MOST_REMEMBERED:

@@ -69,9 +69,10 @@ class CachedCalls(Generic[R]):
             compiled = compile_wrapper(
                 self._names.signature,
                 self._names.parameters,
+                self._names.context,
                 self._call,
                 self._returned if self._returned.rebuilds else None,
-                self._path,
+                path=self._path,
             )
         if compiled is None:
 

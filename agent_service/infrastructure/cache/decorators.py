@@ -13,7 +13,8 @@ from agent_service.core.errors import CacheKeyError, CacheValueError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.call_names import KeySpec
+from agent_service.infrastructure.cache.call_context import CallContext
+from agent_service.infrastructure.cache.call_names import KeySpec, every_context
 from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.calls import CachedCalls, CacheInfo
 from agent_service.infrastructure.cache.factory import open_cache
@@ -101,7 +102,7 @@ def cached(
     cache_none: bool = False,
     *,
     key: str | Callable[..., str] | None = None,
-    ignore: Iterable[str] = (),
+    ignore: Iterable[str | contextvars.ContextVar[Any]] = (),
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
     stale_for: TTL = 0,
     soft_timeout: float | None = None,
@@ -139,12 +140,14 @@ def cached(
     :param cache_none: whether a result of None is cached.
     :param key: in place of the digest of all arguments: a template such as ``"{user_id}"``, or a function of the
         arguments.
-    :param ignore: names of parameters that do not tell calls apart, such as a database session.
+    :param ignore: names of parameters that do not tell calls apart, such as a database session, and variables of
+        ``context`` that do not, such as the id of a request.
     :param tags: templates such as ``"user:{user_id}"``, or a function of the result and the arguments; every entry that
         has a tag goes when the tag is invalidated.
     :param condition: a function of the arguments; a call for which it is false passes the cache by.
-    :param context: context variables the function may see when it runs on a miss; it sees no others, because its result
-        is shared with callers who carry different ones.
+    :param context: context variables the function may see when it runs on a miss; it sees no others. Their values are
+        part of the key, as those of arguments are, so a result is shared with callers who carry the same ones. A key
+        made by ``key`` is followed by ``:`` and a digest of them.
     :param lock: "distributed": on a miss the function runs in one process only and the others wait for its result.
     :param cache: a cache to use in place of ``get_cache(namespace)``.
 
@@ -175,9 +178,18 @@ def cached(
         "lock": lock,
         "context": tuple(context),
     }
-    make_policy(0.0, **options)  # type: ignore[arg-type] # so that a mistake is told where it was made
+    policy = make_policy(0.0, **options)  # type: ignore[arg-type] # so that a mistake is told where it was made
     name = normalise_namespace(namespace)
-    spec = KeySpec(prefix=key_prefix, include_args=include_args, key=key, ignore=ignore)
+    ignored = ignore if isinstance(ignore, str) else tuple(ignore)
+    spec = KeySpec(
+        prefix=key_prefix,
+        include_args=include_args,
+        key=key,
+        ignore=ignored
+        if isinstance(ignored, str)
+        else [each for each in ignored if not isinstance(each, contextvars.ContextVar)],
+        context=CallContext(policy.context, [each for each in ignored if isinstance(each, contextvars.ContextVar)]),
+    )
     tagging = tags if callable(tags) or isinstance(tags, str) else tuple(tags)
 
     def decorate_function(function: Callable[..., Coroutine[Any, Any, R]]) -> Callable[..., Coroutine[Any, Any, R]]:
@@ -228,7 +240,8 @@ def cache_invalidate(
     :param key_pattern: a Redis glob over the keys of the namespace; ``{user_id}`` is filled in from the call and
         matches itself only, both as it is and as ``@cached(key=...)`` writes it. Empty: none.
     :param namespace: the namespace of :func:`get_cache`.
-    :param keys: keys, filled in likewise; cheaper than a pattern, which looks at every key there is.
+    :param keys: keys, filled in likewise; cheaper than a pattern, which looks at every key there is. Of a function with
+        ``context=``, known in this process, those for all values of its variables, at the cost of a pattern.
     :param tags: tags, filled in as they are; cheaper still where many entries are meant.
     :param cache: a cache to use in place of ``get_cache(namespace)``.
     :raises TypeError: when the function is not ``async def``.
@@ -251,11 +264,13 @@ def cache_invalidate(
 
         async def invalidate(*args: Any, **kwargs: Any) -> None:
             used = await open_cache(name) if cache is None else cache
+            patterns = [] if pattern is None else [*pattern.as_patterns(args, kwargs)]
             if exact:
-                await used.delete_many(key for each in exact for key in each.as_keys(args, kwargs))
-            if pattern is not None:
-                for each in pattern.as_patterns(args, kwargs):
-                    await used.delete_pattern(each)
+                found = [key for each in exact for key in each.as_keys(args, kwargs)]
+                await used.delete_many(found)
+                patterns += [glob for key in found if (glob := every_context(name, key)) is not None]
+            for each in patterns:
+                await used.delete_pattern(each)
             if tagged:
                 await used.invalidate_tags(tagged.of_call(args, kwargs))
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent_service.core.envelope import Head, pack_tags, read_head, seal
+from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
 from agent_service.infrastructure.cache.backend import Found, Life
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Standing
@@ -55,15 +55,17 @@ class EntryFormat:
         :param tokens: the standing ones of the namespace and the tags.
         """
         section = self._sections.get((tags, tokens)) or self._section(tags, tokens)
-        if data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
+        if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
         value = self._codec.decode_body(data, data[1], _TOKENS + len(section))
         # Half the cost of calling the class, which counts here: a hit takes this way.
         return tuple.__new__(Found, (value, "redis", age, math.inf, None, False, tags, None))
 
-    def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes:
-        """Give how these tokens are written in a head, and remember it for the next hit."""
+    def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes | None:
+        """Give how these tokens are written in a head, and remember it for the next hit; None: no head holds them."""
+        if any(token is not None and len(token) > LONGEST_TOKEN for token in tokens):
+            return None  # somebody else wrote it
         section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})
         if len(self._sections) >= _MOST_SECTIONS:
             self._sections.clear()

@@ -15,24 +15,30 @@ class Failures:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._failed: OrderedDict[str, tuple[float, Exception]] = OrderedDict()
+        self._failed: OrderedDict[str, tuple[float, Exception, str]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._failed)
 
-    def remember(self, key: str, exc: Exception, seconds: float) -> None:
-        """Remember a failure, without its traceback, which would keep the frames of the load alive."""
+    def remember(self, key: str, exc: Exception, seconds: float, seen: str = "") -> None:
+        """Remember a failure, without its traceback, which would keep the frames of the load alive.
+
+        :param seen: what the load saw of its context; see ``LoadPolicy.seen``.
+        """
         self._failed.pop(key, None)
         if len(self._failed) >= _MOST:
             self._failed.popitem(last=False)
-        self._failed[key] = (self._monotonic() + seconds, _bare(exc))
+        self._failed[key] = (self._monotonic() + seconds, _bare(exc), seen)
 
-    def standing(self, key: str) -> Exception | None:
-        """Give a copy of the failure for which the key is not to be loaded now; None: it may be loaded."""
+    def standing(self, key: str, seen: str = "") -> Exception | None:
+        """Give a copy of the failure for which the key is not to be loaded now; None: it may be loaded.
+
+        :param seen: what the load would see of its context; the failure of one that saw something else does not count.
+        """
         found = self._failed.get(key)
-        if found is None:
+        if found is None or found[2] != seen:
             return None
-        until, exc = found
+        until, exc, _ = found
         if until <= self._monotonic():
             self._failed.pop(key, None)  # another thread may have
             return None

@@ -1,9 +1,15 @@
 """Redis while it serves, memory while it does not."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from agent_service.core.errors import RedisBusyError, RedisDeniedError, RedisOperationError, RedisUnavailableError
+from agent_service.core.errors import (
+    RedisBusyError,
+    RedisDeniedError,
+    RedisOperationError,
+    RedisUnavailableError,
+    RedisUnreplicatedError,
+)
 from agent_service.core.globs import Globs
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill, Found, Life
@@ -46,6 +52,12 @@ class FallbackBackend(Backend):
         if self._outage.breaker.closed:
             try:
                 return await operation(self.redis)
+            except RedisUnreplicatedError as exc:
+                self.counters.unreplicated += 1
+                if owe is not None:
+                    owe()
+                self._outage.unreplicated(exc)
+                return cast("R", exc.result)
             except RedisOperationError as exc:
                 self.not_served(exc)
         else:
@@ -272,4 +284,4 @@ class FallbackCache(BaseCache[T]):
 
     @property
     def caught_up(self) -> bool:
-        return self._outage.breaker.closed
+        return self._outage.caught_up

@@ -10,17 +10,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from agent_service.core.current_reads import reading_what_is_current
-from agent_service.core.errors import CacheSerializationError, CacheValueError
+from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.singleflight import Fence
-from agent_service.core.stored import Stored
+from agent_service.core.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend, Found, Life
 from agent_service.infrastructure.cache.failures import Failures
 from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
 from agent_service.infrastructure.cache.policy import LoadPolicy, check_tags
-from agent_service.infrastructure.cache.raised import describe, rebuild
+from agent_service.infrastructure.cache.raised import describe, describe_value, interpret
 from agent_service.infrastructure.cache.values import Encoded
 
-__all__ = ["Filler", "Loader", "awaitable", "value_of"]
+__all__ = ["Filler", "Loader", "awaitable", "opened", "value_of"]
 
 T = TypeVar("T")
 Loader = Callable[[], Awaitable[Any]]
@@ -90,9 +91,12 @@ class Filler:
             # The read that brought the caller here was counted.
             self._counters.take_back(found.level if found is not None and found.left > 0 else None)
             if found is not None and found.left > 0:
-                given = value_of(found, policy)
+                given = value_of(found, policy, self._counters)
                 if given is not None:
-                    return self._backend.codec.encode(given[0])
+                    try:
+                        return self._backend.codec.encode(given[0])
+                    except CacheSerializationError:  # nobody here wrote it
+                        self._counters.undecodable += 1
             if lease.grant.is_first:
                 return None
 
@@ -119,7 +123,11 @@ class Filler:
             return Encoded(value, None, value, None)
         if life is not None and life.seconds > 0:
             more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
-            await self.fill(lease, encoded, life, tuple(dict.fromkeys((*lease.tags, *more))))
+            stored = encoded
+            if policy.seen:
+                described = describe_value(value, policy.seen)
+                stored = _as_raised(self._backend.codec.encode(described, annotated=policy.annotated))
+            await self.fill(lease, stored, life, tuple(dict.fromkeys((*lease.tags, *more))))
         return encoded
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Life, tags: Sequence[str]) -> None:
@@ -132,7 +140,7 @@ class Filler:
     async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:
         life = policy.life_of_exception(exc)
         if life is not None and life.seconds > 0:
-            described = describe(exc, policy.exceptions)
+            described = describe(exc, policy.exceptions, policy.seen)
             try:
                 encoded = None if described is None else self._backend.codec.encode(described)
             except CacheSerializationError:
@@ -141,20 +149,31 @@ class Filler:
                 await self.fill(lease, _as_raised(encoded), life, lease.tags)
                 return
         if policy.failure_backoff:
-            self._failures.remember(lease.key, exc, policy.failure_backoff)
+            self._failures.remember(lease.key, exc, policy.failure_backoff, policy.seen)
 
 
-def value_of(found: Found, policy: LoadPolicy) -> tuple[Any] | None:
-    """Give the value of a fresh entry, in a tuple; None: it is an exception that this reader did not choose.
-
-    :raises Exception: the cached one, where he did.
+def opened(found: Found, policy: LoadPolicy, counters: NamespaceCounters) -> Exception | tuple[Any] | None:
+    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: it has none of
+    both for this reader.
     """
     if not found.raised:
         return (found.value,)
-    failure = rebuild(found.value, policy.exceptions)
-    if failure is None:
+    try:
+        return interpret(plain(found.value), policy.exceptions, policy.seen)
+    except UndecodableError:
+        counters.undecodable += 1
         return None
-    raise failure
+
+
+def value_of(found: Found, policy: LoadPolicy, counters: NamespaceCounters) -> tuple[Any] | None:
+    """Return the value of a fresh entry, in a tuple; None: it is not for this reader.
+
+    :raises Exception: the cached one, where this reader chose it.
+    """
+    given = opened(found, policy, counters)
+    if isinstance(given, Exception):
+        raise given
+    return given
 
 
 def _as_raised(encoded: Encoded) -> Encoded:

@@ -15,17 +15,18 @@ from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
+from agent_service.infrastructure.cache.call_context import CallContext, Unset
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 
 __all__ = ["SCALARS", "HotPath", "compile_wrapper", "identity_of"]
 
-SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date})
+SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date, Unset})
 """Types whose equal values mean the same. Not float: 0.0 == -0.0. Not datetime: one moment in two time zones."""
 
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 _TEMPLATE = """
-def make(__aliases, __slow, __restore, __defaults):
+def make(__aliases, __slow, __restore, __defaults, __seen):
     __now = __touch = __counters = None
     __hits = 0
     def __bind(now, touch, counters):
@@ -112,15 +113,18 @@ def identity_of(values: tuple[object, ...]) -> tuple[object, ...] | None:
 def compile_wrapper(
     signature: inspect.Signature,
     identifying: tuple[str, ...],
+    context: CallContext,
     slow: Callable[..., Awaitable[Any]],
     restore: Callable[[Any], Any] | None,
+    *,
     path: HotPath,
 ) -> Callable[..., Any] | None:
     """Compile the wrapper, or give None for a signature with ``*args`` or ``**kwargs``.
 
     :param identifying: names of the parameters that tell calls apart.
-    :param slow: called with the types and values of the identifying arguments, in turn, and all arguments, when the
-        short way finds nothing.
+    :param context: the context variables that do.
+    :param slow: called with the types and values of the identifying arguments and context variables, in turn, and all
+        arguments, when the short way finds nothing.
     :param restore: rebuilds the annotated type from the plain value; None: the plain value is given.
     """
     given = signature.parameters.values()
@@ -128,18 +132,24 @@ def compile_wrapper(
         return None
     defaults = {each.name: each.default for each in given if each.default is not each.empty}
     plain = "__value if __entry.copy is None else __entry.copy(__value)"
+    identity = [f"{name}.__class__, {name}" for name in identifying] + ["*__seen()"] * bool(context)
     source = _TEMPLATE.format(
         parameters=_parameters(list(given)),
         arguments="".join(f", {e.name}={e.name}" if e.kind is e.KEYWORD_ONLY else f", {e.name}" for e in given),
-        identity=", ".join(f"{name}.__class__, {name}" for name in identifying) or "()",
+        identity=", ".join(identity) + "," if identity else "()",
         result=plain if restore is None else f"__restore({plain})",
         unless=" and not __entry.outdated()" if path.looks_at_tags else "",
     )
     scope: dict[str, Any] = {}
     exec(source, scope)  # noqa: S102 - the source is made of parameter names alone
     wrapper: Callable[..., Any]
-    wrapper, path.bind, path.hits = scope["make"](path.aliases, slow, restore, defaults)
+    wrapper, path.bind, path.hits = scope["make"](path.aliases, slow, restore, defaults, _seen(context))
     return wrapper
+
+
+def _seen(context: CallContext) -> Callable[[], list[object]]:
+    """Return a function that gives types and values of the context variables, in turn."""
+    return lambda: [part for value in context.values() for part in (type(value), value)]
 
 
 def _parameters(given: list[inspect.Parameter]) -> str:

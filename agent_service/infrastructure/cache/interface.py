@@ -69,7 +69,8 @@ class LoadOptions(TypedDict, Generic[T], total=False):
     """The largest fraction by which the TTL is shortened at random, so that entries stored together do not expire
     together."""
     context: Iterable[contextvars.ContextVar[Any]]
-    """Context variables the loader may see; it sees no others, because its result is shared."""
+    """Context variables the loader may see; it sees no others. Its result is given only to calls of ``get_or_load`` in
+    which they have the same values; to every other read it is a miss. A key that names their values keeps each."""
     lock: str | None
     """"distributed": one load for all processes; the others wait for its value, and take over when its process dies or
     it fails. None: one load for each process, with nothing to wait for."""
@@ -110,6 +111,9 @@ class ICache(ABC, Generic[T]):
     * **Errors.** Misuse raises, before anything is changed: :class:`CacheKeyError` (keys, patterns),
       :class:`CacheValueError` (TTLs, amounts, counters that are no integers), :class:`CacheSerializationError`
       (values). An outage raises nothing on the caches that :func:`get_cache` gives.
+    * **Failover.** Redis replicates asynchronously, so what it answered just before a replica takes over may be undone:
+      an invalidated or overwritten value is served again until its TTL is over, a counter steps back, a lock is held
+      twice. With REDIS_WAIT_REPLICAS an invalidation is sent again until replicas have confirmed it.
     """
 
     namespace: str

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from agent_service.core.errors import CacheError, LoadTimeoutError
 from agent_service.core.logging import logger
 from agent_service.core.singleflight import SingleFlight
+from agent_service.core.turns import Turns
 from agent_service.infrastructure.cache.backend import Backend, Found
 from agent_service.infrastructure.cache.failures import Failures
-from agent_service.infrastructure.cache.filling import Filler, Loader, value_of
+from agent_service.infrastructure.cache.filling import Filler, Loader, opened, value_of
 from agent_service.infrastructure.cache.leases import Lease, LeaseBook
 from agent_service.infrastructure.cache.policy import LoadPolicy
 from agent_service.infrastructure.cache.values import Encoded
@@ -55,23 +56,26 @@ class Loading:
         ended = self.leases.ended
         found = await self._backend.read(key, tags)
         if found is None or found.left <= 0:
-            found = await self._settle(found, ended, key, tags)
+            found = await self._settle(found, ended, key, tags, policy)
         stale = None
         if found is not None:
             if found.left > 0:
-                given = value_of(found, policy)
+                given = value_of(found, policy, self._counters)
                 if given is not None:
                     if policy.refresh_at is not None and _is_due(found, policy.refresh_at):
                         self._refresh(key, loader, policy, tags)
                     return Obtained(given[0], found.level, found.age, None)
                 self._counters.retract_hit(found.level)
-            elif -found.left < policy.stale_for and not found.raised:
-                stale = found
+            elif -found.left < policy.stale_for:
+                old = opened(found, policy, self._counters)
+                stale = found._replace(value=old[0]) if isinstance(old, tuple) else None
         return await self.load(key, loader, policy, tags, stale=stale)
 
-    async def _settle(self, missed: Found | None, ended: int, key: str, tags: Sequence[str]) -> Found | None:
+    async def _settle(
+        self, missed: Found | None, ended: int, key: str, tags: Sequence[str], policy: LoadPolicy
+    ) -> Found | None:
         """After a miss, read again when a load ended meanwhile: the miss may be older than what that load stored."""
-        if not await self._may_join(key) and ended != self.leases.ended:
+        if not await self._may_join(policy.flight(key)) and ended != self.leases.ended:
             self._counters.take_back(None)  # both looks are one read
             return await self._backend.read(key, tags)
         return missed
@@ -94,14 +98,14 @@ class Loading:
                 self._counters.retract_hit(each.level)
         return {key: each for key, each in found.items() if each.left > 0 and not each.raised}
 
-    async def _may_join(self, key: str) -> bool:
+    async def _may_join(self, flight: str) -> bool:
         """Whether a load is running that this caller may share: nobody broke its lease, in no process, until now."""
-        lease = self.flights.fence_of(key)
+        lease = self.flights.fence_of(flight)
         if not isinstance(lease, Lease):
             return False
         if lease.grant is not None and not await lease.grant.stands():
             self.leases.close(lease)
-        return self.flights.fence_of(key) is lease
+        return self.flights.fence_of(flight) is lease
 
     async def load(
         self,
@@ -121,7 +125,7 @@ class Loading:
         if fresh:
             self.leases.break_keys((key,))
         else:
-            failure = self.failures.standing(key)
+            failure = self.failures.standing(key, policy.seen)
             if failure is not None:
                 if stale is None:
                     raise failure
@@ -130,17 +134,19 @@ class Loading:
         open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
         if stale is not None and policy.soft_timeout == 0:
             self._counters.refreshes += 1
-            self.flights.launch(key, run, open_lease, context=policy.context)
+            self.flights.launch(policy.flight(key), run, open_lease, context=policy.context)
             return self._stale(stale, "timeout")
         goes_on = stale is not None and policy.soft_timeout is not None
         limit = _shorter(policy.soft_timeout if goes_on else None, policy.hard_timeout)
         try:
-            async with asyncio.timeout(limit) as scope:
+            async with Turns(limit) as scope:
                 encoded = None
                 while encoded is None:  # a load for many keys may find no value for this one
-                    encoded = await self.flights.run(key, run, open_lease, context=policy.context, goes_on=goes_on)
+                    encoded = await self.flights.run(
+                        policy.flight(key), run, open_lease, context=policy.context, goes_on=goes_on
+                    )
         except Exception as exc:
-            timed_out = scope.expired() and isinstance(exc, TimeoutError)
+            timed_out = scope.expired and isinstance(exc, TimeoutError)
             if stale is not None and not isinstance(exc, CacheError) and policy.life_of_exception(exc) is None:
                 return self._stale(stale, "timeout" if timed_out else "error")
             if timed_out:
@@ -158,11 +164,14 @@ class Loading:
 
     def _refresh(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         """Begin a refresh, unless one is under way here; whether one is elsewhere is asked in the background."""
-        if key in self._refreshing or self.flights.fence_of(key) is not None or self.failures.standing(key) is not None:
+        flight = policy.flight(key)
+        if flight in self._refreshing or self.flights.fence_of(flight) is not None:
+            return
+        if self.failures.standing(key, policy.seen) is not None:
             return
         task = asyncio.get_running_loop().create_task(self._refresh_if_first(key, loader, policy, tags))
-        self._refreshing[key] = task
-        task.add_done_callback(lambda _task: self._refreshed(key))
+        self._refreshing[flight] = task
+        task.add_done_callback(lambda _task: self._refreshed(flight))
 
     async def _refresh_if_first(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         try:
@@ -174,15 +183,15 @@ class Loading:
             run = functools.partial(self.filler.run, loader=loader, policy=policy, grant=grant)
             open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
             try:
-                await self.flights.run(key, run, open_lease, context=policy.context, goes_on=True)
+                await self.flights.run(policy.flight(key), run, open_lease, context=policy.context, goes_on=True)
             finally:
                 await asyncio.shield(grant.release())
         except Exception:  # noqa: BLE001 - nobody awaits this
             logger.warning("a refresh failed; the value that is cached goes on being served", exc_info=True)
 
-    def _refreshed(self, key: str) -> None:
-        pause = asyncio.get_running_loop().call_later(_REFRESH_PAUSE, self._refreshing.pop, key, None)
-        self._refreshing[key] = pause
+    def _refreshed(self, flight: str) -> None:
+        pause = asyncio.get_running_loop().call_later(_REFRESH_PAUSE, self._refreshing.pop, flight, None)
+        self._refreshing[flight] = pause
 
     async def aclose(self) -> None:
         """End the running loads of this event loop."""

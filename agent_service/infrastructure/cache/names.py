@@ -19,6 +19,8 @@ class Names:
     def __init__(self, prefix: str, namespace: str, former: FormerNames) -> None:
         self.prefix = key_prefix(prefix, namespace)
         """What every entry's name begins with."""
+        self.confirmed = internal_key(prefix, "confirmed", "")
+        """What is written before replicas are waited for."""
         self._root = prefix
         self._former = former
         self._lease = internal_key(prefix, "lease", "")

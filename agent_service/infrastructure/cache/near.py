@@ -10,6 +10,7 @@ way as well.
 import math
 from collections.abc import Callable, Iterable
 
+from agent_service.core.errors import CacheSerializationError
 from agent_service.core.metrics import LevelCounter
 from agent_service.infrastructure.cache.backend import Found
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
@@ -95,7 +96,10 @@ class NearCopies:
         lives = min(found.left, mark.began + min(found.expires_in, self._longest()) - now)
         if lives <= 0:
             return
-        encoded = self._codec.encode(found.value)
+        try:
+            encoded = self._codec.encode(found.value)
+        except CacheSerializationError:  # nobody here wrote it: it nests too deep, say
+            return
         self.table.put(
             Entry(
                 mark.key,

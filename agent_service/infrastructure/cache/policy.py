@@ -41,6 +41,12 @@ class LoadPolicy(NamedTuple):
     """Whether results are read with an annotation that names their classes."""
     come_back: Callable[[Encoded], bool] | None = None
     """Whether a result will come back as it is to readers with an annotation; None: readers have none."""
+    seen: str = ""
+    """A digest of what the load sees of its context, where the key does not tell; empty: it does, or there is none."""
+
+    def flight(self, key: str) -> str:
+        """Return the name of the load of a key, which callers share who see the same. No key is such a name."""
+        return f"{key}\udcff{self.seen}" if self.seen else key
 
     def life_of(self, result: Any) -> Life | None:
         """Give how long a result is kept; None: not at all."""

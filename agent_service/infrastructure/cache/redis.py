@@ -33,6 +33,7 @@ from agent_service.infrastructure.cache.values import Encoded, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames, retried_without
 from agent_service.infrastructure.redis.lane import Command
+from agent_service.infrastructure.redis.replication import Confirmation, confirmed
 from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
 
 __all__ = ["RedisBackend", "RedisCache"]
@@ -281,13 +282,14 @@ class RedisBackend(Backend):
 
     @retried_without
     async def remove(self, keys: Sequence[str]) -> int:
+        confirmation = self._confirmation()
         leases = self._leases(keys)
         values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
             await self.client.unlink(leases)
             fresh = await self._reader.are_live(values)
-            await self.client.unlink(values)
-            return sum(fresh)
+            await self.client.unlink(values, confirmation=confirmation)
+            return confirmed(confirmation, sum(fresh))
         held, reply, *_ = await self.client.pipeline(
             [
                 self.tokens.look(),
@@ -295,24 +297,31 @@ class RedisBackend(Backend):
                 *(("UNLINK", each) for each in (*leases, *values)),
             ],
             wrong_types=True,
+            confirmation=confirmation,
         )
         heads = await self._reader.live_heads(values, [reply], self.tokens.own(held))
-        return sum(head is not None for head in heads)
+        return confirmed(confirmation, sum(head is not None for head in heads))
+
+    def _confirmation(self) -> Confirmation | None:
+        """Return what an invalidation asks of replicas, which is nothing where nobody wants it."""
+        asked = self.client.replication
+        return None if asked is None else Confirmation(asked, self.names.confirmed)
 
     @retried_without
     async def remove_matching(self, globs: Globs) -> int:
         removed = 0
+        confirmation = self._confirmation()
         try:
             await self._break_leases(globs.matches)
             async for page in self._matching_pages(globs):
                 if page:
                     removed += sum(await self._reader.are_live(page))
-                    await self.client.unlink(page)
+                    await self.client.unlink(page, confirmation=confirmation)
         except RedisDeniedError as exc:
             if not self.does_without(exc):
                 raise
-            await self.tokens.clear()
-        return removed
+            await self.tokens.clear(confirmation)
+        return confirmed(confirmation, removed)
 
     def does_without(self, exc: RedisDeniedError) -> bool:
         """Whether the server denies only the listing of keys, which nothing depends on; the loss is logged once."""
@@ -320,11 +329,15 @@ class RedisBackend(Backend):
 
     @retried_without
     async def invalidate_tags(self, tags: Sequence[str]) -> None:
-        await self.tokens.invalidate(tags)
+        confirmation = self._confirmation()
+        await self.tokens.invalidate(tags, confirmation)
+        confirmed(confirmation, None)
 
     @retried_without
     async def clear(self) -> None:
-        await self.tokens.clear()
+        confirmation = self._confirmation()
+        await self.tokens.clear(confirmation)
+        confirmed(confirmation, None)
 
     def _leases(self, keys: Iterable[str]) -> list[bytes]:
         return [lease for key in keys for lease in self.names.leases(self.names.physical(key))]

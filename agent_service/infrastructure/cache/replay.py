@@ -5,10 +5,10 @@ happen twice. An increment may be sent twice and is made once.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
 
-from agent_service.core.errors import CacheValueError, RedisUnavailableError
+from agent_service.core.errors import CacheValueError, RedisUnavailableError, RedisUnreplicatedError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.journal import Debt, Increment, Journal
 from agent_service.infrastructure.cache.patterns import compiled
@@ -21,34 +21,48 @@ REPLAY_BATCH = 500
 INCREMENTS_TOGETHER = 20
 
 
-async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bool = False) -> None:
-    """Replay the debt of one namespace. Patterns take one pass over the keys of Redis, however many they are.
+async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bool = False) -> Debt:
+    """Replay the debt of one namespace; return the invalidations that too few replicas have confirmed.
+
+    Patterns take one pass over the keys of Redis, however many they are.
 
     :param in_haste: clear the namespace in place of a pass over the keys.
     :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid.
     """
+    unconfirmed = Debt()
     if debt.cleared:
-        await redis.clear()
+        unconfirmed.cleared = not await _is_confirmed(redis.clear())
         debt.cleared = False
     for batch in _batches(debt.tags):
-        await redis.invalidate_tags(batch)
+        if not await _is_confirmed(redis.invalidate_tags(batch)):
+            unconfirmed.tags.update(dict.fromkeys(batch))
         _forget(debt.tags, batch)
     if debt.patterns:
         globs = None if in_haste else await compiled(debt.patterns)
         if globs is None:
             redis.counters.pattern_clears += 1
-            await redis.clear()
-        else:
-            await redis.remove_matching(globs)
+            unconfirmed.cleared |= not await _is_confirmed(redis.clear())
+        elif not await _is_confirmed(redis.remove_matching(globs)):
+            unconfirmed.patterns.update(debt.patterns)
         debt.patterns.clear()
     for batch in _batches(debt.stale):
-        await redis.remove(batch)
+        if not await _is_confirmed(redis.remove(batch)):
+            unconfirmed.stale.update(dict.fromkeys(batch))
         _forget(debt.stale, batch)
     for keys in _batches(debt.added, INCREMENTS_TOGETHER):
         paying = [_pay_counter(redis, key, debt, journal) for key in keys]
         for outcome in await asyncio.gather(*paying, return_exceptions=True):
             if outcome is not None:
                 raise outcome
+    return unconfirmed
+
+
+async def _is_confirmed(invalidation: Awaitable[object]) -> bool:
+    try:
+        await invalidation
+    except RedisUnreplicatedError:
+        return False
+    return True
 
 
 async def _pay_counter(redis: RedisBackend, key: str, debt: Debt, journal: Journal) -> None:

@@ -48,6 +48,7 @@ from agent_service.core.keys import former_internal_key, internal_key, normalise
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command
+from agent_service.infrastructure.redis.replication import Confirmation
 from agent_service.infrastructure.redis.scripts import TOKENS_TAKE
 
 __all__ = ["NAMESPACE", "TOKEN_KIND", "Tokens"]
@@ -123,9 +124,14 @@ class Tokens:
         return self._stem, self._former_stem
 
     def name(self, key: bytes) -> str | None:
-        """Return which token of this namespace a key names; None for the epoch."""
+        """Return which token of this namespace a key names; None for the epoch, and for what names no tag."""
         rest = key[len(self._stem if key.startswith(self._stem) else self._former_stem) :]
-        return rest[1:].decode() if rest.startswith(b":") else None if rest else NAMESPACE
+        if not rest.startswith(b":"):
+            return None if rest else NAMESPACE
+        try:
+            return rest[1:].decode()
+        except UnicodeDecodeError:  # every tag has a form in UTF-8
+            return None
 
     def take_command(self, names: Sequence[str], seconds: float, *, epoch: bool = False) -> Command:
         """Give the command that gives the tokens, and makes the missing ones, for entries that live for ``seconds``.
@@ -147,25 +153,26 @@ class Tokens:
         found = await self._client.get_together(self.keys(names))
         return dict(zip(names, self.standing(found, len(names)), strict=True))
 
-    async def invalidate(self, names: Sequence[str]) -> None:
+    async def invalidate(self, names: Sequence[str], confirmation: Confirmation | None = None) -> None:
         """Make every entry invalid that carries one of these tokens. Cost: the number of names."""
-        await self._change([*self.keys((), epoch=True), *self.keys(names)])
+        await self._change([*self.keys((), epoch=True), *self.keys(names)], confirmation)
 
-    async def clear(self) -> None:
+    async def clear(self, confirmation: Confirmation | None = None) -> None:
         """Make every entry of the namespace invalid."""
-        await self._change(self.keys((NAMESPACE,)))
+        await self._change(self.keys((NAMESPACE,)), confirmation)
 
-    async def _change(self, keys: Sequence[bytes]) -> None:
+    async def _change(self, keys: Sequence[bytes], confirmation: Confirmation | None) -> None:
         """Void tokens: delete them, or replace those that a deletion would bring back under their old names."""
         if self.former.in_use:
-            await self._client.unlink(keys)
+            await self._client.unlink(keys, confirmation=confirmation)
             return
         for start in range(0, len(keys), MAX_KEYS_PER_COMMAND):
             await self._client.pipeline(
                 [
                     ("SET", key, token_bytes(OWN_TOKEN_BYTES), "XX", "KEEPTTL")
                     for key in keys[start : start + MAX_KEYS_PER_COMMAND]
-                ]
+                ],
+                confirmation=confirmation,
             )
 
 

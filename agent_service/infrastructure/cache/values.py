@@ -22,7 +22,7 @@ class Encoded:
 
     ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is what
     :func:`~agent_service.core.envelope.pack_payload` gave, or None for what has no bytes, because it cannot be written
-    down or is not to be stored. ``raised`` says that the value describes an exception (see
+    down or is not to be stored. ``raised`` says that the value describes what is not for every reader (see
     :mod:`~agent_service.infrastructure.cache.raised`).
     """
 

@@ -20,9 +20,10 @@ from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.denials import denial
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
-from agent_service.infrastructure.redis.lane import Argument, Command, Lane
+from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Argument, Command, Lane
 from agent_service.infrastructure.redis.notifications import StreamNotifications
-from agent_service.infrastructure.redis.operation import Operations
+from agent_service.infrastructure.redis.operation import Operation, Operations
+from agent_service.infrastructure.redis.replication import Confirmation, Replication, check_replication
 from agent_service.infrastructure.redis.scripts import Script
 from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.substitutes import Substitutes
@@ -52,17 +53,28 @@ class RedisClient:
     :param timeout: seconds per operation, from its turn on.
     :param max_connections: operations that run at once; further ones wait, first come, first served.
     :param metrics: where durations are counted; None: counters of its own.
-    :raises ConfigurationError: for a URL that cannot be used.
+    :param replication: what invalidations of caches wait for; None: for no replica.
+    :raises ConfigurationError: for a URL that cannot be used, and for a replication that it cannot give.
     """
 
+    replication: Replication | None = None
     _url: str | None = None
     _location: RedisTarget | None = None
 
     def __init__(
-        self, url: str, *, timeout: float = 0.5, max_connections: int = 50, metrics: CacheMetrics | None = None
+        self,
+        url: str,
+        *,
+        timeout: float = 0.5,
+        max_connections: int = 50,
+        metrics: CacheMetrics | None = None,
+        replication: Replication | None = None,
     ) -> None:
         _check_limits(timeout, max_connections)
         target = self._location = parse_redis_url(url)
+        if replication is not None:
+            check_replication(replication, target, timeout)
+            self.replication = replication
         self._url = url
         self._set_up(open_lane(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
@@ -116,7 +128,13 @@ class RedisClient:
                 "this Redis client was given and belongs to the event loop that made it; its address is not known on "
                 "another loop. Await on that loop (runtime.bridge does it for threads), or name the Redis by its URL"
             )
-        return RedisClient(self._url, timeout=self.timeout, max_connections=self._max_connections, metrics=self.metrics)
+        return RedisClient(
+            self._url,
+            timeout=self.timeout,
+            max_connections=self._max_connections,
+            metrics=self.metrics,
+            replication=self.replication,
+        )
 
     def _set_up(
         self, lane: Lane, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
@@ -206,6 +224,7 @@ class RedisClient:
         wrong_types: bool = False,
         denied: bool = False,
         patience: float | None = None,
+        confirmation: Confirmation | None = None,
     ) -> list[Any]:
         """Run commands in one round trip and give their replies.
 
@@ -219,13 +238,14 @@ class RedisClient:
         :param denied: give the :class:`~agent_service.core.errors.RedisDeniedError` of a command that the server denies
             as its reply.
         :param patience: seconds to wait for a turn; None: as long as the server answers others.
+        :param confirmation: is told how many replicas have confirmed the commands; not with ``atomic``.
         """
         if not commands:
             return []
         if self.substitutes:
             commands = [self.substitutes.before(each) for each in commands]
         async with self._operations.begin(patience) as operation:
-            replies = await self._lane.pipeline(operation, commands, atomic=atomic)
+            replies = await self._send(operation, commands, confirmation, atomic=atomic)
             again = {
                 place: other
                 for place, reply in enumerate(replies)
@@ -233,7 +253,7 @@ class RedisClient:
                 and (other := self.substitutes.after(commands[place], reply)) is not None
             }
             if again:
-                later = await self._lane.pipeline(operation, list(again.values()), atomic=atomic)
+                later = await self._send(operation, list(again.values()), confirmation, atomic=atomic)
                 for place, reply in zip(again, later, strict=True):
                     if self.substitutes.accept(commands[place], replies[place], reply):
                         replies[place] = reply
@@ -249,6 +269,20 @@ class RedisClient:
                     reply.args = (f"{reply} (command {number} of {len(replies)} of the pipeline)",)
                     raise reply
             return replies
+
+    async def _send(
+        self, operation: Operation, commands: Sequence[Command], confirmation: Confirmation | None, *, atomic: bool
+    ) -> list[Any]:
+        if confirmation is None:
+            return await self._lane.pipeline(operation, commands, atomic=atomic)
+        waits = confirmation.commands
+        replies = await self._lane.pipeline(operation, [*commands, *waits], atomic=False)
+        for command, reply in zip(waits, replies[-len(waits) :], strict=True):
+            if isinstance(reply, Exception):
+                operation.command = command
+                raise reply
+        confirmation.note(int(replies[-1]))
+        return replies[: len(commands)]
 
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
         """Run a Lua script by its digest; where the server does not know it yet, send it whole."""
@@ -283,10 +317,17 @@ class RedisClient:
             if cursor is None:
                 return
 
-    async def unlink(self, keys: Sequence[bytes]) -> int:
-        """Delete keys, the memory being freed in the background; give how many there were."""
+    async def unlink(self, keys: Sequence[bytes], *, confirmation: Confirmation | None = None) -> int:
+        """Delete keys, the memory being freed in the background; give how many there were.
+
+        :param confirmation: is told how many replicas have confirmed it.
+        """
         if not keys:
             return 0
+        if confirmation is not None:
+            starts = range(0, len(keys), MAX_KEYS_PER_COMMAND)
+            commands: list[Command] = [("UNLINK", *keys[start : start + MAX_KEYS_PER_COMMAND]) for start in starts]
+            return sum(await self.pipeline(commands, confirmation=confirmation))
         async with self._operations.begin() as operation:
             name = b"DEL" if "UNLINK" in self.substitutes.losses else b"UNLINK"
             operation.command = (name, *keys)

@@ -12,6 +12,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError
 
+from agent_service.infrastructure.redis.arrived import has_arrived
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
 
@@ -37,6 +38,7 @@ class ClusterLane(Lane):
     async def execute(self, operation: Operation, command: Command) -> Any:
         await self._client.initialize()
         operation.sent = True
+        operation.arrived = self._has_arrived
         name, arguments = _name(command), command[1:]
         if name in _ANY_NODE:
             return await self._client.execute_command(
@@ -50,6 +52,7 @@ class ClusterLane(Lane):
         for command in commands:
             pipeline.execute_command(_name(command), *command[1:])
         operation.sent = True
+        operation.arrived = self._has_arrived
         return list(await pipeline.execute(raise_on_error=False))
 
     async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -73,6 +76,10 @@ class ClusterLane(Lane):
         groups = self._by_slot(keys)
         name = command.decode().lower()
         return sum(await self._each_slot(operation, name, [[keys[place] for place in group] for group in groups]))
+
+    def _has_arrived(self) -> bool:
+        """Whether that is so on any connection; those of a node that hangs have shorter deadlines of their own."""
+        return any(has_arrived(each) for node in self._client.get_nodes() for each in node._connections)  # noqa: SLF001
 
     def _by_slot(self, keys: Sequence[bytes]) -> list[list[int]]:
         """Positions of the keys, grouped by slot."""
@@ -100,6 +107,7 @@ class ClusterLane(Lane):
             cursor = ScanCursor(0, tuple(node.name for node in self._client.get_primaries()))
         name, *others = cursor.primaries
         operation.sent = True
+        operation.arrived = self._has_arrived
         following, keys = await self._client.execute_command(
             "scan", cursor.position, b"MATCH", match, b"COUNT", count, target_nodes=self._primary(name)
         )

@@ -8,8 +8,9 @@ from redis.asyncio import Connection
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agent_service.core.turns import Turns
+from agent_service.infrastructure.redis.arrived import has_arrived
 from agent_service.infrastructure.redis.tls import Tls
-from agent_service.infrastructure.redis.turns import Turns
 
 __all__ = ["PatientConnection", "TlsConnection", "TlsSentinelConnection"]
 
@@ -37,10 +38,13 @@ class PatientConnection(Connection):
         if self._answer_within is None:
             return await super().read_response(*args, **options)
         try:
-            async with Turns(self._answer_within):
+            async with Turns(self._answer_within, self._has_arrived):
                 return await super().read_response(*args, **options)
         except TimeoutError as exc:
             raise RedisTimeoutError(f"{self.host}:{self.port} did not answer within {self._answer_within:g} s") from exc
+
+    def _has_arrived(self) -> bool:
+        return has_arrived(self)
 
 
 class TlsConnection(PatientConnection):

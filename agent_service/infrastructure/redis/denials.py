@@ -8,7 +8,7 @@ from redis import exceptions
 
 from agent_service.core.errors import RedisDeniedError
 
-__all__ = ["command_name", "denial"]
+__all__ = ["command_name", "denial", "keys_of"]
 
 # The texts of 6.2, 7 and 8, of Valkey and of proxies; a script repeats them inside its own message.
 _UNKNOWN: Final = re.compile(
@@ -61,7 +61,7 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
             f"Redis denies this user {what}: {text}; permit it with ACL SETUSER, or use another user in the URL",
             command=name,
             lacks=lacks,
-            keys=_keys(command) if lacks == "key" else (),
+            keys=keys_of(command) if lacks == "key" else (),
         )
     if _UNKNOWN.search(text):
         return RedisDeniedError(
@@ -74,13 +74,14 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
 
 def _pattern(command: Sequence[Any]) -> str:
     """Return the pattern of the first key: up to its first colon, where everything of one prefix ends."""
-    keys = _keys(command)
+    keys = keys_of(command)
     text = keys[0].decode(errors="replace") if keys else "*"
     prefix, colon, _ = text.partition(":")
     return f"{prefix}:*" if colon else f"{text:.80}"
 
 
-def _keys(command: Sequence[Any]) -> tuple[bytes, ...]:
+def keys_of(command: Sequence[Any]) -> tuple[bytes, ...]:
+    """Return the keys of a command, as far as they are known."""
     name = command_name(command)
     if name in _SCRIPTS:
         keys = command[3 : 3 + int(command[2])]

@@ -12,7 +12,7 @@ from agent_service.core.errors import (
     RedisRefusedError,
     RedisUnavailableError,
 )
-from agent_service.infrastructure.redis.denials import denial
+from agent_service.infrastructure.redis.denials import command_name, denial, keys_of
 
 __all__ = ["is_translatable", "translate"]
 
@@ -50,6 +50,8 @@ _COMMAND_TYPES = (
     exceptions.CrossSlotTransactionError,
     exceptions.InvalidPipelineStack,
 )
+_NAMED: Final = 3
+"""Keys in one message."""
 _CLUSTER_MISUSE = re.compile(r"same (?:key|hash) slot|No way to dispatch|Invalid args|Too many targets")
 
 
@@ -74,8 +76,17 @@ def translate(exc: BaseException, *, sent: bool, command: Sequence[Any] = ()) ->
     if isinstance(cause, _REFUSED_TYPES) or (isinstance(cause, exceptions.ResponseError) and _REFUSAL.search(text)):
         return RedisRefusedError(f"Redis cannot serve now: {text}")
     if isinstance(cause, _COMMAND_TYPES) or _is_cluster_misuse(cause):
-        return RedisCommandError(f"Redis rejected the command: {text}")
+        return RedisCommandError(f"Redis rejected the command: {text}{_place(text, command)}")
     return RedisUnavailableError(f"Redis is unavailable: {text}", maybe_executed=sent)
+
+
+def _place(text: str, command: Sequence[Any]) -> str:
+    """Name the keys of a command that met a value of another type: one of them holds what nobody here wrote."""
+    if "WRONGTYPE" not in text or not command:
+        return ""
+    keys = keys_of(command)
+    named = ", ".join([f"{key[:200]!r}" for key in keys[:_NAMED]]) + (" and others" if len(keys) > _NAMED else "")
+    return f" ({command_name(command)} of {named}; delete the key that somebody else wrote)"
 
 
 def _unwrapped(exc: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
 from agent_service.core.store_metrics import STORES
 from agent_service.infrastructure.redis.manager import RedisManager
+from agent_service.infrastructure.redis.replication import Replication
 
 __all__ = ["close_everywhere_else", "close_redis", "get_redis_manager", "redis_manager_like"]
 
@@ -61,7 +62,14 @@ def _manager(origin: RedisManager | None) -> RedisManager:
 def _from_settings() -> RedisManager:
     settings = get_settings()
     url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
-    return RedisManager(url, prefix=settings.cache_key_prefix, timeout=settings.redis_timeout, metrics=_metrics)
+    replicas = settings.redis_wait_replicas
+    return RedisManager(
+        url,
+        prefix=settings.cache_key_prefix,
+        timeout=settings.redis_timeout,
+        metrics=_metrics,
+        replication=Replication(replicas, settings.redis_wait_timeout) if replicas else None,
+    )
 
 
 async def close_redis() -> None:

@@ -88,7 +88,8 @@ async def find_indexed(
             if not all(holding):
                 await client.run_script(_PRUNE, [members, *keys], [name, json, *some])
             if any(holding):
-                return read_record(replies[holding.index(True)])
+                found = holding.index(True)
+                return read_record(replies[found], keys[found])
     return None
 
 
@@ -108,5 +109,5 @@ async def find_scanning(client: RedisClient, match: bytes, field: str, value: An
                     reply = await client.execute(b"HGETALL", key)
                     now = dict(zip(reply[::2], reply[1::2], strict=True)).get(name)
                     if now is not None and same_value(now, wanted):  # it may have changed since
-                        return read_record(reply)
+                        return read_record(reply, key)
     return None

@@ -28,6 +28,7 @@ from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.permissions import check_permissions, describe_denials
+from agent_service.infrastructure.redis.replication import Replication
 
 __all__ = ["RedisManager"]
 
@@ -54,6 +55,7 @@ class RedisManager:
     :param timeout: seconds per Redis operation; scans and deletions by pattern are many operations.
     :param metrics: counters of the caches; None: new ones.
     :param client: used instead of ``url``, and not closed here.
+    :param replication: what invalidations of caches wait for; None: for no replica.
     :raises ConfigurationError: for a URL that cannot be used.
     """
 
@@ -65,13 +67,14 @@ class RedisManager:
         timeout: float = 0.5,
         metrics: CacheMetrics | None = None,
         client: RedisClient | None = None,
+        replication: Replication | None = None,
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self.prefix = prefix
         self._root = root_prefix(prefix)
         self._owned = client is None
         if client is None and url is not None:
-            client = RedisClient(url, timeout=timeout, metrics=self.metrics)
+            client = RedisClient(url, timeout=timeout, metrics=self.metrics, replication=replication)
         self._client = client
         self._closed = False
 

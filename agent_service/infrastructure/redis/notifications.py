@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from agent_service.core.errors import RedisCommandError
 from agent_service.core.logging import logger
 from agent_service.core.redis_url import RedisTarget
+from agent_service.core.turns import Turns
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import Primary, find_primaries
@@ -84,7 +85,7 @@ class StreamNotifications:
     async def _listen(self) -> None:
         """Read until something fails."""
         owner = await self._owner()
-        async with asyncio.timeout(self._timeout):
+        async with Turns(self._timeout):
             connection = await self._connector.open(owner.address, on_push=lambda _: None, on_lost=lambda: None)
         try:
             # From the beginning: ids of a server that took over may be smaller than the ones that were seen.
@@ -113,7 +114,7 @@ class StreamNotifications:
 
     async def _read(self, connection: PushConnection, last: bytes, *blocking: str | int) -> Any:
         command: Command = ("XREAD", *blocking, "STREAMS", self._key, last)
-        async with asyncio.timeout(self._timeout + (_BLOCK if blocking else 0)):
+        async with Turns(self._timeout + (_BLOCK if blocking else 0), connection.has_arrived):
             return await connection.ask(*command)
 
     def _become_live(self) -> None:

@@ -4,6 +4,7 @@ A deadline is there to find a server that does not answer, so it counts only the
 moment at which the operation has its slot, and not while this process was too busy to read an answer. Time is counted
 in turns: a timer goes off ``_TURNS`` times within ``timeout``, and one that goes off late counts once. So an operation
 has at least ``timeout`` seconds, and at least ``_TURNS`` rounds of the event loop in which to read what has arrived.
+Where that is not enough for a large reply, its time begins anew as long as something lies there that was not read yet.
 
 One timer serves all operations, which expire in the order in which they began. That costs a dictionary entry per
 operation, where ``asyncio.timeout`` costs a timer each and about ten times as much.
@@ -15,13 +16,14 @@ An expired operation is ended by cancelling its task and is told from a cancella
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
 
@@ -120,10 +122,18 @@ class Operations:
         self._timer = None
         self._turn += 1
         oldest = self._turn - self._turns
+        late = []
         for operation in self._running:
             if operation.began >= oldest:
                 break
-            operation.expire()
+            late.append(operation)
+        for operation in late:
+            if operation.may_go_on():
+                self._answered = operation.began = self._turn
+                del self._running[operation]  # to the end: they stand in the order in which their time began
+                self._running[operation] = None
+            else:
+                operation.expire()
         if self.slots:
             self.slots.sweep(self._turn)
             if self._answered < oldest:  # whoever waits would only wait for the same
@@ -178,21 +188,43 @@ class Operations:
 class Operation:
     """One operation of one task. Its ``async with`` block raises only our errors, or the caller's cancellation."""
 
-    __slots__ = ("_cancelling", "_expired", "_operations", "_patience", "_task", "began", "command", "sent", "started")
+    __slots__ = (
+        "_cancelling",
+        "_expired",
+        "_extensions",
+        "_operations",
+        "_patience",
+        "_task",
+        "arrived",
+        "began",
+        "command",
+        "sent",
+        "started",
+    )
 
     def __init__(self, operations: Operations, task: "asyncio.Task[object]", patience: float | None) -> None:
         self.sent = False
         self.began = 0
-        """The turn in which it got its slot."""
+        """The turn in which it got its slot, or in which its time began anew."""
         self.started = 0.0
         """When that was, in monotonic seconds."""
         self.command: Sequence[Any] = ()
         """What was sent, so that an error can name it where the server denies it."""
+        self.arrived: Callable[[], bool] | None = None
+        """Tells whether something lies in its connection that was not read or sent yet; None: it has none."""
+        self._extensions = MOST_EXTENSIONS
         self._operations = operations
         self._patience = patience
         self._task = task
         self._cancelling = task.cancelling()
         self._expired = False
+
+    def may_go_on(self) -> bool:
+        """Whether it is this process that keeps it waiting."""
+        if self._expired or not self._extensions or self.arrived is None or not self.arrived():
+            return False
+        self._extensions -= 1
+        return True
 
     def expire(self) -> None:
         """End the operation, once."""

@@ -60,6 +60,8 @@ async def check_permissions(client: RedisClient, prefix: str, keys: Sequence[byt
     """
     own = internal_key(prefix, "probe", f"{{{token_hex(8)}}}")
     commands: list[Command] = [*_probes(own, own + b":set")]
+    if client.replication is not None:
+        commands.append(("WAIT", 0, 1))
     for key in keys:
         commands += [("MGET", key), ("UNLINK", key)]
     try:

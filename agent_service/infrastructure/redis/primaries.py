@@ -13,12 +13,12 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from agent_service.core.redis_url import RedisTarget
+from agent_service.core.turns import Turns
 from agent_service.infrastructure.redis.connect import open_sentinel
 from agent_service.infrastructure.redis.errors import is_translatable
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.push_connection import Address, PushConnector
 from agent_service.infrastructure.redis.sentinels import SharedSentinel
-from agent_service.infrastructure.redis.turns import Turns
 
 __all__ = ["Primaries", "Primary", "find_primaries"]
 

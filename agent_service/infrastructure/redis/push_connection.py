@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from agent_service.core.redis_url import RedisTarget
+from agent_service.infrastructure.redis.arrived import is_ready
 from agent_service.infrastructure.redis.lane import Argument, Command
 from agent_service.infrastructure.redis.tls import tls_of
 
@@ -58,6 +59,10 @@ class PushConnection(asyncio.Protocol):
         self._waiting, self._replies, self._awaited = waiting, [], len(commands)
         self._transport.write(b"".join([hiredis.pack_command(tuple(each)) for each in commands]))  # type: ignore[arg-type]
         return waiting
+
+    def has_arrived(self) -> bool:
+        """Whether something lies there that was not read yet."""
+        return self._transport is not None and is_ready(self._transport)
 
     async def ask(self, *command: Argument) -> Any:
         """Send a command and give its reply. Who stops waiting must close the connection."""

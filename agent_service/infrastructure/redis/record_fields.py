@@ -93,18 +93,28 @@ def write_record(data: Mapping[str, Any]) -> list[bytes]:
     return pairs or [EMPTY, b""]
 
 
-def read_value(json: bytes) -> Any:
+def read_value(json: bytes, key: bytes, field: bytes) -> Any:
     """Undo :func:`write_value`.
 
-    :raises UndecodableError: for anything it did not write.
+    :param key: of the record.
+    :param field: that holds the value.
+    :raises UndecodableError: for anything it did not write, naming both.
     """
-    return decode(json, tagged=_TAG in json)
+    try:
+        return decode(json, tagged=_TAG in json)
+    except UndecodableError as exc:
+        raise _unreadable(key, field, exc) from exc
 
 
-def read_record(reply: Sequence[bytes]) -> dict[str, Any] | None:
+def _unreadable(key: bytes, field: bytes, exc: Exception) -> UndecodableError:
+    return UndecodableError(f"field {field[:80]!r} of the record at {key[:200]!r} cannot be read: {exc}")
+
+
+def read_record(reply: Sequence[bytes], key: bytes) -> dict[str, Any] | None:
     """Give the fields in the reply to an HGETALL; None for a record that does not exist.
 
-    :raises UndecodableError: naming the field that :func:`write_record` did not write.
+    :param key: of the record.
+    :raises UndecodableError: naming key and field of what :func:`write_record` did not write.
     """
     if not reply:
         return None
@@ -115,7 +125,7 @@ def read_record(reply: Sequence[bytes]) -> dict[str, Any] | None:
             if name != EMPTY:
                 record[name.decode()] = decode(json, tagged=True) if _TAG in json else orjson.loads(json)
     except (UndecodableError, UnicodeDecodeError, orjson.JSONDecodeError) as exc:
-        raise UndecodableError(f"field {name[:80]!r} cannot be read: {exc}") from exc
+        raise _unreadable(key, name, exc) from exc
     return record
 
 

@@ -28,8 +28,8 @@ async def read_records(client: RedisClient, keys: Sequence[bytes]) -> list[dict[
     """Give the records at the keys in their order, a thousand a round trip; None where there is none."""
     records: list[dict[str, Any] | None] = []
     for start in range(0, len(keys), _CHUNK):
-        replies = await client.pipeline([(b"HGETALL", key) for key in keys[start : start + _CHUNK]])
-        records += map(read_record, replies)
+        chunk = keys[start : start + _CHUNK]
+        records += map(read_record, await client.pipeline([(b"HGETALL", key) for key in chunk]), chunk)
     return records
 
 
@@ -82,5 +82,5 @@ async def withdraw_record(client: RedisClient, key: bytes, *, expected: Mapping[
 async def read_record_with_ttl(client: RedisClient, key: bytes) -> tuple[dict[str, Any], float | None] | None:
     """Return the record at a key and the seconds it has left (None: it does not expire); None where there is none."""
     fields, left = await client.pipeline([(b"HGETALL", key), (b"PTTL", key)], atomic=True)
-    record = read_record(fields)
+    record = read_record(fields, key)
     return None if record is None else (record, None if left < 0 else left / 1000)

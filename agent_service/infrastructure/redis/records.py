@@ -38,8 +38,10 @@ class HashRecord:
     integers may have any size. A record without fields exists, and differs from one that does not. Every write is
     atomic and costs one round trip; it renews the time to live, which no read does.
 
+    A replica that takes over may lack the latest writes: Redis replicates asynchronously.
+
     Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that was
-    written by somebody else, and ``RedisOperationError`` kinds.
+    written by somebody else, with its key, and ``RedisOperationError`` kinds.
 
     :param ttl: seconds the record lives after each write; None: writes leave its time to live alone.
     :param name: what the record is called in ``listing`` and ``indexes``.
@@ -71,12 +73,13 @@ class HashRecord:
 
     async def get(self) -> dict[str, Any] | None:
         """Give all fields; None where there is no record."""
-        return read_record(await self.client.execute(b"HGETALL", self.key))
+        return read_record(await self.client.execute(b"HGETALL", self.key), self.key)
 
     async def get_field(self, field: str) -> Any:
         """Give one field; None where there is none."""
-        json = await self.client.execute(b"HGET", self.key, field_name(field))
-        return None if json is None else read_value(json)
+        name = field_name(field)
+        json = await self.client.execute(b"HGET", self.key, name)
+        return None if json is None else read_value(json, self.key, name)
 
     async def exists(self) -> bool:
         """Whether there is a record."""
@@ -92,7 +95,7 @@ class HashRecord:
 
     async def merge(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Do what :meth:`upsert` does, and give all fields as this write left them."""
-        return read_record(await self._write(_PUT, b"read", *write_record(data))) or {}
+        return read_record(await self._write(_PUT, b"read", *write_record(data)), self.key) or {}
 
     async def append(self, field: str, value: Any) -> None:
         """Append to the list in a field; a missing field becomes a list. Costs what the list is long.
@@ -111,14 +114,15 @@ class HashRecord:
             of integers does not fit in 64 bits, or that of floats in a float.
         """
         amount = _amount(by)
-        sum_ = await self._write(_INCREMENT, field_name(field), amount)
+        name = field_name(field)
+        sum_ = await self._write(_INCREMENT, name, amount)
         if sum_ == 0:
             raise RecordValueError(
                 f"field {field!r:.80} holds no number of 64 bits, so it cannot be incremented; set it to one first"
             )
         if sum_ == 1:
             raise RecordValueError(f"field {field!r:.80} plus {by!r} would not fit in 64 bits; set it lower first")
-        return read_value(sum_)  # type: ignore[no-any-return]
+        return read_value(sum_, self.key, name)  # type: ignore[no-any-return]
 
     async def delete_fields(self, *fields: str) -> int:
         """Delete fields and give how many there were. A record that loses its last one stays, empty."""

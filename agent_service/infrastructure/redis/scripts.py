@@ -51,7 +51,7 @@ def load_script(*names: str) -> Script:
     return Script("".join([folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names]))
 
 
-INCREMENT = load_script("increment")
+INCREMENT = load_script("held", "increment")
 """Add to a counter and get the sum as text; see the script for its keys and arguments."""
 
 ENTRY_PUT = load_script("entry_put")
@@ -60,22 +60,22 @@ ENTRY_PUT = load_script("entry_put")
 EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""
 
-TOKENS_TAKE = load_script("tokens_take")
+TOKENS_TAKE = load_script("held", "tokens_take")
 """Give tokens, making those that are missing.
 
 Keys: tokens, of one slot, perhaps each under two names. Arguments: milliseconds that an entry with them will live (0:
 for ever), and random bytes for each.
 """
 
-LEASE_TAKE = load_script("lease_take")
+LEASE_TAKE = load_script("held", "lease_take")
 """Take a lease; gives the token of the one that stands in the end.
 
 Keys: names of the lease. Arguments: a token, milliseconds, and what to do with one that stands: share, leave or break.
 """
 
-LEASE_RENEW = load_script("lease_renew")
+LEASE_RENEW = load_script("held", "lease_renew")
 """Prolong or end a lease. Keys: its names. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""
 
-LEASE_FILL = load_script("lease_fill")
+LEASE_FILL = load_script("held", "lease_fill")
 """Store under a lease. Keys: entry, names of the lease. Arguments: token, value, milliseconds
 (0: for ever). Gives 1 when stored."""

@@ -9,6 +9,7 @@ whether a command was sent, and nothing is sent twice. What keeps callers' repli
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import DataError, RedisError, ResponseError
 
 from agent_service.infrastructure.redis.abandoned import Abandoned, drop
+from agent_service.infrastructure.redis.arrived import has_arrived
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Command, Lane, ScanCursor
 from agent_service.infrastructure.redis.operation import Operation
 from agent_service.infrastructure.redis.sentinels import SharedSentinel
@@ -47,6 +49,7 @@ class ServerLane(Lane):
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             operation.sent = True
+            operation.arrived = partial(has_arrived, connection)
             await connection.send_packed_command(packed)
             return await connection.read_response()
         except ResponseError:
@@ -73,6 +76,7 @@ class ServerLane(Lane):
         replies: list[Any] = []
         try:
             operation.sent = True
+            operation.arrived = partial(has_arrived, connection)
             await connection.send_packed_command(packed)
             for _ in commands:
                 try:

@@ -11,10 +11,10 @@ from uuid import uuid4
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agent_service.core.turns import Turns
 from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.primaries import Primaries, Primary
 from agent_service.infrastructure.redis.push_connection import PushConnection, PushConnector
-from agent_service.infrastructure.redis.turns import Turns
 
 __all__ = ["Watch"]
 
@@ -123,7 +123,7 @@ class Watch:
         self._unseen = set(probes)
         await write([("SET", key, b"", "PX", _PROBE_TTL_MS) for key in probes])
         with suppress(TimeoutError):
-            async with Turns(self._patience):
+            async with Turns(self._patience, self._has_arrived):
                 while self._unseen and self.whole:
                     self._stirred.clear()
                     await self._stirred.wait()
@@ -139,11 +139,14 @@ class Watch:
             self._unseen.difference_update(keys)
             self._stirred.set()
 
+    def _has_arrived(self) -> bool:
+        return any(each.has_arrived() for each in self._connections)
+
     async def _ask(self, *commands: Command) -> list[list[Any]]:
         """Ask all at once, without a task for each."""
         waiting = [each.send(*commands) for each in self._connections]
         try:
-            async with Turns(self._patience):
+            async with Turns(self._patience, self._has_arrived):
                 await asyncio.wait(waiting)
         except TimeoutError as exc:
             raise RedisTimeoutError(f"no answer within {self._patience:g} s") from exc

@@ -10,7 +10,7 @@ local function begins(text, head)
   return string.sub(text, 1, #head) == head
 end
 
-local stored = redis.call('GET', KEYS[1])
+local stored = held(KEYS[1])
 if stored and not begins(stored, ARGV[3]) then
   if ARGV[4] == '' or not begins(stored, ARGV[4]) then
     return {string.sub(stored, 1, 512)}
@@ -23,7 +23,9 @@ local leases = #KEYS
 if ARGV[6] then
   local changes = KEYS[#KEYS]
   leases = #KEYS - 1
-  redis.call('ZREMRANGEBYSCORE', changes, '-inf', '(' .. ARGV[7])
+  if not unless_other_type('ZREMRANGEBYSCORE', changes, '-inf', '(' .. ARGV[7]) then
+    redis.call('DEL', changes)
+  end
   if redis.call('ZADD', changes, ARGV[6], ARGV[6] .. ARGV[5]) == 0 then
     return digits
   end

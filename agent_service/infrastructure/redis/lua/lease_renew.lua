@@ -2,7 +2,7 @@
 -- Gives 0 where one of the names holds another lease, or none: it does not stand then, and is not prolonged.
 local stands = 1
 for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) ~= ARGV[1] then
+  if held(key) ~= ARGV[1] then
     stands = 0
   elseif ARGV[2] == '0' then
     redis.call('DEL', key)

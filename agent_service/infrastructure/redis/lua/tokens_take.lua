@@ -1,10 +1,16 @@
 -- KEYS: tokens by their new names; perhaps then the same by the names that earlier releases know. ARGV[1]: milliseconds an
 -- entry with them will live; 0: for ever. ARGV[2...]: random bytes, one a token.
 -- Gives the tokens, in order; the random bytes where none stood. Under two names a token stands as the old one holds it;
--- one that is not of 8 bytes was made under the new name alone and voids what the old one holds. A token outlives every
--- entry that holds it: it is prolonged to twice the entry's life, at least an hour, when it would not.
+-- one of 9 bytes was made under the new name alone and voids what the old one holds. What has another length, or is of
+-- another type, is no token. A token outlives every entry that holds it: it is prolonged to twice the entry's life, at
+-- least an hour, when it would not.
 local needed, count = tonumber(ARGV[1]), #ARGV - 1
 local lifetime = string.format('%.0f', math.max(2 * needed, 3600000))
+
+local function token_at(key)
+  local value = held(key)
+  return value and (#value == 8 or #value == 9) and value
+end
 
 local function prolong(key)
   local left = redis.call('PTTL', key)
@@ -18,10 +24,10 @@ end
 local tokens = {}
 for place = 1, count do
   local new, old = KEYS[place], KEYS[place + count]
-  local held = redis.call('GET', new)
-  local token = held
+  local own = token_at(new)
+  local token = own
   if old then
-    token = not (held and #held ~= 8) and redis.call('GET', old)
+    token = not (own and #own ~= 8) and token_at(old)
   end
   if not token then
     token = ARGV[place + 1]
@@ -29,7 +35,7 @@ for place = 1, count do
     if old then
       redis.call('SET', old, token, 'PX', lifetime)
     end
-  elseif token ~= held then
+  elseif token ~= own then
     redis.call('SET', new, token, 'PX', lifetime)
   end
   prolong(new)

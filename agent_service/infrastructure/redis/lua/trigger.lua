@@ -11,8 +11,12 @@ local tenant, action = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Gives nothing for what none of these scripts wrote.
 local function read(identifier)
-  return string.match(redis.call('HGET', state, identifier) or '', '^(%S+) (%S+) (%S+)$')
+  local due, attempts, token = string.match(redis.call('HGET', state, identifier) or '', '^(%d+) (%d+) (%S+)$')
+  if due and #due < 15 and #attempts < 10 then
+    return due, attempts, token
+  end
 end
 
 -- Gives due time and attempts where the token's claim still holds, else nothing.

@@ -1,11 +1,12 @@
 -- KEYS[...]: the tenants of an action each, scored by the millisecond of their earliest trigger. Gives for each key the
--- tenants that have a due one, and at last the milliseconds until the next one of all, -1 where there is none.
+-- tenants that have a due one, and at last the milliseconds until the next one of all, -1 where there is none. What holds
+-- another type of value has none.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply, wait = {}, -1
 for position, key in ipairs(KEYS) do
   reply[position] = {}
-  local following = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  local following = (unless_other_type('ZRANGE', key, 0, 0, 'WITHSCORES') or {})[2]
   if following and following - now <= 0 then
     reply[position] = redis.call('ZRANGEBYSCORE', key, '-inf', now)
     following = redis.call('ZRANGEBYSCORE', key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
