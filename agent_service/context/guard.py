@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from sys import getsizeof
 from typing import Any, Final, TypeVar
 
 from agent_service.context.documents import translated
@@ -18,6 +19,7 @@ from agent_service.core.errors import (
     RedisUnavailableError,
 )
 from agent_service.core.logging import logger
+from agent_service.core.memo import size_of
 
 __all__ = ["CacheGuard"]
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 _OUTAGES = (RedisUnavailableError, RedisRefusedError, DatabaseUnavailableError, OSError)
 _MOST_DIRTY: Final = 10_000
+_MOST_DIRTY_BYTES: Final = 16 << 20
 
 
 class CacheGuard:
@@ -32,7 +35,8 @@ class CacheGuard:
 
     A key is *dirty* from a write that could not uncache it until it is uncached; a dirty key is not read. An outage
     opens a circuit breaker: nothing is asked of the cache until a probe, which uncaches every dirty key, succeeds.
-    Beyond 10,000 dirty keys nothing is read until all that was cached before is over. It belongs to one store.
+    Beyond 10,000 dirty keys, or 16 MiB of them, nothing is read until all that was cached before is over. It belongs to
+    one store.
 
     Every exception counts, whoever wrote the cache. Cancellations and exits go through, and leave dirty what they
     may have left cached.
@@ -46,6 +50,7 @@ class CacheGuard:
         self._clock = clock
         self._breaker = CircuitBreaker(clock=clock)
         self._dirty: dict[str, Key] = {}
+        self._dirty_bytes = 0
         self._blind_until = -math.inf
         self._told: set[type[BaseException]] = set()
         self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
@@ -147,15 +152,20 @@ class CacheGuard:
             logger.warning("The cache of a context store failed; the database serves where it does: %s", exc)
 
     def _mark(self, keys: Sequence[Key]) -> None:
-        self._dirty.update({encode_key(key): key for key in keys})
-        if len(self._dirty) > _MOST_DIRTY:
+        news = {text: key for text, key in zip(map(encode_key, keys), keys, strict=True) if text not in self._dirty}
+        self._dirty.update(news)
+        self._dirty_bytes += size_of(news)
+        if len(self._dirty) > _MOST_DIRTY or self._dirty_bytes > _MOST_DIRTY_BYTES:
             self._dirty.clear()
+            self._dirty_bytes = 0
             self._blind_until = self._clock.monotonic() + self._ttl
 
     def _clean(self, keys: Sequence[Key]) -> None:
         if self._dirty:
-            for key in keys:
-                self._dirty.pop(encode_key(key), None)
+            for text in map(encode_key, keys):
+                if text in self._dirty:
+                    del self._dirty[text]
+                    self._dirty_bytes -= getsizeof(text)
 
 
 async def _asked(call: Awaitable[T]) -> T:
