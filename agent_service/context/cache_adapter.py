@@ -5,7 +5,7 @@ from typing import Any
 
 from agent_service.context.cache_fence import CacheFence, entry_name
 from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
-from agent_service.context.fences import Fence, Fenced
+from agent_service.context.fences import LEASE_SECONDS, Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import decode_key
@@ -88,8 +88,8 @@ class CacheContextStore(ContextStore, Fenced):
                 await self._write({name: document}, ttl)
         return fits
 
-    def fence(self) -> Fence:
-        return CacheFence(self._cache, self)
+    def fence(self, lease: float = LEASE_SECONDS) -> Fence:
+        return CacheFence(self._cache, self, lease)
 
     async def _read(self, name: str) -> Document | None:
         with store_errors(self, "read a context"):

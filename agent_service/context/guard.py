@@ -7,9 +7,10 @@ from sys import getsizeof
 from typing import Any, Final, TypeVar
 
 from agent_service.context.documents import translated
-from agent_service.context.fences import Fence
+from agent_service.context.fences import LEASE_SECONDS, Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
+from agent_service.context.renewal import Renewal
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.clock import Clock
 from agent_service.core.errors import (
@@ -42,10 +43,12 @@ class CacheGuard:
     may have left cached.
 
     :param ttl: seconds a cached document lives at most.
+    :param lease: seconds for which a write stands at the fence unless it is renewed.
     """
 
-    def __init__(self, fence: Fence, *, ttl: float, clock: Clock) -> None:
+    def __init__(self, fence: Fence, *, ttl: float, lease: float, clock: Clock) -> None:
         self._fence = fence
+        self._lease = lease
         self._ttl = ttl
         self._clock = clock
         self._breaker = CircuitBreaker(clock=clock)
@@ -78,6 +81,20 @@ class CacheGuard:
                 self._failed(exc)
         self._mark(keys)
         return ""
+
+    def renewing(self, token: str, keys: Sequence[Key]) -> Renewal:
+        """Keep a write at the fence, which :meth:`begin` gave the token of, until the renewal is stopped."""
+        # A process of an earlier release shortens to 10 s what stands at a fence.
+        return Renewal(token, lambda present: self._renew(present, keys), every=min(self._lease, LEASE_SECONDS) / 3)
+
+    async def _renew(self, token: str, keys: Sequence[Key]) -> str:
+        if token == "" or not self._breaker.closed:  # finishing makes the keys dirty then
+            return token
+        try:
+            return await _asked(self._fence.renew(token, keys))
+        except ContextStoreError as exc:
+            self._failed(exc)
+            return token
 
     async def finish(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         """Finish a write at the fence; where that fails its keys are dirty."""
