@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds after which a process that died while it loaded a value, or wrote a context through a cache, "
+        description="Seconds after which a process that died while it loaded a value, or wrote a context, "
         "no longer counts.",
     )
     cache_l1_enabled: bool = Field(

@@ -13,7 +13,7 @@ from agent_service.context.file import FileContextStore
 
 
 def stop_at_flush(forks: bool) -> None:
-    def stop(_descriptor: int) -> None:
+    def stop(fd: object) -> None:
         if forks and os.fork() == 0:
             time.sleep(60)
             os._exit(0)

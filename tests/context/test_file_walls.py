@@ -266,7 +266,7 @@ def test_a_write_whose_event_loop_ended_keeps_its_lock_to_its_end(tmp_path: Path
     loop.run_until_complete(leave(first))
     monkeypatch.setattr(os, "fsync", fsync)
     with suppress(RuntimeError):
-        running[0].get_coro().close()  # type: ignore[union-attr] # as the interpreter does with what a loop left
+        running[0].get_coro().close()  # as the interpreter does with what a loop left
     with pytest.raises(ContextStoreError, match="another process"):
         asyncio.run(second.set("a", {"by": "the second"}))
     go_on.set()

@@ -69,7 +69,7 @@ async def test_a_writer_that_dies_after_a_long_write_and_its_commit_leaves_nothi
         assert store.counters["hits"] > 0  # the lease of the dead is over, and the key is cached again
 
 
-async def refill(fence: Fence, key: str, document: Mapping[str, Any]) -> int:
+async def refill(fence: Fence, key: str, document: dict[str, Any]) -> int:
     return await fence.fill(await fence.lease([key]), [key], {key: document}, 60)
 
 
@@ -191,10 +191,13 @@ async def test_renewing_ends_with_the_write(how: str):
 
 async def test_a_short_write_makes_no_task_to_renew_it():
     made: list[str] = []
+
+    def make(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(work.__qualname__)
+        return asyncio.Task(work, loop=loop, **options)
+
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(
-        lambda loop, work, **options: made.append(work.__qualname__) or asyncio.Task(work, loop=loop, **options)
-    )
+    loop.set_task_factory(make)
     store = CacheBackedContextStore(db=InMemoryContextStore(), cache=Counted())
     try:
         await store.set("a", {})
