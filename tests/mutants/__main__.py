@@ -2,6 +2,7 @@
 
 import argparse
 import queue
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,4 +130,5 @@ def _answers(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     sys.exit(main())

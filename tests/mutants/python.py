@@ -175,8 +175,8 @@ class _Finder:
         match node:
             case ast.Constant(value=bool() as value):
                 yield self._replaced(node, str(not value), "constant")
-            case ast.Constant(value=int() | float()):
-                yield self._replaced(node, f"({self._text(node)} + 1)", "constant")
+            case ast.Constant(value=int() | float() as value):
+                yield self._replaced(node, f"({self._text(node)} {'+ 1' if value <= 10 else '* 2'})", "constant")
             case ast.Constant(value=str()) | ast.JoinedStr() if is_sql(self._text(node)):
                 yield from self._sql(node)
 

@@ -16,6 +16,8 @@ import coverage
 import pytest
 
 PACKAGE = "agent_service"
+ONCE = "not uvloop"
+"""Tests that run on two event loops are asked on one."""
 
 
 class Recorder:
@@ -48,7 +50,7 @@ def record(arguments: list[str]) -> dict[str, Any]:
     )
     recorder = Recorder(measured)
     measured.start()
-    pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=[recorder])
+    pytest.main(["-q", "-p", "no:cacheprovider", "-k", ONCE, *arguments], plugins=[recorder])
     measured.stop()
     tests: dict[str, dict[str, float]] = {}
     for name, seconds in recorder.seconds.items():

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from tests.mutants.mutant import Change
+from tests.mutants.mutant import Change, other_number
 
 __all__ = ["is_sql", "sql_changes"]
 
@@ -68,7 +68,7 @@ def sql_changes(text: str) -> Iterator[Change]:
                     start - 1 if last else start, min(end, end_of_it) if last else end + 1, "", "sql assignment dropped"
                 )
     for found in _NUMBER.finditer(text):
-        yield Change(*found.span(), str(int(found.group()) + 1), "sql number")
+        yield Change(*found.span(), other_number(found.group()), "sql number")
 
 
 def _end_of_clause(text: str, start: int) -> int:

@@ -48,17 +48,27 @@ TARGETS = (
 )
 
 _ROOMS = {
-    _DATABASE: ("database", "outbox"),
-    _CACHE: ("cache", "context", "outbox"),
-    _REDIS: ("redis", "cache", "context", "tenants"),
-    "agent_service/context": ("context",),
-    "agent_service/tenants": ("tenants",),
+    f"{_DATABASE}/": ("database", "outbox"),
+    f"{_CACHE}/": ("cache", "context", "outbox"),
+    "agent_service/context/": ("context",),
+    "agent_service/tenants/": ("tenants",),
+    f"{_REDIS}/lua/trigger": ("tenants",),
+    f"{_REDIS}/lua/batch": ("tenants",),
+    f"{_REDIS}/lua/record": ("tenants", "context"),
+    f"{_REDIS}/lua/listing": ("tenants", "context"),
+    f"{_REDIS}/lua/index": ("tenants",),
+    f"{_REDIS}/lua/fence": ("context",),
+    f"{_REDIS}/lua/": ("cache", "redis"),
+    f"{_REDIS}/notifications": ("redis", "tenants"),
+    f"{_REDIS}/record": ("tenants", "context"),
+    f"{_REDIS}/listing": ("tenants", "context"),
+    f"{_REDIS}/": ("redis", "cache"),
 }
 
 
 def rooms_of(path: str) -> tuple[str, ...]:
     """Give the rooms whose tests are asked about a file."""
-    return next(rooms for folder, rooms in _ROOMS.items() if path.startswith(f"{folder}/"))
+    return next(rooms for start, rooms in _ROOMS.items() if path.startswith(start))
 
 
 def find_targets(root: Path, wanted: Iterable[str] = ()) -> list[str]:
