@@ -5,7 +5,7 @@ import queue
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,10 @@ def _answers(
     mutants: Sequence[Mutant], selection: Selection, workers: int, sources: dict[str, str], tests: str
 ) -> Iterable[tuple[Mutant, Result]]:
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    asked = [(mutant, _tests_of(mutant, selection)) for mutant in mutants]
 
-    def ask(mutant: Mutant) -> tuple[Mutant, Result]:
-        rooms = tuple(f"tests/{room}/" for room in rooms_of(mutant.path))
-        chosen = {name: selection.seconds(name) for name in selection.tests_of(mutant) if name.startswith(rooms)}
+    def ask(question: tuple[Mutant, dict[str, float]]) -> tuple[Mutant, Result]:
+        mutant, chosen = question
         answer: dict[str, Any] = {"outcome": "untested", "by": "", "seconds": 0.0}
         if chosen:
             worker = idle.get()
@@ -126,7 +126,13 @@ def _answers(
         for _ in range(workers):
             idle.put(stack.enter_context(running_worker(ROOT)))
         with ThreadPoolExecutor(workers) as threads:
-            yield from threads.map(ask, mutants)
+            for done in as_completed([threads.submit(ask, question) for question in asked]):
+                yield done.result()
+
+
+def _tests_of(mutant: Mutant, selection: Selection) -> dict[str, float]:
+    rooms = tuple(f"tests/{room}/" for room in rooms_of(mutant.path))
+    return {name: selection.seconds(name) for name in selection.tests_of(mutant) if name.startswith(rooms)}
 
 
 if __name__ == "__main__":

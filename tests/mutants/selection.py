@@ -37,6 +37,12 @@ class Selection:
             path.relative_to(self.root).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted((self.root / "agent_service").rglob("*.py"))
         }
+        self._trees: dict[str, ast.Module] = {}
+
+    def _tree(self, path: str) -> ast.Module:
+        if path not in self._trees:
+            self._trees[path] = ast.parse(self._sources[path])
+        return self._trees[path]
 
     def seconds(self, test: str) -> float:
         """How long it took, unchanged."""
@@ -64,7 +70,7 @@ class Selection:
         direct = set().union(*(ran.get(line, set()) for line in range(mutant.line, mutant.last_line + 1)))
         if direct:
             return direct
-        return self._of_definition(mutant.path, ast.parse(self._sources[mutant.path]), mutant.line, set())
+        return self._of_definition(mutant.path, self._tree(mutant.path), mutant.line, set())
 
     def _of_definition(self, path: str, tree: ast.Module, line: int, seen: set[tuple[str, str]]) -> set[str]:
         """What runs at import only: ask whoever uses the name that it defines."""
@@ -89,7 +95,7 @@ class Selection:
         for other, source in self._sources.items():
             if not (other == path or (not name.startswith("_") and word.search(source))):
                 continue
-            ran, tree = self._lines.get(other, {}), ast.parse(source)
+            ran, tree = self._lines.get(other, {}), self._tree(other)
             for number, text in enumerate(source.splitlines(), 1):
                 if word.search(text) and not text.startswith(("from ", "import ")):
                     found |= ran.get(number) or self._of_definition(other, tree, number, seen)
@@ -101,7 +107,7 @@ class Selection:
         for other, source in self._sources.items():
             for number, text in enumerate(source.splitlines(), 1):
                 if loads.search(text):
-                    found |= self._of_definition(other, ast.parse(source), number, set())
+                    found |= self._of_definition(other, self._tree(other), number, set())
         return found
 
 
