@@ -38,7 +38,7 @@ def main() -> int:
         for mutant in chosen:
             _say(f"{mutant.id} {mutant.path}:{mutant.line} {mutant.kind}\n{mutant.diff}")
         return 0
-    found = _ask_about(chosen, options.workers, again=bool(options.only))
+    found = _ask_about(chosen, options)
     explained = explanations(EXPLAINED, everything)
     asked_for = f"{len(targets)} files, {_sample_in_words(options.per_file, options.seed)}"
     report = write_report(found, explained, asked_for=asked_for)
@@ -69,6 +69,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=2, metavar="N", help="side by side (2), each with its own servers"
     )
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, metavar="S", help="of tests that are asked about a survivor (90)"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="where the report goes (.mutants/report.md)")
     return parser.parse_args()
 
@@ -82,21 +85,21 @@ def _mutants_of(path: str) -> Iterable[Mutant]:
     return mutants_from(path, source, (lua_changes if path.endswith(".lua") else python_changes)(source))
 
 
-def _ask_about(chosen: Sequence[Mutant], workers: int, *, again: bool) -> list[tuple[Mutant, Result]]:
+def _ask_about(chosen: Sequence[Mutant], options: argparse.Namespace) -> list[tuple[Mutant, Result]]:
     KEPT.mkdir(exist_ok=True)
     results = Results(KEPT / "results.jsonl")
     tests = digest_of(ROOT, (ROOT / "tests").rglob("*.py"))
     sources = {mutant.path: digest_of(ROOT, [ROOT / mutant.path]) for mutant in chosen}
     known: dict[str, Result] = {}
     for mutant in chosen:
-        result = None if again else results.get(mutant, sources[mutant.path], tests)
+        result = None if options.only else results.get(mutant, sources[mutant.path], tests)
         if result is not None:
             known[mutant.id] = result
     unknown = [mutant for mutant in chosen if mutant.id not in known]
     if unknown:
         rooms = sorted({room for mutant in unknown for room in rooms_of(mutant.path)})
-        selection = Selection(ROOT, recorded(ROOT, KEPT, rooms))
-        for number, (mutant, result) in enumerate(_answers(unknown, selection, workers, sources, tests), 1):
+        selection = Selection(ROOT, recorded(ROOT, KEPT, rooms), options.seconds)
+        for number, (mutant, result) in enumerate(_answers(unknown, selection, options.workers, sources, tests), 1):
             results.add(result)
             known[mutant.id] = result
             mark = "" if result.is_dead else f"\n{mutant.diff}"
@@ -125,9 +128,12 @@ def _answers(
     with ExitStack() as stack:
         for _ in range(workers):
             idle.put(stack.enter_context(running_worker(ROOT)))
-        with ThreadPoolExecutor(workers) as threads:
+        threads = ThreadPoolExecutor(workers)
+        try:
             for done in as_completed([threads.submit(ask, question) for question in asked]):
                 yield done.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _tests_of(mutant: Mutant, selection: Selection) -> dict[str, float]:

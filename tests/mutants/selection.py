@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,6 @@ from typing import Any
 from tests.mutants.mutant import Mutant
 
 __all__ = ["Selection"]
-
-SECONDS_FOR_ONE = 90.0
-"""A mutant is asked about by so many seconds of tests at most, the shortest first."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -23,14 +21,19 @@ class Selection:
 
     root: Path
     recorded: list[dict[str, Any]]
+    longest: float = 90.0
+    """A mutant is asked about by so many seconds of tests at most, so that it has an end."""
 
     def __post_init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._sizes: Counter[str] = Counter()
+        """How many lines each test runs."""
         self._lines: dict[str, dict[int, set[str]]] = {}
         for each in self.recorded:
             names = list(each["seconds"])
             self._seconds.update(each["seconds"])
             for path, lines in each["lines"].items():
+                self._sizes.update(names[one] for ran in lines.values() for one in ran)
                 for line, ran in lines.items():
                     self._lines.setdefault(path, {}).setdefault(int(line), set()).update(names[one] for one in ran)
         self._sources = {
@@ -49,18 +52,23 @@ class Selection:
         return self._seconds[test]
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Give the tests to ask, in the order in which to ask them: of each function one first, the shortest first."""
+        """Give the tests to ask, in the order in which to ask them.
+
+        Of each function one comes first, and of those the ones that are short and run little beside the mutant's file.
+        """
         names = self._of_lua(mutant.path) if mutant.path.endswith(".lua") else self._of_lines(mutant)
-        nth: dict[str, int] = {}
+        inside = Counter(name for ran in self._lines.get(mutant.path, {}).values() for name in ran if name in names)
+        nth: Counter[str] = Counter()
         ranked = []
         for name in sorted(names, key=lambda each: (self._seconds[each], each)):
             function = name.partition("[")[0]
-            nth[function] = nth.get(function, 0) + 1
-            ranked.append((nth[function], self._seconds[name], name))
+            nth[function] += 1
+            ranked.append((nth[function], self._seconds[name] * self._sizes[name] / (1 + inside[name]), name))
         chosen: list[str] = []
         total = 0.0
-        for _, seconds, name in sorted(ranked):
-            if not chosen or total + seconds <= SECONDS_FOR_ONE:
+        for _, _, name in sorted(ranked):
+            seconds = self._seconds[name]
+            if not chosen or total + seconds <= self.longest:
                 chosen.append(name)
                 total += seconds
         return chosen
