@@ -433,6 +433,36 @@ async def test_a_moved_key_keeps_its_time_in_redis_and_loses_it_where_nothing_ex
         await each.aclose()
 
 
+class ReadsOnce(InMemoryContextStore):
+    """Answers the first time that a key is read to be moved, and then never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def read_to_move(self, key: Key) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.Event().wait()
+        return await super().read_to_move(key)
+
+
+async def test_what_a_mover_that_ends_in_the_middle_has_reserved_expires(redis_url: str):
+    old, redis = ReadsOnce(), RedisContextStore(url=redis_url, timeout=10)
+    await old.set("a", {"n": 1})
+    shards = ShardManager({"new": redis}, previous={"old": old})
+    client = await redis.client()
+    moving = asyncio.create_task(shards.set("a", {"n": 2}))
+    async with asyncio.timeout(20):
+        while not await client.execute("EXISTS", redis.redis_key("a")):
+            await asyncio.sleep(0.01)
+    moving.cancel()
+    await asyncio.gather(moving, return_exceptions=True)
+
+    assert 0 < await client.execute("PTTL", redis.redis_key("a")) <= 60_000
+    await redis.aclose()
+
+
 # -- processes
 
 

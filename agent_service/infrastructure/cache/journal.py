@@ -44,6 +44,8 @@ class Debt:
     stale: dict[str, None] = field(default_factory=dict)
     added: dict[str, list[Increment]] = field(default_factory=dict)
     overwritten: set[str] = field(default_factory=set)
+    anew: set[str] = field(default_factory=set)
+    """Those of ``added`` that were not added to a value that will not be pushed, whatever was written down before."""
 
     def __len__(self) -> int:
         return self.cleared + len(self.tags) + len(self.patterns) + len(self.stale) + sum(map(len, self.added.values()))
@@ -109,6 +111,7 @@ class Journal:
         debt = self._debt(namespace)
         if anew:
             debt.overwritten.discard(key)
+            debt.anew.add(key)
         elif key in debt.overwritten:
             self._end(increment)
             return
@@ -136,7 +139,7 @@ class Journal:
             self.invalidate(namespace, debt.stale)
             for key, owed in debt.added.items():
                 for increment in owed:
-                    self.add(namespace, key, increment)
+                    self.add(namespace, key, increment, anew=key in debt.anew)
             self._debt(namespace).overwritten |= debt.overwritten
         self._settle()
 
@@ -144,6 +147,7 @@ class Journal:
         return self._debts.setdefault(namespace, Debt())
 
     def _drop(self, debt: Debt, key: str) -> None:
+        debt.anew.discard(key)
         for increment in debt.added.pop(key, ()):
             self._end(increment)
 
