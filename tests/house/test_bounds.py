@@ -7,6 +7,7 @@ ARCHITECTURE.md names.
 import ast
 import asyncio
 import gc
+import re
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -205,6 +206,53 @@ def test_no_function_remembers_without_a_bound():
     ]
 
     assert unbounded == []
+
+
+KINDS = {
+    "set",
+    "dict",
+    "list",
+    "deque",
+    "Counter",
+    "OrderedDict",
+    "WeakKeyDictionary",
+    "WeakValueDictionary",
+    "WeakSet",
+}
+
+
+def keeps_something(node: ast.stmt) -> bool:
+    """Whether a statement of a module or class makes something that begins empty and lives on."""
+    if isinstance(node, ast.FunctionDef):
+        return any("lru_cache" in ast.unparse(each) for each in node.decorator_list)
+    made = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if isinstance(made, ast.Call):
+        name = ast.unparse(made.func)
+        return name.startswith(("Memo", "lru_cache")) or (name in KINDS and not made.args)
+    # A constant is a Mapping.
+    annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+    empty = (isinstance(made, ast.Dict) and not made.keys) or (isinstance(made, ast.List) and not made.elts)
+    return empty and "Mapping" not in annotation
+
+
+def test_what_modules_keep_stands_in_the_table_of_bounds():
+    root = Path(agent_service.__file__).parent
+    page = (root.parent / "ARCHITECTURE.md").read_text()
+    table = page[page.index("## What a process keeps") : page.index("## Guarantees that tests hold up")]
+    rows = [re.findall(r"`([a-z_/]+\.py)`", row) for row in table.splitlines()]
+    # Of several files of one folder only the first is named with it.
+    named = {Path(row[0]).parent / Path(each).name if "/" not in each else Path(each) for row in rows for each in row}
+    named |= {Path("infrastructure") / each for each in named}
+
+    keeping = {
+        path.relative_to(root)
+        for path in root.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        for each in ([*node.body] if isinstance(node, ast.ClassDef) else [node])
+        if keeps_something(each)
+    }
+    assert len(keeping) > 20
+    assert {str(each) for each in keeping - named} == set()
 
 
 async def test_prefixes_of_one_client_are_bounded():
