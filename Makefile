@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench faults clean
+.PHONY: help run test lint format bench faults mutants audit clean
 
 help:  ## show what can be made
 	@$(PYTHON) -c 'import re; [print(f"make {t:8}{d}") for t, d in re.findall(r"(?m)^([a-z]+):.*?## (.*)$$", open("Makefile").read())]'
@@ -42,5 +42,14 @@ bench: $(READY)  ## benchmarks against peers and raw drivers, printed as ratios
 faults: $(READY)  ## the long fault runs: servers killed, stopped and stalled under load
 	$(BIN)/python -m pytest -m faults --override-ini addopts= tests
 
+# For example MUTANTS="--per-file 10 --files agent_service/infrastructure/cache/*.py"
+MUTANTS ?=
+mutants: $(READY)  ## break the code in small ways and list what no test notices (hours; MUTANTS=--help)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+audit: $(READY)  ## known vulnerabilities of what is installed, asked of PyPI; no test needs it
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[audit]"
+	$(BIN)/pip-audit --skip-editable
+
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from agent_service.core.calling_thread import run_plain, run_plain_to_its_end
+from agent_service.core.plain_threads import PlainThreads
 
 __all__ = ["AwaitedMethod"]
 
@@ -22,12 +23,14 @@ class AwaitedMethod:
     coroutines runs in a thread, and if what it returned can be awaited, it is. A method that asks for the running event
     loop, which a thread has not, is called again on the loop, from then on at once.
 
+    :param threads: where functions run.
     :param writes: it changes something, so a cancelled caller waits for the end of a function that runs in a thread.
     """
 
-    def __init__(self, method: Callable[..., Any], *, writes: bool) -> None:
+    def __init__(self, method: Callable[..., Any], threads: PlainThreads, *, writes: bool) -> None:
         self._method = method
         self._on_loop = _returns_coroutines(method)
+        self._threads = threads
         self._run = run_plain_to_its_end if writes else run_plain
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -38,7 +41,7 @@ class AwaitedMethod:
 
     async def _in_thread(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         try:
-            return await self._run(self._method_with(options), *arguments)
+            return await self._run(self._threads, self._method_with(options), *arguments)
         except RuntimeError as exc:
             if not str(exc).startswith(_WITHOUT_A_LOOP):
                 raise

@@ -5,24 +5,25 @@ from typing import Any
 
 from agent_service.context.cache_fence import CacheFence, entry_name
 from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
-from agent_service.context.fences import Fence, Fenced
+from agent_service.context.fences import LEASE_SECONDS, Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import decode_key
 from agent_service.context.lifetimes import resolve_store_ttl
-from agent_service.core.ttl import TTL
+from agent_service.context.moving import Movable
+from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.cache.interface import ICache
 
 __all__ = ["CacheContextStore"]
 
 
-class CacheContextStore(ContextStore, Fenced):
+class CacheContextStore(ContextStore, Fenced, Movable):
     """A store that may forget: what the cache evicts or loses is missing, and while it is down nothing is raised.
 
     Meant as the cache of a :class:`CacheBackedContextStore`, which then keeps its promises between all processes that
     share the cache (:mod:`agent_service.context.cache_fence`); that costs a counter beside each entry, two more round
-    trips for a miss and four more for a write. Keys are at most 8,192 bytes. ``update`` and ``compare_and_set`` are
-    atomic within this process. Entries live as long as the cache says, unless ``ttl`` does.
+    trips for a miss and four more for a write. Keys are at most 8,192 bytes. ``update``, ``compare_and_set`` and a move
+    to another shard are atomic within this process. Entries live as long as the cache says, unless ``ttl`` does.
 
     :param cache: the caller's, and not closed here.
     """
@@ -88,8 +89,25 @@ class CacheContextStore(ContextStore, Fenced):
                 await self._write({name: document}, ttl)
         return fits
 
-    def fence(self) -> Fence:
-        return CacheFence(self._cache, self)
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        name = entry_name(key)
+        document = await self._read(name)
+        with store_errors(self, "read a context"):
+            left = None if document is None else await self._cache.ttl(name)
+        if document is None or left is None:  # it expired between the two
+            return None
+        return document, left if left is NEVER else max(left, 0.001)
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        name = entry_name(key)
+        async with self._locks.hold((name,)):
+            if not holds(await self._read(name), expected):
+                return False
+            with store_errors(self, "withdraw a context"):
+                return await self._cache.delete(name)
+
+    def fence(self, lease: float = LEASE_SECONDS) -> Fence:
+        return CacheFence(self._cache, self, lease)
 
     async def _read(self, name: str) -> Document | None:
         with store_errors(self, "read a context"):

@@ -15,10 +15,12 @@ from agent_service.context.keys import decode_key, encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable, is_reservation, read_to_move, withdraw
 from agent_service.context.outside import OutsideStore, as_store
+from agent_service.context.renewal import Renewal
 from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.current_reads import reading_what_is_current
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.settings import get_settings
 from agent_service.core.ttl import TTL
 
 __all__ = ["CacheBackedContextStore"]
@@ -37,7 +39,9 @@ class CacheBackedContextStore(ContextStore, Movable):
     * A value that was read before a write is not cached after it, and of writes that overlap none is cached: see
       :mod:`agent_service.context.fences`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as cache
       that holds between processes.
-    * Whoever dies between the database and the cache leaves the key out of the cache.
+    * Whoever dies between the database and the cache leaves the key out of the cache, however long the write took: it
+      is renewed at the fence while it runs, and stands there for ``lease_seconds`` after the death. So those should be
+      more than a database may still work for a client that is gone (DB_STATEMENT_TIMEOUT).
 
     The atomicity of :meth:`update` and of bulk calls is that of ``db``. A hit costs one read of the cache; a write
     costs two round trips to the cache beside that to the database.
@@ -47,6 +51,8 @@ class CacheBackedContextStore(ContextStore, Movable):
     :param cache: any store; for this store alone, or with a prefix of its own. One that cannot expire entries keeps
         each with the moment until which it may be read.
     :param ttl: seconds a cached context lives, above 0.
+    :param lease_seconds: for which a process that died while it wrote keeps its keys out of the cache, the same in
+        every process; None: CACHE_LEASE_SECONDS.
     :param prefix: put before every key, with ``_``, in the database and the cache alike.
     :raises ConfigurationError: when db and cache are one store, or a prefix is no text.
     :raises ContextStoreError: for a db or cache without ``get``, ``set`` and ``delete``.
@@ -58,6 +64,7 @@ class CacheBackedContextStore(ContextStore, Movable):
         cache: Any,
         *,
         ttl: TTL = 300.0,
+        lease_seconds: float | None = None,
         prefix: str = "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -70,8 +77,9 @@ class CacheBackedContextStore(ContextStore, Movable):
         self._ttl = resolve_store_ttl(ttl, math.inf)
         self._prefix = f"{prefix}_" if prefix else ""
         self.place = (self._db.place, self._prefix) if self._prefix and self._db.place is not None else self._db.place
-        self._fence = self._cache.fence() if isinstance(self._cache, Fenced) else LocalFence(self._cache)
-        self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
+        lease = get_settings().cache_lease_seconds if lease_seconds is None else _checked_lease(lease_seconds)
+        self._fence = self._cache.fence(lease) if isinstance(self._cache, Fenced) else LocalFence(self._cache)
+        self._guard = CacheGuard(self._fence, ttl=self._ttl, lease=lease, clock=clock)
         self.counters: Counter[str] = self._guard.counters
         """How many ``hits``, ``misses``, ``fills``, ``fills_refused`` and ``cache_errors`` there were."""
 
@@ -200,14 +208,18 @@ class CacheBackedContextStore(ContextStore, Movable):
     async def _writing(self, names: Sequence[Key]) -> AsyncIterator[dict[Any, Document]]:
         """Fence a write to the database; what the block puts into the dictionary is cached if it ends well."""
         token = await self._guard.begin(names)
+        renewal = self._guard.renewing(token, names)
         written: dict[Any, Document] = {}
         try:
             with reading_what_is_current():
                 yield written
         except BaseException:
-            await _finished(self._guard.finish(token, names, {}, self._ttl))
+            await _finished(self._finish(renewal, names, {}))
             raise
-        await _finished(self._guard.finish(token, names, written, self._ttl))
+        await _finished(self._finish(renewal, names, written))
+
+    async def _finish(self, renewal: Renewal, names: Sequence[Key], written: Mapping[Any, Document]) -> None:
+        await self._guard.finish(await renewal.stop(), names, written, self._ttl)
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
@@ -218,6 +230,13 @@ async def _finished(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+def _checked_lease(seconds: float) -> float:
+    lease = resolve_store_ttl(seconds, 0.0, name="lease_seconds")
+    if lease == math.inf:
+        raise ContextStoreError("lease_seconds must be a number of seconds: a writer that died would count for ever")
+    return lease
 
 
 def _checked(value: Any, ttl: TTL | None) -> Document:

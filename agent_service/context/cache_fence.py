@@ -12,7 +12,7 @@ evicted or has expired begins anew with a random ticket, so no mark is ever take
 * The mark is compared inside a load of the cache. A writer who begins later deletes the entry, and with it the right of
   that load to store; so nothing comes between the comparison and the fill.
 
-A writer that never finishes counts as under way until no writer has begun for :data:`LEASE_SECONDS`.
+A writer that never finishes counts as under way until its mark expires: a lease after the last writer began or renewed.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from agent_service.context.documents import store_errors
-from agent_service.context.fences import Fence
+from agent_service.context.fences import LEASE_SECONDS, Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
 from agent_service.core.errors import CacheValueError
@@ -34,10 +34,9 @@ __all__ = ["LEASE_SECONDS", "CacheFence", "entry_name"]
 
 T = TypeVar("T")
 
-LEASE_SECONDS: Final = 10.0
-"""How long a mark lives after the last writer began."""
-
 _WRITERS: Final = 0xFFFF
+_NOT_ALONE: Final = 0
+"""In place of a mark: whatever stands now, another one may have written meanwhile."""
 _STEPS: Final = 1 << 24
 _CONCURRENT: Final = 32
 """Marks that are asked for at once; a cache has no call for many counters."""
@@ -48,17 +47,32 @@ class CacheFence(Fence):
 
     :param cache: where entries and marks are.
     :param owner: the store that this is the fence of, for errors.
+    :param lease: seconds that a mark lives after the last writer began or renewed; the same in every process.
     """
 
-    def __init__(self, cache: ICache[Any], owner: object) -> None:
+    def __init__(self, cache: ICache[Any], owner: object, lease: float = LEASE_SECONDS) -> None:
         self._cache = cache
         self._owner = owner
+        self._lease = lease
 
     async def begin(self, keys: Collection[Key]) -> str:
         with store_errors(self._owner, "begin to write through a cache"):
             marks = await _each(keys, self._enter)
             await self._cache.delete_many([entry_name(key) for key in keys])
             return json.dumps({"since": time.monotonic(), "marks": _by_text(keys, marks)})
+
+    async def renew(self, token: str, keys: Collection[Key]) -> str:
+        begun: dict[str, Any] = json.loads(token)
+        marks: dict[str, int] = begun["marks"]
+        in_time = time.monotonic() - begun["since"] < self._lease
+        with store_errors(self._owner, "go on writing through a cache"):
+            counted = await _each(keys, self._extend)
+            lapsed = [key for key, each in zip(keys, counted, strict=True) if not (each and in_time)]
+            if lapsed:  # others may have read, cached or written since: begin again, as one of several
+                await _each(lapsed, self._enter)
+                await self._cache.delete_many([entry_name(key) for key in lapsed])
+                marks |= dict.fromkeys(map(encode_key, lapsed), _NOT_ALONE)
+        return json.dumps({"since": time.monotonic(), "marks": marks})
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         begun: dict[str, Any] = json.loads(token) if token else {"since": 0.0, "marks": {}}
@@ -74,7 +88,7 @@ class CacheFence(Fence):
             if lost:
                 await self._cache.delete_many(lost)
             # Whose mark may have expired since is not counted any more.
-            leaving = -1 if time.monotonic() - begun["since"] < LEASE_SECONDS else 0
+            leaving = -1 if time.monotonic() - begun["since"] < self._lease else 0
             await _each(marks, lambda text: self._leave(text, leaving))
 
     async def lease(self, keys: Collection[Key]) -> str:
@@ -118,9 +132,16 @@ class CacheFence(Fence):
         """Count one more writer, and return the mark."""
         step = _step() + 1
         mark = await self._add(encode_key(key), step)
-        if mark != step:  # it was there, with a time to live of its own
-            await self._cache.expire(_mark_name(encode_key(key)), LEASE_SECONDS)
+        while mark != step:  # it was there, with a time to live of its own
+            if await self._cache.expire(_mark_name(encode_key(key)), self._lease):
+                break
+            mark = await self._add(encode_key(key), step)  # it expired between the two
         return mark
+
+    async def _extend(self, key: Key) -> bool:
+        """Let a mark live for another lease; return whether it counts a writer."""
+        extended = await self._cache.expire(_mark_name(encode_key(key)), self._lease)
+        return extended and await self._present(encode_key(key)) & _WRITERS != 0
 
     async def _leave(self, text: str, writers: int) -> None:
         mark = await self._add(text, _step() + writers)
@@ -139,10 +160,10 @@ class CacheFence(Fence):
     async def _add(self, text: str, amount: int) -> int:
         name = _mark_name(text)
         try:
-            return await self._cache.increment(name, amount, ttl=LEASE_SECONDS)
+            return await self._cache.increment(name, amount, ttl=self._lease)
         except CacheValueError:  # beyond 64 bits after millions of writes without a pause
             await self._cache.delete(name)
-            return await self._cache.increment(name, amount, ttl=LEASE_SECONDS)
+            return await self._cache.increment(name, amount, ttl=self._lease)
 
 
 def entry_name(key: Key) -> str:
@@ -167,12 +188,12 @@ def _by_text(keys: Collection[Key], marks: list[int]) -> dict[str, int]:
     return {encode_key(key): mark for key, mark in zip(keys, marks, strict=True)}
 
 
-async def _each(items: Collection[T], call: Callable[[T], Awaitable[int | None]]) -> list[Any]:
+async def _each(items: Collection[T], call: Callable[[T], Awaitable[Any]]) -> list[Any]:
     if len(items) == 1:
         return [await call(each) for each in items]
     slots = asyncio.Semaphore(_CONCURRENT)
 
-    async def one(item: T) -> int | None:
+    async def one(item: T) -> Any:
         async with slots:
             return await call(item)
 

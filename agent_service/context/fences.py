@@ -8,8 +8,9 @@ Writers and readers of one key, in any number of processes, go by one protocol:
 * A reader who misses takes a *lease* before he reads the database, and *fills* the cache with it. There is no lease
   while a writer is under way, and a writer who begins breaks it: a late fill is refused.
 
-So whoever dies between the database and the cache leaves the key out of the cache. A writer that does not finish counts
-as under way for some seconds in Redis. The idea of the lease is that of "Scaling Memcache at Facebook" (NSDI 2013).
+So whoever dies between the database and the cache leaves the key out of the cache. Between processes a writer counts as
+under way for a lease, which it *renews* while it writes; so it counts for a lease after its death, in which what it had
+asked of the database comes to its end. The idea of the lease is that of "Scaling Memcache at Facebook" (NSDI 2013).
 """
 
 import math
@@ -17,14 +18,18 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key
 from agent_service.core.ttl import NEVER
 
-__all__ = ["Fence", "Fenced", "LocalFence"]
+__all__ = ["LEASE_SECONDS", "Fence", "Fenced", "LocalFence"]
+
+
+LEASE_SECONDS: Final = 10.0
+"""How long a writer that dies counts as under way, unless told otherwise."""
 
 
 class Fence(ABC):
@@ -33,6 +38,10 @@ class Fence(ABC):
     @abstractmethod
     async def begin(self, keys: Collection[Key]) -> str:
         """Uncache the keys, break their leases, and give the token of a write that is under way."""
+
+    @abstractmethod
+    async def renew(self, token: str, keys: Collection[Key]) -> str:
+        """Say that a write is still under way; give the token that goes on in place of its own."""
 
     @abstractmethod
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
@@ -51,8 +60,11 @@ class Fenced(ABC):
     """A store that has a fence of its own, better than one that only this process sees."""
 
     @abstractmethod
-    def fence(self) -> Fence:
-        """Give the fence."""
+    def fence(self, lease: float = LEASE_SECONDS) -> Fence:
+        """Give the fence.
+
+        :param lease: seconds that a writer or reader counts as under way, unless it is renewed.
+        """
 
 
 @dataclass(slots=True)
@@ -85,6 +97,9 @@ class LocalFence(Fence):
             except BaseException:
                 self._leave(token, texts)
                 raise
+        return token
+
+    async def renew(self, token: str, keys: Collection[Key]) -> str:  # noqa: ARG002 - it counts until it finishes
         return token
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:

@@ -1,29 +1,31 @@
 """Context in a folder: one file a key, written so that a crash leaves the old one or the new one."""
 
-import fcntl
+import asyncio
+import errno
+import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from hashlib import blake2b
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import orjson
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
+from agent_service.context.file_locks import FileLocks, digest
 from agent_service.context.interface import Key
 from agent_service.context.keys import encode_key
-from agent_service.core.calling_thread import run_plain, run_plain_to_its_end
+from agent_service.core.calling_thread import run_plain
 from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.plain_threads import PlainThreads
+from agent_service.core.private_files import flush_folder, open_folder, read_file, write_file
 
 __all__ = ["FileContextStore"]
 
 T = TypeVar("T")
 
 _SUFFIX: Final = ".json"
-_LOCKS: Final = ".locks"
-_STRIPES: Final = 64
 _LONGEST_NAME: Final = 200
 """Bytes; file systems allow 255, and the name of an unfinished file is longer."""
 _LONG: Final = "%-"
@@ -31,6 +33,8 @@ _LONG: Final = "%-"
 _EMPTY: Final = "%"
 _WITH_KEY: Final = "$file"
 """The one member of a file that holds its key; no document is written like that."""
+_THREADS: Final = 4
+"""For reads, and as many for writes, which may wait for the disk."""
 _UNSAFE: Final = re.compile(rb"[^a-z0-9_-]")
 _ENCODED: Final = re.compile(r"%([0-9A-F]{2})")
 
@@ -41,21 +45,34 @@ class FileContextStore(DocumentStore):
     Shared by every process of one machine that opens the folder (network file systems are only as safe as their
     ``flock`` and ``rename``). A file is written under another name, flushed to the disk and renamed, so it is old or
     new, whatever dies; in :meth:`set_many` this holds for each file. Writers of a key take turns by a lock on one of
-    64 files; readers never wait. The calls run in threads, and a write costs as much as the disk takes to flush.
+    64 files; readers need none. The calls run in a few threads of the store's own; a write costs as much as the disk
+    takes to flush.
+
+    Folder and files are for this process's user alone, whatever the umask; a folder of this user that is there already
+    is closed to others (``chmod go=``), and one of another user that everybody can write to is refused. No link in the
+    folder is followed. So share a folder between processes of one user, and give each store a folder of its own.
 
     File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded. A digest names a long key,
     which then stands in the file: ``{"$file": {"key": ..., "document": ...}}``. Files of the first release, of two
     lines, are read too.
 
     :param directory: made when first written to.
-    :raises ConfigurationError: for what is no path.
+    :param timeout: seconds that a write waits for others of its key, and a read for the disk. What the disk has begun
+        to write is waited for.
+    :raises ConfigurationError: for what is no path, or no number of seconds above 0.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0) -> None:
         super().__init__()
         if not isinstance(directory, str | os.PathLike):
             raise ConfigurationError(f"directory must be a path, got {type(directory).__name__} {directory!r:.80}")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout must be a number of seconds above 0, got {timeout!r:.80}")
         self._folder = Path(directory)
+        self._timeout = timeout
+        self._locks = FileLocks(self._folder, timeout)
+        self._readers = PlainThreads(_THREADS, "file-store-read")
+        self._writers = PlainThreads(_THREADS, "file-store-write")
         self.place = ("file", self._folder.resolve())
 
     def path_of(self, key: Key) -> Path:
@@ -64,115 +81,135 @@ class FileContextStore(DocumentStore):
 
     async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
         def read() -> Mapping[str, bytes]:
-            found = ((text, self._load(text)) for text in texts)
-            return {text: data for text, data in found if data is not None}
+            with suppress(FileNotFoundError), open_folder(self._folder) as folder:
+                found = ((text, self._load(folder, text)) for text in texts)
+                return {text: data for text, data in found if data is not None}
+            return {}
 
-        return await run_plain(read)
+        return await self._in_time(read)
 
     async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:  # noqa: ARG002 - it is infinity
-        await self._locked(documents, lambda: self._save(documents))
+        def write() -> None:
+            with open_folder(self._folder) as folder:
+                self._save(folder, documents)
+
+        await self._locks.run(self._writers, documents, write)
 
     async def _remove(self, texts: Collection[str]) -> int:
         def remove() -> int:
-            removed = sum([self._unlink(text) for text in texts])
-            if removed:
-                _flush(self._folder)
-            return removed
+            with open_folder(self._folder) as folder:
+                removed = sum([_unlink(folder, text) for text in texts])
+                if removed:
+                    flush_folder(folder)
+                return removed
 
-        if not await run_plain(self._folder.is_dir):
+        if not await self._in_time(self._folder.is_dir):
             return 0
-        return await self._locked(texts, remove)
+        return await self._locks.run(self._writers, texts, remove)
 
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:  # noqa: ARG002 - infinity or None
         def work() -> None:
-            changed = change(self._load(text))
-            if changed == REMOVED:
-                self._unlink(text)
-                _flush(self._folder)
-            elif changed is not None:
-                self._save({text: changed})
+            with open_folder(self._folder) as folder:
+                changed = change(self._load(folder, text))
+                if changed == REMOVED:
+                    _unlink(folder, text)
+                    flush_folder(folder)
+                elif changed is not None:
+                    self._save(folder, {text: changed})
 
-        await self._locked((text,), work)
+        await self._locks.run(self._writers, (text,), work)
 
     async def _texts(self) -> Iterable[str]:
         def names() -> list[str]:
-            if not self._folder.is_dir():
-                return []
-            paths = (each for each in self._folder.iterdir() if each.suffix == _SUFFIX and each.name[0] != ".")
-            return [text for text in map(_text_of, paths) if text is not None]
+            with suppress(FileNotFoundError), open_folder(self._folder) as folder:
+                listed = os.listdir(folder)  # noqa: PTH208 - an open folder has no path
+                found = (each for each in listed if each.endswith(_SUFFIX) and each[0] != ".")
+                return [text for name in found if (text := self._text_of(folder, name)) is not None]
+            return []
 
-        return await run_plain(names)
+        return await self._in_time(names)
 
-    async def _locked(self, texts: Collection[str], work: Callable[[], T]) -> T:
-        def run() -> T:
-            with self._locks(texts):
-                return work()
+    async def aclose(self) -> None:
+        self._readers.close()
+        self._writers.close()
 
-        return await run_plain_to_its_end(run)
-
-    @contextmanager
-    def _locks(self, texts: Iterable[str]) -> Iterator[None]:
-        folder = self._folder / _LOCKS
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            for stripe in sorted({_digest(text)[0] % _STRIPES for text in texts}):
-                lock = stack.enter_context((folder / f"{stripe:02}").open("ab"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _load(self, text: str) -> bytes | None:
-        path = self._path(text)
+    async def _in_time(self, work: Callable[[], T]) -> T:
+        """Run what only reads in a thread; what does not end in time is left to its thread."""
         try:
-            content = path.read_bytes()
+            async with asyncio.timeout(self._timeout):
+                return await run_plain(self._readers, work)
+        except TimeoutError as exc:
+            raise ContextStoreError(
+                f"{self._folder} could not be read within {self._timeout:g} s: its disk does not answer, or too many "
+                "calls wait for it"
+            ) from exc
+
+    def _load(self, folder: int, text: str) -> bytes | None:
+        content = self._content(folder, f"{_name(text)}{_SUFFIX}")
+        return None if content is None else _parsed(self._path(text), content)[1]
+
+    def _content(self, folder: int, name: str) -> bytes | None:
+        try:
+            return read_file(folder, name)
         except FileNotFoundError:
             return None
-        return _parsed(path, content)[1]
+        except OSError as exc:
+            if exc.errno not in {errno.ELOOP, errno.EINVAL}:
+                raise
+            raise ContextStoreError(
+                f"{self._folder / name} is a link or no regular file, which this store neither makes nor follows; "
+                "remove it"
+            ) from exc
 
-    def _save(self, documents: Mapping[str, bytes]) -> None:
-        unfinished = [(self._unfinished(text), self._path(text)) for text in documents]
+    def _text_of(self, folder: int, name: str) -> str | None:
+        """The key of a file; None for one that was deleted meanwhile, or is not ours."""
+        stem = name.removesuffix(_SUFFIX)
         try:
-            for (path, _), (text, data) in zip(unfinished, documents.items(), strict=True):
-                _write_flushed(path, _content(text, data))
-            for path, final in unfinished:
-                path.replace(final)
+            if stem.startswith(_LONG):
+                content = self._content(folder, name)
+                text = "" if content is None else _parsed(self._folder / name, content)[0] or ""
+            elif stem == _EMPTY:
+                text = ""
+            else:
+                text = _ENCODED.sub(lambda match: chr(int(match[1], 16)), stem).encode("latin-1").decode()
+        except UnicodeError:
+            return None
+        return text if _name(text) == stem else None
+
+    def _save(self, folder: int, documents: Mapping[str, bytes]) -> None:
+        names = [_name(text) for text in documents]
+        try:
+            for name, (text, data) in zip(names, documents.items(), strict=True):
+                write_file(folder, _unfinished(name), _content(text, data))
+            for name in names:
+                os.rename(_unfinished(name), f"{name}{_SUFFIX}", src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            for path, _ in unfinished:
-                path.unlink(missing_ok=True)
+            for name in names:
+                with suppress(OSError):
+                    os.unlink(_unfinished(name), dir_fd=folder)
             raise
-        _flush(self._folder)
-
-    def _unlink(self, text: str) -> bool:
-        try:
-            self._path(text).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        flush_folder(folder)
 
     def _path(self, text: str) -> Path:
         return self._folder / f"{_name(text)}{_SUFFIX}"
 
-    def _unfinished(self, text: str) -> Path:
-        """One name a key, used under its lock: what a crash leaves is overwritten, not collected."""
-        return self._folder / f".{_name(text)}.unfinished"
+
+def _unfinished(name: str) -> str:
+    """One name a key, used under its lock: what a crash leaves is removed by the next write, not collected."""
+    return f".{name}.unfinished"
+
+
+def _unlink(folder: int, text: str) -> bool:
+    try:
+        os.unlink(f"{_name(text)}{_SUFFIX}", dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _name(text: str) -> str:
     name = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], text.encode()).decode()
-    return (name or _EMPTY) if len(name) <= _LONGEST_NAME else _LONG + _digest(text).hex()
-
-
-def _text_of(path: Path) -> str | None:
-    """The key of a file; None for one that was deleted meanwhile, or is not ours."""
-    try:
-        if path.stem.startswith(_LONG):
-            text = _parsed(path, path.read_bytes())[0] or ""
-        elif path.stem == _EMPTY:
-            text = ""
-        else:
-            text = _ENCODED.sub(lambda match: chr(int(match[1], 16)), path.stem).encode("latin-1").decode()
-    except (FileNotFoundError, UnicodeError):
-        return None
-    return text if _name(text) == path.stem else None
+    return (name or _EMPTY) if len(name) <= _LONGEST_NAME else _LONG + digest(text).hex()
 
 
 def _content(text: str, data: bytes) -> bytes:
@@ -202,23 +239,3 @@ def _parsed(path: Path, content: bytes) -> tuple[str | None, bytes]:
     if not data or not isinstance(text, str | None):
         raise damaged
     return text, data
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    """Make renames and deletions in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=32).digest()

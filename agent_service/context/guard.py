@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from sys import getsizeof
 from typing import Any, Final, TypeVar
 
 from agent_service.context.documents import translated
-from agent_service.context.fences import Fence
+from agent_service.context.fences import LEASE_SECONDS, Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
+from agent_service.context.renewal import Renewal
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.clock import Clock
 from agent_service.core.errors import (
@@ -18,6 +20,7 @@ from agent_service.core.errors import (
     RedisUnavailableError,
 )
 from agent_service.core.logging import logger
+from agent_service.core.memo import size_of
 
 __all__ = ["CacheGuard"]
 
@@ -25,6 +28,7 @@ T = TypeVar("T")
 
 _OUTAGES = (RedisUnavailableError, RedisRefusedError, DatabaseUnavailableError, OSError)
 _MOST_DIRTY: Final = 10_000
+_MOST_DIRTY_BYTES: Final = 16 << 20
 
 
 class CacheGuard:
@@ -32,20 +36,24 @@ class CacheGuard:
 
     A key is *dirty* from a write that could not uncache it until it is uncached; a dirty key is not read. An outage
     opens a circuit breaker: nothing is asked of the cache until a probe, which uncaches every dirty key, succeeds.
-    Beyond 10,000 dirty keys nothing is read until all that was cached before is over. It belongs to one store.
+    Beyond 10,000 dirty keys, or 16 MiB of them, nothing is read until all that was cached before is over. It belongs to
+    one store.
 
     Every exception counts, whoever wrote the cache. Cancellations and exits go through, and leave dirty what they
     may have left cached.
 
     :param ttl: seconds a cached document lives at most.
+    :param lease: seconds for which a write stands at the fence unless it is renewed.
     """
 
-    def __init__(self, fence: Fence, *, ttl: float, clock: Clock) -> None:
+    def __init__(self, fence: Fence, *, ttl: float, lease: float, clock: Clock) -> None:
         self._fence = fence
+        self._lease = lease
         self._ttl = ttl
         self._clock = clock
         self._breaker = CircuitBreaker(clock=clock)
         self._dirty: dict[str, Key] = {}
+        self._dirty_bytes = 0
         self._blind_until = -math.inf
         self._told: set[type[BaseException]] = set()
         self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
@@ -73,6 +81,20 @@ class CacheGuard:
                 self._failed(exc)
         self._mark(keys)
         return ""
+
+    def renewing(self, token: str, keys: Sequence[Key]) -> Renewal:
+        """Keep a write at the fence, which :meth:`begin` gave the token of, until the renewal is stopped."""
+        # A process of an earlier release shortens to 10 s what stands at a fence.
+        return Renewal(token, lambda present: self._renew(present, keys), every=min(self._lease, LEASE_SECONDS) / 3)
+
+    async def _renew(self, token: str, keys: Sequence[Key]) -> str:
+        if token == "" or not self._breaker.closed:  # finishing makes the keys dirty then
+            return token
+        try:
+            return await _asked(self._fence.renew(token, keys))
+        except ContextStoreError as exc:
+            self._failed(exc)
+            return token
 
     async def finish(self, token: str, keys: Sequence[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         """Finish a write at the fence; where that fails its keys are dirty."""
@@ -147,15 +169,20 @@ class CacheGuard:
             logger.warning("The cache of a context store failed; the database serves where it does: %s", exc)
 
     def _mark(self, keys: Sequence[Key]) -> None:
-        self._dirty.update({encode_key(key): key for key in keys})
-        if len(self._dirty) > _MOST_DIRTY:
+        news = {text: key for text, key in zip(map(encode_key, keys), keys, strict=True) if text not in self._dirty}
+        self._dirty.update(news)
+        self._dirty_bytes += size_of(news)
+        if len(self._dirty) > _MOST_DIRTY or self._dirty_bytes > _MOST_DIRTY_BYTES:
             self._dirty.clear()
+            self._dirty_bytes = 0
             self._blind_until = self._clock.monotonic() + self._ttl
 
     def _clean(self, keys: Sequence[Key]) -> None:
         if self._dirty:
-            for key in keys:
-                self._dirty.pop(encode_key(key), None)
+            for text in map(encode_key, keys):
+                if text in self._dirty:
+                    del self._dirty[text]
+                    self._dirty_bytes -= getsizeof(text)
 
 
 async def _asked(call: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ import heapq
 import math
 import threading
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
 from agent_service.context.documents import read_document
@@ -14,6 +15,8 @@ from agent_service.core.forking import renew_after_fork
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["InMemoryContextStore"]
+
+_HEAP_SLACK: Final = 64
 
 
 class InMemoryContextStore(DocumentStore):
@@ -85,8 +88,13 @@ class InMemoryContextStore(DocumentStore):
 
     def _put(self, text: str, data: bytes, deadline: float) -> None:
         self._entries[text] = (data, deadline)
-        if deadline != math.inf:
-            heapq.heappush(self._deadlines, (deadline, text))
+        if deadline == math.inf:
+            return
+        heapq.heappush(self._deadlines, (deadline, text))
+        if len(self._deadlines) > 2 * len(self._entries) + _HEAP_SLACK:
+            # Most are earlier deadlines of keys that were written again, or of keys that were removed.
+            self._deadlines = [(each, key) for key, (_, each) in self._entries.items() if each != math.inf]
+            heapq.heapify(self._deadlines)
 
     def _expire(self) -> None:
         """Remove what is over. A key written again has a later deadline, so an earlier one of its says nothing."""

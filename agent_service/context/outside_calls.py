@@ -15,6 +15,7 @@ from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.repository import require_methods
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import ContextStoreError
+from agent_service.core.plain_threads import PlainThreads
 from agent_service.core.ttl import TTL
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 DERIVED: Final = ("update", "get_many", "set_many", "delete_many", "compare_and_set")
 """The calls that are made of the others where an object does not have them."""
 
-_locks: "Final[WeakValueDictionary[int, KeyLocks]]" = WeakValueDictionary()
+_THREADS: Final = 16
+"""For the plain methods of one object: as many calls of it at once may wait."""
+
+_shared: "Final[WeakValueDictionary[int, _Shared]]" = WeakValueDictionary()
 _looking: Final = threading.Lock()
 
 
@@ -46,7 +50,8 @@ def own_method(given: Any, name: str) -> Any:
 class OutsideCalls:
     """All calls of a context store, over any object with ``get``, ``set`` and ``delete``.
 
-    * Methods may be coroutines or plain; plain ones run in a thread, and what they return is awaited if it can be.
+    * Methods may be coroutines or plain; plain ones run in threads, of which each object has 16 of its own, and what
+      they return is awaited if it can be.
     * With ``list_keys`` it is a store, whose keys are passed on as they are. Without it is a repository: keys are text
       and cannot be listed.
     * ``update``, ``get_many``, ``set_many``, ``delete_many`` and ``compare_and_set`` are used where they are offered.
@@ -67,8 +72,10 @@ class OutsideCalls:
         require_methods(outside, name)
         self.outside = outside
         self._name = type(outside).__name__
+        self._shared = _shared_by(outside)
+        self._locks = self._shared.locks
         self._methods = {
-            each: AwaitedMethod(method, writes=not each.startswith(("get", "list")))
+            each: AwaitedMethod(method, self._shared.threads, writes=not each.startswith(("get", "list")))
             for each in ("get", "set", "delete", "list_keys", "get_versioned", "set_versioned", "aclose", *DERIVED)
             if (method := own_method(outside, each)) is not None
         }
@@ -76,7 +83,6 @@ class OutsideCalls:
         if inherited:  # from an interface of ours, whose methods would call this wrapper
             raise ContextStoreError(f"{self._name} does not write {', '.join(sorted(inherited))}; every store must")
         self._rereads = bool(getattr(outside, "restricts_keys", False))
-        self._locks = _locks_of(outside)
         self.expires = getattr(outside, "expires", False) is True
 
     async def get(self, key: "Key") -> "Document | None":
@@ -277,13 +283,21 @@ class OutsideCalls:
             return await self._methods[method](*arguments, **options)
 
 
-def _locks_of(outside: Any) -> KeyLocks:
-    """The locks of an object, the same for all who use it at one time."""
+class _Shared:
+    """What all wrappers of one object share."""
+
+    def __init__(self) -> None:
+        self.locks = KeyLocks()
+        self.threads = PlainThreads(_THREADS, "outside-store")
+
+
+def _shared_by(outside: Any) -> _Shared:
+    """Return what the wrappers of an object share, the same for all who use it at one time."""
     with _looking:
-        locks = _locks.get(id(outside))  # whoever holds them holds the object, so no other has its number
-        if locks is None:
-            locks = _locks[id(outside)] = KeyLocks()
-        return locks
+        shared = _shared.get(id(outside))  # whoever holds it holds the object, so no other has its number
+        if shared is None:
+            shared = _shared[id(outside)] = _Shared()
+        return shared
 
 
 def _own(document: Mapping[str, Any]) -> "Document":

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from agent_service.context.documents import as_document, as_pairs, store_errors
-from agent_service.context.fences import Fence, Fenced
+from agent_service.context.fences import LEASE_SECONDS, Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.lifetimes import resolve_store_ttl
@@ -224,8 +224,8 @@ class RedisContextStore(ContextStore, Fenced, Movable):
     def _seconds(self, ttl: TTL | None) -> float | None:
         return _lifetime(resolve_store_ttl(ttl, self._default_ttl))
 
-    def fence(self) -> Fence:
-        return RedisFence(self)
+    def fence(self, lease: float = LEASE_SECONDS) -> Fence:
+        return RedisFence(self, lease)
 
     async def aclose(self) -> None:
         if self._clients is not None:
@@ -235,13 +235,20 @@ class RedisContextStore(ContextStore, Fenced, Movable):
 class RedisFence(Fence):
     """A fence in Redis itself, so that it holds between processes."""
 
-    def __init__(self, store: RedisContextStore) -> None:
+    def __init__(self, store: RedisContextStore, lease: float) -> None:
         self._store = store
+        self._lease = lease
 
     async def begin(self, keys: Collection[Key]) -> str:
         fence, names = await self._open(keys)
         with store_errors(self._store, "begin to write through a cache"):
             return await fence.begin(names)
+
+    async def renew(self, token: str, keys: Collection[Key]) -> str:
+        fence, names = await self._open(keys)
+        with store_errors(self._store, "go on writing through a cache"):
+            await fence.renew(token, names)
+        return token
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         fence, names = await self._open(keys)
@@ -268,7 +275,7 @@ class RedisFence(Fence):
             return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), _lifetime(ttl))
 
     async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
-        fence = RecordFence(await self._store.client(), self._store.start)
+        fence = RecordFence(await self._store.client(), self._store.start, self._lease)
         return fence, [self._store.redis_key(key) for key in keys]
 
 

@@ -6,10 +6,13 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from agent_service.context.awaited import AwaitedMethod
 from agent_service.core.errors import ContextStoreError
+from agent_service.core.plain_threads import PlainThreads
 
 __all__ = ["DbRepository", "SyncDbRepository", "VersionedDbRepository", "adapt_repository", "require_methods"]
 
 _REQUIRED: Final = ("get", "set", "delete")
+_THREADS: Final = 16
+"""For the plain methods of one repository."""
 
 
 @runtime_checkable
@@ -77,11 +80,12 @@ class _AwaitedRepository:
 
     def __init__(self, repository: Any) -> None:
         self._repository = repository
-        self.get = AwaitedMethod(repository.get, writes=False)
-        self.set = AwaitedMethod(repository.set, writes=True)
-        self.delete = AwaitedMethod(repository.delete, writes=True)
+        threads = PlainThreads(_THREADS, "outside-repository")
+        self.get = AwaitedMethod(repository.get, threads, writes=False)
+        self.set = AwaitedMethod(repository.set, threads, writes=True)
+        self.delete = AwaitedMethod(repository.delete, threads, writes=True)
         if callable(getattr(repository, "update", None)):
-            self.update = AwaitedMethod(repository.update, writes=True)
+            self.update = AwaitedMethod(repository.update, threads, writes=True)
 
 
 def adapt_repository(repository: DbRepository | SyncDbRepository) -> DbRepository:

@@ -10,7 +10,16 @@ from agent_service.context.interface import ContextStore, Document, Documents, K
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl
-from agent_service.context.moving import Shard, bring_home, is_reservation, read_both, reserved_by, visible
+from agent_service.context.moving import (
+    Movable,
+    Shard,
+    bring_home,
+    is_reservation,
+    read_both,
+    reserved_by,
+    visible,
+    withdraw,
+)
 from agent_service.context.placement import Placement
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
@@ -33,7 +42,7 @@ class RebalanceProgress:
     moved: int
 
 
-class ShardManager(ContextStore):
+class ShardManager(ContextStore, Movable):
     """A store over named shards, each of which holds the keys that hash to it.
 
     A key belongs to the shard of the highest weight, a BLAKE2b digest of the shard's name and the key (rendezvous
@@ -181,6 +190,19 @@ class ShardManager(ContextStore):
             if await home.call(home.store.compare_and_set(key, value, expected=present, ttl=ttl)):
                 return True
         return False
+
+    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
+        home, former = self._placement.of(encode_key(key))
+        places: list[Shard] = [home, *former, home] if former else [home]  # as a read does
+        for shard in places:
+            found = await shard.read_to_move(key)
+            if found is not None:
+                return found
+        return None
+
+    async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
+        home = await self._home(key)
+        return await home.call(withdraw(home.store, key, expected))
 
     async def rebalance(self, progress: Callable[[RebalanceProgress], None] | None = None) -> RebalanceProgress:
         """Move every key to the shard it belongs to, and return what was done.

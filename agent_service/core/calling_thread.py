@@ -2,7 +2,7 @@
 
 Some objects belong to the thread that made them; a connection of ``sqlite3`` is one. A synchronous call runs its
 coroutine on another thread's event loop, but the thread that called is idle meanwhile, so it runs what must not wait on
-that loop. A coroutine that no thread waits for uses the loop's pool of threads.
+that loop. A coroutine that no thread waits for uses threads of its own (:mod:`agent_service.core.plain_threads`).
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from agent_service.core.errors import BridgeError
+from agent_service.core.plain_threads import PlainThreads
 
 __all__ = ["CallingThread", "calling_thread", "run_plain", "run_plain_to_its_end"]
 
@@ -83,20 +84,20 @@ def calling_thread() -> Iterator[CallingThread]:
         thread.leave()
 
 
-async def run_plain(function: Callable[..., T], /, *arguments: Any) -> T:
+async def run_plain(threads: PlainThreads, function: Callable[..., T], /, *arguments: Any) -> T:
     """Run a function that may block, in the caller's context: in the thread that waits for this coroutine, if one does,
-    else in a thread of the pool. A cancelled caller does not wait for it.
+    else in one of ``threads``. A cancelled caller does not wait for it.
     """
-    return await _run_somewhere(function, arguments)
+    return await _run_somewhere(threads, function, arguments)
 
 
-async def run_plain_to_its_end(function: Callable[..., T], /, *arguments: Any) -> T:
+async def run_plain_to_its_end(threads: PlainThreads, function: Callable[..., T], /, *arguments: Any) -> T:
     """Do what :func:`run_plain` does, for a function that changes something.
 
     A function in a thread cannot be stopped. So a cancellation waits for its end: who hears of it can rely on nothing
     being changed afterwards.
     """
-    running = asyncio.ensure_future(_run_somewhere(function, arguments))
+    running = asyncio.ensure_future(_run_somewhere(threads, function, arguments))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -110,7 +111,7 @@ async def run_plain_to_its_end(function: Callable[..., T], /, *arguments: Any) -
         raise
 
 
-async def _run_somewhere(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+async def _run_somewhere(threads: PlainThreads, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     context = contextvars.copy_context()
     # The function may start coroutines of its own; the thread does not wait for those.
     context.run(_current.set, None)
@@ -121,7 +122,7 @@ async def _run_somewhere(function: Callable[..., T], arguments: tuple[Any, ...])
             return await asyncio.wrap_future(thread.submit(call))
         except _LeftError:
             pass
-    return await asyncio.get_running_loop().run_in_executor(None, call)
+    return await asyncio.get_running_loop().run_in_executor(threads.pool, call)
 
 
 def _result_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:

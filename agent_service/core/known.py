@@ -17,6 +17,7 @@ from typing_extensions import is_typeddict
 from agent_service.core.conformity import bound_of, unwrapped
 from agent_service.core.errors import UndecodableError
 from agent_service.core.instances import Assemble, assembler, is_record
+from agent_service.core.memo import Memo, size_of
 from agent_service.core.shapes import class_name, classes_described, shape_of
 
 __all__ = ["Assembly", "KnownClasses", "names_classes"]
@@ -24,8 +25,6 @@ __all__ = ["Assembly", "KnownClasses", "names_classes"]
 _MOST_RESOLVED = 1024
 _MOST_NAMED: Final = 1000
 """Classes of one value, as the writer allows them. Stored bytes may be anybody's, and each name is looked for."""
-_MOST_REMEMBERED: Final = 10_000
-"""Characters of names that are remembered with what they lead to."""
 _UNNAMED = (object, types.NoneType, types.UnionType, type)
 _ANYTHING = (Any, object, dict, list, tuple, set, frozenset)
 _MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
@@ -54,7 +53,7 @@ class KnownClasses:
         self._annotation = annotation
         self._roots: list[type] | None = None
         self._found: dict[tuple[str, str], Assemble] = {}
-        self._resolved: dict[tuple[tuple[str, ...], ...], tuple[list[Assemble | None], int]] = {}
+        self._resolved: Memo[tuple[tuple[str, ...], ...], tuple[list[Assemble | None], int]] = Memo(_MOST_RESOLVED)
 
     def resolve(self, named: list[list[str]]) -> "list[Assemble | None]":
         """Return what assembles each class that is named with its shape; None for a class that is not known.
@@ -62,14 +61,11 @@ class KnownClasses:
         :raises UndecodableError: for a class that has changed since.
         """
         key = tuple(map(tuple, named))
-        resolved = self._resolved.get(key)
+        resolved = self._resolved.known.get(key)
         if resolved is None or (resolved[1] != classes_described() and None in resolved[0]):
-            if len(self._resolved) >= _MOST_RESOLVED:
-                self._resolved.clear()
             # A class that is not found may be defined later; when an instance of it is written, it is looked for again.
             resolved = self._look_for(named), classes_described()
-            if sum(len(text) for each in key for text in each) <= _MOST_REMEMBERED:
-                self._resolved[key] = resolved
+            self._resolved.keep(key, resolved, size_of(text for each in key for text in each))
         return resolved[0]
 
     def _look_for(self, named: list[list[str]]) -> "list[Assemble | None]":

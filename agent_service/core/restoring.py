@@ -21,6 +21,9 @@ __all__ = ["restore_model", "serialized_fields"]
 
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_CLASSES = 1000
+"""A service may make classes as it runs."""
+
 
 def restore_model(cls: type[M], data: Any, *, dumped: bool = False) -> M:
     """Make a model of its fields, which may have their rests beside them (:class:`~.instances.Parts`).
@@ -40,7 +43,7 @@ def restore_model(cls: type[M], data: Any, *, dumped: bool = False) -> M:
     return restored
 
 
-@functools.cache
+@functools.lru_cache(_MOST_CLASSES)
 def _restorer(cls: type[BaseModel], dumped: bool) -> Rebuild:
     rebuild = _StoreCompiler(dumped).compile(cls, {})
     if rebuild is None:
@@ -168,7 +171,7 @@ def _validated(cls: type[M], fields: Any) -> M:
     return cls.model_validate(fields, strict=False, by_alias=False, by_name=True)
 
 
-@functools.cache
+@functools.lru_cache(_MOST_CLASSES)
 def serialized_fields(cls: type[BaseModel]) -> frozenset[str]:
     """Return the fields that serializers of the model's own may have changed in what the first release stored."""
     decorators = cls.__pydantic_decorators__

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds after which the lease of a process that died while it loaded a value is void.",
+        description="Seconds after which a process that died while it loaded a value, or wrote a context, "
+        "no longer counts.",
     )
     cache_l1_enabled: bool = Field(
         default=False, description="Keep copies of Redis entries in memory, dropped when Redis says that they changed."

@@ -52,7 +52,15 @@ class _Flight(Generic[T]):
 
     def reaches(self, other: "_Flight[Any]") -> bool:
         """Whether this flight is, or waits directly or indirectly for, the other one."""
-        return self is other or any(each.reaches(other) for each in self.waits_for)
+        reached, seen = [self], {id(self)}
+        for each in reached:
+            if each is other:
+                return True
+            # A flight that several wait for is looked at once: paths may double with every level of a diamond.
+            new = {id(flight): flight for flight in each.waits_for if id(flight) not in seen}
+            seen.update(new)
+            reached += new.values()
+        return False
 
 
 _current: contextvars.ContextVar[_Flight[Any] | None] = contextvars.ContextVar(

@@ -177,7 +177,7 @@ def _name(path: list[Any]) -> str:
     return ".".join(map(str, path)) or "it"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1000)  # a service may make classes as it runs
 def _rebuilt_fields(cls: type) -> frozenset[str]:
     """Return the fields whose annotations say of what class a value is."""
     return frozenset(name for name, hint in record_hints(cls).items() if restorer(hint) is not None)

@@ -15,12 +15,15 @@ class FileStateStore(ContextStateStore[ContextT]):
     Whatever dies at whatever moment, each file is the old or the new one; see
     :class:`~agent_service.context.file.FileContextStore`. A damaged file is an error that names it.
 
-    :param directory: made when first written to.
+    :param directory: made when first written to; of this process's user alone.
     :param model: what is kept; None: CoachContext.
+    :param timeout: seconds that a write waits for others of its user, and a read for the disk.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, model: type[ContextT] | None = None) -> None:
-        self._files = FileContextStore(directory)
+    def __init__(
+        self, directory: str | os.PathLike[str], *, model: type[ContextT] | None = None, timeout: float = 10.0
+    ) -> None:
+        self._files = FileContextStore(directory, timeout=timeout)
         super().__init__(self._files, model=model)
 
     def _place(self, user_id: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
+from agent_service.context.cache_adapter import CacheContextStore
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.documents import holds
@@ -21,7 +22,10 @@ from agent_service.context.outside import as_store
 from agent_service.context.redis import RedisContextStore
 from agent_service.context.sharding import ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.core.ttl import NEVER
+from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.testing.clock import FakeClock
 
 
 class Expiring:
@@ -329,6 +333,28 @@ async def test_keys_move_out_of_a_manager_and_into_one():
     assert sorted(await stores["c"].list_keys()) == list(range(20))
     await ShardManager({"in": inner}, previous={"c": stores["c"]}).rebalance()
     assert sorted(await inner.list_keys()) == list(range(20))
+
+
+@pytest.mark.parametrize("kind", ["manager", "cache"])
+async def test_a_key_that_moves_out_of_a_store_over_others_keeps_its_time(kind: str):
+    clock = FakeClock()
+    if kind == "manager":
+        old: ContextStore = ShardManager({name: InMemoryContextStore(clock=clock) for name in "ab"})
+    else:
+        old = CacheContextStore(InMemoryCache(default_ttl=1000, clock=clock))
+    new = InMemoryContextStore(ttl=5, clock=clock)
+    await old.set("short", {"x": 1}, ttl=10)
+    await old.set("long", {"x": 1}, ttl=100)
+    await old.set("never", {"x": 1}, ttl=NEVER)
+    clock.advance(4)
+    await ShardManager({"new": new}, previous={"old": old}).rebalance()
+
+    found = []
+    for seconds in (5, 2, 80, 20):
+        clock.advance(seconds)
+        found.append(sorted(await new.list_keys()))
+    assert found == [["long", "never", "short"], ["long", "never"], ["long", "never"], ["never"]]
+    assert await old.list_keys() == []
 
 
 # -- two objects over the same data

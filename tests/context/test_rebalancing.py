@@ -16,7 +16,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.context.file import FileContextStore
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.moving import Movable, read_to_move, withdraw
+from agent_service.context.moving import read_to_move, withdraw
 from agent_service.context.redis import RedisContextStore
 from agent_service.context.sharding import ShardManager
 from agent_service.context.sync import ShardManager as SyncShardManager
@@ -433,6 +433,36 @@ async def test_a_moved_key_keeps_its_time_in_redis_and_loses_it_where_nothing_ex
         await each.aclose()
 
 
+class ReadsOnce(InMemoryContextStore):
+    """Answers the first time that a key is read to be moved, and then never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def read_to_move(self, key: Key) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.Event().wait()
+        return await super().read_to_move(key)
+
+
+async def test_what_a_mover_that_ends_in_the_middle_has_reserved_expires(redis_url: str):
+    old, redis = ReadsOnce(), RedisContextStore(url=redis_url, timeout=10)
+    await old.set("a", {"n": 1})
+    shards = ShardManager({"new": redis}, previous={"old": old})
+    client = await redis.client()
+    moving = asyncio.create_task(shards.set("a", {"n": 2}))
+    async with asyncio.timeout(20):
+        while not await client.execute("EXISTS", redis.redis_key("a")):
+            await asyncio.sleep(0.01)
+    moving.cancel()
+    await asyncio.gather(moving, return_exceptions=True)
+
+    assert 0 < await client.execute("PTTL", redis.redis_key("a")) <= 60_000
+    await redis.aclose()
+
+
 # -- processes
 
 
@@ -518,6 +548,7 @@ MOVABLE: dict[str, Callable[[pytest.FixtureRequest, Path], ContextStore]] = {
     "cache_backed": lambda _, path: CacheBackedContextStore(
         db=DatabaseContextStore(db_path=path / "context.db"), cache=InMemoryContextStore()
     ),
+    "shards": lambda _, __: ShardManager({name: InMemoryContextStore() for name in "ab"}),
     "cache": lambda _, __: CacheContextStore(InMemoryCache(namespace="moving")),
 }
 
@@ -542,13 +573,17 @@ async def test_withdrawing_removes_what_is_as_expected_and_nothing_else(movable:
     assert await movable.update("a", {"new": 1}) == {"new": 1}
 
 
+def seconds_of(ttl: Any) -> float:
+    return float(ttl)
+
+
 async def test_what_is_read_to_move_is_what_is_there(movable: ContextStore):
     await movable.set("a", {"x": 1})
     found = await read_to_move(movable, "a")
 
     assert found is not None
     assert found[0] == {"x": 1}
-    assert found[1] is NEVER or (found[1] is None and not isinstance(movable, Movable))
+    assert found[1] is NEVER or (isinstance(movable, CacheContextStore) and 0 < seconds_of(found[1]) <= 300)
     assert await read_to_move(movable, "missing") is None
 
 

@@ -100,6 +100,21 @@ async def test_an_acknowledged_claim_is_gone_for_good(batch: RedisBatch, client:
     assert await client.execute("DBSIZE") == 0
 
 
+async def test_more_claims_than_lua_can_unpack_are_acknowledged_at_once(
+    batch: RedisBatch, client: RedisClient, server: RedisServer | GivenServer
+):
+    await fill(batch, 1)
+    (waiting,) = await client.execute("KEYS", "*:batch:*")
+    await client.pipeline([("RPUSH", waiting, *[b'{"n":%d}' % number for number in range(1, 9_001)])])
+    claims = await batch.claim(*QUEUE, count=9_001)
+
+    assert numbers(claims) == list(range(9_001))
+    assert len({each.id for each in claims}) == 9_001
+    assert await batch.ack(claims) == 9_001
+    assert await RedisBatch.remove_from_pending("email_service", "mimeia")
+    assert await client.execute("DBSIZE") == 0
+
+
 async def test_claims_of_several_queues_are_acknowledged_together(batch: RedisBatch):
     other = ("email_service", "weekly", "send")
     await fill(batch, 2)

@@ -79,6 +79,13 @@ async def test_merge_gives_the_whole_record(record: HashRecord):
     assert await HashRecord(record.client, KEY + b"2", ttl=60).merge({}) == {}
 
 
+async def test_more_fields_than_lua_can_unpack_are_deleted_at_once(record: HashRecord):
+    await record.set({f"field {number}": number for number in range(9_001)})
+
+    assert await record.delete_fields(*[f"field {number}" for number in range(9_000)], "nobody") == 9_000
+    assert await record.get() == {"field 9000": 9_000}
+
+
 async def test_a_record_that_loses_its_last_field_stays_empty(record: HashRecord):
     await record.append("list", 1)
 

@@ -75,6 +75,33 @@ async def test_nothing_can_be_claimed_before_it_is_due(triggers: RedisTrigger, s
     assert names(await triggers.late()) == [("remind", "a")]
 
 
+@pytest.mark.parametrize("order", [["soon", "later"], ["later", "soon"]])
+async def test_the_wait_is_that_for_the_earliest_of_all_actions(order: list[str]):
+    tenants = {"soon": (RedisTrigger("a"), 5), "later": (RedisTrigger("b"), 50)}
+    for action in order:
+        triggers, seconds = tenants[action]
+        await triggers.set(action, "one", seconds)
+        await triggers.set(action, "another", seconds + 100)
+    for actions in (["soon", "later"], ["later", "soon"], ["soon", "nothing", "later"]):
+        due_now, wait = await (await schedule()).due(actions)
+
+        assert due_now == []
+        assert wait is not None
+        assert 1 < wait <= 5
+
+
+async def test_what_is_due_already_does_not_hide_when_the_next_is(server: RedisServer | GivenServer):
+    await RedisTrigger("a").set("remind", "now", 0.001)
+    await RedisTrigger("b").set("remind", "next", 50)
+    await RedisTrigger("c").set("remind", "after it", 90)
+    await until_visible(server, 2)
+    due_now, wait = await (await schedule()).due(["remind"])
+
+    assert due_now == [("remind", "a")]
+    assert wait is not None
+    assert 40 < wait <= 50
+
+
 async def due(triggers: RedisTrigger, server: RedisServer | GivenServer, *identifiers: str) -> list[TriggerClaim]:
     """Set triggers, wait until they are due, and claim them."""
     for each in identifiers:

@@ -228,6 +228,31 @@ async def test_a_wake_up_expires_and_is_written_only_for_what_sleepers_do_not_se
     assert await client.execute("XRANGE", schedule.wakes, "-", "+") == last
 
 
+async def test_a_clock_that_went_back_keeps_no_wake_up_from_being_written(
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch
+):
+    sleep_at_most(10, monkeypatch)
+    schedule = TriggerSchedule(*await current_redis())
+    ahead = 2**62
+    await client.execute("XADD", schedule.wakes, f"{ahead}-7", "at", "before the clock went back")
+    await client.execute("PEXPIRE", schedule.wakes, 60_000)
+    await RedisTrigger("acme").set("remind", "near", 5)
+    ((entry, _),) = await client.execute("XRANGE", schedule.wakes, "-", "+")
+
+    assert tuple(map(int, entry.split(b"-"))) > (ahead, 7)
+
+
+async def test_the_stream_of_wake_ups_stays_short_however_many_there_were(
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch
+):
+    sleep_at_most(10, monkeypatch)
+    triggers, schedule = RedisTrigger("acme"), TriggerSchedule(*await current_redis())
+    for number in range(50):
+        await triggers.set("remind", f"{number}", 9 - number / 10)  # each is due before all others
+
+    assert await client.execute("XLEN", schedule.wakes) == 1
+
+
 async def test_a_handler_that_is_registered_later_finds_what_is_due(run: Run):
     await RedisTrigger("acme").set("late action", "now", 0.001)
     await run()

@@ -1,7 +1,7 @@
 """What a call of a decorated function is called in the cache: its key and its tags.
 
-Both are made of the arguments, which takes several microseconds; calls whose arguments are scalars are remembered, so
-that a hit in Redis makes neither again.
+Both are made of the arguments, which takes several microseconds; calls whose arguments are scalars, and small, are
+remembered, so that a hit in Redis makes neither again.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from agent_service.core.arguments import CallSignature, Template, identity_digest
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import check_key, glob_escape
+from agent_service.core.memo import Memo, size_of
 from agent_service.infrastructure.cache.call_context import CallContext
 from agent_service.infrastructure.cache.call_tags import CallTags
 from agent_service.infrastructure.cache.hotpath import identity_of
@@ -52,7 +53,7 @@ class CallName(NamedTuple):
     key: str
     tags: tuple[str, ...]
     identity: tuple[object, ...] | None
-    """What tells this call from others, where its arguments and context variables are scalars."""
+    """What tells this call from others, where its arguments and context variables are scalars and small."""
 
 
 class CallNames:
@@ -67,7 +68,7 @@ class CallNames:
         self.context = spec.context
         """The context variables that tell calls apart."""
         self._signature = CallSignature(function, ignore=spec.ignore)
-        self._remembered: dict[tuple[object, ...], CallName] = {}
+        self._remembered: Memo[tuple[object, ...], CallName] = Memo(_MOST_REMEMBERED)
         self.signature = self._signature.own
         """What calls of the function itself must match."""
         self.parameters = self._signature.names if spec.include_args else ()
@@ -122,7 +123,7 @@ class CallNames:
         """
         if identity is not None:
             try:
-                known = self._remembered.get(identity)
+                known = self._remembered.known.get(identity)
             except TypeError:  # an argument that cannot be hashed
                 known = None
             if known is not None:
@@ -134,11 +135,14 @@ class CallNames:
         if self.can_remember:
             values = self._signature.values(args, kwargs) if self.parameters else ()
             identity = identity_of((*values, *self.context.values()) if self.context else values)
-        name = CallName(self.key(*args, **kwargs), self._tags.of_call(args, kwargs), identity)
-        if identity is not None:
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[identity] = name
+        key, tags = self.key(*args, **kwargs), self._tags.of_call(args, kwargs)
+        if identity is None:
+            return CallName(key, tags, None)
+        size = size_of((*identity[1::2], key, *tags))  # types stand between the values
+        if not self._remembered.keeps(size):
+            return CallName(key, tags, None)
+        name = CallName(key, tags, identity)
+        self._remembered.keep(identity, name, size)
         return name
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
+from agent_service.core.memo import Memo, size_of
 from agent_service.infrastructure.cache.backend import Found, Life
 from agent_service.infrastructure.cache.tokens import NAMESPACE, Standing
 from agent_service.infrastructure.cache.values import Encoded, ValueCodec
@@ -40,7 +41,7 @@ class EntryFormat:
 
     def __init__(self, codec: ValueCodec) -> None:
         self._codec = codec
-        self._sections: dict[tuple[Sequence[str], Sequence[bytes | None]], bytes] = {}
+        self._sections: Memo[tuple[Sequence[str], Sequence[bytes | None]], bytes] = Memo(_MOST_SECTIONS)
 
     def write(self, encoded: Encoded, life: Life, tokens: Mapping[str, bytes]) -> bytes:
         """Give the bytes of an entry that is stored now."""
@@ -54,7 +55,7 @@ class EntryFormat:
 
         :param tokens: the standing ones of the namespace and the tags.
         """
-        section = self._sections.get((tags, tokens)) or self._section(tags, tokens)
+        section = self._sections.known.get((tags, tokens)) or self._section(tags, tokens)
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
@@ -67,9 +68,7 @@ class EntryFormat:
         if any(token is not None and len(token) > LONGEST_TOKEN for token in tokens):
             return None  # somebody else wrote it
         section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})
-        if len(self._sections) >= _MOST_SECTIONS:
-            self._sections.clear()
-        self._sections[tags, tokens] = section
+        self._sections.keep((tags, tokens), section, size_of((*tags, *tokens, section)))
         return section
 
     def read(self, data: bytes, head: Head) -> Found:

@@ -15,6 +15,7 @@ from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
+from agent_service.core.memo import size_of
 from agent_service.infrastructure.cache.call_context import CallContext, Unset
 from agent_service.infrastructure.cache.store import Entry, MemoryStore
 
@@ -22,6 +23,8 @@ __all__ = ["SCALARS", "HotPath", "compile_wrapper", "identity_of"]
 
 SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date, Unset})
 """Types whose equal values mean the same. Not float: 0.0 == -0.0. Not datetime: one moment in two time zones."""
+
+_MOST_BYTES = 4 << 20
 
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
@@ -65,6 +68,8 @@ class HotPath:
     It is bound to the table it was last used with. When that table is closed all its entries are dead, so the next call
     takes the long way and :meth:`remember` binds the path to the table of then.
 
+    At most two argument tuples for each entry that the table may hold are remembered, and 4 MiB of argument values.
+
     :param looks_at_tags: whether it leads to entries with tags, which costs a hit a look at their tokens.
     """
 
@@ -74,6 +79,7 @@ class HotPath:
         self.bind: Callable[..., None] | None = None
         self.hits: Callable[[], int] = int
         self._store: MemoryStore | None = None
+        self._bytes = 0
 
     def remember(self, identity: tuple[object, ...], key: str, store: MemoryStore, counters: Counts) -> None:
         """Lead this identity to the live entry of ``key``, if there is one."""
@@ -84,10 +90,13 @@ class HotPath:
             return
         if self._store is not store:
             self.aliases.clear()
+            self._bytes = 0
             self.bind(store.monotonic, store.touch, counters)
             self._store = store
-        elif len(self.aliases) >= 2 * store.max_entries:
+        elif len(self.aliases) >= 2 * store.max_entries or self._bytes > _MOST_BYTES:
             self._forget_dead(store)
+        if identity not in self.aliases:
+            self._bytes += _size(identity)
         self.aliases[identity] = entry
 
     def _forget_dead(self, store: MemoryStore) -> None:
@@ -95,8 +104,15 @@ class HotPath:
         known = self.aliases.copy()  # in one step: another thread may add to it meanwhile
         live = {identity: entry for identity, entry in known.items() if entry.settled_until > now}
         self.aliases.clear()  # in place: the wrapper holds this very dict
-        if len(live) < store.max_entries * 3 // 2:
+        self._bytes = 0
+        size = sum(map(_size, live))
+        if len(live) < store.max_entries * 3 // 2 and size < _MOST_BYTES * 3 // 4:
             self.aliases.update(live)
+            self._bytes = size
+
+
+def _size(identity: tuple[object, ...]) -> int:
+    return size_of(identity[1::2])  # types stand between the values
 
 
 def identity_of(values: tuple[object, ...]) -> tuple[object, ...] | None:

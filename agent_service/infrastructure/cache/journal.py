@@ -56,6 +56,8 @@ class Debt:
     added: dict[str, list[Increment]] = field(default_factory=dict)
     overwritten: set[str] = field(default_factory=set)
     """Keys with a value that will not be pushed, and nothing that is added to it either."""
+    anew: set[str] = field(default_factory=set)
+    """Those of ``added`` that were not added to a value that will not be pushed, whatever was written down before."""
     size: int = 0
     """How many operations the journal has counted."""
     bytes: int = 0
@@ -129,7 +131,7 @@ class Journal:
         """
         debt = self._debt(namespace)
         if anew:
-            self._note(debt, key, overwritten=False)
+            self._begin_anew(debt, key)
         elif key in debt.overwritten:
             self._end(increment)
             return
@@ -166,6 +168,8 @@ class Journal:
             self._drop(debt, key)
             self._note(debt, key, overwritten=False)
         for key, owed in later.added.items():
+            if key in later.anew:
+                self._begin_anew(debt, key)
             for increment in owed:
                 if key in debt.overwritten:
                     self._end(increment)
@@ -195,6 +199,10 @@ class Journal:
             (debt.overwritten.add if overwritten else debt.overwritten.remove)(key)
             self._count(debt, 0, _size_of(key) if overwritten else -_size_of(key))
 
+    def _begin_anew(self, debt: Debt, key: str) -> None:
+        self._note(debt, key, overwritten=False)
+        debt.anew.add(key)
+
     def _match(self, debt: Debt, globs: Globs) -> None:
         for key in {key for key in (*debt.stale, *debt.added, *debt.overwritten) if globs.matches(key.encode())}:
             if key in debt.stale:
@@ -217,6 +225,7 @@ class Journal:
             self._count(debt, 1, _INCREMENT)
 
     def _drop(self, debt: Debt, key: str) -> None:
+        debt.anew.discard(key)
         owed = debt.added.pop(key, None)
         if owed is not None:
             self._count(debt, -len(owed), -len(owed) * _INCREMENT - _size_of(key))

@@ -15,6 +15,7 @@ What the server denies to this user takes the same steps; see :mod:`agent_servic
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 

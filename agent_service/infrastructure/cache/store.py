@@ -118,6 +118,7 @@ class _Table(cachetools.Cache[str, Entry]):
 def _kill(entry: Entry) -> None:
     entry.expires = entry.fresh_until = entry.settled_until = _DEAD
     entry.value = None
+    entry.key = ""  # no key is empty; heap and decorated functions may keep the entry for a while, and keys are long
 
 
 class MemoryStore:

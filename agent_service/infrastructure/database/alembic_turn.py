@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["alembic_turn"]
 
+_POLL: Final = 0.01
+
 _turn: Final = threading.Lock()
 _turns_of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 
@@ -21,15 +23,10 @@ _turns_of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock
 async def alembic_turn() -> AsyncIterator[None]:
     """Wait for the turn without keeping the event loop, and hold it."""
     loop = asyncio.get_running_loop()
-    # Of each loop one task waits for other threads, so that its executor stays free for whoever has the turn.
+    # Of each loop one task asks for the turn. No thread waits for it: whoever has it needs threads of the same pool.
     async with _turns_of_loops.setdefault(loop, asyncio.Lock()):
-        if not _turn.acquire(blocking=False):
-            waiting = loop.run_in_executor(None, _turn.acquire)
-            try:
-                await asyncio.shield(waiting)
-            except asyncio.CancelledError:
-                waiting.add_done_callback(lambda _: _turn.release())
-                raise
+        while not _turn.acquire(blocking=False):  # noqa: ASYNC110 - threads have it, of any event loop
+            await asyncio.sleep(_POLL)
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ import re
 from hashlib import blake2b
 from typing import Final
 
+from agent_service.core.memo import Memo, size_of
 from agent_service.core.sql_names import LONGEST_NAME
 
 __all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "Names", "quoted"]
@@ -48,6 +49,8 @@ _DROPPED_INDEX: Final = re.compile(
 _MARKED: Final = re.compile(rf"\b{MARK}(\w+)")
 _REMEMBERED: Final = 1_000
 """Statements whose text is kept; past that, all are forgotten."""
+_REMEMBERED_BYTES: Final = 16 << 20
+"""Of such texts. A statement with thousands of values in an IN is as long as they are many, and is not kept."""
 
 
 class Names:
@@ -61,7 +64,7 @@ class Names:
         self.schema = schema
         self.prefix = prefix
         self._as_written = schema is None and prefix == MARK
-        self._rendered: dict[str, str] = {}
+        self._rendered: Memo[str, str] = Memo(_REMEMBERED, _REMEMBERED_BYTES)
 
     def local(self, name: str) -> str:
         """Return what an object is called within its schema."""
@@ -82,14 +85,12 @@ class Names:
         """Return a statement with the names of this database. Comments and what stands in single quotes stay."""
         if self._as_written:
             return statement
-        rendered = self._rendered.get(statement)
+        rendered = self._rendered.known.get(statement)
         if rendered is None:
             if MARK not in statement:
                 return statement
             rendered = _WORDS.sub(self._render_name, statement)
-            if len(self._rendered) >= _REMEMBERED:
-                self._rendered.clear()
-            self._rendered[statement] = rendered
+            self._rendered.keep(statement, rendered, size_of((statement, rendered)))
         return rendered
 
     def _render_name(self, found: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from agent_service.infrastructure.database.sqlite import prepare_connection
 from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
+from agent_service.infrastructure.database.sqlite_file import make_private
 
 __all__ = ["open_connection"]
 
@@ -22,6 +23,7 @@ def open_connection(dialect: Any, arguments: Any, options: Any) -> Any:
     does not reach, and closed by the caller once it is open.
     """
     if dialect.name == "sqlite":
+        make_private(arguments[0], options)
         # aiosqlite's thread outlives a failed opening and then calls a loop that may have ended: fail without it.
         sqlite3.connect(*arguments, **options).close()
     opening = asyncio.ensure_future(greenlet_spawn(_open, dialect, arguments, options))

@@ -18,6 +18,8 @@ __all__ = ["FormerNames", "retried_without"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_MOST_KNOWN = 1000
+
 
 class FormerNames:
     """Whether old names are in use, by whoever shares this object: see :meth:`of`.
@@ -32,7 +34,10 @@ class FormerNames:
     def of(cls, client: RedisClient, probe: bytes, pattern: str) -> "FormerNames":
         """Return the object that all users of a client share, so that a refusal is met once."""
         known = cls._known.setdefault(client, {})
-        return known.setdefault(probe, cls(probe, pattern))
+        found = known.setdefault(probe, cls(probe, pattern))
+        if len(known) > _MOST_KNOWN:  # a client that is given a prefix for each of its users
+            known.pop(next(iter(known)), None)
+        return found
 
     def __init__(self, probe: bytes, pattern: str) -> None:
         self.in_use = True

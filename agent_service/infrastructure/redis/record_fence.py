@@ -19,9 +19,10 @@ FENCE_MARK: Final = b"~%"
 """What follows the common beginning of records in the name of a fence."""
 
 LEASE_SECONDS: Final = 10.0
-"""How long a writer or reader that never comes back counts as under way."""
+"""How long a writer or reader that never comes back counts as under way, unless told otherwise."""
 
 _BEGIN = load_script("fence", "fence_begin")
+_RENEW = load_script("fence", "fence_renew")
 _FINISH = load_script("fence", "fence_finish")
 _LEASE = load_script("fence", "fence_lease")
 _FILL = load_script("fence", "fence_fill")
@@ -33,23 +34,29 @@ class RecordFence:
     """Begins and finishes writes, takes leases and fills, for records by their keys.
 
     Atomic for each record; many records are one round trip. The fence of a record shares its slot on a cluster, is
-    called ``{start}~%fence:`` and the record's key, and lives :data:`LEASE_SECONDS` at most. Beside processes of
-    earlier releases it stands under the name they know, too: a writer of either sort counts for the other, and breaks
-    its leases.
+    called ``{start}~%fence:`` and the record's key, and lives as long as the latest lease. Beside processes of earlier
+    releases it stands under the name they know, too: a writer of either sort counts for the other, and breaks its
+    leases.
 
     :param start: what the keys of all records begin with; none continues with :data:`FENCE_MARK`.
+    :param lease: seconds that a writer or reader counts as under way, unless it is renewed.
     """
 
-    def __init__(self, client: RedisClient, start: bytes) -> None:
+    def __init__(self, client: RedisClient, start: bytes, lease: float = LEASE_SECONDS) -> None:
         self.client = client
+        self._lease = lifetime_of(lease)
         self.former = FormerNames.of(client, _former_name(start), f"{start.decode()}*")
         self._stem = start + FENCE_MARK + b"fence:"
 
     async def begin(self, keys: Collection[bytes]) -> str:
         """Delete the records, break their leases, and give the token of a write that is under way."""
         token = secrets.token_hex(8)
-        await self._run(_BEGIN, keys, [(token, lifetime_of(LEASE_SECONDS))] * len(keys))
+        await self._run(_BEGIN, keys, [(token, self._lease)] * len(keys))
         return token
+
+    async def renew(self, token: str, keys: Collection[bytes]) -> None:
+        """Have a write that is under way count for another lease; one that did not count any more begins again."""
+        await self._run(_RENEW, keys, [(token, self._lease)] * len(keys))
 
     async def finish(self, token: str, records: Mapping[bytes, Mapping[str, Any] | None], ttl: float | None) -> int:
         """Store the records that no other writer was under way with, delete the others, and count the stored."""
@@ -60,7 +67,7 @@ class RecordFence:
     async def lease(self, keys: Collection[bytes]) -> str:
         """Give the token of a load that is under way; it is worth nothing for records that are being written."""
         token = secrets.token_hex(8)
-        await self._run(_LEASE, keys, [(token, lifetime_of(LEASE_SECONDS))] * len(keys))
+        await self._run(_LEASE, keys, [(token, self._lease)] * len(keys))
         return token
 
     async def fill(self, token: str, records: Mapping[bytes, Mapping[str, Any]], ttl: float | None) -> int:

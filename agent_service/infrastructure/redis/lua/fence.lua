@@ -26,7 +26,16 @@ end
 local function enter(member)
   for place = 2, #KEYS do
     redis.call('ZADD', KEYS[place], now + milliseconds, member)
-    redis.call('PEXPIRE', KEYS[place], milliseconds)
+    if redis.call('PTTL', KEYS[place]) < milliseconds then -- another writer's may be longer
+      redis.call('PEXPIRE', KEYS[place], milliseconds)
+    end
+  end
+end
+
+-- Writers overlap, as far as is known until the last of them is void. After enter().
+local function note_overlap()
+  for place = 2, #KEYS do
+    redis.call('ZADD', KEYS[place], now + redis.call('PTTL', KEYS[place]), 'x')
   end
 end
 

@@ -1,8 +1,8 @@
 -- A writer begins. ARGV[2]: milliseconds it counts as under way.
 break_leases()
-if writers > 0 or overlap then
-  enter('x')
-end
 enter('w' .. token)
+if writers > 0 or overlap then
+  note_overlap()
+end
 redis.call('DEL', record)
 return 1

@@ -1,0 +1,86 @@
+"""A replay that breaks off: what was written down meanwhile counts as if nothing had been taken out in between."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_service.infrastructure.cache.journal import Increment, Journal
+
+KEYS = st.sampled_from(["a", "b", "ab"])
+STEPS = st.one_of(
+    st.tuples(st.just("invalidate"), KEYS),
+    st.tuples(st.just("overwrite"), KEYS),
+    st.tuples(st.just("tags"), KEYS),
+    st.tuples(st.just("match"), st.sampled_from(["a*", "b"])),
+    st.tuples(st.just("clear"), st.none()),
+    st.tuples(st.just("add"), KEYS),
+    st.tuples(st.just("add anew"), KEYS),
+)
+DO: dict[str, Callable[[Journal, Any], None]] = {
+    "invalidate": lambda journal, key: journal.invalidate("n", [key]),
+    "overwrite": lambda journal, key: journal.invalidate("n", [key], overwritten=True),
+    "tags": lambda journal, tag: journal.invalidate_tags("n", [tag]),
+    "match": lambda journal, pattern: journal.match("n", pattern),
+    "clear": lambda journal, _: journal.clear("n"),
+    "add": lambda journal, key: journal.add("n", key, Increment(1, 60)),
+    "add anew": lambda journal, key: journal.add("n", key, Increment(1, 60), anew=True),
+}
+
+
+def owed(journal: Journal) -> Any:
+    """What Redis is owed."""
+    return [
+        (
+            debt.cleared,
+            sorted(debt.tags),
+            sorted(debt.patterns),
+            sorted(debt.stale),
+            {key: sum(each.amount for each in owed) for key, owed in debt.added.items()},
+        )
+        for debt in journal.take().values()
+    ]
+
+
+@given(before=st.lists(STEPS, max_size=6), after=st.lists(STEPS, max_size=6))
+def test_a_broken_off_replay_changes_nothing_of_what_is_owed(before: list[Any], after: list[Any]):
+    whole, broken_off = Journal(), Journal()
+    for step, what in before:
+        DO[step](whole, what)
+        DO[step](broken_off, what)
+    taken = broken_off.take()
+    for step, what in after:
+        DO[step](whole, what)
+        DO[step](broken_off, what)
+    broken_off.give_back(taken)
+
+    assert len(broken_off) == len(whole)
+    assert [each for each in owed(broken_off) if any(each)] == [each for each in owed(whole) if any(each)]
+
+
+@pytest.mark.parametrize("step", DO)
+def test_what_came_while_another_namespace_was_replayed_is_kept(step: str):
+    journal = Journal()
+    journal.invalidate("other", ["x"])
+    taken = journal.take()
+    DO[step](journal, "a")
+    journal.give_back(taken)
+
+    assert len(journal) == 2
+    assert {name for name, debt in journal.take().items() if len(debt)} == {"other", "n"}
+
+
+def test_a_new_journal_is_empty():
+    assert len(Journal()) == 0
+
+
+def test_as_many_operations_as_the_limit_says_are_remembered_and_one_more_collapses():
+    journal = Journal(3)
+    journal.invalidate("n", ["a", "b", "c"])
+    whole = owed(journal)
+    journal.invalidate("n", ["a", "b", "c", "d"])
+
+    assert whole == [(False, [], [], ["a", "b", "c"], {})]
+    assert owed(journal) == [(True, [], [], [], {})]

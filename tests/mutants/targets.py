@@ -1,0 +1,79 @@
+"""The files whose correctness cannot be seen from outside, and the rooms of tests that are asked about them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["TARGETS", "find_targets", "rooms_of"]
+
+_QUERIES = "agent_service/infrastructure/database/queries"
+_DATABASE = "agent_service/infrastructure/database"
+_CACHE = "agent_service/infrastructure/cache"
+_REDIS = "agent_service/infrastructure/redis"
+
+TARGETS = (
+    # Appending, and what a tenant sees.
+    f"{_QUERIES}/append.py",
+    f"{_QUERIES}/batch*.py",
+    f"{_QUERIES}/scope.py",
+    f"{_QUERIES}/lineage.py",
+    f"{_QUERIES}/handing_down.py",
+    f"{_QUERIES}/locks.py",
+    f"{_QUERIES}/outbox.py",
+    f"{_DATABASE}/writer.py",
+    f"{_DATABASE}/delivery.py",
+    f"{_DATABASE}/group_commit.py",
+    # Following.
+    f"{_DATABASE}/repositories/feed.py",
+    f"{_DATABASE}/notifications.py",
+    f"{_CACHE}/feed.py",
+    f"{_REDIS}/notifications.py",
+    # The invalidation wins.
+    f"{_CACHE}/leases.py",
+    f"{_CACHE}/grants.py",
+    f"{_CACHE}/tokens.py",
+    f"{_CACHE}/redis_counters.py",
+    f"{_CACHE}/journal.py",
+    f"{_CACHE}/replay.py",
+    f"{_REDIS}/record_fence.py",
+    "agent_service/context/fences.py",
+    "agent_service/context/cache_fence.py",
+    "agent_service/context/key_locks.py",
+    # Records and triggers.
+    f"{_REDIS}/records.py",
+    f"{_REDIS}/record_sets.py",
+    f"{_REDIS}/listing.py",
+    "agent_service/tenants/schedule.py",
+    "agent_service/tenants/batch.py",
+    f"{_REDIS}/lua/*.lua",
+)
+
+_ROOMS = {
+    f"{_DATABASE}/": ("database", "outbox"),
+    f"{_CACHE}/": ("cache", "context", "outbox"),
+    "agent_service/context/": ("context",),
+    "agent_service/tenants/": ("tenants",),
+    f"{_REDIS}/lua/trigger": ("tenants",),
+    f"{_REDIS}/lua/batch": ("tenants",),
+    f"{_REDIS}/lua/record": ("tenants", "context"),
+    f"{_REDIS}/lua/listing": ("tenants", "context"),
+    f"{_REDIS}/lua/index": ("tenants",),
+    f"{_REDIS}/lua/fence": ("context", "redis"),
+    f"{_REDIS}/lua/": ("cache", "redis"),
+    f"{_REDIS}/notifications": ("redis", "tenants"),
+    f"{_REDIS}/record_fence": ("context", "redis"),
+    f"{_REDIS}/record": ("tenants", "context"),
+    f"{_REDIS}/listing": ("tenants", "context"),
+    f"{_REDIS}/": ("redis", "cache"),
+}
+
+
+def rooms_of(path: str) -> tuple[str, ...]:
+    """Give the rooms whose tests are asked about a file."""
+    return next(rooms for start, rooms in _ROOMS.items() if path.startswith(start))
+
+
+def find_targets(root: Path, wanted: Iterable[str] = ()) -> list[str]:
+    """Give the files, as paths in the checkout: the targets, else those that match ``wanted``."""
+    patterns = tuple(wanted) or TARGETS
+    found = {path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern)}
+    return sorted(path for path in found if path.endswith((".py", ".lua")))

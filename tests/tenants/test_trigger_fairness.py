@@ -1,0 +1,49 @@
+"""One tenant's flood of due triggers leaves room for the others."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from agent_service.tenants import handlers as registry
+from agent_service.tenants.runner import TriggerRunner, on_trigger
+from agent_service.tenants.schedule import Trigger
+from agent_service.tenants.trigger import RedisTrigger
+
+OTHERS = [f"small{number}" for number in range(8)]
+
+
+@pytest.fixture(autouse=True)
+def empty_registry() -> Iterator[None]:
+    before = dict(registry._handlers)
+    registry._handlers.clear()
+    yield
+    registry._handlers.clear()
+    registry._handlers.update(before)
+
+
+async def test_a_tenant_with_more_due_triggers_than_can_run_does_not_keep_the_others_waiting():
+    begun: set[str] = set()
+    all_others, end = asyncio.Event(), asyncio.Event()
+
+    @on_trigger("work")
+    async def handle(trigger: Trigger) -> None:
+        begun.add(trigger.tenant)
+        if begun >= set(OTHERS):
+            all_others.set()
+        await end.wait()
+
+    for number in range(150):
+        await RedisTrigger("flood").set("work", f"{number}", 0.001)
+    for each in OTHERS:
+        await RedisTrigger(each).set("work", "only", 0.001)
+    await asyncio.sleep(0.05)  # all are due when the runner looks for the first time
+
+    async with TriggerRunner(poll_interval=0.005):
+        try:
+            async with asyncio.timeout(60):
+                await all_others.wait()
+        finally:
+            end.set()
+
+    assert begun == {"flood", *OTHERS}
