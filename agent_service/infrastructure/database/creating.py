@@ -1,9 +1,10 @@
 """From a URL to an engine that speaks to its database the way this room needs it."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL
@@ -18,6 +19,8 @@ from agent_service.infrastructure.database.postgres import FAILURES, connect_opt
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine"]
+
+_FILES: Final = {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}
 
 
 def create_engine(
@@ -69,11 +72,20 @@ def create_engine(
 
 
 def _unavailable(target: DatabaseTarget, setting: str, pgbouncer: bool, exc: BaseException) -> DatabaseUnavailableError:
-    reason = str(exc).split("\n", 1)[0] or type(exc).__name__
+    reason = _unreadable_file(target, exc) or str(exc).split("\n", 1)[0] or type(exc).__name__
     remedy = f"check {setting}"
     if "unsupported startup parameter" in reason and not pgbouncer:
         remedy = PGBOUNCER_REMEDY
     return DatabaseUnavailableError(f"cannot connect to {target} ({reason}); {remedy}")
+
+
+def _unreadable_file(target: DatabaseTarget, exc: BaseException) -> str | None:
+    """Name the option whose file the driver could not read, which it does not."""
+    if isinstance(exc, FileNotFoundError | PermissionError):
+        for name in _FILES & target.options.keys():
+            if not os.access(target.options[name], os.R_OK):
+                return f"{name}: the file {target.options[name]!r:.200} cannot be read"
+    return None
 
 
 def _connector(unavailable: Callable[[BaseException], DatabaseUnavailableError]) -> Callable[..., Any]:
