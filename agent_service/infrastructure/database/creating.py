@@ -16,6 +16,7 @@ from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
 from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import FAILURES, connect_options, watch_connections
+from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine"]
@@ -72,7 +73,7 @@ def create_engine(
 
 
 def _unavailable(target: DatabaseTarget, setting: str, pgbouncer: bool, exc: BaseException) -> DatabaseUnavailableError:
-    reason = _unreadable_file(target, exc) or str(exc).split("\n", 1)[0] or type(exc).__name__
+    reason = _unreadable_file(target, exc) or reason_of(exc)
     remedy = f"check {setting}"
     if "unsupported startup parameter" in reason and not pgbouncer:
         remedy = PGBOUNCER_REMEDY

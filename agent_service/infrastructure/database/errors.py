@@ -1,6 +1,6 @@
 """The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
 
-Messages carry the driver's first line and never the parameters of the statement.
+Messages carry of the driver's text what ``reasons.py`` lets through, and never a value.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from agent_service.core.errors import (
 )
 from agent_service.infrastructure.database.lost import LOST_STATES, is_lost
 from agent_service.infrastructure.database.postgres import FAILURES
+from agent_service.infrastructure.database.reasons import reason_of
 
 __all__ = ["FAILED_STATEMENTS", "PGBOUNCER_REMEDY", "database_errors", "session_not_found", "translate"]
 
@@ -34,6 +35,8 @@ _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
+_UNSENDABLE = (OverflowError, UnicodeError)
+"""What Python raises for a value that the driver of SQLite cannot send."""
 _NO_SCHEMA_STATES = ("42P01", "42703")
 _NO_SCHEMA_TEXTS = ("no such table", "no such column")
 
@@ -43,7 +46,7 @@ def database_errors(action: str) -> Iterator[None]:
     """Translate what the database raises while ``action`` ("append a message") is under way."""
     try:
         yield
-    except (SQLAlchemyError, *FAILURES) as exc:
+    except (SQLAlchemyError, *FAILURES, *_UNSENDABLE) as exc:
         raise translate(exc, action) from exc
 
 
@@ -57,17 +60,17 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
             f"could not {action}: no connection became free in time; raise DB_POOL_SIZE or hold sessions for less long"
         )
     state = str(getattr(original or exc, "sqlstate", None) or "")
-    reason = str(original or exc).strip().split("\n", 1)[0]
+    reason = reason_of(exc)
     if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
+        told = reason if str(original or exc) else "it is silent"
         return DatabaseUnavailableError(
-            f"could not {action}: the database gave no answer in time ({reason or 'it is silent'}); "
+            f"could not {action}: the database gave no answer in time ({told}); "
             "DB_STATEMENT_TIMEOUT is the limit of a statement"
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
     if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
         return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
-    reason = reason or type(original or exc).__name__
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):
