@@ -38,6 +38,7 @@ from agent_service.core.errors import (
     SessionValueError,
     StateConflictError,
     StateStoreError,
+    TransactionConflictError,
     UndecodableError,
 )
 
@@ -95,6 +96,7 @@ __all__ = [
     "Settings",
     "StateConflictError",
     "StateStoreError",
+    "TransactionConflictError",
     "UndecodableError",
     "cache_invalidate",
     "cached",

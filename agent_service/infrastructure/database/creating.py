@@ -14,6 +14,7 @@ from agent_service.core.database_url import DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
+from agent_service.infrastructure.database.isolation import LEVEL
 from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import FAILURES, connect_options, watch_connections
 from agent_service.infrastructure.database.reasons import reason_of
@@ -30,7 +31,7 @@ def create_engine(
     *,
     setting: str,
     statement_timeout: float | None,
-    isolation_level: str | None = None,
+    isolation_level: str = LEVEL,
     pgbouncer: bool = False,
     echo: bool = False,
 ) -> AsyncEngine:
@@ -39,7 +40,7 @@ def create_engine(
     :param pool: SQLAlchemy's options of the pool.
     :param setting: where the URL comes from, for errors.
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
-    :param isolation_level: of every transaction; None: the server's own. SQLite has one only.
+    :param isolation_level: of every transaction of PostgreSQL. SQLite has one only.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param echo: log every statement, without its parameters.
     """
@@ -52,8 +53,7 @@ def create_engine(
     else:
         url = URL.create(target.scheme, target.username, target.password, database=target.database or None)
         arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer)
-        if isolation_level is not None:
-            pool = {**pool, "isolation_level": isolation_level}
+        pool = {**pool, "isolation_level": isolation_level}
     engine = create_async_engine(
         url,
         echo=echo,

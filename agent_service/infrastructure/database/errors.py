@@ -15,12 +15,20 @@ from agent_service.core.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     SessionNotFoundError,
+    TransactionConflictError,
 )
 from agent_service.infrastructure.database.lost import LOST_STATES, is_lost
 from agent_service.infrastructure.database.postgres import FAILURES
 from agent_service.infrastructure.database.reasons import reason_of
 
-__all__ = ["FAILED_STATEMENTS", "PGBOUNCER_REMEDY", "database_errors", "session_not_found", "translate"]
+__all__ = [
+    "FAILED_STATEMENTS",
+    "OVERTAKEN_STATES",
+    "PGBOUNCER_REMEDY",
+    "database_errors",
+    "session_not_found",
+    "translate",
+]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
@@ -34,6 +42,7 @@ _TOO_SLOW_STATE = "57014"
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
+OVERTAKEN_STATES = ("40001", "40P01")  # a serialization failure, a deadlock
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
 _UNSENDABLE = (OverflowError, UnicodeError)
 """What Python raises for a value that the driver of SQLite cannot send."""
@@ -71,6 +80,11 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
     if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
         return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
+    if state in OVERTAKEN_STATES:
+        return TransactionConflictError(
+            f"could not {action}: another transaction came between ({reason}); nothing was written: begin the "
+            "transaction again, or use READ COMMITTED"
+        )
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):

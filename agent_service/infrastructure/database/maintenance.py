@@ -202,7 +202,7 @@ async def _in_batches(
     size, total = min(_FIRST_BATCH, most), 0
     aim = _SECONDS_EMBEDDED if database.embedded else _SECONDS
     while True:
-        async with database.session(every_tenant=True) as db:
+        async with database.session(every_tenant=True, read_committed=True) as db:
             with database_errors(action):
                 await db.connection()
                 if database.embedded:

@@ -51,6 +51,9 @@ def connect_options(target: DatabaseTarget, statement_timeout: float | None, *, 
     options: dict[str, Any] = {"timeout": given.pop("connect_timeout", CONNECT_TIMEOUT)}
     options |= {name: given.pop(name) for name in _CACHES if name in given}
     server_settings: dict[str, str] = {name: given.pop(name) for name in _SERVER_SETTINGS if name in given}
+    if not pgbouncer:
+        # What runs without BEGIN; the others say it there. See isolation.py.
+        server_settings["default_transaction_isolation"] = "read committed"
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:

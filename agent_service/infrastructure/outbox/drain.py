@@ -48,7 +48,7 @@ async def drain(database: DatabaseManager) -> Drained:
     await counters.show()
     applied = 0
     while True:
-        async with database.session() as db:
+        async with database.session(read_committed=True) as db:
             rows = await take_rows(db, BATCH)
             batch = Batch(rows)
             if not await batch.apply():

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session as SyncSession
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.incoming import accept_message
+from agent_service.infrastructure.database.isolation import run_first
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
@@ -99,6 +100,4 @@ class SessionMessages(RepositoryBase):
 
 
 def _append(db: SyncSession, order: Append) -> Counters | None:
-    if db.new or db.dirty:
-        db.flush()
-    return append(db.connection(), order)
+    return run_first(db, lambda connection: append(connection, order))
