@@ -14,6 +14,7 @@ from agent_service.core.errors import (
     AgentServiceError,
     DatabaseError,
     DatabaseUnavailableError,
+    SessionConflictError,
     SessionNotFoundError,
     TransactionConflictError,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "OVERTAKEN_STATES",
     "PGBOUNCER_REMEDY",
     "database_errors",
+    "session_full",
     "session_not_found",
     "translate",
 ]
@@ -98,6 +100,14 @@ def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
     """Give the error for a session that its caller cannot see, whatever the reason."""
     tenant = f" of tenant {tenant_id!r}" if tenant_id else ""
     return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
+
+
+def session_full(session_id: object, last_seq: int, total_tokens: int) -> SessionConflictError:
+    """Give the error for an append that a session's counters have no room for."""
+    return SessionConflictError(
+        f"could not append to session {session_id}: it is full, last_seq is {last_seq} and total_tokens {total_tokens}; "
+        "go on in another session"
+    )
 
 
 def _is_unavailable(exc: Exception, state: str, reason: str) -> bool:
