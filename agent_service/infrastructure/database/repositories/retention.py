@@ -40,7 +40,8 @@ class SessionRetention(RepositoryBase):
         key = require_session_id(session_id)
         if hard:
             return bool(await self._remove_all(Session.id == key))
-        now = self._now()
+        with database_errors("delete a session"):
+            now = await self._deciding_now()
         return await self._mark(
             update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
         )
@@ -68,11 +69,12 @@ class SessionRetention(RepositoryBase):
         :param batch_size: most sessions that one statement removes, 1 to 10,000.
         :return: how many were removed.
         """
-        before = require_retention(older_than, "older_than", self._now())
+        require_retention(older_than, "older_than", self._now())
         size = require_count(batch_size, "batch_size", most=MAX_PURGE)
         scope = (Session.tenant_id == self._tenant_id,)
         removed = 0
         with database_errors("purge deleted sessions"):
+            before = require_retention(older_than, "older_than", await self._deciding_now())
             while True:
                 due = list(await self._db.scalars(purgeable(self._dialect(), before, size, *scope)))
                 removed += await remove_sessions(self._db, due)
