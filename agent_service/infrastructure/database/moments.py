@@ -18,4 +18,5 @@ async def deciding_now(db: AsyncSession, clock: Clock) -> datetime:
     """Return the current moment by the database's clock, or by ``clock`` where it is another than the system's."""
     if clock is not SYSTEM_CLOCK or db.get_bind().dialect.name != "postgresql":
         return clock.now()
-    return (await db.execute(select(func.clock_timestamp()))).scalar_one()
+    moment: datetime = (await db.execute(select(func.clock_timestamp()))).scalar_one()
+    return moment
