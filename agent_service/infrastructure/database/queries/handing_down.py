@@ -43,13 +43,17 @@ def orphans(dying: list[UUID]) -> ColumnElement[bool]:
     return and_(Session.parent_session_id.in_(dying), Session.id.not_in(dying))
 
 
-def copy_messages(dying: list[UUID]) -> Insert:
-    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them."""
+def copy_messages(dying: list[UUID], after: int, until: int) -> Insert:
+    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
+
+    :param after: of the messages whose numbers are above this one,
+    :param until: and at most this one.
+    """
     message: Any = SessionMessage.__table__.c
     source = (
         select(Session.id, message.seq, _client_id(Session.id), *_unchanged(message))
         .join(Session, and_(message.session_id == Session.parent_session_id, message.seq <= Session.fork_seq))
-        .where(orphans(dying))
+        .where(orphans(dying), message.seq > after, message.seq <= until)
     )
     return _insert(source)
 
