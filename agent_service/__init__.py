@@ -39,6 +39,7 @@ from agent_service.core.errors import (
     SessionValueError,
     StateConflictError,
     StateStoreError,
+    TransactionConflictError,
     UndecodableError,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "Settings",
     "StateConflictError",
     "StateStoreError",
+    "TransactionConflictError",
     "UndecodableError",
     "cache_invalidate",
     "cached",

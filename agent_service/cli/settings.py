@@ -6,8 +6,9 @@ from pydantic import SecretStr
 
 from agent_service.cli.console import Console
 from agent_service.core.settings import get_settings
+from agent_service.core.url_mask import mask_url
 
-__all__ = ["mask_url", "show_settings"]
+__all__ = ["show_settings"]
 
 
 def show_settings(_arguments: Namespace, console: Console) -> int:
@@ -22,15 +23,3 @@ def show_settings(_arguments: Namespace, console: Console) -> int:
 
 def _masked(value: object) -> object:
     return mask_url(value.get_secret_value()) if isinstance(value, SecretStr) else value
-
-
-def mask_url(url: str) -> str:
-    """Show where a URL leads without its credentials: user and password, and the values of its query.
-
-    A password may hold any character, by mistake even ``@``, ``/`` or ``?``: all up to the last ``@`` is hidden.
-    """
-    scheme, separator, rest = url.partition("://")
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    place, question, _ = rest.partition("?")
-    return f"{scheme}{separator}{place}{question and '?***'}"

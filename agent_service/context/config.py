@@ -27,7 +27,7 @@ __all__ = ["ContextConfig", "load_context_config"]
 class RedisSection(BaseModel):
     """``context.redis``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: SecretStr = Field(min_length=1)
     prefix: str = "dynagent_ctx"
@@ -36,7 +36,7 @@ class RedisSection(BaseModel):
 class DatabaseSection(BaseModel):
     """``context.database``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: SecretStr = Field(min_length=1)
 
@@ -44,7 +44,7 @@ class DatabaseSection(BaseModel):
 class ContextConfig(BaseModel):
     """``context``: which backend, and where it is. Without a section, REDIS_URL and DATABASE_URL say where."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     backend: Literal["memory", "redis", "database", "cache_backed"] = "memory"
     redis: RedisSection | None = None
@@ -62,9 +62,9 @@ def load_context_config(path: Path) -> ContextConfig:
     try:
         return ContextConfig.model_validate(content["context"])
     except ValidationError as exc:
-        # No chaining: the original repeats the input, which may hold a password.
         problems = "; ".join(_problem(error) for error in exc.errors(include_input=False, include_url=False))
-        raise ContextConfigError(f"{path}: {problems}") from None
+    # Chained to nothing: the original holds the input, which may hold a password.
+    raise ContextConfigError(f"{path}: {problems}") from None
 
 
 def _problem(error: Any) -> str:
@@ -91,10 +91,10 @@ def _parse(path: Path) -> Any:
             f"{path}: reading YAML needs PyYAML; pip install 'agent-service[yaml]', or write the file as JSON or TOML"
         ) from exc
     except ValueError as exc:
-        # No chaining: parsers quote the line, which may hold a password.
         line = getattr(exc, "lineno", None)
         place = "" if line is None else f" (line {line})"
-        raise ContextConfigError(f"{path}: is no valid {path.suffix[1:].upper()}{place}; correct it") from None
+    # Chained to nothing: parsers quote the line, which may hold a password.
+    raise ContextConfigError(f"{path}: is no valid {path.suffix[1:].upper()}{place}; correct it") from None
 
 
 def _read_yaml(text: str) -> Any:
@@ -103,7 +103,8 @@ def _read_yaml(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise ValueError(f"no YAML: {type(exc).__name__}") from exc
+        problem = f"no YAML: {type(exc).__name__}"
+    raise ValueError(problem) from None
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -40,7 +40,7 @@ DEFAULT_PREFIX: Final = "dynagent_ctx"
 class RedisContextConfig:
     """Where a :class:`RedisContextStore` keeps its contexts."""
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     prefix: str = DEFAULT_PREFIX
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from agent_service.core.addresses import parse_address, parse_port
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.url_mask import known_scheme, query_before_at
 
 __all__ = ["POSTGRES", "SQLITE", "SYSTEM_CERTIFICATES", "DatabaseTarget", "parse_database_url"]
 
@@ -52,7 +53,7 @@ class DatabaseTarget:
 
     def __str__(self) -> str:
         hosts = ",".join(f"{_bracketed(host)}{f':{port}' if port else ''}" for host, port in self.hosts)
-        return f"{self.scheme}://{hosts}/{self.database}"
+        return f"{self.scheme}://{hosts}/{self.database if self.embedded else quote(self.database)}"
 
 
 def parse_database_url(url: str) -> DatabaseTarget:
@@ -70,9 +71,19 @@ def parse_database_url(url: str) -> DatabaseTarget:
         raise ConfigurationError(f"the database URL must be a str, not {type(url).__name__}")
     scheme, separator, rest = url.partition("://")
     if scheme not in _EXAMPLES:
-        given = f"{scheme}://" if separator else "no scheme"
-        raise ConfigurationError(f"the database URL has {given:.60}; it must begin with {POSTGRES}:// or {SQLITE}://")
+        given = "no scheme" if not separator else f"{scheme}://" if known_scheme(scheme) else "an unknown scheme"
+        raise ConfigurationError(f"the database URL has {given}; it must begin with {POSTGRES}:// or {SQLITE}://")
+    if not _is_text(unquote(rest)):
+        _refuse(scheme, "holds U+0000 or a lone surrogate; remove it")
     return _postgres(rest) if scheme == POSTGRES else _sqlite(rest)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 def _refuse(scheme: str, problem: str) -> NoReturn:
@@ -84,18 +95,21 @@ def _postgres(rest: str) -> DatabaseTarget:
     if parts is None:
         _refuse(POSTGRES, "cannot be read; percent-encode what is special in its user name or password")
     query = parts["query"] or ""
-    if "@" in (parts["database"] or "") or any("@" in name for name, _ in parse_qsl(query, keep_blank_values=True)):
+    credentials = parts["user"] is not None
+    if "@" in (parts["database"] or "") or (credentials and (query_before_at(rest) or "@" in query)):
         # It would be shown, and what is before the @ is most likely the rest of a password.
         _refuse(POSTGRES, "has an @ behind its host; percent-encode what is special in its user name or password")
+    # Before the query: where a host was forgotten, the names in the query may be the rest of a password.
+    written = _hosts(parts["hosts"], None)
     options = _options(query, _POSTGRES_OPTIONS)
     if options.get("sslrootcert") == SYSTEM_CERTIFICATES and options.setdefault("sslmode", _STRICT) != _STRICT:
         _refuse(POSTGRES, f"has sslrootcert={SYSTEM_CERTIFICATES}, which needs sslmode={_STRICT}")
-    hosts = options.pop("host", None) or parts["hosts"]
+    hosts, ports = options.pop("host", None), options.pop("port", None)
     username, password = (None if part is None else unquote(part) for part in (parts["user"], parts["password"]))
     return DatabaseTarget(
         scheme=POSTGRES,
-        database=options.pop("dbname", None) or parts["database"] or "",
-        hosts=_hosts(hosts, options.pop("port", None)),
+        database=options.pop("dbname", None) or unquote(parts["database"] or ""),
+        hosts=_hosts(hosts or parts["hosts"], ports) if hosts or ports else written,
         username=options.pop("user", None) or username or None,
         password=options.pop("password", password),
         options=MappingProxyType(options),
@@ -149,7 +163,8 @@ def _options(query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str,
         convert = known.get(name)
         if convert is None:
             remedy = _INSTEAD.get(given, f"known are {', '.join(sorted(known))}")
-            raise ConfigurationError(f"the database URL has the option {given!r:.40}, which is unknown here; {remedy}")
+            named = "an option behind a password" if options.keys() & _SECRETS else f"the option {given!r:.40}"
+            raise ConfigurationError(f"the database URL has {named}, which is unknown here; {remedy}")
         try:
             value = convert(text)
         except ValueError as exc:
@@ -211,6 +226,8 @@ def _natural(text: str) -> int:
 
 
 _STRICT: Final = "verify-full"
+_SECRETS: Final = {"password", "sslpassword"}
+"""Options whose values may hold a ``&`` that was not encoded: what stands behind it looks like another option."""
 _OTHER_NAMES: Final = {"ssl": "sslmode", "database": "dbname"}
 _POSTGRES_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", _STRICT),

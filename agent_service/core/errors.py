@@ -33,7 +33,8 @@
         ├── SessionValueError         (also ValueError)
         ├── SessionConflictError      an expected version or sequence number no longer holds
         └── DatabaseError
-            └── DatabaseUnavailableError
+            ├── DatabaseUnavailableError
+            └── TransactionConflictError  (also SessionConflictError) another transaction came between; repeat this one
 
 A cache degrades, a store raises: errors of drivers never leave the rooms that own those drivers; they arrive as one of
 the above with the original as ``__cause__``.
@@ -71,6 +72,7 @@ __all__ = [
     "SessionValueError",
     "StateConflictError",
     "StateStoreError",
+    "TransactionConflictError",
     "UndecodableError",
 ]
 
@@ -235,3 +237,7 @@ class DatabaseError(SessionError):
 
 class DatabaseUnavailableError(DatabaseError):
     """The database cannot be reached, or did not answer within its deadline."""
+
+
+class TransactionConflictError(DatabaseError, SessionConflictError):
+    """Another transaction came between, and this one was rolled back: begin it again, with all that was read in it."""

@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, unquote
 
 from agent_service.core.addresses import parse_address
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.url_mask import mask_url
 
-__all__ = ["RedisTarget", "Topology", "mask_url", "parse_redis_url"]
+__all__ = ["RedisTarget", "Topology", "parse_redis_url"]
 
 Topology = Literal["single", "sentinel", "cluster"]
 
@@ -70,20 +71,22 @@ def parse_redis_url(url: str) -> RedisTarget:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"Redis URL must be a str, not {type(url).__name__}; like {_EXAMPLES['redis']}")
-    scheme, location, username, password, options = _split(url)
+    scheme, location, username, password, query = _split(url)
     topology = _TOPOLOGIES[scheme]
+    hosts, socket, service, db_text = _place(url, scheme, location)
+    # Before the query: where a host was forgotten, the names in the query may be the rest of a password.
+    addresses = () if socket else _addresses(url, hosts, 26379 if topology == "sentinel" else 6379, topology)
+    options = _options(url, query)
     tls = scheme == "rediss" or (topology != "single" and bool(options.pop("ssl", False)))
     _check_tls_options(url, options, tls=tls)
     sentinel_options = _sentinel_options(url, options, topology)
-    hosts, socket, service, db_text = _place(url, scheme, location)
     db = _db(url, options.pop("db", None), db_text)
     if topology == "cluster" and db:
         _refuse(url, f"asks for db {db}; a cluster has only db 0")
-    default_port = 26379 if topology == "sentinel" else 6379
     return RedisTarget(
         topology=topology,
         url=mask_url(url),
-        addresses=() if socket else _addresses(url, hosts, default_port, many=topology != "single"),
+        addresses=addresses,
         path=socket,
         service=service,
         db=db,
@@ -95,28 +98,13 @@ def parse_redis_url(url: str) -> RedisTarget:
     )
 
 
-def mask_url(url: str) -> str:
-    """Hide user name and passwords, also in a URL that cannot be parsed.
-
-    Everything up to the last ``@`` goes; without one, what stands where a port belongs and cannot be one.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return "***" if "@" in url else url
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    elif "[" not in rest:
-        rest = re.sub(r":(?!\d{1,5}(?:[,/?]|$))[^,/?]*", ":***", rest)
-    return f"{scheme}://" + re.sub(r"((?:username|password)=)[^&]*", r"\1***", rest)
-
-
 def _refuse(url: str, problem: str) -> NoReturn:
     example = _EXAMPLES.get(url.partition("://")[0], _EXAMPLES["redis"])
     raise ConfigurationError(f"Redis URL {mask_url(url)!r} {problem}; write it like {example}") from None
 
 
-def _split(url: str) -> tuple[str, str, str | None, str | None, dict[str, Any]]:
-    """Scheme, what stands between ``@`` and ``?``, user name, password, options."""
+def _split(url: str) -> tuple[str, str, str | None, str | None, str]:
+    """Scheme, what stands between ``@`` and ``?``, user name, password, and what stands after ``?``."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _TOPOLOGIES:
         _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
@@ -125,7 +113,7 @@ def _split(url: str) -> tuple[str, str, str | None, str | None, dict[str, Any]]:
         _refuse(url, "has an '@' after a '?'; percent-encode the one that is meant as a character")
     userinfo, _, location = rest.rpartition("@")
     username, _, password = userinfo.partition(":")
-    return scheme, location, unquote(username) or None, unquote(password) or None, _options(url, query)
+    return scheme, location, unquote(username) or None, unquote(password) or None, query
 
 
 def _place(url: str, scheme: str, location: str) -> tuple[str, str | None, str | None, str]:
@@ -151,9 +139,9 @@ def _sentinel_options(url: str, options: dict[str, Any], topology: Topology) -> 
     return {name.removeprefix("sentinel_"): options.pop(name) for name in names}
 
 
-def _addresses(url: str, hosts: str, default_port: int, *, many: bool) -> tuple[tuple[str, int], ...]:
+def _addresses(url: str, hosts: str, default_port: int, topology: Topology) -> tuple[tuple[str, int], ...]:
     given = hosts.split(",")
-    if len(given) > 1 and not many:
+    if len(given) > 1 and topology == "single":
         _refuse(url, f"names {len(given)} hosts; for several use redis+cluster:// or redis+sentinel://")
     return tuple(_address(url, each, default_port) for each in given)
 
@@ -175,7 +163,7 @@ def _db(url: str, option: int | None, text: str) -> int:
     if not text.strip("/"):
         return 0
     if not re.fullmatch(r"\d{1,9}/?", text):
-        _refuse(url, f"has {text!r:.40} where the database number belongs")
+        _refuse(url, "has something else where the database number belongs")
     return int(text.strip("/"))
 
 
@@ -184,7 +172,10 @@ def _options(url: str, query: str) -> dict[str, Any]:
     for name, text in parse_qsl(query, keep_blank_values=True):
         convert = _OPTIONS.get(name)
         if convert is None:
-            _refuse(url, f"has the option {name!r:.40}, which is unknown here; known are {', '.join(sorted(_OPTIONS))}")
+            # Behind an & of a password that was not encoded stands its rest.
+            secret = any(each.endswith("password") for each in options)
+            named = "an option behind a password" if secret else f"the option {name!r:.40}"
+            _refuse(url, f"has {named}, which is unknown here; known are {', '.join(sorted(_OPTIONS))}")
         try:
             options[name] = convert(text)
         except ValueError:

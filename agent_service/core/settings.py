@@ -27,6 +27,7 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8-sig",  # which reads UTF-8 with and without a byte order mark
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # it may be a URL, whose password an error would show
     )
 
     redis_url: SecretStr | None = Field(
@@ -189,18 +190,18 @@ def get_settings() -> Settings:
     :raises ConfigurationError: naming each setting that cannot be used, or a ``.env`` that cannot be read; values of
         URLs are never shown.
     """
+    # Raised outside of the handlers, so that it is chained to nothing: the originals hold the input, which may hold a
+    # password.
     try:
         _check_env_file()
         return Settings()
     except UnicodeDecodeError as exc:
-        # No chaining: the original repeats the file, which may hold a password.
-        raise ConfigurationError(f".env is not UTF-8 ({exc.reason} at byte {exc.start}); save it as UTF-8") from None
+        problem = f".env is not UTF-8 ({exc.reason} at byte {exc.start}); save it as UTF-8"
     except OSError as exc:
         raise ConfigurationError(f".env cannot be read ({exc.strerror}); correct its permissions or remove it") from exc
     except ValidationError as exc:
-        # No chaining: pydantic's own message repeats the input, which may hold a password.
-        problems = "; ".join(_problem(error["loc"], error["msg"]) for error in exc.errors(include_input=False))
-        raise ConfigurationError(problems) from None
+        problem = "; ".join(_problem(error["loc"], error["msg"]) for error in exc.errors(include_input=False))
+    raise ConfigurationError(problem) from None
 
 
 def _check_env_file() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.core.errors import ConfigurationError
-from agent_service.core.redis_url import mask_url, parse_redis_url
+from agent_service.core.redis_url import parse_redis_url
+from agent_service.core.url_mask import mask_url
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.erasure import erase_user, rewrite_file
 from agent_service.infrastructure.database.maintenance import CleanupMetrics, run_cleanup
 from agent_service.infrastructure.database.naming import name_tables
 from agent_service.infrastructure.database.writer import SessionWriter
@@ -11,8 +12,10 @@ __all__ = [
     "DatabaseManager",
     "SessionWriter",
     "close_database",
+    "erase_user",
     "get_database",
     "get_session",
     "name_tables",
+    "rewrite_file",
     "run_cleanup",
 ]

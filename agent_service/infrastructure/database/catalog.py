@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, RELATIONS, Names, quoted
+from agent_service.infrastructure.database.reasons import reason_of
 
 __all__ = [
     "ADOPTED",
@@ -135,10 +136,9 @@ def make_schema(connection: Connection, schema: str) -> None:
     try:
         connection.exec_driver_sql(f"CREATE SCHEMA {quoted(schema)}")
     except DBAPIError as exc:
-        reason = str(exc.orig).split("\n", 1)[0]
         raise DatabaseError(
-            f"cannot make the schema {schema!r} for the package's tables ({reason}); have it made by a role that may, "
-            "or name in DB_SCHEMA one in which this role may create tables"
+            f"cannot make the schema {schema!r} for the package's tables ({reason_of(exc)}); have it made by a role "
+            "that may, or name in DB_SCHEMA one in which this role may create tables"
         ) from exc
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.isolation import read_committed
 from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable
 from agent_service.infrastructure.database.session_factories import SessionFactory, require_async_sessions
 from agent_service.infrastructure.database.sqlite import keep_session_clean
@@ -139,7 +140,7 @@ class _Entities:
 
     async def delete(self, key: str) -> None:
         async with self._transaction("delete a context") as db:
-            entity = await db.get(self._model, key)
+            entity = await db.get(self._model, key, with_for_update=True)  # two that delete it take turns
             if entity is not None:
                 await db.delete(entity)
                 await db.commit()
@@ -152,4 +153,5 @@ class _Entities:
         with database_errors(action):
             async with self._sessions() as db:
                 keep_session_clean(db)
+                await read_committed(db)
                 yield db

@@ -1,9 +1,10 @@
 """From a URL to an engine that speaks to its database the way this room needs it."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL
@@ -13,6 +14,7 @@ from agent_service.core.database_url import DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
+from agent_service.infrastructure.database.isolation import LEVEL
 from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import (
     FAILURES,
@@ -21,9 +23,12 @@ from agent_service.infrastructure.database.postgres import (
     connect_options,
     watch_connections,
 )
+from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
 
 __all__ = ["create_engine"]
+
+_FILES: Final = {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}
 
 
 def create_engine(
@@ -32,7 +37,7 @@ def create_engine(
     *,
     setting: str,
     statement_timeout: float | None,
-    isolation_level: str | None = None,
+    isolation_level: str = LEVEL,
     pgbouncer: bool = False,
     says_tenant: bool = False,
     echo: bool = False,
@@ -42,7 +47,7 @@ def create_engine(
     :param pool: SQLAlchemy's options of the pool.
     :param setting: where the URL comes from, for errors.
     :param statement_timeout: seconds a statement may take; None: any time. SQLite has no such limit.
-    :param isolation_level: of every transaction; None: the server's own. SQLite has one only.
+    :param isolation_level: of every transaction of PostgreSQL. SQLite has one only.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param says_tenant: its transactions say which tenant they work for; PostgreSQL shows it in the connections' name.
     :param echo: log every statement, without its parameters.
@@ -57,8 +62,7 @@ def create_engine(
         url = URL.create(target.scheme, target.username, target.password, database=target.database or None)
         name = NAME_SAYS_TENANT if says_tenant else NAME
         arguments = connect_options(target, statement_timeout, pgbouncer=pgbouncer, name=name)
-        if isolation_level is not None:
-            pool = {**pool, "isolation_level": isolation_level}
+        pool = {**pool, "isolation_level": isolation_level}
     engine = create_async_engine(
         url,
         echo=echo,
@@ -78,11 +82,20 @@ def create_engine(
 
 
 def _unavailable(target: DatabaseTarget, setting: str, pgbouncer: bool, exc: BaseException) -> DatabaseUnavailableError:
-    reason = str(exc).split("\n", 1)[0] or type(exc).__name__
+    reason = _unreadable_file(target, exc) or reason_of(exc)
     remedy = f"check {setting}"
     if "unsupported startup parameter" in reason and not pgbouncer:
         remedy = PGBOUNCER_REMEDY
     return DatabaseUnavailableError(f"cannot connect to {target} ({reason}); {remedy}")
+
+
+def _unreadable_file(target: DatabaseTarget, exc: BaseException) -> str | None:
+    """Name the option whose file the driver could not read, which it does not."""
+    if isinstance(exc, FileNotFoundError | PermissionError):
+        for name in _FILES & target.options.keys():
+            if not os.access(target.options[name], os.R_OK):
+                return f"{name}: the file {target.options[name]!r:.200} cannot be read"
+    return None
 
 
 def _connector(unavailable: Callable[[BaseException], DatabaseUnavailableError]) -> Callable[..., Any]:

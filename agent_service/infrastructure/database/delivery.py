@@ -15,6 +15,7 @@ from agent_service.infrastructure.database.group_commit import Answer, GroupComm
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.postgres import FAILURES
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.repositories.base import SessionLimits
 from agent_service.infrastructure.database.retrying import Failure, classify, pause_before
 
@@ -150,5 +151,5 @@ def _translated(exc: Exception) -> AgentServiceError:
     elif isinstance(exc, AgentServiceError):
         return exc
     else:
-        return DatabaseError(f"could not {ACTION}: {type(exc).__name__}: {exc}")
+        return DatabaseError(f"could not {ACTION}: {reason_of(exc)}")
     return type(error)(f"{error}; it may be stored, append it with a client_id to be sure") if unknown else error

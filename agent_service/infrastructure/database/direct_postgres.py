@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import asyncpg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.isolation import LEVEL
 from agent_service.infrastructure.database.lost import is_lost
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
@@ -25,6 +26,9 @@ __all__ = ["DirectPostgres"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LEVEL: Final = text("SELECT current_setting('default_transaction_isolation')")
+"""Connections of our own engines say it when they are opened. One that may not, behind pgbouncer, or of an engine of
+the caller's, may have another level; then a batch takes a transaction around its statement."""
 _HELD: Final = 10.0
 """Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
 
@@ -43,6 +47,7 @@ class DirectPostgres:
         self._held: AsyncConnection | None = None
         self._driver: Any = None
         self._names: Any = None
+        self._read_committed = True
         self._held_until = 0.0
 
     async def append(self, batch: BatchAppend) -> list[Place | None]:
@@ -55,7 +60,12 @@ class DirectPostgres:
         statement, parameters = statement_for(batch)
         statement = self._names.render(statement)
         try:
-            rows: Sequence[Sequence[Any]] = await self._driver.fetch(statement, *parameters)
+            rows: Sequence[Sequence[Any]]
+            if self._read_committed:
+                rows = await self._driver.fetch(statement, *parameters)
+            else:
+                async with self._driver.transaction(isolation="read_committed"):
+                    rows = await self._driver.fetch(statement, *parameters)
         except (asyncio.CancelledError, TimeoutError):
             await self._release(invalid=True)
             raise
@@ -88,6 +98,7 @@ class DirectPostgres:
             with database_errors("connect"):  # As our error it says that nothing was sent.
                 self._held = await self._engine.connect()
                 self._names = await self._held.run_sync(names_of)
+                self._read_committed = await self._held.scalar(_LEVEL) == LEVEL.lower()
             self._driver = (await self._held.get_raw_connection()).driver_connection
             self._held_until = now + _HELD
 

@@ -24,6 +24,7 @@ from agent_service.infrastructure.database.naming import names_of, naming_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
 from agent_service.infrastructure.database.queries.batch_append_sqlite import append_locked
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
+from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, is_free, write_turn
 from agent_service.infrastructure.database.sqlite_busy import patiently
 from agent_service.infrastructure.database.sqlite_connection import PATIENCE, until_done
@@ -123,7 +124,7 @@ class DirectSqlite:
             if "locked" not in str(exc):
                 raise
             raise DatabaseUnavailableError(
-                f"no other process let go of the database's write lock within {patience:g} s ({exc})"
+                f"no other process let go of the database's write lock within {patience:g} s ({reason_of(exc)})"
             ) from exc
 
     def _connect(self) -> sqlite3.Connection:

@@ -19,6 +19,7 @@ from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.alembic_turn import alembic_turn
 from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
+from agent_service.infrastructure.database.isolation import LEVEL
 from agent_service.infrastructure.database.naming import NAMED, Naming
 from agent_service.infrastructure.database.notifications import Notifications
 from agent_service.infrastructure.database.postgres import POOLED
@@ -66,8 +67,9 @@ class DatabaseManager:
     :param pool_recycle: seconds after which a connection is replaced; -1: never.
     :param statement_timeout: seconds a PostgreSQL statement may take, waiting for locks included; None: any time.
         Migrations have no limit.
-    :param isolation_level: of PostgreSQL's transactions: READ COMMITTED, REPEATABLE READ or SERIALIZABLE; None: the
-        server's own. SQLite's are always SERIALIZABLE.
+    :param isolation_level: of PostgreSQL's transactions in :meth:`session`: READ COMMITTED, REPEATABLE READ or
+        SERIALIZABLE; None: READ COMMITTED, whatever the server's default is. The package's own transactions are READ
+        COMMITTED. SQLite's are always SERIALIZABLE.
     :param pgbouncer: the URL leads to a pgbouncer in transaction mode.
     :param row_security: tell PostgreSQL which tenant each transaction works for, as its policies ask.
     :param schema: PostgreSQL schema of the package's tables; None is DB_SCHEMA.
@@ -116,7 +118,7 @@ class DatabaseManager:
             pool,
             setting=setting,
             statement_timeout=statement_timeout,
-            isolation_level=None if self.embedded else isolation_level,
+            isolation_level=isolation_level or LEVEL,
             pgbouncer=pgbouncer,
             says_tenant=row_security,
             echo=echo,
@@ -131,9 +133,11 @@ class DatabaseManager:
             session_class, reading_class = TenantSession, TenantReadingSession
         # Read-only sessions share the pool.
         self.reading_engine = self.engine.execution_options(postgresql_readonly=True, sqlite_readonly=True)
-        self._sessions, self._readers = (
+        own = self.engine if self.embedded else self.engine.execution_options(isolation_level=LEVEL)
+        engines = ((self.engine, session_class), (self.reading_engine, reading_class), (own, session_class))
+        self._sessions, self._readers, self._own_sessions = (
             async_sessionmaker(engine, expire_on_commit=False, sync_session_class=kind, info={NAMED: True})
-            for engine, kind in ((self.engine, session_class), (self.reading_engine, reading_class))
+            for engine, kind in engines
         )
         # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.
         self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
@@ -142,18 +146,21 @@ class DatabaseManager:
         self.pid = os.getpid()
 
     @asynccontextmanager
-    async def session(self, *, readonly: bool = False, every_tenant: bool = False) -> AsyncIterator[AsyncSession]:
+    async def session(
+        self, *, readonly: bool = False, every_tenant: bool = False, read_committed: bool = False
+    ) -> AsyncIterator[AsyncSession]:
         """Give a session: committed when the block ends well, rolled back when it raises.
 
         Committing within the block is allowed; what follows is a new transaction.
 
         :param readonly: the database refuses to write in it.
         :param every_tenant: the work concerns all tenants, for policies of row-level security.
+        :param read_committed: whatever ``isolation_level`` is, as work needs it that waits for others' locks.
         :raises DatabaseUnavailableError: the database cannot be reached.
         :raises DatabaseError: for any other failure of the database that leaves the block.
         """
         await self.prepare()
-        db = self._readers() if readonly else self._sessions()
+        db = self._readers() if readonly else self._own_sessions() if read_committed else self._sessions()
         if not readonly:
             db.info["database"] = self
         if every_tenant:
@@ -252,7 +259,7 @@ class DatabaseManager:
             if engine is not self.engine:
                 await engine.dispose()
 
-    def _patient_engine(self, isolation_level: str | None = None) -> AsyncEngine:
+    def _patient_engine(self, isolation_level: str = LEVEL) -> AsyncEngine:
         engine = create_engine(
             self._target,
             {"poolclass": NullPool},

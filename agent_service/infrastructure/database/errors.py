@@ -1,6 +1,6 @@
 """The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
 
-Messages carry the driver's first line and never the parameters of the statement.
+Messages carry of the driver's text what ``reasons.py`` lets through, and never a value.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,23 @@ from agent_service.core.errors import (
     AgentServiceError,
     DatabaseError,
     DatabaseUnavailableError,
+    SessionConflictError,
     SessionNotFoundError,
+    TransactionConflictError,
 )
 from agent_service.infrastructure.database.lost import LOST_STATES, is_lost
 from agent_service.infrastructure.database.postgres import FAILURES
+from agent_service.infrastructure.database.reasons import reason_of
 
-__all__ = ["FAILED_STATEMENTS", "PGBOUNCER_REMEDY", "database_errors", "session_not_found", "translate"]
+__all__ = [
+    "FAILED_STATEMENTS",
+    "OVERTAKEN_STATES",
+    "PGBOUNCER_REMEDY",
+    "database_errors",
+    "session_full",
+    "session_not_found",
+    "translate",
+]
 
 FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
@@ -33,7 +44,10 @@ _TOO_SLOW_STATE = "57014"
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
+OVERTAKEN_STATES = ("40001", "40P01")  # a serialization failure, a deadlock
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
+_UNSENDABLE = (OverflowError, UnicodeError)
+"""What Python raises for a value that the driver of SQLite cannot send."""
 _NO_SCHEMA_STATES = ("42P01", "42703")
 _NO_SCHEMA_TEXTS = ("no such table", "no such column")
 
@@ -43,7 +57,7 @@ def database_errors(action: str) -> Iterator[None]:
     """Translate what the database raises while ``action`` ("append a message") is under way."""
     try:
         yield
-    except (SQLAlchemyError, *FAILURES) as exc:
+    except (SQLAlchemyError, *FAILURES, *_UNSENDABLE) as exc:
         raise translate(exc, action) from exc
 
 
@@ -57,17 +71,22 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
             f"could not {action}: no connection became free in time; raise DB_POOL_SIZE or hold sessions for less long"
         )
     state = str(getattr(original or exc, "sqlstate", None) or "")
-    reason = str(original or exc).strip().split("\n", 1)[0]
+    reason = reason_of(exc)
     if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
+        told = reason if str(original or exc) else "it is silent"
         return DatabaseUnavailableError(
-            f"could not {action}: the database gave no answer in time ({reason or 'it is silent'}); "
+            f"could not {action}: the database gave no answer in time ({told}); "
             "DB_STATEMENT_TIMEOUT is the limit of a statement"
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
     if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
         return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
-    reason = reason or type(original or exc).__name__
+    if state in OVERTAKEN_STATES:
+        return TransactionConflictError(
+            f"could not {action}: another transaction came between ({reason}); nothing was written: begin the "
+            "transaction again, or use READ COMMITTED"
+        )
     if _is_unavailable(exc, state, reason):
         return DatabaseUnavailableError(f"could not {action}: the database is unreachable or busy ({reason})")
     if state in _NO_SCHEMA_STATES or any(each in reason for each in _NO_SCHEMA_TEXTS):
@@ -81,6 +100,14 @@ def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
     """Give the error for a session that its caller cannot see, whatever the reason."""
     tenant = f" of tenant {tenant_id!r}" if tenant_id else ""
     return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
+
+
+def session_full(session_id: object, last_seq: int, total_tokens: int) -> SessionConflictError:
+    """Give the error for an append that a session's counters have no room for."""
+    return SessionConflictError(
+        f"could not append to session {session_id}: it is full, last_seq is {last_seq} and total_tokens is "
+        f"{total_tokens}; go on in another session"
+    )
 
 
 def _is_unavailable(exc: Exception, state: str, reason: str) -> bool:

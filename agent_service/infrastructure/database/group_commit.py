@@ -13,6 +13,7 @@ from agent_service.core.errors import SessionConflictError, SessionError
 from agent_service.infrastructure.database.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.direct_sqlite import DirectSqlite
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
+from agent_service.infrastructure.database.isolation import LEVEL
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.naming import naming_of
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry, Key, Place
@@ -132,7 +133,8 @@ def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     naming_of(twin.sync_engine)
     if says_tenant(engine):
         say_tenant_on_begin(twin)
-        return _InTransactions(tenant_engine(twin, tenant_id), own=True)
+        committed = twin.execution_options(isolation_level=LEVEL)
+        return _InTransactions(tenant_engine(committed, tenant_id), own=True)
     return DirectPostgres(twin, clock)
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.core.errors import ConfigurationError, TransactionConflictError
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.isolation import read_committed
 from agent_service.infrastructure.database.keyvalue_place import find_or_make
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.names import MARK, RELATIONS
@@ -41,8 +42,6 @@ _CHUNK: Final = 1000
 _ATTEMPTS: Final = 100
 _PAUSE: Final = 0.005
 """Seconds, times the number of attempts so far."""
-_OVERTAKEN_STATES: Final = ("40001", "40P01")
-"""PostgreSQL: a serialization failure, a deadlock."""
 _ABSENT: Final = ""
 """What a row holds while it is locked before its first value; it is never committed, and no document is empty text."""
 
@@ -77,6 +76,9 @@ class KeyValueTable:
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
         """Give the values under those of the keys that are there."""
+        return await self._repeated(lambda: self._read(keys))
+
+    async def _read(self, keys: Collection[str]) -> dict[str, str]:
         rows = {_row_key(key): key for key in keys}
         found: dict[str, str] = {}
         async with self._transaction("read") as db:
@@ -144,6 +146,9 @@ class KeyValueTable:
 
     async def keys(self) -> list[str]:
         """Give every key."""
+        return await self._repeated(self._keys)
+
+    async def _keys(self) -> list[str]:
         async with self._transaction("list") as db:
             columns = self._table.c
             return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
@@ -157,9 +162,8 @@ class KeyValueTable:
         for attempt in range(1, _ATTEMPTS):
             try:
                 return await transaction()
-            except DatabaseError as exc:
-                if not _overtaken(exc):
-                    raise
+            except TransactionConflictError:
+                pass
             await asyncio.sleep(random.uniform(0, _PAUSE * min(attempt, 10)))  # noqa: S311 - no secret
         return await transaction()
 
@@ -185,15 +189,12 @@ class KeyValueTable:
                 return
             async with self._sessions() as db:
                 keep_session_clean(db)
+                # Another process may make it while this one waits: what it made has to be seen then.
+                await read_committed(db)
                 connection = await db.connection()
                 self._table = await connection.run_sync(find_or_make, self._name, row_of)
                 await db.commit()
             self._made = True
-
-
-def _overtaken(exc: DatabaseError) -> bool:
-    state = getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None)
-    return state in _OVERTAKEN_STATES
 
 
 def row_of(key: str, value: str) -> dict[str, str | None]:

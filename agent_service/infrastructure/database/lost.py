@@ -28,4 +28,6 @@ def is_lost(exc: BaseException) -> bool:
 def _of_driver(error: BaseException) -> bool:
     if isinstance(error, _LOST) or str(getattr(error, "sqlstate", None)).startswith(LOST_STATES):
         return True
-    return isinstance(error, asyncpg.InterfaceError) and any(text in str(error) for text in _LOST_TEXTS)
+    if not isinstance(error, asyncpg.InterfaceError) or isinstance(error, ValueError):
+        return False  # A ValueError is about an argument, and repeats it.
+    return any(text in str(error) for text in _LOST_TEXTS)

@@ -14,6 +14,7 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.moments import deciding_now
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
@@ -66,6 +67,7 @@ async def run_cleanup(
 
     Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
+    The database's clock says what is over, so a host whose own clock is wrong ends and removes nothing too early.
 
     :param interval: seconds from the end of one round to the next.
     :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
@@ -121,11 +123,15 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     Sessions that someone is writing to are skipped: they are no longer idle.
 
     :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
+    :param clock: what says when "now" is, in place of the database's own clock.
     :return: how many sessions were completed.
     """
-    now, unmerged = clock.now(), 0
+    now: datetime | None = None
+    unmerged = 0
 
     async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal now
+        now = now or await deciding_now(db, clock)
         result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
         return int(result.rowcount)
 
@@ -156,11 +162,15 @@ async def purge(
 
     :param older_than: a retention time, or the moment before which sessions must have been deleted.
     :param batch_size: most sessions in a batch.
+    :param clock: what says when "now" is, in place of the database's own clock.
     :return: how many sessions were removed.
     """
-    before = require_retention(older_than, "older_than", clock.now())
+    require_retention(older_than, "older_than", clock.now())
+    before: datetime | None = None
 
     async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal before
+        before = before or require_retention(older_than, "older_than", await deciding_now(db, clock))
         due = await db.execute(purgeable(db.get_bind().dialect.name, before, size))
         return await remove_sessions(db, due.all())
 
@@ -202,7 +212,7 @@ async def _in_batches(
     size, total = min(_FIRST_BATCH, most), 0
     aim = _SECONDS_EMBEDDED if database.embedded else _SECONDS
     while True:
-        async with database.session(every_tenant=True) as db:
+        async with database.session(every_tenant=True, read_committed=True) as db:
             with database_errors(action):
                 await db.connection()
                 if database.embedded:

@@ -22,6 +22,7 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.catalog import channel_of
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.postgres import FAILURES
+from agent_service.infrastructure.database.reasons import reason_of
 
 __all__ = ["Bell", "Notifications"]
 
@@ -143,8 +144,7 @@ class Notifications:
 
     def _note_failure(self, exc: Exception) -> None:
         if not self._failing:
-            reason = str(exc).split("\n", 1)[0] or type(exc).__name__
-            logger.warning("subscriptions poll for new messages until notifications work again: %s", reason)
+            logger.warning("subscriptions poll for new messages until notifications work again: %s", reason_of(exc))
         self._failing = True
 
     def _ring(self, _connection: Any, _pid: int, _channel: str, session_id: object) -> None:

@@ -103,7 +103,7 @@ class Claim:
                 await self.let_go()
             else:
                 return removed
-        async with self._database.session() as db:
+        async with self._database.session(read_committed=True) as db:
             return await _record(db, done, unreadable)
 
     async def let_go(self) -> None:
@@ -120,11 +120,11 @@ async def claim(
 ) -> AsyncIterator[Claim]:
     """Take rows as :func:`take_rows` does, until the block ends. SQLite has no locks for that, and holds nothing."""
     if database.embedded:
-        async with database.session() as db:
+        async with database.session(read_committed=True) as db:
             rows = await take_rows(db, size, without=without, only=only)
         yield Claim(database, None, rows)
         return
-    async with database.session() as db:
+    async with database.session(read_committed=True) as db:
         claimed = Claim(database, db, await take_rows(db, size, without=without, only=only))
         yield claimed
         await claimed.let_go()

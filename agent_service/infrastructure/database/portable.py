@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.documents import dumps, loads
+from agent_service.infrastructure.database.documents import dumps, encode_document, loads
 from agent_service.infrastructure.database.incoming import IncomingMessage, accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, set_own_fields
 from agent_service.infrastructure.database.validation import (
-    MAX_SEQ,
-    MAX_VERSION,
     require_count,
     require_identifier,
     require_moment,
@@ -25,6 +23,10 @@ __all__ = ["FORMAT", "MessageLine", "message_line", "read_lines", "session_line"
 
 FORMAT: Final = 1
 """Version of the lines; a reader refuses a newer one."""
+
+MOST_SEQ: Final = 2**62
+MOST_VERSION: Final = 2**30
+"""How far counters may have got. What follows has to have room, or the session could never be written again."""
 
 _PLAIN = ("external_id", "agent_id", "title")
 _MOMENTS = ("created_at", "updated_at", "last_activity_at")
@@ -93,6 +95,8 @@ async def read_lines(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) 
             found = _read(line, session, last)
         except (SessionValueError, UnicodeDecodeError) as exc:
             raise SessionValueError(f"line {number}: {exc}") from exc
+        except RecursionError as exc:
+            raise SessionValueError(f"line {number}: is nested too deep; store it flatter") from exc
         if isinstance(found, Session):
             session, last = found, 0
         elif found is not None:
@@ -139,6 +143,8 @@ def _session(line: dict[str, Any]) -> Session:
     if line.get("format") != FORMAT:
         raise SessionValueError(f"format is {line.get('format')!r:.80}; this version reads format {FORMAT}")
     documents = {"context": line.get("context", {}), "metadata": line.get("metadata", {})}
+    for name, document in documents.items():
+        encode_document(document, name, nul=name == "metadata")
     session = Session(
         id=require_session_id(line.get("id"), "id"),
         user_id=require_identifier(line.get("user_id"), "user_id"),
@@ -149,8 +155,8 @@ def _session(line: dict[str, Any]) -> Session:
     session.expires_at = _moment(line, "expires_at")
     set_own_fields(
         session,
-        last_seq=require_count(line.get("last_seq"), "last_seq", least=0, most=MAX_SEQ),
-        version=require_count(line.get("version"), "version", most=MAX_VERSION),
+        last_seq=require_count(line.get("last_seq"), "last_seq", least=0, most=MOST_SEQ),
+        version=require_count(line.get("version"), "version", most=MOST_VERSION),
         **{name: _moment(line, name) for name in _MOMENTS},
         **{name: None if line.get(name) is None else _moment(line, name) for name in _OPTIONAL_MOMENTS},
     )

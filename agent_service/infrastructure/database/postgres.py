@@ -61,6 +61,9 @@ def connect_options(
     options |= {name: given.pop(name) for name in _CACHES if name in given}
     server_settings: dict[str, str] = {"application_name": name}
     server_settings |= {setting: given.pop(setting) for setting in _SERVER_SETTINGS if setting in given}
+    if not pgbouncer:
+        # What runs without BEGIN; the others say it there. See isolation.py.
+        server_settings["default_transaction_isolation"] = "read committed"
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:

@@ -1,9 +1,9 @@
-"""Removing sessions for good, without taking anything from forks that stay."""
+"""Removing sessions for good, without taking anything from forks that stay, and in statements of bounded work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -12,16 +12,15 @@ from agent_service.infrastructure.database.queries import handing_down
 from agent_service.infrastructure.database.queries.among import Key, among
 from agent_service.infrastructure.database.queries.locks import hold
 
-__all__ = ["remove_sessions"]
+__all__ = ["STEP", "groups", "hand_down", "remove_sessions", "remove_some_messages"]
 
+STEP: Final = 1000
+"""Messages that one statement copies or removes: a few milliseconds to some tens, on SQLite too."""
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
 
 async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     """Remove sessions, which the caller's transaction holds locked, and their messages.
-
-    Forks that are not among them get rows of their own of what they show of them: one round for each generation that
-    goes.
 
     :param keys: rows of the sessions' tenants and ids.
     :return: how many there were.
@@ -30,16 +29,82 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     if not dying:
         return 0
     dialect = db.get_bind().dialect.name
-    # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
-    while (await db.execute(hold(dialect, handing_down.orphans(dialect, dying)))).first() is not None:
-        await db.execute(handing_down.copy_messages(dialect, dying), execution_options=_UNSYNCHRONIZED)
-        await db.execute(handing_down.adopt(dialect, dying))
-    if dialect == "sqlite":
-        # An engine of the caller's own may leave foreign keys, and with them the cascade, switched off.
-        theirs = among(dialect, SessionMessage.tenant_id, SessionMessage.session_id, dying)
-        await db.execute(delete(SessionMessage).where(theirs), execution_options=_UNSYNCHRONIZED)
-    gone = delete(Session).where(among(dialect, Session.tenant_id, Session.id, dying))
+    await hand_down(db, dying)
+    are_dying = among(dialect, Session.tenant_id, Session.id, dying)
+    sizes = await db.execute(select(Session.tenant_id, Session.id, Session.total_messages).where(are_dying))
+    for group in groups([(Key(tenant_id, id_), size) for tenant_id, id_, size in sizes]):
+        if len(group) > 1:
+            theirs = among(dialect, SessionMessage.tenant_id, SessionMessage.session_id, group)
+            await db.execute(delete(SessionMessage).where(theirs), execution_options=_UNSYNCHRONIZED)
+            continue
+        after: int | None = 0
+        while after is not None:
+            after = await remove_some_messages(db, group[0], after)
+    gone = delete(Session).where(are_dying)
     return _rows(await db.execute(gone, execution_options={"synchronize_session": "fetch"}))
+
+
+async def hand_down(db: AsyncSession, dying: Sequence[Key]) -> None:
+    """Give forks of these sessions, that are not among them, rows of their own of what they show of them.
+
+    One round for each generation that goes.
+    """
+    dialect = db.get_bind().dialect.name
+    orphans = handing_down.orphans(dialect, dying)
+    # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
+    while (await db.execute(hold(dialect, orphans))).first() is not None:
+        last = await db.scalar(select(func.max(Session.fork_seq)).where(orphans)) or 0
+        after: int | None = 0
+        while after is not None:
+            after = await _copy_some(db, dying, after, last)
+        await db.execute(handing_down.adopt(dialect, dying))
+
+
+async def _copy_some(db: AsyncSession, dying: Sequence[Key], after: int, last: int) -> int | None:
+    dialect = db.get_bind().dialect.name
+    parents = select(Session.tenant_id, Session.parent_session_id).where(handing_down.orphans(dialect, dying))
+    shown = (
+        tuple_(SessionMessage.tenant_id, SessionMessage.session_id).in_(parents),
+        SessionMessage.seq > after,
+        SessionMessage.seq <= last,
+    )
+    until = await db.scalar(
+        select(SessionMessage.seq).where(*shown).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
+    )
+    copy = handing_down.copy_messages(dialect, dying, after, last if until is None else until)
+    await db.execute(copy, execution_options=_UNSYNCHRONIZED)
+    return until
+
+
+async def remove_some_messages(db: AsyncSession, key: Key, after: int) -> int | None:
+    """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
+    rest = (
+        SessionMessage.tenant_id == key.tenant_id,
+        SessionMessage.session_id == key.id,
+        SessionMessage.seq > after,
+    )
+    nth = select(SessionMessage.seq).where(*rest).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
+    until: int | None = await db.scalar(nth)
+    scope = rest if until is None else (*rest, SessionMessage.seq <= until)
+    await db.execute(delete(SessionMessage).where(*scope), execution_options=_UNSYNCHRONIZED)
+    return until
+
+
+def groups(sizes: Sequence[tuple[Key, int]]) -> Iterator[list[Key]]:
+    """Give sessions in groups of about a step's messages; a longer one alone.
+
+    :param sizes: keys, and how many messages each shows, which is at least how many it has.
+    """
+    group: list[Key] = []
+    messages = 0
+    for key, size in sizes:
+        if group and messages + size > STEP:
+            yield group
+            group, messages = [], 0
+        group.append(key)
+        messages += size
+    if group:
+        yield group
 
 
 def _rows(result: Any) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.lost import is_lost
+from agent_service.infrastructure.database.reasons import reason_of
 
 __all__ = ["Failure", "classify", "pause_before"]
 
@@ -46,7 +47,7 @@ def classify(exc: Exception) -> Failure:
 
 
 def _is_busy_sqlite(exc: Exception) -> bool:
-    return isinstance(exc, SQLAlchemyError) and any(text in str(exc) for text in _BUSY_TEXTS)
+    return isinstance(exc, SQLAlchemyError) and any(text in reason_of(exc) for text in _BUSY_TEXTS)
 
 
 def pause_before(attempt: int) -> float:

@@ -29,6 +29,7 @@ __all__ = [
     "TenantSession",
     "bound_by_policies",
     "hides_rows",
+    "say_tenant_again",
     "say_tenant_on_begin",
     "says_tenant",
     "serve_every_tenant",
@@ -135,7 +136,13 @@ class TenantSession(SyncSession):
 
 @event.listens_for(TenantSession, "after_begin")
 def _say_tenant(session: SyncSession, transaction: SessionTransaction, connection: Connection) -> None:
-    if not transaction.nested and _KEY in session.info:
+    if not transaction.nested:
+        say_tenant_again(session, connection)
+
+
+def say_tenant_again(session: SyncSession, connection: Connection) -> None:
+    """Say it in a transaction that was begun anew on the connection, where the session's transactions say it."""
+    if isinstance(session, TenantSession) and _KEY in session.info:
         fetch_rows(connection, _SAY, (session.info[_KEY],))
 
 

@@ -12,6 +12,7 @@ from agent_service.core.errors import SessionNotFoundError
 from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.documents import encode_document
 from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.isolation import read_committed
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.own_sessions import accept_session
 from agent_service.infrastructure.database.queries.context import lock
@@ -91,4 +92,5 @@ class SessionContexts:
             async with self._sessions() as opened:
                 db = accept_session(opened)
                 serve_tenant(db, self._tenant_id)
+                await read_committed(db)
                 yield db

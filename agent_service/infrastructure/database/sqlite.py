@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
+from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite_busy import may_write
 from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
 
@@ -119,7 +120,8 @@ class WriteLock:
             driver.begin()
         except sqlite3.OperationalError as exc:
             raise DatabaseUnavailableError(
-                f"no other process let go of the database's write lock within {self._busy_timeout:g} s ({exc})"
+                f"no other process let go of the database's write lock within {self._busy_timeout:g} s "
+                f"({reason_of(exc)})"
             ) from exc
 
     @property

@@ -103,7 +103,10 @@ def require_moment(value: Any, name: str) -> datetime:
     """Give a timezone-aware datetime in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise SessionValueError(f"{name} must be a timezone-aware datetime, got {value!r:.80}; use datetime.now(UTC)")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise SessionValueError(f"{name} is outside of the calendar in UTC: {value.isoformat()}") from None
 
 
 def require_retention(value: Any, name: str, now: datetime) -> datetime:

@@ -10,7 +10,7 @@ number it took is given back before anyone else can see it. On SQLite two statem
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_row
 from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
+from agent_service.infrastructure.database.validation import MAX_SEQ
 
 __all__ = ["APPEND_ALONE_POSTGRES", "APPEND_POSTGRES", "Append", "Counters", "append", "parameters_for_postgres"]
 
@@ -123,6 +124,9 @@ _TAKE_SQLITE = (
         ),
         or_(_given_seq.is_(None), Session.last_seq == _given_seq),
         or_(_given_version.is_(None), Session.version == _given_version),
+        # Past its largest integer SQLite goes on with a float.
+        Session.last_seq < MAX_SEQ,
+        Session.total_tokens <= MAX_SEQ - bindparam("tokens", type_=BigInteger),
     )
     .values(
         last_seq=Session.last_seq + 1,
@@ -171,7 +175,12 @@ def _append_postgres(connection: Connection, order: Append) -> Counters | None:
         given_back = (order.tenant_id, order.session_id, order.message.token_count or 0)
         connection.exec_driver_sql(_GIVE_BACK_POSTGRES, given_back)
         return None
-    return Counters(*counters)
+    found = Counters(*counters)
+    if found.expires_at.tzinfo is None or found.last_activity_at.tzinfo is None or found.updated_at.tzinfo is None:
+        # The driver takes the last moment of the calendar for infinity, which it gives without a time zone.
+        moments = {name: getattr(found, name) for name in ("last_activity_at", "updated_at", "expires_at")}
+        return found._replace(**{name: moment.replace(tzinfo=UTC) for name, moment in moments.items()})
+    return found
 
 
 def _append_sqlite(connection: Connection, order: Append) -> Counters | None:

@@ -7,19 +7,22 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import Connection, Dialect, Uuid
 from sqlalchemy.types import TypeEngine
 
+from agent_service.infrastructure.database.errors import session_full
 from agent_service.infrastructure.database.queries.batch import BatchAppend, Place
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.types import UtcDateTime
+from agent_service.infrastructure.database.validation import MAX_SEQ
 
 __all__ = ["Run", "append_locked", "append_sqlite"]
 
 _COUNTERS = """
-SELECT id, last_seq, total_messages FROM agent_service_sessions
+SELECT id, last_seq, total_messages, total_tokens FROM agent_service_sessions
 WHERE tenant_id = ? AND id IN (SELECT value FROM json_each(?)) AND deleted_at IS NULL
 """
 
@@ -59,6 +62,7 @@ class _Counter:
 
     seq: int
     total: int
+    total_tokens: int
     messages: int = 0
     tokens: int = 0
 
@@ -100,6 +104,10 @@ def append_locked(run: Run, dialect: Dialect, batch: BatchAppend) -> list[Place 
         for key, each in counters.items()
         if each.messages
     ]
+    for key, each in counters.items():
+        # Past its largest integer SQLite goes on with a float.
+        if each.seq > MAX_SEQ or each.total_tokens + each.tokens > MAX_SEQ:
+            raise session_full(UUID(key), each.seq - each.messages, each.total_tokens)
     if rows:
         run(_TAKE, changes)
         run(_ADD, rows)
@@ -114,7 +122,7 @@ def _stored_form(dialect: Dialect, kind: TypeEngine[Any]) -> Callable[[Any], Any
 
 def _counters(run: Run, tenant_id: str, ids: Iterable[str]) -> dict[str, _Counter]:
     found = run(_COUNTERS, (tenant_id, json.dumps(list(set(ids)))))
-    return {key: _Counter(seq, total) for key, seq, total in found}
+    return {key: _Counter(seq, total, tokens) for key, seq, total, tokens in found}
 
 
 def _known(run: Run, tenant_id: str, keys: Sequence[tuple[str, str | None]]) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ The parent's row is locked by the caller; forks are locked after it, from the to
 one tenant.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +40,7 @@ def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert
     return _insert(source)
 
 
-def orphans(dialect: str, dying: list[Key]) -> ColumnElement[bool]:
+def orphans(dialect: str, dying: Sequence[Key]) -> ColumnElement[bool]:
     """Sessions that stay while their parent goes."""
     return and_(
         Session.parent_session_id.is_not(None),
@@ -48,8 +49,12 @@ def orphans(dialect: str, dying: list[Key]) -> ColumnElement[bool]:
     )
 
 
-def copy_messages(dialect: str, dying: list[Key]) -> Insert:
-    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them."""
+def copy_messages(dialect: str, dying: Sequence[Key], after: int, until: int) -> Insert:
+    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
+
+    :param after: of the messages whose numbers are above this one,
+    :param until: and at most this one.
+    """
     message: Any = SessionMessage.__table__.c
     shown = and_(
         message.tenant_id == Session.tenant_id,
@@ -57,10 +62,11 @@ def copy_messages(dialect: str, dying: list[Key]) -> Insert:
         message.seq <= Session.fork_seq,
     )
     kept = (Session.tenant_id, Session.id, message.seq, _client_id(Session.tenant_id, Session.id))
-    return _insert(select(*kept, *_unchanged(message)).join(Session, shown).where(orphans(dialect, dying)))
+    some = (message.seq > after, message.seq <= until)
+    return _insert(select(*kept, *_unchanged(message)).join(Session, shown).where(orphans(dialect, dying), *some))
 
 
-def adopt(dialect: str, dying: list[Key]) -> Update:
+def adopt(dialect: str, dying: Sequence[Key]) -> Update:
     """Let those forks continue from their parent's own parent, if it has one."""
     parent = aliased(Session)
     is_parent = and_(parent.tenant_id == Session.tenant_id, parent.id == Session.parent_session_id)

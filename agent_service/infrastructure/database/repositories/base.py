@@ -17,6 +17,7 @@ from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.moments import deciding_now
 from agent_service.infrastructure.database.own_sessions import accept_session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
 from agent_service.infrastructure.database.row_security import serve_tenant
@@ -56,7 +57,8 @@ class RepositoryBase:
     :param db: an open AsyncSession: from :func:`get_session`, or of the caller's own engine (aiosqlite or asyncpg).
     :param tenant_id: whose sessions these are; "" is a tenant like any other, never "all".
     :param limits: replaces what the settings say.
-    :param clock: where "now" comes from.
+    :param clock: where "now" comes from. Without one, it is this host's clock for the stamps of what is written, and
+        the database's for what decides about removing sessions: when one was deleted, is expired, is to be purged.
     :raises SessionValueError: ``db`` is a session that cannot be used.
     """
 
@@ -81,6 +83,9 @@ class RepositoryBase:
 
     def _now(self) -> datetime:
         return self._clock.now()
+
+    async def _deciding_now(self) -> datetime:
+        return await deciding_now(self._db, self._clock)
 
     def _expiry(self, now: datetime) -> datetime:
         return now + self._limits.expiry

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.incoming import accept_message
+from agent_service.infrastructure.database.isolation import run_first
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.append import Counters
@@ -93,9 +94,10 @@ def _unique(entries: Iterable[Entry]) -> Iterable[Entry]:
 
 def _append(db: SyncSession, key: UUID, batch: BatchAppend) -> dict[Any, SessionMessage] | None:
     """Append and give the messages by the identity of their entries; None: there is no such session."""
-    if db.new or db.dirty:
-        db.flush()
-    connection = db.connection()
+    return run_first(db, lambda connection: _append_held(connection, key, batch))
+
+
+def _append_held(connection: Connection, key: UUID, batch: BatchAppend) -> dict[Any, SessionMessage] | None:
     # Once the session's row is held, nobody else appends under the same client ids.
     if connection.execute(hold(connection.dialect.name, *one(batch.tenant_id, key))).first() is None:
         return None

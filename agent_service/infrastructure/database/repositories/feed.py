@@ -121,7 +121,7 @@ class _Reading:
             await bell.wait(self._poll * random.uniform(0.75, 1))  # noqa: S311 - subscriptions shall not poll in step
 
     async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
-        async with self._database.session() as db:
+        async with self._database.session(read_committed=True) as db:
             repository = self._repository(db)
             # Marked before it is read: what commits after the mark rings, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)

@@ -58,7 +58,9 @@ class SessionLifecycle(RepositoryBase):
 
         :return: how many were completed; a second call gives 0.
         """
-        return await self._run(expire(self._dialect(), self._now(), Session.tenant_id == self._tenant_id))
+        with database_errors("update sessions"):
+            now = await self._deciding_now()
+        return await self._run(expire(self._dialect(), now, Session.tenant_id == self._tenant_id))
 
     async def _run(self, statement: Update) -> int:
         returning = statement.returning(*_CHANGED).execution_options(synchronize_session=False)

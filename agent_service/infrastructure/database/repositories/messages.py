@@ -8,8 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.core.errors import SessionConflictError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors import database_errors, session_full
 from agent_service.infrastructure.database.incoming import accept_message
+from agent_service.infrastructure.database.isolation import run_first
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
@@ -91,6 +92,8 @@ class SessionMessages(RepositoryBase):
             stored = await self._first("append a message", by_client_id)
             if stored is not None:
                 return cast("SessionMessage", stored)
+        if session.last_seq >= MAX_SEQ or session.total_tokens > MAX_SEQ - (order.message.token_count or 0):
+            raise session_full(order.session_id, session.last_seq, session.total_tokens)
         expected = {"last_seq": order.expected_seq, "version": order.expected_version}
         wanted = ", ".join(f"{name} {value}" for name, value in expected.items() if value is not None)
         raise SessionConflictError(
@@ -100,6 +103,4 @@ class SessionMessages(RepositoryBase):
 
 
 def _append(db: SyncSession, order: Append) -> Counters | None:
-    if db.new or db.dirty:
-        db.flush()
-    return append(db.connection(), order)
+    return run_first(db, lambda connection: append(connection, order))

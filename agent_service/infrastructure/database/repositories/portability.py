@@ -5,16 +5,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from agent_service.core.errors import SessionConflictError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors import database_errors, translate
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.portable import MessageLine, message_line, read_lines, session_line
 from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.repositories.history import SessionHistory
-from agent_service.infrastructure.database.repositories.records import check_documents
 from agent_service.infrastructure.database.repositories.results import ImportResult
 from agent_service.infrastructure.database.validation import require_identifier
 
@@ -46,12 +45,19 @@ class SessionPortability(SessionHistory):
         """Store the sessions of an export, with their ids and moments, in this repository's tenant.
 
         A session that is there already, hidden or not, is left as it is: importing again adds nothing. It all happens
-        in the caller's transaction, in constant memory; let the block end by the error and nothing is stored.
+        in the caller's transaction, in constant memory, and an error leaves nothing of it there.
 
         :param lines: what ``export_user`` gave; an open file, or anything else that gives lines.
         :raises SessionValueError: naming the line that cannot be imported.
         :raises SessionConflictError: an external id belongs to another session.
         """
+        try:
+            async with self._db.begin_nested():
+                return await self._import(lines)
+        except StatementError as exc:  # of the savepoint; what the lines raise of their own passes as it is
+            raise translate(exc, "import sessions") from exc
+
+    async def _import(self, lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> ImportResult:
         added = skipped = messages = 0
         arriving: _Arriving | None = None
         async for each in read_lines(lines):
@@ -72,7 +78,6 @@ class SessionPortability(SessionHistory):
         return await self._all("export sessions", select(Session).where(*scope).order_by(Session.id).limit(_SESSIONS))
 
     async def _begin(self, session: Session) -> "_Arriving | None":
-        check_documents(session)
         session.tenant_id = self._tenant_id
         known = select(Session.id).where(*of_tenant(self._tenant_id, session.id))
         with database_errors("import a session"):

@@ -40,7 +40,8 @@ class SessionRetention(RepositoryBase):
         key = require_session_id(session_id)
         if hard:
             return bool(await self._remove_all(Session.id == key))
-        now = self._now()
+        with database_errors("delete a session"):
+            now = await self._deciding_now()
         return await self._mark(
             update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
         )
@@ -64,11 +65,12 @@ class SessionRetention(RepositoryBase):
         :param batch_size: most sessions that one statement removes, 1 to 10,000.
         :return: how many were removed.
         """
-        before = require_retention(older_than, "older_than", self._now())
+        require_retention(older_than, "older_than", self._now())
         size = require_count(batch_size, "batch_size", most=MAX_PURGE)
         scope = (Session.tenant_id == self._tenant_id,)
         removed = 0
         with database_errors("purge deleted sessions"):
+            before = require_retention(older_than, "older_than", await self._deciding_now())
             while True:
                 due = (await self._db.execute(purgeable(self._dialect(), before, size, *scope))).all()
                 removed += await remove_sessions(self._db, due)
@@ -78,7 +80,9 @@ class SessionRetention(RepositoryBase):
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
-        What another user's fork shows of them stays with that user.
+        What another user's fork shows of them stays with that user. Whole or not at all, in the caller's transaction,
+        in statements of bounded work; for a user with very much, ``erase_user(database, ...)`` goes in short
+        transactions.
 
         :return: how many sessions there were.
         """
