@@ -41,14 +41,20 @@ def test_the_latest_failure_of_a_key_counts_with_its_own_time(failures: Failures
 def test_past_the_bound_the_oldest_failure_is_forgotten_first(failures: Failures):
     for number in range(BOUND):
         failures.remember(f"{number}", LookupError(), 60)
-    failures.remember("0", LookupError(), 60)  # the youngest again
+    failures.remember("1", LookupError(), 60)  # the youngest again, and no further one
+    known = failures.standing("0")
     failures.remember("one more", LookupError(), 60)
+    failures.remember("and another", LookupError(), 60)
 
+    assert known is not None
     assert len(failures) == BOUND
-    assert failures.standing("1") is None
-    assert failures.standing("0") is not None
-    assert failures.standing("2") is not None
-    assert failures.standing("one more") is not None
+    assert [failures.standing(key) is None for key in ("0", "1", "2", "3", "one more")] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_each_who_asks_gets_an_exception_of_its_own_without_the_frames_of_the_load(failures: Failures):

@@ -1,247 +1,179 @@
-"""What an outage owes Redis is paid in a bounded time, however many patterns there are."""
+"""Paying what Redis is owed: in which order, what is paid only once, and what becomes of what cannot be paid."""
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from agent_service.core.globs import MOST_TESTS
-from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.cache.factory import close_cache, get_cache, open_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.outage import Outage
+from agent_service.core.errors import RedisUnavailableError
+from agent_service.core.globs import compile_globs
+from agent_service.infrastructure.cache.journal import Debt, Increment, Journal
 from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis_counters import REMEMBERED
+from agent_service.infrastructure.cache.replay import pay
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.cache.conftest import make_fallback, recover
+from agent_service.testing.clock import FakeClock
 from tests.servers.proxy import TcpProxy
-from tests.servers.redis import RedisServer
-
-Pair = tuple[FallbackCache, Outage]
 
 
 @pytest.fixture
-async def behind_proxy(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
-    """A cache whose Redis keeps its data while the way to it is cut."""
-    client = RedisClient(redis_proxy.url, timeout=0.5)
-    cache, outage = make_fallback(client)
-    yield cache, outage
-    redis_proxy.resume()
+async def cache(client: RedisClient) -> AsyncIterator[RedisCache[Any]]:
+    cache: RedisCache[Any] = RedisCache(client, namespace="n")
+    yield cache
     await cache.aclose()
-    await outage.aclose()
-    await client.aclose()
 
 
-async def cut(cache: FallbackCache, outage: Outage, proxy: TcpProxy) -> None:
-    proxy.stall()
-    await cache.exists("found out by this read")
-    assert not outage.breaker.closed
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
 
 
-def scans(server: RedisServer) -> int:
-    """Return how many pages of keys a server was asked for."""
-    for line in server.cli("INFO", "commandstats").splitlines():
-        if line.startswith(b"cmdstat_scan:"):
-            return int(line.partition(b"calls=")[2].split(b",")[0])
-    return 0
+async def paid(cache: RedisCache[Any], journal: Journal) -> Debt:
+    (debt,) = journal.take().values()
+    await pay(cache.backend, debt, journal)
+    return debt
 
 
-async def test_all_patterns_of_a_namespace_are_replayed_in_one_pass(
-    behind_proxy: Pair, redis_proxy: TcpProxy, redis_server: RedisServer
+async def test_invalidations_come_before_increments(cache: RedisCache[Any], journal: Journal):
+    await cache.set_many({"n": 7, "stale": 1, "matched": 1, "kept": 1})
+    await cache.set("tagged", 1, tags=["t"])
+    for owed in (
+        lambda: journal.invalidate("n", ["n", "stale"]),
+        lambda: journal.match("n", compile_globs(["mat*"])),
+        lambda: journal.invalidate_tags("n", ["t"]),
+        lambda: journal.add("n", "n", Increment(5, 60)),
+        lambda: journal.add("n", "matched", Increment(2, 60)),
+    ):
+        owed()
+    debt = await paid(cache, journal)
+
+    assert await cache.get_many(["n", "stale", "matched", "tagged", "kept"]) == {"n": 5, "matched": 2, "kept": 1}
+    assert len(debt) == 0
+
+
+async def test_a_cleared_namespace_is_cleared_before_anything_is_added(cache: RedisCache[Any], journal: Journal):
+    await cache.set_many({"n": 7, "other": 1})
+    journal.clear("n")
+    journal.add("n", "n", Increment(5, 60))
+    debt = await paid(cache, journal)
+
+    assert await cache.get_many(["n", "other"]) == {"n": 5}
+    assert len(debt) == 0
+
+
+async def test_more_than_one_command_takes_is_all_invalidated_and_added(cache: RedisCache[Any], journal: Journal):
+    names = [f"{number}" for number in range(1_203)]
+    await cache.set_many(dict.fromkeys(names, 1))
+    journal.invalidate("n", names)
+    for name in names[:103]:
+        journal.add("n", name, Increment(2, 60))
+    debt = await paid(cache, journal)
+
+    assert await cache.get_many(names) == dict.fromkeys(names[:103], 2)
+    assert len(debt) == 0
+    assert len(journal.changes) == 0
+
+
+async def test_an_increment_of_unknown_outcome_is_sent_under_its_number_while_redis_remembers_it(
+    cache: RedisCache[Any],
 ):
-    cache, outage = behind_proxy
-    await cache.set_many({f"user:{n}:name": n for n in range(300)})
-    await cut(cache, outage, redis_proxy)
-    for n in range(0, 300, 2):
-        await cache.delete_pattern(f"user:{n}:*")
-    before = scans(redis_server)
-    redis_proxy.resume()
-    await recover(cache, outage)
+    clock = FakeClock()
+    journal = Journal(monotonic=clock.monotonic)
+    for key in ("made", "not made"):
+        number = journal.changes.begin()
+        if key == "made":
+            await cache.backend.add_once(key, 5, 60, journal.changes.change(number))
+        journal.add("n", key, Increment(5, 60, number, clock.monotonic()))
+    clock.advance(REMEMBERED)
+    await paid(cache, journal)
 
-    assert scans(redis_server) - before == 2  # one over the leases, one over the entries
-    assert sorted(await cache.get_many([f"user:{n}:name" for n in range(300)])) == sorted(
-        f"user:{n}:name" for n in range(1, 300, 2)
-    )
-    assert cache.counters.pattern_clears == 0
+    assert await cache.get_many(["made", "not made"]) == {"made": 5, "not made": 5}
+    assert len(journal.changes) == 0
 
 
-async def test_patterns_that_are_too_many_for_one_pass_clear_the_namespace(
-    behind_proxy: Pair, redis_proxy: TcpProxy, redis_server: RedisServer
+async def test_an_increment_that_redis_may_have_forgotten_is_not_sent_again_and_said(
+    cache: RedisCache[Any], caplog: pytest.LogCaptureFixture
 ):
-    cache, outage = behind_proxy
-    await cache.set_many({"user:1": 1, "other": 2})
-    await cut(cache, outage, redis_proxy)
-    for n in range(MOST_TESTS + 1):
-        await cache.delete_pattern(f"*{n}*")
-    before = scans(redis_server)
-    redis_proxy.resume()
-    await recover(cache, outage)
+    clock = FakeClock()
+    journal = Journal(monotonic=clock.monotonic)
+    journal.add("n", "uncertain", Increment(5, 60, journal.changes.begin(), clock.monotonic()))
+    journal.add("n", "uncertain", Increment(2, 60))
+    clock.advance(REMEMBERED + 1)
+    with caplog.at_level(logging.WARNING):
+        await paid(cache, journal)
 
-    assert await cache.get_many(["user:1", "other"]) == {}
-    assert scans(redis_server) == before
-    assert cache.counters.pattern_clears == 1
+    assert await cache.get("uncertain") == 2
+    assert "outcome will stay unknown" in caplog.text
+    assert len(journal.changes) == 0
 
 
-async def test_patterns_written_all_the_time_do_not_keep_a_recovery_from_ending(
-    behind_proxy: Pair, redis_proxy: TcpProxy
+async def test_what_is_no_counter_stays_as_it_is_and_the_others_are_paid(
+    cache: RedisCache[Any], journal: Journal, caplog: pytest.LogCaptureFixture
 ):
-    cache, outage = behind_proxy
-    await cache.set_many({f"k{n}": n for n in range(10_000)})
-    await cut(cache, outage, redis_proxy)
-    await cache.delete_pattern("first:*")
+    await cache.set("text", "no number")
+    for key in ("text", "n"):
+        journal.add("n", key, Increment(5, 60))
+    with caplog.at_level(logging.WARNING):
+        debt = await paid(cache, journal)
+
+    assert await cache.get_many(["text", "n"]) == {"text": "no number", "n": 5}
+    assert "no integer" in caplog.text
+    assert (len(debt), len(journal.changes)) == (0, 0)
+
+
+async def test_what_was_paid_before_a_replay_broke_off_is_not_owed_any_more(redis_proxy: TcpProxy, redis_url: str):
+    client = RedisClient(redis_proxy.url, timeout=0.3)
+    cache: RedisCache[Any] = RedisCache(client, namespace="n")
+    journal = Journal()
+    journal.invalidate("n", ["stale"])
+    journal.add("n", "n", Increment(5, 60))
+    (debt,) = journal.take().values()
+    remove = cache.backend.remove
+
+    async def remove_and_lose_the_connection(keys: Any) -> int:
+        removed = await remove(keys)
+        redis_proxy.stall()
+        return removed
+
+    cache.backend.remove = remove_and_lose_the_connection  # type: ignore[method-assign] # a fault at that moment
+    with pytest.raises(RedisUnavailableError):
+        await pay(cache.backend, debt, journal)
+
+    assert (dict(debt.stale), len(debt)) == ({}, 1)
     redis_proxy.resume()
-    redis_proxy.delay(0.05)  # so that a pass over the keys takes longer than a write waits
-    written = 0
-
-    async def write() -> None:
-        nonlocal written
-        while True:
-            written += 1
-            await cache.delete_pattern(f"p{written}:*")
-            await asyncio.sleep(0.001)
-
-    writing = [asyncio.create_task(write()) for _ in range(8)]
-    try:
-        async with asyncio.timeout(60):
-            while not outage.breaker.closed:
-                await cache.exists("probe")
-                await asyncio.sleep(0.01)
-    finally:
-        redis_proxy.delay(0)
-        for each in writing:
-            each.cancel()
-        await asyncio.gather(*writing, return_exceptions=True)
-
-    assert written > 8
-
-
-async def test_a_load_that_runs_while_many_patterns_are_removed_does_not_store(redis_url: str):
-    client = RedisClient(redis_url, timeout=5)
-    cache, outage = make_fallback(client)
-    others, other_outage = make_fallback(client)
-    began, goes_on = asyncio.Event(), asyncio.Event()
-
-    async def load() -> str:
-        began.set()
-        await goes_on.wait()
-        return "old"
-
-    loading = asyncio.create_task(others.get_or_load("user:7:name", load))
-    await began.wait()
-    await cache.delete_patterns([f"user:{n}:*" for n in range(50)])
-    goes_on.set()
-
-    assert await loading == "old"
-    assert await cache.lookup("user:7:name") is MISS
-    for each, its in ((cache, outage), (others, other_outage)):
-        await each.aclose()
-        await its.aclose()
-    await client.aclose()
-
-
-@pytest.mark.parametrize("l1", [False, True])
-@pytest.mark.parametrize("with_redis", [False, True])
-async def test_many_patterns_at_once_remove_just_what_each_would(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch, with_redis: bool, l1: bool
-):
-    if with_redis:
-        monkeypatch.setenv("REDIS_URL", redis_url)
-    reset_settings()
-    cache = await open_cache("", l1=l1)
-    keys = ["user:1:a", "user:1:b", "user:2:a", "café", "caf", "x*y", "xzy", "plain"]
-    await cache.set_many(dict.fromkeys(keys, 1))
-    await cache.get_many(keys)
-    metrics = (await get_redis_manager()).metrics
-
-    def clears() -> int:
-        return int(metrics.snapshot()["metrics"]["default:pattern_clears"])
-
-    before = clears()
-
-    assert await cache.delete_patterns(["user:1:*", "caf?", "x\\*y", "*:a", "plain", "none"]) == 5
-    assert sorted(await cache.get_many(keys)) == ["caf", "café", "xzy"]
-    assert await cache.delete_patterns([f"*{n}*" for n in range(MOST_TESTS)] + ["caf??"]) == 0
-    assert await cache.get_many(keys) == {}
-    assert clears() == before + 1
-    await close_cache()
-
-
-async def test_the_room_that_the_journal_takes_is_among_the_metrics(redis_proxy: TcpProxy, monkeypatch):
-    monkeypatch.setenv("REDIS_URL", redis_proxy.url)
-    monkeypatch.setenv("REDIS_TIMEOUT", "0.2")
-    monkeypatch.setenv("CACHE_JOURNAL_MAX", "10")
-    reset_settings()
-    cache = await get_cache()
-    redis_proxy.stall()
-    await cache.delete("x" * 1000)
-    metrics = (await get_redis_manager()).get_metrics()
-    assert (metrics["journal_length"], metrics["journal_collapsed"]) == (1, 0)
-    assert metrics["journal_bytes"] > 1000
-    for n in range(20):
-        await cache.delete(f"{n}" + "x" * 4000)
-    metrics = (await get_redis_manager()).get_metrics()
-    redis_proxy.resume()
-    await close_cache()
-
-    assert metrics["journal_collapsed"] > 0
-    assert metrics["journal_bytes"] <= 10 * 1024
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("form", ["user:{}:*", "*:{}", "user:*:{}:*", "user:{}:[a-z]*:?"])
-async def test_a_recovery_with_ten_thousand_patterns_on_a_large_cache_takes_seconds(
-    redis_proxy: TcpProxy, redis_url: str, form: str
-):
-    """300,000 keys, and others who read and write meanwhile. Prints how long it took, and what one pattern takes."""
-    client, other_client = RedisClient(redis_proxy.url, timeout=2), RedisClient(redis_url, timeout=10)
-    cache, outage = make_fallback(client, limit=20_000)
-    others: RedisCache[int] = RedisCache(other_client)
-    size, count = 300_000, 10_000
-    for start in range(0, size, 5000):
-        numbers = range(start, start + 5000)
-        await others.set_many({f"user:{n}:{n % 7}:{n % 50_000}": n for n in numbers}, ttl=3600)
-    await cut(cache, outage, redis_proxy)
-    for n in range(count):
-        await cache.delete_pattern(form.format(n))
-    working = True
-    served = 0
-
-    async def work(first: int) -> None:
-        nonlocal served
-        while working:
-            await others.get_many([f"user:{n}:{n % 7}:{n % 50_000}" for n in range(first, first + 20)])
-            await others.set(f"busy:{first}", served)
-            served += 1
-            await asyncio.sleep(0.005)
-
-    traffic = [asyncio.create_task(work(n * 30_000)) for n in range(8)]
-    loop = asyncio.get_running_loop()
-    redis_proxy.resume()
-    started = loop.time()
-    longest = 0.0
-    async with asyncio.timeout(600):
-        while not outage.breaker.closed:
-            before = loop.time()
-            await cache.exists("probe")
-            await asyncio.sleep(0.01)
-            longest = max(longest, loop.time() - before)
-    took = loop.time() - started
-    started = loop.time()
-    await others.delete_pattern("nothing:*")
-    one = loop.time() - started
-    working = False
-    await asyncio.gather(*traffic)
-    clears = cache.counters.pattern_clears
-    await other_client.execute("FLUSHDB")  # what looks for keys that were left behind looks at each
+    cache.backend.remove = remove  # type: ignore[method-assign]
+    await pay(cache.backend, debt, journal)
+    assert await cache.get("n") == 5
+    assert (len(debt), len(journal.changes)) == (0, 0)
     await cache.aclose()
-    await outage.aclose()
     await client.aclose()
-    await other_client.aclose()
 
-    print(  # noqa: T201
-        f"{count} patterns {form} on {size} keys: {took:.1f} s beside {served} rounds of others, the loop held up for "
-        f"{longest:.2f} s at most; one pattern alone {one:.2f} s, so one by one {one * count / 60:.0f} minutes"
-    )
-    assert clears == 0
+
+@pytest.mark.parametrize("done", [True, False], ids=["executed, the reply lost", "never sent"])
+async def test_an_increment_whose_replay_fails_is_made_once_in_the_end(
+    cache: RedisCache[Any], journal: Journal, done: bool
+):
+    journal.add("n", "n", Increment(5, 60))
+    journal.add("n", "other", Increment(1, 60))
+    (debt,) = journal.take().values()
+    add_once = cache.backend.add_once
+    failing = ["n"]
+
+    async def add_and_fail(key: str, *args: Any) -> int:
+        if key not in failing:
+            return await add_once(key, *args)
+        failing.remove(key)
+        if done:
+            await add_once(key, *args)
+        raise RedisUnavailableError("cut", maybe_executed=done)
+
+    cache.backend.add_once = add_and_fail  # type: ignore[method-assign, assignment] # a fault at that moment
+    with pytest.raises(RedisUnavailableError):
+        await pay(cache.backend, debt, journal)
+
+    assert len(debt) == 1
+    assert len(journal.changes) == done, "a number is kept while its outcome is unknown, and no longer"
+    await pay(cache.backend, debt, journal)
+    assert await cache.get_many(["n", "other"]) == {"n": 5, "other": 1}
+    assert (len(debt), len(journal.changes)) == (0, 0)

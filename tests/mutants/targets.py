@@ -49,7 +49,7 @@ TARGETS = (
 
 _ROOMS = {
     f"{_DATABASE}/": ("database", "outbox"),
-    f"{_CACHE}/": ("cache", "context", "outbox"),
+    f"{_CACHE}/": ("cache", "context", "outbox", "access"),
     "agent_service/context/": ("context",),
     "agent_service/tenants/": ("tenants",),
     f"{_REDIS}/lua/trigger": ("tenants",),
@@ -63,7 +63,7 @@ _ROOMS = {
     f"{_REDIS}/record_fence": ("context", "redis"),
     f"{_REDIS}/record": ("tenants", "context"),
     f"{_REDIS}/listing": ("tenants", "context"),
-    f"{_REDIS}/": ("redis", "cache"),
+    f"{_REDIS}/": ("redis", "cache", "access"),
 }
 
 

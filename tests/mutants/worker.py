@@ -43,8 +43,8 @@ PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin"
 OURS = ("agent_service", "tests", "benchmarks")
 TIMES_LONGER = 5.0
 """A test hangs that is not over after so many times what it took unchanged, and the worker's patience more."""
-STARTING = 60.0
-"""Seconds that a child may take to import and collect."""
+STARTING = 600.0
+"""Seconds that a child may take to import and collect: what hangs there is the machine, hardly the mutant."""
 FIRST = 25
 """Tests that are asked before the others are even imported: they kill nearly all that dies."""
 TEMPLATE_VARIABLE = "MUTANTS_TEMPLATE"

@@ -382,6 +382,26 @@ async def test_tools_that_finish_in_time_keep_their_state_until_then(runtime: Ag
     assert await running is True
 
 
+async def test_what_tools_await_is_left_alone_for_half_the_time(runtime: AgentRuntime):
+    cancelled: list[float] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(time.monotonic())
+
+    running = runtime.loop.run_in_executor(runtime.pool_tool, lambda: runtime.bridge.run(forever(), None))
+    while not runtime.metrics()["bridge"]["waiting"]:
+        await asyncio.sleep(0.001)
+    began = time.monotonic()
+    await AgentRuntime.shutdown(timeout=2)
+
+    assert cancelled[0] - began >= 0.95
+    with pytest.raises(BridgeError):
+        await running
+
+
 async def test_queued_work_is_cancelled_and_no_more_is_taken(redis_url: str):
     go = threading.Event()
     async with AgentRuntime(GlobalSymphonyConfig(redis_url=redis_url, workers_tool=1)) as runtime:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -137,6 +138,30 @@ async def test_what_is_not_acknowledged_in_time_goes_back_to_the_head_in_order(
     assert await batch.get_length(*QUEUE) == 25
     assert await batch.ack(lost) == 0
     assert numbers(await batch.claim(*QUEUE, count=25)) == list(range(25))
+
+
+LOOKS: dict[str, Callable[[RedisBatch], Awaitable[Any]]] = {
+    "get_length": lambda batch: batch.get_length(*QUEUE),
+    "get_chunk": lambda batch: batch.get_chunk(*QUEUE, 0, -1),
+    "trim": lambda batch: batch.trim(*QUEUE, 2, -1),
+    "enqueue": lambda batch: batch.enqueue(*QUEUE, {"n": 2}),
+    "claim": lambda batch: batch.claim(*QUEUE, count=9),
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "sees"),
+    [("get_length", 2), ("get_chunk", [{"n": 0}, {"n": 1}]), ("trim", 2), ("enqueue", 3), ("claim", [0, 1])],
+)
+async def test_every_operation_finds_what_was_not_acknowledged_in_time(
+    batch: RedisBatch, server: RedisServer | GivenServer, look: str, sees: Any
+):
+    await fill(batch, 2)
+    await batch.claim(*QUEUE, count=2, visibility=0.02)
+    await until_visible(server, 21)
+    seen = await LOOKS[look](batch)
+
+    assert (numbers(seen) if look == "claim" else seen) == sees
 
 
 async def test_a_late_acknowledgement_takes_nothing_from_the_next_worker(
