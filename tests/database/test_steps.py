@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
-from agent_service.infrastructure.database import brief_waits
+from agent_service.infrastructure.database import brief_waits, revisions
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer
@@ -23,14 +25,7 @@ ROWS = 4500
 COLUMN = "Change('note', f'ALTER TABLE {MESSAGES} ADD note text', {MESSAGES: Lock.ACCESS_EXCLUSIVE})"
 FILL = "FillRows('note the roles', MESSAGES, ('session_id', 'seq'), 'note = t.role', 't.note IS NULL')"
 INDEX = "MakeIndex('agent_service_ix_session_messages_note', MESSAGES, '(session_id, role)', unique=True)"
-MAKE = f"""
-INSERT INTO agent_service.sessions (id, tenant_id, user_id, title, status, context, metadata, last_seq, total_messages,
-    total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
-SELECT gen_random_uuid(), '', 'ada', 'title', 'active', '{{}}', '{{}}', 0, 0, 0, 1, now(), now(), now(), now()
-FROM generate_series(1, 3);
-INSERT INTO agent_service.session_messages (session_id, seq, role, data, created_at)
-SELECT id, n, 'role' || n, '{{}}', now() FROM agent_service.sessions, generate_series(1, {ROWS // 3}) n
-"""
+NEWEST = revisions.head()
 VALID = (
     "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid = 'agent_service.ix_session_messages_note'::regclass"
 )
@@ -52,10 +47,19 @@ async def sql(postgres_url: str) -> AsyncIterator[Sql]:
 @pytest.fixture
 async def database(postgres_url: str, sql: Sql) -> AsyncIterator[DatabaseManager]:
     """A database with three sessions and many messages."""
-    await sql(MAKE)
     manager = DatabaseManager(postgres_url)
+    await fill(manager)
     yield manager
     await manager.close()
+
+
+async def fill(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for _ in range(3):
+            session = await repo.create(Session(user_id="ada", title="title"))
+            messages = [{"role": f"role{number}"} for number in range(1, ROWS // 3 + 1)]
+            await repo.add_messages_to_session(session.id, messages)
 
 
 @asynccontextmanager
@@ -105,7 +109,7 @@ async def test_a_step_that_never_gets_its_locks_says_who_has_them_and_goes_on_la
     assert "could not note" in message
     assert "run agent-service db upgrade again" in message
     assert "secret" not in message
-    assert (before.current, after.current) == ("agent_service_0008", revision)
+    assert (before.current, after.current) == (NEWEST, revision)
 
 
 async def test_rows_are_filled_in_batches_and_an_ended_run_goes_on_at_its_batch(
@@ -126,7 +130,7 @@ async def test_rows_are_filled_in_batches_and_an_ended_run_goes_on_at_its_batch(
     await database.upgrade(report=lines.append)
     kept = await sql("SELECT count(*) FROM agent_service.session_messages WHERE note = 'kept'")
 
-    assert (filled, before.current) == (2000, "agent_service_0008")
+    assert (filled, before.current) == (2000, NEWEST)
     assert (kept, await sql(FILLED)) == (2000, ROWS - 2000)
     assert lines[0] == f"{revision}, step 2 of 2: note the roles"
     assert [line.split(" rows")[0] for line in lines[1:]] == ["  3,000", "  4,000", "  4,500"]
@@ -217,7 +221,7 @@ async def test_an_index_goes_while_others_write(
     await database.downgrade("-1")
     state = await database.check()
 
-    assert state.current == "agent_service_0008"
+    assert state.current == NEWEST
     assert await sql("SELECT to_regclass('agent_service.ix_sessions_forks') IS NULL")
 
 
@@ -287,10 +291,10 @@ async def test_what_was_begun_is_finished_before_anything_else(
     downgrade = upgrade.replace("upgrade of", "downgrade of").replace("db upgrade", "db downgrade -1")
     assert going_down == upgrade
     assert going_up == planning == downgrade
-    assert (half_up.current, half_up.remedy) == ("agent_service_0008", "run: agent-service db upgrade")
+    assert (half_up.current, half_up.remedy) == (NEWEST, "run: agent-service db upgrade")
     assert (half_down.current, half_down.ok, half_down.remedy) == ("agent_service_9001", False, downgrade)
     assert (health["ok"], health["error"]) == (False, downgrade)
-    assert (up.current, down.current) == ("agent_service_9001", "agent_service_0008")
+    assert (up.current, down.current) == ("agent_service_9001", NEWEST)
 
 
 async def test_another_process_that_lost_its_turn_ends_at_its_next_step(
@@ -314,9 +318,8 @@ async def test_another_process_that_lost_its_turn_ends_at_its_next_step(
 
 
 async def test_processes_behind_a_pgbouncer_take_turns(
-    postgres_server: PostgresServer, postgres_url: str, sql: Sql, add_revision: AddRevision
+    database: DatabaseManager, postgres_server: PostgresServer, postgres_url: str, sql: Sql, add_revision: AddRevision
 ) -> None:
-    await sql(MAKE)
     add_revision(f"run(revision, {COLUMN}, {FILL}, {INDEX})")
     with running_pgbouncer(postgres_server) as port:
         url = by_way_of(port, postgres_url)
