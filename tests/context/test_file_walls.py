@@ -67,7 +67,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 async def test_a_stopped_writer_keeps_nobody_waiting_for_ever(tmp_path: Path):
-    async with FileContextStore(tmp_path, timeout=0.5) as store, FileContextStore(tmp_path) as patient:
+    async with FileContextStore(tmp_path, timeout=2) as store, FileContextStore(tmp_path) as patient:
         await store.set_many({"a": {"n": 1}, another_key("a"): {"n": 2}})
         with stopped_writer(tmp_path) as writer:
             blocked = [asyncio.create_task(store.update("a", {str(n): n})) for n in range(40)]
@@ -89,15 +89,15 @@ async def test_a_stopped_writer_keeps_nobody_waiting_for_ever(tmp_path: Path):
 
 
 async def test_who_can_open_a_lock_file_keeps_no_reader_waiting(tmp_path: Path):
-    state = FileStateStore(tmp_path, model=CoachContext, timeout=0.3)
+    state = FileStateStore(tmp_path, model=CoachContext, timeout=0.8)
     saved = CoachContext(user_id="a")
     await state.save_context(saved)
-    async with FileContextStore(tmp_path, timeout=0.3) as store:
+    async with FileContextStore(tmp_path, timeout=0.8) as store:
         present = await store.get("a")
         with (tmp_path / LOCKS / lock_of(tmp_path, "a").name).open() as holder:
             fcntl.flock(holder, fcntl.LOCK_EX)
             for call in (store.set("a", {}), store.delete("a"), store.set_many({"a": {}, "b": {}, "c": {}})):
-                with pytest.raises(ContextStoreError, match=r"was locked by another process for more than 0\.3 s"):
+                with pytest.raises(ContextStoreError, match=r"was locked by another process for more than 0\.8 s"):
                     await call
             with pytest.raises(StateStoreError, match=r"\.locks"):
                 await state.save_context(saved)
