@@ -285,7 +285,7 @@ async def test_a_disk_that_does_not_answer_is_an_error_of_the_store(tmp_path: Pa
     async with FileContextStore(tmp_path, timeout=0.3) as store:
         await store.set("a", {})
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fdopen", lambda *_: answer.wait(60))
+            patch.setattr(os, "read", lambda *_: answer.wait(60) and b"")
             for _ in range(6):
                 with pytest.raises(ContextStoreError, match=r"could not be read within 0\.3 s"):
                     await store.get("a")
