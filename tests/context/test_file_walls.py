@@ -371,3 +371,24 @@ def test_reads_from_many_threads_with_loops_of_their_own_work(tmp_path: Path):
         found = list(pool.map(lambda _: asyncio.run(store.get("a")), range(32)))
 
     assert found == [{f"field{n}": n for n in range(32)}] * 32
+
+
+@pytest.mark.parametrize("kind", ["context", "state"])
+async def test_a_store_that_is_closed_has_no_thread_left_and_can_be_used_again(tmp_path: Path, kind: str):
+    before = set(threading.enumerate())
+
+    def threads() -> list[threading.Thread]:
+        return [each for each in set(threading.enumerate()) - before if each.name.startswith("file-store")]
+
+    store: Any = FileContextStore(tmp_path) if kind == "context" else FileStateStore(tmp_path, model=CoachContext)
+    for _ in range(2):
+        if kind == "context":
+            await store.update("a", {})
+            await store.get("a")
+        else:
+            await store.load_context("a")
+        assert threads()
+        await store.aclose()
+        async with asyncio.timeout(30):
+            while threads():
+                await asyncio.sleep(0.01)
