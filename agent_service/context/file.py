@@ -145,12 +145,14 @@ class FileContextStore(DocumentStore):
             ) from exc
 
     def _load(self, folder: int, text: str) -> bytes | None:
-        content = self._content(folder, f"{_name(text)}{_SUFFIX}")
-        return None if content is None else _parsed(self._path(text), content)[1]
+        found = self._read_file(folder, _name(text))
+        return None if found is None else found[1]
 
-    def _content(self, folder: int, name: str) -> bytes | None:
+    def _read_file(self, folder: int, stem: str) -> tuple[str | None, bytes] | None:
+        """The key, where the file tells it, and the document; None where there is no file."""
+        name = f"{stem}{_SUFFIX}"
         try:
-            return read_file(folder, name)
+            content = read_file(folder, name)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -160,14 +162,20 @@ class FileContextStore(DocumentStore):
                 f"{self._folder / name} is a link or no regular file, which this store neither makes nor follows; "
                 "remove it"
             ) from exc
+        try:
+            return _parsed(stem, content)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ContextStoreError(
+                f"{self._folder / name} is damaged: one JSON document is expected; restore it or delete it"
+            ) from exc
 
     def _text_of(self, folder: int, name: str) -> str | None:
         """The key of a file; None for one that was deleted meanwhile, or is not ours."""
         stem = name.removesuffix(_SUFFIX)
         try:
             if stem.startswith(_LONG):
-                content = self._content(folder, name)
-                text = "" if content is None else _parsed(self._folder / name, content)[0] or ""
+                found = self._read_file(folder, stem)
+                text = "" if found is None else found[0] or ""
             elif stem == _EMPTY:
                 text = ""
             else:
@@ -218,24 +226,24 @@ def _content(text: str, data: bytes) -> bytes:
     return b"%s\n" % data
 
 
-def _parsed(path: Path, content: bytes) -> tuple[str | None, bytes]:
-    """The key, where the file tells it, and the document."""
-    damaged = ContextStoreError(f"{path} is damaged: one JSON document is expected; restore it or delete it")
+def _parsed(stem: str, content: bytes) -> tuple[str | None, bytes]:
+    """The key, where the file tells it, and the document.
+
+    :raises ValueError: for content that is damaged; or KeyError, or TypeError.
+    """
     if content[-1:] != b"\n":
-        raise damaged
-    try:
-        if content[:1] == b'"':  # the first release: the key and the document, a line each
-            key, _, data = content[:-1].partition(b"\n")
-            text = orjson.loads(key)
-        elif content[:1] != b"{":
-            raise damaged
-        elif path.stem.startswith(_LONG):
-            whole = orjson.loads(content)[_WITH_KEY]
-            text, data = whole["key"], orjson.dumps(whole["document"])
-        else:
-            text, data = None, content[:-1]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
-        raise damaged from exc
+        raise ValueError("it does not end with a line")
+    text: str | None = None
+    if content[:1] == b'"':  # the first release: the key and the document, a line each
+        key, _, data = content[:-1].partition(b"\n")
+        text = orjson.loads(key)
+    elif content[:1] != b"{":
+        raise ValueError("it does not begin with a document")
+    elif stem.startswith(_LONG):
+        whole = orjson.loads(content)[_WITH_KEY]
+        text, data = whole["key"], orjson.dumps(whole["document"])
+    else:
+        data = content[:-1]
     if not data or not isinstance(text, str | None):
-        raise damaged
+        raise ValueError("it holds no document")
     return text, data

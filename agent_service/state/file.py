@@ -28,3 +28,6 @@ class FileStateStore(ContextStateStore[ContextT]):
 
     def _place(self, user_id: str) -> str:
         return f" in {self._files.path_of(user_id)}"
+
+    async def aclose(self) -> None:
+        await self._files.aclose()

@@ -67,7 +67,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 async def test_a_stopped_writer_keeps_nobody_waiting_for_ever(tmp_path: Path):
-    async with FileContextStore(tmp_path, timeout=0.5) as store, FileContextStore(tmp_path) as patient:
+    async with FileContextStore(tmp_path, timeout=2) as store, FileContextStore(tmp_path) as patient:
         await store.set_many({"a": {"n": 1}, another_key("a"): {"n": 2}})
         with stopped_writer(tmp_path) as writer:
             blocked = [asyncio.create_task(store.update("a", {str(n): n})) for n in range(40)]
@@ -89,15 +89,15 @@ async def test_a_stopped_writer_keeps_nobody_waiting_for_ever(tmp_path: Path):
 
 
 async def test_who_can_open_a_lock_file_keeps_no_reader_waiting(tmp_path: Path):
-    state = FileStateStore(tmp_path, model=CoachContext, timeout=0.3)
+    state = FileStateStore(tmp_path, model=CoachContext, timeout=0.8)
     saved = CoachContext(user_id="a")
     await state.save_context(saved)
-    async with FileContextStore(tmp_path, timeout=0.3) as store:
+    async with FileContextStore(tmp_path, timeout=0.8) as store:
         present = await store.get("a")
         with (tmp_path / LOCKS / lock_of(tmp_path, "a").name).open() as holder:
             fcntl.flock(holder, fcntl.LOCK_EX)
             for call in (store.set("a", {}), store.delete("a"), store.set_many({"a": {}, "b": {}, "c": {}})):
-                with pytest.raises(ContextStoreError, match=r"was locked by another process for more than 0\.3 s"):
+                with pytest.raises(ContextStoreError, match=r"was locked by another process for more than 0\.8 s"):
                     await call
             with pytest.raises(StateStoreError, match=r"\.locks"):
                 await state.save_context(saved)
@@ -285,7 +285,7 @@ async def test_a_disk_that_does_not_answer_is_an_error_of_the_store(tmp_path: Pa
     async with FileContextStore(tmp_path, timeout=0.3) as store:
         await store.set("a", {})
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fdopen", lambda *_: answer.wait(60))
+            patch.setattr(os, "read", lambda *_: answer.wait(60) and b"")
             for _ in range(6):
                 with pytest.raises(ContextStoreError, match=r"could not be read within 0\.3 s"):
                     await store.get("a")
@@ -371,3 +371,24 @@ def test_reads_from_many_threads_with_loops_of_their_own_work(tmp_path: Path):
         found = list(pool.map(lambda _: asyncio.run(store.get("a")), range(32)))
 
     assert found == [{f"field{n}": n for n in range(32)}] * 32
+
+
+@pytest.mark.parametrize("kind", ["context", "state"])
+async def test_a_store_that_is_closed_has_no_thread_left_and_can_be_used_again(tmp_path: Path, kind: str):
+    before = set(threading.enumerate())
+
+    def threads() -> list[threading.Thread]:
+        return [each for each in set(threading.enumerate()) - before if each.name.startswith("file-store")]
+
+    store: Any = FileContextStore(tmp_path) if kind == "context" else FileStateStore(tmp_path, model=CoachContext)
+    for _ in range(2):
+        if kind == "context":
+            await store.update("a", {})
+            await store.get("a")
+        else:
+            await store.load_context("a")
+        assert threads()
+        await store.aclose()
+        async with asyncio.timeout(30):
+            while threads():
+                await asyncio.sleep(0.01)
