@@ -13,7 +13,7 @@ from agent_service.infrastructure.database.queries import handing_down
 
 __all__ = ["STEP", "groups", "hand_down", "remove_sessions", "remove_some_messages"]
 
-STEP: Final = 1000
+STEP: Final = 500
 """Messages that one statement copies or removes: a few milliseconds to some tens, on SQLite too."""
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
