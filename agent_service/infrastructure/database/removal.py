@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down
+from agent_service.infrastructure.database.validation import MAX_SEQ
 
 __all__ = ["STEP", "groups", "hand_down", "remove_sessions", "remove_some_messages"]
 
@@ -47,37 +48,36 @@ async def hand_down(db: AsyncSession, ids: list[UUID]) -> None:
     """
     adopted = -1
     while adopted:
-        last = await db.scalar(select(func.max(Session.fork_seq)).where(handing_down.orphans(ids)))
+        orphans = handing_down.orphans(ids)
+        last, forks = (await db.execute(select(func.max(Session.fork_seq), func.count()).where(orphans))).one()
         if last is None:
             return
-        after: int | None = 0
-        while after is not None:
-            after = await _copy_some(db, ids, after, last)
+        parents = SessionMessage.session_id.in_(select(Session.parent_session_id).where(orphans))
+        numbers, after = max(STEP // forks, 1), 0
+        while (first := await _next(db, parents, after)) is not None and first <= last:
+            after = min(first - 1 + numbers, last)
+            copy = handing_down.copy_messages(ids, first - 1, after)
+            await db.execute(copy, execution_options=_UNSYNCHRONIZED)
         adopted = _rows(await db.execute(handing_down.adopt(ids)))
-
-
-async def _copy_some(db: AsyncSession, ids: list[UUID], after: int, last: int) -> int | None:
-    shown = (
-        SessionMessage.session_id.in_(select(Session.parent_session_id).where(handing_down.orphans(ids))),
-        SessionMessage.seq > after,
-        SessionMessage.seq <= last,
-    )
-    until = await db.scalar(
-        select(SessionMessage.seq).where(*shown).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
-    )
-    copy = handing_down.copy_messages(ids, after, last if until is None else until)
-    await db.execute(copy, execution_options=_UNSYNCHRONIZED)
-    return until
 
 
 async def remove_some_messages(db: AsyncSession, id_: UUID, after: int) -> int | None:
     """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
-    rest = (SessionMessage.session_id == id_, SessionMessage.seq > after)
-    nth = select(SessionMessage.seq).where(*rest).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
-    until: int | None = await db.scalar(nth)
-    scope = rest if until is None else (*rest, SessionMessage.seq <= until)
-    await db.execute(delete(SessionMessage).where(*scope), execution_options=_UNSYNCHRONIZED)
+    own = SessionMessage.session_id == id_
+    first = await _next(db, own, after)
+    if first is None:
+        return None
+    until = min(first - 1 + STEP, MAX_SEQ)
+    some = delete(SessionMessage).where(own, SessionMessage.seq.between(first, until))
+    await db.execute(some, execution_options=_UNSYNCHRONIZED)
     return until
+
+
+async def _next(db: AsyncSession, scope: ColumnElement[bool], after: int) -> int | None:
+    """Return the first number after another: numbers have gaps, and an import may have left a wide one."""
+    # Numbers are counted off, and rows are not: that is one look into the index, also where it was never analyzed.
+    first: int | None = await db.scalar(select(func.min(SessionMessage.seq)).where(scope, SessionMessage.seq > after))
+    return first
 
 
 def groups(sizes: Sequence[tuple[UUID, int]]) -> Iterator[list[UUID]]:
