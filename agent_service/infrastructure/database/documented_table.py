@@ -6,9 +6,10 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, Table, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from agent_service.core.codec import encode
-from agent_service.core.errors import CacheSerializationError
+from agent_service.core.errors import CacheSerializationError, DatabaseError
 
 __all__ = ["RowOf", "is_documented", "take_over"]
 
@@ -41,6 +42,7 @@ def take_over(
     dictionary stays as it is, and is an error when it is read.
 
     :param row_of: returns the columns of a row of the new table, from a key and a value.
+    :raises DatabaseError: a key is there more than once.
     """
     quote = connection.dialect.identifier_preparer.quote
     aside = quote(name + _ASIDE)
@@ -50,7 +52,16 @@ def take_over(
     connection.execute(text(f"ALTER TABLE {quote(name)} RENAME TO {aside}"))
     table = make()
     for rows in _rows(connection, aside, order):
-        connection.execute(table.insert(), [dict(row_of(_key(key), _value(value))) for key, value in rows])
+        try:
+            connection.execute(table.insert(), [dict(row_of(_key(key), _value(value))) for key, value in rows])
+        except IntegrityError as exc:
+            table_name = quote(name)
+            newest = f"(SELECT max(rowid) FROM {table_name} GROUP BY key)"  # noqa: S608 - for the caller to run
+            remedy = f"DELETE FROM {table_name} WHERE rowid NOT IN {newest}"  # noqa: S608
+            raise DatabaseError(
+                f"table {name!r} has no primary key and holds a key more than once, so it cannot be taken over; keep "
+                f"the newest: {remedy}"
+            ) from exc
     connection.execute(text(f"DROP TABLE {aside}"))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import ColumnElement, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -11,10 +11,11 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down
 from agent_service.infrastructure.database.queries.among import Key, among
 from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.validation import MAX_SEQ
 
 __all__ = ["STEP", "groups", "hand_down", "remove_sessions", "remove_some_messages"]
 
-STEP: Final = 1000
+STEP: Final = 500
 """Messages that one statement copies or removes: a few milliseconds to some tens, on SQLite too."""
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
@@ -51,43 +52,37 @@ async def hand_down(db: AsyncSession, dying: Sequence[Key]) -> None:
     """
     dialect = db.get_bind().dialect.name
     orphans = handing_down.orphans(dialect, dying)
+    shown = tuple_(SessionMessage.tenant_id, SessionMessage.session_id).in_(
+        select(Session.tenant_id, Session.parent_session_id).where(orphans)
+    )
     # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
-    while (await db.execute(hold(dialect, orphans))).first() is not None:
+    while forks := len((await db.execute(hold(dialect, orphans))).all()):
         last = await db.scalar(select(func.max(Session.fork_seq)).where(orphans)) or 0
-        after: int | None = 0
-        while after is not None:
-            after = await _copy_some(db, dying, after, last)
+        numbers, after = max(STEP // forks, 1), 0
+        while (first := await _next(db, after, shown)) is not None and first <= last:
+            after = min(first - 1 + numbers, last)
+            copy = handing_down.copy_messages(dialect, dying, first - 1, after)
+            await db.execute(copy, execution_options=_UNSYNCHRONIZED)
         await db.execute(handing_down.adopt(dialect, dying))
-
-
-async def _copy_some(db: AsyncSession, dying: Sequence[Key], after: int, last: int) -> int | None:
-    dialect = db.get_bind().dialect.name
-    parents = select(Session.tenant_id, Session.parent_session_id).where(handing_down.orphans(dialect, dying))
-    shown = (
-        tuple_(SessionMessage.tenant_id, SessionMessage.session_id).in_(parents),
-        SessionMessage.seq > after,
-        SessionMessage.seq <= last,
-    )
-    until = await db.scalar(
-        select(SessionMessage.seq).where(*shown).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
-    )
-    copy = handing_down.copy_messages(dialect, dying, after, last if until is None else until)
-    await db.execute(copy, execution_options=_UNSYNCHRONIZED)
-    return until
 
 
 async def remove_some_messages(db: AsyncSession, key: Key, after: int) -> int | None:
     """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
-    rest = (
-        SessionMessage.tenant_id == key.tenant_id,
-        SessionMessage.session_id == key.id,
-        SessionMessage.seq > after,
-    )
-    nth = select(SessionMessage.seq).where(*rest).order_by(SessionMessage.seq).offset(STEP - 1).limit(1)
-    until: int | None = await db.scalar(nth)
-    scope = rest if until is None else (*rest, SessionMessage.seq <= until)
-    await db.execute(delete(SessionMessage).where(*scope), execution_options=_UNSYNCHRONIZED)
+    own = (SessionMessage.tenant_id == key.tenant_id, SessionMessage.session_id == key.id)
+    first = await _next(db, after, *own)
+    if first is None:
+        return None
+    until = min(first - 1 + STEP, MAX_SEQ)
+    some = delete(SessionMessage).where(*own, SessionMessage.seq.between(first, until))
+    await db.execute(some, execution_options=_UNSYNCHRONIZED)
     return until
+
+
+async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> int | None:
+    """Return the first number after another: numbers have gaps, and an import may have left a wide one."""
+    # Numbers are counted off, and rows are not: that is one look into the index, also where it was never analyzed.
+    first: int | None = await db.scalar(select(func.min(SessionMessage.seq)).where(*scope, SessionMessage.seq > after))
+    return first
 
 
 def groups(sizes: Sequence[tuple[Key, int]]) -> Iterator[list[Key]]:

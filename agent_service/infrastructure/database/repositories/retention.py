@@ -81,8 +81,8 @@ class SessionRetention(RepositoryBase):
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
         What another user's fork shows of them stays with that user. Whole or not at all, in the caller's transaction,
-        in statements of bounded work; for a user with very much, ``erase_user(database, ...)`` goes in short
-        transactions.
+        in statements of bounded work; for a user with very much, ``erase_user(database, ...)`` of this room goes in
+        short transactions.
 
         :return: how many sessions there were.
         """
