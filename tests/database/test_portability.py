@@ -152,8 +152,12 @@ async def test_a_line_gives_no_session_a_parent_or_another_tenant(
     (line, _) = await lines_of(repo)
     other = SessionRepository(db, "other")
     given: dict[str, Any] = {
-        "id": str(uuid7()), "tenant_id": "", "parent_session_id": str(session.id), "fork_seq": 1, "last_seq": 1,
-    }  # fmt: skip
+        "id": str(uuid7()),
+        "tenant_id": "",
+        "parent_session_id": str(session.id),
+        "fork_seq": 1,
+        "last_seq": 1,
+    }
 
     await other.import_user([changed(line, **given)])
 

@@ -22,7 +22,6 @@ __all__ = ["add_revision"]
 Sql = Callable[[str], Coroutine[Any, Any, Any]]
 
 ROWS = 4500
-NEWEST = revisions.head()
 COLUMN = "Change('note', f'ALTER TABLE {MESSAGES} ADD note text', {MESSAGES: Lock.ACCESS_EXCLUSIVE})"
 FILL = "FillRows('note the roles', MESSAGES, ('session_id', 'seq'), 'note = t.role', 't.note IS NULL')"
 INDEX = "MakeIndex('agent_service_ix_session_messages_note', MESSAGES, '(session_id, role)', unique=True)"
