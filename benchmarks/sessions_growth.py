@@ -58,8 +58,8 @@ SELECT md5($1::text || n)::uuid, '', $1::text, 'bench', 'Session ' || n, 'active
 FROM generate_series(1, $2::int) n
 """
 MESSAGES = """
-INSERT INTO agent_service.session_messages (session_id, seq, role, content, data, token_count, created_at)
-SELECT md5($1::text || n)::uuid, seq, 'user', text, json_build_object('role', 'user', 'content', text), 30, now()
+INSERT INTO agent_service.session_messages (tenant_id, session_id, seq, role, content, data, token_count, created_at)
+SELECT '', md5($1::text || n)::uuid, seq, 'user', text, json_build_object('role', 'user', 'content', text), 30, now()
 FROM generate_series(1, $2::int) n, generate_series(1, $3::bigint) seq,
     LATERAL (SELECT 'Please look at ticket ' || md5($1::text || n || '/' || seq) || ', it fails again.' AS text) said
 """
@@ -86,7 +86,7 @@ async def fill(url: str, scale: float) -> dict[str, Any]:
         await connection.execute(MESSAGES, user, sessions, messages, timeout=120)
     await connection.execute(
         "UPDATE agent_service.session_messages SET content = content || $1 "
-        "WHERE session_id = md5('searcher7')::uuid AND seq = 7",
+        "WHERE tenant_id = '' AND session_id = md5('searcher7')::uuid AND seq = 7",
         f" {RARE}",
     )
     if index:

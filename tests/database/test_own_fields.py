@@ -105,9 +105,10 @@ async def test_a_merged_session_cannot_take_counters_back(database: DatabaseMana
             await db.merge(Session(id=session.id, tenant_id="", user_id="ada"))
         db.expunge_all()
         fresh = await repo.get(session.id)
+        assert fresh is not None
         db.expunge(fresh)
         fresh.title = "merged"
-        merged = await db.merge(fresh)
+        merged: Any = await db.merge(fresh)
 
         assert (merged.title, merged.last_seq) == ("merged", 1)
 
@@ -122,7 +123,9 @@ async def test_a_stored_session_is_not_created_again(database: DatabaseManager, 
     with pytest.raises(SessionConflictError, match=str(session.id)):
         await repo.create(session)
 
-    assert (await repo.get(session.id)).last_seq == 1
+    stored = await repo.get(session.id)
+    assert stored is not None
+    assert stored.last_seq == 1
 
 
 async def test_a_fork_made_transient_is_no_fork_any_more(repo: SessionRepository, db: AsyncSession) -> None:

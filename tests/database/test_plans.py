@@ -133,7 +133,7 @@ async def of_the_driver(connection: AsyncConnection) -> list[Sent]:
 
 async def _sqlite(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:
     plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-    steps = [row[3] for row in plan.all()]
+    steps = [str(row.detail) for row in plan.all()]
     return [each for each in steps if re.match("SCAN|SEARCH", each) and not _is_led(each)]
 
 
@@ -143,7 +143,7 @@ def _is_led(step: str) -> bool:
 
 
 async def _postgres(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:
-    plan = [row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
+    plan = [str(row[0]) for row in (await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)).all()]
     wrong = []
     for place, line in enumerate(plan):
         scan = re.search(r"(?:(Seq) Scan|Index(?: Only)? Scan|Bitmap Index Scan).* on (\S+)", line)

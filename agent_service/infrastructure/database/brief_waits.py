@@ -1,8 +1,9 @@
 """Locks on tables that others use, taken such that the others wait for less than a second.
 
 Whoever waits for a lock on a table makes all others queue behind it. So the wait ends after ``LOCK_TIMEOUT``, which
-lets the queue go, and is tried again after a pause, until ``PATIENCE`` is over. The limit is shorter than PostgreSQL's
-``deadlock_timeout``: in a deadlock it is we who give way, not the application.
+lets the queue go, and is tried again after a pause, until ``PATIENCE`` is over. In a deadlock it is we who give way and
+not the application: PostgreSQL looks for one after ``deadlock_timeout``, and nobody waits that long for us, because all
+locks are taken before anything is done, and within that one time.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ from sqlalchemy.util import await_only
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.blockers import blockers
 from agent_service.infrastructure.database.locks import Lock
-from agent_service.infrastructure.database.names import Names
+from agent_service.infrastructure.database.names import MARK, TABLES, Names
 
-__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "limit_waits", "try_until_free"]
+__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "take_locks", "try_until_free"]
 
 T = TypeVar("T")
 Report = Callable[[str], None]
@@ -34,17 +35,32 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 3.0
 _WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
 """PostgreSQL: lock not available, deadlock, serialization failure."""
-_LIMITS: Final = (
-    f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT * 1000)}ms'",
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
-)
+_LIMITS: Final = ("SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
+_WAIT: Final = "SET LOCAL lock_timeout = '{}ms'"
+_DEADLOCK_TIMEOUT: Final = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'"
 
 
-def limit_waits(connection: Connection) -> None:
-    """Have the connection's transaction wait briefly for locks, and take as long as it needs once it has them."""
+def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: float = LOCK_TIMEOUT) -> None:
+    """Begin a transaction with its locks on tables; once it has them it may take as long as it needs.
+
+    :param locks: by table, with ``agent_service_``.
+    :param seconds: how long all of them are waited for, and then each lock on a row.
+    """
     for limit in _LIMITS:
         connection.exec_driver_sql(limit)
+    deadlock_timeout: int = connection.exec_driver_sql(_DEADLOCK_TIMEOUT).scalar_one()
+    seconds = min(seconds, 0.8 * deadlock_timeout / 1000)
+    until = time.monotonic() + seconds
+    # In the order in which an append takes them.
+    for table in sorted(locks, key=_order):
+        connection.exec_driver_sql(_WAIT.format(max(round((until - time.monotonic()) * 1000), 1)))
+        connection.exec_driver_sql(f"LOCK TABLE {table} IN {locks[table].value} MODE")
+    connection.exec_driver_sql(_WAIT.format(round(seconds * 1000)))
+
+
+def _order(table: str) -> tuple[int, str]:
+    name = table.removeprefix(MARK)
+    return TABLES.index(name) if name in TABLES else len(TABLES), name
 
 
 def try_until_free(

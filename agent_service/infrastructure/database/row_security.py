@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
 from agent_service.core.errors import DatabaseError, SessionValueError
-from agent_service.infrastructure.database.brief_waits import limit_waits, try_until_free
+from agent_service.infrastructure.database.brief_waits import take_locks, try_until_free
 from agent_service.infrastructure.database.locks import Lock
 from agent_service.infrastructure.database.names import MARK
 from agent_service.infrastructure.database.naming import names_of
@@ -82,17 +82,17 @@ def switch(connection: Connection, *, on: bool) -> RowSecurity:
     """
     names = names_of(connection)
     tables = _require_policies(connection)
+    locks = {f"{MARK}{table}": Lock.ACCESS_EXCLUSIVE for table in _TABLES}
     connection.rollback()
 
     def put() -> RowSecurity:
-        limit_waits(connection)
+        take_locks(connection, locks)
         for table in tables:
             connection.exec_driver_sql(f"ALTER TABLE {table} {'ENABLE' if on else 'DISABLE'} ROW LEVEL SECURITY")
         active = "SELECT current_user, row_security_active($1::text::regclass)"
         role, bound = fetch_rows(connection, active, (tables[0],))[0]
         return RowSecurity(on, role, bound)
 
-    locks = {f"{MARK}{table}": Lock.ACCESS_EXCLUSIVE for table in _TABLES}
     words, remedy = "switch row-level security", "run the same command again"
     switched = try_until_free(connection, words, put, locks, names=names, report=lambda _: None, remedy=remedy)
     connection.commit()

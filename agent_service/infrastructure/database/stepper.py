@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, text
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.brief_waits import Report, limit_waits, try_until_free
+from agent_service.infrastructure.database.brief_waits import LOCK_TIMEOUT, Report, take_locks, try_until_free
 from agent_service.infrastructure.database.locks import Lock
 from agent_service.infrastructure.database.names import MARK, Names
 from agent_service.infrastructure.database.postgres import POOLED
@@ -25,8 +25,11 @@ __all__ = ["TURN_KEY", "Stepper", "turn_on"]
 
 T = TypeVar("T")
 
+ROW_TIMEOUT: Final = 0.1
+"""Seconds that a batch waits for the lock of a row. It may wait for several, while others wait for rows that it has."""
 INDEX_PATIENCE: Final = 600.0
 """Seconds that making an index waits for transactions that were there before it, while nobody waits for it."""
+_NONE: Final[Mapping[str, Lock]] = {}
 _AGAIN: Final = "run agent-service db upgrade again: it goes on from there"
 TURN_KEY: Final = 0x61675F6D696772
 """An arbitrary key that every process agrees on. One for all names: which tables are whose is looked up under it."""
@@ -85,7 +88,7 @@ class Stepper:
             self._report(f"{revision}, step {number} of {len(steps)}: {self._names.shown(step.words)}")
             done = Progress(revision, down, number)
             if isinstance(step, Change):
-                self._noted(step, done, partial(step.run, self._connection))
+                self._noted(step, done, partial(step.run, self._connection), step.locks)
             elif isinstance(step, FillRows):
                 self._fill(step, done)
             else:
@@ -109,19 +112,21 @@ class Stepper:
 
     def do(self, words: str, work: Callable[[], T]) -> T:
         """Do what belongs to no revision, in a transaction that does not wait for long, as often as it takes."""
-        done = self._attempt(words, partial(self._in_transaction, work), {})
+        done = self._attempt(words, partial(self._in_transaction, work, {}), {})
         self._connection.commit()
         return done
 
-    def _noted(self, step: Step, done: Progress, work: Callable[[], object]) -> None:
-        """Do a step and note that it is done, in a transaction that is left open."""
+    def _noted(
+        self, step: Step, done: Progress, work: Callable[[], object] = lambda: None, locks: Mapping[str, Lock] = _NONE
+    ) -> None:
+        """Do the last of a step and note that it is done, in a transaction that is left open."""
 
         def do_and_note() -> None:
             self._require_untouched()
             work()
             write_progress(self._connection, self._names, done)
 
-        self._attempt(step.words, partial(self._in_transaction, do_and_note), step.locks)
+        self._attempt(step.words, partial(self._in_transaction, do_and_note, locks), step.locks)
         self._known = done
 
     def _attempt(self, words: str, once: Callable[[], T], locks: Mapping[str, Lock]) -> T:
@@ -129,13 +134,12 @@ class Stepper:
             self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
             return once()
 
-        remedy = "run agent-service db upgrade again: it goes on from there"
         return try_until_free(
-            self._connection, words, in_turn, locks, names=self._names, report=self._report, remedy=remedy
+            self._connection, words, in_turn, locks, names=self._names, report=self._report, remedy=_AGAIN
         )
 
-    def _in_transaction(self, work: Callable[[], T]) -> T:
-        limit_waits(self._connection)
+    def _in_transaction(self, work: Callable[[], T], locks: Mapping[str, Lock], seconds: float = LOCK_TIMEOUT) -> T:
+        take_locks(self._connection, locks, seconds=seconds)
         return work()
 
     def _require_untouched(self) -> None:
@@ -147,7 +151,7 @@ class Stepper:
     def _index(self, step: MakeIndex | DropIndex, done: Progress) -> None:
         # What a killed process had begun may still run, and in a deadlock with it either can be the one that fails.
         self._attempt(step.words, partial(self._outside_of_transactions, step), step.locks)
-        self._noted(step, done, lambda: None)
+        self._noted(step, done)
 
     def _outside_of_transactions(self, step: MakeIndex | DropIndex) -> None:
         self._connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -181,13 +185,14 @@ class Stepper:
         types = {str(name): str(kind) for name, kind in rows}
         estimate = self._connection.execute(_ESTIMATE, {"table": table}).scalar() or 1
         self._connection.commit()
-        batch = partial(self._in_transaction, partial(self._fill_batch, step, types, done))
+        fill = partial(self._fill_batch, step, types, done)
+        batch = partial(self._in_transaction, fill, step.locks, ROW_TIMEOUT)
         while reached := self._attempt(step.words, batch, step.locks):
             self._connection.commit()
             self._known = reached
             self._report(f"  {reached.rows:,} rows, {min(reached.rows / estimate, 0.99):.0%}")
         self._connection.commit()
-        self._noted(step, done, lambda: None)
+        self._noted(step, done)
 
     def _fill_batch(self, step: FillRows, types: Mapping[str, str], done: Progress) -> Progress | None:
         """Change the next rows and note how far that is; None: there are none."""

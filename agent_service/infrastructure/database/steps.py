@@ -182,12 +182,12 @@ def constraint(
         Change(
             f"add the constraint {name} for new rows",
             f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID",
-            {table: own, **others},
+            {**others, table: own},
         ),
         Change(
             f"prove the constraint {name} for the rows that are there",
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}",
-            {table: Lock.SHARE_UPDATE_EXCLUSIVE, **dict.fromkeys(others, Lock.ROW_SHARE)},
+            {**dict.fromkeys(others, Lock.ROW_SHARE), table: Lock.SHARE_UPDATE_EXCLUSIVE},
         ),
     )
 
