@@ -120,55 +120,56 @@ async def upgrade(url: str, revision: str = "head") -> None:
         await database.close()
 
 
-@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
-async def test_a_connection_that_is_lost_at_any_statement(copies: Copies, stride: int) -> None:
-    expected = await finish(copies.new())
-    interrupted = 0
+async def downgrade(url: str) -> None:
+    database = DatabaseManager(url)
+    try:
+        await database.downgrade("0001")
+    finally:
+        await database.close()
 
-    for number in itertools.count(1, stride):
+
+OFTEN = pytest.mark.parametrize(
+    "times", [4, pytest.param(10_000, marks=[pytest.mark.faults, pytest.mark.timeout(3600)])], ids=["a few", "each"]
+)
+"""How many of the statements are the last one."""
+
+
+def spread(statements: list[str], times: int) -> range:
+    """Return the numbers of that many statements."""
+    return range(1, len(statements) + 1, -(-len(statements) // times))
+
+
+@OFTEN
+async def test_a_connection_that_is_lost_at_any_statement(copies: Copies, times: int) -> None:
+    with lost_at(0, uninterrupted := copies.new()) as statements:
+        await upgrade(uninterrupted, LAST_OF_THE_OLD)
+    expected = await finish(uninterrupted)
+
+    for number in spread(statements, times):
         url = copies.new()
-        with lost_at(number, url) as statements:
-            try:
-                await upgrade(url, LAST_OF_THE_OLD)
-            except DatabaseUnavailableError:
-                interrupted += 1
-        if len(statements) < number:
-            break
+        with lost_at(number, url), pytest.raises(DatabaseUnavailableError):
+            await upgrade(url, LAST_OF_THE_OLD)
         await serve_the_version_before(url)
         await finish(url, expected)
         copies.drop()
 
-    assert interrupted >= 3
 
-
-@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(1800)])])
-async def test_a_downgrade_whose_connection_is_lost_at_any_statement(copies: Copies, stride: int) -> None:
+@OFTEN
+async def test_a_downgrade_whose_connection_is_lost_at_any_statement(copies: Copies, times: int) -> None:
     ready = copies.new()
     await upgrade(ready)
     newest = Copies(copies.server, ready.rpartition("/")[2])
-    database = DatabaseManager(uninterrupted := newest.new())
-    await database.downgrade("0001")
-    await database.close()
+    with lost_at(0, uninterrupted := newest.new()) as statements:
+        await downgrade(uninterrupted)
     expected = await objects(uninterrupted)
-    interrupted = 0
 
-    for number in itertools.count(1, stride):
+    for number in spread(statements, times):
         url = newest.new()
-        database = DatabaseManager(url)
-        with lost_at(number, url) as statements:
-            try:
-                await database.downgrade("0001")
-            except DatabaseUnavailableError:
-                interrupted += 1
-        if len(statements) >= number:
-            await database.downgrade("0001")
-        await database.close()
+        with lost_at(number, url), pytest.raises(DatabaseUnavailableError):
+            await downgrade(url)
+        await downgrade(url)
         assert await objects(url) == expected
         newest.drop()
-        if len(statements) < number:
-            break
-
-    assert interrupted >= 3
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,13 @@ async def test_a_line_gives_no_session_a_parent_or_another_tenant(
     await repo.add_message_to_session(session.id, {"role": "user", "content": "secret"})
     (line, _) = await lines_of(repo)
     other = SessionRepository(db, "other")
-    given = {"id": str(uuid7()), "tenant_id": "", "parent_session_id": str(session.id), "fork_seq": 1, "last_seq": 1}
+    given: dict[str, Any] = {
+        "id": str(uuid7()),
+        "tenant_id": "",
+        "parent_session_id": str(session.id),
+        "fork_seq": 1,
+        "last_seq": 1,
+    }
 
     await other.import_user([changed(line, **given)])
 

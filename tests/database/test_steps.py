@@ -11,6 +11,8 @@ import pytest
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database import brief_waits, revisions
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer
@@ -20,18 +22,10 @@ __all__ = ["add_revision"]
 Sql = Callable[[str], Coroutine[Any, Any, Any]]
 
 ROWS = 4500
-NEWEST = revisions.head()
 COLUMN = "Change('note', f'ALTER TABLE {MESSAGES} ADD note text', {MESSAGES: Lock.ACCESS_EXCLUSIVE})"
 FILL = "FillRows('note the roles', MESSAGES, ('session_id', 'seq'), 'note = t.role', 't.note IS NULL')"
 INDEX = "MakeIndex('agent_service_ix_session_messages_note', MESSAGES, '(session_id, role)', unique=True)"
-MAKE = f"""
-INSERT INTO agent_service.sessions (id, tenant_id, user_id, title, status, context, metadata, last_seq, total_messages,
-    total_tokens, version, created_at, updated_at, last_activity_at, expires_at)
-SELECT gen_random_uuid(), '', 'ada', 'title', 'active', '{{}}', '{{}}', 0, 0, 0, 1, now(), now(), now(), now()
-FROM generate_series(1, 3);
-INSERT INTO agent_service.session_messages (tenant_id, session_id, seq, role, data, created_at)
-SELECT '', id, n, 'role' || n, '{{}}', now() FROM agent_service.sessions, generate_series(1, {ROWS // 3}) n
-"""
+NEWEST = revisions.head()
 VALID = (
     "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid = 'agent_service.ix_session_messages_note'::regclass"
 )
@@ -53,10 +47,19 @@ async def sql(postgres_url: str) -> AsyncIterator[Sql]:
 @pytest.fixture
 async def database(postgres_url: str, sql: Sql) -> AsyncIterator[DatabaseManager]:
     """A database with three sessions and many messages."""
-    await sql(MAKE)
     manager = DatabaseManager(postgres_url)
+    await fill(manager)
     yield manager
     await manager.close()
+
+
+async def fill(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for _ in range(3):
+            session = await repo.create(Session(user_id="ada", title="title"))
+            messages = [{"role": f"role{number}"} for number in range(1, ROWS // 3 + 1)]
+            await repo.add_messages_to_session(session.id, messages)
 
 
 @asynccontextmanager
@@ -315,9 +318,8 @@ async def test_another_process_that_lost_its_turn_ends_at_its_next_step(
 
 
 async def test_processes_behind_a_pgbouncer_take_turns(
-    postgres_server: PostgresServer, postgres_url: str, sql: Sql, add_revision: AddRevision
+    database: DatabaseManager, postgres_server: PostgresServer, postgres_url: str, sql: Sql, add_revision: AddRevision
 ) -> None:
-    await sql(MAKE)
     add_revision(f"run(revision, {COLUMN}, {FILL}, {INDEX})")
     with running_pgbouncer(postgres_server) as port:
         url = by_way_of(port, postgres_url)
