@@ -18,14 +18,8 @@ KINDS = ("sqlite", "postgres", "row security")
 class House:
     """A database: ``owner`` sees all of it, ``service`` is what the tenants' code is given."""
 
-    kind: str
     owner: DatabaseManager
     service: DatabaseManager
-
-    @property
-    def bound(self) -> bool:
-        """Whether the database itself keeps tenants apart."""
-        return self.kind == "row security"
 
 
 @pytest.fixture(params=KINDS)
@@ -39,9 +33,9 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await owner.prepare()
     if request.param == "row security":
         async for service in _bound_service(owner, url, request.getfixturevalue("postgres_server")):
-            yield House(request.param, owner, service)
+            yield House(owner, service)
     else:
-        yield House(request.param, owner, owner)
+        yield House(owner, owner)
     await owner.close()
 
 

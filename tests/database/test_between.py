@@ -43,7 +43,15 @@ async def database(postgres_url: str) -> AsyncIterator[DatabaseManager]:
 
 @pytest.fixture
 async def other(postgres_url: str) -> AsyncIterator[DatabaseManager]:
-    """The same database for somebody else, who does not wait long for a row."""
+    """The same database for somebody else."""
+    manager = DatabaseManager(postgres_url)
+    yield manager
+    await manager.close()
+
+
+@pytest.fixture
+async def impatient(postgres_url: str) -> AsyncIterator[DatabaseManager]:
+    """The same database for somebody who does not wait long for a row."""
     manager = DatabaseManager(postgres_url, statement_timeout=1)
     yield manager
     await manager.close()
@@ -75,9 +83,10 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def test_what_is_appended_right_after_a_look_is_notified(
-    database: DatabaseManager, other: DatabaseManager
+    database: DatabaseManager, other: DatabaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session is marked as watched before it is read, so nothing falls between the two until the next look."""
+    monkeypatch.setattr(feed, "RENEWAL", 1000.0)
     id_ = await new_session(database)
     appended: list[UUID] = []
 
@@ -89,7 +98,7 @@ async def test_what_is_appended_right_after_a_look_is_notified(
     async with database.session() as db:
         subscription = SessionRepository(db).subscribe(id_)
     with after_each(database, "session_messages", once):
-        async with aclosing(subscription) as messages, asyncio.timeout(feed.RENEWAL * 0.75):
+        async with aclosing(subscription) as messages, asyncio.timeout(60):
             assert (await anext(messages)).seq == 1
     assert appended
 
@@ -139,14 +148,14 @@ async def test_a_session_that_was_removed_for_good_ends_its_subscriptions_at_the
 
 
 async def test_a_recount_repairs_nothing_that_an_append_made_look_wrong(
-    database: DatabaseManager, other: DatabaseManager
+    database: DatabaseManager, impatient: DatabaseManager
 ) -> None:
     """It compares again while it holds the session: appends come between any two of its readings otherwise."""
     id_ = await new_session(database, 2)
 
     async def and_one_more() -> None:
         with suppress(DatabaseError):
-            await append(other, id_)
+            await append(impatient, id_)
 
     async with database.session() as db:
         with after_each(database, "total_messages", and_one_more):
@@ -250,3 +259,33 @@ async def test_a_session_that_is_appended_to_is_not_completed_by_a_cleanup_that_
         cleaning = asyncio.create_task(clean_up())
         await somebody_waits(database)
     assert await cleaning == 0
+
+
+async def test_forks_of_one_session_do_not_wait_for_one_another(
+    database: DatabaseManager, other: DatabaseManager
+) -> None:
+    id_ = await new_session(database, 2)
+    async with database.session() as db:
+        first = await SessionRepository(db).fork(id_, 1)
+        async with other.session() as second_db:
+            second = await SessionRepository(second_db).fork(id_, 2)
+
+    assert (first.last_seq, second.last_seq) == (1, 2)
+
+
+async def test_a_session_that_somebody_refers_to_can_be_watched(database: DatabaseManager) -> None:
+    """A row of the application's own that refers to the session holds its key until it is committed."""
+    id_ = await new_session(database)
+    async with database.session() as db:
+        await db.execute(text("SELECT id FROM agent_service_sessions FOR KEY SHARE"))
+        async with database.session() as subscribing:
+            subscription = SessionRepository(subscribing).subscribe(id_)
+        async with aclosing(subscription) as messages:
+            following = asyncio.ensure_future(anext(messages))
+
+            async def is_marked() -> bool:
+                return (await watched(database))[0] is not None
+
+            await until(is_marked)
+            following.cancel()
+            await asyncio.wait([following])

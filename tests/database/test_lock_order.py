@@ -20,7 +20,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.held import free, held, somebody_waits
 
-IDS = [UUID(int=number) for number in range(1, 7)]
+IDS = [UUID(int=31 * number) for number in range(1, 7)]  # a set of them comes from the highest to the lowest
 LOWEST, HIGHEST = IDS[0], IDS[-1]
 MESSAGE = {"role": "user", "content": "Hi", "token_count": 1}
 
