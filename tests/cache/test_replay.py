@@ -167,7 +167,7 @@ async def test_an_increment_whose_replay_fails_is_made_once_in_the_end(
             await add_once(key, *args)
         raise RedisUnavailableError("cut", maybe_executed=done)
 
-    cache.backend.add_once = add_and_fail  # type: ignore[method-assign] # a fault at that moment
+    cache.backend.add_once = add_and_fail  # type: ignore[method-assign, assignment] # a fault at that moment
     with pytest.raises(RedisUnavailableError):
         await pay(cache.backend, debt, journal)
 
