@@ -98,8 +98,8 @@ class Selection:
         if (path, name) in seen:
             return set()
         seen.add((path, name))
-        found: set[str] = set()
         word = re.compile(rf"\b{re.escape(name)}\b")
+        found = set() if name.startswith("_") else self._naming(word)
         for other, source in self._sources.items():
             if not (other == path or (not name.startswith("_") and word.search(source))):
                 continue
@@ -108,6 +108,12 @@ class Selection:
                 if word.search(text) and not text.startswith(("from ", "import ")):
                     found |= ran.get(number) or self._of_definition(other, tree, number, seen)
         return found
+
+    def _naming(self, word: re.Pattern[str]) -> set[str]:
+        """The tests of those files that use the name themselves."""
+        files = {test.partition("::")[0] for test in self._seconds}
+        naming = {file for file in files if word.search((self.root / file).read_text(encoding="utf-8"))}
+        return {test for test in self._seconds if test.partition("::")[0] in naming}
 
     def _of_lua(self, path: str) -> set[str]:
         found: set[str] = set()

@@ -1,5 +1,7 @@
 """The fence of cached records by itself: who is under way leaves nothing for ever, and what is late is refused."""
 
+import asyncio
+
 import pytest
 
 from agent_service.infrastructure.redis.client import RedisClient
@@ -21,7 +23,7 @@ async def test_who_never_comes_back_leaves_nothing_that_stays(fence: RecordFence
     await fence.lease([b"ctx_b"])
     left = {name: await client.execute("PTTL", name) for name in await client.execute("KEYS", FENCES)}
 
-    assert left
+    assert left.keys() >= {b"ctx_~%fence:{ctx_a}", b"ctx_~%fence:{ctx_b}"}
     assert all(0 < milliseconds <= 60_000 for milliseconds in left.values()), left
 
 
@@ -103,6 +105,14 @@ async def test_a_stored_record_lives_as_long_as_was_said(
 
     for milliseconds in (written, filled):
         assert milliseconds == -1 if ttl is None else longest - 20_000 < milliseconds <= longest
+
+
+async def test_the_shortest_time_to_live_ends_too(fence: RecordFence, client: RedisClient):
+    await fence.finish(await fence.begin([KEY]), {KEY: {"v": 1}}, 0.0001)
+
+    async with asyncio.timeout(20):
+        while await client.execute("EXISTS", KEY):
+            await asyncio.sleep(0.001)
 
 
 async def test_more_records_than_fit_in_one_step_are_all_fenced(fence: RecordFence, client: RedisClient):

@@ -280,6 +280,14 @@ async def test_a_record_without_ttl_keeps_its_time_to_live(client: RedisClient):
     assert 4 < (await record.ttl_left() or 0) <= 5
 
 
+async def test_the_shortest_time_to_live_ends_too(client: RedisClient):
+    await HashRecord(client, KEY, ttl=0.0001).set({"a": 1})
+
+    async with asyncio.timeout(20):
+        while await client.execute("EXISTS", KEY):
+            await asyncio.sleep(0.001)
+
+
 async def test_what_is_missing_is_not_renewed(record: HashRecord):
     assert not await record.renew()
     assert await record.ttl_left() is None
