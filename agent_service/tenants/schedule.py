@@ -221,7 +221,8 @@ class TriggerSchedule:
         return self._keys.key("trigger_own_actions", _TAG, ("tenant", tenant))
 
 
-_said: set[bytes] = set()
+_said: set[int] = set()
+"""Hashes of names that were passed over: the names may be anybody's, and as long as a key of Redis."""
 _MOST_SAID: Final = 1000
 
 
@@ -231,8 +232,8 @@ def _readable(names: Iterable[bytes], key: bytes) -> Iterator[str]:
         try:
             yield decode_name(each, key)
         except UndecodableError as exc:
-            if each not in _said and len(_said) < _MOST_SAID:
-                _said.add(each)
+            if hash(each) not in _said and len(_said) < _MOST_SAID:
+                _said.add(hash(each))
                 logger.error("%s; it is passed over: remove it", exc)
 
 

@@ -21,6 +21,7 @@ __all__ = ["add_revision"]
 
 Sql = Callable[[str], Coroutine[Any, Any, Any]]
 
+NEWEST = revisions.head()
 ROWS = 4500
 COLUMN = "Change('note', f'ALTER TABLE {MESSAGES} ADD note text', {MESSAGES: Lock.ACCESS_EXCLUSIVE})"
 FILL = "FillRows('note the roles', MESSAGES, ('session_id', 'seq'), 'note = t.role', 't.note IS NULL')"

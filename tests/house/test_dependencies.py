@@ -25,6 +25,9 @@ ACCESSED: dict[tuple[str, str], str] = {
     ("infrastructure/database/sqlite_connection.py", "_connection"): "aiosqlite",
     ("infrastructure/database/sqlite_connection.py", "_running"): "aiosqlite",
     ("infrastructure/database/sqlite_connection.py", "_tx"): "aiosqlite",
+    ("infrastructure/redis/arrived.py", "_reader"): "redis",
+    ("infrastructure/redis/arrived.py", "_writer"): "redis",
+    ("infrastructure/redis/cluster.py", "_connections"): "redis",
 }
 """Names with an underscore of objects that are not ours, by file, and the package that they are of."""
 
@@ -40,7 +43,7 @@ TEXTS: dict[str, str] = {"infrastructure/database/lost.py": "asyncpg"}
 """Where errors are told apart by their texts."""
 
 _OF_THE_LANGUAGE = {"typing", "enum", "abc", "builtins"}
-_OF_PYTHON = {("core/conformity.py", "_name")}
+_OF_PYTHON = {("core/conformity.py", "_name"), ("infrastructure/redis/arrived.py", "_buffer")}
 _NAMED_TUPLES = {"_fields", "_replace", "_asdict", "_make"}
 
 
