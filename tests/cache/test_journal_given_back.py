@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_service.core.globs import compile_globs
 from agent_service.infrastructure.cache.journal import Increment, Journal
 
 KEYS = st.sampled_from(["a", "b", "ab"])
@@ -19,11 +20,12 @@ STEPS = st.one_of(
     st.tuples(st.just("add"), KEYS),
     st.tuples(st.just("add anew"), KEYS),
 )
+GLOBS = {pattern: globs for pattern in ("a", "a*", "b") if (globs := compile_globs([pattern]))}
 DO: dict[str, Callable[[Journal, Any], None]] = {
     "invalidate": lambda journal, key: journal.invalidate("n", [key]),
     "overwrite": lambda journal, key: journal.invalidate("n", [key], overwritten=True),
     "tags": lambda journal, tag: journal.invalidate_tags("n", [tag]),
-    "match": lambda journal, pattern: journal.match("n", pattern),
+    "match": lambda journal, pattern: journal.match("n", GLOBS[pattern]),
     "clear": lambda journal, _: journal.clear("n"),
     "add": lambda journal, key: journal.add("n", key, Increment(1, 60)),
     "add anew": lambda journal, key: journal.add("n", key, Increment(1, 60), anew=True),
