@@ -174,13 +174,13 @@ async def test_all_is_flushed_before_there_is_trust(redis_url: str, listen: List
 
 
 async def test_trust_is_renewed_long_before_it_runs_out(redis_url: str, listen: Listen):
-    listener = listen(redis_url, max_staleness=0.9)
+    listener = listen(redis_url, max_staleness=3)  # with room for a machine that has other work, too
     await listener.is_trusted()
 
-    end = time.monotonic() + 2
+    end = time.monotonic() + 4
     while time.monotonic() < end:
         assert listener.trusted
-        assert listener.stream.trusted_until <= time.monotonic() + 0.9
+        assert listener.stream.trusted_until <= time.monotonic() + 3
         await asyncio.sleep(0.005)
 
 
