@@ -317,6 +317,8 @@ class RedisBackend(Backend):
                 if page:
                     removed += sum(await self._reader.are_live(page))
                     await self.client.unlink(page, confirmation=confirmation)
+            if confirmation is not None and confirmation.fewest is None:  # found nothing: others removed it just before
+                await self.client.pipeline([self.tokens.look()], confirmation=confirmation)
         except RedisDeniedError as exc:
             if not self.does_without(exc):
                 raise
