@@ -283,6 +283,22 @@ async def test_a_full_server_is_no_outage_because_an_invalidation_waits_for_repl
     assert room.outage.breaker.closed
 
 
+async def test_a_write_that_a_full_server_refuses_is_false_and_what_it_removed_is_sent_again(
+    make_room: MakeRoom, master: RedisServer, replica: RedisServer
+):
+    room = await make_room()
+    await prepare(room, replica)
+    master.cli("CONFIG", "SET", "maxmemory", 1)
+    assert await room.cache.set("k", "new") is False
+    assert await room.cache.get("k") is None
+    assert room.cache.counters.errors == 1
+    assert not room.cache.caught_up
+    assert room.outage.breaker.closed
+
+    master.cli("CONFIG", "SET", "maxmemory", 0)
+    await until(lambda: room.cache.caught_up)
+
+
 async def test_nothing_is_sent_again_after_closing(make_room: MakeRoom, link: TcpProxy, replica: RedisServer):
     room = await make_room(Replication(1, 0.5))
     await prepare(room, replica)

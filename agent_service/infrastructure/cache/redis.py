@@ -9,7 +9,7 @@ from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError, RedisUnreplicatedError
 from agent_service.core.glob import Matches
 from agent_service.core.globs import Globs
 from agent_service.core.keys import former_internal_key, glob_escape, logical_key
@@ -162,8 +162,11 @@ class RedisBackend(Backend):
                     return True
                 tokens = latest
         except RedisRefusedError:
-            await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
             self.counters.errors += 1
+            try:
+                await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
+            except RedisUnreplicatedError as exc:
+                raise RedisUnreplicatedError(str(exc), result=False) from exc
             return False
 
     async def _guess(self, names: Sequence[str], life: Life) -> Mapping[str, bytes]:
