@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from agent_service.core.breaker import CircuitBreaker
-from agent_service.core.errors import ConfigurationError, RedisUnreplicatedError
+from agent_service.core.errors import ConfigurationError, RedisUnavailableError, RedisUnreplicatedError
+from agent_service.core.globs import compile_globs
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.fallback import FallbackCache
@@ -14,6 +15,7 @@ from agent_service.infrastructure.cache.journal import Journal
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.outage import Outage
 from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.replay import pay
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.replication import Replication
@@ -200,10 +202,119 @@ async def test_a_recovery_does_not_wait_for_replicas_that_are_gone(
     assert not room.cache.caught_up
 
 
-async def test_a_cache_without_memory_behind_it_raises_with_the_result(
+async def test_wherever_a_replay_breaks_off_what_was_not_confirmed_is_still_owed(
+    make_room: MakeRoom, link: TcpProxy, replica: RedisServer
+):
+    room = await make_room(Replication(1, 0.01))
+    link.stall()
+    globs = compile_globs(["a*"])
+    assert globs is not None
+    broken_off = 0
+    for total in range(1, 900, 30):
+        journal = Journal()
+        journal.invalidate_tags("default", ["t"])
+        journal.match("default", globs)
+        journal.invalidate("default", ["k"])
+        (left,) = journal.take().values()
+        room.proxy.cut_after(total)
+        try:
+            left = await pay(room.cache.backend.redis, left, journal)
+        except RedisUnavailableError:
+            broken_off += 1
+        assert [list(left.tags), list(left.patterns), list(left.stale)] == [["t"], ["a*"], ["k"]]
+    assert broken_off > 5
+    room.proxy.cut_after(1_000_000)
+
+
+async def test_a_recovery_replays_what_was_being_sent_again_as_the_outage_began(
+    make_room: MakeRoom, link: TcpProxy, replica: RedisServer
+):
+    room, other = await make_room(), RedisClient(replica.url)
+    await prepare(room, replica)
+    old = await other.get(b"agent_service:default:k")
+    assert old is not None
+    link.stall()
+    await room.cache.delete("k")
+    room.proxy.hold()
+    await until(lambda: not len(room.outage.journal))
+    room.outage.failed(RedisUnavailableError("another operation had no answer"))
+    await room.client.execute("SET", b"agent_service:default:k", old)  # as a replica that took over has it
+
+    await recover(room.cache, room.outage)
+    assert await room.cache.get("k") is None
+    await other.aclose()
+
+
+async def test_a_repeated_pattern_that_finds_nothing_is_not_taken_for_confirmed(
     make_room: MakeRoom, master: RedisServer, link: TcpProxy, replica: RedisServer
 ):
     room = await make_room()
+    await prepare(room, replica)
+    link.stall()
+    assert await room.cache.delete_pattern("k*") == 1
+    assert await room.cache.delete_pattern("k*") == 0
+    assert room.cache.counters.unreplicated == 2
+    sent = waits(master)
+    await until(lambda: waits(master) >= sent + 2)
+    assert not room.cache.caught_up
+    link.resume()
+    await until(lambda: room.cache.caught_up)
+
+
+def waits(server: RedisServer) -> int:
+    """Return how often a server was asked to wait for its replicas."""
+    stats = server.cli("INFO", "commandstats").partition(b"cmdstat_wait:calls=")[2]
+    return int(stats.partition(b",")[0] or 0)
+
+
+async def test_a_full_server_is_no_outage_because_an_invalidation_waits_for_replicas(
+    make_room: MakeRoom, master: RedisServer, replica: RedisServer
+):
+    room = await make_room()
+    await prepare(room, replica)
+    master.cli("CONFIG", "SET", "maxmemory", 1)
+    assert await room.cache.delete("k")
+    assert room.outage.breaker.closed
+    assert not room.cache.caught_up
+    assert await room.cache.get("k") is None
+
+    master.cli("CONFIG", "SET", "maxmemory", 0)
+    await until(lambda: room.cache.caught_up)
+    assert room.outage.breaker.closed
+
+
+async def test_a_write_that_a_full_server_refuses_is_false_and_what_it_removed_is_sent_again(
+    make_room: MakeRoom, master: RedisServer, replica: RedisServer
+):
+    room = await make_room()
+    await prepare(room, replica)
+    master.cli("CONFIG", "SET", "maxmemory", 1)
+    assert await room.cache.set("k", "new") is False
+    assert await room.cache.get("k") is None
+    assert room.cache.counters.errors == 1
+    assert not room.cache.caught_up
+    assert room.outage.breaker.closed
+
+    master.cli("CONFIG", "SET", "maxmemory", 0)
+    await until(lambda: room.cache.caught_up)
+
+
+async def test_nothing_is_sent_again_after_closing(make_room: MakeRoom, link: TcpProxy, replica: RedisServer):
+    room = await make_room(Replication(1, 0.5))
+    await prepare(room, replica)
+    link.stall()
+    removing = asyncio.create_task(room.cache.delete("k"))
+    await asyncio.sleep(0.1)
+    await room.outage.aclose()
+    before = asyncio.all_tasks()
+    assert await removing
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_cache_without_memory_behind_it_raises_with_the_result(
+    make_room: MakeRoom, master: RedisServer, link: TcpProxy, replica: RedisServer
+):
+    room = await make_room(Replication(1, 1))
     cache: RedisCache[str] = RedisCache(room.client)
     await cache.set("k", "v")
     assert await cache.delete("k") is True

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.context.cache_adapter import CacheContextStore
@@ -91,6 +91,33 @@ async def by_handed_session(key: str) -> int:
         return await by_session(key, db)
 
 
+async def by_object_of_a_handed_session(key: str) -> int:
+    cache: ICache[int] = await get_cache(NAMESPACE)
+    async with get_session(readonly=True) as db:
+        lagging = await db.get_one(ContextEntry, key)  # the session keeps the object, and would give it again
+
+        async def load() -> int:
+            return int((await db.get_one(ContextEntry, key)).value)
+
+        found = await cache.get_or_load(key, load)
+        assert lagging.key == key
+    return found
+
+
+async def by_query_of_a_handed_session(key: str) -> int:
+    cache: ICache[int] = await get_cache(NAMESPACE)
+    entry = select(ContextEntry).where(ContextEntry.key == key)
+    async with get_session(readonly=True) as db:
+        lagging = (await db.scalars(entry)).one()
+
+        async def load() -> int:
+            return int((await db.scalars(entry)).one().value)
+
+        found = await cache.get_or_load(key, load)
+        assert lagging.key == key
+    return found
+
+
 async def by_get_or_load(key: str) -> int:
     cache: ICache[int] = await get_cache(NAMESPACE)
     return await cache.get_or_load(key, lambda: stored(key))
@@ -122,6 +149,8 @@ async def refreshed(key: str) -> int:
 READS: list[Read] = [
     by_decorator,
     by_handed_session,
+    by_object_of_a_handed_session,
+    by_query_of_a_handed_session,
     by_get_or_load,
     by_near_cache,
     under_a_lock,

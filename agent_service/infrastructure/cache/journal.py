@@ -67,6 +67,13 @@ class Debt:
         """How many operations are left to replay."""
         return self.cleared + len(self.tags) + len(self.patterns) + len(self.stale) + sum(map(len, self.added.values()))
 
+    def owe_again(self, unconfirmed: "Debt") -> None:
+        """Take invalidations back that were paid and may be undone."""
+        self.cleared |= unconfirmed.cleared
+        self.tags |= unconfirmed.tags
+        self.patterns |= unconfirmed.patterns
+        self.stale |= unconfirmed.stale
+
     @property
     def is_all(self) -> bool:
         """Whether nothing is owed but the invalidation of everything."""

@@ -69,18 +69,18 @@ class Outage:
 
     def unreplicated(self, exc: RedisUnreplicatedError) -> None:
         """Record that an invalidation, which is in the journal, was not confirmed by as many replicas as were asked."""
-        if self._confirming is None:
+        if self._confirming is None and not self._closed:
             logger.warning("%s; it is sent again until they have, and a failover may undo it until then", exc)
         self._confirm()
 
     def _confirm(self) -> None:
-        if self._confirming is None:
+        if self._confirming is None and not self._closed:
             self._confirming = asyncio.get_running_loop().create_task(self._send_again())
 
     async def _send_again(self) -> None:
         pause, longest = _CONFIRMING_PAUSES
         try:
-            while len(self.journal) and self.breaker.closed:
+            while len(self.journal):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
                 if not self.breaker.closed:  # then the recovery replays all there is
@@ -93,7 +93,7 @@ class Outage:
             logger.info("As many replicas as were asked for have confirmed every invalidation")
         finally:
             self._confirming = None
-            if len(self.journal) and self.breaker.closed and not self._closed:
+            if len(self.journal) and self.breaker.closed:
                 self._confirm()
 
     def failed(self, exc: RedisOperationError) -> None:
@@ -134,9 +134,17 @@ class Outage:
         if len(self.journal):
             logger.warning("closing with %d operations that Redis never received", len(self.journal))
 
+    async def _stop_confirming(self) -> None:
+        """Have what is being sent again in the journal, where a recovery finds it."""
+        if self._confirming is not None:
+            self._confirming.cancel()
+            await asyncio.wait({self._confirming})
+            self._confirming = None
+
     async def _recover(self) -> None:
         unconfirmed: list[dict[str, Debt]] = []
         try:
+            await self._stop_confirming()
             await self.denial.check()  # a server that refuses writes or scripts does not serve either
             await self._client.settle()
             self.breaker.probe_succeeded()
@@ -183,7 +191,8 @@ class Outage:
                 if len(missing):
                     unconfirmed[namespace] = missing
         except BaseException:
-            self.journal.give_back(unconfirmed)
+            for namespace, missing in unconfirmed.items():
+                debts[namespace].owe_again(missing)
             self.journal.give_back(debts)
             raise
         return total, unconfirmed

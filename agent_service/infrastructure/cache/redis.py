@@ -9,7 +9,7 @@ from secrets import token_bytes
 from typing import Any, TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError
+from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError, RedisUnreplicatedError
 from agent_service.core.glob import Matches
 from agent_service.core.globs import Globs
 from agent_service.core.keys import former_internal_key, glob_escape, logical_key
@@ -162,8 +162,11 @@ class RedisBackend(Backend):
                     return True
                 tokens = latest
         except RedisRefusedError:
-            await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
             self.counters.errors += 1
+            try:
+                await self.remove(list(entries))  # what was there is out of date now; freeing memory is always allowed
+            except RedisUnreplicatedError as exc:
+                raise RedisUnreplicatedError(str(exc), result=False) from exc
             return False
 
     async def _guess(self, names: Sequence[str], life: Life) -> Mapping[str, bytes]:
@@ -317,6 +320,8 @@ class RedisBackend(Backend):
                 if page:
                     removed += sum(await self._reader.are_live(page))
                     await self.client.unlink(page, confirmation=confirmation)
+            if confirmation is not None and confirmation.fewest is None:  # found nothing: others removed it just before
+                await self.client.pipeline([self.tokens.look()], confirmation=confirmation)
         except RedisDeniedError as exc:
             if not self.does_without(exc):
                 raise

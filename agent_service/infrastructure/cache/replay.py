@@ -27,9 +27,18 @@ async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bo
     Patterns take one pass over the keys of Redis, however many they are.
 
     :param in_haste: clear the namespace in place of a pass over the keys.
-    :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid.
+    :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid, or not confirmed.
     """
     unconfirmed = Debt()
+    try:
+        await _pay(redis, debt, journal, unconfirmed, in_haste=in_haste)
+    except BaseException:
+        debt.owe_again(unconfirmed)
+        raise
+    return unconfirmed
+
+
+async def _pay(redis: RedisBackend, debt: Debt, journal: Journal, unconfirmed: Debt, *, in_haste: bool) -> None:
     if debt.cleared:
         unconfirmed.cleared = not await _is_confirmed(redis.clear())
         debt.cleared = False
@@ -54,7 +63,6 @@ async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bo
         for outcome in await asyncio.gather(*paying, return_exceptions=True):
             if outcome is not None:
                 raise outcome
-    return unconfirmed
 
 
 async def _is_confirmed(invalidation: Awaitable[object]) -> bool:

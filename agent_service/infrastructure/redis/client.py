@@ -13,12 +13,13 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
-from agent_service.core.errors import ConfigurationError, RedisUnavailableError
+from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.redis_url import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.cluster import ClusterLane
 from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.denials import denial
+from agent_service.infrastructure.redis.errors import translate
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
 from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Argument, Command, Lane
 from agent_service.infrastructure.redis.notifications import StreamNotifications
@@ -279,9 +280,13 @@ class RedisClient:
         replies = await self._lane.pipeline(operation, [*commands, *waits], atomic=False)
         for command, reply in zip(waits, replies[-len(waits) :], strict=True):
             if isinstance(reply, Exception):
+                if isinstance(translate(reply, sent=True), RedisRefusedError):
+                    confirmation.note(0)  # no memory is left for the mark: the rest was done all the same
+                    break
                 operation.command = command
                 raise reply
-        confirmation.note(int(replies[-1]))
+        else:
+            confirmation.note(int(replies[-1]))
         return replies[: len(commands)]
 
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
