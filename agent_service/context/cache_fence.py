@@ -56,15 +56,17 @@ class CacheFence(Fence):
         self._lease = lease
 
     async def begin(self, keys: Collection[Key]) -> str:
+        since = time.monotonic()  # of the mark that is set first: the others may take long
         with store_errors(self._owner, "begin to write through a cache"):
             marks = await _each(keys, self._enter)
             await self._cache.delete_many([entry_name(key) for key in keys])
-            return json.dumps({"since": time.monotonic(), "marks": _by_text(keys, marks)})
+            return json.dumps({"since": since, "marks": _by_text(keys, marks)})
 
     async def renew(self, token: str, keys: Collection[Key]) -> str:
         begun: dict[str, Any] = json.loads(token)
         marks: dict[str, int] = begun["marks"]
-        in_time = time.monotonic() - begun["since"] < self._lease
+        since = time.monotonic()
+        in_time = since - begun["since"] < self._lease
         with store_errors(self._owner, "go on writing through a cache"):
             counted = await _each(keys, self._extend)
             lapsed = [key for key, each in zip(keys, counted, strict=True) if not (each and in_time)]
@@ -72,7 +74,7 @@ class CacheFence(Fence):
                 await _each(lapsed, self._enter)
                 await self._cache.delete_many([entry_name(key) for key in lapsed])
                 marks |= dict.fromkeys(map(encode_key, lapsed), _NOT_ALONE)
-        return json.dumps({"since": time.monotonic(), "marks": marks})
+        return json.dumps({"since": since, "marks": marks})
 
     async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
         begun: dict[str, Any] = json.loads(token) if token else {"since": 0.0, "marks": {}}
@@ -87,9 +89,7 @@ class CacheFence(Fence):
             lost = [name for name in map(entry_name, keys) if name not in stored]
             if lost:
                 await self._cache.delete_many(lost)
-            # Whose mark may have expired since is not counted any more.
-            leaving = -1 if time.monotonic() - begun["since"] < self._lease else 0
-            await _each(marks, lambda text: self._leave(text, leaving))
+            await _each(marks, lambda text: self._leave(text, begun["since"]))
 
     async def lease(self, keys: Collection[Key]) -> str:
         with store_errors(self._owner, "take a lease in a cache"):
@@ -143,7 +143,9 @@ class CacheFence(Fence):
         extended = await self._cache.expire(_mark_name(encode_key(key)), self._lease)
         return extended and await self._present(encode_key(key)) & _WRITERS != 0
 
-    async def _leave(self, text: str, writers: int) -> None:
+    async def _leave(self, text: str, since: float) -> None:
+        # Whose mark may have expired since is not counted any more: another writer may be, in its place.
+        writers = -1 if time.monotonic() - since < self._lease else 0
         mark = await self._add(text, _step() + writers)
         if mark & _WRITERS > _WRITERS >> 1:  # the mark was evicted and counted no writer
             await self._add(text, 1)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -49,8 +49,9 @@ class FileContextStore(DocumentStore):
     takes to flush.
 
     Folder and files are for this process's user alone, whatever the umask; a folder of this user that is there already
-    is closed to others (``chmod go=``), and one of another user that everybody can write to is refused. No link in the
-    folder is followed. So share a folder between processes of one user, and give each store a folder of its own.
+    is closed to others (``chmod go=``). A folder that everybody can write to is refused if it is another user's, or has
+    the sticky bit, as ``/tmp`` has. No link in the folder is followed. So share a folder between processes of one user,
+    and give each store a folder of its own.
 
     File names hold lower-case letters, digits, ``_`` and ``-``, all else percent-encoded. A digest names a long key,
     which then stands in the file: ``{"$file": {"key": ..., "document": ...}}``. Files of the first release, of two
@@ -64,16 +65,14 @@ class FileContextStore(DocumentStore):
 
     def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0) -> None:
         super().__init__()
-        if not isinstance(directory, str | os.PathLike):
-            raise ConfigurationError(f"directory must be a path, got {type(directory).__name__} {directory!r:.80}")
+        self._folder, resolved = _checked_path(directory)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a number of seconds above 0, got {timeout!r:.80}")
-        self._folder = Path(directory)
         self._timeout = timeout
         self._locks = FileLocks(self._folder, timeout)
         self._readers = PlainThreads(_THREADS, "file-store-read")
         self._writers = PlainThreads(_THREADS, "file-store-write")
-        self.place = ("file", self._folder.resolve())
+        self.place = ("file", resolved)
 
     def path_of(self, key: Key) -> Path:
         """Give the file for a key, whether it is there or not."""
@@ -200,6 +199,15 @@ class FileContextStore(DocumentStore):
 
     def _path(self, text: str) -> Path:
         return self._folder / f"{_name(text)}{_SUFFIX}"
+
+
+def _checked_path(directory: Any) -> tuple[Path, Path]:
+    """Return a folder as it was given, and without links."""
+    try:
+        path = Path(directory)
+        return path, path.resolve()
+    except (TypeError, ValueError) as exc:  # no path, a path of bytes; what no system can name
+        raise ConfigurationError(f"directory must be a path, got {type(directory).__name__} {directory!a:.80}") from exc
 
 
 def _unfinished(name: str) -> str:

@@ -58,7 +58,8 @@ def open_folder(path: str | Path, *, inside: int | None = None) -> Iterator[int]
 
     :param path: may be, or lead through, a link, which its owner chose.
     :param inside: an open folder in which ``path`` is a name; then it must be no link.
-    :raises ConfigurationError: for a folder of another user that everybody can write to.
+    :raises ConfigurationError: for a folder that everybody can write to and that is another user's, or has the sticky
+        bit, as ``/tmp`` has: what others keep there must stay within their reach.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | (0 if inside is None else _NOFOLLOW)
     descriptor = os.open(path, flags, dir_fd=inside)
@@ -72,6 +73,10 @@ def open_folder(path: str | Path, *, inside: int | None = None) -> Iterator[int]
 def _close_to_others(descriptor: int, path: str | Path) -> None:
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
+    if mode & stat.S_ISVTX and mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"{path} is a folder for everybody (mode {mode:04o}), whoever owns it; make a folder of its own in it"
+        )
     if status.st_uid == os.geteuid():
         if mode & _OTHERS:
             os.fchmod(descriptor, mode & ~_OTHERS)

@@ -33,6 +33,8 @@ _REPORT_INTERVAL: Final = 10.0
 """Seconds between two looks for due actions that have no handler."""
 _OUTAGE_PAUSE: Final = 0.5
 """Seconds between two tries while Redis does not serve."""
+_MOST_SAID: Final = 1000
+"""Tenants and actions whose triggers cannot be claimed, each said once: what lists them may be anybody's."""
 _SPACING: Final = 0.01
 """Seconds between a look and the next one that a wake-up causes, so that a burst of wake-ups costs few looks."""
 
@@ -186,7 +188,7 @@ class TriggerRunner:
             except RedisDeniedError:
                 raise
             except RedisCommandError as exc:  # somebody else wrote under its keys; the others go on
-                if (tenant, action) not in self._unclaimable:
+                if (tenant, action) not in self._unclaimable and len(self._unclaimable) < _MOST_SAID:
                     self._unclaimable.add((tenant, action))
                     logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)
                 continue

@@ -12,6 +12,7 @@ import pytest
 from agent_service.core.errors import CacheKeyError
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.decorators import cache_invalidate, cached
+from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.redis import RedisCache
@@ -289,3 +290,19 @@ async def test_a_load_in_the_background_sees_the_context_of_who_asked(cache: Bas
     async with asyncio.timeout(10):
         assert await seen.get() == "a"
     assert await ask("b") == "b"
+
+
+async def test_an_invalidation_in_a_cache_that_is_given_reaches_what_its_namespace_keeps():
+    source = Counted()
+
+    @cached(context=[tenant], key="{user_id}", key_prefix="by-namespace", namespace="given")
+    async def get(user_id: str) -> tuple[Any, int]:
+        return await source.load()
+
+    @cache_invalidate(keys=["by-namespace:get:{user_id}"], cache=await open_cache("given"))
+    async def change(user_id: str) -> None: ...
+
+    with of("a"):
+        assert await get("u") == await get("u") == ("a", 1)
+        await change("u")
+        assert await get("u") == ("a", 2)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -186,6 +186,43 @@ async def test_whatever_stands_under_any_key_of_a_cache_it_works_on(room: Room, 
             except BaseException as exc:
                 exc.add_note(f"{plant} under {name}: {place}")
                 raise
+
+
+CALLS: dict[str, Callable[[BaseCache[Any]], Awaitable[Any]]] = {
+    "get": lambda cache: cache.get(KEY),
+    "get many": lambda cache: cache.get_many([KEY, "other"]),
+    "exists": lambda cache: cache.exists(KEY),
+    "ttl": lambda cache: cache.ttl(KEY),
+    "expire": lambda cache: cache.expire(KEY, 30),
+    "increment": lambda cache: cache.increment(KEY, ttl=60),
+    "increment by nothing": lambda cache: cache.increment(KEY, 0, ttl=60),
+    "set": lambda cache: cache.set(KEY, 1, ttl=60, tags=[TAG]),
+    "delete": lambda cache: cache.delete(KEY),
+    "delete many": lambda cache: cache.delete_many([KEY, "other"]),
+    "delete pattern": lambda cache: cache.delete_pattern("k*"),
+    "invalidate": lambda cache: cache.invalidate_tags([TAG]),
+    "load": lambda cache: cache.get_or_load(KEY, lambda: asyncio.sleep(0, 1), ttl=60),
+    "load alone": lambda cache: cache.get_or_load(KEY, lambda: asyncio.sleep(0, 1), ttl=60, lock="distributed"),
+    "load many": lambda cache: cache.get_or_load_many([KEY], lambda keys: asyncio.sleep(0, dict.fromkeys(keys, 1))),
+}
+
+
+@ALL_KINDS
+@pytest.mark.parametrize("plant", [*PLANTS, "negative"])
+async def test_every_call_ends_that_is_the_first_to_meet_what_nobody_wrote(room: Room, plant: str):
+    make = {**PLANTS, "negative": lambda key: ("SET", key, b"-1")}[plant]
+    for name, keys in room.books().items():
+        for called, call in CALLS.items():
+            for key in keys:
+                await room.client.unlink([key])
+                await room.client.execute(*make(key))
+            try:
+                async with asyncio.timeout(20):
+                    await call(room.cache)
+            except BaseException as exc:
+                exc.add_note(f"{called} with {plant} under {name}")
+                raise
+    await room.check()
 
 
 HOSTILE: dict[str, bytes] = {

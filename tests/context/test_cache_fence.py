@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from agent_service.context.cache_adapter import CacheContextStore
 from agent_service.context.cache_backed import CacheBackedContextStore
-from agent_service.context.cache_fence import LEASE_SECONDS
+from agent_service.context.cache_fence import LEASE_SECONDS, CacheFence
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.infrastructure.cache.memory import InMemoryCache
@@ -20,6 +20,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 
 CHECKOUT = Path(__file__).parents[2]
+LEASE = 0.1
 
 
 class Processes:
@@ -205,3 +206,29 @@ async def test_random_races_over_a_shared_cache_never_leave_it_behind_the_databa
         assert [await store.get("a") for store in stores] == [truth] * 3
     for cache in caches:
         await cache.aclose()
+
+
+class SlowOnce(InMemoryCache[Any]):
+    """Takes longer than a lease over the first removal of entries."""
+
+    slow = 2 * LEASE
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        seconds, self.slow = self.slow, 0.0
+        await asyncio.sleep(seconds)
+        return await super().delete_many(keys)
+
+
+async def test_a_writer_whose_mark_expired_while_it_began_does_not_take_another_ones_place():
+    cache = SlowOnce()
+    slow, other = CacheFence(cache, cache, LEASE), CacheFence(cache, cache, 3600)
+    first = await slow.begin(["a"])
+    second = await other.begin(["a"])
+    await slow.finish(first, ["a"], {"a": {"first": 1}}, 60)
+
+    lease = await other.lease(["a"])
+    assert await other.fill(lease, ["a"], {"a": {"old": 1}}, 60) == 0
+    await other.finish(second, ["a"], {"a": {"second": 1}}, 60)
+    lease = await other.lease(["a"])
+    assert await other.fill(lease, ["a"], {"a": {"new": 1}}, 60) == 1
+    await cache.aclose()

@@ -147,6 +147,30 @@ async def test_a_folder_of_this_user_is_closed_to_others(tmp_path: Path):
     assert stat.S_IMODE((folder / "a.json").stat().st_mode) == 0o600
 
 
+async def test_a_folder_made_for_everybody_is_refused_and_stays_as_it_is(tmp_path: Path):
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    async with FileContextStore(folder) as store, FileContextStore(folder / "own") as own:
+        for call in (store.get("a"), store.set("a", {}), store.delete("a"), store.list_keys()):
+            with pytest.raises(ContextStoreError, match="make a folder of its own in it"):
+                await call
+        await own.set("a", {})
+    assert [each.name for each in folder.iterdir()] == ["own"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+
+
+class PathOfBytes:
+    def __fspath__(self) -> bytes:
+        return b"contexts"
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "a\ud800b", PathOfBytes(), b"contexts", 5, None])
+def test_a_path_that_is_none_is_refused(wrong: Any):
+    with pytest.raises(ConfigurationError, match="directory must be a path"):
+        FileContextStore(wrong)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")
 async def test_a_folder_of_another_user_that_everybody_can_write_to_is_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

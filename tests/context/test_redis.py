@@ -258,3 +258,25 @@ def test_what_is_no_manager_is_refused_when_the_store_is_made():
             RedisContextStore(manager=manager)
     with pytest.raises(ConfigurationError, match="manager"):
         RedisContextStore(url="redis://localhost", manager=RedisManager("redis://localhost"))
+
+
+@pytest.mark.parametrize("written", [b" 1", b"1 ", b'{"$int":"1"}'])
+async def test_a_value_that_another_program_wrote_in_its_own_way_is_compared_as_ours(
+    client: RedisClient, written: bytes
+):
+    store = RedisContextStore(client=client)
+    await client.execute("HSET", store.redis_key("a"), b"n", written, b"list", b"[1, 2]")
+
+    assert not await store.compare_and_set("a", {"n": 2}, expected={"n": True})
+    assert not await store.compare_and_set("a", {"n": 2}, expected={"n": 1, "list": [2, 1]})
+    assert not await store.compare_and_set("a", {"n": 2}, expected={"n": 1, "other": None})
+    assert not await store.withdraw("a", {"n": 2})
+    assert await store.compare_and_set("a", {"n": 1}, expected={"list": [1, 2], "n": 1})
+    await client.execute("HSET", store.redis_key("a"), b"n", written)
+    assert await store.withdraw("a", {"n": 1})
+    assert await store.get("a") is None
+
+    await client.execute("HSET", store.redis_key("a"), b"n", b"\xff")
+    for call in (store.compare_and_set("a", {}, expected={"n": 1}), store.withdraw("a", {"n": 1})):
+        with pytest.raises(ContextStoreError, match="field b'n' of the record"):
+            await call

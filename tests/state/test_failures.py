@@ -134,3 +134,21 @@ def test_unusable_arguments_are_refused_at_once(make: Callable[[], StateStore]):
         make()
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [b" 1", b"1 ", b'{"$int":"1"}', b"1.0", b'"1"', b"-1", b"\xff", b"[", b""])
+async def test_a_save_ends_whatever_version_another_program_wrote(redis_url: str, version: bytes):
+    client = RedisClient(redis_url, timeout=10)
+    store: StateStore = RedisStateStore(client=client)
+    await store.save_context(CoachContext(user_id="ada"))
+    ((key,),) = [page async for page in client.scan(b"*ada*") if page]
+    await client.execute("HSET", key, b"version", version)
+    async with asyncio.timeout(30):
+        try:
+            await store.save_context(CoachContext(user_id="ada"))
+        except StateStoreError as exc:
+            assert "'ada'" in str(exc)  # noqa: PT017 - it may also be a number that is written with blanks
+            await store.delete_context("ada")
+            await store.save_context(CoachContext(user_id="ada"))
+    assert await store.load_context("ada") is not None
+    await client.aclose()

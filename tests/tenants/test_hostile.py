@@ -24,6 +24,7 @@ from agent_service.tenants import (
     TriggerRunner,
     on_trigger,
 )
+from agent_service.tenants import runner as runner_module
 from agent_service.tenants.keys import KeyFactory
 
 T = "hostile"
@@ -207,4 +208,28 @@ async def test_a_runner_goes_on_with_the_next_trigger_whatever_stands_in_the_sch
     await redis.execute("HSET", dead, b"odd", b"odd")
     with pytest.raises(UndecodableError, match=r"odd.*trigger_dead"):
         await triggers.dead()
+    await ops.delete(*[key.decode() for key in await redis.execute("KEYS", "*trigger*")])
+
+
+async def test_tenants_whose_triggers_cannot_be_claimed_are_said_once_and_not_all_remembered(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(runner_module, "_MOST_SAID", 3)
+
+    @on_trigger("unclaimable-action")
+    async def handle(trigger: Trigger) -> None: ...
+
+    redis = await client()
+    for number in range(6):
+        await RedisTrigger(f"{T}{number}").set("unclaimable-action", "i", 0.001)
+        place = [("tenant", f"{T}{number}"), ("action", "unclaimable-action")]
+        await redis.execute("DEL", KEYS.key("trigger_state", TAG, *place))
+        await redis.execute("SET", KEYS.key("trigger_state", TAG, *place), b"x")
+    runner = TriggerRunner()
+    await asyncio.sleep(0.01)
+    for _ in range(3):
+        await runner._claim_what_is_due()
+    assert len(runner._unclaimable) == 3
+    assert len([each for each in caplog.records if "cannot be claimed" in each.message]) == 3
+    await runner._stop_wake_ups()
     await ops.delete(*[key.decode() for key in await redis.execute("KEYS", "*trigger*")])

@@ -22,16 +22,18 @@ _MOST_REMEMBERED = 10_000
 
 _rendered: dict[tuple[str, str], str] = {}
 """Which function owns a stem with rendered keys: (namespace, stem) -> qualified name."""
-_told_apart: dict[str, set[str]] = {}
-"""By namespace: the stems whose rendered keys are followed by a digest of context variables."""
+_told_apart: set[str] = set()
+"""The stems whose rendered keys are followed by a digest of context variables, in whatever cache: one decorator may be
+given a cache, and the other its namespace.
+"""
 _DIGEST_GLOB = "?" * 32
 
 
-def every_context(namespace: str, key: str) -> str | None:
+def every_context(key: str) -> str | None:
     """Return the pattern of the keys that decorated functions of this process make of a rendered key by their context
     variables; None where none does.
     """
-    if any(key.startswith(f"{stem}:") for stem in _told_apart.get(namespace, ())):
+    if any(key.startswith(f"{stem}:") for stem in tuple(_told_apart)):
         return f"{glob_escape(key)}:{_DIGEST_GLOB}"
     return None
 
@@ -112,7 +114,7 @@ class CallNames:
 
         if not spec.context:
             return lambda *args, **kwargs: check_key(make(*args, **kwargs))
-        _told_apart.setdefault(namespace, set()).add(stem)
+        _told_apart.add(stem)
         return lambda *args, **kwargs: check_key(f"{make(*args, **kwargs)}:{spec.context.digest()}")
 
     def of(self, identity: tuple[object, ...] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:

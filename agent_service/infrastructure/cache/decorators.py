@@ -268,7 +268,7 @@ def cache_invalidate(
             if exact:
                 found = [key for each in exact for key in each.as_keys(args, kwargs)]
                 await used.delete_many(found)
-                patterns += [glob for key in found if (glob := every_context(name, key)) is not None]
+                patterns += [glob for key in found if (glob := every_context(key)) is not None]
             for each in patterns:
                 await used.delete_pattern(each)
             if tagged:

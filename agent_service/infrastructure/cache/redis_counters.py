@@ -115,7 +115,7 @@ class RedisCounters:
         if others:
             known.update(await self._tokens.read(others))
         if not is_live(head, known):
-            return b"", stored[: head.end]
+            return b"", stored[: head.end] or stored  # a bare number, which nobody here wrote, has no head
         if not is_counter(stored, head):
             raise CacheValueError(
                 f"the entry of key {key!r:.80} is no integer within 64 bits; delete it or set a number first"

@@ -1,14 +1,15 @@
 """Whole records: many at once, and one in the place of another."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import repeat
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 
+from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.lane import Argument
-from agent_service.infrastructure.redis.record_fields import read_record, write_record
+from agent_service.infrastructure.redis.record_fields import read_record, read_value, write_record, write_value
 from agent_service.infrastructure.redis.scripts import load_script
 
 __all__ = ["exchange_record", "lifetime_of", "read_record_with_ttl", "read_records", "withdraw_record", "write_records"]
@@ -63,20 +64,45 @@ async def exchange_record(
 ) -> bool:
     """Put a record in the place of the present one if that is as expected; False where it is not.
 
-    :param expected: fields that the present record must hold, compared as JSON byte for byte; None: there must be none.
+    :param expected: fields that the present record must hold, compared as they are written here; None: there must be
+        none.
     :param ttl: seconds; None: it does not expire.
+    :raises UndecodableError: for a field to compare that nobody here wrote.
     """
-    wanted = [] if not expected else write_record(expected)
-    count = -1 if expected is None else len(expected)
-    return bool(
-        await client.run_script(_EXCHANGE, [key], list(chain((lifetime_of(ttl), count), wanted, write_record(record))))
-    )
+    return await _exchange(client, key, lifetime_of(ttl), expected, write_record(record))
 
 
 async def withdraw_record(client: RedisClient, key: bytes, *, expected: Mapping[str, Any]) -> bool:
-    """Remove a record if it holds these fields, compared as JSON byte for byte; return whether it did."""
+    """Remove a record if it holds these fields, compared as they are written here; return whether it did.
+
+    :raises UndecodableError: for one that nobody here wrote.
+    """
+    return await _exchange(client, key, 0, expected, [])
+
+
+async def _exchange(
+    client: RedisClient, key: bytes, lifetime: int, expected: Mapping[str, Any] | None, new: Sequence[bytes]
+) -> bool:
     wanted = write_record(expected) if expected else []
-    return bool(await client.run_script(_EXCHANGE, [key], [0, len(expected), *wanted]))
+    header: tuple[int, int] = (lifetime, -1 if expected is None else len(expected))
+    held = await client.run_script(_EXCHANGE, [key], [*header, *wanted, *new])
+    while isinstance(held, list):  # another program may write the same values differently, with blanks say
+        names = wanted[::2]
+        if not all(map(_means, held, wanted[1::2], names, repeat(key))):
+            return False
+        wanted = [part for pair in zip(names, held, strict=True) for part in pair]
+        held = await client.run_script(_EXCHANGE, [key], [*header, *wanted, *new])
+    return bool(held)
+
+
+def _means(held: bytes, wanted: bytes, name: bytes, key: bytes) -> bool:
+    """Whether what a field holds is written as is wanted, once it is written here."""
+    if held == wanted:
+        return True
+    try:
+        return write_value("", read_value(held, key, name)) == wanted
+    except RecordValueError:
+        return False
 
 
 async def read_record_with_ttl(client: RedisClient, key: bytes) -> tuple[dict[str, Any], float | None] | None:

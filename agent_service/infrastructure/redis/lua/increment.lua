@@ -4,7 +4,7 @@
 -- head of a new counter. Where changes are remembered, ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent
 -- again, ARGV[8]: milliseconds to remember them.
 -- Gives the new value as text: a Lua number would lose digits beyond 2^53. Gives {what is stored} where that begins like
--- neither; nothing is changed then. A change whose number is known with the same new head is not made again. A counter that exists keeps its time
+-- neither and is not empty; nothing is changed then. A change whose number is known with the same new head is not made again. A counter that exists keeps its time
 -- to live; what is no 64-bit integer, or would become none, is an error and stays as it is.
 local function begins(text, head)
   return string.sub(text, 1, #head) == head
@@ -12,7 +12,7 @@ end
 
 local stored = held(KEYS[1])
 if stored and not begins(stored, ARGV[3]) then
-  if ARGV[4] == '' or not begins(stored, ARGV[4]) then
+  if stored ~= '' and (ARGV[4] == '' or not begins(stored, ARGV[4])) then
     return {string.sub(stored, 1, 512)}
   end
   stored = false
