@@ -236,7 +236,8 @@ async def test_a_session_of_another_tenant_does_not_update_the_one_of_the_same_i
         await theirs.create(Session(id=session.id, user_id="eve", title="theirs"))
         session.title = "secret"
 
-        never_stored = [Session(id=session.id, user_id="mallory", **more) for more in ({}, {"tenant_id": "other"})]
+        never_stored = [Session(id=session.id, user_id="mallory") for _ in range(2)]
+        never_stored[1].tenant_id = "other"
         for given in (session, *never_stored):
             with pytest.raises(SessionNotFoundError):
                 await theirs.update(given)
