@@ -5,6 +5,7 @@ there is no way back.
 """
 
 from alembic import op
+from sqlalchemy import Connection
 
 from agent_service.infrastructure.database.key_shapes import (
     keys_are_led_by_tenant,
@@ -71,7 +72,7 @@ def upgrade() -> None:
 def swap() -> tuple[Step, ...]:
     """Return the steps that put the new keys in the place of the old ones."""
     return (
-        Change("look for foreign keys of others", require_own_references),
+        Change("look for foreign keys and views of others", require_own_references),
         *constraint(SESSION, MESSAGES, OF_SESSION, locks={SESSIONS: Lock.SHARE_ROW_EXCLUSIVE}),
         Change(
             "let primary and foreign keys begin with the tenant",
@@ -107,7 +108,7 @@ def downgrade() -> None:
         return
     run(
         revision,
-        Change("look for ids that two tenants share", require_ids_of_one_tenant, {SESSIONS: Lock.ACCESS_SHARE}),
+        Change("look for what there is no way back with", require_way_back, {SESSIONS: Lock.ACCESS_SHARE}),
         MakeIndex(SESSION_ID, SESSIONS, "(id)", unique=True),
         MakeIndex(MESSAGE_NUMBER, MESSAGES, "(session_id, seq)", unique=True),
         MakeIndex(SESSION_KEY, SESSIONS, "(tenant_id, id)", unique=True),
@@ -132,6 +133,12 @@ def downgrade() -> None:
         proved(MESSAGES, SESSION_BEFORE),
         down=True,
     )
+
+
+def require_way_back(connection: Connection) -> None:
+    """Refuse before anything changes where an id alone would not do."""
+    require_own_references(connection, key="(id)")
+    require_ids_of_one_tenant(connection)
 
 
 def proved(table: str, name: str) -> Change:

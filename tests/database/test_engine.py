@@ -183,13 +183,25 @@ async def test_a_database_that_is_not_migrated_is_unhealthy_and_says_what_to_run
 
 async def test_a_database_of_an_earlier_version_is_unhealthy_and_says_what_to_run(postgres_url: str) -> None:
     database = DatabaseManager(postgres_url)
-    head = (await database.check()).head
-    await database.downgrade("-1")
+    await database.downgrade("agent_service_0008")
     health = await database.health_check()
     await database.close()
 
     assert health["ok"] is False
-    assert f"this version needs {head}; run: agent-service db upgrade" in health["error"]
+    assert "needs agent_service_0009 or a later one; run: agent-service db upgrade" in health["error"]
+
+
+async def test_services_are_healthy_at_the_revision_at_which_they_replace_those_before(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    await database.downgrade("agent_service_0009")
+    health = await database.health_check()
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        session = await repo.create(Session(user_id="ada"))
+        await repo.add_message_to_session(session.id, {"role": "user", "content": "works"})
+    await database.close()
+
+    assert (health["ok"], health["error"]) == (True, None)
 
 
 async def test_a_database_of_a_later_version_is_healthy(postgres_url: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseError
 from agent_service.core.identifiers import uuid7
+from agent_service.infrastructure.database.crossing_links import cut_links
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming import names_of
@@ -236,7 +239,7 @@ async def test_links_across_tenants_and_circles_are_cut(old: DatabaseManager, ca
     await old.upgrade()
 
     counters = "SELECT total_messages, total_tokens, last_seq FROM agent_service_sessions WHERE id = :id"
-    assert "cut 1 sessions off from parents of another tenant, and 4" in caplog.text
+    assert "cut 1 sessions off from parents of another tenant, 4 from" in caplog.text
     assert await shown(old, "evil", thief) == await shown(old, "evil", fork) == ["needle evil 4"]
     assert await rows.run(counters, id=thief) == await rows.run(counters, id=fork) == [(1, 2, 4)]
     assert await shown(old, "acme", good) == ["needle acme 1", "needle acme 2", "needle acme 3"]
@@ -247,6 +250,54 @@ async def test_links_across_tenants_and_circles_are_cut(old: DatabaseManager, ca
         assert await SessionRepository(db, "evil").recount() == []
         assert await SessionRepository(db, "acme").erase_user("ada") == 6
     assert await shown(old, "evil", thief) == ["needle evil 4"]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_long_chain_of_forks_is_looked_at_once(old: DatabaseManager, caplog: pytest.LogCaptureFixture) -> None:
+    rows = Rows(old)
+    chain = [await rows.session("acme", n=1)]
+    for _ in range(300):
+        chain.append(await rows.session("acme", parent=chain[-1], fork_seq=1))
+    thousands: list[None] = []
+
+    def count(connection: Any) -> None:
+        connection.connection.driver_connection._conn.set_progress_handler(lambda: thousands.append(None), 1000)
+        cut_links(connection)
+
+    async with old.engine.begin() as connection:
+        await connection.run_sync(count)
+
+    assert 0 < len(thousands) < 300
+    assert "cut" not in caplog.text
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_parent_that_is_lost_does_not_hold_the_upgrade_up(
+    old: DatabaseManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = Rows(old)
+    parent, orphan = await rows.session("acme", n=2), await rows.session("acme", n=1)
+    fork = await rows.session("acme", parent=parent, fork_seq=2, n=1)
+
+    def lose(*ids: UUID) -> None:
+        with closing(sqlite3.connect(str(old.engine.url.database))) as unchecked, unchecked:
+            unchecked.executemany("DELETE FROM agent_service_sessions WHERE id = ?", [(each.hex,) for each in ids])
+
+    lose(parent, orphan)
+
+    await old.upgrade()
+
+    assert "1 from parents that are not there" in caplog.text
+    assert await shown(old, "acme", fork) == ["needle acme 3"]
+    async with old.session() as db:
+        assert await SessionRepository(db, "acme").recount() == []
+        again = await SessionRepository(db, "acme").fork(fork, 3)
+    assert await rows.run("PRAGMA foreign_key_check") == []
+    lose(fork)
+    await old.downgrade(BEFORE)
+    assert await rows.run("PRAGMA foreign_key_check") == []
+    await old.upgrade()
+    assert await shown(old, "acme", again.id) == []
 
 
 async def test_a_foreign_key_of_the_application_is_named_before_anything_changes(old: DatabaseManager) -> None:
@@ -269,6 +320,58 @@ async def test_a_foreign_key_of_the_application_is_named_before_anything_changes
     assert (await old.check()).ok
 
 
+async def test_a_foreign_key_of_the_application_refuses_the_way_back_before_anything_changes(
+    old: DatabaseManager,
+) -> None:
+    rows = Rows(old)
+    session = await rows.session("acme", n=1)
+    await old.upgrade()
+    kind = "CHAR(32)" if old.embedded else "uuid"
+    await rows.run(
+        f"CREATE TABLE orders (tenant VARCHAR(255), id {kind}, "
+        "FOREIGN KEY (tenant, id) REFERENCES agent_service_sessions (tenant_id, id))"
+    )
+    await rows.run("INSERT INTO orders VALUES ('acme', :id)", id=session)
+
+    with pytest.raises(DatabaseError, match=r"orders.*\(id\)"):
+        await old.downgrade(EXPANDED)
+
+    assert (await old.check()).ok
+    await rows.run("DROP TABLE orders")
+    await old.downgrade(EXPANDED)
+    assert await shown(old, "acme", session) == ["needle acme 1"]
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_view_that_is_made_of_a_key_is_named_before_anything_changes(old: DatabaseManager) -> None:
+    rows = Rows(old)
+    await rows.run("CREATE VIEW seen AS SELECT s.id, s.title, count(*) FROM agent_service_sessions AS s GROUP BY s.id")
+
+    with pytest.raises(DatabaseError, match=r"GROUP BY of seen"):
+        await old.upgrade()
+
+    await old.downgrade(BEFORE)
+    await rows.run("DROP VIEW seen")
+    await old.upgrade()
+    assert (await old.check()).ok
+
+
+@pytest.mark.parametrize("table", ["sessions", "session_messages"])
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_columns_of_the_application_are_not_lost(old: DatabaseManager, table: str) -> None:
+    rows = Rows(old)
+    await rows.session("acme", n=1)
+    await rows.run(f"ALTER TABLE agent_service_{table} ADD COLUMN note TEXT DEFAULT 'kept'")
+
+    with pytest.raises(DatabaseError, match="note"):
+        await old.upgrade()
+
+    assert await rows.run(f"SELECT note FROM agent_service_{table}") == [("kept",)]
+    await rows.run(f"ALTER TABLE agent_service_{table} DROP COLUMN note")
+    await old.upgrade()
+    assert (await old.check()).ok
+
+
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_views_triggers_and_indexes_of_the_application_stay(old: DatabaseManager) -> None:
     rows = Rows(old)
@@ -277,13 +380,15 @@ async def test_views_triggers_and_indexes_of_the_application_stay(old: DatabaseM
     for statement in (
         "CREATE VIEW titles AS SELECT id, title FROM agent_service_sessions",
         "CREATE VIEW more AS SELECT t.title FROM titles t",
+        "CREATE TRIGGER instead INSTEAD OF DELETE ON titles BEGIN DELETE FROM seen; END",
         "CREATE TRIGGER noted AFTER INSERT ON agent_service_sessions BEGIN INSERT INTO seen VALUES (new.id); END",
         "CREATE TRIGGER read AFTER INSERT ON seen BEGIN DELETE FROM seen WHERE id IN (SELECT title FROM titles); END",
         "CREATE INDEX ix_mine ON agent_service_sessions (title)",
     ):
         await rows.run(statement)
     query = (
-        "SELECT name, sql FROM sqlite_master WHERE name IN ('titles', 'more', 'noted', 'read', 'ix_mine') ORDER BY 1"
+        "SELECT name, sql FROM sqlite_master "
+        "WHERE name IN ('titles', 'more', 'instead', 'noted', 'read', 'ix_mine') ORDER BY 1"
     )
     before = await rows.run(query)
 

@@ -227,3 +227,21 @@ async def test_an_id_of_another_tenant_is_free_and_says_nothing(database: Databa
         assert [each.content for each in await ours.get_messages(session.id)] == ["ours"]
         with pytest.raises(SessionNotFoundError):
             await theirs.get_messages(session.id)
+
+
+async def test_a_session_of_another_tenant_does_not_update_the_one_of_the_same_id(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        ours, theirs = SessionRepository(db), SessionRepository(db, "other")
+        session = await ours.create(Session(user_id="ada", title="ours"))
+        await theirs.create(Session(id=session.id, user_id="eve", title="theirs"))
+        session.title = "secret"
+
+        never_stored = [Session(id=session.id, user_id="mallory") for _ in range(2)]
+        never_stored[1].tenant_id = "other"
+        for given in (session, *never_stored):
+            with pytest.raises(SessionNotFoundError):
+                await theirs.update(given)
+
+        kept = await theirs.get(session.id)
+        assert kept is not None
+        assert (kept.user_id, kept.title, kept.version) == ("eve", "theirs", 1)

@@ -1,5 +1,6 @@
 """A user's sessions leave as JSON lines and arrive elsewhere as they were, once. On both engines."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
@@ -242,3 +244,28 @@ async def test_messages_out_of_order_are_refused(repo: SessionRepository, two_li
 async def test_nothing_comes_of_nobody_and_of_nothing(repo: SessionRepository) -> None:
     assert await lines_of(repo, "nobody") == []
     assert await repo.import_user([]) == ImportResult(0, 0, 0)
+
+
+async def test_what_another_import_is_bringing_in_is_left_to_it(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        session = await repo.create(Session(user_id="ada"))
+        await repo.add_message_to_session(session.id, {"role": "user"})
+        lines = await lines_of(repo)
+
+    async def bring_in() -> ImportResult:
+        async with database.session() as db:
+            return await SessionRepository(db, "other").import_user(lines)
+
+    async def waits() -> bool:
+        async with database.session() as db:
+            return bool((await db.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted"))).all())
+
+    async with database.session() as db:
+        first = await SessionRepository(db, "other").import_user(lines)
+        again = asyncio.create_task(bring_in())
+        while not database.embedded and not again.done() and not await waits():
+            await asyncio.sleep(0.01)
+
+    assert first == ImportResult(1, 1, 0)
+    assert await again == ImportResult(0, 0, 1)

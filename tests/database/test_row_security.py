@@ -308,3 +308,32 @@ async def test_sqlite_has_none() -> None:
     with pytest.raises(DatabaseError, match="SQLite has none"):
         await database.switch_row_security(on=True)
     await database.close()
+
+
+async def test_an_owner_who_is_no_superuser_sees_whom_the_policies_would_bind(empty_postgres_url: str) -> None:
+    admin = DatabaseManager(empty_postgres_url)
+    owner = DatabaseManager(empty_postgres_url.replace("postgres@", "plain_owner@", 1))
+    service = DatabaseManager(empty_postgres_url.replace("postgres@", "plain_service@", 1))
+    async with admin.engine.begin() as connection:
+        for statement in ("CREATE ROLE plain_owner LOGIN", "CREATE ROLE plain_service LOGIN"):
+            await connection.execute(text(statement))
+        await connection.execute(text(f'GRANT CREATE ON DATABASE "{admin.engine.url.database}" TO plain_owner'))
+    try:
+        await owner.upgrade()
+        async with owner.session() as db:
+            await db.execute(text("GRANT USAGE ON SCHEMA agent_service TO plain_service"))
+            await db.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA agent_service TO plain_service"))
+        async with service.session() as db:
+            await db.execute(text("SELECT 1"))
+
+            found = await owner.bound_by_policies()
+
+        assert [(each.role, each.says_tenant) for each in found] == [("plain_service", False)]
+    finally:
+        await service.close()
+        await owner.close()
+        async with admin.engine.begin() as connection:
+            for role in ("plain_service", "plain_owner"):
+                await connection.execute(text(f"DROP OWNED BY {role} CASCADE"))
+                await connection.execute(text(f"DROP ROLE {role}"))
+        await admin.close()

@@ -1,10 +1,11 @@
-"""Parents that an earlier version let a caller name: of another tenant, or of the session itself.
+"""Parents that an earlier version let a caller name: of another tenant, or of the session itself; and lost ones.
 
-Such links are cut before keys make them impossible. The session keeps its own messages and shows nothing of the other
-tenant's any more; its counters, and those of its forks, are counted again.
+A parent can be lost on SQLite only, by a connection that does not check foreign keys. Such links are cut before keys
+make them impossible. The session keeps its own messages and shows nothing of the other tenant's any more; its counters,
+and those of its forks, are counted again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -20,16 +21,20 @@ UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHER
     WHERE child.parent_session_id IS NOT NULL AND parent.tenant_id <> child.tenant_id
 ) RETURNING id
 """)
-_CUT_CIRCLES: Final = text("""
-WITH RECURSIVE above (id, ancestor) AS (
-    SELECT id, parent_session_id FROM agent_service_sessions WHERE parent_session_id IS NOT NULL
-    UNION
-    SELECT above.id, parent.parent_session_id FROM above
-    JOIN agent_service_sessions AS parent ON parent.id = above.ancestor WHERE parent.parent_session_id IS NOT NULL
-)
+_CUT_LOST: Final = text("""
 UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL
-WHERE id IN (SELECT id FROM above WHERE id = ancestor) RETURNING id
+WHERE parent_session_id IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM agent_service_sessions AS p WHERE p.id = agent_service_sessions.parent_session_id)
+RETURNING id
 """)
+# Forks of forks, among which any circle is. They are walked over here, where a long chain of them costs no more than
+# its length; PostgreSQL chooses a way that costs its square, for tables that were never analyzed.
+_CHAINED: Final = text("""
+SELECT child.id, child.parent_session_id FROM agent_service_sessions AS child
+JOIN agent_service_sessions AS parent ON parent.id = child.parent_session_id
+WHERE child.parent_session_id IS NOT NULL AND parent.parent_session_id IS NOT NULL
+""")
+_CUT: Final = text("UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHERE id = :id")
 _FORKS: Final = text("SELECT id FROM agent_service_sessions WHERE parent_session_id = :id")
 _RECOUNT: Final = text("""
 WITH RECURSIVE line (owner, parent, fork_seq, upto) AS (
@@ -52,15 +57,35 @@ WHERE id = :id
 def cut_links(connection: Connection) -> None:
     """Cut the links that cross, or lead in a circle, and log how many. Keys are still those of before."""
     crossing = set(connection.scalars(_CUT_CROSSING))
-    circles = set(connection.scalars(_CUT_CIRCLES))
-    if not crossing | circles:
+    lost = set(connection.scalars(_CUT_LOST))
+    circles = _in_circles({row[0]: row[1] for row in connection.execute(_CHAINED)})
+    for each in sorted(circles):
+        connection.execute(_CUT, {"id": each})
+    if not crossing | lost | circles:
         return
-    for each in _with_forks(connection, crossing | circles):
+    for each in _with_forks(connection, crossing | lost | circles):
         connection.execute(_RECOUNT, {"id": each})
     logger.warning(
-        "cut %d sessions off from parents of another tenant, and %d from parents that led back to themselves; they "
-        "keep their own messages", len(crossing), len(circles),
+        "cut %d sessions off from parents of another tenant, %d from parents that led back to themselves, and %d from "
+        "parents that are not there; they keep their own messages", len(crossing), len(circles), len(lost),
     )  # fmt: skip
+
+
+def _in_circles(parents: Mapping[Any, Any]) -> set[Any]:
+    """Return those that are among their own ancestors; each is walked over once."""
+    found: set[Any] = set()
+    seen: set[Any] = set()
+    for start in parents:
+        walk: dict[Any, None] = {}
+        each = start
+        while each in parents and each not in seen:
+            seen.add(each)
+            walk[each] = None
+            each = parents[each]
+        if each in walk:
+            path = list(walk)
+            found |= {*path[path.index(each) :]}
+    return found
 
 
 def _with_forks(connection: Connection, ids: Iterable[Any]) -> set[Any]:

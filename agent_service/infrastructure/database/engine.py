@@ -284,9 +284,9 @@ class DatabaseManager:
 
         Returns ``ok``, ``database`` (where, without credentials), ``latency_ms`` (of a small query, connecting too),
         ``version``, ``read_only`` (a standby), ``pool`` (see :meth:`get_metrics`), ``error``; what is unknown is None.
-        PostgreSQL that lacks a migration is not ``ok``, and ``error`` names the command; an embedded database is
-        migrated, as by any first use. Nor is one whose row-level security hides every row, because DB_ROW_SECURITY is
-        not set here.
+        PostgreSQL that lacks a migration this version needs is not ``ok``, and ``error`` names the command; an
+        embedded database is migrated, as by any first use. Nor is one whose row-level security hides every row,
+        because DB_ROW_SECURITY is not set here.
         """
         health: dict[str, Any] = dict.fromkeys(("latency_ms", "version", "read_only", "error"))
         health |= {"ok": False, "database": str(self), "pool": self.get_metrics()}

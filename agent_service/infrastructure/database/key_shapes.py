@@ -15,7 +15,14 @@ _SHARED: Final = text("SELECT id FROM agent_service_sessions GROUP BY id HAVING 
 _REFERENCES: Final = text("""
 SELECT CAST(conname AS text), CAST(CAST(conrelid AS regclass) AS text) FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND confrelid IN (to_regclass(:sessions), to_regclass(:messages))
-AND conrelid NOT IN (to_regclass(:sessions), to_regclass(:messages)) AND conparentid = 0 ORDER BY 1
+AND conrelid NOT IN (to_regclass(:sessions), to_regclass(:messages)) AND conparentid = 0
+UNION
+-- A view that groups by the primary key, and selects other columns too, is made of that key.
+SELECT 'GROUP BY', CAST(CAST(r.ev_class AS regclass) AS text) FROM pg_catalog.pg_constraint AS k
+JOIN pg_catalog.pg_depend AS d ON d.refclassid = CAST('pg_constraint' AS regclass) AND d.refobjid = k.oid
+JOIN pg_catalog.pg_rewrite AS r ON d.classid = CAST('pg_rewrite' AS regclass) AND r.oid = d.objid
+WHERE k.contype = 'p' AND k.conrelid IN (to_regclass(:sessions), to_regclass(:messages))
+ORDER BY 1, 2
 """)
 _REFERENCES_SQLITE: Final = text("""
 SELECT 'FOREIGN KEY (' || k."from" || ')', m.name FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS k
@@ -34,9 +41,10 @@ def keys_are_led_by_tenant(connection: Connection) -> bool:
     return True
 
 
-def require_own_references(connection: Connection) -> None:
-    """Refuse to change keys that a table of the application's refers to.
+def require_own_references(connection: Connection, *, key: str = "(tenant_id, id)") -> None:
+    """Refuse to change keys that a table of the application's refers to, or one of its views.
 
+    :param key: what is to be referred to afterwards.
     :raises DatabaseError: there is one; it is named.
     """
     names = names_of(connection)
@@ -47,8 +55,8 @@ def require_own_references(connection: Connection) -> None:
     if found:
         listed = ", ".join(f"{constraint} of {table}" for constraint, table in found)
         raise DatabaseError(
-            f"cannot change the keys of {names}: they are referred to by {listed}; drop that foreign key, run this "
-            "again, and let a new one refer to (tenant_id, id), because an id alone names no session any more"
+            f"cannot change the keys of {names}: they are referred to by {listed}; drop what refers to them, run this "
+            f"again, and let a new one refer to {key}, which is the key of a session then"
         )
 
 

@@ -42,6 +42,8 @@ __all__ = [
 T = TypeVar("T")
 
 _UPGRADE = "run: agent-service db upgrade"
+_SERVES = "agent_service_0009"
+"""The first revision with which this version's statements work; services are replaced before the ones after it."""
 
 # Search indexes depend on what the engine offers (pg_trgm, FTS5); the migration owns them, the models do not know them.
 _ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram")
@@ -149,13 +151,13 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def lag(connection: Connection) -> str | None:
-    """Say what the schema lacks and what helps; None: it is at the newest revision, or one of a later version."""
+    """Say what the schema lacks for our statements, and what helps; None: nothing. It may be of a later version."""
     names = names_of(connection)
     current = current_of(connection, names)
     if current is None:
         return f"the database is not migrated; {_UPGRADE}"
-    if current in revisions.known()[:-1]:
-        return f"the schema is at revision {current}, and this version needs {revisions.head()}; {_UPGRADE}"
+    if current in revisions.known() and revisions.number(current) < revisions.number(_SERVES):
+        return f"the schema is at revision {current}, and this version needs {_SERVES} or a later one; {_UPGRADE}"
     begun = _begun_downgrade(connection, names)
     return None if begun is None else str(begun)
 

@@ -46,7 +46,9 @@ _BOUND: Final = """
 SELECT a.usename::text, coalesce(a.application_name, ''), count(*)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
 JOIN pg_class t ON t.oid = $1::text::regclass
-WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+-- Hidden from who is neither a superuser nor a member of the other role, as the tables' owner mostly is neither.
+AND coalesce(a.backend_type, 'client backend') = 'client backend'
 AND NOT r.rolsuper AND NOT r.rolbypassrls AND NOT pg_has_role(r.oid, t.relowner, 'USAGE')
 AND has_table_privilege(r.oid, t.oid, 'SELECT')
 GROUP BY 1, 2 ORDER BY 1, 2

@@ -7,7 +7,7 @@ indexes of the application's are put back as they were.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import conv
 
+from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.crossing_links import cut_links
 from agent_service.infrastructure.database.key_shapes import require_ids_of_one_tenant, require_own_references
 from agent_service.infrastructure.database.names import quoted
@@ -59,18 +60,21 @@ def lead_by_id(connection: Connection) -> None:
 
     :raises DatabaseError: two tenants use the same id.
     """
-    require_own_references(connection)
+    require_own_references(connection, key="(id)")
     require_ids_of_one_tenant(connection)
+    cut_links(connection)
     _make_again(connection, by_tenant=False)
 
 
 def _make_again(connection: Connection, *, by_tenant: bool) -> None:
+    sessions, messages = _tables(by_tenant)
+    kept = [*(each.name for each in sessions.c), "watched_until"]
+    _require_own_columns(connection, "sessions", kept)
+    _require_own_columns(connection, "session_messages", [*(each.name for each in messages.c), "tenant_id"])
     beside = _set_aside(connection)
     drop_search_parts(connection)
-    sessions, messages = _tables(by_tenant)
     for table in (sessions, messages):
         table.create(connection)
-    kept = [*(each.name for each in sessions.c), "watched_until"]
     _run(
         connection,
         # As the revision did that added it, so that a downgrade leaves what was there before.
@@ -89,6 +93,20 @@ def _make_again(connection: Connection, *, by_tenant: bool) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _require_own_columns(connection: Connection, table: str, own: Collection[str]) -> None:
+    """Refuse to make a table again that has columns of the application's, whose values would be lost.
+
+    :raises DatabaseError: it has; they are named.
+    """
+    name = names_of(connection).local(table)
+    found = [each for each in connection.scalars(_COLUMNS, {"name": name}) if each not in own]
+    if found:
+        raise DatabaseError(
+            f"cannot make {name} again with other keys: the values of {', '.join(found)}, columns that are not the "
+            "package's, would be lost; keep them in a table of your own, drop the columns, and run this again"
+        )
+
+
 def _set_aside(connection: Connection) -> list[str]:
     """Drop views and triggers of the application's, which the renaming would look at, and return what puts them back.
 
@@ -104,8 +122,8 @@ def _set_aside(connection: Connection) -> list[str]:
         if each.name not in ours and (each.type != "index" or each.tbl_name in tables)
     ]
     for each in found:
-        if each.type != "index":
-            connection.exec_driver_sql(f"DROP {each.type} {quoted(each.name)}")
+        if each.type != "index":  # A view takes its triggers with it.
+            connection.exec_driver_sql(f"DROP {each.type} IF EXISTS {quoted(each.name)}")
     return [each.sql for each in found]
 
 
@@ -121,10 +139,10 @@ def _listed(names: Iterable[str]) -> str:
 def _copy_messages(messages: Table, by_tenant: bool) -> str:
     kept = [each.name for each in messages.c if each.name != "tenant_id"]
     given = [f"m.{name}" for name in kept]
-    if not by_tenant:
-        return f"INSERT INTO {messages.name} ({_listed(kept)}) SELECT {_listed(given)} FROM {_MESSAGES} AS m"  # noqa: S608
+    if by_tenant:
+        kept, given = [*kept, "tenant_id"], [*given, "s.tenant_id"]
     return (
-        f"INSERT INTO {messages.name} ({_listed(kept)}, tenant_id) SELECT {_listed(given)}, s.tenant_id "  # noqa: S608
+        f"INSERT INTO {messages.name} ({_listed(kept)}) SELECT {_listed(given)} "  # noqa: S608
         f"FROM {_MESSAGES} AS m JOIN {_SESSIONS} AS s ON s.id = m.session_id"
     )
 
@@ -235,6 +253,7 @@ _INDEXES_BY_ID: Final = (
 )
 
 _OURS: Final = re.compile(r"INDEX agent_service_(\w+)")
+_COLUMNS: Final = text("SELECT name FROM pragma_table_xinfo(:name)")
 _BESIDE: Final = text("""
 SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN ('view', 'trigger', 'index') AND sql IS NOT NULL
 ORDER BY rowid

@@ -91,10 +91,13 @@ class SessionRecords(RepositoryBase):
         metadata that was assigned replaces what is stored; to leave what others change at the same time, use
         :meth:`update_session_context` and :meth:`update_session_metadata`.
 
-        :raises SessionNotFoundError: the session is not there (any more).
+        :raises SessionNotFoundError: the session is not there (any more), was never stored, or is another tenant's.
         :raises SessionConflictError: the external id is taken; the transaction goes on, and the attributes are again
             what is stored.
         """
+        # An id alone may name another session: each tenant may have one of it, and so may who stored none.
+        if inspect(session).identity != (self._tenant_id, session.id):
+            raise self._not_found(session.id)
         check_documents(session)
         changed, stored = _changes(session)
         # From here the attributes count as stored: SQLAlchemy shall not write them again, nor outside the savepoint.
