@@ -171,7 +171,7 @@ class CacheBackedContextStore(ContextStore, Movable):
 
     def _name(self, key: Key) -> Key:
         text = encode_key(key)
-        return f"{self._prefix}{text}" if self._prefix else key
+        return f"{self._prefix}{text}" if self._prefix else self._db.cache_key(key)
 
     async def _store(self, name: Key, document: Document) -> Document | None:
         """Write to the database; give what it holds now, None where only reading could tell."""

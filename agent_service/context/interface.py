@@ -53,6 +53,14 @@ class ContextStore(ABC):
     never_waits: bool = False
     """Whether its methods never wait for anything, so that they can be run without an event loop."""
 
+    def cache_key(self, key: Key) -> Key:
+        """Return the key, which this store takes as well, under which a cache before this store keeps what it holds.
+
+        One for all keys that mean the same here, and never one that means something else in a store beside this one
+        over the same data.
+        """
+        return key
+
     @property
     def sync(self) -> SyncContextStore:
         """The same store without ``await``, for code in threads."""

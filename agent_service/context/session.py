@@ -33,18 +33,32 @@ class SessionContextStore(ContextStore):
 
     def __init__(self, session_factory: SessionFactory, *, tenant_id: str = "") -> None:
         with store_errors(self, "open a store of session contexts"):
-            self._contexts = SessionContexts(session_factory, require_text(tenant_id, "tenant_id"))
+            self._tenant_id = require_text(tenant_id, "tenant_id")
+            self._contexts = SessionContexts(session_factory, self._tenant_id)
+
+    def cache_key(self, key: Key) -> Key:
+        """Return the session's id, and before it the tenant, so that tenants may share a cache."""
+        id_ = self._id(key)
+        return (self._tenant_id, id_) if self._tenant_id else id_
+
+    def _id(self, key: Any) -> UUID:
+        if type(key) is tuple and len(key) == 2 and key[0] == self._tenant_id:
+            key = key[1]
+        try:
+            return require_session_id(key, "key")
+        except ValueError as exc:
+            raise ContextStoreError(str(exc)) from exc
 
     async def get(self, key: Key) -> Document | None:
-        id_ = _id(key)
+        id_ = self._id(key)
         with store_errors(self, "read a context"):
             return (await self._contexts.read([id_])).get(id_)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        await self._put({_id(key): as_document(value)}, ttl)
+        await self._put({self._id(key): as_document(value)}, ttl)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        id_, news = _id(key), as_document(patch, "patch")
+        id_, news = self._id(key), as_document(patch, "patch")
         result: Document = {}
 
         def change(present: Document) -> Document:
@@ -64,23 +78,23 @@ class SessionContextStore(ContextStore):
             return list(await self._contexts.ids())
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        ids = [(key, _id(key)) for key in keys]
+        ids = [(key, self._id(key)) for key in keys]
         with store_errors(self, "read contexts"):
             found = await self._contexts.read({id_ for _, id_ in ids})
         return {key: found[id_] for key, id_ in ids if id_ in found}
 
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        await self._put({_id(key): as_document(value) for key, value in as_pairs(values)}, ttl)
+        await self._put({self._id(key): as_document(value) for key, value in as_pairs(values)}, ttl)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        ids = {_id(key) for key in keys}
+        ids = {self._id(key) for key in keys}
         with store_errors(self, "delete contexts"):
             return await self._contexts.clear(ids)
 
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        id_, document = _id(key), as_document(value)
+        id_, document = self._id(key), as_document(value)
         wanted = None if expected is None else as_document(expected, "expected")
         refuse_ttl(ttl, "sessions have an expiry of their own")
         done = False
@@ -102,10 +116,3 @@ class SessionContextStore(ContextStore):
 
 def _replacing(document: Document) -> Any:
     return lambda _present: document
-
-
-def _id(key: Any) -> UUID:
-    try:
-        return require_session_id(key, "key")
-    except ValueError as exc:
-        raise ContextStoreError(str(exc)) from exc

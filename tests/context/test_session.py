@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import ContextStoreError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -78,6 +80,25 @@ async def test_tenants_do_not_see_one_another(store: SessionContextStore, databa
     assert await store.get(id_) is None
     assert await store.list_keys() == []
     assert await SessionContextStore(database.session, tenant_id="other").get(id_) == {"secret": 1}
+
+
+async def test_tenants_may_share_a_cache_and_a_session_has_one_copy(
+    store: SessionContextStore, database: DatabaseManager
+):
+    id_, cache = await new_session(database, "other", secret=1), InMemoryContextStore()
+    theirs = CacheBackedContextStore(SessionContextStore(database.session, tenant_id="other"), cache)
+    ours = CacheBackedContextStore(store, cache)
+    third = CacheBackedContextStore(SessionContextStore(database.session, tenant_id="third"), cache)
+
+    assert await theirs.get(id_) == {"secret": 1}
+    assert await theirs.get_many([id_, str(id_)]) == {id_: {"secret": 1}, str(id_): {"secret": 1}}
+    for other in (ours, third):
+        assert await other.get(id_) is None
+        assert await other.get_many([id_, str(id_)]) == {}
+        with pytest.raises(ContextStoreError):
+            await other.get(("other", id_))
+    await theirs.set(id_, {"secret": 2})
+    assert await theirs.get(str(id_)) == {"secret": 2}
 
 
 async def test_concurrent_updates_lose_nothing(store: SessionContextStore, database: DatabaseManager):
