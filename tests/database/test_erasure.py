@@ -237,6 +237,13 @@ async def test_a_file_that_another_transaction_reads_is_not_rewritten(tmp_path: 
     await database.close()
 
 
+async def test_a_file_may_be_rewritten_before_anything_else_is_done(tmp_path: Path) -> None:
+    database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}")
+    await rewrite_file(database)
+    assert await count(database) == (0, 0)
+    await database.close()
+
+
 async def test_where_there_is_no_file_there_is_nothing_to_rewrite(postgres_url: str) -> None:
     for url in (postgres_url, "sqlite+aiosqlite://"):
         database = DatabaseManager(url)

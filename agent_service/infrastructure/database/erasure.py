@@ -131,6 +131,7 @@ async def rewrite_file(database: DatabaseManager) -> None:
     url = database.engine.url
     if not database.embedded or in_memory(url.database, url.query):
         return
+    await database.prepare()
     with database_errors("rewrite the file"):
         async with database.engine.connect() as connection:
             index = (await connection.run_sync(names_of)).full("session_search")

@@ -73,7 +73,7 @@ async def _forks(db: AsyncSession, keys: Sequence[Key]) -> Sequence[Any]:
 async def _parents(db: AsyncSession, keys: Sequence[Key]) -> dict[Key, Key]:
     """Give the parents of these sessions, that are not among them."""
     are_forks = (among("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
-    rows = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
+    rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
     parents = {Key(tenant_id, id_): Key(tenant_id, parent) for tenant_id, id_, parent in rows}
     own = set(keys)
     return {key: parent for key, parent in parents.items() if parent not in own}
