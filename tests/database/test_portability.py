@@ -1,5 +1,6 @@
 """A user's sessions leave as JSON lines and arrive elsewhere as they were, once. On both engines."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -242,3 +243,21 @@ async def test_messages_out_of_order_are_refused(repo: SessionRepository, two_li
 async def test_nothing_comes_of_nobody_and_of_nothing(repo: SessionRepository) -> None:
     assert await lines_of(repo, "nobody") == []
     assert await repo.import_user([]) == ImportResult(0, 0, 0)
+
+
+async def test_what_is_imported_twice_at_the_same_moment_is_there_once(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for _ in range(3):
+            session = await repo.create(Session(user_id="ada"))
+            await repo.add_message_to_session(session.id, {"role": "user", "content": "hello"})
+        lines = [line async for line in repo.export_user("ada")]
+
+    async def bring_in() -> tuple[int, int]:
+        async with database.session() as db:
+            result = await SessionRepository(db, "other").import_user(lines)
+        return result.sessions, result.skipped
+
+    results = await asyncio.gather(*(bring_in() for _ in range(4)))
+
+    assert sorted(results) == [(0, 3), (0, 3), (0, 3), (3, 0)]

@@ -87,6 +87,8 @@ class SessionPortability(SessionHistory):
                 async with self._db.begin_nested():
                     self._db.add(session)
             except IntegrityError as exc:
+                if (await self._db.execute(known)).first() is not None:
+                    return None  # imported by somebody else at the same moment
                 raise SessionConflictError(
                     f"the external_id {session.external_id!r} of session {session.id} belongs to another session; "
                     "import into another tenant or database"
