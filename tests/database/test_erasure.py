@@ -153,6 +153,25 @@ async def test_two_that_erase_the_same_user_do_not_meet(database: DatabaseManage
     assert await count(database) == (0, 0)
 
 
+@EITHER
+async def test_users_whose_forks_are_of_one_family_go_at_the_same_time(database: DatabaseManager, erase: Erase) -> None:
+    users = ["ada", "bob", "cid"]
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        for number in range(12):
+            session = await repo.create(Session(user_id=users[number % 3]))
+            await repo.add_message_to_session(session.id, {"role": "user"})
+            for generation in range(1, 5):
+                session = await repo.fork(session.id, 1)
+                session.user_id = users[(number + generation) % 3]
+                await repo.update(session)
+
+    erased = await asyncio.gather(*(erase(database, user) for user in users))
+
+    assert sum(erased) == 60
+    assert await count(database) == (0, 0)
+
+
 async def test_another_tenants_user_of_the_same_name_stays(database: DatabaseManager) -> None:
     await fill(database, "ada", 3)
 
@@ -215,6 +234,13 @@ async def test_a_file_that_another_transaction_reads_is_not_rewritten(tmp_path: 
             with pytest.raises(DatabaseError, match="rewrite the file"):
                 await rewrite_file(database)
     await rewrite_file(database)
+    await database.close()
+
+
+async def test_a_file_may_be_rewritten_before_anything_else_is_done(tmp_path: Path) -> None:
+    database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}")
+    await rewrite_file(database)
+    assert await count(database) == (0, 0)
     await database.close()
 
 

@@ -186,6 +186,33 @@ async def test_what_another_transaction_holds_is_left_for_later(database: Databa
         assert await SessionRepository(db).get(sessions[0].id) is not None
 
 
+@pytest.mark.parametrize("held", ["parent", "fork"])
+async def test_a_purge_waits_for_no_fork_and_no_parent_that_another_transaction_holds(
+    postgres_url: str, held: str
+) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        family = {"parent": await repo.create(Session(user_id="ada"))}
+        await repo.add_message_to_session(family["parent"].id, {"role": "user"})
+        family["middle"] = await repo.fork(family["parent"].id, 1)
+        family["fork"] = await repo.fork(family["middle"].id, 1)
+        await repo.delete((await repo.create(Session(user_id="bob"))).id)
+        await repo.delete(family["middle"].id)
+    clock = FakeClock(datetime.now(UTC) + LATER)
+
+    async with database.session() as db:
+        await db.execute(
+            text("SELECT 1 FROM agent_service_sessions WHERE id = :id FOR UPDATE"), {"id": family[held].id}
+        )
+        async with asyncio.timeout(20):
+            assert await purge(database, timedelta(), clock=clock) == 1
+    assert await purge(database, timedelta(), clock=clock) == 1
+    async with database.session() as db:
+        assert len(await SessionRepository(db).get_messages(family["fork"].id)) == 1
+    await database.close()
+
+
 async def test_a_batch_grows_and_shrinks_but_misses_nothing(database: DatabaseManager) -> None:
     async with database.session() as db:
         for _ in range(300):

@@ -23,6 +23,7 @@ from agent_service.infrastructure.database.removal import (
     STEP,
     groups,
     hand_down,
+    hold_with_family,
     remove_sessions,
     remove_some_messages,
 )
@@ -68,6 +69,8 @@ class _Erasure:
         self._database = database
         self._tenant_id = tenant_id
         self._scope: tuple[ColumnElement[bool], ...] = (Session.tenant_id == tenant_id, Session.user_id == user_id)
+        # Of one that is not hidden, because it began just now, somebody may make a fork between two steps.
+        self._hidden = (*self._scope, Session.deleted_at.is_not(None))
 
     async def hide(self) -> None:
         """Hide what is not hidden yet."""
@@ -87,7 +90,7 @@ class _Erasure:
 
         The other way round a fork would be handed what its parent loses.
         """
-        some = select(Session.id, Session.total_messages).where(*self._scope).order_by(Session.id.desc())
+        some = select(Session.id, Session.total_messages).where(*self._hidden).order_by(Session.id.desc())
         async with self._transaction() as db:
             return [(Key(self._tenant_id, id_), size) for id_, size in await db.execute(some.limit(_SESSIONS))]
 
@@ -105,9 +108,7 @@ class _Erasure:
             return await remove_sessions(db, await self._hold(db, keys))
 
     async def _hold(self, db: AsyncSession, keys: list[Key]) -> list[Key]:
-        dialect = db.get_bind().dialect.name
-        theirs = hold(dialect, *self._scope, among(dialect, Session.tenant_id, Session.id, keys))
-        return [Key(*each) for each in await db.execute(theirs)]
+        return await hold_with_family(db, keys, *self._hidden)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
@@ -130,6 +131,7 @@ async def rewrite_file(database: DatabaseManager) -> None:
     url = database.engine.url
     if not database.embedded or in_memory(url.database, url.query):
         return
+    await database.prepare()
     with database_errors("rewrite the file"):
         async with database.engine.connect() as connection:
             index = (await connection.run_sync(names_of)).full("session_search")

@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.queries.expiry import expire_batch, m
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
-from agent_service.infrastructure.database.removal import remove_sessions
+from agent_service.infrastructure.database.removal import remove_sessions, whose_family_is_free
 from agent_service.infrastructure.database.validation import require_count, require_retention
 
 __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
@@ -167,14 +167,18 @@ async def purge(
     """
     require_retention(older_than, "older_than", clock.now())
     before: datetime | None = None
+    removed = 0
 
     async def batch(db: AsyncSession, size: int) -> int:
-        nonlocal before
+        nonlocal before, removed
         before = before or require_retention(older_than, "older_than", await deciding_now(db, clock))
-        due = await db.execute(purgeable(db.get_bind().dialect.name, before, size))
-        return await remove_sessions(db, due.all())
+        due = (await db.execute(purgeable(db.get_bind().dialect.name, before, size))).all()
+        gone = await remove_sessions(db, await whose_family_is_free(db, due))
+        removed += gone
+        return len(due) if gone else 0
 
-    return await _in_batches(database, "purge deleted sessions", batch, batch_size)
+    await _in_batches(database, "purge deleted sessions", batch, batch_size)
+    return removed
 
 
 async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:

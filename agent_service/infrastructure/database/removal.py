@@ -13,11 +13,70 @@ from agent_service.infrastructure.database.queries.among import Key, among
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.validation import MAX_SEQ
 
-__all__ = ["STEP", "groups", "hand_down", "remove_sessions", "remove_some_messages"]
+__all__ = [
+    "STEP",
+    "groups",
+    "hand_down",
+    "hold_with_family",
+    "remove_sessions",
+    "remove_some_messages",
+    "whose_family_is_free",
+]
 
 STEP: Final = 500
 """Messages that one statement copies or removes: a few milliseconds to some tens, on SQLite too."""
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
+
+
+async def hold_with_family(db: AsyncSession, keys: Sequence[Key], *scope: ColumnElement[bool]) -> list[Key]:
+    """Lock sessions together with their forks and parents, in the order of their keys, as all that locks several does.
+
+    Forks are handed what they show and go to the parent: locked only then, each may stand before another session that
+    is locked already.
+
+    :return: those that belong to the scope now.
+    """
+    dialect = db.get_bind().dialect.name
+    if dialect == "postgresql" and (forks := await _forks(db, keys)):
+        family = {*keys, *(Key(tenant_id, id_) for tenant_id, id_, _ in forks), *(await _parents(db, keys)).values()}
+        await db.execute(hold(dialect, among(dialect, Session.tenant_id, Session.id, family)))
+    held = await db.execute(hold(dialect, *scope, among(dialect, Session.tenant_id, Session.id, keys)))
+    return [Key(*each) for each in held]
+
+
+async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[Key]:
+    """Lock the forks and parents of sessions that are locked already, waiting for none that another transaction holds.
+
+    :return: the sessions whose forks and parents are locked now.
+    """
+    held, dialect = [Key(*each) for each in keys], db.get_bind().dialect.name
+    if dialect != "postgresql" or not held or not (forks := await _forks(db, held)):
+        return held
+    parents = await _parents(db, held)
+    orphans = handing_down.orphans(dialect, held)
+    are_parents = among(dialect, Session.tenant_id, Session.id, {*parents.values()})
+    free = {Key(*each) for each in await db.execute(hold(dialect, orphans, skip_locked=True))}
+    # Parents stay as they are, and are appended to meanwhile: they only must not go.
+    staying = select(Session.tenant_id, Session.id).where(are_parents)
+    free |= {Key(*e) for e in await db.execute(staying.with_for_update(read=True, key_share=True, skip_locked=True))}
+    busy = {Key(tenant_id, parent) for tenant_id, id_, parent in forks if Key(tenant_id, id_) not in free}
+    busy |= {key for key, parent in parents.items() if parent not in free}
+    return [key for key in held if key not in busy]
+
+
+async def _forks(db: AsyncSession, keys: Sequence[Key]) -> Sequence[Any]:
+    """Give tenant, id and parent of the forks of these sessions, that are not among them."""
+    orphans = handing_down.orphans(db.get_bind().dialect.name, keys)
+    return (await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(orphans))).all()
+
+
+async def _parents(db: AsyncSession, keys: Sequence[Key]) -> dict[Key, Key]:
+    """Give the parents of these sessions, that are not among them."""
+    are_forks = (among("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
+    rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
+    parents = {Key(tenant_id, id_): Key(tenant_id, parent) for tenant_id, id_, parent in rows}
+    own = set(keys)
+    return {key: parent for key, parent in parents.items() if parent not in own}
 
 
 async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:

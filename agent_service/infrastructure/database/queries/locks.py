@@ -12,14 +12,15 @@ TAKE_WRITE_LOCK = update(Session).where(false()).values(last_seq=Session.last_se
 """Changes nothing, and on SQLite waits until nobody else writes."""
 
 
-def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False) -> Any:
+def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False, skip_locked: bool = False) -> Any:
     """Keep the sessions of the scope from being changed by others; gives their keys, in the order they were locked.
 
-    PostgreSQL locks the rows (``shared``: others may hold them still too). SQLite has one lock, which a write takes.
+    PostgreSQL locks the rows (``shared``: others may hold them still too; ``skip_locked``: only those that no other
+    holds). SQLite has one lock, which a write takes.
     """
     key = (Session.tenant_id, Session.id)
     if dialect == "postgresql":
-        return select(*key).where(*scope).order_by(*key).with_for_update(read=shared)
+        return select(*key).where(*scope).order_by(*key).with_for_update(read=shared, skip_locked=skip_locked)
     unchanged = update(Session).where(*scope).values(version=Session.version)
     return unchanged.returning(*key).execution_options(synchronize_session=False)
 

@@ -8,10 +8,10 @@ from sqlalchemy import ColumnElement, select, update
 
 from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.among import Key
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
-from agent_service.infrastructure.database.removal import remove_sessions
+from agent_service.infrastructure.database.removal import hold_with_family, remove_sessions, whose_family_is_free
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.validation import (
     require_count,
@@ -73,8 +73,9 @@ class SessionRetention(RepositoryBase):
             before = require_retention(older_than, "older_than", await self._deciding_now())
             while True:
                 due = (await self._db.execute(purgeable(self._dialect(), before, size, *scope))).all()
-                removed += await remove_sessions(self._db, due)
-                if len(due) < size:
+                gone = await remove_sessions(self._db, await whose_family_is_free(self._db, due))
+                removed += gone
+                if len(due) < size or not gone:
                     return removed
 
     async def erase_user(self, user_id: UUID | str) -> int:
@@ -93,10 +94,10 @@ class SessionRetention(RepositoryBase):
         removed, own = 0, Session.tenant_id == self._tenant_id
         with database_errors("remove sessions"):
             while True:
-                some = select(Session.id).where(own, *scope).limit(MAX_PURGE)
-                locked = (await self._db.execute(hold(self._dialect(), own, Session.id.in_(some)))).all()
-                removed += await remove_sessions(self._db, locked)
-                if len(locked) < MAX_PURGE:
+                some = (await self._db.scalars(select(Session.id).where(own, *scope).limit(MAX_PURGE))).all()
+                keys = [Key(self._tenant_id, each) for each in some]
+                removed += await remove_sessions(self._db, await hold_with_family(self._db, keys, own, *scope))
+                if len(keys) < MAX_PURGE:
                     return removed
 
     async def _mark(self, statement: Any) -> bool:
