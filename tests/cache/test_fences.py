@@ -5,7 +5,7 @@ Two caches with lease books and clients of their own stand for two processes: Re
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -85,6 +85,61 @@ async def test_a_value_loaded_before_another_process_invalidated_is_not_stored(t
     assert await early == "old"
     assert here.counters.fill_rejected == 1
     assert await here.get("k") == (await there.get("k")) == ("new" if change.startswith("set") else None)
+
+
+class SteppingClient(RedisClient):
+    """A client whose commands are sent one by one, because Redis may serve others between any two of them."""
+
+    steps = 0
+    halt_at = -1
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def _step(self) -> None:
+        self.steps += 1
+        if self.steps == self.halt_at:
+            await self.meanwhile()
+
+    async def pipeline(self, commands: Sequence[Any], **options: Any) -> list[Any]:
+        replies: list[Any] = []
+        for command in commands:
+            await self._step()
+            replies += await super().pipeline([command], **options)
+        return replies
+
+    async def unlink(self, keys: Sequence[bytes], **options: Any) -> int:
+        await self._step()
+        return await super().unlink(keys, **options)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_load_that_ends_between_any_two_commands_of_an_invalidation_leaves_nothing(
+    two: tuple[Cache, Cache], redis_url: str, change: str
+):
+    here, _ = two
+    stepping = SteppingClient(redis_url, timeout=5)
+    there = RedisCache[Any](stepping, lease_seconds=5)
+    await CHANGES[change](there)
+    longest, left = stepping.steps, []
+    for stepping.halt_at in range(1, longest + 2):
+        await here.delete_many(["k", "other"])
+        old = Load("old")
+        early = asyncio.create_task(here.get_or_load("k", old, tags=["t"]))
+        await old.started.wait()
+
+        async def end_of_load(old: Load = old, early: "asyncio.Task[Any]" = early) -> None:
+            old.finish.set()
+            await early
+
+        stepping.meanwhile, stepping.steps = end_of_load, 0
+        await CHANGES[change](there)
+        if not early.done():  # it took fewer commands
+            await end_of_load()
+        left.append(await here.get("k"))
+    await there.aclose()
+    await stepping.aclose()
+
+    assert longest >= 1
+    assert set(left) == {"new" if change.startswith("set") else None}
 
 
 @pytest.mark.parametrize("change", CHANGES)
