@@ -76,7 +76,7 @@ def test_breakers_that_open_together_do_not_probe_together():
     breakers = [CircuitBreaker(0.5, clock=clock) for _ in range(50)]
     for each in breakers:
         each.failed()
-    probed = []
+    probed: list[int] = []
     while sum(probed) < len(breakers):
         clock.advance(0.01)
         probed.append(sum(each.try_probe() for each in breakers))
