@@ -5,7 +5,7 @@ Two caches with lease books and clients of their own stand for two processes: Re
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from agent_service.core.errors import RedisUnavailableError
 from agent_service.infrastructure.cache.memory import InMemoryCache
 from agent_service.infrastructure.cache.names import Names
 from agent_service.infrastructure.cache.policy import make_policy
@@ -85,6 +86,115 @@ async def test_a_value_loaded_before_another_process_invalidated_is_not_stored(t
     assert await early == "old"
     assert here.counters.fill_rejected == 1
     assert await here.get("k") == (await there.get("k")) == ("new" if change.startswith("set") else None)
+
+
+class SteppingClient(RedisClient):
+    """A client whose commands are sent one by one, because Redis may serve others between any two of them."""
+
+    steps = 0
+    halt_at = -1
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def _step(self) -> None:
+        self.steps += 1
+        if self.steps == self.halt_at:
+            await self.meanwhile()
+
+    async def pipeline(self, commands: Sequence[Any], **options: Any) -> list[Any]:
+        replies: list[Any] = []
+        for command in commands:
+            await self._step()
+            replies += await super().pipeline([command], **options)
+        return replies
+
+    async def unlink(self, keys: Sequence[bytes], **options: Any) -> int:
+        await self._step()
+        return await super().unlink(keys, **options)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_load_that_ends_between_any_two_commands_of_an_invalidation_leaves_nothing(
+    two: tuple[Cache, Cache], redis_url: str, change: str
+):
+    here, _ = two
+    stepping = SteppingClient(redis_url, timeout=5)
+    there = RedisCache[Any](stepping, lease_seconds=5)
+    await CHANGES[change](there)
+    longest, left = stepping.steps, []
+    for stepping.halt_at in range(1, longest + 2):
+        await here.delete_many(["k", "other"])
+        old = Load("old")
+        early = asyncio.create_task(here.get_or_load("k", old, tags=["t"]))
+        await old.started.wait()
+
+        async def end_of_load(old: Load = old, early: "asyncio.Task[Any]" = early) -> None:
+            old.finish.set()
+            await early
+
+        stepping.meanwhile, stepping.steps = end_of_load, 0
+        await CHANGES[change](there)
+        if not early.done():  # it took fewer commands
+            await end_of_load()
+        left.append(await here.get("k"))
+    await there.aclose()
+    await stepping.aclose()
+
+    assert longest >= 1
+    assert set(left) == {"new" if change.startswith("set") else None}
+
+
+@pytest.mark.parametrize("names", ["both names", "new names"])
+async def test_a_value_that_brings_a_tag_while_that_is_invalidated_is_not_to_be_read(redis_url: str, names: str):
+    clients = [RedisClient(redis_url, timeout=5), stepping := SteppingClient(redis_url, timeout=5)]
+    here, there = (RedisCache[Any](each, lease_seconds=5) for each in clients)
+    for cache in (here, there):
+        cache.backend.former.in_use = names == "both names"
+    await here.get_or_load("k", lambda: loaded("older"), tags=lambda _: ["t"])
+    await there.invalidate_tags(["t"])
+    longest, left = stepping.steps, []
+    for stepping.halt_at in range(1, longest + 2):
+        await here.delete("k")
+        old = Load("old")
+        early = asyncio.create_task(here.get_or_load("k", old, tags=lambda _: ["t"]))
+        await old.started.wait()
+
+        async def end_of_load(old: Load = old, early: "asyncio.Task[Any]" = early) -> None:
+            old.finish.set()
+            await early
+
+        stepping.meanwhile, stepping.steps = end_of_load, 0
+        await there.invalidate_tags(["t"])
+        await end_of_load()
+        left.append(await here.get("k"))
+    for cache, client in zip((here, there), clients, strict=True):
+        await cache.aclose()
+        await client.aclose()
+
+    assert longest == (1 if names == "both names" else 2)
+    assert set(left) == {None}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_this_process_loaded_before_an_invalidation_that_failed_is_not_stored(redis_url: str, change: str):
+    client = SteppingClient(redis_url, timeout=5)
+    here = RedisCache[Any](client, lease_seconds=5)
+    old = Load("old")
+    early = asyncio.create_task(here.get_or_load("k", old, tags=["t"]))
+    await old.started.wait()
+
+    async def fail() -> None:
+        raise RedisUnavailableError("it does not answer")
+
+    client.meanwhile, client.halt_at = fail, client.steps + 1
+    with pytest.raises(RedisUnavailableError):
+        await CHANGES[change](here)
+    old.finish.set()
+
+    assert await early == "old"
+    assert here.counters.fill_rejected == 1
+    assert await here.get("k") is None
+    await here.aclose()
+    await client.aclose()
 
 
 @pytest.mark.parametrize("change", CHANGES)

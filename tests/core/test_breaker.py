@@ -69,3 +69,29 @@ def test_the_wait_starts_anew_after_it_was_closed():
     clock.advance(0.5)
 
     assert breaker.try_probe() is True
+
+
+def test_breakers_that_open_together_do_not_probe_together():
+    clock = FakeClock()
+    breakers = [CircuitBreaker(0.5, clock=clock) for _ in range(50)]
+    for each in breakers:
+        each.failed()
+    probed: list[int] = []
+    while sum(probed) < len(breakers):
+        clock.advance(0.01)
+        probed.append(sum(each.try_probe() for each in breakers))
+
+    assert sum(probed[:24]) == 0
+    assert len([number for number in probed if number]) > 5
+    assert len(probed) <= 51
+
+
+def test_one_that_was_closed_for_nothing_waits_longest():
+    clock = FakeClock()
+    breaker = CircuitBreaker(0.5, max_open_seconds=4, clock=clock)
+    breaker.failed(again=True)
+    clock.advance(1.99)
+
+    assert breaker.try_probe() is False
+    clock.advance(2.01)
+    assert breaker.try_probe() is True

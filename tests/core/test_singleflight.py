@@ -171,3 +171,107 @@ async def test_closing_cancels_what_is_running():
 
     assert all(isinstance(each, asyncio.CancelledError) for each in results)
     assert len(flights) == 0
+
+
+class Held:
+    """A load that runs until it is told to finish, and says whether it was cancelled."""
+
+    def __init__(self) -> None:
+        self.finish = asyncio.Event()
+        self.began = self.cancelled = 0
+
+    async def __call__(self, _fence: object) -> str:
+        self.began += 1
+        try:
+            await self.finish.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return "value"
+
+
+async def cancelled(*waiters: "asyncio.Task[Any]") -> None:
+    for each in waiters:
+        each.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+    await asyncio.sleep(0)
+
+
+async def test_a_load_is_cancelled_with_its_last_waiter_and_not_before():
+    flights, load = SingleFlight(), Held()
+    waiters = [asyncio.create_task(flights.run("k", load, Fence)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    await cancelled(*waiters[:2])
+    assert load.cancelled == 0
+    await cancelled(waiters[2])
+
+    assert load.cancelled == 1
+    assert len(flights) == 0
+
+
+async def test_a_caller_after_the_last_waiter_left_gets_a_load_of_his_own():
+    flights = SingleFlight()
+    ending = asyncio.Event()
+
+    async def reluctant(_fence: object) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ending.wait()  # it cleans up, and takes its time
+        return "never"
+
+    first = asyncio.create_task(flights.run("k", reluctant, Fence))
+    await asyncio.sleep(0)
+    await cancelled(first)
+
+    load = Held()
+    load.finish.set()
+    assert await flights.run("k", load, Fence) == "value"
+    ending.set()
+    await flights.aclose()
+
+
+async def test_a_load_that_ends_late_does_not_end_the_one_that_came_after_it():
+    flights, fences = SingleFlight(), [Fence(), Fence()]
+    old, new = Held(), Held()
+    early = asyncio.create_task(flights.run("k", old, lambda: fences[0]))
+    await asyncio.sleep(0)
+    fences[0].broken = True
+    late = asyncio.create_task(flights.run("k", new, lambda: fences[1]))
+    await asyncio.sleep(0)
+
+    old.finish.set()
+    assert await early == "value"
+    assert flights.fence_of("k") is fences[1]
+    joining = asyncio.create_task(flights.run("k", new, Fence))
+    await asyncio.sleep(0)
+    new.finish.set()
+
+    assert await asyncio.gather(late, joining) == ["value", "value"]
+    assert new.began == 1
+
+
+async def test_a_load_that_one_caller_wanted_to_go_on_outlives_all_of_them():
+    flights, load = SingleFlight(), Held()
+    waiters = [asyncio.create_task(flights.run("k", load, Fence, goes_on=wanted)) for wanted in (True, False)]
+    await asyncio.sleep(0)
+
+    await cancelled(*waiters)
+
+    assert load.cancelled == 0
+    again = asyncio.create_task(flights.run("k", load, Fence))
+    await asyncio.sleep(0)
+    load.finish.set()
+    assert await again == "value"
+    assert load.began == 1
+
+
+async def test_closing_ends_loads_that_have_just_been_asked_for_too():
+    flights, load = SingleFlight(), Held()
+    flights.launch("k", load, Fence)
+
+    await flights.aclose()
+
+    assert (load.began, load.cancelled) == (1, 1)
+    assert len(flights) == 0

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.context.session import SessionContextStore
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -120,15 +121,46 @@ async def test_forks_are_locked_after_their_parent_and_from_the_lowest_id_upward
     assert others == set(forks[1:])
 
 
-async def test_a_batch_leaves_the_key_of_a_session_free_for_others_to_refer_to(database: DatabaseManager) -> None:
+@pytest.mark.parametrize("act", ["a batch of a writer", "a new status of many", "completing what expired"])
+async def test_the_key_of_a_session_that_is_changed_stays_free_for_others_to_refer_to(
+    database: DatabaseManager, act: str
+) -> None:
     async with held(database, HIGHEST):
-        acting = asyncio.create_task(append_to_all(database))
+        acting = asyncio.create_task(ACTS[act](database))
         await somebody_waits(database)
         changeable = await free(database, IDS[:-1])
         referable = await free(database, IDS[:-1], "KEY SHARE")
     await acting
 
     assert (changeable, referable) == (set(), set(IDS[:-1]))
+
+
+async def test_a_batch_that_waits_for_another_one_finds_what_that_one_appended(database: DatabaseManager) -> None:
+    async def append(db: AsyncSession, content: str) -> list[tuple[int, Any]]:
+        messages = [{**MESSAGE, "content": content}, {**MESSAGE, "content": f"more of {content}"}]
+        added = await SessionRepository(db).add_messages_to_session(LOWEST, messages, client_ids=["m", None])
+        return [(each.seq, each.content) for each in added]
+
+    async def append_too() -> list[tuple[int, Any]]:
+        async with database.session() as db:
+            return await append(db, "second")
+
+    async with database.session() as db:
+        first = await append(db, "first")
+        waiting = asyncio.create_task(append_too())
+        await somebody_waits(database)
+
+    assert first == [(1, "first"), (2, "more of first")]
+    assert await waiting == [(1, "first"), (3, "more of second")]
+
+
+async def test_forks_of_one_session_do_not_wait_for_one_another(database: DatabaseManager) -> None:
+    async with database.session() as one, database.session() as other:
+        first = await SessionRepository(one).fork(LOWEST, 0)
+        await other.execute(text("SET LOCAL lock_timeout = '10s'"))
+        second = await SessionRepository(other).fork(LOWEST, 0)
+
+    assert first.parent_session_id == second.parent_session_id == LOWEST
 
 
 @pytest.mark.parametrize("act", ["write", "remove"])

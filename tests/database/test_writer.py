@@ -332,6 +332,18 @@ async def test_leaving_the_block_waits_for_what_was_begun(database: DatabaseMana
     assert len(await history(database, session_id)) == 50
 
 
+async def test_closing_waits_for_those_who_wait_for_room(database: DatabaseManager, session_id: UUID) -> None:
+    writer = await SessionWriter(database, max_pending=1).__aenter__()
+    begun = [asyncio.create_task(writer.append(session_id, said(n))) for n in range(10)]
+    await asyncio.sleep(0)
+    while writer._queue.full():  # until there is room, which those who wait have not taken yet
+        await asyncio.sleep(0)
+
+    await writer.close()
+
+    assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 10)] == list(range(1, 11))
+
+
 async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, session_id: UUID) -> None:
     writer = SessionWriter(database)
     with pytest.raises(SessionError, match="async with"):
