@@ -248,7 +248,7 @@ async def test_a_load_that_ends_late_does_not_end_the_one_that_came_after_it():
     await asyncio.sleep(0)
     new.finish.set()
 
-    assert await asyncio.gather(late, joining) == ["value", "value"]
+    assert [await late, await joining] == ["value", "value"]
     assert new.began == 1
 
 
