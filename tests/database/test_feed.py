@@ -318,6 +318,25 @@ class TestNotifications:
 
         assert (before, after) == (["before"], ["0", "1"])
 
+    async def test_a_connection_that_falls_silent_is_noticed_and_replaced(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agent_service.infrastructure.database.notifications.HEARTBEAT", 0.1)
+        monkeypatch.setattr("agent_service.infrastructure.database.notifications._ANSWER_TIME", 0.5)
+        async with TcpProxy(postgres_url) as proxy:
+            database = DatabaseManager(proxy.url)
+
+            async def hears(expected: bool) -> bool:
+                return database.notifications.listening is expected
+
+            async with database.notifications.bell(uuid4()):
+                await until(lambda: hears(True))
+                release = proxy.hold()  # a network that takes what is sent, and brings nothing back
+                await until(lambda: hears(False))
+                await until(lambda: hears(True))
+                release()
+            await database.close()
+
     async def test_a_connection_that_cannot_be_made_is_tried_ever_more_rarely(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
