@@ -99,6 +99,15 @@ async def test_another_tenants_session_is_not_there(db: AsyncSession, new_sessio
         await SessionRepository(db, "other").add_messages_to_session(session.id, [said(1)])
 
 
+async def test_client_ids_of_another_session_add_messages_all_the_same(
+    repo: SessionRepository, new_session: NewSession
+) -> None:
+    for session in (await new_session(), await new_session()):
+        added = await repo.add_messages_to_session(session.id, [said(1), said(2)], client_ids=["a", "b"])
+
+        assert [(each.session_id, each.seq) for each in added] == [(session.id, 1), (session.id, 2)]
+
+
 async def test_another_tenants_session_of_the_same_id_stays_as_it_is(database: DatabaseManager) -> None:
     id_, client_ids = uuid4(), ["a", "b"]
     async with database.session() as db:

@@ -148,3 +148,17 @@ async def test_what_another_tenant_says_in_a_session_of_the_same_id_is_neither_f
     assert await here.search_messages("ada", "canary") == []
     assert await here.recount() == []
     assert [each.seq for each in await there.get_messages(id_)] == [1, 2, 3]
+
+
+async def test_a_fork_outlives_its_parent_beside_another_tenants_session_of_the_same_id(db: AsyncSession) -> None:
+    id_ = uuid4()
+    here, there = SessionRepository(db), SessionRepository(db, "other")
+    for repo in (here, there):
+        await repo.create(Session(id=id_, user_id="ada"))
+        await repo.add_messages_to_session(id_, [{"role": "user"}, {"role": "user"}])
+    fork = await here.fork(id_, 1)
+    await here.delete(id_)
+
+    assert await here.purge_deleted(timedelta()) == 1
+    assert [each.seq for each in await here.get_messages(fork.id)] == [1]
+    assert [each.seq for each in await there.get_messages(id_)] == [1, 2]
