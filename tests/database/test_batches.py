@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,11 +11,19 @@ from agent_service.core.errors import SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.conftest import NewSession
 
 
 def said(content: object, **more: Any) -> dict[str, Any]:
     return {"role": "user", "content": str(content), **more}
+
+
+async def counters_of(repo: SessionRepository, id_: UUID) -> tuple[Any, ...]:
+    row = await repo.get(id_)
+    assert row is not None
+    moments = (row.last_activity_at, row.updated_at, row.expires_at)
+    return row.last_seq, row.total_messages, row.total_tokens, *moments
 
 
 async def test_messages_get_consecutive_numbers(repo: SessionRepository, new_session: NewSession) -> None:
@@ -89,6 +97,36 @@ async def test_another_tenants_session_is_not_there(db: AsyncSession, new_sessio
 
     with pytest.raises(SessionNotFoundError):
         await SessionRepository(db, "other").add_messages_to_session(session.id, [said(1)])
+
+
+async def test_client_ids_of_another_session_add_messages_all_the_same(
+    repo: SessionRepository, new_session: NewSession
+) -> None:
+    for session in (await new_session(), await new_session()):
+        added = await repo.add_messages_to_session(session.id, [said(1), said(2)], client_ids=["a", "b"])
+
+        assert [(each.session_id, each.seq) for each in added] == [(session.id, 1), (session.id, 2)]
+
+
+async def test_another_tenants_session_of_the_same_id_stays_as_it_is(database: DatabaseManager) -> None:
+    id_, client_ids = uuid4(), ["a", "b"]
+    async with database.session() as db:
+        for tenant in ("", "other"):
+            await SessionRepository(db, tenant).create(Session(id=id_, user_id="ada"))
+        await SessionRepository(db).add_messages_to_session(id_, [said(1), said(2)], client_ids=client_ids)
+        before = await counters_of(SessionRepository(db), id_)
+    async with database.session() as db:
+        there = SessionRepository(db, "other")
+        added = await there.add_messages_to_session(id_, [said(3, token_count=5), said(4)], client_ids=client_ids)
+    async with SessionWriter(database, tenant_id="other") as writer:
+        added += await asyncio.gather(writer.append(id_, said(5, token_count=7)), writer.append(id_, said(6)))
+
+    given = [(each.tenant_id, each.seq, each.content, each.token_count) for each in added]
+    assert given == [("other", 1, "3", 5), ("other", 2, "4", None), ("other", 3, "5", 7), ("other", 4, "6", None)]
+    async with database.session() as db:
+        assert [each.content for each in await SessionRepository(db).get_messages(id_)] == ["1", "2"]
+        assert await counters_of(SessionRepository(db), id_) == before
+        assert (await counters_of(SessionRepository(db, "other"), id_))[:3] == (4, 4, 12)
 
 
 async def test_batches_that_race_with_the_same_client_ids_add_them_once(database: DatabaseManager) -> None:

@@ -318,6 +318,69 @@ class TestNotifications:
 
         assert (before, after) == (["before"], ["0", "1"])
 
+    async def test_a_connection_that_falls_silent_is_noticed_and_replaced(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agent_service.infrastructure.database.notifications.HEARTBEAT", 0.1)
+        monkeypatch.setattr("agent_service.infrastructure.database.notifications._ANSWER_TIME", 0.5)
+        async with TcpProxy(postgres_url) as proxy:
+            database = DatabaseManager(proxy.url)
+
+            async def hears(expected: bool) -> bool:
+                return database.notifications.listening is expected
+
+            async with database.notifications.bell(uuid4()):
+                await until(lambda: hears(True))
+                release = proxy.hold()  # a network that takes what is sent, and brings nothing back
+                await until(lambda: hears(False))
+                await until(lambda: hears(True))
+                release()
+            await database.close()
+
+    async def test_a_connection_that_cannot_be_made_is_tried_ever_more_rarely(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agent_service.infrastructure.database.notifications._FIRST_PAUSE", 0.01)
+        loop = asyncio.get_running_loop()
+        async with TcpProxy("postgresql+asyncpg://nobody@127.0.0.1:1/nothing") as proxy:
+            database = DatabaseManager(proxy.url)
+            async with database.notifications.bell(uuid4()):
+                started = loop.time()
+                while proxy.accepted < 7:
+                    await asyncio.sleep(0.002)
+                took = loop.time() - started
+            await database.close()
+
+        assert took > 0.5 * 0.01 * (2 + 4 + 8 + 16 + 32 + 64)
+
+    async def test_an_outage_of_the_database_is_told_once_and_so_is_its_end(
+        self, postgres_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        direct = DatabaseManager(postgres_url)
+        session_id = await start(direct)
+        async with TcpProxy(postgres_url) as proxy:
+            database = DatabaseManager(proxy.url)
+            async with following(database, session_id) as feed:
+                for content in ("before", "between"):
+                    await say(direct, session_id, content)
+                    assert await take(feed, 1) == [content]
+                assert not await _logged(caplog, "goes on")
+                waiting = asyncio.create_task(take(feed, 1))
+                proxy.lead_to("postgresql://127.0.0.1:1")
+                await until(lambda: _logged(caplog, "waits for the database"))
+                refused = proxy.accepted
+                while proxy.accepted < refused + 3:
+                    await asyncio.sleep(0.01)
+                proxy.lead_to(postgres_url)
+                await say(direct, session_id, "after")
+                assert await waiting == ["after"]
+            await database.close()
+        await direct.close()
+
+        for part in ("waits for the database", "goes on"):
+            assert sum(part in each.message for each in caplog.records) == 1
+
     async def test_a_database_that_is_down_from_the_start_is_an_error(self) -> None:
         database = DatabaseManager("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
         async with following(database, uuid4()) as feed:

@@ -82,3 +82,22 @@ async def test_what_was_said_makes_it_look_again_soon(
         await reads.more(6)  # a minute, had it gone on doubling
         following.cancel()
         await asyncio.wait([following])
+
+
+async def test_the_longer_nothing_is_said_the_more_rarely_it_looks(
+    database: DatabaseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SHORTEST_POLL", 0.002)
+    monkeypatch.setattr(feed, "LONGEST_POLL", 1000.0)
+    id_, reads = await new_session(database), Reads(database)
+    async with database.session() as db:
+        subscription = SessionRepository(db).subscribe(id_)
+    async with aclosing(subscription) as messages:
+        following = asyncio.ensure_future(anext(messages))
+        started = asyncio.get_running_loop().time()
+        await reads.more(9)
+        took = asyncio.get_running_loop().time() - started
+        following.cancel()
+        await asyncio.wait([following])
+
+    assert took > 0.75 * 0.002 * (4 + 8 + 16 + 32 + 64 + 128)  # two pauses fewer, so that nothing hangs on the first

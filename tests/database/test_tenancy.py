@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -129,3 +130,35 @@ def test_every_public_method_is_driven_here() -> None:
 async def test_a_tenant_that_cannot_be_is_refused(tenant: Any) -> None:
     with pytest.raises(SessionValueError, match="tenant_id"):
         SessionRepository(None, tenant)  # type: ignore[arg-type]
+
+
+async def test_what_another_tenant_says_in_a_session_of_the_same_id_is_neither_found_nor_counted(
+    db: AsyncSession,
+) -> None:
+    id_ = uuid4()
+    here, there = SessionRepository(db), SessionRepository(db, "other")
+    for repo, said in ((here, ["parrot"]), (there, ["parrot", "parrot", "canary"])):
+        await repo.create(Session(id=id_, user_id="ada"))
+        for content in said:
+            await repo.add_message_to_session(id_, {"role": "user", "content": content, "token_count": 1})
+    fork = await here.fork(id_, 1)
+
+    found = [(each.session.id, each.seq) for each in await here.search_messages("ada", "parrot")]
+    assert sorted(found) == sorted([(id_, 1), (fork.id, 1)])
+    assert await here.search_messages("ada", "canary") == []
+    assert await here.recount() == []
+    assert [each.seq for each in await there.get_messages(id_)] == [1, 2, 3]
+
+
+async def test_a_fork_outlives_its_parent_beside_another_tenants_session_of_the_same_id(db: AsyncSession) -> None:
+    id_ = uuid4()
+    here, there = SessionRepository(db), SessionRepository(db, "other")
+    for repo in (here, there):
+        await repo.create(Session(id=id_, user_id="ada"))
+        await repo.add_messages_to_session(id_, [{"role": "user"}, {"role": "user"}])
+    fork = await here.fork(id_, 1)
+    await here.delete(id_)
+
+    assert await here.purge_deleted(timedelta()) == 1
+    assert [each.seq for each in await here.get_messages(fork.id)] == [1]
+    assert [each.seq for each in await there.get_messages(id_)] == [1, 2]

@@ -118,6 +118,14 @@ async def test_an_append_alone_is_a_batch_of_one(writer: SessionWriter, session_
     assert commits == [1, 1, 1]
 
 
+async def test_two_appends_at_the_same_time_are_one_commit(
+    writer: SessionWriter, session_id: UUID, commits: list[int]
+) -> None:
+    await asyncio.gather(writer.append(session_id, said(1)), writer.append(session_id, said(2)))
+
+    assert commits == [2]
+
+
 async def test_tasks_that_go_on_at_once_meet_in_the_next_commit(
     writer: SessionWriter, new_sessions: NewSessions, commits: list[int]
 ) -> None:
@@ -373,6 +381,21 @@ async def test_a_locked_session_ends_in_an_error_of_ours_within_the_timeout(
     assert added.content == "second"
     stored = await history(database, session_id)
     assert [content for _, content in stored if content != "waits"] == ["first", "second"]
+
+
+async def test_an_error_says_whether_the_message_may_have_been_stored(
+    database: DatabaseManager, session_id: UUID, commits: list[int]
+) -> None:
+    async with SessionWriter(database, timeout=0.3, max_pending=1) as writer, database.session() as db:
+        await SessionRepository(db).add_message_to_session(session_id, said("holds the lock"))
+        sent = asyncio.create_task(writer.append(session_id, said("sent")))
+        while not commits:
+            await asyncio.sleep(0)
+        later = [asyncio.create_task(writer.append(session_id, said(n))) for n in range(2)]
+        errors = await asyncio.gather(sent, *later, return_exceptions=True)
+
+    assert "it may be stored" in str(errors[0])
+    assert "it was not sent" in str(errors[2])  # it waited for room until its time was over
 
 
 async def test_closing_that_is_cancelled_tells_those_who_wait(database: DatabaseManager, session_id: UUID) -> None:

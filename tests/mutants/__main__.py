@@ -18,7 +18,7 @@ from tests.mutants.recorded import digest_of, recorded
 from tests.mutants.report import passes, write_report
 from tests.mutants.results import Result, Results, explanations
 from tests.mutants.selection import Selection
-from tests.mutants.targets import find_targets, rooms_of
+from tests.mutants.targets import find_targets, find_tests
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".mutants"
@@ -41,6 +41,8 @@ def main() -> int:
     found = _ask_about(chosen, options)
     explained = explanations(EXPLAINED, everything)
     asked_for = f"{len(targets)} files, {_sample_in_words(options.per_file, options.seed)}"
+    if options.tests:
+        asked_for += f", only the tests of {' '.join(options.tests)}"
     report = write_report(found, explained, asked_for=asked_for)
     (options.report or KEPT / "report.md").write_text(report, encoding="utf-8")
     results = [result for _, result in found]
@@ -65,6 +67,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="ID", help="these mutants, even if their fate is known"
     )
+    parser.add_argument(
+        "--tests", nargs="+", default=[], metavar="GLOB", help="ask only these files of tests, of whatever room"
+    )
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     parser.add_argument(
         "--workers", type=int, default=2, metavar="N", help="side by side (2), each with its own servers"
@@ -88,7 +93,7 @@ def _mutants_of(path: str) -> Iterable[Mutant]:
 def _ask_about(chosen: Sequence[Mutant], options: argparse.Namespace) -> list[tuple[Mutant, Result]]:
     KEPT.mkdir(exist_ok=True)
     results = Results(KEPT / "results.jsonl")
-    tests = digest_of(ROOT, (ROOT / "tests").rglob("*.py"))
+    tests = " ".join([digest_of(ROOT, (ROOT / "tests").rglob("*.py")), *options.tests])
     sources = {mutant.path: digest_of(ROOT, [ROOT / mutant.path]) for mutant in chosen}
     known: dict[str, Result] = {}
     for mutant in chosen:
@@ -97,9 +102,10 @@ def _ask_about(chosen: Sequence[Mutant], options: argparse.Namespace) -> list[tu
             known[mutant.id] = result
     unknown = [mutant for mutant in chosen if mutant.id not in known]
     if unknown:
-        rooms = sorted({room for mutant in unknown for room in rooms_of(mutant.path)})
-        selection = Selection(ROOT, recorded(ROOT, KEPT, rooms), options.seconds)
-        for number, (mutant, result) in enumerate(_answers(unknown, selection, options.workers, sources, tests), 1):
+        files = {mutant.path: find_tests(ROOT, mutant.path, options.tests) for mutant in unknown}
+        selection = Selection(ROOT, recorded(ROOT, KEPT, set().union(*files.values())), options.seconds)
+        asked = [(mutant, _tests_of(mutant, selection, files[mutant.path])) for mutant in unknown]
+        for number, (mutant, result) in enumerate(_answers(asked, options.workers, sources, tests), 1):
             results.add(result)
             known[mutant.id] = result
             mark = "" if result.is_dead else f"\n{mutant.diff}"
@@ -109,10 +115,9 @@ def _ask_about(chosen: Sequence[Mutant], options: argparse.Namespace) -> list[tu
 
 
 def _answers(
-    mutants: Sequence[Mutant], selection: Selection, workers: int, sources: dict[str, str], tests: str
+    asked: Sequence[tuple[Mutant, dict[str, float]]], workers: int, sources: dict[str, str], tests: str
 ) -> Iterable[tuple[Mutant, Result]]:
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    asked = [(mutant, _tests_of(mutant, selection)) for mutant in mutants]
 
     def ask(question: tuple[Mutant, dict[str, float]]) -> tuple[Mutant, Result]:
         mutant, chosen = question
@@ -136,9 +141,9 @@ def _answers(
             threads.shutdown(cancel_futures=True)
 
 
-def _tests_of(mutant: Mutant, selection: Selection) -> dict[str, float]:
-    rooms = tuple(f"tests/{room}/" for room in rooms_of(mutant.path))
-    return {name: selection.seconds(name) for name in selection.tests_of(mutant) if name.startswith(rooms)}
+def _tests_of(mutant: Mutant, selection: Selection, files: set[str]) -> dict[str, float]:
+    names = selection.tests_of(mutant)
+    return {name: selection.seconds(name) for name in names if name.partition("::")[0] in files}
 
 
 if __name__ == "__main__":

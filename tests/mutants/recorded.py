@@ -20,18 +20,20 @@ def digest_of(root: Path, files: Iterable[Path]) -> str:
     return sha.hexdigest()[:12]
 
 
-def recorded(root: Path, kept: Path, rooms: Iterable[str]) -> list[dict[str, Any]]:
-    """Give what the tests of the rooms run, after running those of which that is not known."""
+def recorded(root: Path, kept: Path, files: Iterable[str]) -> list[dict[str, Any]]:
+    """Give what the files of tests run, after running those of which that is not known."""
     folder = kept / "recorded"
     folder.mkdir(parents=True, exist_ok=True)
     package = digest_of(root, (root / "agent_service").rglob("*.py"))
     wanted: dict[str, tuple[Path, str]] = {}
-    for room in rooms:
-        tests = sorted((root / "tests" / room).rglob("test_*.py"))
-        helpers = digest_of(root, set((root / "tests" / room).rglob("*.py")) - set(tests))
-        for test in tests:
-            name = test.relative_to(root).as_posix()
-            wanted[name] = folder / f"{name.replace('/', '-')}.json", f"{package}-{helpers}-{digest_of(root, [test])}"
+    helpers: dict[str, str] = {}
+    for name in sorted(files):
+        room = name.split("/")[1]
+        if room not in helpers:
+            within = root / "tests" / room
+            helpers[room] = digest_of(root, set(within.rglob("*.py")) - set(within.rglob("test_*.py")))
+        digest = f"{package}-{helpers[room]}-{digest_of(root, [root / name])}"
+        wanted[name] = folder / f"{name.replace('/', '-')}.json", digest
     stale = [name for name, (path, digest) in wanted.items() if _digest_in(path) != digest]
     if stale:
         sys.stdout.write(f"recording what {len(stale)} files of tests run ...\n")

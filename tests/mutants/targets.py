@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["TARGETS", "find_targets", "rooms_of"]
+__all__ = ["TARGETS", "find_targets", "find_tests"]
 
 _QUERIES = "agent_service/infrastructure/database/queries"
 _DATABASE = "agent_service/infrastructure/database"
@@ -67,9 +67,11 @@ _ROOMS = {
 }
 
 
-def rooms_of(path: str) -> tuple[str, ...]:
-    """Give the rooms whose tests are asked about a file."""
-    return next(rooms for start, rooms in _ROOMS.items() if path.startswith(start))
+def find_tests(root: Path, path: str, wanted: Iterable[str]) -> set[str]:
+    """Give the files of tests that are asked about a file: those of its rooms, else those that match ``wanted``."""
+    rooms = next(rooms for start, rooms in _ROOMS.items() if path.startswith(start))
+    patterns = tuple(wanted) or tuple(f"tests/{room}/**/test_*.py" for room in rooms)
+    return {test.relative_to(root).as_posix() for pattern in patterns for test in root.glob(pattern)}
 
 
 def find_targets(root: Path, wanted: Iterable[str] = ()) -> list[str]:

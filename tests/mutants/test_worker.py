@@ -12,6 +12,7 @@ from tests.mutants.recorded import recorded
 from tests.mutants.report import passes, write_report
 from tests.mutants.results import Result, Results
 from tests.mutants.selection import Selection
+from tests.mutants.targets import find_tests
 
 LIMIT = """
 LONGEST = 5
@@ -72,7 +73,7 @@ def worker(checkout: Path) -> Iterator[Worker]:
 
 @pytest.fixture(scope="module")
 def selection(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Selection:
-    return Selection(checkout, recorded(checkout, tmp_path_factory.mktemp("kept"), ["toy"]))
+    return Selection(checkout, recorded(checkout, tmp_path_factory.mktemp("kept"), ["tests/toy/test_limit.py"]))
 
 
 def mutant_of(line: str) -> Mutant:
@@ -147,3 +148,12 @@ def test_a_run_passes_with_nine_of_ten_dead_and_the_others_explained():
     assert passes([*nine, one], {alive.id: "because"})
     assert not passes([*nine, one], {})
     assert not passes([*nine, one, one], {alive.id: "because"})
+
+
+def test_the_rooms_of_a_file_are_asked_or_else_the_named_files_of_tests(tmp_path: Path):
+    for name in ("database/test_append.py", "database/faults/test_kills.py", "database/writer.py", "redis/test_ops.py"):
+        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tests" / name).touch()
+    path = "agent_service/infrastructure/database/writer.py"
+    assert find_tests(tmp_path, path, []) == {"tests/database/test_append.py", "tests/database/faults/test_kills.py"}
+    assert find_tests(tmp_path, path, ["tests/redis/test_*.py"]) == {"tests/redis/test_ops.py"}

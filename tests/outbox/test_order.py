@@ -1,6 +1,6 @@
 """Rows leave the outbox the oldest first, and no more of them at once than asked for. On both engines."""
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.identifiers import uuid7
@@ -51,3 +51,20 @@ async def test_removing_says_how_many_rows_were_still_there(database_url: str) -
         assert await remove_rows(db, [one]) == 1
         assert await remove_rows(db, [one, two]) == 1
     await database.close()
+
+
+async def test_on_postgresql_a_silent_transaction_keeps_rows_for_two_minutes_at_most(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    limit = text("SHOW idle_in_transaction_session_timeout")
+    async with database.session() as db:
+        add_rows(db, ["one"], after_commit=lambda: None)
+    async with database.session() as db:
+        usual = (await db.execute(limit)).scalar_one()
+        await take_rows(db, 10)
+        while_it_holds_rows = (await db.execute(limit)).scalar_one()
+    async with database.session() as db:
+        afterwards = (await db.execute(limit)).scalar_one()
+    await database.close()
+
+    assert while_it_holds_rows == "2min"
+    assert afterwards == usual

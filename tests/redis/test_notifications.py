@@ -132,6 +132,21 @@ async def test_losing_and_regaining_the_connection_are_calls_too(connect: Connec
     assert (lost - before, heard.calls - lost) == (1, 1)
 
 
+async def test_a_lost_connection_is_not_called_a_refusal(
+    connect: Connect, hear: Hear, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "agent_service")
+    heard = hear(connect(own_redis.url), b"stream")
+    await heard.live()
+    own_redis.kill()
+    await heard.until(lambda: not heard.notifications.live)
+    own_redis.restart()
+    await heard.live()
+
+    assert "refuses to notify" not in caplog.text
+    assert "stream again" not in caplog.text
+
+
 async def test_a_network_that_falls_silent_is_noticed(
     connect: Connect, hear: Hear, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
