@@ -1,4 +1,4 @@
-"""Two tenants with sessions of the same ids, forks among them: neither reads or changes the other's. On both engines."""
+"""Two tenants with sessions of the same ids, forks among them: none reads or changes the others. On both engines."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
