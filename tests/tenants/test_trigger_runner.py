@@ -18,7 +18,7 @@ from agent_service.tenants import handlers as registry
 from agent_service.tenants.base import current_redis
 from agent_service.tenants.handling import TriggerHandling
 from agent_service.tenants.runner import TriggerRunner, on_trigger
-from agent_service.tenants.schedule import Trigger, TriggerSchedule
+from agent_service.tenants.schedule import Trigger, TriggerClaim, TriggerSchedule
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.redis import RedisServer
 
@@ -372,6 +372,33 @@ async def test_leases_are_renewed_while_it_stops(triggers: RedisTrigger, run: Ru
     finally:
         recorder.go.set()
         await stopping
+
+
+async def test_a_lease_that_cannot_be_renewed_keeps_no_other_from_it(
+    triggers: RedisTrigger, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    recorder = Recorder("work")
+    recorder.go.clear()
+    asked: list[str] = []
+    every = asyncio.Event()
+
+    async def renew(_self: TriggerSchedule, claim: TriggerClaim, _seconds: float) -> bool:
+        asked.append(claim.trigger.identifier)
+        if set(asked) == {"a", "b", "c"}:
+            every.set()
+        if claim.trigger.identifier == asked[0]:
+            raise RedisUnavailableError("away")
+        return True
+
+    monkeypatch.setattr(TriggerSchedule, "renew", renew)
+    for each in ("a", "b", "c"):
+        await triggers.set("work", each, 0.001)
+    await run(lease=0.6)
+    await recorder.seen(3)
+    try:
+        await asyncio.wait_for(every.wait(), 10)
+    finally:
+        recorder.go.set()
 
 
 async def test_a_handler_that_does_not_end_is_cancelled_and_its_trigger_goes_to_the_next(
