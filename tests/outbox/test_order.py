@@ -1,6 +1,6 @@
 """Rows leave the outbox the oldest first, and no more of them at once than asked for. On both engines."""
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.identifiers import uuid7
@@ -50,4 +50,16 @@ async def test_removing_says_how_many_rows_were_still_there(database_url: str) -
         (one, _), (two, _) = await take_rows(db, 10)
         assert await remove_rows(db, [one]) == 1
         assert await remove_rows(db, [one, two]) == 1
+    await database.close()
+
+
+async def test_a_row_that_another_transaction_has_taken_is_not_waited_for(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        add_rows(db, ["one", "two"], after_commit=lambda: None)
+    async with database.session() as taking, database.session() as removing:
+        ((one, _),) = await take_rows(taking, 1)
+        ((two, _),) = await take_rows(removing, 10)
+        await removing.execute(text("SET LOCAL lock_timeout = '10s'"))
+        assert await remove_rows(removing, [one, two]) == 1
     await database.close()
