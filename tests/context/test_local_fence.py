@@ -46,3 +46,16 @@ async def test_of_writes_that_overlap_none_is_cached_and_no_load_from_before_the
 
     assert await fence.fill(load, ["k"], {"k": {"by": "load"}}, 60.0) == 0
     assert await store.get("k") is None
+
+
+async def test_what_is_uncached_without_a_write_goes_and_takes_the_loads_along() -> None:
+    store = InMemoryContextStore()
+    fence = LocalFence(store)
+    await store.set("k", {"from": "before"})
+    load = await fence.lease(["k"])
+
+    await fence.finish("", ["k"], {}, 60.0)
+
+    assert await store.get("k") is None
+    assert await fence.fill(load, ["k"], {"k": {"from": "before"}}, 60.0) == 0
+    assert await store.get("k") is None

@@ -13,6 +13,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, RedisOperationError, RedisUnavailableError
+from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.state.redis import RedisStateStore
@@ -136,6 +137,21 @@ async def test_a_default_time_to_live_begins_anew_with_each_write(client: RedisC
 
     assert 50_000 < await client.execute("PTTL", "dynagent_ctx_a") <= 60_000
     assert 50_000 < await client.execute("PTTL", "dynagent_ctx_b") <= 60_000
+
+
+async def test_compare_and_set_gives_the_time_to_live_to_what_it_stores(client: RedisClient):
+    store, bounded = RedisContextStore(client=client), RedisContextStore(client=client, ttl=60)
+    left = []
+    assert await store.compare_and_set("a", {"n": 1}, expected=None, ttl=20)
+    left.append(await client.execute("PTTL", "dynagent_ctx_a"))
+    assert await bounded.compare_and_set("a", {"n": 2}, expected={"n": 1})
+    left.append(await client.execute("PTTL", "dynagent_ctx_a"))
+    assert await store.compare_and_set("a", {"n": 3}, expected={"n": 2}, ttl=NEVER)
+    left.append(await client.execute("PTTL", "dynagent_ctx_a"))
+
+    assert 10_000 < left[0] <= 20_000
+    assert 50_000 < left[1] <= 60_000
+    assert left[2] == -1
 
 
 async def test_every_failure_is_a_chained_context_store_error(client: RedisClient):

@@ -17,6 +17,7 @@ from agent_service.context.session import SessionContextStore
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.models import Session
+from agent_service.infrastructure.database.queries.watch import watch
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.held import free, held, somebody_waits
@@ -161,6 +162,16 @@ async def test_forks_of_one_session_do_not_wait_for_one_another(database: Databa
         second = await SessionRepository(other).fork(LOWEST, 0)
 
     assert first.parent_session_id == second.parent_session_id == LOWEST
+
+
+async def test_a_session_that_is_being_changed_is_not_waited_for_to_be_watched(database: DatabaseManager) -> None:
+    async with held(database, LOWEST), database.session() as db:
+        await db.execute(text("SET LOCAL lock_timeout = '10s'"))
+        during = (await db.execute(watch("", LOWEST))).all()
+    async with database.session() as db:
+        after = (await db.execute(watch("", LOWEST))).all()
+
+    assert (during, after) == ([], [(LOWEST,)])
 
 
 @pytest.mark.parametrize("act", ["write", "remove"])

@@ -68,3 +68,15 @@ async def test_on_postgresql_a_silent_transaction_keeps_rows_for_two_minutes_at_
 
     assert while_it_holds_rows == "2min"
     assert afterwards == usual
+
+
+async def test_a_row_that_another_transaction_has_taken_is_not_waited_for(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        add_rows(db, ["one", "two"], after_commit=lambda: None)
+    async with database.session() as taking, database.session() as removing:
+        ((one, _),) = await take_rows(taking, 1)
+        ((two, _),) = await take_rows(removing, 10)
+        await removing.execute(text("SET LOCAL lock_timeout = '10s'"))
+        assert await remove_rows(removing, [one, two]) == 1
+    await database.close()

@@ -133,3 +133,12 @@ async def test_a_record_with_more_fields_than_lua_unpacks_is_stored_whole(fence:
 
     assert await fence.finish(await fence.begin([KEY]), {KEY: record}, 60) == 1
     assert await read_records(client, [KEY]) == [record]
+
+
+async def test_a_writer_that_counts_for_a_short_time_takes_none_from_another_one(client: RedisClient):
+    await RecordFence(client, b"ctx_", 60).begin([KEY])
+    await RecordFence(client, b"ctx_", 1).begin([KEY])
+    left = [await client.execute("PTTL", name) for name in await client.execute("KEYS", FENCES)]
+
+    assert left
+    assert all(each > 30_000 for each in left), left

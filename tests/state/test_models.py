@@ -218,6 +218,37 @@ async def test_upgraders_run_in_turn_from_what_is_stored_and_those_of_a_base_are
     assert (await contexts.get("a") or {}).get("schema_version") is None
 
 
+async def test_an_upgrader_of_the_class_itself_goes_before_that_of_its_base():
+    class Base(AgentContext[Stage, UserProfile]):
+        schema_version: int = 2
+
+    class Derived(Base):
+        pass
+
+    register_upgrader(Base, 1, lambda fields: fields | {"metadata": {"of": "base"}})
+    register_upgrader(Derived, 1, lambda fields: fields | {"metadata": {"of": "derived"}})
+    contexts = InMemoryContextStore()
+    await contexts.set("a", {"user_id": "a", "current_state": "new", "version": 4})
+
+    found = {model: await ContextStateStore(contexts, model=model).load_context("a") for model in (Base, Derived)}
+
+    assert {model: each and each.metadata["of"] for model, each in found.items()} == {Base: "base", Derived: "derived"}
+
+
+async def test_an_upgrader_changes_neither_whose_a_context_is_nor_its_version():
+    class Taken(AgentContext[Stage, UserProfile]):
+        schema_version: int = 2
+
+    register_upgrader(Taken, 1, lambda fields: fields | {"user_id": "b", "version": 99, "schema_version": 7})
+    contexts = InMemoryContextStore()
+    await contexts.set("a", {"user_id": "a", "current_state": "new", "version": 4})
+
+    found = await ContextStateStore(contexts, model=Taken).load_context("a")
+
+    assert found is not None
+    assert (found.user_id, found.version, found.schema_version) == ("a", 4, 2)
+
+
 async def test_a_context_stored_by_the_first_release_loads(tmp_path: Path):
     stored = (
         b'"ada"\n{"user_id":"ada","current_state":"identity_refinement","conversation_history":[{"role":"user","content":'

@@ -47,3 +47,25 @@ async def test_a_tenant_with_more_due_triggers_than_can_run_does_not_keep_the_ot
             end.set()
 
     assert begun == {"flood", *OTHERS}
+
+
+async def test_tenants_take_turns_when_no_runner_has_room_for_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agent_service.tenants.handling.MAX_RUNNING", 1)
+    order: list[str] = []
+    done = asyncio.Event()
+
+    @on_trigger("work")
+    async def handle(trigger: Trigger) -> None:
+        order.append(trigger.tenant)
+        if len(order) == 50:
+            done.set()
+
+    for tenant in ("one", "other"):
+        for number in range(25):
+            await RedisTrigger(tenant).set("work", f"{number}", 0.001)
+    await asyncio.sleep(0.05)
+
+    async with TriggerRunner(poll_interval=0.005), asyncio.timeout(60):
+        await done.wait()
+
+    assert set(order[:24]) == {"one", "other"}

@@ -16,8 +16,9 @@ from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.factory import close_redis
 from agent_service.tenants import handlers as registry
 from agent_service.tenants.base import current_redis
+from agent_service.tenants.handling import TriggerHandling
 from agent_service.tenants.runner import TriggerRunner, on_trigger
-from agent_service.tenants.schedule import Trigger, TriggerSchedule
+from agent_service.tenants.schedule import Trigger, TriggerClaim, TriggerSchedule
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.redis import RedisServer
 
@@ -320,6 +321,84 @@ async def test_stop_lets_running_handlers_finish_and_claims_no_more(triggers: Re
     assert [each.identifier for each in remind.got] == ["alice"]
     assert [each.identifier for each in await triggers.pending()] == ["bob"]
     assert runner.metrics()["handled"] == 1
+
+
+async def test_what_was_being_claimed_when_it_stops_is_handled_still(
+    triggers: RedisTrigger, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    recorder = Recorder("work")
+    claimed, answer = asyncio.Event(), asyncio.Event()
+    claim = TriggerSchedule.claim
+
+    async def slow(self: TriggerSchedule, *args: Any, **options: Any) -> Any:
+        found = await claim(self, *args, **options)
+        claimed.set()
+        await answer.wait()
+        return found
+
+    monkeypatch.setattr(TriggerSchedule, "claim", slow)
+    await triggers.set("work", "u", 0.001)
+    runner = await run()
+    await asyncio.wait_for(claimed.wait(), 60)
+    stopping = asyncio.create_task(runner.stop())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    answer.set()
+    await stopping
+
+    assert [each.identifier for each in recorder.got] == ["u"]
+    assert await triggers.pending() == []
+
+
+async def test_leases_are_renewed_while_it_stops(triggers: RedisTrigger, run: Run, monkeypatch: pytest.MonkeyPatch):
+    recorder = Recorder("work")
+    recorder.go.clear()
+    renewed = asyncio.Event()
+    renew = TriggerHandling.renew_leases
+
+    async def noted(self: TriggerHandling) -> None:
+        await renew(self)
+        renewed.set()
+
+    monkeypatch.setattr(TriggerHandling, "renew_leases", noted)
+    await triggers.set("work", "u", 0.001)
+    runner = await run(lease=0.6)
+    await recorder.seen(1)
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    renewed.clear()
+    try:
+        await asyncio.wait_for(renewed.wait(), 10)
+    finally:
+        recorder.go.set()
+        await stopping
+
+
+async def test_a_lease_that_cannot_be_renewed_keeps_no_other_from_it(
+    triggers: RedisTrigger, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    recorder = Recorder("work")
+    recorder.go.clear()
+    asked: list[str] = []
+    every = asyncio.Event()
+
+    async def renew(_self: TriggerSchedule, claim: TriggerClaim, _seconds: float) -> bool:
+        asked.append(claim.trigger.identifier)
+        if set(asked) == {"a", "b", "c"}:
+            every.set()
+        if claim.trigger.identifier == asked[0]:
+            raise RedisUnavailableError("away")
+        return True
+
+    monkeypatch.setattr(TriggerSchedule, "renew", renew)
+    for each in ("a", "b", "c"):
+        await triggers.set("work", each, 0.001)
+    await run(lease=0.6)
+    await recorder.seen(3)
+    try:
+        await asyncio.wait_for(every.wait(), 10)
+    finally:
+        recorder.go.set()
 
 
 async def test_a_handler_that_does_not_end_is_cancelled_and_its_trigger_goes_to_the_next(
