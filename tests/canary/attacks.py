@@ -245,6 +245,7 @@ STORE: dict[str, list[Callable[[SessionContextStore, UUID], Awaitable[Any]]]] = 
         lambda store, id_: store.compare_and_set(id_, PATCH, expected={SECRET: {"n": 1}}),
     ],
     "list_keys": [lambda store, id_: store.list_keys()],
+    "cache_key": [lambda store, id_: store.get(store.cache_key(id_))],
 }
 
 CONTEXTS: dict[str, list[Callable[[SessionContexts, UUID], Awaitable[Any]]]] = {

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
+from sqlalchemy.orm import make_transient_to_detached
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -15,12 +16,21 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.postgres import PostgresServer, running_postgres
 
+
+def _stored() -> Session:
+    """Give a session as one that was loaded earlier."""
+    session = Session(user_id="ada", tenant_id="")
+    make_transient_to_detached(session)
+    session.title = "new"
+    return session
+
+
 CALLS: dict[str, Callable[[SessionRepository], Awaitable[object]]] = {
     "create": lambda repo: repo.create(Session(user_id="ada")),
     "get": lambda repo: repo.get(uuid4()),
     "get_by_external_id": lambda repo: repo.get_by_external_id("x"),
     "get_session_with_messages": lambda repo: repo.get_session_with_messages(uuid4()),
-    "update": lambda repo: repo.update(Session(user_id="ada")),
+    "update": lambda repo: repo.update(_stored()),
     "delete": lambda repo: repo.delete(uuid4()),
     "add_message_to_session": lambda repo: repo.add_message_to_session(uuid4(), {"role": "user"}),
     "get_messages": lambda repo: repo.get_messages(uuid4()),

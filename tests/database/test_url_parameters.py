@@ -164,7 +164,7 @@ class TestPgbouncerThatNobodyToldOf:
     async def test_prepared_statements_of_others_name_the_setting(
         self, postgres_server: PostgresServer, postgres_url: str
     ) -> None:
-        with running_pgbouncer(postgres_server, ignoring="statement_timeout") as port:
+        with running_pgbouncer(postgres_server, ignoring="statement_timeout,default_transaction_isolation") as port:
             database = DatabaseManager(by_way_of(port, postgres_url), pool_size=4)
 
             async def use() -> None:
