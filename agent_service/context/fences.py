@@ -61,7 +61,7 @@ class Fenced(ABC):
 
     @abstractmethod
     def fence(self, lease: float = LEASE_SECONDS) -> Fence:
-        """Give the fence.
+        """Return the fence.
 
         :param lease: seconds that a writer or reader counts as under way, unless it is renewed.
         """

@@ -97,7 +97,7 @@ class TriggerSchedule:
         return self._keys.key("trigger_wakes", _TAG)
 
     async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
-        """Give (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later.
+        """Return (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later.
 
         A tenant's name that nobody here wrote is passed over, and said once.
         """

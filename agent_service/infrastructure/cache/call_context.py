@@ -40,11 +40,11 @@ class CallContext:
         return bool(self._variables)
 
     def values(self) -> tuple[object, ...]:
-        """Give what the load would see now, defaults of the variables included."""
+        """Return what the load would see now, defaults of the variables included."""
         return tuple([_value_of(each) for each in self._variables])
 
     def digest(self) -> str:
-        """Give 128 bits in hexadecimal that belong to the present values alone.
+        """Return 128 bits in hexadecimal that belong to the present values alone.
 
         :raises CacheKeyError: naming the variable whose value has no stable identity, and the remedy.
         """

@@ -64,7 +64,7 @@ class EntryFormat:
         return tuple.__new__(Found, (value, "redis", age, math.inf, None, False, tags, None))
 
     def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes | None:
-        """Give how these tokens are written in a head, and remember it for the next hit; None: no head holds them."""
+        """Return how these tokens are written in a head, and remember it for the next hit; None: no head holds them."""
         if any(token is not None and len(token) > LONGEST_TOKEN for token in tokens):
             return None  # somebody else wrote it
         section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})

@@ -51,7 +51,7 @@ class Failures:
             self._bytes -= dropped[2]
 
     def standing(self, key: str, seen: str = "") -> Exception | None:
-        """Give a copy of the failure for which the key is not to be loaded now; None: it may be loaded.
+        """Return a copy of the failure for which the key is not to be loaded now; None: it may be loaded.
 
         :param seen: what the load would see of its context; the failure of one that saw something else does not count.
         """

@@ -103,7 +103,7 @@ def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
 
 
 def session_full(session_id: object, last_seq: int, total_tokens: int) -> SessionConflictError:
-    """Give the error for an append that a session's counters have no room for."""
+    """Return the error for an append that a session's counters have no room for."""
     return SessionConflictError(
         f"could not append to session {session_id}: it is full, last_seq is {last_seq} and total_tokens is "
         f"{total_tokens}; go on in another session"

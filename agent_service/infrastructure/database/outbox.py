@@ -138,7 +138,7 @@ async def _record(db: AsyncSession, done: Collection[UUID], unreadable: Collecti
 async def take_rows(
     db: AsyncSession, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
 ) -> list[tuple[UUID, str]]:
-    """Give the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL.
+    """Return the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL.
 
     :param without: rows to leave.
     :param only: rows to choose from; None: all.

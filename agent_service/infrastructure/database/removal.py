@@ -65,13 +65,13 @@ async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[Ke
 
 
 async def _forks(db: AsyncSession, keys: Sequence[Key]) -> Sequence[Any]:
-    """Give tenant, id and parent of the forks of these sessions, that are not among them."""
+    """Return tenant, id and parent of the forks of these sessions, that are not among them."""
     orphans = handing_down.orphans(db.get_bind().dialect.name, keys)
     return (await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(orphans))).all()
 
 
 async def _parents(db: AsyncSession, keys: Sequence[Key]) -> dict[Key, Key]:
-    """Give the parents of these sessions, that are not among them."""
+    """Return the parents of these sessions, that are not among them."""
     are_forks = (among("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
     rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
     parents = {Key(tenant_id, id_): Key(tenant_id, parent) for tenant_id, id_, parent in rows}
@@ -105,7 +105,7 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
 
 
 async def hand_down(db: AsyncSession, dying: Sequence[Key]) -> None:
-    """Give forks of these sessions, that are not among them, rows of their own of what they show of them.
+    """Return forks of these sessions, that are not among them, rows of their own of what they show of them.
 
     One round for each generation that goes.
     """
@@ -145,7 +145,7 @@ async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> in
 
 
 def groups(sizes: Sequence[tuple[Key, int]]) -> Iterator[list[Key]]:
-    """Give sessions in groups of about a step's messages; a longer one alone.
+    """Return sessions in groups of about a step's messages; a longer one alone.
 
     :param sizes: keys, and how many messages each shows, which is at least how many it has.
     """

@@ -39,7 +39,7 @@ class BatchAppend:
     expires_at: datetime
 
     def stored(self, entry: Entry, seq: int) -> SessionMessage:
-        """Give the message that is stored for an entry."""
+        """Return the message that is stored for an entry."""
         message = entry.message
         return SessionMessage.stored(
             session_id=entry.session_id,

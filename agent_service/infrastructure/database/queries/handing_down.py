@@ -50,7 +50,7 @@ def orphans(dialect: str, dying: Sequence[Key]) -> ColumnElement[bool]:
 
 
 def copy_messages(dialect: str, dying: Sequence[Key], after: int, until: int) -> Insert:
-    """Give every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
+    """Return every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
 
     :param after: of the messages whose numbers are above this one,
     :param until: and at most this one.
