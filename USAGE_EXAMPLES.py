@@ -101,7 +101,7 @@ async def cached_functions() -> None:
 
 
 async def loading() -> None:
-    """Give what is cached, or load it: the same single flight without a decorator, and staleness by choice."""
+    """Return what is cached, or load it: the same single flight without a decorator, and staleness by choice."""
     cache = await get_cache(namespace="examples-reports")
 
     async def build_report() -> dict[str, int]:

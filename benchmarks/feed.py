@@ -42,7 +42,7 @@ async def appends_per_second(database: DatabaseManager, sessions: list[UUID]) ->
 
 
 async def measure(url: str) -> dict[tuple[str, int], list[float]]:
-    """Give the appends per second of each round for each state and number of tasks, the states taking turns."""
+    """Return the appends per second of each round for each state and number of tasks, the states taking turns."""
     database = DatabaseManager(url, pool_size=TASKS)
     await database.upgrade()
     async with database.session() as db:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis
-from agent_service.infrastructure.redis.records import HashRecord
+from agent_service.infrastructure.redis.records.record import HashRecord
 from agent_service.tenants import RedisSharedState, RedisTable, RedisUser
 from benchmarks.timing import print_ratios, seconds_per_call
 from tests.servers.redis import RedisServer

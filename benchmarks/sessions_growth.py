@@ -178,7 +178,7 @@ async def measure_sweep(database: DatabaseManager, made: dict[str, Any]) -> tupl
 
 
 def lock_waits(log: Path) -> list[float]:
-    """Give the seconds of each wait for a lock of more than a millisecond, by the server's log."""
+    """Return the seconds of each wait for a lock of more than a millisecond, by the server's log."""
     return sorted(float(each) / 1e3 for each in WAITED.findall(log.read_text(errors="replace")))
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import asyncpg
 
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import index_messages
-from agent_service.infrastructure.database.writer import SessionWriter
 from benchmarks.append import MESSAGE, append_ours, append_raw, migrate, new_session
 from benchmarks.session_peers import Adk, OpenAiSqlAlchemy, OpenAiSqlite, Peer, installed
 from benchmarks.timing import print_ratios, seconds_per_call
@@ -50,7 +50,7 @@ TURNS = 5
 async def measure(
     candidates: dict[str, Append], tasks: int, between: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
 ) -> dict[str, float]:
-    """Give the seconds that a message takes when so many tasks append, each to a session of its own."""
+    """Return the seconds that a message takes when so many tasks append, each to a session of its own."""
 
     def together(append: Append) -> Callable[[], Awaitable[None]]:
         async def one(task: int) -> None:

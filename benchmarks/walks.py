@@ -65,7 +65,7 @@ async def walk(call: Call) -> Walk:
 
 @asynccontextmanager
 async def calls(redis_url: str, folder: str) -> AsyncIterator[dict[str, tuple[Call, Call]]]:
-    """Give each call by its name, after another one that warms up."""
+    """Return each call by its name, after another one that warms up."""
     memory: InMemoryCache[Any] = InMemoryCache()
 
     @cached(ttl=60)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.migration import compare_options, moving
+from agent_service.infrastructure.database.schema.migration import compare_options, moving
 
 
 def run(connection: Connection) -> None:

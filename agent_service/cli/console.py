@@ -66,7 +66,7 @@ class Console:
 
 
 def printable(text: str | None, length: int = 72) -> str:
-    """Give text from a database or a file as one short line that cannot steer a terminal."""
+    """Return text from a database or a file as one short line that cannot steer a terminal."""
     shown = "".join(each if each.isprintable() else " " for each in text or "")
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 

@@ -27,7 +27,7 @@ class Conversation:
 
 
 def read_conversations(paths: Sequence[Path], advance: Callable[[float], None]) -> Generator[Conversation]:
-    """Give the conversations of the files, in their order, in the memory of one.
+    """Return the conversations of the files, in their order, in the memory of one.
 
     :param advance: told how much of the files is done, 0 to 1.
     :raises InputFileError: for a file that cannot be read, or a line that is no conversation.

@@ -15,8 +15,8 @@ from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
 if TYPE_CHECKING:
-    from agent_service.infrastructure.database.planning import SchemaPlan
     from agent_service.infrastructure.database.row_security import Others
+    from agent_service.infrastructure.database.schema.planning import SchemaPlan
 
 __all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
 

@@ -88,6 +88,6 @@ def _list(console: Console, sessions: Sequence[Session]) -> None:
 
 
 def _search_term(sessions: Sequence[Session]) -> str:
-    """Give the longest word of the newest titles: something that a search can find."""
+    """Return the longest word of the newest titles: something that a search can find."""
     words = [word for session in sessions for word in (session.title or "").split() if word.isalnum()]
     return max(words, key=len, default="a")

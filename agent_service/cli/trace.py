@@ -13,7 +13,7 @@ from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import check_key
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.interface import MISS, ICache
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 
 __all__ = ["TraceReport", "read_keys", "replay_trace"]
 
@@ -73,7 +73,7 @@ async def _serve(cache: ICache[bool], keys: Sequence[str]) -> int:
 
 
 def read_keys(lines: GzipLines) -> Iterator[str]:
-    """Give the keys of a trace in the order of its requests.
+    """Return the keys of a trace in the order of its requests.
 
     :raises InputFileError: for a wrong header, a row with another number of columns, or an unusable key.
     """

@@ -40,7 +40,7 @@ class DocumentStore(ContextStore, Movable):
 
     @abstractmethod
     async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
-        """Give what is there of the keys."""
+        """Return what is there of the keys."""
 
     @abstractmethod
     async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:
@@ -56,7 +56,7 @@ class DocumentStore(ContextStore, Movable):
 
     @abstractmethod
     async def _texts(self) -> Iterable[str]:
-        """Give the keys that are there."""
+        """Return the keys that are there."""
 
     async def get(self, key: Key) -> Document | None:
         text = encode_key(key)

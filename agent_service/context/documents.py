@@ -93,7 +93,7 @@ def as_values(pairs: list[tuple[Any, Any]]) -> "Documents":
 
 
 def as_document(value: Any, name: str = "value") -> "Document":
-    """Give a mapping as a dictionary of its own, top level only.
+    """Return a mapping as a dictionary of its own, top level only.
 
     :raises ContextStoreError: for what is no mapping, or has top-level keys that are no text.
     """
@@ -111,7 +111,7 @@ def as_document(value: Any, name: str = "value") -> "Document":
 
 
 def write_document(value: Any) -> bytes:
-    """Give the JSON of a document.
+    """Return the JSON of a document.
 
     :raises ContextStoreError: naming the way to what cannot be stored.
     """
@@ -144,7 +144,7 @@ def own_document(value: Any, name: str = "value") -> "Document":
 
 
 def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> "Document":
-    """Give the present document with the patch's entries set."""
+    """Return the present document with the patch's entries set."""
     news = {name: each for name, each in patch.items() if each is not None} if drop_none else patch
     return {**(present or {}), **news}
 

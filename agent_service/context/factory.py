@@ -43,7 +43,7 @@ def set_context_store(store: Any) -> None:
 
 
 def get_context_store() -> ContextStore:
-    """Give the process's store, the same for every task and thread.
+    """Return the process's store, the same for every task and thread.
 
     Where none was set, it is the one that the file of DYNA_CONTEXT_CONFIG_PATH names, and without it one in memory.
 

@@ -49,7 +49,7 @@ class Fence(ABC):
 
     @abstractmethod
     async def lease(self, keys: Collection[Key]) -> str:
-        """Give the token of a load that is under way."""
+        """Return the token of a load that is under way."""
 
     @abstractmethod
     async def fill(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> int:

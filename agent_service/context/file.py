@@ -75,7 +75,7 @@ class FileContextStore(DocumentStore):
         self.place = ("file", resolved)
 
     def path_of(self, key: Key) -> Path:
-        """Give the file for a key, whether it is there or not."""
+        """Return the file for a key, whether it is there or not."""
         return self._path(encode_key(key))
 
     async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:

@@ -68,7 +68,7 @@ class ContextStore(ABC):
 
     @abstractmethod
     async def get(self, key: Key) -> Document | None:
-        """Give what is stored under the key, or None."""
+        """Return what is stored under the key, or None."""
 
     @abstractmethod
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
@@ -97,7 +97,7 @@ class ContextStore(ABC):
 
     @derived
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        """Give what is stored under those keys that hold something. Keys that Python holds equal share an entry."""
+        """Return what is stored under those keys that hold something. Keys that Python holds equal share an entry."""
         return await OutsideCalls(self).get_many(keys)
 
     @derived

@@ -26,7 +26,7 @@ _MAX_DEPTH: Final = 100
 
 
 def encode_key(key: Hashable) -> str:
-    """Give the text of a key.
+    """Return the text of a key.
 
     :raises ContextStoreError: for a key that is not hashable, holds a lone surrogate, or holds a value whose type does
         not come back from the codec; it names the type and the remedy.

@@ -31,7 +31,7 @@ class PerLoop(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self) -> T:
-        """Give the running loop's resource."""
+        """Return the running loop's resource."""
         loop = asyncio.get_running_loop()
         found = self._made.get(loop)
         if found is not None and found[0] == os.getpid():

@@ -21,15 +21,15 @@ from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
-from agent_service.infrastructure.redis.record_fence import FENCE_MARK, RecordFence
-from agent_service.infrastructure.redis.record_sets import (
+from agent_service.infrastructure.redis.records.fence import FENCE_MARK, RecordFence
+from agent_service.infrastructure.redis.records.record import HashRecord
+from agent_service.infrastructure.redis.records.sets import (
     exchange_record,
     read_record_with_ttl,
     read_records,
     withdraw_record,
     write_records,
 )
-from agent_service.infrastructure.redis.records import HashRecord
 
 __all__ = ["DEFAULT_PREFIX", "RedisContextConfig", "RedisContextStore"]
 
@@ -133,11 +133,11 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         return self._prefix
 
     def redis_key(self, key: Key) -> bytes:
-        """Give the Redis key of a key: ``{prefix}_{key}``, or the key alone without a prefix."""
+        """Return the Redis key of a key: ``{prefix}_{key}``, or the key alone without a prefix."""
         return self.start + encode_key(key).encode()
 
     async def client(self) -> RedisClient:
-        """Give the running loop's client."""
+        """Return the running loop's client."""
         if self._given is not None:
             return self._given
         if self._clients is not None:

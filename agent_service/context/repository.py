@@ -26,7 +26,7 @@ class DbRepository(Protocol):
     """
 
     async def get(self, context_key: str) -> dict[str, Any] | None:
-        """Give the data stored under the key, or None."""
+        """Return the data stored under the key, or None."""
         ...
 
     async def set(self, context_key: str, data: Mapping[str, Any]) -> Any:
@@ -43,7 +43,7 @@ class SyncDbRepository(Protocol):
     """A :class:`DbRepository` of plain methods; each call runs in a thread."""
 
     def get(self, context_key: str) -> dict[str, Any] | None:
-        """Give the data stored under the key, or None."""
+        """Return the data stored under the key, or None."""
         ...
 
     def set(self, context_key: str, data: Mapping[str, Any]) -> Any:

@@ -47,7 +47,7 @@ def set_context_key_resolver(resolver: ContextKeyResolver | None, *, required: b
 
 
 def resolve_context_key(state: Mapping[str, Any]) -> str:
-    """Give the key of the context that belongs to a state.
+    """Return the key of the context that belongs to a state.
 
     :raises ContextKeyError: when the resolver gives no text, or a key is required and the state names none.
     """
@@ -65,12 +65,12 @@ def resolve_context_key(state: Mapping[str, Any]) -> str:
 
 
 def key_of(key_or_state: Key | Mapping[str, Any]) -> Key:
-    """Give a key as it is, and the key of a state."""
+    """Return a key as it is, and the key of a state."""
     return resolve_context_key(key_or_state) if isinstance(key_or_state, Mapping) else key_or_state
 
 
 async def get_context(key_or_state: Key | Mapping[str, Any]) -> Document:
-    """Give the context of a key, or of a state; ``{}`` where there is none."""
+    """Return the context of a key, or of a state; ``{}`` where there is none."""
     key = key_of(key_or_state)
     with _errors("read a context") as store:
         return await store.get(key) or {}

@@ -118,7 +118,7 @@ class ShardManager(SyncContextStore):
         super().__init__(sharding.ShardManager(shards, previous=previous))
 
     def shard_of(self, key: Key) -> str:
-        """Give the name of the shard that a key belongs to."""
+        """Return the name of the shard that a key belongs to."""
         name: str = self.store.shard_of(key)
         return name
 
@@ -136,12 +136,12 @@ def set_context_store(store: Any) -> None:
 
 
 def get_context_store() -> SyncContextStore:
-    """Give the process's store in its synchronous face."""
+    """Return the process's store in its synchronous face."""
     return factory.get_context_store().sync
 
 
 def get_context(key_or_state: Key | Mapping[str, Any]) -> Document:
-    """Give the context of a key, or of a state; ``{}`` where there is none."""
+    """Return the context of a key, or of a state; ``{}`` where there is none."""
     return get_context_store().get(resolver.key_of(key_or_state)) or {}
 
 

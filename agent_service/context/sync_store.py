@@ -73,7 +73,7 @@ class SyncContextStore:
 
     @derived
     def get(self, key: Hashable) -> dict[str, Any] | None:
-        """Give what is stored under the key, or None."""
+        """Return what is stored under the key, or None."""
         return self._call("read a context", self.store.get(key))  # type: ignore[no-any-return]
 
     @derived
@@ -93,12 +93,12 @@ class SyncContextStore:
 
     @derived
     def list_keys(self) -> list[Any]:
-        """Give every key that holds a value."""
+        """Return every key that holds a value."""
         return self._call("list the keys of contexts", self.store.list_keys())
 
     @derived
     def get_many(self, keys: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
-        """Give what is stored under those keys that hold something."""
+        """Return what is stored under those keys that hold something."""
         return self._call("read contexts", self.store.get_many(keys))
 
     @derived

@@ -26,7 +26,7 @@ _RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, date
 
 
 def identity_digest(function_name: str, arguments: bytes) -> str:
-    """Give 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
+    """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
     name = function_name.encode("utf-8", "surrogatepass")
     return blake2b(b"%d:%b%b" % (len(name), name, arguments), digest_size=_DIGEST_BYTES).hexdigest()
 
@@ -69,7 +69,7 @@ class CallSignature:
         self._rests = tuple(_rests(parameters)) if _nameable(parameters) else ()
 
     def bind(self, args: Arguments, kwargs: Keywords) -> Arguments:
-        """Give the value of every parameter, defaults included, in the order of the signature.
+        """Return the value of every parameter, defaults included, in the order of the signature.
 
         :raises TypeError: as the call itself would.
         """
@@ -85,12 +85,12 @@ class CallSignature:
         return tuple(bound.arguments.values())
 
     def values(self, args: Arguments, kwargs: Keywords) -> Arguments:
-        """Give the values of :attr:`names` in one call."""
+        """Return the values of :attr:`names` in one call."""
         bound = self.bind(args, kwargs)
         return bound if len(self.names) == len(bound) else tuple([bound[position] for position in self._kept])
 
     def digest(self, args: Arguments, kwargs: Keywords, context: str = "") -> str:
-        """Give 128 bits in hexadecimal that same calls share and different ones, of this or any function, do not.
+        """Return 128 bits in hexadecimal that same calls share and different ones, of this or any function, do not.
 
         :param context: what tells calls apart beside the arguments.
         :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
@@ -201,11 +201,11 @@ class Template:
         return self._fill(args, kwargs, str)
 
     def as_keys(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
-        """Give the keys the values may stand in: as :meth:`render` writes them, and as they are."""
+        """Return the keys the values may stand in: as :meth:`render` writes them, and as they are."""
         return tuple(dict.fromkeys((self.render(args, kwargs), self._fill(args, kwargs, str))))
 
     def as_patterns(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
-        """Give globs in which the values match only themselves: as :meth:`render` writes them, and as they are."""
+        """Return globs in which the values match only themselves: as :meth:`render` writes them, and as they are."""
         rendered = self._fill(args, kwargs, lambda text: glob_escape(escape_rendered(text)))
         return tuple(dict.fromkeys((rendered, self._fill(args, kwargs, glob_escape))))
 

@@ -37,14 +37,14 @@ class Serializer(Protocol):
     """How a cache turns values into bytes; give one of your own for values that JSON does not suit."""
 
     def dumps(self, value: Any) -> bytes:
-        """Give the bytes to store, the same for every process that shares the cache.
+        """Return the bytes to store, the same for every process that shares the cache.
 
         :raises CacheSerializationError: when the value cannot be written.
         """
         ...
 
     def loads(self, data: bytes) -> Any:
-        """Give a value equal to the one written, and a new one each time if it is mutable.
+        """Return a value equal to the one written, and a new one each time if it is mutable.
 
         :raises UndecodableError: for bytes that :meth:`dumps` did not write.
         """
@@ -55,11 +55,11 @@ class JsonSerializer:
     """The default serializer: :func:`encode` and :func:`decode`."""
 
     def dumps(self, value: Any) -> bytes:
-        """Give the JSON of a value."""
+        """Return the JSON of a value."""
         return encode(value)[0]
 
     def loads(self, data: bytes) -> Any:
-        """Give the value of its JSON. Nothing in untagged JSON looks like a tag, so a walk does it no harm."""
+        """Return the value of its JSON. Nothing in untagged JSON looks like a tag, so a walk does it no harm."""
         return decode(data, tagged=True)
 
 

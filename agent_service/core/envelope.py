@@ -98,7 +98,7 @@ class Head(NamedTuple):
 
 
 def pack(envelope: Envelope, *, compress_above: int | None = None) -> bytes:
-    """Give the bytes to store.
+    """Return the bytes to store.
 
     :param compress_above: compress payloads of more than this many bytes, where that makes them smaller; None: never.
     """
@@ -113,7 +113,7 @@ def pack(envelope: Envelope, *, compress_above: int | None = None) -> bytes:
 
 
 def pack_payload(payload: bytes, *, tagged: bool = False, compress_above: int | None = None) -> bytes:
-    """Give the bytes of a payload of which nothing else is known: those of :func:`pack`, for :func:`seal`."""
+    """Return the bytes of a payload of which nothing else is known: those of :func:`pack`, for :func:`seal`."""
     if not tagged and _is_bare_integer(payload):
         return payload
     if compress_above is not None and compress_above < len(payload) <= MAX_COMPRESSIBLE:
@@ -152,7 +152,7 @@ def seal(
 
 
 def pack_tags(tags: Mapping[str, bytes]) -> bytes:
-    """Give the tags of a head: tokens by name; nothing for no tags."""
+    """Return the tags of a head: tokens by name; nothing for no tags."""
     if not tags:
         return b""
     parts = [_U16.pack(len(tags))]
@@ -213,7 +213,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def read_payload(data: bytes, flags: int, start: int) -> tuple[bytes, bool, bool]:
-    """Give the payload behind a head that ends at ``start``, whether it is tagged, and whether it is a bare integer.
+    """Return the payload behind a head that ends at ``start``, whether it is tagged, and whether it is a bare integer.
 
     :raises UndecodableError: for a truncated or damaged body. Never allocates more than the size of ``data`` plus
         :data:`MAX_COMPRESSIBLE`, or :data:`MAX_RATIO` times the size of ``data``.

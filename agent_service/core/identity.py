@@ -42,7 +42,7 @@ class _Unstable(Exception):  # noqa: N818  (never leaves the module, see encode_
 
 
 def encode_argument(value: Any, name: str, *, kind: str = "argument", remedy: str | None = None) -> bytes:
-    """Give the identity of an argument.
+    """Return the identity of an argument.
 
     Known are None, bool, int, float, complex, str, bytes, bytearray, Decimal, UUID, range, paths, the types of
     :mod:`datetime`, Enum members, tuples, lists, sets, frozensets, dicts, NamedTuples, dataclasses and pydantic models

@@ -60,7 +60,7 @@ class Writer:
         self.classes: dict[type, int] = {}
 
     def node(self, value: Any, depth: int = 0) -> Any:
-        """Give the JSON form of the value: the value itself when it is plain.
+        """Return the JSON form of the value: the value itself when it is plain.
 
         :raises NotWritable: when something would be lost.
         """
@@ -68,7 +68,7 @@ class Writer:
         return value if kind in self.safe else _WALKERS.get(kind, _write_other)(self, value, depth)
 
     def tag(self, name: str, content: Any) -> dict[str, Any]:
-        """Give a tagged object."""
+        """Return a tagged object."""
         self.tagged = True
         return {name: content}
 

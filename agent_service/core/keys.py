@@ -49,7 +49,7 @@ _INTERNAL = re.compile(r"%[a-z]")
 
 
 def check_key(key: str, *, name: str = "key") -> str:
-    """Give the key back if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
+    """Return the key if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
 
     :param name: what to call the argument in an error.
     :raises CacheKeyError: when it is no str, is empty, has more than :data:`MAX_KEY_BYTES` bytes in UTF-8, or holds a
@@ -92,7 +92,7 @@ def check_keys(keys: Iterable[str], *, name: str = "key") -> list[str]:
 
 
 def normalise_namespace(namespace: str) -> str:
-    """Give the one name a namespace goes by: ``""`` is ``"default"``.
+    """Return the one name a namespace goes by: ``""`` is ``"default"``.
 
     :raises CacheKeyError: for what :func:`check_key` refuses, the empty string excepted.
     """
@@ -124,7 +124,7 @@ def glob_escape(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def root_prefix(prefix: str) -> bytes:
-    """Give ``{prefix}:``, with which every physical key of this prefix begins and no key of another prefix does.
+    """Return ``{prefix}:``, with which every physical key of this prefix begins and no key of another prefix does.
 
     :raises CacheKeyError: for a prefix that :func:`check_key` refuses.
     """
@@ -133,7 +133,7 @@ def root_prefix(prefix: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def key_prefix(prefix: str, namespace: str) -> bytes:
-    """Give ``{prefix}:{namespace}:``, with which every physical key of this namespace begins and no other key does.
+    """Return ``{prefix}:{namespace}:``, with which every physical key of this namespace begins and no other key does.
 
     :raises CacheKeyError: for a prefix or namespace that cannot be used.
     """
@@ -141,7 +141,7 @@ def key_prefix(prefix: str, namespace: str) -> bytes:
 
 
 def physical_key(prefix: str, namespace: str, key: str) -> bytes:
-    """Give the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
+    """Return the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
 
     :raises CacheKeyError: for a component that cannot be used.
     """

@@ -99,7 +99,7 @@ class NamespaceCounters:
         return _percent(self.all_hits, self.misses)
 
     def snapshot(self) -> dict[str, int]:
-        """Give every counter by name; ``hits`` at all levels, ``l1_hits`` those in memory in front of Redis."""
+        """Return every counter by name; ``hits`` at all levels, ``l1_hits`` those in memory in front of Redis."""
         counted = {name: getattr(self, name) for name in COUNTERS}
         return {**counted, "hits": self.all_hits, "l1_hits": self.l1.hits}
 
@@ -135,7 +135,7 @@ class LatencyHistogram:
         return 0.0
 
     def snapshot(self) -> dict[str, float]:
-        """Give count, mean and percentiles in milliseconds."""
+        """Return count, mean and percentiles in milliseconds."""
         mean = self.total / self.count if self.count else 0.0
         percentiles = {f"p{percent}_ms": round(self.percentile(percent) * 1e3, 3) for percent in (50, 95, 99)}
         return {"count": self.count, "mean_ms": round(mean * 1e3, 3), **percentiles}
@@ -153,7 +153,7 @@ class CacheMetrics:
         self._last_reset = datetime.now(UTC)
 
     def namespace(self, name: str) -> NamespaceCounters:
-        """Give the counters of a namespace; "" is the default one. The same object every time."""
+        """Return the counters of a namespace; "" is the default one. The same object every time."""
         return self._namespaces.setdefault(name or DEFAULT_NAMESPACE, NamespaceCounters())
 
     def add_gauge(self, name: str, read: Callable[[], object]) -> None:
@@ -161,12 +161,12 @@ class CacheMetrics:
         self._gauges[name] = read
 
     def hit_rate(self, namespace: str = DEFAULT_NAMESPACE) -> float:
-        """Give the hit rate of one namespace in percent; a namespace never used has 0.0."""
+        """Return the hit rate of one namespace in percent; a namespace never used has 0.0."""
         counters = self._namespaces.get(namespace or DEFAULT_NAMESPACE)
         return counters.hit_rate() if counters else 0.0
 
     def snapshot(self) -> dict[str, Any]:
-        """Give the overall ``hit_rate`` (percent), ``metrics`` by ``"{namespace}:{counter}"``, gauges and latencies."""
+        """Return the total ``hit_rate`` (percent), ``metrics`` by ``"{namespace}:{counter}"``, gauges and latencies."""
         counters = self._namespaces.copy().items()  # another thread may use a new namespace meanwhile
         return {
             "hit_rate": round(_percent(sum(c.all_hits for _, c in counters), sum(c.misses for _, c in counters)), 2),

@@ -145,7 +145,7 @@ def run_post_init(built: BaseModel) -> None:
 
 
 def named_tuple(cls: Any, changing: Mapping[str, Rebuild], data: Any) -> Any:
-    """Give the members their names back."""
+    """Restore the names of the members."""
     if isinstance(data, cls):
         return data
     if type(data) is Parts:

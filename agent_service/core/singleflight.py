@@ -79,7 +79,7 @@ class SingleFlight:
         return len(self._tasks)
 
     def fence_of(self, key: str) -> Fence | None:
-        """Give the fence of the load that a caller for this key would join now; None: there is none to join."""
+        """Return the fence of the load that a caller for this key would join now; None: there is none to join."""
         flight = self._flights.get(_here(key))
         return None if flight is None or flight.fence.broken else flight.fence
 
@@ -201,7 +201,7 @@ class SingleFlight:
 
     @staticmethod
     def current() -> object:
-        """Give something that stands for the load that calls this; None outside of loads."""
+        """Return something that stands for the load that calls this; None outside of loads."""
         return _current.get()
 
     async def aclose(self) -> None:
@@ -223,7 +223,7 @@ async def _call(load: Callable[[Fence], Awaitable[T]], fence: Fence) -> T:
 
 
 def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:
-    """Give the first waiter the exception itself and each further one a copy, so that tracebacks stay apart."""
+    """Return the exception itself for the first waiter and a copy for each other one: tracebacks stay apart."""
     if not flight.shared:
         flight.shared = True
         return exc

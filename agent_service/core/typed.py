@@ -44,7 +44,7 @@ _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 
 def restorer(annotation: Any) -> Rebuild | None:
-    """Give a function that rebuilds the annotation's classes from plain data; None when there is nothing to rebuild.
+    """Return a function that rebuilds the annotation's classes from plain data; None when there is nothing to rebuild.
 
     Values that already are of the annotated class pass through it. It raises
     :class:`~agent_service.core.errors.UndecodableError` for data that does not fit the annotation.

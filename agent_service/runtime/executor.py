@@ -42,11 +42,11 @@ class ContextThreadPool(ThreadPoolExecutor):
         return future
 
     def unfinished(self) -> list[Future[Any]]:
-        """Give the work that runs or waits for a thread now."""
+        """Return the work that runs or waits for a thread now."""
         return list(self._unfinished)
 
     def metrics(self) -> dict[str, int]:
-        """Give ``workers``, ``busy`` threads and ``queued`` work of this moment."""
+        """Return ``workers``, ``busy`` threads and ``queued`` work of this moment."""
         unfinished = self.unfinished()
         busy = sum(each.running() for each in unfinished)
         return {"workers": self.max_workers, "busy": busy, "queued": len(unfinished) - busy}

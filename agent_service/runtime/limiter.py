@@ -52,7 +52,7 @@ class ConcurrencyLimiter:
         self._semaphore.release()
 
     def metrics(self) -> dict[str, float]:
-        """Give ``limit``, ``held`` places and ``waiting`` tasks of now, and ``waits`` and ``wait_seconds`` so far."""
+        """Return ``limit``, ``held`` places and ``waiting`` tasks of now, and ``waits`` and ``wait_seconds`` so far."""
         return {
             "limit": self.limit,
             "held": self._held,

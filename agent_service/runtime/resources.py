@@ -61,7 +61,7 @@ class RuntimeResources:
         return (self.pool_user, self.pool_tool, self.pool_agent)
 
     def metrics(self) -> dict[str, Any]:
-        """Give the usage of this moment; no I/O.
+        """Return the usage of this moment; no I/O.
 
         ``pools`` by name with ``workers``, ``busy`` and ``queued``; ``limiter`` with ``limit``, ``held``, ``waiting``,
         ``waits`` and ``wait_seconds``; ``bridge`` with the threads ``waiting`` on the loop; ``redis`` with

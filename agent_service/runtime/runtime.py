@@ -90,7 +90,7 @@ class AgentRuntime(RuntimeResources):
 
     @classmethod
     def get(cls) -> "AgentRuntime":
-        """Give the live runtime, in any thread.
+        """Return the live runtime, in any thread.
 
         :raises RuntimeStateError: there is none (a :class:`RuntimeError`).
         """

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class AsyncToolMixin:
-    """Gives a tool that runs in a thread the shared state of the request it serves. Adds no fields to a pydantic tool.
+    """Offer a tool that runs in a thread the shared state of the request it serves. Adds no fields to a pydantic tool.
 
     ::
 
@@ -58,7 +58,7 @@ class AsyncToolMixin:
         return bridge.run(coro, timeout)
 
     def get_state(self, state_name: str) -> dict[str, Any]:
-        """Give a state; {} when there is none."""
+        """Return a state; {} when there is none."""
         return self.run_async(self.shared_state.get(state_name)) or {}
 
     def set_state(self, state_name: str, data: Mapping[str, Any]) -> bool:
@@ -66,7 +66,7 @@ class AsyncToolMixin:
         return self.run_async(self.shared_state.set(state_name, data))
 
     def get_state_field(self, state_name: str, field: str) -> Any:
-        """Give one field of a state; None when there is none."""
+        """Return one field of a state; None when there is none."""
         return self.run_async(self.shared_state.get_field(state_name, field))
 
     def set_state_field(self, state_name: str, field: str, value: Any) -> bool:

@@ -31,7 +31,7 @@ class VersionedStateStore(StateStore[ContextT]):
 
     @abstractmethod
     async def _read(self, user_id: str) -> Mapping[str, Any] | None:
-        """Give what is stored, or None."""
+        """Return what is stored, or None."""
 
     @abstractmethod
     async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:
@@ -43,7 +43,7 @@ class VersionedStateStore(StateStore[ContextT]):
 
     @abstractmethod
     async def _user_ids(self) -> list[str]:
-        """Give the users for whom something is stored."""
+        """Return the users for whom something is stored."""
 
     def _place(self, user_id: str) -> str:  # noqa: ARG002
         """Say where a user's context is, for errors: empty, or " in" and what a person would look for."""

@@ -47,7 +47,7 @@ def read_context(model: type[ContextT], user_id: str, document: Mapping[str, Any
 
 
 def stored_version(document: Mapping[str, Any] | None) -> int:
-    """Give the version of a stored document, 0 where there is none.
+    """Return the version of a stored document, 0 where there is none.
 
     :raises StateStoreError: it has none.
     """

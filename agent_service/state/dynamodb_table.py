@@ -40,7 +40,7 @@ class DynamoDBTable:
         self._connections: PerLoop[_Connection] = PerLoop(lambda: _Connection(options), lambda made: made.close())
 
     async def get(self, key: str) -> tuple[str, int] | None:
-        """Give the document under a key and its version."""
+        """Return the document under a key and its version."""
         with self._errors("read from"):
             client = await self._client()
             reply = await client.get_item(TableName=self._name, Key={_KEY: {"S": key}}, ConsistentRead=True)
@@ -82,7 +82,7 @@ class DynamoDBTable:
             await client.delete_item(TableName=self._name, Key={_KEY: {"S": key}})
 
     async def keys(self) -> list[str]:
-        """Give every key."""
+        """Return every key."""
         found: list[str] = []
         with self._errors("list"):
             client = await self._client()

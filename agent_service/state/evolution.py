@@ -43,7 +43,7 @@ def register_upgrader(model: type[AgentContext[Any, Any]], from_version: int, fu
 
 
 def schema_version_of(model: type[AgentContext[Any, Any]]) -> int:
-    """Give the schema version of what a model saves.
+    """Return the schema version of what a model saves.
 
     :raises ConfigurationError: for a model that does not say.
     """
@@ -58,7 +58,7 @@ def schema_version_of(model: type[AgentContext[Any, Any]]) -> int:
 
 
 def upgrade(model: type[AgentContext[Any, Any]], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Give stored fields in the shape of the model's schema version.
+    """Return stored fields in the shape of the model's schema version.
 
     :raises StateStoreError: they are of a newer version, or an upgrader is missing or fails.
     """

@@ -33,7 +33,7 @@ class StateStore(ABC, Generic[ContextT]):
 
     @abstractmethod
     async def load_context(self, user_id: str) -> ContextT | None:
-        """Give the context of a user, brought up to the model's present schema version, or None.
+        """Return the context of a user, brought up to the model's present schema version, or None.
 
         :raises StateStoreError: also when what is stored is not of the model; it names the user and the reason.
         """
@@ -55,7 +55,7 @@ class StateStore(ABC, Generic[ContextT]):
         )
 
     async def list_user_ids(self) -> list[str]:
-        """Give the id of every user with a context, each once, in no order. Cost grows with the store."""
+        """Return the id of every user with a context, each once, in no order. Cost grows with the store."""
         raise StateStoreError(f"{type(self).__name__} cannot list its users: it has no method list_user_ids")
 
     async def aclose(self) -> None:

@@ -32,7 +32,7 @@ async def current_redis() -> tuple[RedisClient, KeyFactory]:
 
 
 def check_ttl(ttl: Seconds, name: str = "ttl") -> float:
-    """Give a time to live in seconds.
+    """Return a time to live in seconds.
 
     :param name: what to call the argument in an error.
     :raises RecordValueError: for 0 and less, NaN, infinity, more than 100 years, bool or any other type.

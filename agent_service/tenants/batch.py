@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from agent_service.core.errors import RecordValueError, UndecodableError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.base import Seconds, TenantCache, check_ttl, current_redis
 from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.serde import dumps, loads
@@ -68,7 +68,7 @@ class RedisBatch(TenantCache):
         return int(await self._run(_ENQUEUE, (service, entity_key, action), item))
 
     async def get_chunk(self, service: str, entity_key: str, action: str, start: int, end: int) -> list[Any]:
-        """Give unclaimed items from position ``start`` to ``end``, both included; -1 is the last one."""
+        """Return unclaimed items from position ``start`` to ``end``, both included; -1 is the last one."""
         items = await self._run(_CHUNK, (service, entity_key, action), _index("start", start), _index("end", end))
         return [self._load(item, (service, entity_key, action)) for item in items]
 
@@ -77,7 +77,7 @@ class RedisBatch(TenantCache):
         return int(await self._run(_TRIM, (service, entity_key, action), _index("start", start), _index("end", end)))
 
     async def get_length(self, service: str, entity_key: str, action: str) -> int:
-        """Give how many unclaimed items there are."""
+        """Return how many unclaimed items there are."""
         return int(await self._run(_LENGTH, (service, entity_key, action)))
 
     async def claim(
@@ -140,7 +140,7 @@ class RedisBatch(TenantCache):
 
     @classmethod
     async def get_pending_tenants(cls, service: str) -> set[str]:
-        """Give the tenants that may have work for the service. Costs as much as there are."""
+        """Return the tenants that may have work for the service. Costs as much as there are."""
         client, keys = await current_redis()
         key = keys.key("batch_pending", [("service", service)])
         return {decode_name(member, key) for member in await client.execute(b"SMEMBERS", key)}

@@ -23,7 +23,7 @@ class RedisGeneric(TenantCache):
         super().__init__(tenant, ttl_default)
 
     async def get(self, key: str, model: type[Model] | None = None) -> Any:
-        """Give the value; None where there is none.
+        """Return the value; None where there is none.
 
         :param model: what to read it as.
         :raises UndecodableError: for a value that does not fit the model.

@@ -25,7 +25,7 @@ class NamedRecords(TenantCache, ABC):
         self.user_id = user_id
 
     async def get(self, name: str, models: Models | None = None) -> dict[str, Any] | None:
-        """Give a state; None where there is none.
+        """Return a state; None where there is none.
 
         :param models: by field: what to read it as.
         :raises UndecodableError: for a field that does not fit its model.
@@ -33,7 +33,7 @@ class NamedRecords(TenantCache, ABC):
         return await (await self._record(name)).get(models)
 
     async def get_field(self, name: str, field: str) -> Any:
-        """Give one field; None where there is none."""
+        """Return one field; None where there is none."""
         return await (await self._record(name)).get_field(field)
 
     async def exists(self, name: str) -> bool:
@@ -86,9 +86,9 @@ class NamedRecords(TenantCache, ABC):
         return await (await self._record(name, ttl)).renew()
 
     async def get_ttl(self, name: str) -> float | None:
-        """Give the seconds left to live; None where there is no state."""
+        """Return the seconds left to live; None where there is no state."""
         return await (await self._record(name)).ttl_left()
 
     @abstractmethod
     async def _record(self, name: str, ttl: Seconds | None = None) -> ModelRecord:
-        """Give the record of this name; ``ttl`` is what the caller gave."""
+        """Return the record of this name; ``ttl`` is what the caller gave."""

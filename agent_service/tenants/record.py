@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_service.core.errors import UndecodableError
-from agent_service.infrastructure.redis.records import HashRecord
+from agent_service.infrastructure.redis.records.record import HashRecord
 from agent_service.tenants.serde import Models, restore_fields, to_storable
 
 __all__ = ["ModelRecord"]
@@ -14,7 +14,7 @@ class ModelRecord(HashRecord):
     """A record whose fields may hold models; they are stored as :mod:`agent_service.tenants.serde` says."""
 
     async def get(self, models: Models | None = None) -> dict[str, Any] | None:
-        """Give all fields; None where there is no record.
+        """Return all fields; None where there is no record.
 
         :param models: by field: what to read it as.
         :raises UndecodableError: for a field that does not fit its model.

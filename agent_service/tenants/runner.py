@@ -18,7 +18,7 @@ from agent_service.core.errors import (
 )
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.notifications import StreamNotifications
+from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
 from agent_service.tenants.base import check_ttl, current_redis
 from agent_service.tenants.handlers import HANDLERS, WATCHERS, on_trigger
 from agent_service.tenants.handling import TriggerHandling, end_tasks
@@ -137,7 +137,7 @@ class TriggerRunner:
             await self._stop_wake_ups()
 
     def metrics(self) -> dict[str, Any]:
-        """Give ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and ``unhandled`` actions.
+        """Return ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and ``unhandled`` actions.
 
         ``unhandled`` counts the tenants that wait for an action without a handler in this process; looked up every few
         seconds.

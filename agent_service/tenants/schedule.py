@@ -18,8 +18,8 @@ from uuid import uuid4
 from agent_service.core.errors import UndecodableError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.lane import Argument
 from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.keys import KeyFactory, decode_name, encode_component
 
 __all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
@@ -139,7 +139,7 @@ class TriggerSchedule:
         return await self._end(_DONE, claim)
 
     async def retry(self, claim: TriggerClaim, delay: float) -> bool:
-        """Give a trigger back, to be claimed again after ``delay`` seconds."""
+        """Release a trigger, to be claimed again after ``delay`` seconds."""
         return await self._end(_RETRY, claim, round(delay * 1000))
 
     async def bury(self, claim: TriggerClaim, error: str) -> bool:
@@ -155,17 +155,17 @@ class TriggerSchedule:
         return bool(await self._run(script, trigger.tenant, trigger.action, trigger.identifier, claim.token, *args))
 
     async def now(self) -> datetime:
-        """Give the time of the server."""
+        """Return the time of the server."""
         seconds, micros = await self._client.execute(b"TIME")
         return _moment(int(seconds) * 1000 + int(micros) // 1000)
 
     async def actions(self, tenant: str | None = None) -> list[str]:
-        """Give the actions that have a trigger waiting; for a tenant, those in which it has one waiting or dead."""
+        """Return the actions that have a trigger waiting; for a tenant, those in which it has one waiting or dead."""
         key = self._keys.key("trigger_actions", _TAG) if tenant is None else self._own_actions(tenant)
         return sorted(_readable(await self._client.execute(b"SMEMBERS", key), key))
 
     async def waiting(self, tenant: str, action: str) -> AsyncIterator[Trigger]:
-        """Give the triggers that wait, are being handled or will be tried again, in no order."""
+        """Return the triggers that wait, are being handled or will be tried again, in no order."""
         key = self._of("trigger_state", tenant, action)
         async for identifier, stored in self._entries(key):
             try:
@@ -176,7 +176,7 @@ class TriggerSchedule:
             yield trigger
 
     async def dead(self, tenant: str, action: str) -> AsyncIterator[DeadTrigger]:
-        """Give the triggers that failed for the last time, in no order."""
+        """Return the triggers that failed for the last time, in no order."""
         key = self._of("trigger_dead", tenant, action)
         async for identifier, stored in self._entries(key):
             try:

@@ -34,7 +34,7 @@ _WRITTEN_AS_TEXT: Final = (
 
 
 def dumps(value: Any) -> str:
-    """Give the JSON of a value.
+    """Return the JSON of a value.
 
     :raises RecordValueError: naming the way to what cannot be written.
     """
@@ -78,7 +78,7 @@ def _model(value: BaseModel) -> Any:
 
 
 def _member(value: Any, annotation: Any) -> Any:
-    """Give what is stored of a model's member, by what it is declared as."""
+    """Return what is stored of a model's member, by what it is declared as."""
     kind = type(value)
     if kind is bool:
         return ("1" if value else "0") if _unwrap(annotation) is bool else value
@@ -95,7 +95,7 @@ def _member(value: Any, annotation: Any) -> Any:
 
 
 def _items(annotation: Any, value: Collection[Any]) -> list[Any]:
-    """Give what each item of a collection is declared as."""
+    """Return what each item of a collection is declared as."""
     given = get_args(_unwrap(annotation))
     if isinstance(value, tuple) and len(given) == len(value) and Ellipsis not in given:
         return list(given)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agent_service.infrastructure.redis.listing import RecordListing
+from agent_service.infrastructure.redis.records.listing import RecordListing
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, current_redis
 from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.named import NamedRecords
@@ -28,7 +28,7 @@ class RedisSharedState(NamedRecords):
         return await self.update_field(name, field, value, ttl)
 
     async def list_states(self) -> list[str]:
-        """Give the names of this user's states, sorted. Costs what the user has."""
+        """Return the names of this user's states, sorted. Costs what the user has."""
         _, keys = await current_redis()
         listing = keys.shared_states(self.tenant, self.user_id)
         return sorted([decode_name(name, listing) for name in await (await self._listing()).names()])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agent_service.infrastructure.redis.listing import RecordListing, find_scanning
+from agent_service.infrastructure.redis.records.listing import RecordListing, find_scanning
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, TenantCache, current_redis
 from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.record import ModelRecord
@@ -22,7 +22,7 @@ class RedisTable(TenantCache):
         super().__init__(tenant, ttl_default)
 
     async def get(self, table: str, pk: str, models: Models | None = None) -> dict[str, Any] | None:
-        """Give a row; None where there is none.
+        """Return a row; None where there is none.
 
         :param models: by field: what to read it as.
         :raises UndecodableError: for a field that does not fit its model.
@@ -30,7 +30,7 @@ class RedisTable(TenantCache):
         return await (await self._record(table, pk)).get(models)
 
     async def get_field(self, table: str, pk: str, field: str) -> Any:
-        """Give one field; None where there is none."""
+        """Return one field; None where there is none."""
         return await (await self._record(table, pk)).get_field(field)
 
     async def exists(self, table: str, pk: str) -> bool:
@@ -93,7 +93,7 @@ class RedisTable(TenantCache):
     async def find_by_field(
         self, table: str, field: str, value: Any, models: Models | None = None
     ) -> dict[str, Any] | None:
-        """Give a row of the table whose field holds the value, of the same type; None where there is none.
+        """Return a row of the table whose field holds the value, of the same type; None where there is none.
 
         Where several do, any one is given. Reads the whole key space of the server, page by page.
         """
@@ -106,7 +106,7 @@ class RedisTable(TenantCache):
         return await (await self._record(table, pk, ttl)).renew()
 
     async def get_ttl(self, table: str, pk: str) -> float | None:
-        """Give the seconds left to live; None where there is no row."""
+        """Return the seconds left to live; None where there is no row."""
         return await (await self._record(table, pk)).ttl_left()
 
     async def _record(self, table: str, pk: str, ttl: Seconds | None = None) -> ModelRecord:

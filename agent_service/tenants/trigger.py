@@ -44,7 +44,7 @@ class RedisTrigger(TenantCache):
         return sum([await schedule.delete(self.tenant, action, identifier) for action in actions])
 
     async def pending(self) -> list[Trigger]:
-        """Give the triggers that are not done, the earliest first: waiting, being handled, or to be tried again."""
+        """Return the triggers that are not done, the earliest first: waiting, being handled, or to be tried again."""
         schedule = await self._schedule()
         found = [
             trigger
@@ -54,12 +54,12 @@ class RedisTrigger(TenantCache):
         return sorted(found, key=attrgetter("due_at", "action", "identifier"))
 
     async def late(self) -> list[Trigger]:
-        """Give the pending triggers whose due time has passed, the earliest first."""
+        """Return the pending triggers whose due time has passed, the earliest first."""
         now = await (await self._schedule()).now()
         return [trigger for trigger in await self.pending() if trigger.due_at <= now]
 
     async def dead(self) -> list[DeadTrigger]:
-        """Give the triggers that failed for the last time, those that died first before the others."""
+        """Return the triggers that failed for the last time, those that died first before the others."""
         schedule = await self._schedule()
         found = [
             trigger

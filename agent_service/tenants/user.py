@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from agent_service.core.errors import RecordValueError
-from agent_service.infrastructure.redis.listing import find_indexed, find_scanning, is_indexed
+from agent_service.infrastructure.redis.records.listing import find_indexed, find_scanning, is_indexed
 from agent_service.tenants.base import Seconds, TenantCache, current_redis
 from agent_service.tenants.keys import encode_component
 from agent_service.tenants.record import ModelRecord
@@ -40,7 +40,7 @@ class RedisUser(TenantCache):
         return cls(tenant, _ANY, indexes=indexes)
 
     async def get(self, models: Models | None = None) -> dict[str, Any] | None:
-        """Give the fields; None where there is no record.
+        """Return the fields; None where there is no record.
 
         :param models: by field: what to read it as.
         :raises UndecodableError: for a field that does not fit its model.
@@ -48,7 +48,7 @@ class RedisUser(TenantCache):
         return await (await self._record()).get(models)
 
     async def get_field(self, field: str) -> Any:
-        """Give one field; None where there is none."""
+        """Return one field; None where there is none."""
         return await (await self._record()).get_field(field)
 
     async def exists(self) -> bool:
@@ -96,11 +96,11 @@ class RedisUser(TenantCache):
         return await (await self._record(ttl)).renew()
 
     async def get_ttl(self) -> float | None:
-        """Give the seconds left to live; None where there is no record."""
+        """Return the seconds left to live; None where there is no record."""
         return await (await self._record()).ttl_left()
 
     async def find_by_field(self, field: str, value: Any, models: Models | None = None) -> dict[str, Any] | None:
-        """Give a user of this tenant whose field holds the value, of the same type; None where there is none.
+        """Return a user of this tenant whose field holds the value, of the same type; None where there is none.
 
         Where several do, any one is given. A declared index answers for str, int (64 bits), bool and None; everything
         else reads the whole key space of the server, page by page.

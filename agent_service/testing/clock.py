@@ -15,11 +15,11 @@ class FakeClock:
         self._elapsed = timedelta()
 
     def monotonic(self) -> float:
-        """Give the seconds advanced so far."""
+        """Return the seconds advanced so far."""
         return self._elapsed.total_seconds()
 
     def now(self) -> datetime:
-        """Give the start plus the seconds advanced so far, in UTC."""
+        """Return the start plus the seconds advanced so far, in UTC."""
         return self._start + self._elapsed
 
     def advance(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ PEERS = {
 
 
 def library(name: str) -> type[Adapter]:
-    """Give an adapter class."""
+    """Return an adapter class."""
     if name in PEERS:
         adapter: type[Adapter] = getattr(importlib.import_module(PEERS[name][0]), name)
         return adapter
@@ -28,7 +28,7 @@ def library(name: str) -> type[Adapter]:
 
 
 def installed() -> dict[str, str]:
-    """Give the version of each peer that is here."""
+    """Return the version of each peer that is here."""
     found = {}
     for name, (_, distribution) in PEERS.items():
         try:

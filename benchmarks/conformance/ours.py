@@ -5,14 +5,14 @@ import math
 from typing import Any, Self
 
 from agent_service.core.breaker import CircuitBreaker
-from agent_service.infrastructure.cache.decorators import cached
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.journal import Journal
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.calls.decorators import cached
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from benchmarks.conformance.adapter import PLAIN, Adapter, Feature, Function, Options, Staleness, Store
 

@@ -28,7 +28,7 @@ def commands(server: RedisServer) -> int:
 
 
 def keys_of_type(server: RedisServer, kind: bytes) -> list[bytes]:
-    """Give the keys of a type."""
+    """Return the keys of a type."""
     return [key for key in server.cli("KEYS", "*") if server.cli("TYPE", key) == kind]
 
 

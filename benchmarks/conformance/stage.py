@@ -73,7 +73,7 @@ class Source:
         return value
 
     def reader(self) -> Function:
-        """Give a function of one argument to decorate."""
+        """Return a function of one argument to decorate."""
 
         async def read(n: int) -> Any:  # noqa: ARG001 - it is part of the key
             return await self.load()

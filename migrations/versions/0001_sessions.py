@@ -8,8 +8,8 @@ from sqlalchemy.dialects import postgresql
 
 from agent_service.infrastructure.database.names import quoted
 from agent_service.infrastructure.database.naming import names_of
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, Lock, MakeIndex, Step, run
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, Lock, MakeIndex, Step, run
 
 revision = "agent_service_0001"
 down_revision = None

@@ -3,11 +3,11 @@
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.keyvalue import row_of
 from agent_service.infrastructure.database.naming import names_of
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, Lock, run
+from agent_service.infrastructure.database.schema.documented_table import is_documented, take_over
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 
 revision = "agent_service_0002"
 down_revision = "agent_service_0001"

@@ -5,8 +5,8 @@ from alembic import op
 
 from agent_service.infrastructure.database.catalog import channel_of
 from agent_service.infrastructure.database.naming import names_of
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, Lock, run
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 
 revision = "agent_service_0003"
 down_revision = "agent_service_0002"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from agent_service.infrastructure.database.steps import Change, Lock, run
+from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 
 revision = "agent_service_0004"
 down_revision = "agent_service_0003"

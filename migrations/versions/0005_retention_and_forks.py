@@ -1,7 +1,7 @@
 """Indexes of the few sessions that are hidden, and of those that are forks."""
 
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import DropIndex, MakeIndex, run
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import DropIndex, MakeIndex, run
 
 revision = "agent_service_0005"
 down_revision = "agent_service_0004"

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, Lock, run
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 
 revision = "agent_service_0006"
 down_revision = "agent_service_0005"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from agent_service.infrastructure.database.steps import Change, run
+from agent_service.infrastructure.database.schema.steps import Change, run
 
 revision = "agent_service_0007"
 down_revision = "agent_service_0006"

@@ -7,10 +7,10 @@ SQLite, where one version at a time uses a file, the next revision does it all.
 
 from alembic import op
 
-from agent_service.infrastructure.database.crossing_links import cut_links
-from agent_service.infrastructure.database.key_shapes import keys_are_led_by_tenant
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.steps import Change, DropIndex, FillRows, Lock, MakeIndex, run
+from agent_service.infrastructure.database.schema.crossing_links import cut_links
+from agent_service.infrastructure.database.schema.key_shapes import keys_are_led_by_tenant
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, DropIndex, FillRows, Lock, MakeIndex, run
 
 revision = "agent_service_0009"
 down_revision = "agent_service_0008"

@@ -7,15 +7,15 @@ there is no way back.
 from alembic import op
 from sqlalchemy import Connection
 
-from agent_service.infrastructure.database.key_shapes import (
+from agent_service.infrastructure.database.schema.key_shapes import (
     keys_are_led_by_tenant,
     require_ids_of_one_tenant,
     require_own_references,
 )
-from agent_service.infrastructure.database.revisions import tables_are_made
-from agent_service.infrastructure.database.sqlite_search_shape import lead_search_by_tenant
-from agent_service.infrastructure.database.sqlite_shapes import lead_by_id, lead_by_tenant
-from agent_service.infrastructure.database.steps import Change, DropIndex, Lock, MakeIndex, Step, constraint, run
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.sqlite_search_shape import lead_search_by_tenant
+from agent_service.infrastructure.database.schema.sqlite_shapes import lead_by_id, lead_by_tenant
+from agent_service.infrastructure.database.schema.steps import Change, DropIndex, Lock, MakeIndex, Step, constraint, run
 
 revision = "agent_service_0010"
 down_revision = "agent_service_0009"

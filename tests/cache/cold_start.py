@@ -3,8 +3,8 @@
 import asyncio
 import sys
 
-from agent_service.infrastructure.cache.decorators import cached
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.calls.decorators import cached
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 

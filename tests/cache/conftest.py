@@ -9,12 +9,12 @@ import pytest
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.infrastructure.cache.factory import close_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.journal import Journal
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.leases import LeaseBook
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.servers.redis import GivenServer, RedisServer
 
@@ -50,7 +50,7 @@ async def nothing_left_behind(request: pytest.FixtureRequest, monkeypatch: pytes
 
 
 def remembered(monkeypatch: pytest.MonkeyPatch, kind: type[T]) -> list[T]:
-    """Give a list of the objects of a class, which grows as they are made."""
+    """Return a list of the objects of a class, which grows as they are made."""
     made: list[T] = []
     make = kind.__init__
 
@@ -63,7 +63,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch, kind: type[T]) -> list[T]:
 
 
 async def ended(left: Callable[[], set[Any]], what: str) -> None:
-    """Give what is just ending a moment, and fail for what is not."""
+    """Return what is just ending a moment, and fail for what is not."""
     for _ in range(1000):
         if not left():
             return
@@ -72,13 +72,13 @@ async def ended(left: Callable[[], set[Any]], what: str) -> None:
 
 
 def connections(server: RedisServer | GivenServer) -> set[bytes]:
-    """Give the identities of the connections to a server, but for the one that asks."""
+    """Return the identities of the connections to a server, but for the one that asks."""
     lines = server.cli("CLIENT", "LIST").splitlines()
     return {line.split()[0] for line in lines if b"cmd=client" not in line}
 
 
 def unaccounted_keys(server: RedisServer | GivenServer) -> list[bytes]:
-    """Give the keys without a time to live that do not stand on the written list.
+    """Return the keys without a time to live that do not stand on the written list.
 
     That list: entries set to NEVER, and the tokens of namespaces that have such an entry.
     """
@@ -89,7 +89,7 @@ def unaccounted_keys(server: RedisServer | GivenServer) -> list[bytes]:
 
 
 def keys(server: RedisServer | GivenServer, pattern: str) -> list[bytes]:
-    """Give the keys of a server that match."""
+    """Return the keys of a server that match."""
     found: list[bytes] = server.cli("KEYS", pattern)
     return found
 

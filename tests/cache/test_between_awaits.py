@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent_service.infrastructure.cache.backend import Found
-from agent_service.infrastructure.cache.memory import InMemoryCache, MemoryBackend, MemoryGrant
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend, MemoryGrant
+from agent_service.infrastructure.cache.values import CachedValue
 
 
 async def test_a_miss_that_is_older_than_what_was_loaded_meanwhile_is_looked_at_again(monkeypatch: pytest.MonkeyPatch):
@@ -17,7 +17,7 @@ async def test_a_miss_that_is_older_than_what_was_loaded_meanwhile_is_looked_at_
 
     async def slow(
         self: MemoryBackend, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
-    ) -> Found | None:
+    ) -> CachedValue | None:
         found = await read(self, key, tags, with_expiry=with_expiry)
         if gates:
             gate = gates.pop()

@@ -11,12 +11,12 @@ import pytest
 
 from agent_service.core.errors import CacheKeyError
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.decorators import cache_invalidate, cached
+from agent_service.infrastructure.cache.calls.decorators import cache_invalidate, cached
 from agent_service.infrastructure.cache.factory import open_cache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback
 

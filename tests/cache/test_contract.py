@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.contracts import CacheContract

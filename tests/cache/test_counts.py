@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.cache.room import Failing, giving
 from tests.cache.conftest import make_fallback

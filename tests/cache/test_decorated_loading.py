@@ -9,9 +9,9 @@ import pytest
 
 from agent_service.core.errors import CacheKeyError, CacheValueError, LoadTimeoutError
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.decorators import cache_invalidate, cached
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.calls.decorators import cache_invalidate, cached
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 

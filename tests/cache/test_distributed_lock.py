@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agent_service.core.errors import CacheValueError
-from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_service.infrastructure.cache.failures import Failures
+from agent_service.infrastructure.cache.loads.failures import Failures
 from agent_service.testing.clock import FakeClock
 
 BOUND = 10_000

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from agent_service.core.errors import RedisUnavailableError
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.names import Names
-from agent_service.infrastructure.cache.policy import make_policy
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.loads.policy import make_policy
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
+from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from tests.cache.conftest import make_fallback, recover

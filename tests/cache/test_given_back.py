@@ -48,10 +48,10 @@ from agent_service.core import registry
 from agent_service.core.returned import Returned
 from agent_service.infrastructure.cache import cached, register_type
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.cache.values import ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 

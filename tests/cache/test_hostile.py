@@ -16,13 +16,13 @@ from agent_service.core.envelope import pack_payload, read_head
 from agent_service.core.errors import CacheValueError
 from agent_service.core.keys import former_internal_key, internal_key
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.decorators import cached
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisBackend, RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.calls.decorators import cached
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.tracking import TrackingState
+from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.cache.conftest import make_fallback, until
 
 KEY, TAG = "k", "t"

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from agent_service.core.globs import Globs, compile_globs
-from agent_service.infrastructure.cache.journal import BYTES_EACH, Increment, Journal
+from agent_service.infrastructure.cache.fallback.journal import BYTES_EACH, Increment, Journal
 
 
 def globs(*patterns: str) -> Globs:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.core.globs import compile_globs
-from agent_service.infrastructure.cache.journal import Increment, Journal
+from agent_service.infrastructure.cache.fallback.journal import Increment, Journal
 
 KEYS = st.sampled_from(["a", "b", "ab"])
 STEPS = st.one_of(

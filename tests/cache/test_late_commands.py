@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from agent_service.core.breaker import BreakerState
-from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS, Hit
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy

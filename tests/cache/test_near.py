@@ -7,16 +7,16 @@ import pytest
 
 from agent_service.core.globs import Globs, compile_globs
 from agent_service.core.metrics import CacheMetrics
-from agent_service.infrastructure.cache.backend import Fill, Found, Life
+from agent_service.infrastructure.cache.backend import Fill
 from agent_service.infrastructure.cache.leases import Lease
-from agent_service.infrastructure.cache.memory import MemoryBackend
-from agent_service.infrastructure.cache.near import NearCopies
-from agent_service.infrastructure.cache.store import MemoryStore
-from agent_service.infrastructure.cache.tiered import TieredBackend
-from agent_service.infrastructure.cache.values import Encoded, ValueCodec
+from agent_service.infrastructure.cache.memory.cache import MemoryBackend
+from agent_service.infrastructure.cache.near.cache import TieredBackend
+from agent_service.infrastructure.cache.near.copies import NearCopies
+from agent_service.infrastructure.cache.table import MemoryStore
+from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 from agent_service.testing.clock import FakeClock
 
-LIFE = Life(60)
+LIFE = Lifetime(60)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_copy_lives_from_the_beginning_of_the_read(
 ):
     mark = near.expect("k")
     clock.advance(4)
-    near.keep(mark, Found("v", "redis", expires_in=expires_in))
+    near.keep(mark, CachedValue("v", "redis", expires_in=expires_in))
     near.done(mark)
 
     clock.advance(lives - 4 - 0.001)
@@ -54,7 +54,7 @@ def test_a_copy_lives_from_the_beginning_of_the_read(
 def test_a_read_that_took_longer_than_the_entry_lives_leaves_no_copy(near: NearCopies, clock: FakeClock):
     mark = near.expect("k")
     clock.advance(10)
-    near.keep(mark, Found("v", "redis", expires_in=10.0))
+    near.keep(mark, CachedValue("v", "redis", expires_in=10.0))
 
     assert len(near) == 0
 
@@ -76,7 +76,7 @@ def test_what_is_heard_of_a_key_keeps_every_read_under_way_from_leaving_a_copy(
     marks = [near.expect("k") for _ in range(2)]
     drop(near)
     for each in marks:
-        near.keep(each, Found("old", "redis", tags=("t",), expires_in=10.0))
+        near.keep(each, CachedValue("old", "redis", tags=("t",), expires_in=10.0))
         near.done(each)
 
     assert (near.read("k") is not None) is kept
@@ -88,15 +88,15 @@ class Far(MemoryBackend):
     async def meanwhile(self) -> None:
         """What happens."""
 
-    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> Found | None:
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> CachedValue | None:
         found = await super().read(key, tags)
         return None if found is None else found._replace(level="redis", tags=("t",), expires_in=60.0)
 
-    async def store(self, entries: Mapping[str, Encoded], life: Life, tags: Sequence[str] = ()) -> bool:
+    async def store(self, entries: Mapping[str, Encoded], life: Lifetime, tags: Sequence[str] = ()) -> bool:
         await self.meanwhile()
         return await super().store(entries, life, tags)
 
-    async def fill_many(self, fills: Sequence[Fill], life: Life, tags: Sequence[str] = ()) -> list[bool]:
+    async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
         await self.meanwhile()
         return await super().fill_many(fills, life, tags)
 
@@ -159,7 +159,7 @@ async def tiers(near: NearCopies, clock: FakeClock) -> TieredBackend:
 async def test_a_change_drops_the_copy_before_it_and_the_one_that_was_made_meanwhile(
     tiers: TieredBackend, monkeypatch: pytest.MonkeyPatch, change: str
 ):
-    seen: list[Found | None] = []
+    seen: list[CachedValue | None] = []
 
     async def meanwhile(_far: Far) -> None:
         seen.append(tiers.near.read("k"))

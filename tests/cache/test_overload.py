@@ -9,11 +9,11 @@ import pytest
 
 from agent_service.core.breaker import BreakerState
 from agent_service.core.errors import RedisBusyError
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agent_service.core.singleflight import Fence, SingleFlight
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback
 from tests.cache.gates import GatedClient, Gates, free

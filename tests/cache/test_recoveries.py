@@ -8,10 +8,10 @@ import pytest
 from agent_service.core.globs import MOST_TESTS
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache, get_cache, open_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from tests.cache.conftest import make_fallback, recover

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 TAGS = [f"a tag with a rather long name, number {number}" for number in range(40)]

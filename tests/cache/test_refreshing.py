@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.testing.clock import FakeClock
 
-PAUSE = "agent_service.infrastructure.cache.loading._REFRESH_PAUSE"
+PAUSE = "agent_service.infrastructure.cache.loads.loading._REFRESH_PAUSE"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def cache(clock: FakeClock) -> AsyncIterator[InMemoryCache[str]]:
 
 
 class Source:
-    """Gives a value once, and fails from then on."""
+    """Returns a value once, and fails from then on."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -8,10 +8,10 @@ import pytest
 
 from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.globs import compile_globs
-from agent_service.infrastructure.cache.journal import Debt, Increment, Journal
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.redis_counters import REMEMBERED
-from agent_service.infrastructure.cache.replay import pay
+from agent_service.infrastructure.cache.fallback.journal import Debt, Increment, Journal
+from agent_service.infrastructure.cache.fallback.replay import pay
+from agent_service.infrastructure.cache.redis.cache import RedisCache
+from agent_service.infrastructure.cache.redis.counters import REMEMBERED
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from tests.servers.proxy import TcpProxy

@@ -10,12 +10,12 @@ from agent_service.core.errors import ConfigurationError, RedisUnavailableError,
 from agent_service.core.globs import compile_globs
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.journal import Journal
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.replay import pay
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.fallback.replay import pay
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.replication import Replication

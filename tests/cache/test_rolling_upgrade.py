@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import until
 from tests.cache.former_release import FormerProcess

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, 
 from sqlmodel import Field, Relationship, SQLModel
 
 from agent_service.infrastructure.cache import cached
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 
 
 class Base(MappedAsDataclass, DeclarativeBase):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent_service.infrastructure.cache.store import Entry, MemoryStore
+from agent_service.infrastructure.cache.table import Entry, MemoryStore
 
 
 def entry(key: str, value: object = "v", *, expires: float = math.inf, size: int = 1) -> Entry:

@@ -14,9 +14,9 @@ import pytest
 from agent_service import cached, close_cache, get_cache
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.metrics import CacheMetrics
-from agent_service.infrastructure.cache.hotpath import HotPath
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.store import Entry, MemoryStore
+from agent_service.infrastructure.cache.calls.compiled import HotPath
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.table import Entry, MemoryStore
 
 SECONDS = 1.0
 

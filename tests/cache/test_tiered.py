@@ -14,13 +14,13 @@ import pytest
 from agent_service.core.errors import CacheValueError, RedisUnavailableError
 from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.cache.factory import get_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.testing.contracts import CacheContract

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent_service.infrastructure.cache.feed import NearFeed
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import make_fallback, until
 from tests.cache.test_machine import RedisMachine, over, play

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_service.core.ttl import NEVER, TTL
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import keys
 from tests.servers.redis import GivenServer, RedisServer

@@ -33,7 +33,7 @@ class Truth:
             known.append((time.monotonic(), max(version, known[-1][1])))
 
     def oldest(self, key: str) -> int:
-        """Give the oldest version that a read which begins now may give."""
+        """Return the oldest version that a read which begins now may give."""
         limit = time.monotonic() - self._tolerance
         known = self._invalidated[key]
         return max(version for moment, version in known[-100:] if moment <= limit or version == 0)

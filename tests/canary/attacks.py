@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from agent_service.context.session import SessionContextStore
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.session_contexts import SessionContexts
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.canary.estate import (
     AGENT,
     CLIENT_IDS,
@@ -33,7 +33,7 @@ PATCH = {SECRET[::-1]: 1}
 
 
 async def first(items: AsyncIterator[Any]) -> Any:
-    """Give the first of what would not end by itself."""
+    """Return the first of what would not end by itself."""
     try:
         return await anext(items)
     finally:
@@ -41,7 +41,7 @@ async def first(items: AsyncIterator[Any]) -> Any:
 
 
 async def all_of(items: AsyncIterator[Any]) -> list[Any]:
-    """Give everything."""
+    """Return everything."""
     return [each async for each in items]
 
 

@@ -50,7 +50,7 @@ def message(content: str, **more: Any) -> dict[str, Any]:
 
 
 async def settle(database: DatabaseManager, owner: DatabaseManager, tenant: str) -> Estate:
-    """Give a tenant sessions of every kind: with a fork, hidden, expired, all with the secret in their texts."""
+    """Return a tenant sessions of every kind: with a fork, hidden, expired, all with the secret in their texts."""
     async with database.session() as db:
         repo = SessionRepository(db, tenant)
         session = await _session(repo, title=TITLE, external_id=EXTERNAL)
@@ -158,6 +158,6 @@ def forged(lines: list[str], content: str) -> list[str]:
 
 
 async def streamed(lines: list[str]) -> AsyncIterator[str]:
-    """Give lines as an async stream."""
+    """Return lines as an async stream."""
     for line in lines:
         yield line

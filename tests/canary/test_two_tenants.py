@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from agent_service.core.errors import SessionConflictError, SessionNotFoundError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.models import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.canary.conftest import House
 
 PAIRS = [

@@ -19,7 +19,7 @@ from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import Document, Key
 from agent_service.context.redis import RedisContextStore
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 

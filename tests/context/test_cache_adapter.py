@@ -9,8 +9,8 @@ from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import CacheKeyError, ContextStoreError
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing import context_contracts
 from agent_service.testing.context_contracts import ContextStoreContract

@@ -18,8 +18,8 @@ from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract

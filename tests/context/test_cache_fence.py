@@ -14,8 +14,8 @@ from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.cache_fence import LEASE_SECONDS, CacheFence
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 

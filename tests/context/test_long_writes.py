@@ -19,8 +19,8 @@ from agent_service.context.redis import RedisContextStore
 from agent_service.core.errors import ContextStoreError, RedisUnavailableError
 from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from tests.context.processes import CHECKOUT

@@ -16,7 +16,7 @@ from agent_service.context.outside import as_store
 from agent_service.context.redis import RedisContextStore
 from agent_service.core.errors import ContextStoreError, StateStoreError
 from agent_service.core.store_metrics import STORES, Measured
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.state.file import FileStateStore

@@ -23,7 +23,7 @@ from agent_service.context.redis import RedisContextStore
 from agent_service.context.sharding import ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 

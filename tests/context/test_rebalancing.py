@@ -22,7 +22,7 @@ from agent_service.context.sharding import ShardManager
 from agent_service.context.sync import ShardManager as SyncShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import rebalancer

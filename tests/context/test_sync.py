@@ -14,7 +14,7 @@ from agent_service.context import interface, sync
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import BridgeError, ContextStoreError
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 

@@ -15,7 +15,7 @@ from agent_service.core.codec import decode, encode
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import fixed, plain
 from agent_service.core.identity import encode_argument
-from agent_service.infrastructure.cache.memory import InMemoryCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.tenants.serde import dumps
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5)

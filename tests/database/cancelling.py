@@ -13,10 +13,10 @@ import time
 from uuid import UUID
 
 from agent_service.core.errors import AgentServiceError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 
 CANCELLED = 0.1
 """Of all requests."""

@@ -11,8 +11,8 @@ import sys
 from zlib import crc32
 
 from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.writer import SessionWriter
 
 
 async def write(url: str, name: str, tasks: int, messages: int, sessions: list[str]) -> None:

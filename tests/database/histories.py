@@ -25,7 +25,7 @@ async def new_sessions(database: DatabaseManager, count: int) -> list[UUID]:
 
 
 async def histories(database: DatabaseManager, ids: list[UUID]) -> dict[UUID, list[tuple[int, str | None]]]:
-    """Give number and client id of every message, by session."""
+    """Return number and client id of every message, by session."""
     columns = (SessionMessage.session_id, SessionMessage.seq, SessionMessage.client_id)
     statement = select(*columns).where(SessionMessage.session_id.in_(ids)).order_by(SessionMessage.seq)
     found: dict[UUID, list[tuple[int, str | None]]] = {each: [] for each in ids}

@@ -6,7 +6,7 @@ from shutil import copytree
 
 import pytest
 
-from agent_service.infrastructure.database import revisions
+from agent_service.infrastructure.database.schema import revisions
 
 AddRevision = Callable[..., str]
 
@@ -14,8 +14,8 @@ SOURCE = """
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.steps import *
-from agent_service.infrastructure.database.steps import constraint, run
+from agent_service.infrastructure.database.schema.steps import *
+from agent_service.infrastructure.database.schema.steps import constraint, run
 
 revision, down_revision, branch_labels, depends_on = {revision!r}, {before!r}, None, None
 SESSIONS, MESSAGES = "agent_service_sessions", "agent_service_session_messages"

@@ -10,10 +10,10 @@ from sqlalchemy import event, text, update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.maintenance import purge, sweep
 from agent_service.infrastructure.database.models import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.repositories.base import SessionLimits
 from agent_service.testing.clock import FakeClock
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 
 from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.context_repository import SqlContextRepository
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.keyvalue import KeyValueTable
@@ -25,7 +26,6 @@ from agent_service.infrastructure.database.maintenance import index_messages, pu
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.outbox import remove_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from agent_service.infrastructure.outbox import invalidate_in
 from tests.database.cancelled import cancelled_at_every_wait
 from tests.database.histories import check, new_sessions

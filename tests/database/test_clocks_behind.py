@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from agent_service.testing.clock import FakeClock
 
 MESSAGE = {"role": "user", "content": "Hi"}

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import event, text
 
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.histories import check, new_sessions
 from tests.servers.proxy import TcpProxy
 

@@ -18,7 +18,7 @@ from tests.servers.postgres import PostgresServer, running_postgres
 
 
 def _stored() -> Session:
-    """Give a session as one that was loaded earlier."""
+    """Return a session as one that was loaded earlier."""
     session = Session(user_id="ada", tenant_id="")
     make_transient_to_detached(session)
     session.title = "new"

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.histories import Acknowledged, Reader, check, histories, new_sessions
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.proxy import TcpProxy

@@ -8,10 +8,10 @@ import pytest
 
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import AgentServiceError, SessionNotFoundError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.canary.attacks import BY_ID, CONTEXTS, OTHERWISE, STORE, write
 from tests.canary.estate import AGENT, CLIENT_IDS, EXTERNAL, SECRET, TITLE, USER, Estate, leaked, message, spelled
 

@@ -14,10 +14,10 @@ from sqlalchemy import text, update
 
 from agent_service.cli import main
 from agent_service.core.errors import AgentServiceError, SessionConflictError, SessionError, SessionValueError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 
 KEY = UUID("01900000-0000-7000-8000-000000000001")
 MOMENT = "2026-01-02T03:04:05.678901+00:00"

@@ -15,12 +15,12 @@ from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseError
 from agent_service.core.identifiers import uuid7
-from agent_service.infrastructure.database.crossing_links import cut_links
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
+from agent_service.infrastructure.database.schema.crossing_links import cut_links
 from tests.database.earlier import statements
 
 BEFORE, EXPANDED, NOW = "agent_service_0008", "agent_service_0009", "agent_service_0010"

@@ -14,12 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.context.session import SessionContextStore
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.queries.watch import watch
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.held import free, held, somebody_waits
 
 IDS = [UUID(int=31 * number) for number in range(1, 7)]  # a set of them comes from the highest to the lowest

@@ -5,10 +5,10 @@ import pytest
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings, reset_settings
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.names import RELATIONS, TABLES, Names
+from agent_service.infrastructure.database.names import RELATIONS, TABLES, TableNames
 
-DEFAULT, ODD = Names("agent_service", ""), Names("My-Schema", "x_")
-PREFIXED, PLAIN = Names(None, "x_"), Names(None, "agent_service_")
+DEFAULT, ODD = TableNames("agent_service", ""), TableNames("My-Schema", "x_")
+PREFIXED, PLAIN = TableNames(None, "x_"), TableNames(None, "agent_service_")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,13 @@ def test_a_statement_is_read_once() -> None:
 
 
 def test_no_two_installations_share_a_name() -> None:
-    others = [DEFAULT, ODD, Names("My-Schema", ""), Names("agent_service", "x_"), Names("x" * 63, "y" * 20)]
+    others = [
+        DEFAULT,
+        ODD,
+        TableNames("My-Schema", ""),
+        TableNames("agent_service", "x_"),
+        TableNames("x" * 63, "y" * 20),
+    ]
 
     for kind in (*RELATIONS, "version", "announce"):
         assert len({each.full(kind) for each in others}) == len(others)
@@ -95,7 +101,7 @@ def test_no_two_installations_share_a_name() -> None:
 
 
 def test_the_longest_names_fit() -> None:
-    longest = Names("s" * 63, "p" * 20)
+    longest = TableNames("s" * 63, "p" * 20)
 
     names = [longest.local(each) for each in (*TABLES, "ix_session_messages_content_trigram", "version", "announce")]
 

@@ -8,18 +8,18 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.incoming import accept_message
-from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
-from agent_service.infrastructure.database.queries.append import (
+from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.append.batch_postgres import statement_for
+from agent_service.infrastructure.database.append.incoming import accept_message
+from agent_service.infrastructure.database.append.statement import (
     APPEND_ALONE_POSTGRES,
     APPEND_POSTGRES,
     Append,
     parameters_for_postgres,
 )
-from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
-from agent_service.infrastructure.database.queries.batch_append_postgres import statement_for
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.session_contexts import SessionContexts
 

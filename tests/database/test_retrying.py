@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.retrying import pause_before
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.histories import Acknowledged, check, new_sessions
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.schema import revisions
 from tests.database.earlier import make_earlier
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.database.watched_upgrade import broken_rules, watch_upgrade

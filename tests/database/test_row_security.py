@@ -9,13 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import DatabaseError, SessionNotFoundError, SessionValueError
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.outbox import add_rows, remove_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.row_security import tenant_engine
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.test_tenancy import FINDS_NOTHING, SEES_NOTHING
 from tests.servers.postgres import PostgresServer
 

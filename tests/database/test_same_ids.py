@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.queries.watch import watch
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.writer import SessionWriter
 from tests.database.held import somebody_waits
 
 ROOT, FORK, LEAF = IDS = [UUID(int=number) for number in (1, 2, 3)]

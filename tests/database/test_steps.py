@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
-from agent_service.infrastructure.database import brief_waits, revisions
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.schema import brief_waits, revisions
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer

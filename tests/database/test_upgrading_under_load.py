@@ -6,10 +6,10 @@ import time
 import asyncpg
 import pytest
 
-from agent_service.infrastructure.database import revisions
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.schema import revisions
 from tests.database.earlier import make_earlier
 from tests.database.old_load import under_load
 

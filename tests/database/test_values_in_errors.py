@@ -20,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.context_repository import SqlContextRepository
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors import translate
@@ -28,7 +29,6 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.retrying import Failure, classify
-from agent_service.infrastructure.database.writer import SessionWriter
 
 MARKER = "zqmarkerzq"
 DIGITS = 73_917_391_739_173_917_391

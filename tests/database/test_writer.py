@@ -17,12 +17,12 @@ from agent_service.core.errors import (
     SessionValueError,
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
+from agent_service.infrastructure.database.append.group_commit import GroupCommit
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.group_commit import GroupCommit
+from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
-from agent_service.infrastructure.database.repositories.base import limits_from_settings
 
 NewSessions = Callable[[int], Awaitable[list[UUID]]]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from agent_service.infrastructure.database.brief_waits import LOCK_TIMEOUT
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.locks import Lock
-from agent_service.infrastructure.database.planning import PlannedStep
+from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT
+from agent_service.infrastructure.database.schema.locks import Lock
+from agent_service.infrastructure.database.schema.planning import PlannedStep
 
 TABLES = """
 SELECT c.oid::int8, n.nspname || '.' || c.relname AS name, c.relfilenode::int8,

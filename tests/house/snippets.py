@@ -20,7 +20,7 @@ async def run_document(document: Path) -> dict[str, Any]:
 
 
 def _python_blocks(markdown: str) -> Iterator[tuple[int, str]]:
-    """Give each fenced Python block with the line of the document that its first line is on."""
+    """Return each fenced Python block with the line of the document that its first line is on."""
     for found in _FENCE.finditer(markdown):
         yield markdown.count("\n", 0, found.start(1)) + 1, found[1]
 

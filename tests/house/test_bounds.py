@@ -20,11 +20,11 @@ from agent_service.core.known import KnownClasses
 from agent_service.core.memo import Memo
 from agent_service.core.singleflight import SingleFlight
 from agent_service.infrastructure.cache import InMemoryCache, cached
-from agent_service.infrastructure.cache.entries import EntryFormat
-from agent_service.infrastructure.cache.failures import Failures
-from agent_service.infrastructure.cache.store import Entry, MemoryStore
+from agent_service.infrastructure.cache.loads.failures import Failures
+from agent_service.infrastructure.cache.redis.entries import EntryFormat
+from agent_service.infrastructure.cache.table import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import ValueCodec
-from agent_service.infrastructure.database.names import Names
+from agent_service.infrastructure.database.names import TableNames
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.testing.clock import FakeClock
@@ -154,7 +154,7 @@ async def test_sections_of_tokens_are_bounded_in_bytes():
 
 
 async def test_statements_with_many_values_are_not_remembered():
-    names = Names("s", "p_")
+    names = TableNames("s", "p_")
 
     async def render() -> None:
         for number in range(60):

@@ -22,12 +22,12 @@ ACCESSED: dict[tuple[str, str], str] = {
     ("core/text_types.py", "_url"): "pydantic",
     ("infrastructure/database/own_sessions.py", "_connections"): "sqlalchemy",
     ("infrastructure/database/own_sessions.py", "_on_connect_isolation_level"): "sqlalchemy",
-    ("infrastructure/database/sqlite_connection.py", "_connection"): "aiosqlite",
-    ("infrastructure/database/sqlite_connection.py", "_running"): "aiosqlite",
-    ("infrastructure/database/sqlite_connection.py", "_tx"): "aiosqlite",
-    ("infrastructure/redis/arrived.py", "_reader"): "redis",
-    ("infrastructure/redis/arrived.py", "_writer"): "redis",
-    ("infrastructure/redis/cluster.py", "_connections"): "redis",
+    ("infrastructure/database/sqlite/connection.py", "_connection"): "aiosqlite",
+    ("infrastructure/database/sqlite/connection.py", "_running"): "aiosqlite",
+    ("infrastructure/database/sqlite/connection.py", "_tx"): "aiosqlite",
+    ("infrastructure/redis/transport/arrived.py", "_reader"): "redis",
+    ("infrastructure/redis/transport/arrived.py", "_writer"): "redis",
+    ("infrastructure/redis/transport/cluster.py", "_connections"): "redis",
 }
 """Names with an underscore of objects that are not ours, by file, and the package that they are of."""
 
@@ -43,7 +43,7 @@ TEXTS: dict[str, str] = {"infrastructure/database/lost.py": "asyncpg"}
 """Where errors are told apart by their texts."""
 
 _OF_THE_LANGUAGE = {"typing", "enum", "abc", "builtins"}
-_OF_PYTHON = {("core/conformity.py", "_name"), ("infrastructure/redis/arrived.py", "_buffer")}
+_OF_PYTHON = {("core/conformity.py", "_name"), ("infrastructure/redis/transport/arrived.py", "_buffer")}
 _NAMED_TUPLES = {"_fields", "_replace", "_asdict", "_make"}
 
 

@@ -45,7 +45,7 @@ _OPTION = re.compile(r", '(?:PX|EX|LIMIT|MAXLEN)'(?:, [^,()]+(?:\([^()]*\))?)+(?
 
 
 def lua_changes(source: str) -> Iterator[Change]:
-    """Give every change of a script, but for comments and the line that reads the server's clock."""
+    """Return every change of a script, but for comments and the line that reads the server's clock."""
     code = re.sub(r"--.*|^.*\btime\[1\].*", lambda found: "\0" * len(found.group()), source, flags=re.MULTILINE)
     unquoted = re.sub(r"'[^'\n]*'", lambda found: "\0" * len(found.group()), code)
     for found in _STATEMENT.finditer(code):

@@ -43,7 +43,7 @@ class Mutant:
 
 
 def mutants_from(path: str, source: str, changes: Iterable[Change]) -> Iterator[Mutant]:
-    """Give a mutant for each change that changes anything, each text once."""
+    """Return a mutant for each change that changes anything, each text once."""
     seen: set[str] = set()
     repeated: dict[tuple[str, str], int] = {}
     for change in sorted(changes, key=lambda each: (each.start, each.end, each.kind, each.text)):
@@ -67,12 +67,12 @@ def mutants_from(path: str, source: str, changes: Iterable[Change]) -> Iterator[
 
 
 def other_number(text: str) -> str:
-    """Give another number than this one: one more where that matters, else twice as much."""
+    """Return another number than this one: one more where that matters, else twice as much."""
     return str(int(text) + 1 if int(text) <= 10 else 2 * int(text))
 
 
 def sample(mutants: list[Mutant], size: int | None, seed: int) -> list[Mutant]:
-    """Give ``size`` of them; which ones depends on the seed and on their names alone. None: all."""
+    """Return ``size`` of them; which ones depends on the seed and on their names alone. None: all."""
     if size is None:
         return mutants
 

@@ -34,7 +34,7 @@ class Worker:
         self._patience = patience
 
     def ask(self, path: str, text: str, tests: Mapping[str, float]) -> dict[str, Any]:
-        """Give what becomes of a file that says this, by the word of these tests (with their seconds)."""
+        """Return what becomes of a file that says this, by the word of these tests (with their seconds)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {"path": path, "text": text, "tests": list(tests.items()), "patience": self._patience}

@@ -68,7 +68,7 @@ _WITHOUT_EFFECT = frozenset(("name", "strict", "type_", "synchronize_session", "
 
 
 def python_changes(source: str) -> Iterator[Change]:
-    """Give every change of a module, but for what is said, logged or only there for types."""
+    """Return every change of a module, but for what is said, logged or only there for types."""
     for change in _Finder(source).changes():
         try:
             compile(source[: change.start] + change.text + source[change.end :], "mutant", "exec", dont_inherit=True)

@@ -13,7 +13,7 @@ __all__ = ["digest_of", "recorded"]
 
 
 def digest_of(root: Path, files: Iterable[Path]) -> str:
-    """Give what the contents of files are told apart by."""
+    """Return what the contents of files are told apart by."""
     sha = hashlib.sha1(usedforsecurity=False)
     for file in sorted(files):
         sha.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
@@ -21,7 +21,7 @@ def digest_of(root: Path, files: Iterable[Path]) -> str:
 
 
 def recorded(root: Path, kept: Path, files: Iterable[str]) -> list[dict[str, Any]]:
-    """Give what the files of tests run, after running those of which that is not known."""
+    """Return what the files of tests run, after running those of which that is not known."""
     folder = kept / "recorded"
     folder.mkdir(parents=True, exist_ok=True)
     package = digest_of(root, (root / "agent_service").rglob("*.py"))

@@ -20,7 +20,7 @@ def passes(results: Sequence[Result], explained: Mapping[str, str]) -> bool:
 
 
 def write_report(found: Sequence[tuple[Mutant, Result]], explained: Mapping[str, str], *, asked_for: str) -> str:
-    """Give the report as Markdown.
+    """Return the report as Markdown.
 
     :param asked_for: which files and which sample, in words.
     """

@@ -43,7 +43,7 @@ class Results:
                 self._known[result.id] = result
 
     def get(self, mutant: Mutant, source: str, tests: str) -> Result | None:
-        """Give what is known of a mutant and still holds."""
+        """Return what is known of a mutant and still holds."""
         result = self._known.get(mutant.id)
         if result is None or result.source != source or not (result.is_dead or result.tests == tests):
             return None
@@ -57,7 +57,7 @@ class Results:
 
 
 def explanations(path: Path, mutants: Iterable[Mutant]) -> dict[str, str]:
-    """Give why mutants survive, by their ids; those of ids that are gone are left out."""
+    """Return why mutants survive, by their ids; those of ids that are gone are left out."""
     given = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     ids = {mutant.id for mutant in mutants}
     return {name: str(why) for table in given.values() for name, why in table.items() if name in ids}

@@ -52,7 +52,7 @@ class Selection:
         return self._seconds[test]
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Give the tests to ask, in the order in which to ask them.
+        """Return the tests to ask, in the order in which to ask them.
 
         Of each function one comes first, and of those the ones that are short and run little beside the mutant's file.
         """

@@ -42,7 +42,7 @@ def is_sql(text: str) -> bool:
 
 
 def sql_changes(text: str) -> Iterator[Change]:
-    """Give every change of a piece of source that holds SQL."""
+    """Return every change of a piece of source that holds SQL."""
     for found in _SWAP.finditer(text):
         yield Change(*found.span(), _SWAPS[found.group()], "sql operator")
     for found in re.finditer(r"\b(AND|OR|ORDER BY|LIMIT|ON CONFLICT|FOR (?:NO KEY )?UPDATE)\b", text):
@@ -86,7 +86,7 @@ def _end_of_clause(text: str, start: int) -> int:
 
 
 def _split(text: str, start: int) -> list[tuple[int, int]]:
-    """Give the pieces between commas, up to the closing bracket or the next clause."""
+    """Return the pieces between commas, up to the closing bracket or the next clause."""
     pieces, depth, begin = [], 0, start
     for position in range(start, len(text)):
         character = text[position]

@@ -68,14 +68,14 @@ _ROOMS = {
 
 
 def find_tests(root: Path, path: str, wanted: Iterable[str]) -> set[str]:
-    """Give the files of tests that are asked about a file: those of its rooms, else those that match ``wanted``."""
+    """Return the files of tests that are asked about a file: those of its rooms, else those that match ``wanted``."""
     rooms = next(rooms for start, rooms in _ROOMS.items() if path.startswith(start))
     patterns = tuple(wanted) or tuple(f"tests/{room}/**/test_*.py" for room in rooms)
     return {test.relative_to(root).as_posix() for pattern in patterns for test in root.glob(pattern)}
 
 
 def find_targets(root: Path, wanted: Iterable[str] = ()) -> list[str]:
-    """Give the files, as paths in the checkout: the targets, else those that match ``wanted``."""
+    """Return the files, as paths in the checkout: the targets, else those that match ``wanted``."""
     patterns = tuple(wanted) or TARGETS
     found = {path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern)}
     return sorted(path for path in found if path.endswith((".py", ".lua")))

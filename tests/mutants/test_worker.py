@@ -151,9 +151,14 @@ def test_a_run_passes_with_nine_of_ten_dead_and_the_others_explained():
 
 
 def test_the_rooms_of_a_file_are_asked_or_else_the_named_files_of_tests(tmp_path: Path):
-    for name in ("database/test_append.py", "database/faults/test_kills.py", "database/writer.py", "redis/test_ops.py"):
+    for name in (
+        "database/test_append.py",
+        "database/faults/test_kills.py",
+        "database/append/writer.py",
+        "redis/test_ops.py",
+    ):
         (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tests" / name).touch()
-    path = "agent_service/infrastructure/database/writer.py"
+    path = "agent_service/infrastructure/database/append/writer.py"
     assert find_tests(tmp_path, path, []) == {"tests/database/test_append.py", "tests/database/faults/test_kills.py"}
     assert find_tests(tmp_path, path, ["tests/redis/test_*.py"]) == {"tests/redis/test_ops.py"}

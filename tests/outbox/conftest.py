@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.redis.client import RedisClient

@@ -12,7 +12,7 @@ from agent_service.core.errors import DatabaseError
 from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.cache.factory import get_cache
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.outbox import take_rows

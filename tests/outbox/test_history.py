@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.outbox import invalidate_in

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from agent_service.core.errors import CacheKeyError, DatabaseError, SessionValueError
 from agent_service.infrastructure.cache.factory import get_cache
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.models.session import Session

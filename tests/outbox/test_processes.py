@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from tests.outbox.conftest import NAMESPACE, rows, until, until_drained
@@ -34,7 +34,7 @@ async def worker(*arguments: str) -> AsyncIterator[Process]:
 
 
 async def said(process: Process) -> str:
-    """Give the next line of a process."""
+    """Return the next line of a process."""
     assert process.stdout is not None
     return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
 

@@ -13,7 +13,7 @@ import agent_service.infrastructure.database.outbox as outbox_table
 from agent_service.core.errors import CacheError
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from agent_service.infrastructure.outbox.drain import BATCH

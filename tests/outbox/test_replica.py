@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.context.cache_adapter import CacheContextStore
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.outside import as_store
-from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from agent_service.core.errors import CacheValueError, ConfigurationError
 from agent_service.infrastructure.cache.factory import get_cache
 from agent_service.infrastructure.cache.interface import MISS
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import close_database, get_session
 from agent_service.infrastructure.outbox import run_outbox
 from agent_service.infrastructure.outbox.counters import counters

@@ -1,6 +1,6 @@
 """Tags are invalidated with the transaction, too."""
 
-from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from tests.outbox.conftest import NAMESPACE

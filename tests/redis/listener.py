@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.tracking import TrackingState
+from agent_service.infrastructure.redis.tracking.stream import TrackingState
 
 LATE = 0.2
 """Seconds by which a test on a busy machine may notice late."""

@@ -1,9 +1,9 @@
-"""Which connections a lane remembers as given up: each once, the latest thousand, until the server has dropped them."""
+"""Which connections a transport remembers as given up: each once, the latest thousand, until the server drops them."""
 
 import pytest
 from redis.asyncio import Connection
 
-from agent_service.infrastructure.redis.abandoned import Abandoned, drop, introduce
+from agent_service.infrastructure.redis.transport.abandoned import Abandoned, drop, introduce
 from tests.servers.redis import GivenServer, RedisServer
 
 BOUND = 1000

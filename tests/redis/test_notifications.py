@@ -9,7 +9,7 @@ import pytest
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.notifications import StreamNotifications
+from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect
 from tests.servers.proxy import TcpProxy
@@ -150,7 +150,7 @@ async def test_a_lost_connection_is_not_called_a_refusal(
 async def test_a_network_that_falls_silent_is_noticed(
     connect: Connect, hear: Hear, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("agent_service.infrastructure.redis.notifications._BLOCK", 0.1)
+    monkeypatch.setattr("agent_service.infrastructure.redis.tracking.notifications._BLOCK", 0.1)
     async with TcpProxy(own_redis.url) as proxy:
         heard = hear(connect(proxy.url, timeout=0.5), b"stream")
         await heard.live()
@@ -166,7 +166,7 @@ async def test_a_network_that_falls_silent_is_noticed(
 async def test_a_refusal_is_said_once_and_so_is_its_end(
     client: RedisClient, hear: Hear, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("agent_service.infrastructure.redis.notifications._REFUSED_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("agent_service.infrastructure.redis.tracking.notifications._REFUSED_PAUSES", (0.01, 0.01))
     caplog.set_level(logging.INFO, "agent_service")
     await client.execute("SET", "stream", "no stream")
     heard = hear(client, b"stream")

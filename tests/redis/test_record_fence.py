@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.record_fence import RecordFence
-from agent_service.infrastructure.redis.record_sets import read_records
+from agent_service.infrastructure.redis.records.fence import RecordFence
+from agent_service.infrastructure.redis.records.sets import read_records
 
 KEY = b"ctx_a"
 FENCES = b"*fence*"

@@ -11,13 +11,13 @@ from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.errors import LoadTimeoutError, RedisOperationError, RedisUnavailableError
 from agent_service.core.turns import Turns
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.journal import Journal
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.redis.cluster import running_cluster
 from tests.redis.conftest import Connect

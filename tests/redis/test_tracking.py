@@ -9,7 +9,7 @@ import pytest
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.tracking import InvalidationStream, TrackingState
+from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import Listener, until
 from tests.servers.proxy import TcpProxy

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from agent_service.infrastructure.redis.tracking import TrackingState
+from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import LATE, Listener, until
 from tests.servers.redis import RedisServer
@@ -116,7 +116,7 @@ async def test_a_stream_goes_on_when_its_mark_is_taken_away(own_redis: RedisServ
 async def test_a_mark_is_renewed_and_nobody_is_flushed_for_it(
     own_redis: RedisServer, listen: Listen, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("agent_service.infrastructure.redis.watch._MARK_TTL", 0.9)
+    monkeypatch.setattr("agent_service.infrastructure.redis.tracking.watch._MARK_TTL", 0.9)
     listener = listen(own_redis.url, max_staleness=0.15)
     await listener.is_trusted()
     trusted = listener.stream.trusted_until

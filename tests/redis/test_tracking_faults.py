@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from agent_service.core.redis_url import parse_redis_url
-from agent_service.infrastructure.redis.tracking import InvalidationStream, TrackingState
+from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import LATE, Listener, until
 from tests.servers.proxy import TcpProxy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from agent_service.infrastructure.redis.tracking import TrackingState
+from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Listen
 from tests.redis.listener import LATE, until

@@ -70,7 +70,7 @@ def running_pgbouncer(server: PostgresServer, *, ignoring: str = "") -> Iterator
 
 
 def by_way_of(port: int, url: str) -> str:
-    """Give a database's URL by way of pgbouncer."""
+    """Return a database's URL by way of pgbouncer."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
 

@@ -43,7 +43,7 @@ class PostgresServer:
     pid: int | None = None
 
     def database_url(self, name: str) -> str:
-        """Give the URL of one database, as the package takes it."""
+        """Return the URL of one database, as the package takes it."""
         return urlunsplit(urlsplit(self.url)._replace(scheme="postgresql+asyncpg", path=f"/{name}"))
 
     def create_database(self, name: str, template: str = "template0") -> str:

@@ -26,7 +26,7 @@ make_server("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_ba
 
 @contextlib.contextmanager
 def running_dynamodb(folder: Path) -> Iterator[str]:
-    """Give the URL of an empty server."""
+    """Return the URL of an empty server."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("wb") as log:

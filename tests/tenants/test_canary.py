@@ -159,7 +159,7 @@ def opened(owner: type[TenantCache], tenant: str) -> list[Any]:
 
 
 async def plant(tenant: str) -> None:
-    """Give a tenant something of every kind."""
+    """Return a tenant something of every kind."""
     await RedisUser(tenant, "told", indexes=("text", "count")).upsert(DATA)
     await RedisStateHandler(tenant, "told").set("told", DATA)
     await RedisSharedState(tenant, "told").set("told", DATA)

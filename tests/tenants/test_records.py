@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent_service.core.errors import RecordValueError, RedisCommandError, UndecodableError
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.listing import RecordListing, find_indexed
-from agent_service.infrastructure.redis.records import HashRecord
+from agent_service.infrastructure.redis.records.listing import RecordListing, find_indexed
+from agent_service.infrastructure.redis.records.record import HashRecord
 
 KEY = b"agent_service%tenant:{test}:record:one"
 LISTING = b"agent_service%tenant:{test}:records"

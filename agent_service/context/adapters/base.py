@@ -35,7 +35,7 @@ class BaseContextAdapter(ABC):
 
     @abstractmethod
     def normalised(self, key: Any) -> Key:
-        """Give a key of the form this adapter knows, made of plain Python values.
+        """Return a key of the form this adapter knows, made of plain Python values.
 
         :raises ContextKeyError: for any other form.
         """
@@ -46,7 +46,7 @@ class BaseContextAdapter(ABC):
 
     @abstractmethod
     def renamed(self, key: Any, old: Any, new: Any) -> Key | None:
-        """Give what a normalised key is called after ``old`` was renamed to ``new``; None: as before."""
+        """Return what a normalised key is called after ``old`` was renamed to ``new``; None: as before."""
 
     async def add_context(self, key: Key, metadata: Mapping[str, Any]) -> None:
         """Store the context of a part, in place of any other.
@@ -76,7 +76,7 @@ class BaseContextAdapter(ABC):
             return await self.store.update(present, patch)
 
     async def get_context(self, key: Key) -> Document | None:
-        """Give the context of a part, or None; also of a part that is gone, while its context is kept.
+        """Return the context of a part, or None; also of a part that is gone, while its context is kept.
 
         :raises ContextKeyError: when there is neither such a part nor such a context.
         """
@@ -100,7 +100,7 @@ class BaseContextAdapter(ABC):
             return await self.store.delete_many(known)
 
     async def list_context_keys(self) -> list[Any]:
-        """Give the keys in the store that are of this adapter's form."""
+        """Return the keys in the store that are of this adapter's form."""
         with self._errors("list the keys of contexts"):
             keys = await self.store.list_keys()
         return [key for key in keys if self._is_known(key)]

@@ -60,7 +60,7 @@ class PandasContextAdapter(BaseContextAdapter):
 
 
 def _plain(label: Any) -> Any:
-    """Give the plain Python value of a label."""
+    """Return the plain Python value of a label."""
     if isinstance(label, tuple):
         return tuple(map(_plain, label))
     if isinstance(label, datetime) and hasattr(label, "to_pydatetime"):

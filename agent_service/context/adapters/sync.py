@@ -44,7 +44,7 @@ class BaseContextAdapter(ABC):
         return self._run(self._adapter.update_context(key, patch))
 
     def get_context(self, key: Key) -> Document | None:
-        """Give the context of a part, or None."""
+        """Return the context of a part, or None."""
         return self._run(self._adapter.get_context(key))
 
     def remove_context(self, key: Key) -> None:
@@ -56,7 +56,7 @@ class BaseContextAdapter(ABC):
         return self._run(self._adapter.remove_many(keys))
 
     def list_context_keys(self) -> list[Any]:
-        """Give the keys in the store that are of this adapter's form."""
+        """Return the keys in the store that are of this adapter's form."""
         return self._run(self._adapter.list_context_keys())
 
     def rename_key(self, old: Key, new: Key) -> int:

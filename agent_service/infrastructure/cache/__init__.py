@@ -2,15 +2,15 @@
 
 from agent_service.core.codec import Serializer, register_type
 from agent_service.core.ttl import NEVER, TTL
-from agent_service.infrastructure.cache.calls import CacheInfo
-from agent_service.infrastructure.cache.decorators import CachedFunction, cache_invalidate, cached
+from agent_service.infrastructure.cache.calls.cached_function import CacheInfo
+from agent_service.infrastructure.cache.calls.decorators import CachedFunction, cache_invalidate, cached
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, Lookup, Miss
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 
 __all__ = [

@@ -8,17 +8,16 @@ from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.keys import check_key, check_keys, normalise_namespace
 from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend, Found, Life
-from agent_service.infrastructure.cache.call_context import CallContext
-from agent_service.infrastructure.cache.hotpath import Counts
+from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, LoadOptions, Lookup
 from agent_service.infrastructure.cache.leases import LeaseBook
-from agent_service.infrastructure.cache.loading import Loading
-from agent_service.infrastructure.cache.loading_many import LoaderOfMany, load_many
+from agent_service.infrastructure.cache.loads.context import CallContext
+from agent_service.infrastructure.cache.loads.loading import Loading
+from agent_service.infrastructure.cache.loads.many import LoaderOfMany, load_many
+from agent_service.infrastructure.cache.loads.policy import check_tags, make_policy
 from agent_service.infrastructure.cache.patterns import compiled
-from agent_service.infrastructure.cache.policy import check_tags, make_policy
-from agent_service.infrastructure.cache.store import MemoryStore
-from agent_service.infrastructure.cache.values import check_amount
+from agent_service.infrastructure.cache.table import HitCounter, MemoryStore
+from agent_service.infrastructure.cache.values import CachedValue, Lifetime, check_amount
 
 __all__ = ["BaseCache"]
 
@@ -61,7 +60,7 @@ class BaseCache(ICache[T]):
         return True
 
     @property
-    def hot_table(self) -> tuple[MemoryStore, Counts] | None:
+    def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
         """The table in this process whose entries may be served without asking anyone, and where such hits count."""
         return None
 
@@ -84,11 +83,11 @@ class BaseCache(ICache[T]):
         found = await self.backend.read_many(wanted) if wanted else {}
         return self._values(found)
 
-    def _values(self, found: Mapping[str, Found]) -> dict[str, Any]:
+    def _values(self, found: Mapping[str, CachedValue]) -> dict[str, Any]:
         values = {key: self._value(each, MISS) for key, each in found.items()}
         return {key: value for key, value in values.items() if value is not MISS}
 
-    def _value(self, found: Found | None, default: Any) -> Any:
+    def _value(self, found: CachedValue | None, default: Any) -> Any:
         """Return a fresh value, classes as plain data, which nobody named here. A cached exception is no value."""
         if found is None or found.left <= 0:
             return default
@@ -136,7 +135,7 @@ class BaseCache(ICache[T]):
             await self.backend.remove(keys)
             return False
         self.counters.sets += len(keys)
-        return await self.backend.store(entries, Life(seconds), named)
+        return await self.backend.store(entries, Lifetime(seconds), named)
 
     async def increment(self, key: str, amount: int = 1, ttl: TTL | None = None) -> int:
         check_key(key)
@@ -271,7 +270,7 @@ class BaseCache(ICache[T]):
             values = self._values(found)
         missing = [key for key in wanted if key not in values]
         if missing:
-            loaded = await load_many(self.loading, self.backend, missing, loader, life=Life(seconds), tags=named)
+            loaded = await load_many(self.loading, self.backend, missing, loader, life=Lifetime(seconds), tags=named)
             opened = {key: self._plain(each, MISS) for key, each in loaded.items()}
             values.update({key: each for key, each in opened.items() if each is not MISS})
         return {key: values[key] for key in wanted if key in values}

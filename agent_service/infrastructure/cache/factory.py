@@ -11,16 +11,16 @@ from agent_service.core.logging import logger
 from agent_service.core.processes import several_processes
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import ICache
-from agent_service.infrastructure.cache.journal import Journal
 from agent_service.infrastructure.cache.leases import LeaseBook
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.store import MemoryStore
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
+from agent_service.infrastructure.cache.table import MemoryStore
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
 
@@ -57,7 +57,7 @@ _warned = False
 
 
 async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[Any]:
-    """Give the cache of a namespace: the same handle for every call on one event loop.
+    """Return the cache of a namespace: the same handle for every call on one event loop.
 
     With REDIS_URL set it is Redis, with memory in its place while Redis does not serve; it works when Redis is down
     at the start, dies later, and comes back. With REDIS_URL unset it is memory, shared by the event loops of this
@@ -65,7 +65,7 @@ async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[An
 
     :param namespace: keeps keys apart; "" and "default" are the default one.
     :param l1: whether copies of Redis entries are kept in memory (see
-        :class:`~agent_service.infrastructure.cache.tiered.TieredCache`); None: as CACHE_L1_ENABLED says.
+        :class:`~agent_service.infrastructure.cache.near.cache.TieredCache`); None: as CACHE_L1_ENABLED says.
     :raises ConfigurationError: when a setting cannot be used.
     :raises CacheKeyError: when the namespace cannot be used.
     """

@@ -121,20 +121,20 @@ class ICache(ABC, Generic[T]):
 
     @abstractmethod
     async def lookup(self, key: str) -> Lookup[T]:
-        """Give ``Hit(value)`` or ``MISS``. Counts as one hit or miss."""
+        """Return ``Hit(value)`` or ``MISS``. Counts as one hit or miss."""
 
     @overload
     async def get(self, key: str) -> T | None: ...
     @overload
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: object = None) -> object:
-        """Give the value, or ``default`` on a miss. Use :meth:`lookup` where None is a possible value."""
+        """Return the value, or ``default`` on a miss. Use :meth:`lookup` where None is a possible value."""
         found = await self.lookup(key)
         return found.value if found is not MISS else default
 
     @abstractmethod
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
-        """Give the hits among the keys, in one round trip."""
+        """Return the hits among the keys, in one round trip."""
 
     @abstractmethod
     async def set(self, key: str, value: T, ttl: TTL | None = None, *, tags: Iterable[str] = ()) -> bool:
@@ -166,7 +166,7 @@ class ICache(ABC, Generic[T]):
 
     @abstractmethod
     async def expire(self, key: str, ttl: TTL) -> bool:
-        """Give an entry a new TTL, counted from now. False when there is none. Zero or less removes it."""
+        """Set a new TTL on an entry, counted from now. False when there is none. Zero or less removes it."""
 
     @abstractmethod
     async def ttl(self, key: str) -> float | Never | None:
@@ -218,7 +218,7 @@ class ICache(ABC, Generic[T]):
         info: bool = False,
         **options: Unpack[LoadOptions[T]],
     ) -> T | Loaded[T]:
-        """Give the cached value, or load, store and give it. ``None`` is a value and is stored.
+        """Return the cached value, or load, store and give it. ``None`` is a value and is stored.
 
         Concurrent calls share one load; it is cancelled only when the last of them is. Its failure is raised by each
         and stores nothing.
@@ -240,7 +240,7 @@ class ICache(ABC, Generic[T]):
         ttl: TTL | None = None,
         tags: Iterable[str] = (),
     ) -> dict[str, T]:
-        """Give the values of many keys; those that are missing are loaded together, each key once at a time.
+        """Return the values of many keys; those that are missing are loaded together, each key once at a time.
 
         :param loader: called with the keys that are missing and that nobody loads yet; gives their values. A key that
             it leaves out is left out of the result and is not stored.

@@ -7,12 +7,9 @@ truth test.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from agent_service.infrastructure.cache.values import Encoded
-
-if TYPE_CHECKING:
-    from agent_service.infrastructure.cache.backend import Life
+from agent_service.infrastructure.cache.values import Encoded, Lifetime
 
 __all__ = ["Grant", "Lease", "LeaseBook", "Standing"]
 
@@ -30,7 +27,7 @@ class Grant(Protocol):
         """Whether nobody has broken it so far."""
         ...
 
-    async def fill(self, lease: "Lease", encoded: Encoded, life: "Life", tags: Sequence[str]) -> bool:
+    async def fill(self, lease: "Lease", encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
         """Store the value and end the grant; False, with nothing stored that anyone could read, when it was broken.
 
         :param lease: the same right in this process, which may break while the backend is asked.
@@ -84,7 +81,7 @@ class LeaseBook:
         return lease
 
     def close(self, lease: Lease) -> None:
-        """Give a lease back; it is broken from then on."""
+        """Close a lease; it is broken from then on."""
         lease.broken = True
         self._open.pop(lease, None)
         self.ended += 1

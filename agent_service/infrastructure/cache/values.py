@@ -1,15 +1,16 @@
-"""How a value is written down, the same for every backend."""
+"""A value of the cache: how it is written down, how long it lives, and what is known of one that was read."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.stored import Stored
 
-__all__ = ["Encoded", "ValueCodec", "check_amount", "checked_sum"]
+__all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
 
 _INT64 = range(-(2**63), 2**63)
 _HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
@@ -23,7 +24,7 @@ class Encoded:
     ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is what
     :func:`~agent_service.core.envelope.pack_payload` gave, or None for what has no bytes, because it cannot be written
     down or is not to be stored. ``raised`` says that the value describes what is not for every reader (see
-    :mod:`~agent_service.infrastructure.cache.raised`).
+    :mod:`~agent_service.infrastructure.cache.loads.raised`).
     """
 
     value: Any
@@ -37,6 +38,47 @@ class Encoded:
     def open(self) -> Any:
         """Return a value of one reader's own; a Stored where it holds instances of classes."""
         return self.kept if self.copy is None else self.copy(self.kept)
+
+
+class Lifetime(NamedTuple):
+    """How long an entry lives: fresh for ``seconds``, then stale for ``stale_for`` seconds, then gone."""
+
+    seconds: float
+    """Above zero; infinity: no expiry."""
+    stale_for: float = 0.0
+    refresh_at: float | None = None
+    """The fraction of ``seconds`` after which a reader has the entry refreshed; None: never."""
+
+    @property
+    def kept(self) -> float:
+        """Seconds until it is gone."""
+        return self.seconds + self.stale_for
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the entry is gone as soon as it is stale, and nobody asks how much of its life is over."""
+        return not self.stale_for and self.refresh_at is None
+
+
+class CachedValue(NamedTuple):
+    """An entry that was read."""
+
+    value: Any
+    level: str
+    """Where: "memory", "redis" or "l1"."""
+    age: float | None = None
+    """Seconds since it was stored; None where that is not kept."""
+    left: float = math.inf
+    """Seconds it stays fresh, as far as the entry itself says; zero or less: it is stale."""
+    life: float | None = None
+    """Seconds it was fresh for in all; None where that is not kept."""
+    raised: bool = False
+    """Whether the value describes what is not for every reader; see
+    :mod:`~agent_service.infrastructure.cache.loads.raised`."""
+    tags: Sequence[str] = ()
+    """The entry's tags, where it is in Redis."""
+    expires_in: float | None = None
+    """Seconds until it is gone, where that was asked for; infinity: never."""
 
 
 class ValueCodec:
@@ -110,7 +152,7 @@ class ValueCodec:
 
 
 def check_amount(amount: int) -> int:
-    """Give the amount of an increment back if it is an int within 64 bits."""
+    """Return the amount of an increment if it is an int within 64 bits."""
     if type(amount) is not int or amount not in _INT64:
         raise CacheValueError(f"amount must be an int within 64 bits, got {type(amount).__name__}: {amount!r:.80}")
     return amount

@@ -8,13 +8,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, Table
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
-from agent_service.infrastructure.database import revisions
-from agent_service.infrastructure.database.adopting import adopt, has_search_or_policies
 from agent_service.infrastructure.database.catalog import OUR_COLUMNS
-from agent_service.infrastructure.database.metadata import copy_tables
-from agent_service.infrastructure.database.migration import differences
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS, Names
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS, TableNames
 from agent_service.infrastructure.database.naming import Naming, names_of
+from agent_service.infrastructure.database.schema import revisions
+from agent_service.infrastructure.database.schema.adopting import adopt, has_search_or_policies
+from agent_service.infrastructure.database.schema.metadata import copy_tables
+from agent_service.infrastructure.database.schema.migration import differences
 
 __all__ = ["add_tables", "complete_tables", "include_name", "include_object"]
 
@@ -121,7 +121,7 @@ def complete_tables(connection: Connection) -> None:
     MigrationContext.configure(connection, opts=revisions.version_options(names)).stamp(scripts, "head")
 
 
-def _require_tables(connection: Connection, names: Names) -> None:
+def _require_tables(connection: Connection, names: TableNames) -> None:
     looking = connection.begin_nested()
     found = differences(connection)
     looking.rollback()  # It only told PostgreSQL where to look, for the comparison.

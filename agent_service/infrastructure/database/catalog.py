@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, RELATIONS, Names, quoted
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, RELATIONS, TableNames, quoted
 from agent_service.infrastructure.database.reasons import reason_of
 
 __all__ = [
@@ -109,7 +109,7 @@ def holds_documented_store(connection: Connection) -> bool:
     return bool(connection.exec_driver_sql(_DOCUMENTED_STORE).scalar())
 
 
-def is_adopted(connection: Connection, names: Names) -> bool:
+def is_adopted(connection: Connection, names: TableNames) -> bool:
     """Whether the tables come from a version of the package that gave them no names of its own."""
     if names.prefix:
         return False
@@ -119,7 +119,7 @@ def is_adopted(connection: Connection, names: Names) -> bool:
     return bool(connection.execute(comment, {"version": names.full("version")}).scalar() == ADOPTED)
 
 
-def channel_of(connection: Connection, names: Names) -> str:
+def channel_of(connection: Connection, names: TableNames) -> str:
     """Return what notifications are sent through; earlier versions, which have one for all tables, still listen."""
     return _EARLIER_CHANNEL if is_adopted(connection, names) else names.channel
 

@@ -60,7 +60,7 @@ def open_database(
 
 
 def get_database() -> DatabaseManager:
-    """Give the running loop's manager, made from the settings on first use; a forked process gets its own.
+    """Return the running loop's manager, made from the settings on first use; a forked process gets its own.
 
     :raises ConfigurationError: DATABASE_URL cannot be used.
     """
@@ -84,7 +84,7 @@ def _get_databases() -> _Databases:
 
 @asynccontextmanager
 async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
-    """Give a session of the configured database: committed when the block ends well, rolled back when it raises.
+    """Open a session of the configured database: committed when the block ends well, rolled back when it raises.
 
     ::
 

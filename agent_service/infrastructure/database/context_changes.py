@@ -77,7 +77,7 @@ def incremented(key: str, amount: float) -> ContextChange:
 
 
 def require_path(path: Any) -> Path:
-    """Give the steps of a path: ``"a.b"``, or a list of keys and list positions where keys hold dots."""
+    """Return the steps of a path: ``"a.b"``, or a list of keys and list positions where keys hold dots."""
     steps = path.split(".") if isinstance(path, str) else path
     if isinstance(steps, bytes) or not isinstance(steps, Sequence) or not steps:
         raise SessionValueError(f"path must be a text such as 'a.b' or a list of keys and positions, got {path!r:.80}")

@@ -15,7 +15,7 @@ from agent_service.infrastructure.database.errors import database_errors
 from agent_service.infrastructure.database.isolation import read_committed
 from agent_service.infrastructure.database.keyvalue import OWN_TABLE, KeyValueTable
 from agent_service.infrastructure.database.session_factories import SessionFactory, require_async_sessions
-from agent_service.infrastructure.database.sqlite import keep_session_clean
+from agent_service.infrastructure.database.sqlite.engine import keep_session_clean
 
 __all__ = ["SqlContextRepository"]
 
@@ -56,7 +56,7 @@ class SqlContextRepository:
         )
 
     async def get(self, context_key: str) -> dict[str, Any] | None:
-        """Give the context, or None."""
+        """Return the context, or None."""
         return await self._rows.get(context_key)
 
     async def set(self, context_key: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.documents import dumps, loads
 from agent_service.infrastructure.database.errors import PGBOUNCER_REMEDY
 from agent_service.infrastructure.database.isolation import LEVEL
-from agent_service.infrastructure.database.opening import open_connection
 from agent_service.infrastructure.database.postgres import (
     FAILURES,
     NAME,
@@ -24,7 +23,8 @@ from agent_service.infrastructure.database.postgres import (
     watch_connections,
 )
 from agent_service.infrastructure.database.reasons import reason_of
-from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, WriteLock
+from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, WriteLock
+from agent_service.infrastructure.database.sqlite.opening import open_connection
 
 __all__ = ["create_engine"]
 

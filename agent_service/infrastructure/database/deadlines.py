@@ -19,7 +19,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, future: "asyncio.Future[Any]") -> None:
-        """Give a future its time, beginning now."""
+        """Return a future its time, beginning now."""
         waiting, loop = self._waiting, future.get_loop()
         while waiting and waiting[0][1].done():
             waiting.popleft()

@@ -32,7 +32,7 @@ loads = json.loads
 
 
 def dumps(value: Any) -> str:
-    """Give the JSON text of a value.
+    """Return the JSON text of a value.
 
     :raises ValueError: for NaN, infinity or a circular structure.
     :raises TypeError: for anything JSON has no form for.
@@ -47,7 +47,7 @@ def _without_exponent(match: re.Match[str]) -> str:
 
 
 def encode_document(document: Any, name: str, *, nul: bool) -> tuple[str, dict[str, Any]]:
-    """Give the JSON text of a document, and the equal but independent document it reads back as.
+    """Return the JSON text of a document, and the equal but independent document it reads back as.
 
     :param document: a dict; it is not changed.
     :param name: what errors call it.
@@ -92,7 +92,7 @@ def _encode_deep(document: Any, name: str, *, nul: bool) -> tuple[str, Any]:
 
 
 def _encode_flat(document: dict[Any, Any]) -> str | None:
-    """Give the same text as :func:`dumps`, for a document of texts, integers, booleans and None; None for others."""
+    """Return the same text as :func:`dumps`, for a document of texts, integers, booleans and None; None for others."""
     if not _CONSTANT.issuperset(map(type, document.values())):
         return None
     try:

@@ -16,7 +16,6 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError, DatabaseError
-from agent_service.infrastructure.database.alembic_turn import alembic_turn
 from agent_service.infrastructure.database.creating import create_engine
 from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.isolation import LEVEL
@@ -34,11 +33,12 @@ from agent_service.infrastructure.database.row_security import (
     serve_every_tenant,
     switch,
 )
-from agent_service.infrastructure.database.sqlite import in_memory
+from agent_service.infrastructure.database.schema.alembic_turn import alembic_turn
+from agent_service.infrastructure.database.sqlite.engine import in_memory
 
 if TYPE_CHECKING:
-    from agent_service.infrastructure.database.migration import SchemaState
-    from agent_service.infrastructure.database.planning import SchemaPlan
+    from agent_service.infrastructure.database.schema.migration import SchemaState
+    from agent_service.infrastructure.database.schema.planning import SchemaPlan
 
 __all__ = ["DatabaseManager"]
 
@@ -149,7 +149,7 @@ class DatabaseManager:
     async def session(
         self, *, readonly: bool = False, every_tenant: bool = False, read_committed: bool = False
     ) -> AsyncIterator[AsyncSession]:
-        """Give a session: committed when the block ends well, rolled back when it raises.
+        """Open a session: committed when the block ends well, rolled back when it raises.
 
         Committing within the block is allowed; what follows is a new transaction.
 
@@ -194,7 +194,7 @@ class DatabaseManager:
         :param report: is told each step, and how far a long one is.
         :raises DatabaseError: a step did not get its locks within a minute; the message says who holds them.
         """
-        from agent_service.infrastructure.database.migration import upgrade  # noqa: PLC0415 - Alembic loads when needed
+        from agent_service.infrastructure.database.schema.migration import upgrade  # noqa: PLC0415 - Alembic loads when needed
 
         async with alembic_turn():
             await self.move("upgrade the schema", lambda connection: upgrade(connection, revision, report))
@@ -204,21 +204,21 @@ class DatabaseManager:
 
         Nothing is changed.
         """
-        from agent_service.infrastructure.database.planning import plan  # noqa: PLC0415
+        from agent_service.infrastructure.database.schema.planning import plan  # noqa: PLC0415
 
         async with alembic_turn():
             return await self._migrating("plan an upgrade", lambda connection: plan(connection, revision))
 
     async def downgrade(self, revision: str) -> None:
         """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
-        from agent_service.infrastructure.database.migration import downgrade  # noqa: PLC0415
+        from agent_service.infrastructure.database.schema.migration import downgrade  # noqa: PLC0415
 
         async with alembic_turn():
             await self.move("downgrade the schema", lambda connection: downgrade(connection, revision))
 
     async def check(self) -> "SchemaState":
         """Compare the schema with the revisions and the models; nothing is changed."""
-        from agent_service.infrastructure.database.migration import check  # noqa: PLC0415
+        from agent_service.infrastructure.database.schema.migration import check  # noqa: PLC0415
 
         return await self._migrating("check the schema", check)
 
@@ -274,7 +274,7 @@ class DatabaseManager:
         return engine
 
     def get_metrics(self) -> dict[str, int]:
-        """Give the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
+        """Return the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
         pool: Any = self.engine.pool
         in_use, idle = pool.checkedout(), pool.checkedin()
         return {"open": in_use + idle, "in_use": in_use, "idle": idle, "limit": self._connections}
@@ -371,6 +371,6 @@ def _load_migration() -> ModuleType:
 
 
 def _is_current(connection: Connection) -> bool:
-    from agent_service.infrastructure.database.migration import is_current  # noqa: PLC0415
+    from agent_service.infrastructure.database.schema.migration import is_current  # noqa: PLC0415
 
     return is_current(connection)

@@ -28,7 +28,7 @@ from agent_service.infrastructure.database.removal import (
     remove_some_messages,
 )
 from agent_service.infrastructure.database.row_security import serve_tenant
-from agent_service.infrastructure.database.sqlite import BUSY_TIMEOUT, in_memory, write_turn
+from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, in_memory, write_turn
 from agent_service.infrastructure.database.validation import require_identifier, require_tenant
 
 __all__ = ["erase_user", "rewrite_file"]
@@ -86,7 +86,7 @@ class _Erasure:
                 await db.execute(mark.execution_options(synchronize_session=False))
 
     async def left(self) -> list[tuple[Key, int]]:
-        """Give some of the sessions that are left with their messages; forks, which are younger, before their parents.
+        """Return some of the sessions that are left with their messages; forks, being younger, before their parents.
 
         The other way round a fork would be handed what its parent loses.
         """

@@ -97,7 +97,7 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
 
 
 def session_not_found(session_id: UUID, tenant_id: str) -> SessionNotFoundError:
-    """Give the error for a session that its caller cannot see, whatever the reason."""
+    """Return the error for a session that its caller cannot see, whatever the reason."""
     tenant = f" of tenant {tenant_id!r}" if tenant_id else ""
     return SessionNotFoundError(f"there is no session {session_id}{tenant}; it never was, or it was deleted")
 

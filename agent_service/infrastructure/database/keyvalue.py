@@ -23,7 +23,7 @@ from agent_service.infrastructure.database.session_factories import (
     require_async_engine,
     require_async_sessions,
 )
-from agent_service.infrastructure.database.sqlite import keep_session_clean
+from agent_service.infrastructure.database.sqlite.engine import keep_session_clean
 
 __all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "engine_sessions", "row_of"]
 
@@ -47,7 +47,7 @@ _ABSENT: Final = ""
 
 
 def engine_sessions(engine: AsyncEngine) -> SessionFactory:
-    """Give sessions of an engine."""
+    """Return sessions of an engine."""
     require_async_engine(engine)
     return async_sessionmaker(engine, expire_on_commit=False)
 
@@ -75,7 +75,7 @@ class KeyValueTable:
         self._making = asyncio.Lock()
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
-        """Give the values under those of the keys that are there."""
+        """Return the values under those of the keys that are there."""
         return await self._repeated(lambda: self._read(keys))
 
     async def _read(self, keys: Collection[str]) -> dict[str, str]:
@@ -145,7 +145,7 @@ class KeyValueTable:
             await db.commit()
 
     async def keys(self) -> list[str]:
-        """Give every key."""
+        """Return every key."""
         return await self._repeated(self._keys)
 
     async def _keys(self) -> list[str]:

@@ -8,9 +8,9 @@ from sqlalchemy.schema import CreateTable
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.sql_names import LONGEST_NAME
 from agent_service.infrastructure.database.catalog import MADE, has_table, key_value_places, make_schema
-from agent_service.infrastructure.database.documented_table import RowOf, is_documented, take_over
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.naming import naming_of
+from agent_service.infrastructure.database.schema.documented_table import RowOf, is_documented, take_over
 
 __all__ = ["find_or_make"]
 

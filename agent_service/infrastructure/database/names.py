@@ -1,7 +1,7 @@
 """The names of everything this package has in a database: they share a schema (PostgreSQL) and a prefix.
 
 Models, statements and revisions write each name in one form, ``agent_service_`` and the object's own name, which no
-application uses by accident: ``agent_service_sessions``. :meth:`Names.render` turns these into the names of one
+application uses by accident: ``agent_service_sessions``. :meth:`TableNames.render` turns these into the names of one
 database, in the text of a statement. Nothing else knows what the objects are called, so several databases with
 different names can be served by one process. On SQLite the default prefix is ``agent_service_`` and there is nothing to
 be turned. A name of PostgreSQL is always written with its schema: no ``search_path`` decides whose tables they are.
@@ -14,7 +14,7 @@ from typing import Final
 from agent_service.core.memo import Memo, size_of
 from agent_service.core.sql_names import LONGEST_NAME
 
-__all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "Names", "quoted"]
+__all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "TableNames", "quoted"]
 
 MARK: Final = "agent_service_"
 """What every name begins with where it is written down."""
@@ -53,7 +53,7 @@ _REMEMBERED_BYTES: Final = 16 << 20
 """Of such texts. A statement with thousands of values in an IN is as long as they are many, and is not kept."""
 
 
-class Names:
+class TableNames:
     """The names of one database.
 
     :param schema: where the objects are; None where there are no schemas (SQLite).
@@ -111,7 +111,7 @@ class Names:
         return _MARKED.sub(lambda found: self.local(found[1]), text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Names) and (self.schema, self.prefix) == (other.schema, other.prefix)
+        return isinstance(other, TableNames) and (self.schema, self.prefix) == (other.schema, other.prefix)
 
     def __hash__(self) -> int:
         return hash((self.schema, self.prefix))

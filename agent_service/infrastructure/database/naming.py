@@ -18,7 +18,7 @@ from agent_service.core.settings import get_settings
 from agent_service.core.sql_names import require_schema, require_table_prefix
 from agent_service.infrastructure.database.catalog import PLACES, holds_documented_store, places
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, Names
+from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, MARK, TableNames
 
 __all__ = ["NAMED", "Naming", "name_session", "name_tables", "names_of", "naming_of"]
 
@@ -49,7 +49,7 @@ class Naming:
             if table_prefix is None
             else _checked(require_table_prefix, table_prefix, "table_prefix")
         )
-        self._found: Names | None = None
+        self._found: TableNames | None = None
         self._engines: WeakSet[Engine] = WeakSet()
 
     @property
@@ -70,11 +70,11 @@ class Naming:
         return engine in self._engines
 
     @property
-    def found(self) -> Names | None:
+    def found(self) -> TableNames | None:
         """The names, once they were found out."""
         return self._found
 
-    def of(self, connection: Connection) -> Names:
+    def of(self, connection: Connection) -> TableNames:
         """Return the names; while there are no tables, those that new ones get."""
         return self._found or self._find(connection)
 
@@ -82,13 +82,13 @@ class Naming:
         """Find out again, because tables were made or removed."""
         self._found = None
 
-    def default(self, *, on_postgres: bool) -> Names:
+    def default(self, *, on_postgres: bool) -> TableNames:
         """Return the names of new tables."""
         if on_postgres:
-            return Names(self.schema or DEFAULT_SCHEMA, self.table_prefix or "")
-        return Names(None, MARK if self.table_prefix is None else self.table_prefix)
+            return TableNames(self.schema or DEFAULT_SCHEMA, self.table_prefix or "")
+        return TableNames(None, MARK if self.table_prefix is None else self.table_prefix)
 
-    def _find(self, connection: Connection) -> Names:
+    def _find(self, connection: Connection) -> TableNames:
         on_postgres = connection.dialect.name == "postgresql"
         default = self.default(on_postgres=on_postgres)
         if self.table_prefix is not None or (on_postgres and self.schema is not None):
@@ -102,9 +102,9 @@ class Naming:
                 f"several schemas hold sessions of an earlier version: {', '.join(found)}; name one in DB_SCHEMA"
             )
         elif found:
-            self._found = Names(found[0], "") if on_postgres else Names(None, "")
+            self._found = TableNames(found[0], "") if on_postgres else TableNames(None, "")
         elif not on_postgres and holds_documented_store(connection):
-            self._found = Names(None, "")  # Its table becomes ours, so that both go on with it.
+            self._found = TableNames(None, "")  # Its table becomes ours, so that both go on with it.
         return self._found or default
 
     def _name_statement(
@@ -145,7 +145,7 @@ def naming_of(engine: Engine) -> Naming:
     return naming
 
 
-def names_of(connection: Connection) -> Names:
+def names_of(connection: Connection) -> TableNames:
     """Return the names that the statements of a connection go under."""
     naming = _namings.get(connection.dialect)
     return (naming_of(connection.engine) if naming is None else naming).of(connection)

@@ -71,7 +71,7 @@ class Notifications:
 
     @asynccontextmanager
     async def bell(self, session_id: UUID) -> AsyncIterator[Bell]:
-        """Give a bell that rings when the session has changed, and when listening began or ended."""
+        """Return a bell that rings when the session has changed, and when listening began or ended."""
         key, bell = str(session_id), Bell()
         self._bells.setdefault(key, set()).add(bell)
         if self._open_engine is not None and self._working is None and not self._closed:

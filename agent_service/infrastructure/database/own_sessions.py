@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session, SessionTransaction
 from agent_service.core.database_url import POSTGRES, SQLITE
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.naming import name_session
-from agent_service.infrastructure.database.sqlite import create_functions, is_ours, keep_clean, require_version
-from agent_service.infrastructure.database.sqlite_busy import may_write
-from agent_service.infrastructure.database.sqlite_connection import SqliteConnection
+from agent_service.infrastructure.database.sqlite.busy import may_write
+from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
+from agent_service.infrastructure.database.sqlite.engine import create_functions, is_ours, keep_clean, require_version
 
 __all__ = ["accept_session", "require_engine"]
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.append.incoming import IncomingMessage, accept_message
 from agent_service.infrastructure.database.documents import dumps, encode_document, loads
-from agent_service.infrastructure.database.incoming import IncomingMessage, accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, set_own_fields
 from agent_service.infrastructure.database.validation import (
@@ -49,7 +49,7 @@ class MessageLine:
 
 
 def session_line(session: Session) -> str:
-    """Give the line of a session."""
+    """Return the line of a session."""
     moments = {name: getattr(session, name) for name in (*_MOMENTS, "expires_at", *_OPTIONAL_MOMENTS)}
     return dumps(
         {
@@ -69,7 +69,7 @@ def session_line(session: Session) -> str:
 
 
 def message_line(session: Session, message: SessionMessage) -> str:
-    """Give the line of a message that the session shows."""
+    """Return the line of a message that the session shows."""
     return dumps(
         {
             "type": "message",
@@ -83,7 +83,7 @@ def message_line(session: Session, message: SessionMessage) -> str:
 
 
 async def read_lines(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> AsyncIterator[Session | MessageLine]:
-    """Give what the lines say, one after another; blank ones are skipped.
+    """Return what the lines say, one after another; blank ones are skipped.
 
     :raises SessionValueError: naming the line that cannot be read, and why.
     """

@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
 from agent_service.core.errors import DatabaseError, SessionValueError
-from agent_service.infrastructure.database.brief_waits import take_locks, try_until_free
-from agent_service.infrastructure.database.locks import Lock
 from agent_service.infrastructure.database.names import MARK
 from agent_service.infrastructure.database.naming import names_of
 from agent_service.infrastructure.database.postgres import NAME, NAME_SAYS_TENANT
 from agent_service.infrastructure.database.queries.driver import fetch_rows
+from agent_service.infrastructure.database.schema.brief_waits import take_locks, try_until_free
+from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = [
     "Others",
@@ -171,7 +171,7 @@ def serve_every_tenant(db: AsyncSession) -> None:
 
 
 def tenant_engine(engine: AsyncEngine, tenant_id: str) -> AsyncEngine:
-    """Give the engine as one tenant uses it: with DB_ROW_SECURITY its transactions say so. The pool is shared."""
+    """Return the engine as one tenant uses it: with DB_ROW_SECURITY its transactions say so. The pool is shared."""
     return engine.execution_options(**{_KEY: _variable(tenant_id)})
 
 

@@ -38,7 +38,7 @@ class SessionContexts:
         self._tenant_id = tenant_id
 
     async def read(self, ids: Collection[UUID]) -> dict[UUID, Context]:
-        """Give the contexts of those sessions that there are."""
+        """Return the contexts of those sessions that there are."""
         statement = select(Session.id, Session.context).where(*visible(self._tenant_id), Session.id.in_(ids))
         async with self._transaction("read session contexts") as db:
             return {id_: plain(context) for id_, context in await db.execute(statement)}
@@ -74,7 +74,7 @@ class SessionContexts:
         return cleared
 
     async def ids(self) -> list[UUID]:
-        """Give the ids of all sessions of the tenant."""
+        """Return the ids of all sessions of the tenant."""
         async with self._transaction("list sessions") as db:
             return list(await db.scalars(select(Session.id).where(*visible(self._tenant_id))))
 

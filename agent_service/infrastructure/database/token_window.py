@@ -24,7 +24,7 @@ _RESULT_ROLES = ("tool", "function")
 
 
 def tokens(message: SessionMessage) -> int:
-    """Give a message's own ``token_count``, else an estimate of its content and calls at 4 characters a token."""
+    """Return a message's own ``token_count``, else an estimate of its content and calls at 4 characters a token."""
     if message.token_count is not None:
         return message.token_count
     values = [value for value in (message.data.get(name) for name in _SENT) if value is not None]
@@ -62,7 +62,7 @@ class TokenWindow:
         return not self._full or (bool(self._open) and len(self._seen) - self._fits < LOOK_FURTHER)
 
     def fitting(self) -> list[SessionMessage]:
-        """Give the longest window within the budget that parts no pair, in the order of the history."""
+        """Return the longest window within the budget that parts no pair, in the order of the history."""
         history = self._seen[::-1] if self._backward else self._seen
         parted = _cuts_that_part(history)
         kept = range(self._fits, 0, -1)
@@ -74,7 +74,7 @@ class TokenWindow:
 
 
 def _cuts_that_part(history: Sequence[SessionMessage]) -> list[int]:
-    """Give for each place, the one before the first message included, how many pairs a cut there would part."""
+    """Return for each place, the one before the first message included, how many pairs a cut there would part."""
     changes = [0] * (len(history) + 1)
     latest: dict[str | None, int] = {}
     for place, message in enumerate(history):

@@ -33,7 +33,7 @@ _UUID_LENGTH = 36
 
 
 def as_identifier(text: str) -> UUID | str:
-    """Give a canonical UUID string (lower case, hyphens) as the UUID it is, anything else as it stands."""
+    """Return a canonical UUID string (lower case, hyphens) as the UUID it is, anything else as it stands."""
     if len(text) == _UUID_LENGTH and text[8] == "-":
         try:
             parsed = UUID(text)
@@ -44,7 +44,7 @@ def as_identifier(text: str) -> UUID | str:
 
 
 def require_identifier(value: Any, name: str) -> str:
-    """Give the text of an identifier: a UUID, or 1 to 255 characters of the caller's own."""
+    """Return the text of an identifier: a UUID, or 1 to 255 characters of the caller's own."""
     if isinstance(value, UUID):
         return str(value)
     text = require_text(value, name)
@@ -54,7 +54,7 @@ def require_identifier(value: Any, name: str) -> str:
 
 
 def require_text(value: Any, name: str) -> str:
-    """Give a text that every engine can store."""
+    """Return a text that every engine can store."""
     if not isinstance(value, str):
         raise SessionValueError(f"{name} must be a string, not {type(value).__name__}: {value!r:.80}")
     if "\x00" in value:
@@ -67,7 +67,7 @@ def require_text(value: Any, name: str) -> str:
 
 
 def require_session_id(value: Any, name: str = "session_id") -> UUID:
-    """Give the UUID of a session from a UUID or its string form."""
+    """Return the UUID of a session from a UUID or its string form."""
     if isinstance(value, UUID):
         return value
     if isinstance(value, str):
@@ -81,26 +81,26 @@ def require_session_id(value: Any, name: str = "session_id") -> UUID:
 
 
 def require_tenant(value: Any) -> str:
-    """Give the text that names a tenant; "" is a tenant like any other."""
+    """Return the text that names a tenant; "" is a tenant like any other."""
     if len(require_text(value, "tenant_id")) > MAX_IDENTIFIER:
         raise SessionValueError(f"tenant_id must have at most {MAX_IDENTIFIER} characters, has {len(value)}")
     return str(value)
 
 
 def require_count(value: Any, name: str, *, least: int = 1, most: int) -> int:
-    """Give an integer within bounds, both included."""
+    """Return an integer within bounds, both included."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise SessionValueError(f"{name} must be an integer from {least} to {most}, got {value!r:.80}")
     return value
 
 
 def optional_count(value: Any, name: str, *, most: int) -> int | None:
-    """Give an integer from 0 to ``most``, or None where none is given."""
+    """Return an integer from 0 to ``most``, or None where none is given."""
     return None if value is None else require_count(value, name, least=0, most=most)
 
 
 def require_moment(value: Any, name: str) -> datetime:
-    """Give a timezone-aware datetime in UTC."""
+    """Return a timezone-aware datetime in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise SessionValueError(f"{name} must be a timezone-aware datetime, got {value!r:.80}; use datetime.now(UTC)")
     try:
@@ -110,7 +110,7 @@ def require_moment(value: Any, name: str) -> datetime:
 
 
 def require_retention(value: Any, name: str, now: datetime) -> datetime:
-    """Give the moment that a retention time, or a moment, means now."""
+    """Return the moment that a retention time, or a moment, means now."""
     if isinstance(value, timedelta):
         if value < timedelta():
             raise SessionValueError(f"{name} must not be negative, got {value!r}")

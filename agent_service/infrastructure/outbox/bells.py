@@ -20,7 +20,7 @@ class Bell:
     @classmethod
     @contextmanager
     def hung(cls) -> Iterator[Self]:
-        """Give a bell that :func:`ring` reaches until the block ends."""
+        """Return a bell that :func:`ring` reaches until the block ends."""
         bell = cls()
         _hung.add(bell)
         try:

@@ -53,7 +53,7 @@ class Invalidation:
         ]
 
     def to_json(self) -> str:
-        """Give its JSON, which is ASCII: U+0000 is a character of a key like any other, but not of a column."""
+        """Return its JSON, which is ASCII: U+0000 is a character of a key like any other, but not of a column."""
         return json.dumps({name: value for name, value in asdict(self).items() if value}, separators=(",", ":"))
 
     @classmethod

@@ -16,19 +16,19 @@ from redis.exceptions import RedisError, ResponseError
 from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.redis_url import RedisTarget, parse_redis_url
-from agent_service.infrastructure.redis.cluster import ClusterLane
-from agent_service.infrastructure.redis.connect import open_lane
 from agent_service.infrastructure.redis.denials import denial
 from agent_service.infrastructure.redis.errors import translate
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
-from agent_service.infrastructure.redis.lane import MAX_KEYS_PER_COMMAND, Argument, Command, Lane
-from agent_service.infrastructure.redis.notifications import StreamNotifications
 from agent_service.infrastructure.redis.operation import Operation, Operations
 from agent_service.infrastructure.redis.replication import Confirmation, Replication, check_replication
 from agent_service.infrastructure.redis.scripts import Script
-from agent_service.infrastructure.redis.server import ServerLane
 from agent_service.infrastructure.redis.substitutes import Substitutes
-from agent_service.infrastructure.redis.tracking import InvalidationStream
+from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
+from agent_service.infrastructure.redis.tracking.stream import InvalidationStream
+from agent_service.infrastructure.redis.transport.base import MAX_KEYS_PER_COMMAND, Argument, Command, Transport
+from agent_service.infrastructure.redis.transport.cluster import ClusterTransport
+from agent_service.infrastructure.redis.transport.connect import open_transport
+from agent_service.infrastructure.redis.transport.server import ServerTransport
 
 __all__ = ["RedisClient"]
 
@@ -77,7 +77,7 @@ class RedisClient:
             check_replication(replication, target, timeout)
             self.replication = replication
         self._url = url
-        self._set_up(open_lane(target, timeout=timeout), str(target), timeout, max_connections, metrics)
+        self._set_up(open_transport(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
     @classmethod
     def over(
@@ -113,10 +113,12 @@ class RedisClient:
         if isinstance(client, Redis):
             max_connections = min(max_connections, place.max_connections)
         self = cls.__new__(cls)
-        lane: Lane = (
-            ClusterLane(client, owned=False) if isinstance(client, RedisCluster) else ServerLane(client, owned=False)
+        transport: Transport = (
+            ClusterTransport(client, owned=False)
+            if isinstance(client, RedisCluster)
+            else ServerTransport(client, owned=False)
         )
-        self._set_up(lane, "a given client", timeout, max_connections, metrics)
+        self._set_up(transport, "a given client", timeout, max_connections, metrics)
         return self
 
     def for_another_loop(self) -> "RedisClient":
@@ -138,11 +140,11 @@ class RedisClient:
         )
 
     def _set_up(
-        self, lane: Lane, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
+        self, transport: Transport, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._max_connections = max_connections
-        self._lane = lane
+        self._transport = transport
         self._operations = Operations(
             target=target, timeout=timeout, slots=max_connections, latency=self.metrics.redis_latency
         )
@@ -154,7 +156,7 @@ class RedisClient:
     @property
     def raw(self) -> Any:
         """The redis-py client itself, on the same pool; what runs on it has no deadline, limit or translation."""
-        return self._lane.raw
+        return self._transport.raw
 
     @property
     def target(self) -> str:
@@ -169,7 +171,7 @@ class RedisClient:
     @property
     def is_cluster(self) -> bool:
         """Whether keys of one script or transaction must share a slot."""
-        return isinstance(self._lane, ClusterLane)
+        return isinstance(self._transport, ClusterTransport)
 
     @property
     def available(self) -> bool | None:
@@ -185,10 +187,10 @@ class RedisClient:
         """Run one command and give its reply as RESP2 has it, unconverted: bytes, int, list or None."""
         async with self._operations.begin() as operation:
             operation.command = command
-            return await self._lane.execute(operation, command)
+            return await self._transport.execute(operation, command)
 
     async def get(self, key: bytes) -> bytes | None:
-        """Give the string at the key; None when it is missing or no string (what MGET gives).
+        """Return the string at the key; None when it is missing or no string (what MGET gives).
 
         Concurrent calls travel together as one MGET.
         """
@@ -202,12 +204,12 @@ class RedisClient:
         return (self._reads if patient else self._impatient_reads).get(keys)
 
     async def get_many(self, keys: Sequence[bytes], *, patience: float | None = None) -> list[bytes | None]:
-        """Give the strings at the keys in their order, in one round trip; None for what is missing or no string."""
+        """Return the strings at the keys in their order, in one round trip; None for what is missing or no string."""
         if not keys:
             return []
         async with self._operations.begin(patience) as operation:
             operation.command = (b"MGET", *keys)
-            return await self._lane.get_many(operation, keys)
+            return await self._transport.get_many(operation, keys)
 
     async def set_many(self, values: Mapping[bytes, bytes]) -> None:
         """Store strings without expiry in one round trip; all or none of them on one server, per slot on a cluster."""
@@ -215,7 +217,7 @@ class RedisClient:
             return
         async with self._operations.begin() as operation:
             operation.command = (b"MSET", *values)
-            await self._lane.set_many(operation, values)
+            await self._transport.set_many(operation, values)
 
     async def pipeline(
         self,
@@ -275,9 +277,9 @@ class RedisClient:
         self, operation: Operation, commands: Sequence[Command], confirmation: Confirmation | None, *, atomic: bool
     ) -> list[Any]:
         if confirmation is None:
-            return await self._lane.pipeline(operation, commands, atomic=atomic)
+            return await self._transport.pipeline(operation, commands, atomic=atomic)
         waits = confirmation.commands
-        replies = await self._lane.pipeline(operation, [*commands, *waits], atomic=False)
+        replies = await self._transport.pipeline(operation, [*commands, *waits], atomic=False)
         for command, reply in zip(waits, replies[-len(waits) :], strict=True):
             if isinstance(reply, Exception):
                 if isinstance(translate(reply, sent=True), RedisRefusedError):
@@ -295,18 +297,18 @@ class RedisClient:
             command = script.command(keys, args)
             operation.command = command = self.substitutes.before(command) if self.substitutes else command
             try:
-                return await self._lane.execute(operation, command)
+                return await self._transport.execute(operation, command)
             except ResponseError as exc:
                 other = self.substitutes.after(command, exc)
                 if other is None:
                     raise
                 operation.command = other
-                reply = await self._lane.execute(operation, other)
+                reply = await self._transport.execute(operation, other)
                 self.substitutes.accept(command, exc, reply)
                 return reply
 
     async def scan(self, match: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
-        """Give the keys that match a Redis glob, page by page, from all primaries.
+        """Return the keys that match a Redis glob, page by page, from all primaries.
 
         A key that exists from the first to the last page is given at least once, perhaps more often; pages may be
         empty. Each page is an operation with its own deadline. The whole key space is read, matching or not.
@@ -317,7 +319,7 @@ class RedisClient:
         while True:
             async with self._operations.begin() as operation:
                 operation.command = (b"SCAN",)
-                cursor, keys = await self._lane.scan_page(operation, cursor, match, count)
+                cursor, keys = await self._transport.scan_page(operation, cursor, match, count)
             yield keys
             if cursor is None:
                 return
@@ -337,11 +339,11 @@ class RedisClient:
             name = b"DEL" if "UNLINK" in self.substitutes.losses else b"UNLINK"
             operation.command = (name, *keys)
             try:
-                return await self._lane.delete(operation, name, keys)
+                return await self._transport.delete(operation, name, keys)
             except ResponseError as exc:
                 if self.substitutes.after(operation.command, exc) is None:
                     raise
-                count = await self._lane.delete(operation, b"DEL", keys)
+                count = await self._transport.delete(operation, b"DEL", keys)
                 self.substitutes.accept(operation.command, exc, count)
                 return count
 
@@ -352,7 +354,7 @@ class RedisClient:
         permit it, which is said once.
         """
         async with self._operations.begin() as operation:
-            lacking = await self._lane.settle(operation)
+            lacking = await self._transport.settle(operation)
         if lacking is not None:
             self.substitutes.lose(lacking)
 
@@ -418,7 +420,7 @@ class RedisClient:
             await asyncio.gather(self._operations.close(), *(each.aclose() for each in self._streams))
         finally:
             with suppress(RedisError, OSError):  # of a server that hangs or is gone
-                await self._lane.aclose()
+                await self._transport.aclose()
 
 
 def _check_limits(timeout: float, max_connections: int) -> None:

@@ -63,7 +63,7 @@ def is_translatable(exc: BaseException) -> bool:
 
 
 def translate(exc: BaseException, *, sent: bool, command: Sequence[Any] = ()) -> RedisOperationError:
-    """Give the error of ours for an error of redis-py; raise it ``from exc``.
+    """Return the error of ours for an error of redis-py; raise it ``from exc``.
 
     :param sent: whether the command may have reached the server, so that only its reply is missing.
     :param command: what failed, to be named where the server denies it.

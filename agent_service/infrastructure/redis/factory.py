@@ -28,7 +28,7 @@ _PATIENCE: Final = 2.0
 
 
 async def get_redis_manager() -> RedisManager:
-    """Give this event loop's manager; the same one every time until :func:`close_redis`.
+    """Return this event loop's manager; the same one every time until :func:`close_redis`.
 
     Opens no connection, so it works while Redis is down. Managers of closed loops are forgotten. A forked process
     starts with none.

@@ -38,7 +38,7 @@ class JoinedReads:
         self._batches: set[asyncio.Task[None]] = set()
 
     def get(self, keys: Sequence[bytes]) -> Awaitable[Values]:
-        """Give the strings at the keys, None for what is missing. To be awaited at once."""
+        """Return the strings at the keys, None for what is missing. To be awaited at once."""
         if not self._in_flight:
             return self._get_alone(keys)
         loop = asyncio.get_running_loop()

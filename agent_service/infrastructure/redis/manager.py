@@ -116,7 +116,7 @@ class RedisManager:
         return self._closed
 
     async def scan_keys(self, pattern: str, count: int = 100) -> list[str]:
-        """Give the names that match, each once, in no order. Reads the whole key space of the server.
+        """Return the names that match, each once, in no order. Reads the whole key space of the server.
 
         :param count: keys that the server looks at per page.
         :raises CacheKeyError: for a pattern that is no str, empty or too long.
@@ -200,14 +200,14 @@ class RedisManager:
         return self._root + name.encode()
 
     def get_metrics(self) -> dict[str, Any]:
-        """Give the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
+        """Return the counters of all caches of this loop: ``hit_rate`` (percent of all reads), ``metrics`` by
         ``"{namespace}:{counter}"``, latencies, ``last_reset``, ``uptime_seconds``. The process's own manager adds
         ``stores``: calls, errors and latency of context and state stores, by class.
         """
         return self.metrics.snapshot()
 
     def get_hit_rate(self, namespace: str = DEFAULT_NAMESPACE) -> float:
-        """Give the hit rate of a namespace in percent, 0 to 100; 0.0 before its first read."""
+        """Return the hit rate of a namespace in percent, 0 to 100; 0.0 before its first read."""
         return self.metrics.hit_rate(namespace)
 
     async def health_check(self) -> dict[str, Any]:

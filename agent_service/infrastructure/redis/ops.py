@@ -37,13 +37,13 @@ Value: TypeAlias = str | bytes | int | float
 
 
 async def get(key: str) -> bytes | None:
-    """Give the string at a key; None where there is none."""
+    """Return the string at a key; None where there is none."""
     reply: bytes | None = await (await _client()).execute("GET", key)
     return reply
 
 
 async def get_many(keys: Sequence[str]) -> list[bytes | None]:
-    """Give the strings at the keys in their order; None for what is missing."""
+    """Return the strings at the keys in their order; None for what is missing."""
     return await (await _client()).get_many([key.encode() for key in keys])
 
 
@@ -75,7 +75,7 @@ async def expire(key: str, seconds: float) -> bool:
 
 
 async def ttl(key: str) -> float | None:
-    """Give the seconds a key has left: infinity where it does not expire, None where there is none."""
+    """Return the seconds a key has left: infinity where it does not expire, None where there is none."""
     left: int = await (await _client()).execute("PTTL", key)
     if left < 0:
         return None if left == -2 else float("inf")
@@ -88,13 +88,13 @@ async def increment(key: str, amount: int = 1) -> int:
 
 
 async def hash_get(key: str, field: str) -> bytes | None:
-    """Give a field of a hash; None where there is none."""
+    """Return a field of a hash; None where there is none."""
     reply: bytes | None = await (await _client()).execute("HGET", key, field)
     return reply
 
 
 async def hash_get_all(key: str) -> dict[bytes, bytes]:
-    """Give all fields of a hash; an empty dict where there is none."""
+    """Return all fields of a hash; an empty dict where there is none."""
     reply: list[bytes] = await (await _client()).execute("HGETALL", key)
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
@@ -126,7 +126,7 @@ async def list_append(key: str, *values: Value) -> int:
 
 
 async def list_range(key: str, start: int = 0, end: int = -1) -> list[bytes]:
-    """Give the items from ``start`` to ``end``, both included; negative positions count from the end."""
+    """Return the items from ``start`` to ``end``, both included; negative positions count from the end."""
     return list(await (await _client()).execute("LRANGE", key, start, end))
 
 
@@ -136,7 +136,7 @@ async def list_trim(key: str, start: int, end: int) -> None:
 
 
 async def list_length(key: str) -> int:
-    """Give the number of items in a list."""
+    """Return the number of items in a list."""
     return int(await (await _client()).execute("LLEN", key))
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from agent_service.core.errors import RedisDeniedError
 from agent_service.core.keys import internal_key
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import load_script, whole
+from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["check_permissions", "describe_denials"]
 

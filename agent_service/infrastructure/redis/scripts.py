@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from importlib.resources import files
 
-from agent_service.infrastructure.redis.lane import Argument, Command
+from agent_service.infrastructure.redis.transport.base import Argument, Command
 
 __all__ = [
     "ENTRY_PUT",
@@ -36,12 +36,12 @@ class Script:
         _sources[self.digest] = self.source
 
     def command(self, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Command:
-        """Give the command that runs it, for a pipeline."""
+        """Return the command that runs it, for a pipeline."""
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
 
 def whole(command: Command) -> Command:
-    """Give the command of a script with its source, for a server that does not know the script yet."""
+    """Return the command of a script with its source, for a server that does not know the script yet."""
     return ("EVAL", _sources[str(command[1])], *command[2:])
 
 
@@ -61,7 +61,7 @@ EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""
 
 TOKENS_TAKE = load_script("held", "tokens_take")
-"""Give tokens, making those that are missing.
+"""Return tokens, making those that are missing.
 
 Keys: tokens, of one slot, perhaps each under two names. Arguments: milliseconds that an entry with them will live (0:
 for ever), and random bytes for each.

@@ -6,8 +6,8 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.denials import command_name, denial
-from agent_service.infrastructure.redis.lane import Command
 from agent_service.infrastructure.redis.scripts import whole
+from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Substitutes"]
 

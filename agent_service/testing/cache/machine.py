@@ -63,7 +63,7 @@ class CacheMachine(RuleBasedStateMachine):
     """Seconds; a multiple of 20."""
 
     async def open(self) -> ICache[Any]:
-        """Give an empty cache."""
+        """Return an empty cache."""
         raise NotImplementedError("override `open`")
 
     async def close(self, cache: ICache[Any]) -> None:
@@ -107,7 +107,7 @@ class CacheMachine(RuleBasedStateMachine):
         return len(gone)
 
     def _sum(self, key: str, amount: int) -> int | None:
-        """Give the new value of a counter; None where it cannot be added to."""
+        """Return the new value of a counter; None where it cannot be added to."""
         entry = self._live(key)
         value = 0 if entry is None else entry.value
         fits = type(value) is int and -(2**63) <= value + amount < 2**63

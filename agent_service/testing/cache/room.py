@@ -22,17 +22,17 @@ class CacheRoom:
 
     @pytest.fixture
     async def cache(self) -> ICache[Any]:
-        """Give an empty cache whose default TTL is at least a minute."""
+        """Return an empty cache whose default TTL is at least a minute."""
         raise NotImplementedError("override the fixture `cache`")
 
     @pytest.fixture
     async def again(self, cache: ICache[Any]) -> ICache[Any]:
-        """Give another handle of what ``cache`` holds; overridden where a second one can be opened."""
+        """Return another handle of what ``cache`` holds; overridden where a second one can be opened."""
         return cache
 
     @pytest.fixture
     async def neighbour(self) -> ICache[Any]:
-        """Give an empty cache of another namespace beside ``cache``; overridden where there are namespaces."""
+        """Return an empty cache of another namespace beside ``cache``; overridden where there are namespaces."""
         pytest.skip("the fixture `neighbour` is not overridden: no cache of another namespace")
 
     async def advance(self, seconds: float) -> None:
@@ -76,7 +76,7 @@ class Failing:
 
 
 def giving(value: Any) -> Load:
-    """Give a loader that gives the value at once."""
+    """Return a loader that gives the value at once."""
     return Load(value, finished=True)
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from agent_service.core.errors import RedisOperationError
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from tests.cache.faults.meter import Meter
 from tests.cache.faults.process import Process
 from tests.cache.faults.user import Shared, User

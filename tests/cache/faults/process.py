@@ -4,13 +4,13 @@ import time
 from typing import Any
 
 from agent_service.core.breaker import CircuitBreaker
-from agent_service.infrastructure.cache.fallback import FallbackCache
-from agent_service.infrastructure.cache.feed import NearFeed
-from agent_service.infrastructure.cache.journal import Debt, Journal
-from agent_service.infrastructure.cache.memory import InMemoryCache
-from agent_service.infrastructure.cache.outage import Outage
-from agent_service.infrastructure.cache.redis import RedisCache
-from agent_service.infrastructure.cache.tiered import TieredCache
+from agent_service.infrastructure.cache.fallback.cache import FallbackCache
+from agent_service.infrastructure.cache.fallback.journal import Debt, Journal
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache
+from agent_service.infrastructure.cache.near.cache import TieredCache
+from agent_service.infrastructure.cache.near.feed import NearFeed
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["LEASE_SECONDS", "AnyCache", "Process"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
-from agent_service.infrastructure.cache.redis import RedisCache
+from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.cache.conftest import until
 from tests.cache.faults.deadlines import allowed

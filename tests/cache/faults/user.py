@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from agent_service.infrastructure.cache.decorators import cached
+from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.cache.interface import LoadOptions
 from tests.cache.faults.meter import Meter
 from tests.cache.faults.process import AnyCache, Process

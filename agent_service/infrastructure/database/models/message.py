@@ -67,7 +67,7 @@ class SessionMessage(Base):
 
     @classmethod
     def stored(cls, **values: Any) -> "SessionMessage":
-        """Give the message that a row holds, as a query would load it but belonging to no session object."""
+        """Return the message that a row holds, as a query would load it but belonging to no session object."""
         message: SessionMessage = cls.__mapper__.class_manager.new_instance()
         message.__dict__.update(values, data=fixed(values["data"]))
         return message
@@ -85,12 +85,12 @@ class SessionMessage(Base):
         return self.data.get("content")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the dict that was added, exactly; changing it changes nothing here."""
+        """Return the dict that was added, exactly; changing it changes nothing here."""
         copy: dict[str, Any] = plain(self.data)
         return copy
 
     def keys(self) -> KeysView[str]:
-        """Give the keys of the dict that was added, in its order."""
+        """Return the keys of the dict that was added, in its order."""
         return self.data.keys()
 
     def __getitem__(self, key: str) -> Any:

@@ -63,7 +63,7 @@ class SessionStatus(StrEnum):
 
     @classmethod
     def parse(cls, value: Any) -> "SessionStatus":
-        """Give the status named; a SessionValueError lists the known ones."""
+        """Return the status named; a SessionValueError lists the known ones."""
         try:
             return cls(value)
         except ValueError:

@@ -31,7 +31,7 @@ def step_back(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update
 
 
 def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert:
-    """Give a fork a row of its own of one message."""
+    """Insert a copy of one message that belongs to a fork."""
     message: Any = SessionMessage.__table__.c
     tenant, fork = literal(tenant_id, String), literal(fork_id, UuidType)
     source = select(tenant, fork, message.seq, _client_id(tenant, fork), *_unchanged(message)).where(
@@ -96,7 +96,7 @@ def _unchanged(message: Any) -> list[Any]:
 
 
 def _client_id(tenant_id: Any, fork_id: Any) -> Any:
-    """Give the client id, unless the fork used it again for a message of its own."""
+    """Return the client id, unless the fork used it again for a message of its own."""
     message: Any = SessionMessage.__table__.c
     used = aliased(SessionMessage)
     taken = exists().where(used.tenant_id == tenant_id, used.session_id == fork_id, used.client_id == message.client_id)

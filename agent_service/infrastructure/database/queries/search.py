@@ -60,7 +60,7 @@ _pending = _places_table("agent_service_session_search_pending")
 
 
 def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
-    """Give the condition "one of the scope's sessions whose title, or a message it shows, contains the term"."""
+    """Return the condition "one of the scope's sessions whose title, or a message it shows, contains the term"."""
     found = [_titles(dialect, term, scope)]
     if in_content:
         found += [select(each.subquery().c.bearer) for each in _messages(dialect, term, scope)]

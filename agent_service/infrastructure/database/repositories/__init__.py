@@ -1,6 +1,6 @@
 """Sessions as their callers see them."""
 
-from agent_service.infrastructure.database.repositories.base import SessionLimits
+from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.repositories.results import (
     CounterDrift,
     CursorPage,

@@ -1,8 +1,7 @@
 """What every part of the session repository stands on: the caller's session, the tenant, limits and the clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,9 +12,8 @@ from sqlalchemy.orm.util import identity_key
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import SessionNotFoundError
-from agent_service.core.logging import logger
-from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.errors import database_errors, session_not_found
+from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.moments import deciding_now
 from agent_service.infrastructure.database.own_sessions import accept_session
@@ -23,32 +21,10 @@ from agent_service.infrastructure.database.queries.scope import active, one, vis
 from agent_service.infrastructure.database.row_security import serve_tenant
 from agent_service.infrastructure.database.validation import require_identifier, require_tenant
 
-__all__ = ["MAX_ROWS", "RepositoryBase", "SessionLimits", "limits_from_settings"]
+__all__ = ["MAX_ROWS", "RepositoryBase"]
 
 MAX_ROWS: Final = 1_000
 """Most sessions one call returns."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """How long a session may grow before we warn, and how long it lives without activity."""
-
-    max_messages: int
-    expiry: timedelta
-
-    def warn_if_long(self, session_id: UUID, count: int) -> None:
-        """Say in the log that a session has outgrown its limit."""
-        if count > self.max_messages:
-            logger.warning(
-                "session %s holds %d messages, more than SESSION_MAX_MESSAGES (%d)",
-                session_id, count, self.max_messages,
-            )  # fmt: skip
-
-
-def limits_from_settings() -> SessionLimits:
-    """Read SESSION_MAX_MESSAGES and SESSION_EXPIRY_HOURS."""
-    settings = get_settings()
-    return SessionLimits(settings.session_max_messages, timedelta(hours=settings.session_expiry_hours))
 
 
 class RepositoryBase:

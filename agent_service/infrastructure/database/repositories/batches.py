@@ -8,14 +8,14 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.append.batch_statement import append_batch, find_earlier
+from agent_service.infrastructure.database.append.incoming import accept_message
+from agent_service.infrastructure.database.append.statement import Counters
 from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.incoming import accept_message
 from agent_service.infrastructure.database.isolation import run_first
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.append import Counters
-from agent_service.infrastructure.database.queries.batch import BatchAppend, Entry
-from agent_service.infrastructure.database.queries.batch_append import append_batch, find_earlier
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
@@ -85,7 +85,7 @@ def _identity(entry: Entry) -> Any:
 
 
 def _unique(entries: Iterable[Entry]) -> Iterable[Entry]:
-    """Give the first entry of each key, in their order."""
+    """Return the first entry of each key, in their order."""
     first: dict[Any, Entry] = {}
     for entry in entries:
         first.setdefault(_identity(entry), entry)

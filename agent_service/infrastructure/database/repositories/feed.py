@@ -38,7 +38,7 @@ class SessionFeed(SessionHistory):
     """The part of the repository that follows what is said in a session."""
 
     def subscribe(self, session_id: UUID | str, *, after_seq: int = 0) -> AsyncGenerator[SessionMessage, None]:
-        """Give every message after ``after_seq`` as it is committed, in order, gap-free, without end.
+        """Return every message after ``after_seq`` as it is committed, in order, gap-free, without end.
 
         ::
 

@@ -46,7 +46,7 @@ class SessionHistory(RepositoryBase):
         roles: Iterable[str] | None = None,
         max_tokens: int | None = None,
     ) -> list[SessionMessage]:
-        """Give messages in their order: the last ones, or the first ones after ``after_seq``.
+        """Return messages in their order: the last ones, or the first ones after ``after_seq``.
 
         The cost is that of the messages read, however long the session is. With ``max_tokens`` as many are given as
         fit: a message costs its own ``token_count``, else an estimate of 4 characters a token. That window never ends
@@ -76,7 +76,7 @@ class SessionHistory(RepositoryBase):
         return window.fitting()
 
     async def iter_messages(self, session_id: UUID | str) -> AsyncIterator[SessionMessage]:
-        """Give every message from the first to the last one there is now, in constant memory.
+        """Return every message from the first to the last one there is now, in constant memory.
 
         Read page by page in the caller's transaction, so other statements may come between.
 
@@ -87,7 +87,7 @@ class SessionHistory(RepositoryBase):
             yield message
 
     async def get_session_with_messages(self, session_id: UUID | str) -> Session | None:
-        """Give a session with its whole history in ``session.messages``, or None. Long sessions: ``iter_messages``."""
+        """Return a session with all its messages in ``session.messages``, or None. Long sessions: ``iter_messages``."""
         statement = select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
         session: Session | None = await self._first("read a session", statement)
         if session is not None:
@@ -164,7 +164,7 @@ class SessionHistory(RepositoryBase):
     async def _read(
         self, key: UUID, limit: int, before: int | None, after: int | None, roles: Sequence[str] | None
     ) -> list[SessionMessage]:
-        """Give messages in the order they are counted from; of a fork, its ancestors' too."""
+        """Return messages in the order they are counted from; of a fork, its ancestors' too."""
         statement = history.window(
             self._tenant_id, key, limit=limit, before_seq=before, after_seq=after, roles=roles
         ).execution_options(populate_existing=True)
@@ -176,7 +176,7 @@ class SessionHistory(RepositoryBase):
         return await self._read_along(key, limit, before, after, roles)
 
     async def _walk_line(self, key: UUID, last_seq: int) -> AsyncIterator[SessionMessage]:
-        """Give everything a session shows, whether the session itself is hidden or not."""
+        """Return everything a session shows, whether the session itself is hidden or not."""
         after = 0
         while page := await self._read_along(key, PAGE, last_seq + 1, after, None):
             for message in page:

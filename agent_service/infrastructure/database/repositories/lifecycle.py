@@ -27,7 +27,7 @@ class SessionLifecycle(RepositoryBase):
     """The part of the repository that ends and reopens sessions."""
 
     async def bulk_update_session_status(self, session_ids: Iterable[UUID | str], status: SessionStatus | str) -> int:
-        """Give many sessions a status, and ``completed_at`` with it.
+        """Return many sessions a status, and ``completed_at`` with it.
 
         :return: how many of them exist.
         :raises SessionValueError: an id or the status cannot be; nothing was changed.

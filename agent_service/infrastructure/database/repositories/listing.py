@@ -36,11 +36,11 @@ class SessionListing(RepositoryBase):
         limit: int = 50,
         offset: int = 0,
     ) -> list[Session]:
-        """Give a user's sessions. ``limit`` is 1 to 1,000."""
+        """Return a user's sessions. ``limit`` is 1 to 1,000."""
         return await self._list(self._scope(user_id, active_only=active_only), limit, offset)
 
     async def get_recent_sessions(self, user_id: UUID | str, *, hours: float = 24.0, limit: int = 50) -> list[Session]:
-        """Give a user's sessions with activity in the last ``hours``, active or not."""
+        """Return a user's sessions with activity in the last ``hours``, active or not."""
         if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= 876_000:
             raise SessionValueError(f"hours must be a number above 0, up to 876000, got {hours!r:.80}")
         since = self._now() - timedelta(hours=hours)
@@ -49,12 +49,12 @@ class SessionListing(RepositoryBase):
     async def get_sessions_by_agent(
         self, agent_id: str, *, active_only: bool = False, limit: int = 50, offset: int = 0
     ) -> list[Session]:
-        """Give an agent's sessions with all users."""
+        """Return an agent's sessions with all users."""
         scope = self._scope(active_only=active_only)
         return await self._list([*scope, Session.agent_id == require_identifier(agent_id, "agent_id")], limit, offset)
 
     async def get_session_by_title(self, user_id: UUID | str, title: str) -> Session | None:
-        """Give the user's latest session with exactly this title, or None."""
+        """Return the user's latest session with exactly this title, or None."""
         scope = [*self._scope(user_id), Session.title == require_text(title, "title")]
         return next(iter(await self._list(scope, 1)), None)
 
@@ -67,7 +67,7 @@ class SessionListing(RepositoryBase):
         status: SessionStatus | str | None = None,
         agent_id: str | None = None,
     ) -> PaginatedResult[Session]:
-        """Give one page of a user's sessions with the total. Deep pages cost their offset; a cursor does not.
+        """Return one page of a user's sessions with the total. Deep pages cost their offset; a cursor does not.
 
         :param page: 1 is the first.
         :param page_size: 1 to 1,000.
@@ -88,7 +88,7 @@ class SessionListing(RepositoryBase):
     async def get_user_sessions_page(
         self, user_id: UUID | str, *, limit: int = 50, cursor: str | None = None
     ) -> CursorPage[Session]:
-        """Give the next ``limit`` of a user's sessions; every page costs the same, however deep.
+        """Return the next ``limit`` of a user's sessions; every page costs the same, however deep.
 
         :param cursor: ``next_cursor`` of the page before; None for the first page.
         :raises SessionValueError: a cursor that none of our pages gave.

@@ -28,7 +28,7 @@ class SessionPortability(SessionHistory):
     """The part of the repository that exports and imports."""
 
     async def export_user(self, user_id: UUID | str) -> AsyncIterator[str]:
-        """Give everything held of a user as JSON lines without line ends: sessions, hidden ones too, and messages.
+        """Return everything held of a user as JSON lines without line ends: sessions, hidden ones too, and messages.
 
         Streamed in constant memory, in the caller's transaction. A fork comes with all it shows.
         """

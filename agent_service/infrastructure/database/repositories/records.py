@@ -73,12 +73,12 @@ class SessionRecords(RepositoryBase):
         set_own_fields(session, **own_fields, **moments, completed_at=ended)
 
     async def get(self, session_id: UUID | str) -> Session | None:
-        """Give a session, or None."""
+        """Return a session, or None."""
         session: Session | None = await self._first("read a session", self._one(session_id))
         return session
 
     async def get_by_external_id(self, external_id: str) -> Session | None:
-        """Give the session that carries another framework's id, or None."""
+        """Return the session that carries another framework's id, or None."""
         given = require_identifier(external_id, "external_id")
         statement = select(Session).where(Session.external_id == given, *visible(self._tenant_id))
         session: Session | None = await self._first("read a session", statement)
@@ -138,7 +138,7 @@ class SessionRecords(RepositoryBase):
 
 
 def _changes(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give what was assigned since the session was loaded, and what is stored instead."""
+    """Return what was assigned since the session was loaded, and what is stored instead."""
     attributes = inspect(session).attrs
     histories = {name: attributes[name].history for name in _CHANGEABLE}
     changed = {name: next(iter(history.added)) for name, history in histories.items() if history.added}

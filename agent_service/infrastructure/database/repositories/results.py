@@ -89,7 +89,7 @@ class CounterDrift:
         return any(stored != counted for stored, counted in (self.total_messages, self.total_tokens, self.last_seq))
 
     def counted(self) -> dict[str, int]:
-        """Give the counters as they should be."""
+        """Return the counters as they should be."""
         return {name: getattr(self, name)[1] for name in ("total_messages", "total_tokens", "last_seq")}
 
 

@@ -35,7 +35,7 @@ class SessionSearch(SessionListing):
     async def search_sessions(
         self, user_id: UUID | str, search_term: str, limit: int = 20, *, in_content: bool = True
     ) -> list[Session]:
-        """Give a user's sessions whose title or messages contain the term, the latest activity first.
+        """Return a user's sessions whose title or messages contain the term, the latest activity first.
 
         :param in_content: False looks at titles only.
         """
@@ -48,7 +48,7 @@ class SessionSearch(SessionListing):
         return await self._list([found, *scope], limit)
 
     async def search_messages(self, user_id: UUID | str, term: str, limit: int = 20) -> list[SearchHit]:
-        """Give a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.
+        """Return a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.
 
         Of more than 10,000 hits, 10,000 are ranked. What forks share is a hit in each of them.
         """

@@ -1,0 +1,287 @@
+"""Redis while it serves, memory while it does not."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+from agent_service.core.errors import (
+    RedisBusyError,
+    RedisDeniedError,
+    RedisOperationError,
+    RedisUnavailableError,
+    RedisUnreplicatedError,
+)
+from agent_service.core.globs import Globs
+from agent_service.core.ttl import Never
+from agent_service.infrastructure.cache.backend import Backend, Fill
+from agent_service.infrastructure.cache.base import BaseCache
+from agent_service.infrastructure.cache.fallback.journal import Increment
+from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend
+from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCache
+from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
+
+__all__ = ["FallbackBackend", "FallbackCache"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class FallbackBackend(Backend):
+    """Each operation goes to one of two backends; what Redis missed is written down before memory is asked.
+
+    A write whose outcome is unknown (sent, no reply) is written down too: an invalidation may happen twice, and an
+    increment is numbered, so that Redis makes it once however often it is sent.
+    """
+
+    def __init__(self, redis: RedisBackend, memory: MemoryBackend, outage: Outage, namespace: str) -> None:
+        self.codec = redis.codec
+        self.counters = redis.counters
+        self.redis = redis
+        self._memory = memory
+        self._outage = outage
+        self._namespace = namespace
+
+    async def _run(self, operation: Callable[[Backend], Awaitable[R]], owe: Callable[[], None] | None = None) -> R:
+        """Run an operation where it can be served.
+
+        :param owe: writes down what Redis missed.
+        """
+        if owe is not None:
+            await self._outage.give_way()
+        if self._outage.breaker.closed:
+            try:
+                return await operation(self.redis)
+            except RedisUnreplicatedError as exc:
+                self.counters.unreplicated += 1
+                if owe is not None:
+                    owe()
+                self._outage.unreplicated(exc)
+                return cast("R", exc.result)
+            except RedisOperationError as exc:
+                self.not_served(exc)
+        else:
+            self._outage.serve_from_memory()
+        if owe is not None:
+            owe()
+        return await operation(self._memory)
+
+    @property
+    def redis_serves(self) -> bool:
+        """Whether Redis is being asked at present."""
+        return self._outage.breaker.closed
+
+    def failed(self, exc: RedisOperationError) -> None:
+        """Count a failure of Redis; from now on memory serves."""
+        self.counters.errors += 1
+        self._outage.failed(exc)
+
+    def not_served(self, exc: RedisOperationError) -> None:
+        """Note that Redis gave no value, or no lease: a failure, unless only our own connections were busy.
+
+        The caller does without it then, as with a miss.
+        """
+        if not isinstance(exc, RedisBusyError):
+            self.failed(exc)
+
+    # -- reading
+
+    async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> CachedValue | None:
+        if self._outage.breaker.closed:
+            try:
+                return await self.redis.read(key, tags, with_expiry=with_expiry)
+            except RedisOperationError as exc:
+                self.not_served(exc)
+        else:
+            self._outage.serve_from_memory()
+        return self._memory.peek(key)
+
+    async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
+        return await self._run(lambda backend: backend.read_many(keys, tags))
+
+    async def exists(self, key: str) -> bool:
+        return await self._run(lambda backend: backend.exists(key))
+
+    async def ttl(self, key: str) -> float | Never | None:
+        return await self._run(lambda backend: backend.ttl(key))
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        if self._outage.breaker.closed:
+            try:
+                async for key in self.redis.scan(pattern):
+                    yield key
+            except RedisOperationError as exc:
+                if isinstance(exc, RedisDeniedError) and self.redis.does_without(exc):
+                    return
+                self.failed(exc)
+            else:
+                return
+        else:
+            self._outage.serve_from_memory()
+        async for key in self._memory.scan(pattern):
+            yield key
+
+    # -- writing
+
+    async def store(self, entries: Mapping[str, Encoded], life: Lifetime, tags: Sequence[str] = ()) -> bool:
+        def owe() -> None:
+            self._outage.journal.invalidate(self._namespace, entries, overwritten=True)
+
+        return await self._run(lambda backend: backend.store(entries, life, tags), owe)
+
+    async def grant(
+        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
+    ) -> Grant:
+        granted: Grant | None = None
+        if self._outage.breaker.closed:
+            try:
+                granted = await self.redis.grant(key, tags, standing, more_tags=more_tags)
+            except RedisOperationError as exc:
+                self.not_served(exc)
+        else:
+            self._outage.serve_from_memory()
+        return FallbackGrant(granted, await self._memory.grant(key, tags), self)
+
+    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+        granted: Sequence[Grant | None] = [None] * len(keys)
+        if self._outage.breaker.closed:
+            try:
+                granted = await self.redis.grant_many(keys, tags)
+            except RedisOperationError as exc:
+                self.not_served(exc)
+        else:
+            self._outage.serve_from_memory()
+        memory = await self._memory.grant_many(keys, tags)
+        return [FallbackGrant(redis, each, self) for redis, each in zip(granted, memory, strict=True)]
+
+    async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
+        in_redis = [
+            each._replace(grant=each.grant.redis)
+            for each in fills
+            if isinstance(each.grant, FallbackGrant) and each.grant.redis is not None
+        ]
+        if self.redis_serves and len(in_redis) == len(fills):
+            try:
+                return await self.redis.fill_many(in_redis, life, tags)
+            except RedisOperationError as exc:
+                self.failed(exc)
+        return await super().fill_many(fills, life, tags)
+
+    async def add(self, key: str, amount: int, seconds: float) -> int:
+        journal = self._outage.journal
+        increment = Increment(amount, seconds)
+        await self._outage.give_way()
+        if self._outage.breaker.closed:
+            number = journal.changes.begin()
+            may_be_done = False
+            try:
+                return await self.redis.add_once(key, amount, seconds, journal.changes.change(number))
+            except RedisOperationError as exc:
+                self.failed(exc)
+                may_be_done = isinstance(exc, RedisUnavailableError) and exc.maybe_executed
+            finally:
+                if not may_be_done:
+                    journal.changes.end(number)
+            if may_be_done:
+                increment = Increment(amount, seconds, number, journal.monotonic())
+        else:
+            self._outage.serve_from_memory()
+        journal.add(self._namespace, key, increment, anew=self._memory.table.live(key) is None)
+        return await self._memory.add(key, amount, seconds)
+
+    async def expire(self, key: str, seconds: float) -> bool:
+        def owe() -> None:
+            self._outage.journal.invalidate(self._namespace, (key,), overwritten=True)
+
+        return await self._run(lambda backend: backend.expire(key, seconds), owe)
+
+    # -- invalidating
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        return await self._run(
+            lambda backend: backend.remove(keys), lambda: self._outage.journal.invalidate(self._namespace, keys)
+        )
+
+    async def remove_matching(self, globs: Globs) -> int:
+        return await self._run(
+            lambda backend: backend.remove_matching(globs),
+            lambda: self._outage.journal.match(self._namespace, globs),
+        )
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> None:
+        await self._run(
+            lambda backend: backend.invalidate_tags(tags),
+            lambda: self._outage.journal.invalidate_tags(self._namespace, tags),
+        )
+
+    async def clear(self) -> None:
+        await self._run(lambda backend: backend.clear(), lambda: self._outage.journal.clear(self._namespace))
+
+
+class FallbackGrant(Grant):
+    """A grant of Redis, or None when Redis did not serve as the load began; and one of memory.
+
+    One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may
+    have invalidated the entry there since, and this one would not know.
+    """
+
+    def __init__(self, redis: Grant | None, memory: Grant, backend: FallbackBackend) -> None:
+        self.is_first = redis is None or redis.is_first
+        self.redis = redis
+        self._memory = memory
+        self._backend = backend
+
+    async def stands(self) -> bool:
+        if not await self._memory.stands():
+            return False
+        if self.redis is None or not self._backend.redis_serves:
+            return not self._backend.redis_serves
+        try:
+            return await self.redis.stands()
+        except RedisOperationError as exc:
+            self._backend.failed(exc)
+            return True
+
+    async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
+        if self._backend.redis_serves:
+            if self.redis is None:
+                return False
+            try:
+                return await self.redis.fill(lease, encoded, life, tags)
+            except RedisOperationError as exc:
+                self._backend.failed(exc)
+        return await self._memory.fill(lease, encoded, life, tags)
+
+    async def release(self, *, tell: bool = True) -> None:
+        if self.redis is None:
+            return
+        try:
+            await self.redis.release(tell=tell and self._backend.redis_serves)
+        except RedisOperationError as exc:
+            self._backend.failed(exc)
+
+
+class FallbackCache(BaseCache[T]):
+    """A cache that never raises for an outage: Redis serves, and while it cannot, this process's memory does.
+
+    When Redis comes back, everything deleted, invalidated or overwritten meanwhile is invalidated there, and increments
+    are added, *before* it serves a read again; writes may wait for the end of that, as long as one operation on Redis
+    may take. What memory held is dropped then: values set during the outage are not pushed, because another process may
+    know better. Memory sees only this process, so counters and reads during an outage are this process's own.
+
+    :param redis: serves while it can.
+    :param memory: serves meanwhile; it belongs to this cache and is emptied after an outage.
+    :param outage: breaker and journal, shared by the caches of one event loop.
+    """
+
+    backend: FallbackBackend
+
+    def __init__(self, redis: RedisCache[T], memory: InMemoryCache[T], outage: Outage) -> None:
+        backend = FallbackBackend(redis.backend, memory.backend, outage, redis.namespace)
+        super().__init__(backend, redis.namespace, default_ttl=redis.default_ttl, leases=redis.leases)
+        outage.protect(redis.namespace, redis.backend, memory.backend.table)
+        self._outage = outage
+
+    @property
+    def caught_up(self) -> bool:
+        return self._outage.caught_up

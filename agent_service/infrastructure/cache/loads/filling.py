@@ -1,0 +1,187 @@
+"""One load, from its lease to the stored value.
+
+A load runs under a lease that was opened before it began (``leases.py``), here and in the backend. What it gives is
+stored only while both stand, so a load that was overtaken by an invalidation stores nothing.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+from agent_service.core.metrics import NamespaceCounters
+from agent_service.core.singleflight import Fence
+from agent_service.core.stored import Stored, plain
+from agent_service.infrastructure.cache.backend import Backend
+from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
+from agent_service.infrastructure.cache.loads.failures import Failures
+from agent_service.infrastructure.cache.loads.policy import LoadPolicy, check_tags
+from agent_service.infrastructure.cache.loads.raised import describe, describe_value, interpret
+from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
+
+__all__ = ["Filler", "Loader", "awaitable", "opened", "value_of"]
+
+T = TypeVar("T")
+Loader = Callable[[], Awaitable[Any]]
+
+_FIRST_POLL = 0.01
+_LONGEST_POLL = 0.1
+"""Seconds between two looks for what another process loads."""
+
+
+class Filler:
+    """Runs loads under leases and stores what they give."""
+
+    def __init__(self, backend: Backend, leases: LeaseBook, failures: Failures) -> None:
+        self._backend = backend
+        self._counters = backend.counters
+        self._leases = leases
+        self._failures = failures
+
+    async def run(
+        self, fence: Fence, *, loader: Loader, policy: LoadPolicy, fresh: bool = False, grant: Grant | None = None
+    ) -> Encoded:
+        """Load and store, or give what another process loaded.
+
+        :param fence: the lease of the load.
+        :param fresh: whether loads that began earlier, in whatever process, must not store their values.
+        :param grant: the lease as the backend knows it, where it was granted already.
+        """
+        assert isinstance(fence, Lease)
+        try:
+            if grant is not None:
+                fence.grant = grant
+            elif policy.exclusive and not fresh:
+                elsewhere = await self._wait_for_other(fence, policy)
+                if elsewhere is not None:
+                    return elsewhere
+            else:
+                fence.grant = await self.grant(fence, fresh=fresh)
+            return await self._load_and_fill(fence, loader, policy)
+        finally:
+            await self.give_back(fence)
+
+    async def grant(self, lease: Lease, *, fresh: bool = False) -> Grant:
+        """Ask the backend for the right to store under a lease."""
+        return await self._backend.grant(
+            lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
+        )
+
+    async def give_back(self, lease: Lease) -> None:
+        """End a lease, here and in the backend."""
+        self._leases.close(lease)
+        if lease.grant is not None:
+            await asyncio.shield(lease.grant.release())
+
+    async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
+        """Wait while another process loads; give what it stored, or None when it is for this one to load.
+
+        Who gets the lease looks once more, because the load of another process may have ended since this one looked.
+        """
+        pause = _FIRST_POLL
+        while True:
+            lease.grant = await self._backend.grant(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
+            if not lease.grant.is_first:
+                await lease.grant.release(tell=False)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_POLL)
+            found = await self._backend.read(lease.key, lease.tags)
+            # The read that brought the caller here was counted.
+            self._counters.take_back(found.level if found is not None and found.left > 0 else None)
+            if found is not None and found.left > 0:
+                given = value_of(found, policy, self._counters)
+                if given is not None:
+                    try:
+                        return self._backend.codec.encode(given[0])
+                    except CacheSerializationError:  # nobody here wrote it
+                        self._counters.undecodable += 1
+            if lease.grant.is_first:
+                return None
+
+    async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
+        self._counters.loads += 1
+        try:
+            with reading_what_is_current():
+                value = await awaitable(loader())
+        except Exception as exc:
+            self._counters.load_errors += 1
+            await self._keep_failure(lease, exc, policy)
+            raise
+        self._failures.forget((lease.key,))
+        life = policy.life_of(value)
+        try:
+            encoded = self._backend.codec.encode(value, annotated=policy.annotated)
+        except CacheSerializationError as exc:
+            self._counters.errors += 1
+            if policy.strict:
+                raise
+            return Encoded(value, None, value, None, refusal=str(exc))
+        if policy.come_back is not None and not policy.come_back(encoded):
+            self._counters.errors += 1
+            return Encoded(value, None, value, None)
+        if life is not None and life.seconds > 0:
+            more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
+            stored = encoded
+            if policy.seen:
+                described = describe_value(value, policy.seen)
+                stored = _as_raised(self._backend.codec.encode(described, annotated=policy.annotated))
+            await self.fill(lease, stored, life, tuple(dict.fromkeys((*lease.tags, *more))))
+        return encoded
+
+    async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> None:
+        """Store what was loaded, unless an invalidation came first."""
+        if lease.broken or lease.grant is None or not await lease.grant.fill(lease, encoded, life, tags):
+            self._counters.fill_rejected += 1
+        else:
+            self._counters.sets += 1
+
+    async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:
+        life = policy.life_of_exception(exc)
+        if life is not None and life.seconds > 0:
+            described = describe(exc, policy.exceptions, policy.seen)
+            try:
+                encoded = None if described is None else self._backend.codec.encode(described)
+            except CacheSerializationError:
+                encoded = None
+            if encoded is not None and type(encoded.open()) is not Stored:  # instances would be plain data then
+                await self.fill(lease, _as_raised(encoded), life, lease.tags)
+                return
+        if policy.failure_backoff:
+            self._failures.remember(lease.key, exc, policy.failure_backoff, policy.seen)
+
+
+def opened(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters) -> Exception | tuple[Any] | None:
+    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: it has none of
+    both for this reader.
+    """
+    if not found.raised:
+        return (found.value,)
+    try:
+        return interpret(plain(found.value), policy.exceptions, policy.seen)
+    except UndecodableError:
+        counters.undecodable += 1
+        return None
+
+
+def value_of(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters) -> tuple[Any] | None:
+    """Return the value of a fresh entry, in a tuple; None: it is not for this reader.
+
+    :raises Exception: the cached one, where this reader chose it.
+    """
+    given = opened(found, policy, counters)
+    if isinstance(given, Exception):
+        raise given
+    return given
+
+
+def _as_raised(encoded: Encoded) -> Encoded:
+    return Encoded(encoded.value, encoded.data, encoded.kept, encoded.copy, raised=True)
+
+
+def awaitable(loading: Awaitable[T]) -> Awaitable[T]:
+    """Return what a loader returned, if it can be awaited."""
+    if not inspect.isawaitable(loading):
+        raise CacheValueError(f"loader must be an async function; it returned {type(loading).__name__}")
+    return loading

@@ -1,0 +1,139 @@
+"""Counters in Redis: added to exactly once, and valid only while their tokens stand.
+
+A counter is an entry whose body is a number. Lua adds to it without knowing what its head means: it is told how a valid
+counter begins and does nothing where the stored bytes begin otherwise, so that an old counter, of which a tag was
+invalidated or whose namespace was cleared, is never added to. The usual head is guessed and the token behind it is read
+in the same round trip.
+
+An increment whose reply is lost may or may not have been made. A :class:`Change` gives it a number that Redis remembers
+for as long as it may be sent again, so sending it again is safe.
+"""
+
+import math
+from secrets import token_hex
+from typing import NamedTuple
+
+from agent_service.core.envelope import is_counter
+from agent_service.core.errors import CacheValueError, RedisCommandError, RedisDeniedError
+from agent_service.infrastructure.cache.redis.entries import HEAD_BYTES, counter_head, is_live, read_known_head
+from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
+from agent_service.infrastructure.redis.client import RedisClient
+from agent_service.infrastructure.redis.scripts import INCREMENT
+
+__all__ = ["Change", "Changes", "RedisCounters"]
+
+REMEMBERED = 3600.0
+"""Seconds that Redis remembers the changes of a process after its latest one: longer outages make them uncertain."""
+
+
+class Change(NamedTuple):
+    """An increment that may be sent more than once."""
+
+    process: str
+    number: int
+    lowest: int
+    """The lowest number of this process that may be sent again."""
+
+
+class Changes:
+    """Numbers the changes of one process."""
+
+    def __init__(self) -> None:
+        self._process = token_hex(8)
+        self._latest = 0
+        self._open: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        """How many changes may be sent again."""
+        return len(self._open)
+
+    def begin(self) -> int:
+        """Number a change; it may be sent again until :meth:`end`."""
+        self._latest += 1
+        self._open[self._latest] = None
+        return self._latest
+
+    def change(self, number: int) -> Change:
+        """Return what is sent with it."""
+        return Change(self._process, number, next(iter(self._open)))
+
+    def end(self, number: int) -> None:
+        """It will not be sent again."""
+        self._open.pop(number, None)
+
+
+class RedisCounters:
+    """The counters of one namespace."""
+
+    def __init__(self, client: RedisClient, names: Names, tokens: Tokens) -> None:
+        self._client = client
+        self._names = names
+        self._tokens = tokens
+        self._token = b""
+
+    async def add(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
+        """Add to a counter; see ``Backend.add``. A ``change`` that was made before is not made again."""
+        lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000)) if seconds > 0 else -1
+        physical = self._names.prefix + key.encode()
+        keys, remember = self._keys(physical, change)
+        guess = self._token  # others change it while this one waits
+        fresh = counter_head({NAMESPACE: guess})
+        valid, invalid = fresh, b""
+        while True:
+            script = INCREMENT.command(keys, [amount, lifetime, valid, invalid, fresh, *remember])
+            try:
+                (token,), reply = await self._client.pipeline(
+                    [self._tokens.take_command((NAMESPACE,), max(seconds, 1)), script]
+                )
+            except RedisDeniedError:
+                raise
+            except RedisCommandError as exc:
+                token, reply = (await self._tokens.take([NAMESPACE], max(seconds, 1)))[NAMESPACE], b""
+                if token == guess:
+                    raise _explained(exc, key, amount) from exc
+            if token != guess:  # what was added to, or could not be, is invalid
+                self._token = guess = token
+                fresh = counter_head({NAMESPACE: token})
+                valid, invalid = fresh, b""
+            elif isinstance(reply, list):
+                head, invalid = await self._look(physical, reply[0], token, key)
+                valid = head or fresh
+            else:
+                return int(reply)
+
+    async def _look(self, physical: bytes, stored: bytes, token: bytes, key: str) -> tuple[bytes, bytes]:
+        """Tell how the counter begins: (its head, nothing) where it is valid, else (nothing, how it begins)."""
+        head = read_known_head(stored)
+        if head is None and len(stored) == HEAD_BYTES:
+            stored = await self._client.get(physical) or b""
+            head = read_known_head(stored)
+        if head is None:
+            return b"", stored
+        known: dict[str, bytes | None] = {NAMESPACE: token}
+        others = sorted(head.tags.keys() - known.keys())
+        if others:
+            known.update(await self._tokens.read(others))
+        if not is_live(head, known):
+            return b"", stored[: head.end] or stored  # a bare number, which nobody here wrote, has no head
+        if not is_counter(stored, head):
+            raise CacheValueError(
+                f"the entry of key {key!r:.80} is no integer within 64 bits; delete it or set a number first"
+            )
+        return stored[: head.end], b""
+
+    def _keys(self, physical: bytes, change: Change | None) -> tuple[list[bytes], list[int]]:
+        leases = self._names.leases(physical)
+        if change is None or not leases:
+            return [physical, *leases], []
+        remembered = self._names.changes(physical, change.process, shared=not self._client.is_cluster)
+        return [physical, *leases, remembered], [change.number, change.lowest, round(REMEMBERED * 1000)]
+
+
+def _explained(exc: RedisCommandError, key: str, amount: int) -> Exception:
+    if any(sign in str(exc) for sign in ("not an integer", "overflow", "WRONGTYPE")):
+        return CacheValueError(
+            f"the entry of key {key!r:.80} is no integer within 64 bits, or adding {amount} would leave them; "
+            "it is unchanged"
+        )
+    return exc

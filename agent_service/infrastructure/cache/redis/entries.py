@@ -1,0 +1,128 @@
+"""An entry as Redis holds it: a head with stamps and tokens, and the value behind it."""
+
+import math
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
+from agent_service.core.errors import UndecodableError
+from agent_service.core.memo import Memo, size_of
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Standing
+from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
+
+__all__ = [
+    "HEAD_BYTES",
+    "EntryFormat",
+    "counter_head",
+    "freshness",
+    "is_live",
+    "is_valid",
+    "read_known_head",
+    "stamp",
+    "stamp_position",
+]
+
+HEAD_BYTES = 512
+"""How much of an entry is read where only its head is wanted; longer heads take a second look."""
+
+_STAMP = struct.Struct(">q")
+_PLAIN = frozenset({b"\x01\x14", b"\x01\x15"})
+"""How an entry begins that has a time of creation, tokens and nothing else; its value tagged or not."""
+_TOKENS = 10
+"""Where the tokens begin in such an entry."""
+_MOST_SECTIONS = 4096
+
+
+class EntryFormat:
+    """Makes and reads the entries of one namespace."""
+
+    def __init__(self, codec: ValueCodec) -> None:
+        self._codec = codec
+        self._sections: Memo[tuple[Sequence[str], Sequence[bytes | None]], bytes] = Memo(_MOST_SECTIONS)
+
+    def write(self, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> bytes:
+        """Return the bytes of an entry that is stored now."""
+        packed = encoded.data or b""
+        now = None if packed[:1] != b"\x01" and life.is_plain else time.time()  # so that counters have one head
+        stale_at = None if now is None or life.is_plain or life.seconds == math.inf else now + life.seconds
+        return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
+
+    def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> CachedValue | None:
+        """Read an entry with just these tags and no staleness: the short way of a hit. None: take the long way.
+
+        :param tokens: the standing ones of the namespace and the tags.
+        """
+        section = self._sections.known.get((tags, tokens)) or self._section(tags, tokens)
+        if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
+            return None
+        age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
+        value = self._codec.decode_body(data, data[1], _TOKENS + len(section))
+        # Half the cost of calling the class, which counts here: a hit takes this way.
+        return tuple.__new__(CachedValue, (value, "redis", age, math.inf, None, False, tags, None))
+
+    def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes | None:
+        """Return how these tokens are written in a head, and remember it for the next hit; None: no head holds them."""
+        if any(token is not None and len(token) > LONGEST_TOKEN for token in tokens):
+            return None  # somebody else wrote it
+        section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})
+        self._sections.keep((tags, tokens), section, size_of((*tags, *tokens, section)))
+        return section
+
+    def read(self, data: bytes, head: Head) -> CachedValue:
+        """Read an entry whose tokens were found to stand.
+
+        :raises UndecodableError: for a value that no version of the format explains.
+        """
+        age, left, life = freshness(head)
+        value: Any = self._codec.decode_body(data, head.flags, head.end)
+        return CachedValue(
+            value, "redis", age, left, life, head.raised, [name for name in head.tags if name != NAMESPACE]
+        )
+
+
+def freshness(head: Head) -> tuple[float | None, float, float | None]:
+    """Return age, seconds left and seconds of life, as :class:`CachedValue` has them."""
+    now = time.time()
+    age = None if head.created_at is None else now - head.created_at
+    if head.stale_at is None:
+        return age, math.inf, None
+    return age, head.stale_at - now, None if head.created_at is None else head.stale_at - head.created_at
+
+
+def is_valid(head: Head, standing: Standing) -> bool:
+    """Whether an entry carries the token of its namespace, and all its tokens are the standing ones."""
+    return NAMESPACE in head.tags and all(standing.get(name) == token for name, token in head.tags.items())
+
+
+def is_live(head: Head, standing: Standing) -> bool:
+    """Whether an entry is valid, fresh and a value: what the contract calls an entry."""
+    return is_valid(head, standing) and freshness(head)[1] > 0 and not head.raised
+
+
+def counter_head(tokens: Mapping[str, bytes]) -> bytes:
+    """Return how every counter with these tokens begins."""
+    return seal(b"0", tags=pack_tags(tokens))[:-1]
+
+
+def stamp(seconds: float) -> bytes:
+    """Return a stamp of staleness, seconds from now."""
+    return _STAMP.pack(2**62 if seconds == math.inf else round((time.time() + seconds) * 1000))
+
+
+def stamp_position(head: Head) -> int | None:
+    """Return where the stamp of staleness stands; None where there is none."""
+    if head.stale_at is None:
+        return None
+    return 2 if head.created_at is None else 2 + _STAMP.size
+
+
+def read_known_head(data: bytes | None) -> Head | None:
+    """Return the head of stored bytes; None for nothing, and for what no version of the format explains."""
+    if not data:
+        return None
+    try:
+        return read_head(data)
+    except UndecodableError:
+        return None

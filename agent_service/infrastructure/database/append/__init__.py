@@ -1,0 +1,1 @@
+"""Appending messages: one at a time in the caller's transaction, and many in one commit."""

@@ -1,0 +1,110 @@
+"""Committing batches by asyncpg itself: each is one statement, a transaction by itself, and one round trip.
+
+The connection is not one of the engine's pool but made in the same way beside it: callers that keep the whole pool
+busy while they wait for a commit do not wait for ever. SQLAlchemy opens, replaces and closes it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import asyncpg
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from agent_service.core.clock import Clock
+from agent_service.infrastructure.database.append.batch import BatchAppend, Place
+from agent_service.infrastructure.database.append.batch_postgres import places_of, statement_for
+from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.isolation import LEVEL
+from agent_service.infrastructure.database.lost import is_lost
+from agent_service.infrastructure.database.naming import names_of
+
+__all__ = ["DirectPostgres"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LEVEL: Final = text("SELECT current_setting('default_transaction_isolation')")
+"""Connections of our own engines say it when they are opened. One that may not, behind pgbouncer, or of an engine of
+the caller's, may have another level; then a batch takes a transaction around its statement."""
+_HELD: Final = 10.0
+"""Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
+
+
+class DirectPostgres:
+    """Commits through one connection, for one task at a time; after an error it takes another.
+
+    :param engine: one of its own, which it closes.
+    """
+
+    behind = False
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._clock = clock
+        self._held: AsyncConnection | None = None
+        self._driver: Any = None
+        self._names: Any = None
+        self._read_committed = True
+        self._held_until = 0.0
+
+    async def append(self, batch: BatchAppend) -> list[Place | None]:
+        """Append and commit.
+
+        :raises DBAPIError: the database refused it, or the connection was lost.
+        :raises TimeoutError: the database did not answer in time.
+        """
+        await self._connect()
+        statement, parameters = statement_for(batch)
+        statement = self._names.render(statement)
+        try:
+            rows: Sequence[Sequence[Any]]
+            if self._read_committed:
+                rows = await self._driver.fetch(statement, *parameters)
+            else:
+                async with self._driver.transaction(isolation="read_committed"):
+                    rows = await self._driver.fetch(statement, *parameters)
+        except (asyncio.CancelledError, TimeoutError):
+            await self._release(invalid=True)
+            raise
+        except Exception as exc:
+            # An event loop has errors of its own for a transport that was closed.
+            lost = self._driver.is_closed() or is_lost(exc)
+            await self._release(invalid=lost or not isinstance(exc, asyncpg.PostgresError))
+            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
+        return places_of(batch, rows)
+
+    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that reads with a SQLAlchemy connection."""
+        await self._release()  # To take the same one again.
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(query, *args, **kwargs)
+
+    async def catch_up(self) -> None:
+        """Do nothing: PostgreSQL keeps its indexes itself."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._release()
+        await self._engine.dispose()
+
+    async def _connect(self) -> None:
+        now = self._clock.monotonic()
+        if self._held is not None and (now >= self._held_until or self._driver.is_closed()):
+            await self._release()
+        if self._held is None:
+            with database_errors("connect"):  # As our error it says that nothing was sent.
+                self._held = await self._engine.connect()
+                self._names = await self._held.run_sync(names_of)
+                self._read_committed = await self._held.scalar(_LEVEL) == LEVEL.lower()
+            self._driver = (await self._held.get_raw_connection()).driver_connection
+            self._held_until = now + _HELD
+
+    async def _release(self, *, invalid: bool = False) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            if invalid:
+                await held.invalidate()
+            await held.close()

@@ -1,0 +1,159 @@
+"""Committing batches on SQLite by a connection with a thread of its own: each is one visit to it.
+
+A driver for asyncio visits its thread for each statement, which costs more than the statement. The connection stands
+beside the engine's pool and queues for the write lock with its connections. It also brings the search index up to date
+while there is nothing to append.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.infrastructure.database.append.batch import BatchAppend, Place
+from agent_service.infrastructure.database.append.batch_sqlite import append_locked
+from agent_service.infrastructure.database.names import TableNames
+from agent_service.infrastructure.database.naming import names_of, naming_of
+from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
+from agent_service.infrastructure.database.reasons import reason_of
+from agent_service.infrastructure.database.sqlite.busy import patiently
+from agent_service.infrastructure.database.sqlite.connection import PATIENCE, until_done
+from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, is_free, write_turn
+
+__all__ = ["DirectSqlite"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SLICE: Final = 100
+"""Messages that are indexed at once: a few milliseconds, which an append may have to wait."""
+
+
+class DirectSqlite:
+    """Commits through one connection, for one task at a time; after an error it opens another. The file is migrated."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="session-writer")
+        self._connection: sqlite3.Connection | None = None
+        self._names: TableNames | None = None
+        self.behind = True
+        """Whether there may be messages to index."""
+
+    async def append(self, batch: BatchAppend) -> list[Place | None]:
+        """Append and commit.
+
+        :raises DBAPIError: the database refused it.
+        :raises DatabaseUnavailableError: another process or task kept the write lock.
+        """
+        self.behind = True
+        await self._find_names()
+        async with write_turn(self._engine):
+            return await self._visit(lambda run: append_locked(run, self._engine.dialect, batch))
+
+    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that reads with a SQLAlchemy connection."""
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(query, *args, **kwargs)
+
+    async def catch_up(self) -> None:
+        """Index some of what was appended, unless someone is writing; ``behind`` says whether there may be more.
+
+        :raises DatabaseUnavailableError: another process is writing.
+        """
+        if not is_free(self._engine):
+            return
+        await self._find_names()
+        async with write_turn(self._engine):
+            indexed = await self._visit(lambda run: run(INDEX_OLDEST, (_SLICE,)).rowcount, patience=0)
+        self.behind = indexed == _SLICE
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+        disconnected = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(disconnected)
+
+    async def _find_names(self) -> None:
+        if self._names is None:
+            # A manager that has migrated the file knows them, so this takes no connection of its pool.
+            self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
+
+    async def _visit(self, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT) -> T:
+        """Do the work in a transaction, in the thread. A cancelled caller leaves when it is done or undone."""
+        left = threading.Event()
+        visit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, work, patience, left)
+        try:
+            return await asyncio.shield(visit)
+        except asyncio.CancelledError:
+            left.set()
+            if self._connection is not None:
+                self._connection.interrupt()
+            visit.add_done_callback(_look)
+            await until_done(visit, PATIENCE)
+            raise
+
+    def _commit(self, work: Callable[[Callable[..., Any]], T], patience: float, left: threading.Event) -> T:
+        try:
+            connection = self._connect()
+            self._begin(connection, patience, left)
+            result = work(lambda statement, parameters: _run(connection, self._named(statement), parameters))
+            connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._disconnect()
+            raise DBAPIError(None, None, exc, hide_parameters=True) from exc
+        except BaseException:
+            self._disconnect()
+            raise
+        return result
+
+    def _begin(self, connection: sqlite3.Connection, patience: float, left: threading.Event) -> None:
+        try:
+            begin = partial(connection.execute, "BEGIN IMMEDIATE")
+            patiently(connection, begin, wanted=lambda: not left.is_set(), patience=patience)
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc):
+                raise
+            raise DatabaseUnavailableError(
+                f"no other process let go of the database's write lock within {patience:g} s ({reason_of(exc)})"
+            ) from exc
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            dialect: Any = self._engine.dialect
+            arguments, options = dialect.create_connect_args(self._engine.url)
+            self._connection = sqlite3.connect(*arguments, **{**options, "isolation_level": None})
+            self._connection.execute("PRAGMA foreign_keys = ON")
+        return self._connection
+
+    def _named(self, statement: str) -> str:
+        return statement if self._names is None else self._names.render(statement)
+
+    def _disconnect(self) -> None:
+        """Roll back what was not committed, and close the connection."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            # Closing does not, as long as a cursor is open: the traceback of an error may hold one.
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            connection.close()
+
+
+def _look(visit: "asyncio.Future[Any]") -> None:
+    """Ask for the error of a visit that nobody waits for, so that nobody complains about it."""
+    if not visit.cancelled():
+        visit.exception()
+
+
+def _run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Iterable[Any]:
+    many = isinstance(parameters, list)
+    return connection.executemany(statement, parameters) if many else connection.execute(statement, parameters)

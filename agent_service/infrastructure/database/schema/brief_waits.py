@@ -1,0 +1,101 @@
+"""Locks on tables that others use, taken such that the others wait for less than a second.
+
+Whoever waits for a lock on a table makes all others queue behind it. So the wait ends after ``LOCK_TIMEOUT``, which
+lets the queue go, and is tried again after a pause, until ``PATIENCE`` is over. In a deadlock it is we who give way and
+not the application: PostgreSQL looks for one after ``deadlock_timeout``, and nobody waits that long for us, because all
+locks are taken before anything is done, and within that one time.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
+
+from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.names import MARK, TABLES, TableNames
+from agent_service.infrastructure.database.schema.blockers import blockers
+from agent_service.infrastructure.database.schema.locks import Lock
+
+__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "take_locks", "try_until_free"]
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+"""Takes a line about what is under way."""
+
+LOCK_TIMEOUT: Final = 0.8
+"""Seconds that a lock is waited for at a time."""
+PATIENCE: Final = 60.0
+"""Seconds after which it is an error that the locks were never free."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 3.0
+_WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
+"""PostgreSQL: lock not available, deadlock, serialization failure."""
+_LIMITS: Final = ("SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
+_WAIT: Final = "SET LOCAL lock_timeout = '{}ms'"
+_DEADLOCK_TIMEOUT: Final = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'"
+
+
+def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: float = LOCK_TIMEOUT) -> None:
+    """Begin a transaction with its locks on tables; once it has them it may take as long as it needs.
+
+    :param locks: by table, with ``agent_service_``.
+    :param seconds: how long all of them are waited for, and then each lock on a row.
+    """
+    for limit in _LIMITS:
+        connection.exec_driver_sql(limit)
+    deadlock_timeout: int = connection.exec_driver_sql(_DEADLOCK_TIMEOUT).scalar_one()
+    seconds = min(seconds, 0.8 * deadlock_timeout / 1000)
+    until = time.monotonic() + seconds
+    # In the order in which an append takes them.
+    for table in sorted(locks, key=_order):
+        connection.exec_driver_sql(_WAIT.format(max(round((until - time.monotonic()) * 1000), 1)))
+        connection.exec_driver_sql(f"LOCK TABLE {table} IN {locks[table].value} MODE")
+    connection.exec_driver_sql(_WAIT.format(round(seconds * 1000)))
+
+
+def _order(table: str) -> tuple[int, str]:
+    name = table.removeprefix(MARK)
+    return TABLES.index(name) if name in TABLES else len(TABLES), name
+
+
+def try_until_free(
+    connection: Connection,
+    words: str,
+    once: Callable[[], T],
+    locks: Mapping[str, Lock],
+    *,
+    names: TableNames,
+    report: Report,
+    remedy: str,
+) -> T:
+    """Do something as often as it takes until it gets its locks; between tries the connection is in no transaction.
+
+    :param words: what it does, for errors.
+    :param locks: the locks it waits for, by table, to find out who has them.
+    :param report: is told each time that it has to try again.
+    :param remedy: what to do once they are free, for errors.
+    :raises DatabaseError: it never got them; the message says who holds them.
+    """
+    started, pause = time.monotonic(), _FIRST_PAUSE
+    while True:
+        try:
+            return once()
+        except DBAPIError as exc:
+            connection.rollback()
+            if getattr(exc.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
+                raise
+            holders = blockers(connection, names, locks)
+            connection.rollback()
+            if time.monotonic() - started > PATIENCE:
+                raise DatabaseError(
+                    f"could not {words}: for {PATIENCE:.0f} seconds others held locks that exclude it"
+                    f"{f', now {holders}' if holders else ''}; end those transactions, and {remedy}"
+                ) from exc
+            report(f"  waiting for {holders or 'others'}")
+            await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
+            pause = min(pause * 2, _LONGEST_PAUSE)

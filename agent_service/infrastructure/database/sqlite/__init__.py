@@ -1,0 +1,1 @@
+"""What SQLite needs to be correct under concurrent writers."""

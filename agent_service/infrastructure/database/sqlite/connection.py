@@ -1,0 +1,209 @@
+"""SQLite connections that a cancelled task leaves clean.
+
+A connection of aiosqlite does its work in a thread. SQLAlchemy visits it several times for a statement: to make a
+cursor, to execute, to fetch, to close. A task that is cancelled between two visits leaves the statement unfinished, and
+SQLite's lock held, until the garbage collector finds the cursor.
+
+Here a statement is one visit, which ends without a cursor. A cancelled task interrupts its visit and sends another one
+after it that rolls the transaction back, before anybody else's; what else the task tries in that transaction is refused
+until it rolls back as well. SQLite waits for locks in short pieces, so that a visit which is not wanted any more ends.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
+from sqlalchemy.util import await_only
+
+from agent_service.infrastructure.database.sqlite.busy import patiently
+from agent_service.infrastructure.database.sqlite.cursors import Answer, SqliteCursor, SqliteStream
+
+__all__ = ["PATIENCE", "SqliteConnection", "until_done"]
+
+T = TypeVar("T")
+
+PATIENCE: Final = 1.0
+"""Seconds a cancelled task waits for its transaction to be rolled back; it happens in any case."""
+
+
+async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
+    """Wait for a future, not longer than that, whatever cancels the waiting task."""
+    ends = time.monotonic() + seconds
+    while not future.done() and (left := ends - time.monotonic()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({future}, timeout=left)
+
+
+class SqliteConnection(AsyncAdapt_aiosqlite_connection):
+    """A connection of aiosqlite as SQLAlchemy uses it, clean whenever somebody takes it from the pool."""
+
+    __slots__ = ("_rolling_back", "_streams", "_undone")
+
+    _undone: bool
+    _rolling_back: "asyncio.Future[bool] | None"
+    _streams: set[sqlite3.Cursor]
+
+    @classmethod
+    def over(cls, connection: AsyncAdapt_aiosqlite_connection) -> Self:
+        """Take over a connection that nobody uses."""
+        made = cls(connection.dbapi, connection.driver_connection)
+        made._undone, made._rolling_back, made._streams = False, None, set()
+        return made
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self._connection.in_transaction)
+
+    @property
+    def undone(self) -> bool:
+        """Whether a cancelled task has its transaction rolled back, and does not seem to know yet."""
+        return self._undone
+
+    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> Answer:
+        """Have a cursor do a statement, and give all there is to know of it.
+
+        :param waits: whether it may have to wait for the write lock.
+        """
+        self._require_whole()
+        return self._wait_for(partial(_statement, step, waits))
+
+    def begin(self) -> None:
+        """Begin a transaction that holds the write lock."""
+        self.run(lambda cursor: cursor.execute("BEGIN IMMEDIATE"))
+
+    def cursor(self, server_side: bool = False) -> Any:
+        """Return a cursor; one that fetches row by row if it is ``server_side``."""
+        return SqliteStream(self) if server_side else SqliteCursor(self)
+
+    def open_stream(self) -> sqlite3.Cursor:
+        """Return a cursor that stays open."""
+        self._require_whole()
+        cursor = self._wait_for(lambda raw, _: raw.cursor())
+        self._streams.add(cursor)
+        return cursor
+
+    def stream(self, step: Callable[[], T]) -> T:
+        """Do a step of an open cursor."""
+        self._require_whole()
+        return self._wait_for(lambda _raw, _wanted: step())
+
+    def close_stream(self, cursor: sqlite3.Cursor) -> None:
+        """Close a cursor, unless it was closed with its transaction."""
+        if cursor in self._streams:
+            self._streams.discard(cursor)
+            self._wait_for(lambda _raw, _wanted: cursor.close())
+
+    def commit(self) -> None:
+        """Commit, if a transaction is open."""
+        self._require_whole()
+        try:
+            if self._connection.in_transaction:
+                self._wait_for(lambda raw, _: raw.commit(), interrupt=False)
+        finally:
+            self._undone = False  # However it ended, the transaction is over.
+
+    def rollback(self) -> None:
+        """Roll back, if a transaction is open."""
+        undoing = self._rolling_back is not None and not self._rolling_back.done()
+        try:
+            if self._connection._connection is not None and not undoing and self.in_transaction:  # noqa: SLF001
+                self._wait_for(lambda raw, _: raw.rollback(), interrupt=False)
+        finally:
+            self._undone = False
+
+    def close(self) -> None:
+        """Close what is open, and the connection."""
+        self._close_streams()
+        super().close()
+
+    async def _terminate_graceful_close(self) -> None:
+        self._close_streams()
+        await super()._terminate_graceful_close()
+
+    async def visit(self, work: Callable[[sqlite3.Connection, Callable[[], bool]], T], *, interrupt: bool = True) -> T:
+        """Have the thread do some work. If this task is cancelled, its transaction is rolled back first.
+
+        :param work: gets the connection, and what tells whether it is still wanted.
+        :param interrupt: end the work early then. Work that was begun is else done to its end.
+        """
+        driver = self._connection
+        if not driver._running or driver._connection is None:  # noqa: SLF001 - as SQLAlchemy's own adapter asks
+            raise sqlite3.OperationalError("connection closed")
+        asked: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        driver._tx.put_nowait((asked, partial(_unless_cancelled, asked, work, driver._connection)))  # noqa: SLF001
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            asked.cancel()
+            await self._undo(driver, interrupt=interrupt)
+            raise
+
+    async def _undo(self, driver: Any, *, interrupt: bool) -> None:
+        unfinished = interrupt and driver.in_transaction
+        self._undone = True
+        if interrupt:
+            driver._connection.interrupt()  # noqa: SLF001
+        # The thread does one thing after the other, so this is done before what anybody asks from now on.
+        undone: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        streams, self._streams = self._streams, set()
+        driver._tx.put_nowait((undone, partial(_roll_back, driver._connection, streams)))  # noqa: SLF001
+        self._rolling_back = undone
+        await until_done(undone, PATIENCE)
+        if undone.done():
+            self._undone = unfinished or undone.result()
+
+    def _wait_for(self, work: Callable[[sqlite3.Connection, Callable[[], bool]], T], *, interrupt: bool = True) -> T:
+        return await_only(self.visit(work, interrupt=interrupt))
+
+    def _close_streams(self) -> None:
+        streams, self._streams = self._streams, set()
+        if streams:
+            self._connection._tx.put_nowait((None, partial(_close_all, streams)))  # noqa: SLF001
+
+    def _require_whole(self) -> None:
+        if self._undone:
+            raise sqlite3.OperationalError(
+                "a statement of this transaction was cancelled, so all of it was rolled back; roll the session back, "
+                "or leave its block, before using it again"
+            )
+
+
+def _statement(
+    step: Callable[[sqlite3.Cursor], object], waits: bool, raw: sqlite3.Connection, wanted: Callable[[], bool]
+) -> Answer:
+    cursor = raw.cursor()
+    try:
+        if waits:
+            patiently(raw, lambda: step(cursor), wanted=wanted)
+        else:
+            step(cursor)
+        rows = cursor.fetchall() if cursor.description else []
+        return Answer(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
+    finally:
+        cursor.close()
+
+
+def _unless_cancelled(
+    asked: "asyncio.Future[Any]", work: Callable[[sqlite3.Connection, Callable[[], bool]], T], raw: sqlite3.Connection
+) -> T | None:
+    return None if asked.cancelled() else work(raw, lambda: not asked.cancelled())
+
+
+def _roll_back(raw: sqlite3.Connection, streams: set[sqlite3.Cursor]) -> bool:
+    """Leave nothing open; give whether there was a transaction. Never raises: who rolls back next sees the error."""
+    open_before = raw.in_transaction
+    with suppress(sqlite3.Error):
+        _close_all(streams)
+        raw.rollback()
+    return open_before
+
+
+def _close_all(streams: set[sqlite3.Cursor]) -> None:
+    for each in streams:
+        each.close()

@@ -1,0 +1,1 @@
+"""What Redis pushes: which keys changed, and which streams have new entries."""

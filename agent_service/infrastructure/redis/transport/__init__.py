@@ -1,0 +1,1 @@
+"""How commands reach a server, a cluster or the master that sentinels name."""

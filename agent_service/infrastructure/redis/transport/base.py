@@ -1,0 +1,75 @@
+"""What a client needs of the connections below it, whatever the topology."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from agent_service.infrastructure.redis.operation import Operation
+
+__all__ = ["MAX_KEYS_PER_COMMAND", "Argument", "Command", "ScanCursor", "Transport"]
+
+Argument: TypeAlias = bytes | str | int | float
+Command: TypeAlias = Sequence[Argument]
+
+MAX_KEYS_PER_COMMAND = 1000
+"""Longer lists of keys are sent as several commands of one round trip, between which the server serves others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanCursor:
+    """Where a scan stands: SCAN's own cursor on the first of the primaries still to be read."""
+
+    position: int
+    primaries: tuple[str, ...] = ()
+
+
+class Transport(ABC):
+    """A way to Redis. Replies are those of RESP2, unconverted: bytes, int, list or None.
+
+    Every method takes the running operation and sets its ``sent`` before it writes. Errors are redis-py's own, among
+    them error replies; a connection is never given back with a reply still to come. The client above bounds how many
+    operations run at once.
+    """
+
+    @property
+    @abstractmethod
+    def raw(self) -> Any:
+        """The redis-py client."""
+
+    @abstractmethod
+    async def execute(self, operation: Operation, command: Command) -> Any:
+        """Run one command."""
+
+    @abstractmethod
+    async def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        """Run commands in one round trip; error replies stand in the list as exceptions."""
+
+    @abstractmethod
+    async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the strings at the keys, in their order; None where there is none."""
+
+    @abstractmethod
+    async def set_many(self, operation: Operation, values: Mapping[bytes, bytes]) -> None:
+        """Store strings without expiry; atomic on one server, atomic per slot on a cluster."""
+
+    @abstractmethod
+    async def delete(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> int:
+        """Delete keys by UNLINK or DEL; give how many there were."""
+
+    @abstractmethod
+    async def scan_page(
+        self, operation: Operation, cursor: ScanCursor | None, match: bytes, count: int
+    ) -> tuple[ScanCursor | None, list[bytes]]:
+        """Return a page of matching keys at the cursor (None: the first) and the next cursor (None: it was the last)."""
+
+    async def settle(self, operation: Operation) -> str | None:  # noqa: ARG002 - a transport that cannot do it does nothing
+        """See to it that commands which were given up will not run any more, where the topology allows it.
+
+        Returns the command that the server would have to permit for that; None when there is none left to run.
+        """
+        return None
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections this transport opened."""
