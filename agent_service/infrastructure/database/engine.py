@@ -364,7 +364,7 @@ async def _lag(connection: AsyncConnection) -> str | None:
 
 def _load_migration() -> ModuleType:
     """Import Alembic and read the revisions, which is too long for the event loop; once."""
-    from agent_service.infrastructure.database import migration  # noqa: PLC0415
+    from agent_service.infrastructure.database.schema import migration  # noqa: PLC0415
 
     migration.known_revisions()
     return migration

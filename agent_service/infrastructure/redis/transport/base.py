@@ -61,7 +61,7 @@ class Transport(ABC):
     async def scan_page(
         self, operation: Operation, cursor: ScanCursor | None, match: bytes, count: int
     ) -> tuple[ScanCursor | None, list[bytes]]:
-        """Return a page of matching keys at the cursor (None: the first) and the next cursor (None: it was the last)."""
+        """Return a page of matching keys at the cursor (None: the first) and the next cursor (None: no more)."""
 
     async def settle(self, operation: Operation) -> str | None:  # noqa: ARG002 - a transport that cannot do it does nothing
         """See to it that commands which were given up will not run any more, where the topology allows it.
