@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.core.clock import Clock
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
+from agent_service.core.exception_copies import bare_copy
 from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
 from agent_service.infrastructure.database.append.group_commit import Answer, GroupCommit
 from agent_service.infrastructure.database.errors import translate
@@ -59,7 +61,7 @@ class _Order:
     def fail(self, error: AgentServiceError, cause: BaseException | None = None) -> None:
         for caller in self.callers:
             if not caller.answer.done():
-                own = type(error)(*error.args)
+                own = bare_copy(error)
                 own.__cause__ = cause
                 caller.answer.set_exception(own)
 
@@ -81,7 +83,7 @@ class Delivery:
         await self._deliver(_join(callers))
 
     async def _deliver(self, orders: list[_Order]) -> None:
-        attempt, deadline = 0, self._clock.monotonic() + PATIENCE
+        attempt, deadline = 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while orders := [order for order in orders if order.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -94,8 +96,7 @@ class Delivery:
                     await self._deliver(orders[middle:])
                     return
                 attempt += 1
-                over = self._clock.monotonic() >= deadline
-                orders = _left_to_repeat(orders, exc, Failure.REFUSED if over else failure)
+                orders = _left_to_repeat(orders, exc, Failure.REFUSED if deadline.over else failure)
                 if orders:
                     await asyncio.sleep(pause_before(attempt))
             else:

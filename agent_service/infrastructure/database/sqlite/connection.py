@@ -11,7 +11,6 @@ until it rolls back as well. SQLite waits for locks in short pieces, so that a v
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.util import await_only
 
+from agent_service.core.deadline import Deadline
 from agent_service.infrastructure.database.sqlite.busy import patiently
 from agent_service.infrastructure.database.sqlite.cursors import Answer, SqliteCursor, SqliteStream
 
@@ -33,8 +33,8 @@ PATIENCE: Final = 1.0
 
 async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
     """Wait for a future, not longer than that, whatever cancels the waiting task."""
-    ends = time.monotonic() + seconds
-    while not future.done() and (left := ends - time.monotonic()) > 0:
+    deadline = Deadline.after(seconds)
+    while not future.done() and (left := deadline.left) > 0:
         with suppress(asyncio.CancelledError):
             await asyncio.wait({future}, timeout=left)
 
