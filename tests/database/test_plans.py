@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.append.batch import AppendEntry, BatchAppend
 from agent_service.infrastructure.database.append.batch_postgres import statement_for
 from agent_service.infrastructure.database.append.incoming import accept_message
 from agent_service.infrastructure.database.append.statement import (
@@ -121,7 +121,7 @@ async def of_the_driver(connection: AsyncConnection) -> list[Sent]:
     names, message = await connection.run_sync(names_of), accept_message({"role": "user"})
     session, moment = Session(user_id="ada"), datetime.now(UTC)
     order = Append("acme", session.id, message, moment, moment, "c")
-    batch = BatchAppend("acme", [Entry(session.id, message, each) for each in "ab"], moment, moment)
+    batch = BatchAppend("acme", [AppendEntry(session.id, message, each) for each in "ab"], moment, moment)
     many, parameters = statement_for(batch)
     one = parameters_for_postgres(order)
     return [

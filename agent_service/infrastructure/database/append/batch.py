@@ -9,14 +9,14 @@ from uuid import UUID
 from agent_service.infrastructure.database.append.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 
-__all__ = ["BatchAppend", "Entry", "Key", "Place"]
+__all__ = ["AppendEntry", "BatchAppend", "ClientKey", "Place"]
 
-Key: TypeAlias = tuple[UUID, str]
+ClientKey: TypeAlias = tuple[UUID, str]
 """What makes a second append of the same message of a tenant a repetition: its session and its client id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AppendEntry:
     """One message of a batch, and where it belongs."""
 
     session_id: UUID
@@ -24,7 +24,7 @@ class Entry:
     client_id: str | None = None
 
     @property
-    def key(self) -> Key | None:
+    def key(self) -> ClientKey | None:
         """The message's identity, if it was given one."""
         return None if self.client_id is None else (self.session_id, self.client_id)
 
@@ -34,11 +34,11 @@ class BatchAppend:
     """What is to be appended in one transaction. No two entries have the same key."""
 
     tenant_id: str
-    entries: Sequence[Entry]
+    entries: Sequence[AppendEntry]
     now: datetime
     expires_at: datetime
 
-    def stored(self, entry: Entry, seq: int) -> SessionMessage:
+    def stored(self, entry: AppendEntry, seq: int) -> SessionMessage:
         """Return the message that is stored for an entry."""
         message = entry.message
         return SessionMessage.stored(

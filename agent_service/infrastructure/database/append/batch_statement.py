@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.orm import class_mapper
 
-from agent_service.infrastructure.database.append.batch import BatchAppend, Key, Place
+from agent_service.infrastructure.database.append.batch import BatchAppend, ClientKey, Place
 from agent_service.infrastructure.database.append.batch_postgres import append_postgres
 from agent_service.infrastructure.database.append.batch_sqlite import append_sqlite
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -29,10 +29,10 @@ def append_batch(connection: Connection, batch: BatchAppend) -> list[Place | Non
     return (append_postgres if connection.dialect.name == "postgresql" else append_sqlite)(connection, batch)
 
 
-def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) -> dict[Key, SessionMessage]:
+def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[ClientKey]) -> dict[ClientKey, SessionMessage]:
     """Return the messages of visible sessions that were appended under these keys."""
     columns = SessionMessage.__table__.c
-    found: dict[Key, SessionMessage] = {}
+    found: dict[ClientKey, SessionMessage] = {}
     for chunk in _chunks(keys):
         statement = (
             select(*(columns[name].label(attribute) for name, attribute in _ATTRIBUTES.items()))

@@ -12,7 +12,7 @@ from agent_service.core.clock import Clock
 from agent_service.core.deadline import Deadline
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.exception_copies import bare_copy
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.append.batch import AppendEntry, BatchAppend
 from agent_service.infrastructure.database.append.group_commit import Answer, GroupCommit
 from agent_service.infrastructure.database.errors import translate
 from agent_service.infrastructure.database.limits import SessionLimits
@@ -32,7 +32,7 @@ PATIENCE: Final = 10.0
 class Caller:
     """Someone who waits for the answer about an entry."""
 
-    entry: Entry
+    entry: AppendEntry
     answer: "asyncio.Future[SessionMessage]"
     sent: bool = False
 
@@ -46,7 +46,7 @@ class Caller:
 class _Order:
     """An entry, and all who wait for it: the same message given twice at the same time is sent once."""
 
-    entry: Entry
+    entry: AppendEntry
     callers: list[Caller] = field(default_factory=list)
 
     @property

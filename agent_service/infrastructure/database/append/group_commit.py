@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import Clock
 from agent_service.core.errors import SessionConflictError, SessionError
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry, Key, Place
+from agent_service.infrastructure.database.append.batch import AppendEntry, BatchAppend, ClientKey, Place
 from agent_service.infrastructure.database.append.batch_statement import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.append.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.append.direct_sqlite import DirectSqlite
@@ -138,7 +138,7 @@ def _way(engine: AsyncEngine, tenant_id: str, clock: Clock) -> _Way:
     return DirectPostgres(twin, clock)
 
 
-def _explain(connection: Connection, tenant_id: str, left: list[Entry]) -> "_Explained":
+def _explain(connection: Connection, tenant_id: str, left: list[AppendEntry]) -> "_Explained":
     earlier = find_earlier(connection, tenant_id, [entry.key for entry in left if entry.key])
     return _Explained(tenant_id, earlier, find_sessions(connection, tenant_id, [entry.session_id for entry in left]))
 
@@ -147,13 +147,13 @@ class _Explained:
     """Why entries were not added: appended before, or no such session."""
 
     def __init__(
-        self, tenant_id: str, earlier: Mapping[Key, SessionMessage] | None = None, sessions: Collection[UUID] = ()
+        self, tenant_id: str, earlier: Mapping[ClientKey, SessionMessage] | None = None, sessions: Collection[UUID] = ()
     ) -> None:
         self._tenant_id = tenant_id
         self._earlier = earlier or {}
         self._sessions = sessions
 
-    def answer(self, entry: Entry) -> Answer:
+    def answer(self, entry: AppendEntry) -> Answer:
         if entry.key is not None and entry.key in self._earlier:
             return Answer(self._earlier[entry.key])
         if entry.session_id not in self._sessions:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
-from agent_service.infrastructure.database.append.batch import Entry
+from agent_service.infrastructure.database.append.batch import AppendEntry
 from agent_service.infrastructure.database.append.delivery import ACTION, Caller, Delivery
 from agent_service.infrastructure.database.append.group_commit import GroupCommit
 from agent_service.infrastructure.database.append.incoming import accept_message
@@ -146,7 +146,7 @@ class SessionWriter:
         """
         if not self._open:
             raise SessionError("the writer is not open; append within: async with SessionWriter() as writer")
-        entry = Entry(
+        entry = AppendEntry(
             require_session_id(session_id),
             accept_message(message),
             None if client_id is None else require_identifier(client_id, "client_id"),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
+from agent_service.infrastructure.database.append.batch import AppendEntry, BatchAppend
 from agent_service.infrastructure.database.append.batch_statement import append_batch, find_earlier
 from agent_service.infrastructure.database.append.incoming import accept_message
 from agent_service.infrastructure.database.append.statement import Counters
@@ -63,12 +63,12 @@ class SessionBatches(SessionMessages):
         self._limits.warn_if_long(key, row.total_messages)
 
 
-def _entries(key: UUID, messages: Any, client_ids: Any) -> list[Entry]:
+def _entries(key: UUID, messages: Any, client_ids: Any) -> list[AppendEntry]:
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__} {messages!r:.80}")
     accepted = [accept_message(each) for each in messages]
     if client_ids is None:
-        return [Entry(key, each) for each in accepted]
+        return [AppendEntry(key, each) for each in accepted]
     if isinstance(client_ids, str | bytes) or not isinstance(client_ids, Sequence) or len(client_ids) != len(accepted):
         raise SessionValueError(
             f"client_ids must be a list of an id or None for each of {len(accepted)} messages, got {client_ids!r:.80}"
@@ -77,16 +77,16 @@ def _entries(key: UUID, messages: Any, client_ids: Any) -> list[Entry]:
         None if each is None else require_identifier(each, f"client_ids[{index}]")
         for index, each in enumerate(client_ids)
     ]
-    return [Entry(key, message, client_id) for message, client_id in zip(accepted, checked, strict=True)]
+    return [AppendEntry(key, message, client_id) for message, client_id in zip(accepted, checked, strict=True)]
 
 
-def _identity(entry: Entry) -> Any:
+def _identity(entry: AppendEntry) -> Any:
     return entry.key or id(entry)
 
 
-def _unique(entries: Iterable[Entry]) -> Iterable[Entry]:
+def _unique(entries: Iterable[AppendEntry]) -> Iterable[AppendEntry]:
     """Return the first entry of each key, in their order."""
-    first: dict[Any, Entry] = {}
+    first: dict[Any, AppendEntry] = {}
     for entry in entries:
         first.setdefault(_identity(entry), entry)
     return first.values()

@@ -21,7 +21,7 @@ from sqlalchemy.util import await_only
 
 from agent_service.core.deadline import Deadline
 from agent_service.infrastructure.database.sqlite.busy import patiently
-from agent_service.infrastructure.database.sqlite.cursors import Answer, SqliteCursor, SqliteStream
+from agent_service.infrastructure.database.sqlite.cursors import SqliteCursor, SqliteStream, StatementResult
 
 __all__ = ["PATIENCE", "SqliteConnection", "until_done"]
 
@@ -65,7 +65,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         """Whether a cancelled task has its transaction rolled back, and does not seem to know yet."""
         return self._undone
 
-    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> Answer:
+    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> StatementResult:
         """Have a cursor do a statement, and give all there is to know of it.
 
         :param waits: whether it may have to wait for the write lock.
@@ -176,7 +176,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
 def _statement(
     step: Callable[[sqlite3.Cursor], object], waits: bool, raw: sqlite3.Connection, wanted: Callable[[], bool]
-) -> Answer:
+) -> StatementResult:
     cursor = raw.cursor()
     try:
         if waits:
@@ -184,7 +184,7 @@ def _statement(
         else:
             step(cursor)
         rows = cursor.fetchall() if cursor.description else []
-        return Answer(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
+        return StatementResult(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
     finally:
         cursor.close()
 

@@ -11,10 +11,10 @@ from agent_service.infrastructure.database.sqlite.busy import may_write
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
 
-__all__ = ["Answer", "SqliteCursor", "SqliteStream"]
+__all__ = ["SqliteCursor", "SqliteStream", "StatementResult"]
 
 
-class Answer(NamedTuple):
+class StatementResult(NamedTuple):
     """What there is to know of a statement once its cursor is closed."""
 
     description: Any
@@ -33,7 +33,7 @@ class SqliteCursor:
 
     def __init__(self, connection: "SqliteConnection") -> None:
         self._connection = connection
-        self._answer = Answer(None, -1, None, [])
+        self._answer = StatementResult(None, -1, None, [])
         self._rows: deque[Any] = deque()
 
     @property
