@@ -28,7 +28,7 @@ __all__ = ["close_cache", "get_cache", "open_cache"]
 
 
 @dataclass
-class _Shared:
+class _SharedMemory:
     """What the handles of one namespace share in this process, whatever their event loop.
 
     It is never replaced, only emptied: a handle that outlives :func:`close_cache` still sees every invalidation.
@@ -55,7 +55,7 @@ class _Caches:
             await self.outage.aclose()
 
 
-_shared: dict[str, _Shared] = {}
+_shared: dict[str, _SharedMemory] = {}
 _caches: Final = LoopRegistry[_Caches]()
 _warned = False
 """Whether this process has said that other processes do not share its caches."""
@@ -123,7 +123,7 @@ def _open(manager: RedisManager, settings: Settings) -> _Caches:
 def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Settings) -> BaseCache[Any]:
     shared = _shared.get(name)
     if shared is None:  # setdefault, because another thread may be doing the same
-        shared = _shared.setdefault(name, _Shared(MemoryStore(settings.cache_memory_max_size)))
+        shared = _shared.setdefault(name, _SharedMemory(MemoryStore(settings.cache_memory_max_size)))
     shared.store.resize(settings.cache_memory_max_size)
     memory: InMemoryCache[Any] = InMemoryCache(
         namespace=name,
