@@ -21,7 +21,7 @@ from agent_service.infrastructure.database.append.statement import APPEND_POSTGR
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, TableNames
+from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, TableNames
 from agent_service.infrastructure.database.repositories import SessionRepository
 from benchmarks.timing import print_ratios, seconds_per_call
 from tests.servers.postgres import PostgresServer, running_postgres

@@ -10,7 +10,7 @@ from agent_service.state.over_context import ContextStateStore
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from agent_service.infrastructure.database.session_factories import SessionFactory
+    from agent_service.infrastructure.database.transactions.factories import SessionFactory
 
 __all__ = ["SQLStateStore"]
 

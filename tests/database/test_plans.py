@@ -17,11 +17,11 @@ from agent_service.infrastructure.database.append.statement import (
     Append,
     parameters_for_postgres,
 )
+from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.session_contexts import SessionContexts
 
 Sent = tuple[str, Any]
 NOTHING = "WHERE 0 = 1"

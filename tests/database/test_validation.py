@@ -8,9 +8,9 @@ import pytest
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.append.incoming import accept_message
-from agent_service.infrastructure.database.documents import MAX_DEPTH, encode_document
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.values.documents import MAX_DEPTH, encode_document
 from tests.database.conftest import NewSession
 
 

@@ -21,7 +21,7 @@ from agent_service.infrastructure.database.append.group_commit import GroupCommi
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 
 NewSessions = Callable[[int], Awaitable[list[UUID]]]

@@ -18,7 +18,7 @@ from agent_service.infrastructure.database.append.statement import (
     Append,
     parameters_for_postgres,
 )
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 
 __all__ = ["append_postgres", "places_of", "statement_for"]

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Dialect, Uuid
 from sqlalchemy.types import TypeEngine
 
 from agent_service.infrastructure.database.append.batch import BatchAppend, Place
-from agent_service.infrastructure.database.errors import session_full
+from agent_service.infrastructure.database.errors.sessions import session_full
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.search_index import index_along
-from agent_service.infrastructure.database.types import UtcDateTime
-from agent_service.infrastructure.database.validation import MAX_SEQ
+from agent_service.infrastructure.database.values.types import UtcDateTime
+from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
 __all__ = ["Run", "append_locked", "append_sqlite"]
 

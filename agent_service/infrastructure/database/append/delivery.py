@@ -12,12 +12,12 @@ from agent_service.core.clock import Clock
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
 from agent_service.infrastructure.database.append.group_commit import Answer, GroupCommit
-from agent_service.infrastructure.database.errors import translate
+from agent_service.infrastructure.database.errors.lost import FAILURES
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.errors.retrying import Failure, classify, pause_before
+from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.postgres import FAILURES
-from agent_service.infrastructure.database.reasons import reason_of
-from agent_service.infrastructure.database.retrying import Failure, classify, pause_before
 
 __all__ = ["ACTION", "Caller", "Delivery"]
 

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.append.batch import BatchAppend, Place
 from agent_service.infrastructure.database.append.batch_postgres import places_of, statement_for
-from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.isolation import LEVEL
-from agent_service.infrastructure.database.lost import is_lost
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.errors.lost import is_lost
+from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.transactions.isolation import LEVEL
 
 __all__ = ["DirectPostgres"]
 

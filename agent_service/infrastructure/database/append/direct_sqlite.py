@@ -21,10 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.append.batch import BatchAppend, Place
 from agent_service.infrastructure.database.append.batch_sqlite import append_locked
-from agent_service.infrastructure.database.names import TableNames
-from agent_service.infrastructure.database.naming import names_of, naming_of
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.naming.engines import names_of, naming_of
+from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
-from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import patiently
 from agent_service.infrastructure.database.sqlite.connection import PATIENCE, until_done
 from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, is_free, write_turn

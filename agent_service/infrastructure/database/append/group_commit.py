@@ -14,12 +14,13 @@ from agent_service.infrastructure.database.append.batch import BatchAppend, Entr
 from agent_service.infrastructure.database.append.batch_statement import append_batch, find_earlier, find_sessions
 from agent_service.infrastructure.database.append.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.append.direct_sqlite import DirectSqlite
-from agent_service.infrastructure.database.errors import database_errors, session_not_found
-from agent_service.infrastructure.database.isolation import LEVEL
+from agent_service.infrastructure.database.errors.sessions import session_not_found
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.naming import naming_of
-from agent_service.infrastructure.database.row_security import say_tenant_on_begin, says_tenant, tenant_engine
+from agent_service.infrastructure.database.naming.engines import naming_of
 from agent_service.infrastructure.database.sqlite.engine import in_memory, keep_clean
+from agent_service.infrastructure.database.transactions.isolation import LEVEL
+from agent_service.infrastructure.database.transactions.tenants import say_tenant_on_begin, says_tenant, tenant_engine
 
 __all__ = ["Answer", "GroupCommit"]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.documents import encode_document
-from agent_service.infrastructure.database.validation import require_count
+from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.validation import require_count
 
 __all__ = ["IncomingMessage", "accept_message"]
 

@@ -21,11 +21,11 @@ from sqlalchemy.engine import Connection
 from agent_service.infrastructure.database.append.incoming import IncomingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_row
 from agent_service.infrastructure.database.queries.search_index import index_along
-from agent_service.infrastructure.database.types import UtcDateTime
-from agent_service.infrastructure.database.validation import MAX_SEQ
+from agent_service.infrastructure.database.values.types import UtcDateTime
+from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
 __all__ = ["APPEND_ALONE_POSTGRES", "APPEND_POSTGRES", "Append", "Counters", "append", "parameters_for_postgres"]
 

@@ -16,16 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
 from agent_service.infrastructure.database.append.batch import Entry
+from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Caller, Delivery
 from agent_service.infrastructure.database.append.group_commit import GroupCommit
 from agent_service.infrastructure.database.append.incoming import accept_message
 from agent_service.infrastructure.database.connection import get_database
-from agent_service.infrastructure.database.deadlines import Deadlines
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.own_sessions import require_engine
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.transactions.own_sessions import require_engine
+from agent_service.infrastructure.database.values.validation import (
     require_count,
     require_identifier,
     require_session_id,

@@ -12,14 +12,14 @@ from agent_service.infrastructure.database.append.batch import BatchAppend, Entr
 from agent_service.infrastructure.database.append.batch_statement import append_batch, find_earlier
 from agent_service.infrastructure.database.append.incoming import accept_message
 from agent_service.infrastructure.database.append.statement import Counters
-from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.isolation import run_first
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
-from agent_service.infrastructure.database.validation import require_identifier, require_session_id
+from agent_service.infrastructure.database.transactions.isolation import run_first
+from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
 
 __all__ = ["SessionBatches"]
 

@@ -10,14 +10,15 @@ from sqlalchemy.orm import Session as SyncSession
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.append.incoming import accept_message
 from agent_service.infrastructure.database.append.statement import Append, Counters, append
-from agent_service.infrastructure.database.errors import database_errors, session_full
-from agent_service.infrastructure.database.isolation import run_first
+from agent_service.infrastructure.database.errors.sessions import session_full
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
 from agent_service.infrastructure.database.queries.scope import one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.transactions.isolation import run_first
+from agent_service.infrastructure.database.values.validation import (
     MAX_SEQ,
     MAX_VERSION,
     optional_count,

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import MARK, TABLES, TableNames
+from agent_service.infrastructure.database.naming.names import MARK, TABLES, TableNames
 from agent_service.infrastructure.database.schema.blockers import blockers
 from agent_service.infrastructure.database.schema.locks import Lock
 

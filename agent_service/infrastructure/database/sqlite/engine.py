@@ -22,10 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
-from agent_service.infrastructure.database.documents import dumps, loads
-from agent_service.infrastructure.database.reasons import reason_of
+from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import may_write
 from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
+from agent_service.infrastructure.database.values.documents import dumps, loads
 
 __all__ = [
     "BUSY_TIMEOUT",
