@@ -27,7 +27,7 @@ from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
 from agent_service.infrastructure.database.sqlite.busy import patiently
 from agent_service.infrastructure.database.sqlite.connection import PATIENCE, until_done
-from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, is_free, write_turn
+from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, is_free, write_turn
 
 __all__ = ["DirectSqlite"]
 

@@ -18,7 +18,8 @@ from agent_service.infrastructure.database.errors.sessions import session_not_fo
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.naming.engines import naming_of
-from agent_service.infrastructure.database.sqlite.engine import in_memory, keep_clean
+from agent_service.infrastructure.database.sqlite.cancelled import keep_clean
+from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
 from agent_service.infrastructure.database.transactions.tenants import say_tenant_on_begin, says_tenant, tenant_engine
 

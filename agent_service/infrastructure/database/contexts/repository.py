@@ -13,7 +13,7 @@ from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ConfigurationError, DatabaseError
 from agent_service.infrastructure.database.contexts.table import OWN_TABLE, KeyValueTable
 from agent_service.infrastructure.database.errors.translation import database_errors
-from agent_service.infrastructure.database.sqlite.engine import keep_session_clean
+from agent_service.infrastructure.database.sqlite.cancelled import keep_session_clean
 from agent_service.infrastructure.database.transactions.factories import SessionFactory, require_async_sessions
 from agent_service.infrastructure.database.transactions.isolation import read_committed
 

@@ -16,7 +16,7 @@ from agent_service.infrastructure.database.contexts.place import find_or_make
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.naming.names import MARK, RELATIONS
-from agent_service.infrastructure.database.sqlite.engine import keep_session_clean
+from agent_service.infrastructure.database.sqlite.cancelled import keep_session_clean
 from agent_service.infrastructure.database.transactions.factories import (
     SessionFactory,
     require_async_engine,

@@ -21,8 +21,8 @@ from agent_service.infrastructure.database.postgres.connections import (
     connect_options,
     watch_connections,
 )
-from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, WriteLock
 from agent_service.infrastructure.database.sqlite.opening import open_connection
+from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, WriteLock
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
 from agent_service.infrastructure.database.values.documents import dumps, loads
 

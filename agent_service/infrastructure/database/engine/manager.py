@@ -29,7 +29,7 @@ from agent_service.infrastructure.database.schema.row_security import (
     hides_rows,
     switch,
 )
-from agent_service.infrastructure.database.sqlite.engine import in_memory
+from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
 from agent_service.infrastructure.database.transactions.own_sessions import NAMED
 from agent_service.infrastructure.database.transactions.read_only import ReadingSession, TenantReadingSession

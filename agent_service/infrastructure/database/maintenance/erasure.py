@@ -26,7 +26,8 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.among import Key, among
 from agent_service.infrastructure.database.queries.locks import hold
-from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, in_memory, write_turn
+from agent_service.infrastructure.database.sqlite.file import in_memory
+from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, write_turn
 from agent_service.infrastructure.database.transactions.clock import deciding_now
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant

@@ -22,8 +22,10 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import naming_of
 from agent_service.infrastructure.database.sqlite.busy import may_write
+from agent_service.infrastructure.database.sqlite.cancelled import keep_clean
 from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
-from agent_service.infrastructure.database.sqlite.engine import create_functions, is_ours, keep_clean, require_version
+from agent_service.infrastructure.database.sqlite.functions import create_functions, require_version
+from agent_service.infrastructure.database.sqlite.write_lock import is_ours
 
 __all__ = ["NAMED", "accept_session", "name_session", "require_engine"]
 

@@ -9,41 +9,23 @@ busy timeout does the waiting. WAL lets readers go on meanwhile.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, Engine, event
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import may_write
-from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
-from agent_service.infrastructure.database.values.documents import dumps, loads
+from agent_service.infrastructure.database.sqlite.cancelled import keep_connections
+from agent_service.infrastructure.database.sqlite.functions import require_version
 
-__all__ = [
-    "BUSY_TIMEOUT",
-    "MINIMUM_VERSION",
-    "WriteLock",
-    "create_functions",
-    "in_memory",
-    "is_free",
-    "is_ours",
-    "keep_clean",
-    "keep_session_clean",
-    "prepare_connection",
-    "require_version",
-    "write_turn",
-]
-
-MINIMUM_VERSION = (3, 35)
-"""The first with RETURNING; the trigram tokenizer came one before."""
+__all__ = ["BUSY_TIMEOUT", "WriteLock", "is_free", "is_ours", "write_turn"]
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds a writer waits for the write lock."""
@@ -51,26 +33,11 @@ BUSY_TIMEOUT: Final = 30.0
 _HOLDS = "holds_write_lock"
 
 _locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
-_kept_clean: "WeakSet[Dialect]" = WeakSet()
-
-
-def in_memory(database: str | None, options: Mapping[str, Any]) -> bool:
-    """Whether a file's name, and what the URL says beside it, mean a database that lives in its one connection."""
-    return database in {None, "", ":memory:", "file::memory:"} or options.get("mode") == "memory"
 
 
 def is_ours(dialect: Dialect) -> bool:
     """Whether an engine of this dialect object has a :class:`WriteLock`."""
     return dialect in _locks
-
-
-def require_version() -> None:
-    """Refuse an SQLite library that lacks what we use.
-
-    :raises DatabaseError: naming the version that is there, and the one that is needed.
-    """
-    if sqlite3.sqlite_version_info < MINIMUM_VERSION:
-        raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
 
 
 def is_free(engine: AsyncEngine) -> bool:
@@ -102,7 +69,7 @@ class WriteLock:
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
-        event.listen(engine.sync_engine, "handle_error", keep_connection)
+        keep_connections(engine.sync_engine)
         event.listen(engine.sync_engine.pool, "reset", self._reset)
         event.listen(engine.sync_engine.pool, "checkin", self._release)
 
@@ -164,52 +131,3 @@ class WriteLock:
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
             self._lock.release()
-
-
-def keep_clean(engine: Engine) -> None:
-    """Have an engine of the caller's own leave connections clean when a task is cancelled, from their next use on."""
-    dialect = engine.dialect
-    if dialect.driver == "aiosqlite" and dialect not in _locks and dialect not in _kept_clean:
-        _kept_clean.add(dialect)
-        event.listen(engine, "handle_error", keep_connection)
-        event.listen(engine.pool, "checkout", _take_over)
-
-
-def keep_session_clean(db: AsyncSession) -> None:
-    """Do so for the engine of a session, if it has one."""
-    if "database" not in db.info:  # Those of a manager's engine say so.
-        with suppress(UnboundExecutionError):
-            keep_clean(db.get_bind().engine)
-
-
-def _take_over(connection: Any, entry: Any, proxy: Any) -> None:
-    if not isinstance(connection, SqliteConnection):
-        entry.dbapi_connection = proxy.dbapi_connection = SqliteConnection.over(connection)
-
-
-def keep_connection(context: ExceptionContext) -> None:
-    """Keep the connection of a statement that was cancelled: it is clean, and a database in memory lives in it."""
-    if isinstance(context.original_exception, asyncio.CancelledError):
-        context.is_disconnect = False
-
-
-def prepare_connection(connection: SqliteConnection) -> None:
-    """Return a new connection our functions and pragmas, in WAL mode."""
-    create_functions(connection)
-    connection.execute("PRAGMA foreign_keys = ON")
-    # Two processes that open a new file at once: SQLite refuses the second without waiting by itself.
-    connection.run(lambda cursor: cursor.execute("PRAGMA journal_mode = WAL"))
-
-
-def create_functions(connection: Any) -> None:
-    """Register the functions that our statements call on a connection."""
-    connection.create_function("json_merge", 2, _merge, deterministic=True)
-    connection.create_function("lower_unicode", 1, _lower, deterministic=True)
-
-
-def _merge(stored: str, patch: str) -> str:
-    return dumps({**loads(stored), **loads(patch)})
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
