@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.append.incoming import IncomingMessage, accept_message
+from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, set_own_fields
 from agent_service.infrastructure.database.values.documents import dumps, encode_document, loads
@@ -45,7 +45,7 @@ class MessageLine:
         client_id = line.get("client_id")
         self.client_id: str | None = None if client_id is None else require_identifier(client_id, "client_id")
         self.created_at = _moment(line, "created_at")
-        self.message: IncomingMessage = accept_message(line.get("data"))
+        self.message: PendingMessage = accept_message(session.id, line.get("data"), self.client_id)
 
 
 def session_line(session: Session) -> str:

@@ -25,7 +25,7 @@ from agent_service.infrastructure.database.sqlite.busy import may_write
 from agent_service.infrastructure.database.sqlite.cancelled import keep_connections
 from agent_service.infrastructure.database.sqlite.functions import require_version
 
-__all__ = ["BUSY_TIMEOUT", "WriteLock", "is_free", "is_ours", "write_turn"]
+__all__ = ["BUSY_TIMEOUT", "WriteLock", "begin_writing", "is_free", "is_ours", "write_turn"]
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds a writer waits for the write lock."""
@@ -44,6 +44,19 @@ def is_free(engine: AsyncEngine) -> bool:
     """Whether nobody has the place of the engine's one writer, or waits for it."""
     lock = _locks.get(engine.dialect)
     return lock is None or lock.is_free
+
+
+def begin_writing(connection: Connection) -> bool:
+    """Begin the connection's transaction as its engine's one writer, unless it already is.
+
+    :returns: False for an engine that has no :class:`WriteLock`; nothing was done.
+    :raises DatabaseError: the connection is for reading only.
+    :raises DatabaseUnavailableError: another task or process holds the lock for too long.
+    """
+    lock = _locks.get(connection.dialect)
+    if lock is not None:
+        lock.acquire(connection)
+    return lock is not None
 
 
 @asynccontextmanager
@@ -75,6 +88,8 @@ class WriteLock:
 
     def acquire(self, connection: Connection) -> None:
         """Begin the connection's transaction as the one writer, unless it already is."""
+        if connection.get_execution_options().get("sqlite_readonly"):
+            raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
         pooled = connection.connection
         driver: Any = pooled.dbapi_connection
         if driver.in_transaction or driver.undone:
@@ -119,8 +134,6 @@ class WriteLock:
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
         if may_write(statement):
-            if connection.get_execution_options().get("sqlite_readonly"):
-                raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
             self.acquire(connection)
 
     def _reset(self, connection: Any, _entry: ConnectionPoolEntry, state: PoolResetState) -> None:

@@ -16,7 +16,7 @@ from agent_service.infrastructure.database.values.validation import (
     require_moment,
 )
 
-__all__ = ["Identifier", "JsonText", "MergeableJson", "UtcDateTime"]
+__all__ = ["Identifier", "JsonText", "MergeableJson", "UtcDateTime", "sqlite_moment", "sqlite_uuid"]
 
 
 class Identifier(TypeDecorator[UUID | str]):
@@ -70,3 +70,13 @@ class MergeableJson(JsonText):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
+
+
+def sqlite_moment(value: datetime) -> str:
+    """Return a moment as :class:`UtcDateTime` keeps it on SQLite, for statements that go to the driver."""
+    return require_moment(value, "datetime").replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def sqlite_uuid(value: UUID) -> str:
+    """Return a UUID as SQLAlchemy's ``Uuid`` keeps it on SQLite, for statements that go to the driver."""
+    return value.hex

@@ -1,32 +1,45 @@
-"""Appending many messages at once, to one session or to many: their numbers are taken together."""
+"""The statements of an append, by engine, and what they find of earlier appends."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.orm import class_mapper
 
-from agent_service.infrastructure.database.append.batch import BatchAppend, Key, Place
-from agent_service.infrastructure.database.append.batch_postgres import append_postgres
-from agent_service.infrastructure.database.append.batch_sqlite import append_sqlite
+from agent_service.infrastructure.database.append import postgres, sqlite
+from agent_service.infrastructure.database.append.batch import Batch, Counters, Place
+from agent_service.infrastructure.database.append.message import Key
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import holds, visible
 
-__all__ = ["append_batch", "find_earlier", "find_sessions"]
+__all__ = ["append_many", "append_one", "find_earlier", "find_sessions"]
 
-_CHUNK = 500
+_CHUNK: Final = 500
 """Keys in one IN list: drivers and engines limit what a statement may hold."""
 
 
-def append_batch(connection: Connection, batch: BatchAppend) -> list[Place | None]:
-    """Append in the connection's transaction. None: the entry's session is not there, or its key was appended before.
+def append_one(
+    connection: Connection, batch: Batch, expected_seq: int | None = None, expected_version: int | None = None
+) -> Counters | None:
+    """Append a batch of one in the connection's transaction; None: its session is not there, or a condition not met.
+
+    :param expected_seq: append only if this is the session's ``last_seq``.
+    :param expected_version: append only if this is the session's ``version``.
+    """
+    engine = postgres if connection.dialect.name == "postgresql" else sqlite
+    return engine.append_one(connection, batch, expected_seq, expected_version)
+
+
+def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
+    """Append in the connection's transaction. None: the message's session is not there, or its key was appended before.
 
     :raises IntegrityError: on PostgreSQL, for a message that another transaction appends at the same moment under the
         same client id; the transaction is of no use then.
     """
-    return (append_postgres if connection.dialect.name == "postgresql" else append_sqlite)(connection, batch)
+    engine = postgres if connection.dialect.name == "postgresql" else sqlite
+    return engine.append_many(connection, batch)
 
 
 def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) -> dict[Key, SessionMessage]:

@@ -1,34 +1,55 @@
-"""A message as it is handed in: checked, and brought into the forms it is stored in."""
+"""A message that is about to be appended: checked, and encoded as it is stored."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.values.documents import encode_document
-from agent_service.infrastructure.database.values.validation import require_count
+from agent_service.infrastructure.database.values.validation import (
+    require_count,
+    require_identifier,
+    require_session_id,
+)
 
-__all__ = ["IncomingMessage", "accept_message"]
+__all__ = ["Key", "PendingMessage", "accept_message"]
 
 MAX_TOKEN_COUNT: Final = 2**31 - 1
 
+Key: TypeAlias = tuple[UUID, str]
+"""Session and client id: within a tenant, a second append under the same key is a repetition of the first."""
 
-@dataclass(frozen=True, slots=True)
-class IncomingMessage:
-    """The stored forms of one message: ``text`` is its JSON, ``data`` what that reads back as."""
 
+@dataclass(slots=True, eq=False)
+class PendingMessage:
+    """One message, the session it belongs to, and the forms it is stored in.
+
+    :param text: the message as JSON.
+    :param data: what that JSON reads back as.
+    """
+
+    session_id: UUID
     role: str
     search_text: str | None
     text: str
     data: dict[str, Any]
     token_count: int | None
+    client_id: str | None = None
+
+    @property
+    def key(self) -> Key | None:
+        """The message's identity, if it has a client id."""
+        return None if self.client_id is None else (self.session_id, self.client_id)
 
 
-def accept_message(message: Any) -> IncomingMessage:
+def accept_message(session_id: Any, message: Any, client_id: Any = None) -> PendingMessage:
     """Check a message and encode it. The caller's dict is not changed and not kept.
 
-    :raises SessionValueError: no ``role``; ``content`` that is neither text, None nor a list of parts; a
-        ``token_count`` that is no count; anything JSON cannot keep exactly, named by its path.
+    :raises SessionValueError: ``session_id`` is no UUID; no ``role``; ``content`` that is neither text, None nor a list
+        of parts; a ``token_count`` that is no count; anything JSON cannot keep exactly, named by its path; a
+        ``client_id`` that is no identifier.
     """
+    session = require_session_id(session_id)
     text, data = encode_document(message, "message", nul=True)
     role = data.get("role")
     if not isinstance(role, str) or not role:
@@ -38,7 +59,9 @@ def accept_message(message: Any) -> IncomingMessage:
     token_count = data.get("token_count")
     if token_count is not None:
         require_count(token_count, "message.token_count", least=0, most=MAX_TOKEN_COUNT)
-    return IncomingMessage(role, _searchable(data.get("content")), text, data, token_count)
+    search_text = _searchable(data.get("content"))
+    identifier = None if client_id is None else require_identifier(client_id, "client_id")
+    return PendingMessage(session, role, search_text, text, data, token_count, identifier)
 
 
 def _searchable(content: Any) -> str | None:
