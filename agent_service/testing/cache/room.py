@@ -18,7 +18,7 @@ class CacheRoom:
     """The fixtures that a test class of a cache overrides, and those that it may."""
 
     levels: ClassVar[frozenset[str]] = frozenset({"memory", "redis", "l1"})
-    """What :class:`Loaded` may call the level of a hit; narrowed where there is only one."""
+    """What :class:`Loaded` may call the level of a hit. Override it with what your backend calls its own."""
 
     @pytest.fixture
     async def cache(self) -> ICache[Any]:
