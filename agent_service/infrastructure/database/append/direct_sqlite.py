@@ -84,11 +84,11 @@ class DirectSqlite:
         await asyncio.shield(disconnected)
 
     async def _find_names(self) -> TableNames:
-        names = self._names
-        if names is None:
+        if self._names is None:
             # A manager that has migrated the file knows them, so this takes no connection of its pool.
-            names = self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
-        return names
+            known = naming_of(self._engine.sync_engine).found
+            self._names = await self.read(names_of) if known is None else known
+        return self._names
 
     async def _visit(
         self, names: TableNames, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT
