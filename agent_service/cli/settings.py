@@ -1,4 +1,4 @@
-"""``agent-service settings``: what the environment and .env add up to, secrets masked."""
+"""``agent-service settings``: the settings in force, secrets masked."""
 
 from argparse import Namespace
 

@@ -11,7 +11,7 @@ from agent_service.core.errors import RedisRefusedError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.redis.factory import close_everywhere_else
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig

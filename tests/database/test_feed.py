@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundError, SessionValueError
-from agent_service.infrastructure.database.catalog import channel_of
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
-from agent_service.infrastructure.database.notifications import Notifications
+from agent_service.infrastructure.database.naming.catalog import channel_of
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.postgres.notifications import Notifications
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
 
@@ -323,8 +323,8 @@ class TestNotifications:
     async def test_a_connection_that_falls_silent_is_noticed_and_replaced(
         self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agent_service.infrastructure.database.notifications.HEARTBEAT", 0.1)
-        monkeypatch.setattr("agent_service.infrastructure.database.notifications._ANSWER_TIME", 0.5)
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications.HEARTBEAT", 0.1)
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._ANSWER_TIME", 0.5)
         async with TcpProxy(postgres_url) as proxy:
             database = DatabaseManager(proxy.url)
 
@@ -342,7 +342,7 @@ class TestNotifications:
     async def test_a_connection_that_cannot_be_made_is_tried_ever_more_rarely(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agent_service.infrastructure.database.notifications._PAUSES", Backoff(0.01, 5.0))
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._PAUSES", Backoff(0.01, 5.0))
         loop = asyncio.get_running_loop()
         async with TcpProxy("postgresql+asyncpg://nobody@127.0.0.1:1/nothing") as proxy:
             database = DatabaseManager(proxy.url)

@@ -24,7 +24,7 @@ from agent_service.infrastructure.cache.loads.failures import Failures
 from agent_service.infrastructure.cache.redis.entries import EntryFormat
 from agent_service.infrastructure.cache.table import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import ValueCodec
-from agent_service.infrastructure.database.names import TableNames
+from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.testing.clock import FakeClock

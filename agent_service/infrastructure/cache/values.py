@@ -65,7 +65,7 @@ class CachedValue(NamedTuple):
 
     value: Any
     level: str
-    """Where: "memory", "redis" or "l1"."""
+    """Where: "memory", "redis", "l1", or what another backend calls itself."""
     age: float | None = None
     """Seconds since it was stored; None where that is not kept."""
     left: float = math.inf

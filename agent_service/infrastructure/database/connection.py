@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.current_reads import must_be_current
 from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.settings import Settings, get_settings
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.replica import ReadReplica
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.engine.replica import ReadReplica
 
 __all__ = ["close_database", "get_database", "get_session", "open_database"]
 

@@ -9,19 +9,19 @@ from sqlalchemy import update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.core.fixed import fixed
-from agent_service.infrastructure.database.context_changes import (
+from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries import context as context_queries
+from agent_service.infrastructure.database.queries.scope import of_tenant
+from agent_service.infrastructure.database.repositories.base import RepositoryBase
+from agent_service.infrastructure.database.repositories.context_changes import (
     ContextChange,
     at_path,
     merged,
     require_path,
 )
-from agent_service.infrastructure.database.documents import check_value, encode_document, path_name
-from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries import context as context_queries
-from agent_service.infrastructure.database.queries.scope import of_tenant
-from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.values.documents import check_value, encode_document, path_name
+from agent_service.infrastructure.database.values.validation import (
     MAX_VERSION,
     optional_count,
     require_session_id,

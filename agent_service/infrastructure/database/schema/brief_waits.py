@@ -18,7 +18,7 @@ from agent_service.core.backoff import Backoff
 from agent_service.core.deadline import Deadline
 from agent_service.core.errors import DatabaseError
 from agent_service.core.milliseconds import to_milliseconds
-from agent_service.infrastructure.database.names import MARK, TABLES, TableNames
+from agent_service.infrastructure.database.naming.names import MARK, TABLES, TableNames
 from agent_service.infrastructure.database.schema.blockers import blockers
 from agent_service.infrastructure.database.schema.locks import Lock
 

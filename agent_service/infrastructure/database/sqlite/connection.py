@@ -81,6 +81,11 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         """Return a cursor; one that fetches row by row if it is ``server_side``."""
         return SqliteStream(self) if server_side else SqliteCursor(self)
 
+    def visit_with_cursor(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """Do several statements with one cursor, in a transaction that has begun to write."""
+        self._require_whole()
+        return self._wait_for(partial(_with_cursor, work))
+
     def open_stream(self) -> sqlite3.Cursor:
         """Return a cursor that stays open."""
         self._require_whole()
@@ -172,6 +177,14 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
                 "a statement of this transaction was cancelled, so all of it was rolled back; roll the session back, "
                 "or leave its block, before using it again"
             )
+
+
+def _with_cursor(work: Callable[[sqlite3.Cursor], T], raw: sqlite3.Connection, _wanted: Callable[[], bool]) -> T:
+    cursor = raw.cursor()
+    try:
+        return work(cursor)
+    finally:
+        cursor.close()
 
 
 def _statement(
