@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from agent_service.infrastructure.outbox.batch import MAX_PASSES
+from agent_service.infrastructure.outbox.batch import MAX_PASSES, OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import BATCH
 from agent_service.infrastructure.outbox.invalidation import MAX_PATTERNS, Invalidation
