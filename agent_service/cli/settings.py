@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from agent_service.cli.console import Console
 from agent_service.core.settings import get_settings
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.mask import mask_url
 
 __all__ = ["show_settings"]
 

@@ -10,12 +10,12 @@ from typing import Any
 import typing_extensions
 
 from agent_service.core.codec import encode
-from agent_service.core.conformity import Check, conforms
 from agent_service.core.errors import UndecodableError
-from agent_service.core.known import names_classes
-from agent_service.core.rebuild import Rebuild
-from agent_service.core.stored import Stored, Wanted
-from agent_service.core.typed import restorer
+from agent_service.core.values.conformity import Check, conforms
+from agent_service.core.values.known import names_classes
+from agent_service.core.values.rebuild import Rebuild
+from agent_service.core.values.stored import Stored, Wanted
+from agent_service.core.values.typed import restorer
 
 __all__ = ["Returned"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
-from agent_service.core.stored import Stored
+from agent_service.core.values.stored import Stored
 
 __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
 
