@@ -17,16 +17,16 @@ from uuid import UUID
 
 import asyncpg
 
-from agent_service.infrastructure.database.append.statement import APPEND_POSTGRES
+from agent_service.infrastructure.database.append.postgres import APPEND_ONE
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, TableNames
+from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, TableNames
 from agent_service.infrastructure.database.repositories import SessionRepository
 from benchmarks.timing import print_ratios, seconds_per_call
 from tests.servers.postgres import PostgresServer, running_postgres
 
-RAW_APPEND = TableNames(DEFAULT_SCHEMA, "").render(APPEND_POSTGRES)
+RAW_APPEND = TableNames(DEFAULT_SCHEMA, "").render(APPEND_ONE)
 MESSAGE = {"role": "user", "content": "Help me debug this code, please. " * 6}
 DAY = timedelta(hours=24)
 CALLS = 300

@@ -10,13 +10,13 @@ from agent_service.cli.console import Console
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.maintenance import sweep
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.maintenance.cleanup import sweep
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
 if TYPE_CHECKING:
-    from agent_service.infrastructure.database.row_security import Others
     from agent_service.infrastructure.database.schema.planning import SchemaPlan
+    from agent_service.infrastructure.database.schema.row_security import Others
 
 __all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
 

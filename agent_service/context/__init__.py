@@ -27,7 +27,7 @@ from agent_service.context.session import SessionContextStore
 from agent_service.context.sharding import RebalanceProgress, ShardManager
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.errors import ContextConfigError, ContextError, ContextKeyError, ContextStoreError
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 
 __all__ = [
     "BaseContextAdapter",

@@ -10,9 +10,9 @@ from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import OWN_TABLE, Engine, KeyValueTable, engine_sessions
-from agent_service.infrastructure.database.session_factories import SessionFactory
+from agent_service.infrastructure.database.contexts.table import OWN_TABLE, Engine, KeyValueTable, engine_sessions
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.transactions.factories import SessionFactory
 
 __all__ = ["DatabaseContextStore", "PoolOptions"]
 

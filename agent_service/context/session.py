@@ -9,9 +9,9 @@ from agent_service.context.interface import ContextStore, Document, Documents, K
 from agent_service.context.lifetimes import refuse_ttl
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import TTL
-from agent_service.infrastructure.database.session_contexts import SessionContexts
-from agent_service.infrastructure.database.session_factories import SessionFactory
-from agent_service.infrastructure.database.validation import require_session_id, require_text
+from agent_service.infrastructure.database.contexts.sessions import SessionContexts
+from agent_service.infrastructure.database.transactions.factories import SessionFactory
+from agent_service.infrastructure.database.values.validation import require_session_id, require_text
 
 __all__ = ["SessionContextStore"]
 

@@ -12,10 +12,10 @@ CLOSED is the only state in which the protected service serves. HALF_OPEN admits
 service answers but is still owed something (a replayed journal) before it may serve.
 """
 
-import random
 from enum import StrEnum
 from typing import Final
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["BreakerState", "CircuitBreaker"]
@@ -43,8 +43,7 @@ class CircuitBreaker:
     def __init__(
         self, open_seconds: float = 0.5, *, max_open_seconds: float = 30.0, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._first = open_seconds
-        self._longest = max(max_open_seconds, open_seconds)
+        self._pauses = Backoff(open_seconds, max(max_open_seconds, open_seconds))
         self._clock = clock
         self._state = BreakerState.CLOSED
         self._attempts = 0
@@ -99,5 +98,4 @@ class CircuitBreaker:
     def _open(self) -> None:
         self.closed = False
         self._state = BreakerState.OPEN
-        wait = min(self._first * 2 ** min(self._attempts, _MANY), self._longest)
-        self._retry_at = self._clock.monotonic() + random.uniform(wait / 2, wait)  # noqa: S311 - jitter, no secret
+        self._retry_at = self._clock.monotonic() + self._pauses.pause(self._attempts)

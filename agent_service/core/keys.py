@@ -31,7 +31,6 @@ __all__ = [
     "logical_key",
     "name_beside",
     "normalise_namespace",
-    "physical_key",
     "root_prefix",
 ]
 
@@ -140,16 +139,8 @@ def key_prefix(prefix: str, namespace: str) -> bytes:
     return root_prefix(prefix) + f"{escape_component(normalise_namespace(namespace))}:".encode()
 
 
-def physical_key(prefix: str, namespace: str, key: str) -> bytes:
-    """Return the key as Redis stores it. Injective: no two (prefix, namespace, key) share one.
-
-    :raises CacheKeyError: for a component that cannot be used.
-    """
-    return key_prefix(prefix, namespace) + check_key(key).encode()
-
-
 def logical_key(physical: bytes, prefix: bytes) -> str | None:
-    """Undo :func:`physical_key`: what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`).
+    """Return what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`) in a physical key.
 
     None for a key that does not begin with it, or that is no UTF-8 and thus was written by somebody else.
     """

@@ -35,7 +35,7 @@ from agent_service.core.rebuild import Rebuild
 
 __all__ = ["Compiler", "checks_of", "record_hints", "restorer"]
 
-Arguments: TypeAlias = Mapping[Any, Any]
+TypeArguments: TypeAlias = Mapping[Any, Any]
 """What the type variables of a generic class stand for."""
 
 _UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RuntimeError)
@@ -61,7 +61,7 @@ class Compiler:
     def __init__(self) -> None:
         self._records: dict[Any, Rebuild | None] = {}
 
-    def compile(self, annotation: Any, arguments: Arguments) -> Rebuild | None:
+    def compile(self, annotation: Any, arguments: TypeArguments) -> Rebuild | None:
         """Return what rebuilds an annotation; None when there is nothing to rebuild."""
         annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
@@ -108,7 +108,7 @@ class Compiler:
         """Return what rebuilds a model, given what rebuilds its fields."""
         return partial(rebuild.model, cls, changing, checks_of(hints), assembler(cls))
 
-    def _container(self, cls: type, given: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+    def _container(self, cls: type, given: tuple[Any, ...], arguments: TypeArguments) -> Rebuild | None:
         members = [self.compile(each, arguments) for each in given if each is not Ellipsis]
         if not any(members):
             return None
@@ -119,7 +119,7 @@ class Compiler:
             return partial(rebuild.fixed_tuple, parts)
         return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
 
-    def union(self, members: tuple[Any, ...], arguments: Arguments) -> Rebuild | None:
+    def union(self, members: tuple[Any, ...], arguments: TypeArguments) -> Rebuild | None:
         """Return what rebuilds a member of a union."""
         compiled = [(unwrapped(member, arguments), self.compile(member, arguments)) for member in members]
         rebuilds = [each for _, each in compiled if each is not None]

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from agent_service.core.bridge import SyncBridge
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisRefusedError, RedisUnavailableError
 from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.redis.factory import close_everywhere_else
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime.config import GlobalSymphonyConfig
@@ -95,7 +96,7 @@ class RuntimeResources:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _close(self, seconds: float) -> None:
-        deadline = self.loop.time() + seconds
+        deadline = Deadline.after(seconds)
         self._close_pools()
         if await self._busy_after(seconds * _FINISHING):
             self.bridge.close()
@@ -116,10 +117,10 @@ class RuntimeResources:
                 each.exception()  # belongs to whoever handed in the work
         return len(running)
 
-    async def _close_connections(self, deadline: float) -> None:
+    async def _close_connections(self, deadline: Deadline) -> None:
         redis, database = self.given
         try:
-            async with asyncio.timeout_at(deadline), AsyncExitStack() as stack:
+            async with asyncio.timeout(deadline.left), AsyncExitStack() as stack:
                 stack.push_async_callback(close_everywhere_else, self.redis)
                 if redis is None:
                     stack.push_async_callback(self.redis.aclose)

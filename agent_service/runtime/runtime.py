@@ -10,7 +10,7 @@ from typing import Final, Self
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import ConfigurationError, RuntimeStateError
 from agent_service.core.forking import renew_after_fork
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.redis.factory import redis_manager_like
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.source import set_redis_source

@@ -8,9 +8,8 @@ from agent_service.state.interface import ContextT
 from agent_service.state.over_context import ContextStateStore
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from agent_service.infrastructure.database.session_factories import SessionFactory
+    from agent_service.infrastructure.database.contexts.table import Engine as AsyncEngine
+    from agent_service.infrastructure.database.transactions.factories import SessionFactory
 
 __all__ = ["SQLStateStore"]
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from agent_service.core.errors import RecordValueError, UndecodableError
 from agent_service.core.logging import logger
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.base import Seconds, TenantCache, check_ttl, current_redis
@@ -93,7 +94,7 @@ class RedisBatch(TenantCache):
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_CLAIM:
             raise RecordValueError(f"count must be an int from 1 to {MAX_CLAIM}, got {count!r:.80}")
-        milliseconds = round(check_ttl(visibility, "visibility") * 1000)
+        milliseconds = to_milliseconds(check_ttl(visibility, "visibility"))
         queue = (service, entity_key, action)
         members = await self._run(_CLAIM, queue, uuid4().hex[:24], count, milliseconds)
         claims: list[BatchClaim] = []

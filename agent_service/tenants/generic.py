@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from agent_service.core.errors import UndecodableError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.tenants.base import DEFAULT_TTL, Seconds, TenantCache, current_redis
 from agent_service.tenants.serde import dumps, loads
 
@@ -40,7 +41,7 @@ class RedisGeneric(TenantCache):
 
     async def set(self, key: str, value: Any, ttl: Seconds | None = None) -> bool:
         """Store the value; True when done."""
-        milliseconds = max(1, round(self._ttl(ttl) * 1000))
+        milliseconds = to_milliseconds(self._ttl(ttl))
         client, keys = await current_redis()
         await client.execute(b"SET", keys.generic(self.tenant, key), dumps(value), b"PX", milliseconds)
         return True

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
 
+from agent_service.core.backoff import Backoff
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisOperationError
 from agent_service.core.logging import logger
 from agent_service.tenants.handlers import HANDLERS
@@ -18,8 +20,8 @@ _MAX_ERROR: Final = 500
 """Characters kept of what killed a trigger."""
 _CLEAN_UP: Final = 5.0
 """Seconds in which a cancelled handler shall end."""
-_NOTING_PAUSE: Final = 0.05
-"""Seconds before the end of a handling is reported again when Redis did not take note."""
+_NOTING_PAUSES: Final = Backoff(0.05, 1.0)
+"""Before the end of a handling is reported again when Redis did not take note."""
 
 
 class TriggerHandling:
@@ -34,7 +36,7 @@ class TriggerHandling:
         self.counts = {"handled": 0, "failed": 0, "dead": 0}
         self._lease = lease
         self._max_attempts = max_attempts
-        self._first_pause, self._longest_pause = backoff
+        self._backoff = Backoff(*backoff)
         self._running: dict[TriggerClaim, tuple[TriggerSchedule, asyncio.Task[None]]] = {}
         self.room = asyncio.Event()
         """Set when a handler ends while no more could run."""
@@ -82,8 +84,7 @@ class TriggerHandling:
         self.counts["failed"] += 1
         trigger = claim.trigger
         if trigger.attempt < self._max_attempts:
-            pause = min(self._first_pause * 2.0 ** min(trigger.attempt - 1, 60), self._longest_pause)
-            return partial(schedule.retry, claim, pause)
+            return partial(schedule.retry, claim, self._backoff.bound(trigger.attempt - 1))
         self.counts["dead"] += 1
         logger.error("A trigger for %r is dead after %d attempts", trigger.action, trigger.attempt, exc_info=exc)
         error = f"{type(exc).__name__}: {exc}"[:_MAX_ERROR].encode(errors="backslashreplace").decode()
@@ -91,20 +92,19 @@ class TriggerHandling:
 
     async def _note(self, report: Callable[[], Awaitable[bool]]) -> None:
         """Report an end until Redis takes note, for as long as the claim is sure to hold."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._lease
-        pause = _NOTING_PAUSE
+        deadline, failures = Deadline.after(self._lease), 0
         while True:
+            pause = _NOTING_PAUSES.pause(failures)
             try:
                 await report()
             except RedisOperationError:
-                if clock() + pause > until:
+                if pause > deadline.left:
                     logger.warning("Redis did not take note of a handled trigger; it will be handled again")
                     return
             else:
                 return
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 1.0)
+            failures += 1
 
     async def renew_leases(self) -> None:
         """Hold every claim of a running handler for another lease.

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from agent_service.core.errors import UndecodableError
 from agent_service.core.logging import logger
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.infrastructure.redis.transport.base import Argument
@@ -122,7 +123,7 @@ class TriggerSchedule:
         :param lease: seconds they are this caller's unless renewed.
         """
         token = uuid4().hex
-        claimed, died = await self._run(_CLAIM, tenant, action, token, limit, round(lease * 1000), max_attempts)
+        claimed, died = await self._run(_CLAIM, tenant, action, token, limit, to_milliseconds(lease), max_attempts)
         claims: list[TriggerClaim] = []
         for identifier, due, attempt in claimed:
             try:
@@ -140,7 +141,7 @@ class TriggerSchedule:
 
     async def retry(self, claim: TriggerClaim, delay: float) -> bool:
         """Release a trigger, to be claimed again after ``delay`` seconds."""
-        return await self._end(_RETRY, claim, round(delay * 1000))
+        return await self._end(_RETRY, claim, to_milliseconds(delay))
 
     async def bury(self, claim: TriggerClaim, error: str) -> bool:
         """Put a trigger among the dead."""
@@ -148,7 +149,7 @@ class TriggerSchedule:
 
     async def renew(self, claim: TriggerClaim, lease: float) -> bool:
         """Hold a trigger for ``lease`` seconds from now on."""
-        return await self._end(_RENEW, claim, round(lease * 1000))
+        return await self._end(_RENEW, claim, to_milliseconds(lease))
 
     async def _end(self, script: Script, claim: TriggerClaim, *args: Argument) -> bool:
         trigger = claim.trigger
@@ -209,7 +210,7 @@ class TriggerSchedule:
             self.wakes,
         ]
         names = [encode_component(tenant, "tenant"), encode_component(action, "action")]
-        return await self._client.run_script(script, keys, [*names, round(LONGEST_SLEEP * 1000), *args])
+        return await self._client.run_script(script, keys, [*names, to_milliseconds(LONGEST_SLEEP), *args])
 
     def _of(self, kind: str, tenant: str, action: str) -> bytes:
         return self._keys.key(kind, _TAG, ("tenant", tenant), ("action", action))

@@ -2,6 +2,7 @@
 
 from operator import attrgetter
 
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.tenants.base import Seconds, TenantCache, check_ttl, current_redis
 from agent_service.tenants.keys import encode_component
 from agent_service.tenants.schedule import DeadTrigger, Trigger, TriggerSchedule
@@ -28,7 +29,7 @@ class RedisTrigger(TenantCache):
 
         :raises RecordValueError: for a name that cannot be used, and for 0 seconds and less.
         """
-        milliseconds = max(1, round(check_ttl(ttl_seconds, "ttl_seconds") * 1000))
+        milliseconds = to_milliseconds(check_ttl(ttl_seconds, "ttl_seconds"))
         await (await self._schedule()).set(self.tenant, action, identifier, milliseconds)
         return True
 

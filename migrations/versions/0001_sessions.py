@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from agent_service.infrastructure.database.names import quoted
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.naming.names import quoted
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
 from agent_service.infrastructure.database.schema.steps import Change, Lock, MakeIndex, Step, run
 

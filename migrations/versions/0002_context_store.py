@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.keyvalue import row_of
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.contexts.table import row_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.schema.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
 from agent_service.infrastructure.database.schema.steps import Change, Lock, run

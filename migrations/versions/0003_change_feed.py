@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.catalog import channel_of
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.catalog import channel_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
 from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 

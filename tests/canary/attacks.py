@@ -7,10 +7,10 @@ from uuid import UUID
 
 from agent_service.context.session import SessionContextStore
 from agent_service.infrastructure.database.append.writer import SessionWriter
+from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.session_contexts import SessionContexts
 from tests.canary.estate import (
     AGENT,
     CLIENT_IDS,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from tests.servers.postgres import PostgresServer
 
 KINDS = ("sqlite", "postgres", "row security")

@@ -21,8 +21,8 @@ from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import AgentServiceError, SessionConflictError, SessionNotFoundError, SessionValueError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.append.writer import SessionWriter
+from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.session_contexts import SessionContexts
 from agent_service.tenants import TenantCache
 from tests.canary.attacks import BY_ID, CONTEXTS, CREATE, OTHERWISE, STORE, UPDATE, Any_, new, write
 from tests.canary.conftest import House
@@ -297,11 +297,9 @@ def test_every_public_method_is_driven_here(owner: type) -> None:
 
 
 NOT_DRIVEN = {
-    "Append": "an order to one statement, made by the repository",
-    "BatchAppend": "an order to one statement, made by the repository and the writer",
+    "Batch": "what one statement appends, made by the repository and the writer",
     "Delivery": "the writer's",
     "Key": "a parameter of statements",
-    "GroupCommit": "the writer's",
     "Trigger": "an answer",
     "DeadTrigger": "an answer",
 }

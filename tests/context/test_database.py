@@ -17,7 +17,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, DatabaseError
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.state.sql import SQLStateStore
 from agent_service.testing.context_contracts import ContextStoreContract

@@ -20,8 +20,8 @@ from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.outside import OutsideStore
 from agent_service.context.repository import DbRepository, SyncDbRepository, adapt_repository
 from agent_service.core.errors import ConfigurationError, ContextStoreError, DatabaseError
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
-from agent_service.infrastructure.database.keyvalue import engine_sessions
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.table import engine_sessions
 
 
 class Base(DeclarativeBase):

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from agent_service.core.errors import AgentServiceError
 from agent_service.infrastructure.database.append.writer import SessionWriter
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.repositories import SessionRepository
 
 CANCELLED = 0.1

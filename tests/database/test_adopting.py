@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.application import Application

@@ -11,8 +11,8 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database.beside import add_tables, complete_tables, include_name, include_object
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.application import Application

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.append.writer import SessionWriter
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.maintenance import index_messages, purge, sweep
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.outbox import remove_rows, take_rows

@@ -206,7 +206,7 @@ async def test_sqlite_is_set_up_for_many_writers(tmp_path: Path) -> None:
 
 
 async def test_a_writer_that_never_ends_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("agent_service.infrastructure.database.creating.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("agent_service.infrastructure.database.engine.creating.BUSY_TIMEOUT", 0.1)
     database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'busy.db'}")
 
     async def write() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.infrastructure.database.deadlines import Deadlines
+from agent_service.infrastructure.database.append.deadlines import Deadlines
 
 
 def futures(count: int) -> list["asyncio.Future[Any]"]:

@@ -14,11 +14,12 @@ from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database import close_database, get_database, get_session, revisions
+from agent_service.infrastructure.database import close_database, get_database, get_session
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.schema import revisions
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.proxy import TcpProxy
@@ -289,7 +290,7 @@ async def test_a_database_that_is_away_is_unhealthy_and_no_exception() -> None:
 
 
 async def test_a_silent_database_is_unhealthy_after_a_while(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_service.infrastructure.database.engine.HEALTH_TIMEOUT", 0.2)
+    monkeypatch.setattr("agent_service.infrastructure.database.engine.manager.HEALTH_TIMEOUT", 0.2)
     async with TcpProxy(postgres_url) as proxy:
         database = DatabaseManager(proxy.url)
         proxy.stall()

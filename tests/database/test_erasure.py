@@ -15,8 +15,8 @@ from agent_service.core.errors import DatabaseError, SessionValueError
 from agent_service.infrastructure.database import erase_user, rewrite_file
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import index_messages
+from agent_service.infrastructure.database.maintenance.removal import STEP
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.removal import STEP
 from agent_service.infrastructure.database.repositories import SessionRepository
 
 MANY = 2 * STEP + 10
@@ -230,7 +230,7 @@ async def test_a_file_that_another_transaction_reads_is_not_rewritten(tmp_path: 
         reading.execute("BEGIN")
         reading.execute("SELECT * FROM agent_service_sessions").fetchall()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agent_service.infrastructure.database.erasure.BUSY_TIMEOUT", 0.2)
+            patch.setattr("agent_service.infrastructure.database.maintenance.erasure.BUSY_TIMEOUT", 0.2)
             with pytest.raises(DatabaseError, match="rewrite the file"):
                 await rewrite_file(database)
     await rewrite_file(database)

@@ -16,12 +16,12 @@ from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import DatabaseError, SessionConflictError, TransactionConflictError
 from agent_service.infrastructure.database.append import delivery
 from agent_service.infrastructure.database.append.writer import SessionWriter
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors.retrying import Failure, classify
 from agent_service.infrastructure.database.maintenance import purge, sweep
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.retrying import Failure, classify
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer
 

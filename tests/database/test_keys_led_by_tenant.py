@@ -18,7 +18,7 @@ from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.schema.crossing_links import cut_links
 from tests.database.earlier import statements

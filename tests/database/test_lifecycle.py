@@ -18,7 +18,7 @@ from agent_service.infrastructure.database import close_database, get_database, 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.expiry import expire_batch
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.testing.clock import FakeClock
@@ -112,7 +112,7 @@ async def test_waiting_for_a_writer_makes_no_batch_of_the_sweep_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, clock = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"), FakeClock()
-    monkeypatch.setattr("agent_service.infrastructure.database.maintenance.SYSTEM_CLOCK", clock)
+    monkeypatch.setattr("agent_service.infrastructure.database.maintenance.cleanup.SYSTEM_CLOCK", clock)
     async with database.session() as db:
         for _ in range(100):
             await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST))

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.context.session import SessionContextStore
 from agent_service.infrastructure.database.append.writer import SessionWriter
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.queries.watch import watch
 from agent_service.infrastructure.database.repositories import SessionRepository

@@ -5,7 +5,7 @@ import pytest
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings, reset_settings
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.names import RELATIONS, TABLES, TableNames
+from agent_service.infrastructure.database.naming.names import RELATIONS, TABLES, TableNames
 
 DEFAULT, ODD = TableNames("agent_service", ""), TableNames("My-Schema", "x_")
 PREFIXED, PLAIN = TableNames(None, "x_"), TableNames(None, "agent_service_")

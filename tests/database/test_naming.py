@@ -15,7 +15,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database import DatabaseManager, SessionWriter, name_tables
-from agent_service.infrastructure.database.keyvalue import KeyValueTable
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.outbox import add_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository

@@ -3,25 +3,22 @@
 import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
-from agent_service.infrastructure.database.append.batch_postgres import statement_for
-from agent_service.infrastructure.database.append.incoming import accept_message
-from agent_service.infrastructure.database.append.statement import (
-    APPEND_ALONE_POSTGRES,
-    APPEND_POSTGRES,
-    Append,
-    parameters_for_postgres,
-)
+from agent_service.infrastructure.database.append import sqlite
+from agent_service.infrastructure.database.append.batch import Batch
+from agent_service.infrastructure.database.append.message import accept_message
+from agent_service.infrastructure.database.append.postgres import APPEND_ALONE, APPEND_ONE, statement_for
+from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.session_contexts import SessionContexts
 
 Sent = tuple[str, Any]
 NOTHING = "WHERE 0 = 1"
@@ -50,7 +47,7 @@ OTHER_INDEXES = re.compile(r"trigram|sessions_deleted|search_pending|INTEGER PRI
 
 
 @pytest.fixture
-async def sent(database: DatabaseManager) -> list[Sent]:
+async def sent(database: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
     """What the repository's methods send for one session, once each."""
     found: dict[str, Any] = {}
 
@@ -62,6 +59,13 @@ async def sent(database: DatabaseManager) -> list[Sent]:
         ):
             found.setdefault(statement, parameters[0] if many else parameters)
 
+    run_with_names = sqlite.run_with_names
+
+    def run(cursor: Any, names: TableNames, statement: str, parameters: Any) -> Any:
+        note(None, cursor, names.render(statement), parameters, None, isinstance(parameters, list))
+        return run_with_names(cursor, names, statement, parameters)
+
+    monkeypatch.setattr(sqlite, "run_with_names", run)
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     async with database.session() as db:
         repo = SessionRepository(db, "acme")
@@ -118,17 +122,12 @@ async def test_keys_that_begin_with_the_tenant_serve_every_statement(
 
 async def of_the_driver(connection: AsyncConnection) -> list[Sent]:
     """What goes past SQLAlchemy."""
-    names, message = await connection.run_sync(names_of), accept_message({"role": "user"})
-    session, moment = Session(user_id="ada"), datetime.now(UTC)
-    order = Append("acme", session.id, message, moment, moment, "c")
-    batch = BatchAppend("acme", [Entry(session.id, message, each) for each in "ab"], moment, moment)
-    many, parameters = statement_for(batch)
-    one = parameters_for_postgres(order)
-    return [
-        (names.render(APPEND_POSTGRES), one),
-        (names.render(APPEND_ALONE_POSTGRES), one),
-        (names.render(many), parameters),
-    ]
+    names, moment = await connection.run_sync(names_of), datetime.now(UTC)
+    messages = [accept_message(uuid4(), {"role": "user"}, each) for each in "ab"]
+    alone, one = statement_for(Batch("acme", messages[:1], moment, moment))
+    many, parameters = statement_for(Batch("acme", messages, moment, moment))
+    assert alone == APPEND_ALONE
+    return [(names.render(APPEND_ONE), one), (names.render(alone), one), (names.render(many), parameters)]
 
 
 async def _sqlite(connection: AsyncConnection, statement: str, parameters: Any) -> list[str]:

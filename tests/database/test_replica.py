@@ -14,8 +14,8 @@ from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database import close_database, get_session
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.replica import PATIENCE, RETRY_AFTER, ReadReplica
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.replica import PATIENCE, RETRY_AFTER, ReadReplica
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.testing.clock import FakeClock
 from tests.servers.postgres import PostgresServer

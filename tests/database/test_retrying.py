@@ -10,14 +10,14 @@ from sqlalchemy import text
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.retrying import pause_before
+from agent_service.infrastructure.database.errors.retrying import pause_before
 from tests.database.histories import Acknowledged, check, new_sessions
 
 
 async def test_a_file_that_another_process_has_locked_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.infrastructure.database.creating.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("agent_service.infrastructure.database.engine.creating.BUSY_TIMEOUT", 0.05)
     database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'busy.db'}")
     (session_id,) = await new_sessions(database, 1)
     other = sqlite3.connect(tmp_path / "busy.db", isolation_level=None)
@@ -38,7 +38,7 @@ async def test_a_file_that_another_process_has_locked_is_tried_again(
 async def test_a_file_that_stays_locked_ends_in_an_error_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.infrastructure.database.creating.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("agent_service.infrastructure.database.engine.creating.BUSY_TIMEOUT", 0.05)
     database = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'busy.db'}")
     (session_id,) = await new_sessions(database, 1)
     other = sqlite3.connect(tmp_path / "busy.db", isolation_level=None)
@@ -82,7 +82,9 @@ async def test_serialization_failures_are_tried_again(postgres_url: str) -> None
 
 
 def test_pauses_differ_and_have_a_bound() -> None:
-    pauses = [[pause_before(attempt) for _ in range(200)] for attempt in (1, 5, 100)]
+    pauses = [[pause_before(attempt) for _ in range(200)] for attempt in (1, 5, 100, 5000)]
 
-    assert all(0 <= pause <= bound for each, bound in zip(pauses, (0.02, 0.32, 1.0), strict=True) for pause in each)
+    assert all(
+        0 <= pause <= bound for each, bound in zip(pauses, (0.02, 0.32, 1.0, 1.0), strict=True) for pause in each
+    )
     assert all(len(set(each)) > 100 for each in pauses)

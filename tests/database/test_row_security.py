@@ -12,10 +12,10 @@ from agent_service.core.errors import DatabaseError, SessionNotFoundError, Sessi
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.outbox import add_rows, remove_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.row_security import tenant_engine
+from agent_service.infrastructure.database.transactions.tenants import tenant_engine
 from tests.database.test_tenancy import FINDS_NOTHING, SEES_NOTHING
 from tests.servers.postgres import PostgresServer
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent_service.core.errors import SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.token_window import TokenWindow, tokens
+from agent_service.infrastructure.database.repositories.token_window import TokenWindow, tokens
 from tests.database.conftest import NewSession
 
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "name": "f", "arguments": "{}"}]}

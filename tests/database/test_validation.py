@@ -2,15 +2,15 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.append.incoming import accept_message
-from agent_service.infrastructure.database.documents import MAX_DEPTH, encode_document
+from agent_service.infrastructure.database.append.message import accept_message
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.values.documents import MAX_DEPTH, encode_document
 from tests.database.conftest import NewSession
 
 
@@ -64,7 +64,7 @@ def holding_itself() -> dict[str, Any]:
 )
 def test_a_message_that_cannot_be_kept_is_refused_by_path(message: Any, complaint: str) -> None:
     with pytest.raises(SessionValueError, match=complaint):
-        accept_message(message)
+        accept_message(uuid4(), message)
 
 
 def test_what_is_deep_but_not_too_deep_is_kept() -> None:

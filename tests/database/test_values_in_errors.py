@@ -21,14 +21,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.append.writer import SessionWriter
-from agent_service.infrastructure.database.context_repository import SqlContextRepository
+from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.errors import translate
-from agent_service.infrastructure.database.lost import is_lost
+from agent_service.infrastructure.database.errors.lost import is_lost
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.errors.retrying import Failure, classify
+from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.retrying import Failure, classify
 
 MARKER = "zqmarkerzq"
 DIGITS = 73_917_391_739_173_917_391

@@ -17,11 +17,11 @@ from agent_service.core.errors import (
     SessionValueError,
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
-from agent_service.infrastructure.database.append.group_commit import GroupCommit
+from agent_service.infrastructure.database.append.delivery import Delivery
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 
 NewSessions = Callable[[int], Awaitable[list[UUID]]]
@@ -49,15 +49,15 @@ async def writer(database: DatabaseManager) -> AsyncIterator[SessionWriter]:
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many entries each commit had."""
+    """How many messages each commit had."""
     sizes: list[int] = []
-    commit = GroupCommit.commit
+    commit = Delivery._commit
 
-    async def counting(self: GroupCommit, batch: Any) -> Any:
-        sizes.append(len(batch.entries))
-        return await commit(self, batch)
+    async def counting(self: Delivery, requests: Any) -> Any:
+        sizes.append(len(requests))
+        return await commit(self, requests)
 
-    monkeypatch.setattr(GroupCommit, "commit", counting)
+    monkeypatch.setattr(Delivery, "_commit", counting)
     return sizes
 
 

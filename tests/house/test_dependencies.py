@@ -20,8 +20,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ACCESSED: dict[tuple[str, str], str] = {
     ("core/rows.py", "_sa_class_manager"): "sqlalchemy",
     ("core/text_types.py", "_url"): "pydantic",
-    ("infrastructure/database/own_sessions.py", "_connections"): "sqlalchemy",
-    ("infrastructure/database/own_sessions.py", "_on_connect_isolation_level"): "sqlalchemy",
+    ("infrastructure/database/transactions/own_sessions.py", "_connections"): "sqlalchemy",
+    ("infrastructure/database/transactions/own_sessions.py", "_on_connect_isolation_level"): "sqlalchemy",
     ("infrastructure/database/sqlite/connection.py", "_connection"): "aiosqlite",
     ("infrastructure/database/sqlite/connection.py", "_running"): "aiosqlite",
     ("infrastructure/database/sqlite/connection.py", "_tx"): "aiosqlite",
@@ -39,7 +39,7 @@ OVERRIDDEN: dict[tuple[str, str], str] = {
 }
 """Methods with an underscore of other packages' classes that classes of ours override."""
 
-TEXTS: dict[str, str] = {"infrastructure/database/lost.py": "asyncpg"}
+TEXTS: dict[str, str] = {"infrastructure/database/errors/lost.py": "asyncpg"}
 """Where errors are told apart by their texts."""
 
 _OF_THE_LANGUAGE = {"typing", "enum", "abc", "builtins"}

@@ -8,9 +8,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, Table
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
-from agent_service.infrastructure.database.catalog import OUR_COLUMNS
-from agent_service.infrastructure.database.names import DEFAULT_SCHEMA, RELATIONS, TableNames
-from agent_service.infrastructure.database.naming import Naming, names_of
+from agent_service.infrastructure.database.naming.catalog import OUR_COLUMNS
+from agent_service.infrastructure.database.naming.engines import Naming, names_of
+from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, RELATIONS, TableNames
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.adopting import adopt, has_search_or_policies
 from agent_service.infrastructure.database.schema.metadata import copy_tables

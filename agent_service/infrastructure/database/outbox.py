@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
 from agent_service.core.identifiers import uuid7
-from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.errors import FAILED_STATEMENTS, database_errors
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors
 from agent_service.infrastructure.database.models.outbox import OutboxRow
-from agent_service.infrastructure.database.naming import name_session
 from agent_service.infrastructure.database.queries import outbox as queries
+from agent_service.infrastructure.database.transactions.own_sessions import name_session
 
 __all__ = ["FORMAT", "Claim", "DatabaseSession", "add_rows", "claim", "remove_rows", "set_rows_aside", "take_rows"]
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.outbox import Claim, claim
 from agent_service.infrastructure.outbox.batch import Batch
 from agent_service.infrastructure.outbox.counters import counters

@@ -1,21 +1,20 @@
 """Draining the outbox for as long as a process lives."""
 
 import asyncio
-import random
 from typing import Final
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import AgentServiceError, CacheValueError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.database.connection import get_database
-from agent_service.infrastructure.outbox.bells import Bell
+from agent_service.infrastructure.outbox.bells import hung_bell
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import drain
 
 __all__ = ["run_outbox"]
 
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 5.0
+_PAUSES: Final = Backoff(0.05, 5.0)
 _PATIENCE: Final = 5.0
 """Seconds in which a pass that is cancelled must have rolled back, before it is left to itself."""
 
@@ -40,7 +39,7 @@ async def run_outbox(interval: float = 1.0) -> None:
     get_database()
     await open_cache("")
     failed = 0
-    with Bell.hung() as bell:
+    with hung_bell() as bell:
         while True:
             trouble = await _rolled_back_in_time(asyncio.create_task(_attempt(), name="outbox"))
             if trouble is None:
@@ -52,7 +51,7 @@ async def run_outbox(interval: float = 1.0) -> None:
                 if not failed:
                     logger.warning("the outbox cannot be drained and will be tried again: %s", trouble)
                 counters.failures += 1
-                await asyncio.sleep(_pause(failed))
+                await asyncio.sleep(_PAUSES.pause(failed))
                 failed += 1
 
 
@@ -74,8 +73,3 @@ async def _rolled_back_in_time(attempt: "asyncio.Task[str | None]") -> str | Non
         attempt.cancel()
         await asyncio.wait({attempt}, timeout=_PATIENCE)
         raise
-
-
-def _pause(failed: int) -> float:
-    longest = min(_FIRST_PAUSE * 2 ** min(failed, 32), _LONGEST_PAUSE)
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, keeps no secret

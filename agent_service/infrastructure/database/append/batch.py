@@ -1,50 +1,35 @@
-"""What is appended at once, and what comes of it."""
+"""What one transaction appends, and what the database says about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
-from uuid import UUID
+from typing import NamedTuple
 
-from agent_service.infrastructure.database.append.incoming import IncomingMessage
+from agent_service.infrastructure.database.append.message import PendingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 
-__all__ = ["BatchAppend", "Entry", "Key", "Place"]
-
-Key: TypeAlias = tuple[UUID, str]
-"""What makes a second append of the same message of a tenant a repetition: its session and its client id."""
+__all__ = ["Batch", "Counters", "Place"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One message of a batch, and where it belongs."""
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The messages that one transaction appends, to any sessions of a tenant. No two of them have the same key.
 
-    session_id: UUID
-    message: IncomingMessage
-    client_id: str | None = None
-
-    @property
-    def key(self) -> Key | None:
-        """The message's identity, if it was given one."""
-        return None if self.client_id is None else (self.session_id, self.client_id)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchAppend:
-    """What is to be appended in one transaction. No two entries have the same key."""
+    :param now: their ``created_at``, and the sessions' last activity.
+    :param expires_at: when the sessions expire now, unless they expire later already.
+    """
 
     tenant_id: str
-    entries: Sequence[Entry]
+    messages: Sequence[PendingMessage]
     now: datetime
     expires_at: datetime
 
-    def stored(self, entry: Entry, seq: int) -> SessionMessage:
-        """Return the message that is stored for an entry."""
-        message = entry.message
+    def stored(self, message: PendingMessage, seq: int) -> SessionMessage:
+        """Return one of the messages as a query would load it, once it was stored under this number."""
         return SessionMessage.stored(
-            session_id=entry.session_id,
+            session_id=message.session_id,
             seq=seq,
-            client_id=entry.client_id,
+            client_id=message.client_id,
             role=message.role,
             search_text=message.search_text,
             data=message.data,
@@ -55,7 +40,18 @@ class BatchAppend:
 
 
 class Place(NamedTuple):
-    """The number an entry got, and how many messages its session holds after the whole batch."""
+    """The number that a message got, and how many messages its session holds after the whole batch."""
 
     seq: int
     total_messages: int
+
+
+class Counters(NamedTuple):
+    """The session's row after one append; ``last_seq`` is the new message's number."""
+
+    last_seq: int
+    total_messages: int
+    total_tokens: int
+    last_activity_at: datetime
+    updated_at: datetime
+    expires_at: datetime

@@ -1,144 +1,145 @@
-"""Bringing a batch of messages to the database and an answer to everyone who waits for one, whatever happens."""
+"""Committing the writer's requests and answering each of them, whatever happens."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.core.clock import Clock
-from agent_service.core.errors import AgentServiceError, DatabaseError, DatabaseUnavailableError
-from agent_service.infrastructure.database.append.batch import BatchAppend, Entry
-from agent_service.infrastructure.database.append.group_commit import Answer, GroupCommit
-from agent_service.infrastructure.database.errors import translate
+from agent_service.core.errors import (
+    AgentServiceError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    SessionConflictError,
+    SessionError,
+)
+from agent_service.infrastructure.database.append.batch import Batch
+from agent_service.infrastructure.database.append.committer import Committer
+from agent_service.infrastructure.database.append.message import Key, PendingMessage
+from agent_service.infrastructure.database.append.request import Request
+from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
+from agent_service.infrastructure.database.errors.lost import FAILURES
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.errors.retrying import Failure, classify, pause_before
+from agent_service.infrastructure.database.errors.sessions import session_not_found
+from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.postgres import FAILURES
-from agent_service.infrastructure.database.reasons import reason_of
-from agent_service.infrastructure.database.retrying import Failure, classify, pause_before
 
-__all__ = ["ACTION", "Caller", "Delivery"]
+__all__ = ["ACTION", "Delivery"]
 
 ACTION: Final = "append a message"
 PATIENCE: Final = 10.0
 """Seconds for which a batch is sent again, if its failures allow that. A restart of PostgreSQL takes less."""
 
 
-@dataclass(slots=True, eq=False)
-class Caller:
-    """Someone who waits for the answer about an entry."""
-
-    entry: Entry
-    answer: "asyncio.Future[SessionMessage]"
-    sent: bool = False
-
-    def leave(self) -> None:
-        """Wait no longer: what was not sent yet never will be."""
-        if not self.answer.cancel() and not self.answer.cancelled():
-            self.answer.exception()  # Asked for, so that nobody complains about an error that came too late.
-
-
-@dataclass(slots=True, eq=False)
-class _Order:
-    """An entry, and all who wait for it: the same message given twice at the same time is sent once."""
-
-    entry: Entry
-    callers: list[Caller] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> bool:
-        return any(not caller.answer.done() for caller in self.callers)
-
-    def succeed(self, message: SessionMessage) -> None:
-        for caller in self.callers:
-            if not caller.answer.done():
-                caller.answer.set_result(message)
-
-    def fail(self, error: AgentServiceError, cause: BaseException | None = None) -> None:
-        for caller in self.callers:
-            if not caller.answer.done():
-                own = type(error)(*error.args)
-                own.__cause__ = cause
-                caller.answer.set_exception(own)
-
-
 class Delivery:
-    """Commits batches for callers, repeats what may be repeated, and finds the one message that spoils a batch."""
+    """Commits batches, repeats what may be repeated, and finds the one message that spoils a batch."""
 
     def __init__(
-        self, commits: GroupCommit, tenant_id: str, *, limits: SessionLimits, clock: Clock, timeout: float
+        self, committer: Committer, tenant_id: str, *, limits: SessionLimits, clock: Clock, timeout: float
     ) -> None:
-        self._commits = commits
+        self._committer = committer
         self._tenant_id = tenant_id
         self._limits = limits
         self._clock = clock
         self._timeout = timeout
 
-    async def deliver(self, callers: Iterable[Caller]) -> None:
-        """Answer every caller; those who left before their message was sent have nothing sent."""
-        await self._deliver(_join(callers))
+    async def deliver(self, requests: Iterable[Request]) -> None:
+        """Answer every request; messages whose callers left before they were sent are not sent."""
+        await self._deliver(_join(requests))
 
-    async def _deliver(self, orders: list[_Order]) -> None:
+    async def _deliver(self, requests: list[Request]) -> None:
         attempt, deadline = 0, self._clock.monotonic() + PATIENCE
-        while orders := [order for order in orders if order.wanted]:
+        while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
-                    answers = await self._commit(orders)
+                    outcomes = await self._commit(requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
-                if failure is Failure.REFUSED and len(orders) > 1:
-                    middle = len(orders) // 2
-                    await self._deliver(orders[:middle])
-                    await self._deliver(orders[middle:])
+                if failure is Failure.REFUSED and len(requests) > 1:
+                    middle = len(requests) // 2
+                    await self._deliver(requests[:middle])
+                    await self._deliver(requests[middle:])
                     return
                 attempt += 1
                 over = self._clock.monotonic() >= deadline
-                orders = _left_to_repeat(orders, exc, Failure.REFUSED if over else failure)
-                if orders:
+                requests = _left_to_repeat(requests, exc, Failure.REFUSED if over else failure)
+                if requests:
                     await asyncio.sleep(pause_before(attempt))
             else:
-                self._answer(orders, answers)
+                for request, outcome in zip(requests, outcomes, strict=True):
+                    if isinstance(outcome, SessionMessage):
+                        request.succeed(outcome)
+                    else:
+                        request.fail(outcome)
                 return
 
-    async def _commit(self, orders: Sequence[_Order]) -> list[Answer]:
-        for order in orders:
-            for caller in order.callers:
-                caller.sent = True
+    async def _commit(self, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
+        """Commit the messages as one batch, and return what comes of each."""
+        for request in requests:
+            request.mark_sent()
         now = self._clock.now()
-        entries = [order.entry for order in orders]
-        return await self._commits.commit(BatchAppend(self._tenant_id, entries, now, now + self._limits.expiry))
-
-    def _answer(self, orders: Sequence[_Order], answers: Sequence[Answer]) -> None:
-        totals: dict[UUID, int] = {}
-        for order, (result, total_messages) in zip(orders, answers, strict=True):
-            if isinstance(result, AgentServiceError):
-                order.fail(result)
-            else:
-                order.succeed(result)
-            if total_messages:
-                totals[order.entry.session_id] = total_messages
+        batch = Batch(self._tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
+        placed = list(zip(batch.messages, await self._committer.append(batch), strict=True))
+        left = [message for message, place in placed if place is None]
+        earlier: Mapping[Key, SessionMessage] = {}
+        sessions: Collection[UUID] = ()
+        if left:
+            earlier, sessions = await self._committer.read(_find, batch.tenant_id, left)
+        totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
             self._limits.warn_if_long(session_id, count)
+        return [
+            batch.stored(message, place.seq)
+            if place is not None
+            else _explain(message, batch.tenant_id, earlier, sessions)
+            for message, place in placed
+        ]
 
 
-def _join(callers: Iterable[Caller]) -> list[_Order]:
-    orders: dict[object, _Order] = {}
-    for caller in callers:
-        order = orders.setdefault(caller.entry.key or caller, _Order(caller.entry))
-        order.callers.append(caller)
-    return list(orders.values())
+def _join(requests: Iterable[Request]) -> list[Request]:
+    """Return the first request of each key, with those of the same key as its repetitions."""
+    first: dict[object, Request] = {}
+    for request in requests:
+        lead = first.setdefault(request.message.key or request, request)
+        if lead is not request:
+            lead.repetitions.append(request)
+    return list(first.values())
 
 
-def _left_to_repeat(orders: list[_Order], exc: Exception, failure: Failure) -> list[_Order]:
-    """Tell those who cannot be helped, and give the others."""
+def _find(
+    connection: Connection, tenant_id: str, messages: Collection[PendingMessage]
+) -> tuple[Mapping[Key, SessionMessage], Collection[UUID]]:
+    """Return what was appended earlier under the messages' keys, and which of their sessions there are."""
+    earlier = find_earlier(connection, tenant_id, [message.key for message in messages if message.key])
+    return earlier, find_sessions(connection, tenant_id, [message.session_id for message in messages])
+
+
+def _explain(
+    message: PendingMessage, tenant_id: str, earlier: Mapping[Key, SessionMessage], sessions: Collection[UUID]
+) -> SessionMessage | SessionError:
+    """Say why a message was not added: it was appended before, or its session is not there."""
+    if message.key is not None and message.key in earlier:
+        return earlier[message.key]
+    if message.session_id not in sessions:
+        return session_not_found(message.session_id, tenant_id)
+    return SessionConflictError(
+        f"session {message.session_id} changed while the message was appended, and it was not; append it again"
+    )
+
+
+def _left_to_repeat(requests: list[Request], exc: Exception, failure: Failure) -> list[Request]:
+    """Fail the requests that cannot be repeated, and return the others."""
     if failure in {Failure.ROLLED_BACK, Failure.NOT_REACHED}:
-        return orders
-    left = [order for order in orders if failure is Failure.UNKNOWN and order.entry.key is not None]
-    for order in orders:
-        if order not in left:
-            order.fail(_translated(exc), exc)
+        return requests
+    left = [request for request in requests if failure is Failure.UNKNOWN and request.message.key is not None]
+    for request in requests:
+        if request not in left:
+            request.fail(_translated(exc), exc)
     return left
 
 

@@ -14,12 +14,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
-from agent_service.infrastructure.database.append.batch import BatchAppend, Place
-from agent_service.infrastructure.database.append.batch_postgres import places_of, statement_for
-from agent_service.infrastructure.database.errors import database_errors
-from agent_service.infrastructure.database.isolation import LEVEL
-from agent_service.infrastructure.database.lost import is_lost
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.append.batch import Batch, Place
+from agent_service.infrastructure.database.append.postgres import places_of, statement_for
+from agent_service.infrastructure.database.errors.lost import is_lost
+from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.transactions.isolation import LEVEL
 
 __all__ = ["DirectPostgres"]
 
@@ -50,7 +50,7 @@ class DirectPostgres:
         self._read_committed = True
         self._held_until = 0.0
 
-    async def append(self, batch: BatchAppend) -> list[Place | None]:
+    async def append(self, batch: Batch) -> list[Place | None]:
         """Append and commit.
 
         :raises DBAPIError: the database refused it, or the connection was lost.

@@ -8,7 +8,7 @@ while there is nothing to append.
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -19,15 +19,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.errors import DatabaseUnavailableError
-from agent_service.infrastructure.database.append.batch import BatchAppend, Place
-from agent_service.infrastructure.database.append.batch_sqlite import append_locked
-from agent_service.infrastructure.database.names import TableNames
-from agent_service.infrastructure.database.naming import names_of, naming_of
+from agent_service.infrastructure.database.append.batch import Batch, Place
+from agent_service.infrastructure.database.append.sqlite import append_locked, run_with_names
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.naming.engines import names_of, naming_of
+from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.search_index import INDEX_OLDEST
-from agent_service.infrastructure.database.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import patiently
 from agent_service.infrastructure.database.sqlite.connection import PATIENCE, until_done
-from agent_service.infrastructure.database.sqlite.engine import BUSY_TIMEOUT, is_free, write_turn
+from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, is_free, write_turn
 
 __all__ = ["DirectSqlite"]
 
@@ -49,16 +49,16 @@ class DirectSqlite:
         self.behind = True
         """Whether there may be messages to index."""
 
-    async def append(self, batch: BatchAppend) -> list[Place | None]:
+    async def append(self, batch: Batch) -> list[Place | None]:
         """Append and commit.
 
         :raises DBAPIError: the database refused it.
         :raises DatabaseUnavailableError: another process or task kept the write lock.
         """
         self.behind = True
-        await self._find_names()
+        names = await self._find_names()
         async with write_turn(self._engine):
-            return await self._visit(lambda run: append_locked(run, self._engine.dialect, batch))
+            return await self._visit(names, lambda run: append_locked(run, batch))
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that reads with a SQLAlchemy connection."""
@@ -72,9 +72,9 @@ class DirectSqlite:
         """
         if not is_free(self._engine):
             return
-        await self._find_names()
+        names = await self._find_names()
         async with write_turn(self._engine):
-            indexed = await self._visit(lambda run: run(INDEX_OLDEST, (_SLICE,)).rowcount, patience=0)
+            indexed = await self._visit(names, lambda run: run(INDEX_OLDEST, (_SLICE,)).rowcount, patience=0)
         self.behind = indexed == _SLICE
 
     async def close(self) -> None:
@@ -83,15 +83,19 @@ class DirectSqlite:
         self._thread.shutdown(wait=False)
         await asyncio.shield(disconnected)
 
-    async def _find_names(self) -> None:
+    async def _find_names(self) -> TableNames:
         if self._names is None:
             # A manager that has migrated the file knows them, so this takes no connection of its pool.
-            self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
+            known = naming_of(self._engine.sync_engine).found
+            self._names = await self.read(names_of) if known is None else known
+        return self._names
 
-    async def _visit(self, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT) -> T:
+    async def _visit(
+        self, names: TableNames, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT
+    ) -> T:
         """Do the work in a transaction, in the thread. A cancelled caller leaves when it is done or undone."""
         left = threading.Event()
-        visit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, work, patience, left)
+        visit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, names, work, patience, left)
         try:
             return await asyncio.shield(visit)
         except asyncio.CancelledError:
@@ -102,11 +106,13 @@ class DirectSqlite:
             await until_done(visit, PATIENCE)
             raise
 
-    def _commit(self, work: Callable[[Callable[..., Any]], T], patience: float, left: threading.Event) -> T:
+    def _commit(
+        self, names: TableNames, work: Callable[[Callable[..., Any]], T], patience: float, left: threading.Event
+    ) -> T:
         try:
             connection = self._connect()
             self._begin(connection, patience, left)
-            result = work(lambda statement, parameters: _run(connection, self._named(statement), parameters))
+            result = work(partial(run_with_names, connection, names))
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             self._disconnect()
@@ -135,9 +141,6 @@ class DirectSqlite:
             self._connection.execute("PRAGMA foreign_keys = ON")
         return self._connection
 
-    def _named(self, statement: str) -> str:
-        return statement if self._names is None else self._names.render(statement)
-
     def _disconnect(self) -> None:
         """Roll back what was not committed, and close the connection."""
         if self._connection is not None:
@@ -152,8 +155,3 @@ def _look(visit: "asyncio.Future[Any]") -> None:
     """Ask for the error of a visit that nobody waits for, so that nobody complains about it."""
     if not visit.cancelled():
         visit.exception()
-
-
-def _run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Iterable[Any]:
-    many = isinstance(parameters, list)
-    return connection.executemany(statement, parameters) if many else connection.execute(statement, parameters)

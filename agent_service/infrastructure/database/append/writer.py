@@ -15,20 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
-from agent_service.infrastructure.database.append.batch import Entry
-from agent_service.infrastructure.database.append.delivery import ACTION, Caller, Delivery
-from agent_service.infrastructure.database.append.group_commit import GroupCommit
-from agent_service.infrastructure.database.append.incoming import accept_message
+from agent_service.infrastructure.database.append.committer import Committer, open_committer
+from agent_service.infrastructure.database.append.deadlines import Deadlines
+from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
+from agent_service.infrastructure.database.append.message import accept_message
+from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.connection import get_database
-from agent_service.infrastructure.database.deadlines import Deadlines
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.own_sessions import require_engine
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.transactions.own_sessions import require_engine
+from agent_service.infrastructure.database.values.validation import (
     require_count,
-    require_identifier,
-    require_session_id,
     require_tenant,
 )
 
@@ -87,7 +85,9 @@ class SessionWriter:
         self._limits = limits or limits_from_settings()
         self._clock = clock
         self._deadlines = Deadlines(timeout)
-        self._queue: asyncio.Queue[Caller | None] = asyncio.Queue(require_count(max_pending, "max_pending", most=10**9))
+        self._queue: asyncio.Queue[Request | None] = asyncio.Queue(
+            require_count(max_pending, "max_pending", most=10**9)
+        )
         self._open = self._abandoned = False
         self._unanswered = 0
         self._all_answered = asyncio.Event()
@@ -100,8 +100,8 @@ class SessionWriter:
         if isinstance(database, DatabaseManager):
             await database.prepare()
             database = database.engine
-        commits = GroupCommit(database, self._tenant_id, self._clock)
-        self._working = asyncio.create_task(self._work(commits), name="session-writer")
+        committer = open_committer(database, self._tenant_id, self._clock)
+        self._working = asyncio.create_task(self._work(committer), name="session-writer")
         self._open = True
         return self
 
@@ -146,92 +146,88 @@ class SessionWriter:
         """
         if not self._open:
             raise SessionError("the writer is not open; append within: async with SessionWriter() as writer")
-        entry = Entry(
-            require_session_id(session_id),
-            accept_message(message),
-            None if client_id is None else require_identifier(client_id, "client_id"),
-        )
-        caller = Caller(entry, asyncio.get_running_loop().create_future())
-        self._deadlines.watch(caller.answer)
+        accepted = accept_message(session_id, message, client_id)
+        request = Request(accepted, asyncio.get_running_loop().create_future())
+        self._deadlines.watch(request.future)
         self._unanswered += 1
         try:
             if self._queue.full():
-                await self._enqueue(caller)
+                await self._enqueue(request)
             else:
-                self._queue.put_nowait(caller)
-            return await caller.answer
+                self._queue.put_nowait(request)
+            return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"could not {ACTION} within {self._timeout:g} s; "
-                + ("it may be stored, append it with a client_id to be sure" if caller.sent else "it was not sent")
+                + ("it may be stored, append it with a client_id to be sure" if request.sent else "it was not sent")
             ) from exc
         finally:
-            caller.leave()
+            request.leave()
             self._unanswered -= 1
             if not self._open and not self._unanswered:
                 self._all_answered.set()
 
-    async def _enqueue(self, caller: Caller) -> None:
+    async def _enqueue(self, request: Request) -> None:
         """Wait for room, or until the caller's time is over."""
-        entering = asyncio.ensure_future(self._queue.put(caller))
+        entering = asyncio.ensure_future(self._queue.put(request))
         try:
-            either: list[asyncio.Future[Any]] = [entering, caller.answer]
+            either: list[asyncio.Future[Any]] = [entering, request.future]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             entering.cancel()
-        if self._abandoned and not caller.answer.done():
+        if self._abandoned and not request.future.done():
             raise _abandoned()
 
-    async def _work(self, commits: GroupCommit) -> None:
-        delivery = Delivery(commits, self._tenant_id, limits=self._limits, clock=self._clock, timeout=self._timeout)
-        batch: list[Caller | None] = []
+    async def _work(self, committer: Committer) -> None:
+        delivery = Delivery(committer, self._tenant_id, limits=self._limits, clock=self._clock, timeout=self._timeout)
+        requests: list[Request | None] = []
         try:
-            while None not in batch:
-                batch = [await self._next(commits)]
-                self._fill(batch)
-                await delivery.deliver(caller for caller in batch if caller is not None)
+            while None not in requests:
+                requests = [await self._next(committer)]
+                self._fill(requests)
+                await delivery.deliver(each for each in requests if each is not None)
                 # Callers that were answered just now go on first: what they append next joins the next batch.
                 await asyncio.sleep(0)
         finally:
-            self._abandon(batch)
-            await commits.close()
+            self._abandon(requests)
+            await committer.close()
 
-    async def _next(self, commits: GroupCommit) -> Caller | None:
-        """Wait for a caller; while none comes, catch up with what appending put off."""
-        while commits.behind:
+    async def _next(self, committer: Committer) -> Request | None:
+        """Wait for a request; while none comes, catch up with what appending put off."""
+        while committer.behind:
             try:
                 async with asyncio.timeout(_PAUSE):
                     return await self._queue.get()
             except TimeoutError:
-                if not await self._caught_up(commits):
+                if not await self._caught_up(committer):
                     break
         return await self._queue.get()
 
-    async def _caught_up(self, commits: GroupCommit) -> bool:
+    async def _caught_up(self, committer: Committer) -> bool:
         """Try to; False: the database cannot be written to now, and it can wait until after the next append."""
         try:
-            await commits.catch_up()
+            await committer.catch_up()
         except (SQLAlchemyError, AgentServiceError):
             return False
         return True
 
-    def _fill(self, batch: list[Caller | None]) -> None:
+    def _fill(self, requests: list[Request | None]) -> None:
         size = 0
-        while len(batch) < MAX_BATCH and not self._queue.empty():
-            last = batch[-1]
-            size += len(last.entry.message.text) if last is not None else 0
+        while len(requests) < MAX_BATCH and not self._queue.empty():
+            last = requests[-1]
+            size += len(last.message.text) if last is not None else 0
             if size > MAX_BATCH_CHARACTERS:
                 break
-            batch.append(self._queue.get_nowait())
+            requests.append(self._queue.get_nowait())
 
-    def _abandon(self, batch: list[Caller | None]) -> None:
+    def _abandon(self, requests: list[Request | None]) -> None:
         """Tell those who still wait that nobody works for them any more."""
         self._open, self._abandoned = False, True
         while not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        for caller in batch:
-            if caller is not None and not caller.answer.done():
-                caller.answer.set_exception(_abandoned())
+            requests.append(self._queue.get_nowait())
+        for request in requests:
+            if request is not None and not request.future.done():
+                request.future.set_exception(_abandoned())
 
 
 def _abandoned() -> DatabaseUnavailableError:

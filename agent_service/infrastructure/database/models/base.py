@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import DeclarativeBase
 
-from agent_service.infrastructure.database.names import MARK
+from agent_service.infrastructure.database.naming.names import MARK
 
 __all__ = ["Base"]
 
@@ -25,7 +25,7 @@ _CONVENTION: Final[dict[str, Any]] = {
 class Base(DeclarativeBase):
     """Base of the package's tables; ``Base.metadata`` is what the migrations must add up to.
 
-    All names are written as :class:`~agent_service.infrastructure.database.names.TableNames` reads them.
+    All names are written as :class:`~agent_service.infrastructure.database.naming.names.TableNames` reads them.
     """
 
     metadata = MetaData(naming_convention=_CONVENTION)

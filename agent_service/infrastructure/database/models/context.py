@@ -9,7 +9,7 @@ __all__ = ["ContextEntry"]
 
 
 class ContextEntry(Base):
-    """One entry of a key-value table: see :class:`~agent_service.infrastructure.database.keyvalue.KeyValueTable`.
+    """One entry of a key-value table: see :class:`~agent_service.infrastructure.database.contexts.table.KeyValueTable`.
 
     ``key`` is the key itself, or a digest where the key is too long for an index; ``long_key`` is the whole key then.
     """

@@ -22,8 +22,8 @@ from sqlalchemy.sql.elements import conv
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import fixed, plain
 from agent_service.infrastructure.database.models.base import Base
-from agent_service.infrastructure.database.types import JsonText, UtcDateTime
-from agent_service.infrastructure.database.validation import MAX_IDENTIFIER
+from agent_service.infrastructure.database.values.types import JsonText, UtcDateTime
+from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER
 
 __all__ = ["SessionMessage"]
 

@@ -7,7 +7,7 @@ from sqlalchemy import SmallInteger, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from agent_service.infrastructure.database.models.base import Base
-from agent_service.infrastructure.database.types import UtcDateTime
+from agent_service.infrastructure.database.values.types import UtcDateTime
 
 __all__ = ["OutboxRow"]
 

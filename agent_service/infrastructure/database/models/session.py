@@ -27,8 +27,8 @@ from agent_service.core.errors import SessionValueError
 from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.database.models.base import Base
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.types import Identifier, JsonText, MergeableJson, UtcDateTime
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.values.types import Identifier, JsonText, MergeableJson, UtcDateTime
+from agent_service.infrastructure.database.values.validation import (
     MAX_IDENTIFIER,
     as_identifier,
     require_identifier,

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Update, and_, select, text, tuple_, update
 
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.locks import where_in_order
 
 __all__ = ["expire", "expire_batch", "merge_titles"]

@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import holds, of_tenant
-from agent_service.infrastructure.database.validation import MAX_SEQ
+from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
 __all__ = ["Segment", "counted", "lineage", "segments", "shown"]
 

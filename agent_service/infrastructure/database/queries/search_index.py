@@ -6,7 +6,8 @@ the list indexes the message: a trigger does. The list is kept short by those wh
 it has nothing else to do, by the cleanup, and, past 10,000 entries, by the append that adds one more.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -24,6 +25,9 @@ def index_oldest(connection: Connection, count: int) -> int:
     return connection.exec_driver_sql(INDEX_OLDEST, (count,)).rowcount
 
 
-def index_along(connection: Connection, appended: int) -> None:
-    """Index as many messages as were just appended, and some more that others left."""
-    index_oldest(connection, appended + _BESIDES)
+def index_along(run: Callable[[str, tuple[int]], Any], appended: int) -> None:
+    """Index as many messages as were just appended, and some more that others left.
+
+    :param run: runs a statement in the transaction of the append.
+    """
+    run(INDEX_OLDEST, (appended + _BESIDES,))

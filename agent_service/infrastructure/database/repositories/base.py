@@ -12,14 +12,15 @@ from sqlalchemy.orm.util import identity_key
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import SessionNotFoundError
-from agent_service.infrastructure.database.errors import database_errors, session_not_found
+from agent_service.infrastructure.database.errors.sessions import session_not_found
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.moments import deciding_now
-from agent_service.infrastructure.database.own_sessions import accept_session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
-from agent_service.infrastructure.database.row_security import serve_tenant
-from agent_service.infrastructure.database.validation import require_identifier, require_tenant
+from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.own_sessions import accept_session
+from agent_service.infrastructure.database.transactions.tenants import serve_tenant
+from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
 
 __all__ = ["MAX_ROWS", "RepositoryBase"]
 

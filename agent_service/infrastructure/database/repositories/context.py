@@ -7,17 +7,17 @@ from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import plain
-from agent_service.infrastructure.database.context_changes import incremented
-from agent_service.infrastructure.database.documents import encode_document
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.queries import context as context_queries
+from agent_service.infrastructure.database.repositories.context_changes import incremented
 from agent_service.infrastructure.database.repositories.documents import (
     CONTEXT,
     SessionDocuments,
     expected,
     require_keys,
 )
-from agent_service.infrastructure.database.validation import require_session_id, require_text
+from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.validation import require_session_id, require_text
 
 __all__ = ["SessionContext"]
 

@@ -3,13 +3,13 @@
 from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.records import SessionRecords
-from agent_service.infrastructure.database.validation import MAX_SEQ, require_count, require_session_id
+from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
 
 __all__ = ["SessionForking"]
 

@@ -8,15 +8,15 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down, history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.token_window import TokenWindow
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.repositories.token_window import TokenWindow
+from agent_service.infrastructure.database.values.validation import (
     MAX_SEQ,
     optional_count,
     require_count,

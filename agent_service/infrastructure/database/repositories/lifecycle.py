@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlalchemy import Update, func, literal, update
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.queries.expiry import expire
 from agent_service.infrastructure.database.queries.locks import where_in_order
 from agent_service.infrastructure.database.queries.scope import visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import require_session_id
+from agent_service.infrastructure.database.values.validation import require_session_id
 
 __all__ = ["SessionLifecycle"]
 

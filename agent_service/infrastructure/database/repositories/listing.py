@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS, RepositoryBase
 from agent_service.infrastructure.database.repositories.results import CursorPage, PaginatedResult
-from agent_service.infrastructure.database.validation import require_count, require_identifier, require_text
+from agent_service.infrastructure.database.values.validation import require_count, require_identifier, require_text
 
 __all__ = ["SessionListing"]
 

@@ -1,28 +1,28 @@
 """Appending to a session: what every turn of a conversation writes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session as SyncSession
 
 from agent_service.core.errors import SessionConflictError
-from agent_service.infrastructure.database.append.incoming import accept_message
-from agent_service.infrastructure.database.append.statement import Append, Counters, append
-from agent_service.infrastructure.database.errors import database_errors, session_full
-from agent_service.infrastructure.database.isolation import run_first
+from agent_service.infrastructure.database.append.batch import Batch
+from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
+from agent_service.infrastructure.database.append.statements import append_one
+from agent_service.infrastructure.database.errors.sessions import session_full
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
 from agent_service.infrastructure.database.queries.scope import one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.transactions.isolation import run_first
+from agent_service.infrastructure.database.values.validation import (
     MAX_SEQ,
     MAX_VERSION,
     optional_count,
-    require_identifier,
-    require_session_id,
 )
 
 __all__ = ["SessionMessages"]
@@ -53,54 +53,36 @@ class SessionMessages(RepositoryBase):
         :raises SessionConflictError: an expectation does not hold.
         :raises SessionValueError: the message cannot be kept exactly; nothing was sent.
         """
-        now = self._now()
-        order = Append(
-            tenant_id=self._tenant_id,
-            session_id=require_session_id(session_id),
-            message=accept_message(message),
-            now=now,
-            expires_at=self._expiry(now),
-            client_id=None if client_id is None else require_identifier(client_id, "client_id"),
-            expected_seq=optional_count(expected_seq, "expected_seq", most=MAX_SEQ),
-            expected_version=optional_count(expected_version, "expected_version", most=MAX_VERSION),
-        )
+        pending = accept_message(session_id, message, client_id)
+        seq = optional_count(expected_seq, "expected_seq", most=MAX_SEQ)
+        version = optional_count(expected_version, "expected_version", most=MAX_VERSION)
+        now = self._clock.now()
+        batch = Batch(self._tenant_id, (pending,), now, now + self._limits.expiry)
+        append = partial(append_one, batch=batch, expected_seq=seq, expected_version=version)
         with database_errors("append a message"):
-            counters = await self._db.run_sync(_append, order)
+            counters = await self._db.run_sync(run_first, append)
         if counters is None:
-            return await self._explain(order)
-        self._note(order.session_id, counters._asdict())
-        self._limits.warn_if_long(order.session_id, counters.total_messages)
-        return SessionMessage.stored(
-            session_id=order.session_id,
-            seq=counters.last_seq,
-            client_id=order.client_id,
-            role=order.message.role,
-            search_text=order.message.search_text,
-            data=order.message.data,
-            token_count=order.message.token_count,
-            created_at=now,
-            tenant_id=order.tenant_id,
-        )
+            return await self._explain(pending, seq, version)
+        self._note(pending.session_id, counters._asdict())
+        self._limits.warn_if_long(pending.session_id, counters.total_messages)
+        return batch.stored(pending, counters.last_seq)
 
-    async def _explain(self, order: Append) -> SessionMessage:
+    async def _explain(self, message: PendingMessage, seq: int | None, version: int | None) -> SessionMessage:
         """Find out why nothing was appended: the message is there already, or an error says what is wrong."""
-        session = await self._first("append a message", select(Session).where(*one(self._tenant_id, order.session_id)))
+        key = message.session_id
+        session = await self._first("append a message", select(Session).where(*one(self._tenant_id, key)))
         if session is None:
-            raise self._not_found(order.session_id)
-        if order.client_id is not None:
-            by_client_id = history.by_client_id(self._tenant_id, order.session_id, order.client_id)
+            raise self._not_found(key)
+        if message.client_id is not None:
+            by_client_id = history.by_client_id(self._tenant_id, key, message.client_id)
             stored = await self._first("append a message", by_client_id)
             if stored is not None:
                 return cast("SessionMessage", stored)
-        if session.last_seq >= MAX_SEQ or session.total_tokens > MAX_SEQ - (order.message.token_count or 0):
-            raise session_full(order.session_id, session.last_seq, session.total_tokens)
-        expected = {"last_seq": order.expected_seq, "version": order.expected_version}
+        if session.last_seq >= MAX_SEQ or session.total_tokens > MAX_SEQ - (message.token_count or 0):
+            raise session_full(key, session.last_seq, session.total_tokens)
+        expected = {"last_seq": seq, "version": version}
         wanted = ", ".join(f"{name} {value}" for name, value in expected.items() if value is not None)
         raise SessionConflictError(
-            f"session {order.session_id} is at last_seq {session.last_seq}, version {session.version}; "
+            f"session {key} is at last_seq {session.last_seq}, version {session.version}; "
             f"the message expected {wanted}; read what is new and decide again"
         )
-
-
-def _append(db: SyncSession, order: Append) -> Counters | None:
-    return run_first(db, lambda connection: append(connection, order))

@@ -8,14 +8,14 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from agent_service.core.errors import SessionConflictError
-from agent_service.infrastructure.database.errors import database_errors, translate
+from agent_service.infrastructure.database.errors.translation import database_errors, translate
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.portable import MessageLine, message_line, read_lines, session_line
 from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.repositories.history import SessionHistory
+from agent_service.infrastructure.database.repositories.lines import MessageLine, message_line, read_lines, session_line
 from agent_service.infrastructure.database.repositories.results import ImportResult
-from agent_service.infrastructure.database.validation import require_identifier
+from agent_service.infrastructure.database.values.validation import require_identifier
 
 __all__ = ["SessionPortability"]
 

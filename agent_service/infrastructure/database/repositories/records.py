@@ -10,12 +10,12 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.core.fixed import fixed
-from agent_service.infrastructure.database.documents import encode_document
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import require_identifier, require_session_id
+from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
 
 __all__ = ["SessionRecords", "check_documents"]
 

@@ -6,14 +6,18 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, update
 
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.maintenance.removal import (
+    hold_with_family,
+    remove_sessions,
+    whose_family_is_free,
+)
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import Key
+from agent_service.infrastructure.database.queries.among import SessionKey
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
-from agent_service.infrastructure.database.removal import hold_with_family, remove_sessions, whose_family_is_free
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
-from agent_service.infrastructure.database.validation import (
+from agent_service.infrastructure.database.values.validation import (
     require_count,
     require_identifier,
     require_retention,
@@ -95,7 +99,7 @@ class SessionRetention(RepositoryBase):
         with database_errors("remove sessions"):
             while True:
                 some = (await self._db.scalars(select(Session.id).where(own, *scope).limit(MAX_PURGE))).all()
-                keys = [Key(self._tenant_id, each) for each in some]
+                keys = [SessionKey(self._tenant_id, each) for each in some]
                 removed += await remove_sessions(self._db, await hold_with_family(self._db, keys, own, *scope))
                 if len(keys) < MAX_PURGE:
                     return removed

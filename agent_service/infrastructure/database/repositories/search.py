@@ -9,14 +9,14 @@ from sqlalchemy import Engine, func, select
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.search import CONTENT_INDEX, matching, ranked
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS
 from agent_service.infrastructure.database.repositories.listing import SessionListing
 from agent_service.infrastructure.database.repositories.results import SearchHit
-from agent_service.infrastructure.database.validation import require_count, require_text
+from agent_service.infrastructure.database.values.validation import require_count, require_text
 
 __all__ = ["SessionSearch"]
 

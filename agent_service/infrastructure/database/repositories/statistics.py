@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from agent_service.core.errors import SessionValueError
-from agent_service.infrastructure.database.errors import database_errors
+from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
 from agent_service.infrastructure.database.queries.locks import hold
@@ -16,7 +16,11 @@ from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.queries.stats import GroupBy, totals
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.repositories.results import CounterDrift, SessionStats
-from agent_service.infrastructure.database.validation import require_identifier, require_moment, require_session_id
+from agent_service.infrastructure.database.values.validation import (
+    require_identifier,
+    require_moment,
+    require_session_id,
+)
 
 __all__ = ["SessionStatistics"]
 

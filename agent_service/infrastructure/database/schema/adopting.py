@@ -12,8 +12,8 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from agent_service.core.errors import DatabaseError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.database.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
-from agent_service.infrastructure.database.names import RELATIONS, TableNames, quoted
+from agent_service.infrastructure.database.naming.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
+from agent_service.infrastructure.database.naming.names import RELATIONS, TableNames, quoted
 from agent_service.infrastructure.database.schema.documented_table import is_documented
 from agent_service.infrastructure.database.schema.revisions import current, has_version_table, identifier, number
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from agent_service.infrastructure.database.names import MARK, TableNames
+from agent_service.infrastructure.database.naming.names import MARK, TableNames
 from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = ["blockers"]

@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import Connection, Uuid, inspect, text
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
 
 __all__ = ["keys_are_led_by_tenant", "require_ids_of_one_tenant", "require_own_references"]
 

@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from agent_service.infrastructure.database.models import Base
-from agent_service.infrastructure.database.names import MARK, TableNames
+from agent_service.infrastructure.database.naming.names import MARK, TableNames
 
 __all__ = ["copy_tables"]
 

@@ -14,9 +14,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.catalog import make_schema
-from agent_service.infrastructure.database.names import SEARCH, TableNames, quoted
-from agent_service.infrastructure.database.naming import Naming, names_of, naming_of
+from agent_service.infrastructure.database.naming.catalog import make_schema
+from agent_service.infrastructure.database.naming.engines import Naming, names_of, naming_of
+from agent_service.infrastructure.database.naming.names import SEARCH, TableNames, quoted
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.adopting import adopt, adoptable, hand_back, require_way_back
 from agent_service.infrastructure.database.schema.brief_waits import Report

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from agent_service.infrastructure.database.names import TableNames
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT
 from agent_service.infrastructure.database.schema.migration import current_of

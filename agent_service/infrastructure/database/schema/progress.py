@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import TableNames
+from agent_service.infrastructure.database.naming.names import TableNames
 
 __all__ = ["Progress", "literal", "read_progress", "write_progress"]
 

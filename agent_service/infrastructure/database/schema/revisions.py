@@ -16,8 +16,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.catalog import has_table
-from agent_service.infrastructure.database.names import MARK, TableNames
+from agent_service.infrastructure.database.naming.catalog import has_table
+from agent_service.infrastructure.database.naming.names import MARK, TableNames
 
 __all__ = [
     "absolute",

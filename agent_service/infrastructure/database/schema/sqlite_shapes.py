@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import conv
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import quoted
-from agent_service.infrastructure.database.naming import names_of
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.naming.names import quoted
 from agent_service.infrastructure.database.schema.crossing_links import cut_links
 from agent_service.infrastructure.database.schema.key_shapes import require_ids_of_one_tenant, require_own_references
 from agent_service.infrastructure.database.schema.sqlite_search_shape import (

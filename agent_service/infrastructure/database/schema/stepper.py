@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, text
 
 from agent_service.core.errors import DatabaseError
-from agent_service.infrastructure.database.names import MARK, TableNames
-from agent_service.infrastructure.database.postgres import POOLED
+from agent_service.infrastructure.database.naming.names import MARK, TableNames
+from agent_service.infrastructure.database.postgres.connections import POOLED
 from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT, Report, take_locks, try_until_free
 from agent_service.infrastructure.database.schema.locks import Lock
 from agent_service.infrastructure.database.schema.progress import Progress, literal, read_progress, write_progress

@@ -4,23 +4,35 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agent_service.infrastructure.database.sqlite.busy import may_write
 
-if TYPE_CHECKING:
-    from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
+__all__ = ["SqliteCursor", "SqliteStream", "StatementResult", "Visits"]
 
-__all__ = ["Answer", "SqliteCursor", "SqliteStream"]
+T = TypeVar("T")
 
 
-class Answer(NamedTuple):
+class StatementResult(NamedTuple):
     """What there is to know of a statement once its cursor is closed."""
 
     description: Any
     rowcount: int
     lastrowid: int | None
     rows: list[Any]
+
+
+class Visits(Protocol):
+    """What cursors ask of their connection, each a visit to its thread; described where it is done."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+    @property
+    def undone(self) -> bool: ...
+    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> StatementResult: ...
+    def open_stream(self) -> sqlite3.Cursor: ...
+    def stream(self, step: Callable[[], T]) -> T: ...
+    def close_stream(self, cursor: sqlite3.Cursor) -> None: ...
 
 
 class SqliteCursor:
@@ -31,9 +43,9 @@ class SqliteCursor:
     server_side = False
     arraysize = 1
 
-    def __init__(self, connection: "SqliteConnection") -> None:
+    def __init__(self, connection: Visits) -> None:
         self._connection = connection
-        self._answer = Answer(None, -1, None, [])
+        self._answer = StatementResult(None, -1, None, [])
         self._rows: deque[Any] = deque()
 
     @property
@@ -86,7 +98,7 @@ class SqliteCursor:
             yield self._rows.popleft()
 
     def close(self) -> None:
-        """Return up what was not fetched."""
+        """Drop what was not fetched."""
         self._rows.clear()
 
     async def _async_soft_close(self) -> None:
@@ -100,7 +112,7 @@ class SqliteStream:
 
     server_side = True
 
-    def __init__(self, connection: "SqliteConnection") -> None:
+    def __init__(self, connection: Visits) -> None:
         self._connection = connection
         self._cursor = connection.open_stream()
 
@@ -145,5 +157,5 @@ class SqliteStream:
             yield row
 
     def close(self) -> None:
-        """Return up what was not fetched."""
+        """Drop what was not fetched."""
         self._connection.close_stream(self._cursor)

@@ -16,7 +16,7 @@ from agent_service.core.logging import logger
 from agent_service.core.memo import Memo
 from agent_service.core.private_files import create_file
 
-__all__ = ["make_private"]
+__all__ = ["in_memory", "make_private"]
 
 _OTHERS: Final = 0o077
 _told: Final[Memo[str, None]] = Memo(1000)
@@ -52,3 +52,8 @@ def _path_of(name: str, *, uri: bool) -> str | None:
     if place.startswith("//"):  # an authority, which may be empty or localhost
         place = "/" + place[2:].partition("/")[2]
     return unquote(place.partition("#")[0]) or None
+
+
+def in_memory(database: str | None, options: Mapping[str, Any]) -> bool:
+    """Whether a file's name, and what the URL says beside it, mean a database that lives in its one connection."""
+    return database in {None, "", ":memory:", "file::memory:"} or options.get("mode") == "memory"

@@ -7,8 +7,8 @@ from typing import Any, Final
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
-from agent_service.infrastructure.database.sqlite.engine import prepare_connection
 from agent_service.infrastructure.database.sqlite.file import make_private
+from agent_service.infrastructure.database.sqlite.functions import prepare_connection
 
 __all__ = ["open_connection"]
 

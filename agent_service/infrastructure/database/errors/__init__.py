@@ -1,0 +1,1 @@
+"""Errors of drivers and SQLAlchemy, told apart and translated into ours."""

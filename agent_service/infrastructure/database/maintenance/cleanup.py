@@ -1,0 +1,234 @@
+"""Expired and long deleted sessions, and a search index that lags, dealt with on a schedule and in nobody's way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent_service.core.clock import SYSTEM_CLOCK, Clock
+from agent_service.core.errors import DatabaseError, SessionValueError
+from agent_service.core.logging import logger
+from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.maintenance.removal import remove_sessions, whose_family_is_free
+from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
+from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
+from agent_service.infrastructure.database.queries.retention import purgeable
+from agent_service.infrastructure.database.queries.search_index import index_oldest
+from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.values.validation import require_count, require_retention
+
+__all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
+
+MAX_BATCH: Final = 100_000
+
+_SECONDS: Final = 0.03
+"""How long a batch aims to hold its rows on PostgreSQL, commit included: a writer of one of them waits so long, and by
+far less than 50 milliseconds as a rule. Less would be spent on committing for the most part."""
+_SECONDS_EMBEDDED: Final = 0.01
+"""The same on SQLite, where every writer waits, and committing costs less."""
+_FIRST_BATCH: Final = 50
+_LEAST_BATCH: Final = 10
+_MERGE_EVERY: Final = 5_000
+"""Completed sessions after which their titles are merged into PostgreSQL's search index. Left alone, PostgreSQL does it
+after some megabytes, in whichever transaction comes to it: a writer of a row that one holds would wait for it."""
+
+
+@dataclass(slots=True)
+class CleanupMetrics:
+    """What a schedule has done since it started; read it at any time, it costs nothing.
+
+    ``completed`` and ``purged`` count sessions, also those of a round that failed later on; ``last_seconds`` is how
+    long the latest round took, and ``last_success`` when one last went well.
+    """
+
+    rounds: int = 0
+    failures: int = 0
+    completed: int = 0
+    purged: int = 0
+    last_seconds: float = 0.0
+    last_success: datetime | None = None
+
+
+async def run_cleanup(
+    *,
+    interval: float,
+    batch_size: int = 1000,
+    purge_after: timedelta | None = None,
+    metrics: CleanupMetrics | None = None,
+) -> None:
+    """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
+
+    On SQLite it also indexes for search what was appended and is not indexed yet.
+
+    Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
+    schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
+    The database's clock says what is over, so a host whose own clock is wrong ends and removes nothing too early.
+
+    :param interval: seconds from the end of one round to the next.
+    :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
+        SQLite 10), for that is how long a writer of one of them waits.
+    :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param metrics: an object that counts what is done.
+    :raises SessionValueError: an interval, batch size or retention that cannot be.
+    """
+    if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
+        raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
+    require_count(batch_size, "batch_size", most=MAX_BATCH)
+    if purge_after is not None:
+        require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+    counters = CleanupMetrics() if metrics is None else metrics
+    failing = False
+    while True:
+        try:
+            await _round(counters, batch_size, purge_after)
+        except DatabaseError as exc:
+            if not failing:
+                logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
+            failing = True
+            counters.failures += 1
+        else:
+            if failing:
+                logger.info("cleanup of sessions works again")
+            failing = False
+        await asyncio.sleep(interval)
+
+
+async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None) -> None:
+    database, started = get_database(), SYSTEM_CLOCK.monotonic()
+    metrics.rounds += 1
+    try:
+        completed = await sweep(database, batch_size=batch_size)
+        metrics.completed += completed
+        if completed:
+            logger.info("completed %d expired sessions", completed)
+        if purge_after is not None:
+            purged = await purge(database, purge_after, batch_size=batch_size)
+            metrics.purged += purged
+            if purged:
+                logger.info("removed %d deleted sessions for good", purged)
+        await index_messages(database, batch_size=batch_size)
+        metrics.last_success = SYSTEM_CLOCK.now()
+    finally:
+        metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
+
+
+async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clock = SYSTEM_CLOCK) -> int:
+    """Complete what has expired by now, batch by batch, each in a transaction of its own.
+
+    Sessions that someone is writing to are skipped: they are no longer idle.
+
+    :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
+    :param clock: what says when "now" is, in place of the database's own clock.
+    :return: how many sessions were completed.
+    """
+    now: datetime | None = None
+    unmerged = 0
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal now
+        now = now or await deciding_now(db, clock)
+        result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
+        return int(result.rowcount)
+
+    async def merge(done: int) -> None:
+        nonlocal unmerged
+        unmerged += done
+        if unmerged >= _MERGE_EVERY and not database.embedded:
+            unmerged = 0
+            await _merge_titles(database)
+
+    return await _in_batches(database, "complete expired sessions", batch, batch_size, after=merge)
+
+
+async def _merge_titles(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        with database_errors("merge titles into the search index"):
+            await (await db.connection()).run_sync(merge_titles)
+
+
+async def purge(
+    database: DatabaseManager,
+    older_than: timedelta | datetime,
+    *,
+    batch_size: int = 1000,
+    clock: Clock = SYSTEM_CLOCK,
+) -> int:
+    """Remove for good what was deleted long enough ago, of all tenants, each batch in a transaction of its own.
+
+    :param older_than: a retention time, or the moment before which sessions must have been deleted.
+    :param batch_size: most sessions in a batch.
+    :param clock: what says when "now" is, in place of the database's own clock.
+    :return: how many sessions were removed.
+    """
+    require_retention(older_than, "older_than", clock.now())
+    before: datetime | None = None
+    removed = 0
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal before, removed
+        before = before or require_retention(older_than, "older_than", await deciding_now(db, clock))
+        due = (await db.execute(purgeable(db.get_bind().dialect.name, before, size))).all()
+        gone = await remove_sessions(db, await whose_family_is_free(db, due))
+        removed += gone
+        return len(due) if gone else 0
+
+    await _in_batches(database, "purge deleted sessions", batch, batch_size)
+    return removed
+
+
+async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:
+    """Index the messages of an SQLite database that still wait for it, each batch in a transaction of its own.
+
+    PostgreSQL indexes them when they are appended.
+
+    :return: how many there were.
+    """
+    if not database.embedded:
+        return 0
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        connection = await db.connection()
+        return await connection.run_sync(index_oldest, size)
+
+    return await _in_batches(database, "index messages for search", batch, batch_size)
+
+
+async def _in_batches(
+    database: DatabaseManager,
+    action: str,
+    batch: Callable[[AsyncSession, int], Awaitable[int]],
+    most: int,
+    *,
+    after: Callable[[int], Awaitable[None]] | None = None,
+) -> int:
+    """Call ``batch`` with a session and a size until it does less, each time in a transaction, and give the sum.
+
+    A writer of a row waits for the batch that holds it, so sizes are chosen by how long the batch before held its rows.
+    Waiting for a connection or for the write lock holds none, and does not count.
+
+    :param after: called with what a batch has done, once it is committed.
+    """
+    size, total = min(_FIRST_BATCH, most), 0
+    aim = _SECONDS_EMBEDDED if database.embedded else _SECONDS
+    while True:
+        async with database.session(every_tenant=True, read_committed=True) as db:
+            with database_errors(action):
+                await db.connection()
+                if database.embedded:
+                    await db.execute(TAKE_WRITE_LOCK)
+                started = SYSTEM_CLOCK.monotonic()
+                done = await batch(db, size)
+        held = SYSTEM_CLOCK.monotonic() - started
+        total += done
+        if after is not None:
+            await after(done)
+        if done < size:
+            return total
+        # One batch that was held up says little, so it changes the size by a factor of two at most.
+        fitting = int(size * aim / max(held, 1e-6))
+        size = min(max(fitting, size // 2, _LEAST_BATCH), size * 2, most)

@@ -1,0 +1,1 @@
+"""What the objects of this package are called in a database, and where they are."""

@@ -1,0 +1,1 @@
+"""What PostgreSQL needs: connection options, lost connections, LISTEN/NOTIFY."""

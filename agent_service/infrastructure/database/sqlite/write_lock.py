@@ -1,0 +1,146 @@
+"""SQLite as a database that many tasks and processes write.
+
+Left alone, a transaction that reads and then writes fails as soon as another one wrote in between, and waiting writers
+poll. So here a transaction begins with its first write, by BEGIN IMMEDIATE: what was read before is not pinned to an
+old snapshot (each statement sees what is committed, as PostgreSQL's READ COMMITTED does), and the lock is held from
+before the write until the end. Within one process writers queue for it in order of arrival; between processes SQLite's
+busy timeout does the waiting. WAL lets readers go on meanwhile.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.infrastructure.database.errors.reasons import reason_of
+from agent_service.infrastructure.database.sqlite.busy import may_write
+from agent_service.infrastructure.database.sqlite.cancelled import keep_connections
+from agent_service.infrastructure.database.sqlite.functions import require_version
+
+__all__ = ["BUSY_TIMEOUT", "WriteLock", "begin_writing", "is_free", "is_ours", "write_turn"]
+
+BUSY_TIMEOUT: Final = 30.0
+"""Seconds a writer waits for the write lock."""
+
+_HOLDS = "holds_write_lock"
+
+_locks: "WeakKeyDictionary[Dialect, WriteLock]" = WeakKeyDictionary()
+
+
+def is_ours(dialect: Dialect) -> bool:
+    """Whether an engine of this dialect object has a :class:`WriteLock`."""
+    return dialect in _locks
+
+
+def is_free(engine: AsyncEngine) -> bool:
+    """Whether nobody has the place of the engine's one writer, or waits for it."""
+    lock = _locks.get(engine.dialect)
+    return lock is None or lock.is_free
+
+
+def begin_writing(connection: Connection) -> bool:
+    """Begin the connection's transaction as its engine's one writer, unless it already is.
+
+    :returns: False for an engine that has no :class:`WriteLock`; nothing was done.
+    :raises DatabaseError: the connection is for reading only.
+    :raises DatabaseUnavailableError: another task or process holds the lock for too long.
+    """
+    lock = _locks.get(connection.dialect)
+    if lock is not None:
+        lock.acquire(connection)
+    return lock is not None
+
+
+@asynccontextmanager
+async def write_turn(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Hold the place of the engine's one writer, for a connection that is not of its pool.
+
+    :raises DatabaseUnavailableError: another task holds it for too long.
+    """
+    lock = _locks.get(engine.dialect)
+    if lock is None:  # An engine that others made: SQLite's own waiting has to do.
+        yield
+    else:
+        async with lock.turn():
+            yield
+
+
+class WriteLock:
+    """Turns an engine's connections into the ones described above, and hands its one writer's place around."""
+
+    def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
+        require_version()
+        self._lock = asyncio.Lock()
+        self._busy_timeout = busy_timeout
+        _locks[engine.dialect] = self
+        event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
+        keep_connections(engine.sync_engine)
+        event.listen(engine.sync_engine.pool, "reset", self._reset)
+        event.listen(engine.sync_engine.pool, "checkin", self._release)
+
+    def acquire(self, connection: Connection) -> None:
+        """Begin the connection's transaction as the one writer, unless it already is."""
+        if connection.get_execution_options().get("sqlite_readonly"):
+            raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
+        pooled = connection.connection
+        driver: Any = pooled.dbapi_connection
+        if driver.in_transaction or driver.undone:
+            return
+        if not pooled.record_info or not pooled.record_info.get(_HOLDS):
+            driver.run_async(lambda _: self._wait())
+            if pooled.record_info is not None:
+                pooled.record_info[_HOLDS] = True
+        try:
+            driver.begin()
+        except sqlite3.OperationalError as exc:
+            raise DatabaseUnavailableError(
+                f"no other process let go of the database's write lock within {self._busy_timeout:g} s "
+                f"({reason_of(exc)})"
+            ) from exc
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has the writer's place, or waits for it."""
+        return not self._lock.locked()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold the writer's place without a connection of the engine."""
+        await self._wait()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._busy_timeout):
+                await self._lock.acquire()
+        except TimeoutError as exc:
+            raise DatabaseUnavailableError(
+                f"another task held the database's write lock for {self._busy_timeout:g} s; "
+                "end its session, or do not open a second one to write within it"
+            ) from exc
+
+    def _before_statement(
+        self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
+    ) -> None:
+        if may_write(statement):
+            self.acquire(connection)
+
+    def _reset(self, connection: Any, _entry: ConnectionPoolEntry, state: PoolResetState) -> None:
+        # Nothing is awaited after a commit: a task that is cancelled then has nothing left to lose.
+        if not state.terminate_only and state.asyncio_safe:
+            connection.rollback()
+
+    def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
+            self._lock.release()

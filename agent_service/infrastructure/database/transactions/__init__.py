@@ -1,0 +1,1 @@
+"""Sessions of SQLAlchemy and their transactions: isolation, tenant, read-only, the caller's own."""

@@ -1,0 +1,1 @@
+"""What columns hold: checked arguments, column types, JSON documents."""
