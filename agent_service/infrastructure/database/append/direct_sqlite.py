@@ -84,10 +84,11 @@ class DirectSqlite:
         await asyncio.shield(disconnected)
 
     async def _find_names(self) -> TableNames:
-        if self._names is None:
+        names = self._names
+        if names is None:
             # A manager that has migrated the file knows them, so this takes no connection of its pool.
-            self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
-        return self._names
+            names = self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
+        return names
 
     async def _visit(
         self, names: TableNames, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT

@@ -28,8 +28,9 @@ def append_one(
     :param expected_seq: append only if this is the session's ``last_seq``.
     :param expected_version: append only if this is the session's ``version``.
     """
-    engine = postgres if connection.dialect.name == "postgresql" else sqlite
-    return engine.append_one(connection, batch, expected_seq, expected_version)
+    if connection.dialect.name == "postgresql":
+        return postgres.append_one(connection, batch, expected_seq, expected_version)
+    return sqlite.append_one(connection, batch, expected_seq, expected_version)
 
 
 def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
@@ -38,8 +39,9 @@ def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
     :raises IntegrityError: on PostgreSQL, for a message that another transaction appends at the same moment under the
         same client id; the transaction is of no use then.
     """
-    engine = postgres if connection.dialect.name == "postgresql" else sqlite
-    return engine.append_many(connection, batch)
+    if connection.dialect.name == "postgresql":
+        return postgres.append_many(connection, batch)
+    return sqlite.append_many(connection, batch)
 
 
 def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) -> dict[Key, SessionMessage]:
