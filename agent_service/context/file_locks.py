@@ -11,7 +11,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import random
 import threading
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, suppress
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from agent_service.context.key_locks import KeyLocks
+from agent_service.core.backoff import Backoff
 from agent_service.core.calling_thread import run_plain_to_its_end
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.plain_threads import PlainThreads
@@ -34,8 +35,7 @@ LOCKS: Final = ".locks"
 """The folder of the lock files, in that of the documents."""
 
 _STRIPES: Final = 64
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.05
+_PAUSES: Final = Backoff(0.001, 0.05)
 _TAKEN: Final = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 
 
@@ -59,21 +59,20 @@ class FileLocks:
         :raises ContextStoreError: a lock was not to be had in time; nothing was done.
         """
         stripes = sorted({f"{digest(text)[0] % _STRIPES:02}" for text in texts})
-        clock = asyncio.get_running_loop().time
-        until, pause = clock() + self._timeout, _FIRST_PAUSE
+        deadline, failures = Deadline.after(self._timeout), 0
         attempt = _Attempt(self._folder, stripes, work)
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout(deadline.left):
                     await stack.enter_async_context(self._turns.hold(stripes))
             except TimeoutError as exc:
                 raise self._late(stripes[0], "other calls of this process") from exc
             stack.callback(attempt.give_up)
             while not await run_plain_to_its_end(threads, attempt.step):
-                if clock() > until:
+                if deadline.over:
                     raise self._late(attempt.wanted, "another process")
-                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads writers, keeps no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await asyncio.sleep(_PAUSES.pause(failures))
+                failures += 1
         return attempt.result
 
     def _late(self, stripe: str, holder: str) -> ContextStoreError:

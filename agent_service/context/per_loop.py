@@ -1,16 +1,17 @@
-"""Resources that belong to an event loop, one for each loop that uses a store."""
+"""What a store opens on each event loop that uses it."""
 
-import asyncio
-import os
-import threading
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Final, Generic, TypeVar
 
-from agent_service.core.forking import renew_after_fork
+from agent_service.core.loop_registry import LoopRegistry, run_on_their_loops
 
 __all__ = ["PerLoop"]
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 10.0
+"""Seconds that other loops have to close what is theirs, before it is left to them."""
 
 
 class PerLoop(Generic[T]):
@@ -23,39 +24,18 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
         self._close = close
-        self._made: dict[asyncio.AbstractEventLoop, tuple[int, T]] = {}
-        self._renew_lock()
-        renew_after_fork(self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        self._made = LoopRegistry[T]()
 
     def get(self) -> T:
         """Return the running loop's resource."""
-        loop = asyncio.get_running_loop()
-        found = self._made.get(loop)
-        if found is not None and found[0] == os.getpid():
-            return found[1]
-        resource = self._make()
-        with self._lock:
-            for other in [each for each in self._made if each.is_closed()]:
-                del self._made[other]
-            self._made[loop] = (os.getpid(), resource)
-        return resource
+        return self._made.get(self._make)
 
     async def aclose(self) -> None:
-        """Close the resources of every loop that still runs, each on its own; a later :meth:`get` makes new ones."""
-        here = asyncio.get_running_loop()
-        with self._lock:
-            made, self._made = self._made, {}
-        for loop, (pid, resource) in made.items():
-            if pid != os.getpid():
-                continue
-            if loop is here:
-                await self._close(resource)
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_await(self._close(resource)), loop))
+        """Close the resources of every loop that still runs, each on its own; a later :meth:`get` makes new ones.
 
-
-async def _await(awaitable: Awaitable[None]) -> None:
-    await awaitable
+        A loop that does not get to it within 10 seconds is not waited for.
+        """
+        made = self._made.pop_all()
+        await run_on_their_loops(
+            [(loop, partial(self._close, resource)) for loop, resource in made], patience=_PATIENCE
+        )

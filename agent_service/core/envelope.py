@@ -10,9 +10,9 @@
     tags           count (16 bits), then for each: length (16), name in UTF-8, length (8), token
     body           when compressed: its length (32 bits), then zlib; of a counter: ASCII digits; else the payload
 
-What stands before the body is the head. All numbers are big-endian. The first byte tells the formats apart: digits and
-``-`` are a bare integer, ``01`` is format 1, anything else was not written by this version. What has been written must
-decode for ever (golden tests).
+The part before the body is the head. All numbers are big-endian. The first byte tells the formats apart: digits and
+``-`` are a bare integer, ``01`` is format 1, anything else was not written by this version. Whatever was written by any
+release must decode for ever (golden tests).
 """
 
 import re
@@ -29,17 +29,14 @@ __all__ = [
     "MAX_COMPRESSIBLE",
     "MAX_RATIO",
     "NO_TAGS",
-    "Envelope",
     "Head",
     "is_counter",
     "is_sealed",
-    "pack",
     "pack_payload",
     "pack_tags",
     "read_head",
     "read_payload",
     "seal",
-    "unpack",
 ]
 
 LONGEST_TOKEN: Final = 255
@@ -64,25 +61,8 @@ _ZLIB_LEVEL = 1  # a cache waits for the processor before it waits for the netwo
 NO_TAGS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
-class Envelope(NamedTuple):
-    """A payload and what is known about it."""
-
-    payload: bytes
-    """What the serializer made of the value."""
-    tagged: bool = False
-    """Whether decoding has to look for tagged types (see :mod:`agent_service.core.codec`)."""
-    created_at: float | None = None
-    """When the value was loaded, in unix seconds; kept to the millisecond."""
-    stale_at: float | None = None
-    """From when on the value is stale though not expired, in unix seconds; kept to the millisecond."""
-    tags: Mapping[str, bytes] = NO_TAGS
-    """The token (at most :data:`LONGEST_TOKEN` bytes) that each of the value's tags had when its load started."""
-    raised: bool = False
-    """Whether the payload describes an exception that the load raised."""
-
-
 class Head(NamedTuple):
-    """What stands before the body."""
+    """The part before the body."""
 
     flags: int
     created_at: float | None
@@ -97,23 +77,12 @@ class Head(NamedTuple):
         return bool(self.flags & _RAISED)
 
 
-def pack(envelope: Envelope, *, compress_above: int | None = None) -> bytes:
-    """Return the bytes to store.
+def pack_payload(payload: bytes, *, tagged: bool = False, compress_above: int | None = None) -> bytes:
+    """Return the bytes of a payload of which nothing else is known; :func:`seal` adds what is known.
 
+    :param tagged: whether decoding has to look for tagged types (see :mod:`agent_service.core.codec`).
     :param compress_above: compress payloads of more than this many bytes, where that makes them smaller; None: never.
     """
-    payload, tagged, created_at, stale_at, tags, raised = envelope
-    return seal(
-        pack_payload(payload, tagged=tagged, compress_above=compress_above),
-        created_at=created_at,
-        stale_at=stale_at,
-        tags=pack_tags(tags),
-        raised=raised,
-    )
-
-
-def pack_payload(payload: bytes, *, tagged: bool = False, compress_above: int | None = None) -> bytes:
-    """Return the bytes of a payload of which nothing else is known: those of :func:`pack`, for :func:`seal`."""
     if not tagged and _is_bare_integer(payload):
         return payload
     if compress_above is not None and compress_above < len(payload) <= MAX_COMPRESSIBLE:
@@ -133,7 +102,10 @@ def seal(
 ) -> bytes:
     """Add a head to what :func:`pack_payload` gave.
 
+    :param created_at: when the value was loaded, in unix seconds; kept to the millisecond.
+    :param stale_at: from when on the value is stale though not expired, in the same way.
     :param tags: what :func:`pack_tags` gave.
+    :param raised: whether the payload describes an exception that the load raised.
     """
     flags, head = _RAISED if raised else 0, tags
     if tags:
@@ -152,7 +124,11 @@ def seal(
 
 
 def pack_tags(tags: Mapping[str, bytes]) -> bytes:
-    """Return the tags of a head: tokens by name; nothing for no tags."""
+    """Return the tags of a head, and nothing for no tags.
+
+    :param tags: by name, the token that each of the value's tags had when its load started; at most
+        :data:`LONGEST_TOKEN` bytes each.
+    """
     if not tags:
         return b""
     parts = [_U16.pack(len(tags))]
@@ -163,12 +139,12 @@ def pack_tags(tags: Mapping[str, bytes]) -> bytes:
 
 
 def is_counter(data: bytes, head: Head) -> bool:
-    """Whether these stored bytes are an integer that can be added to."""
+    """Return whether these stored bytes are an integer that can be incremented."""
     return bool(head.flags & _COUNTER) and _is_bare_integer(data[head.end :])
 
 
 def read_head(data: bytes) -> Head:
-    """Read what stands before the body; the rest of ``data`` is not looked at and may be missing.
+    """Return the head; the rest of ``data`` is not read and may be missing.
 
     :raises UndecodableError: for an unknown format, an unknown flag, and a truncated or damaged head.
     """
@@ -202,11 +178,12 @@ def _read_head_1(data: bytes) -> Head:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether these bytes are a value in this format, and not just a bare integer."""
+    """Return whether these bytes are a value in this format, and not just a bare integer."""
     if data[:1] != b"\x01":
         return False
     try:
-        unpack(data)
+        head = read_head(data)
+        read_payload(data, head.flags, head.end)
     except UndecodableError:
         return False
     return True
@@ -229,16 +206,6 @@ def read_payload(data: bytes, flags: int, start: int) -> tuple[bytes, bool, bool
         except (struct.error, zlib.error) as exc:
             raise UndecodableError(f"stored bytes of format 1 are truncated or damaged: {exc}") from exc
     return data[start:], bool(flags & _TAGGED), False
-
-
-def unpack(data: bytes) -> Envelope:
-    """Undo :func:`pack`.
-
-    :raises UndecodableError: as :func:`read_head` and :func:`read_payload` do.
-    """
-    head = read_head(data)
-    payload, tagged, _ = read_payload(data, head.flags, head.end)
-    return Envelope(payload, tagged, head.created_at, head.stale_at, head.tags, head.raised)
 
 
 def _is_bare_integer(payload: bytes) -> bool:

@@ -1,10 +1,12 @@
-"""Runs the handlers of claimed triggers, and tells the schedule what became of each."""
+"""Run the handlers of claimed triggers, and report each result to the schedule."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
 
+from agent_service.core.backoff import Backoff
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisOperationError
 from agent_service.core.logging import logger
 from agent_service.tenants.handlers import HANDLERS
@@ -13,20 +15,20 @@ from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 __all__ = ["TriggerHandling"]
 
 MAX_RUNNING: Final = 100
-"""Handlers that one runner lets run at once; what is due beyond them waits, or another worker takes it."""
+"""The most handlers that one runner runs at once; further due triggers wait, or another worker claims them."""
 _MAX_ERROR: Final = 500
-"""Characters kept of what killed a trigger."""
+"""The most characters kept of the error that ended a trigger."""
 _CLEAN_UP: Final = 5.0
-"""Seconds in which a cancelled handler shall end."""
-_NOTING_PAUSE: Final = 0.05
-"""Seconds before the end of a handling is reported again when Redis did not take note."""
+"""Seconds that a cancelled handler has to end."""
+_NOTING_PAUSES: Final = Backoff(0.05, 1.0)
+"""Before the end of a handling is reported again because Redis did not answer."""
 
 
 class TriggerHandling:
-    """The handlers that one runner runs now. Every claim ends as done, to be tried again, or dead.
+    """The running handlers of one runner. Every claim ends as done, to be tried again, or dead.
 
-    :param lease: seconds a claim holds unless renewed.
-    :param max_attempts: after so many a trigger that fails is dead.
+    :param lease: seconds that a claim holds unless renewed.
+    :param max_attempts: a trigger that fails this often is dead.
     :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
     """
 
@@ -34,14 +36,14 @@ class TriggerHandling:
         self.counts = {"handled": 0, "failed": 0, "dead": 0}
         self._lease = lease
         self._max_attempts = max_attempts
-        self._first_pause, self._longest_pause = backoff
+        self._backoff = Backoff(*backoff)
         self._running: dict[TriggerClaim, tuple[TriggerSchedule, asyncio.Task[None]]] = {}
         self.room = asyncio.Event()
-        """Set when a handler ends while no more could run."""
+        """Set when a handler ends while the runner was full."""
 
     @property
     def running(self) -> int:
-        """How many handlers run."""
+        """How many handlers run now."""
         return len(self._running)
 
     @property
@@ -61,7 +63,7 @@ class TriggerHandling:
         del self._running[claim]
 
     def buried(self, action: str, number: int) -> None:
-        """Take note of triggers that died because their workers did."""
+        """Count triggers that are dead because their workers died."""
         if number:
             self.counts["dead"] += number
             logger.error("%d triggers for %r are dead: their workers ended, or lost their leases", number, action)
@@ -82,34 +84,32 @@ class TriggerHandling:
         self.counts["failed"] += 1
         trigger = claim.trigger
         if trigger.attempt < self._max_attempts:
-            pause = min(self._first_pause * 2.0 ** min(trigger.attempt - 1, 60), self._longest_pause)
-            return partial(schedule.retry, claim, pause)
+            return partial(schedule.retry, claim, self._backoff.bound(trigger.attempt - 1))
         self.counts["dead"] += 1
         logger.error("A trigger for %r is dead after %d attempts", trigger.action, trigger.attempt, exc_info=exc)
         error = f"{type(exc).__name__}: {exc}"[:_MAX_ERROR].encode(errors="backslashreplace").decode()
         return partial(schedule.bury, claim, error)
 
     async def _note(self, report: Callable[[], Awaitable[bool]]) -> None:
-        """Report an end until Redis takes note, for as long as the claim is sure to hold."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._lease
-        pause = _NOTING_PAUSE
+        """Report an end until Redis answers, as long as the claim certainly holds."""
+        deadline, failures = Deadline.after(self._lease), 0
         while True:
+            pause = _NOTING_PAUSES.pause(failures)
             try:
                 await report()
             except RedisOperationError:
-                if clock() + pause > until:
+                if pause > deadline.left:
                     logger.warning("Redis did not take note of a handled trigger; it will be handled again")
                     return
             else:
                 return
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 1.0)
+            failures += 1
 
     async def renew_leases(self) -> None:
-        """Hold every claim of a running handler for another lease.
+        """Extend every claim of a running handler by another lease.
 
-        :raises RedisOperationError: when Redis fails; the leases go on as they were.
+        :raises RedisOperationError: if Redis fails; the leases stay as they were.
         """
         renewals = [schedule.renew(claim, self._lease) for claim, (schedule, _) in list(self._running.items())]
         for outcome in await asyncio.gather(*renewals, return_exceptions=True):
@@ -117,7 +117,7 @@ class TriggerHandling:
                 raise outcome
 
     async def finish(self, seconds: float) -> None:
-        """Let the handlers finish; after ``seconds`` cancel them, which gives their triggers back at once."""
+        """Let the handlers finish; after ``seconds`` cancel them, which releases their triggers at once."""
         tasks = [task for _, task in self._running.values()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=seconds)
@@ -125,7 +125,7 @@ class TriggerHandling:
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended: those that clean up too long are cancelled once more."""
+    """Cancel tasks and wait until they have ended; those that take too long to clean up are cancelled once more."""
     late = set(tasks)
     for _ in range(2):
         for each in late:

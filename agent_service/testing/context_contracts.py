@@ -404,7 +404,7 @@ class ContextStoreContract:
     async def test_any_history_gives_what_a_dictionary_gives(self, store: ContextStore) -> None:
         loop = asyncio.get_running_loop()
 
-        class Machine(_History):
+        class ContextMachine(_ContextHistory):
             def __init__(self) -> None:
                 super().__init__(store, loop)
 
@@ -415,7 +415,7 @@ class ContextStoreContract:
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        await asyncio.to_thread(run_state_machine_as_test, Machine, settings=options)
+        await asyncio.to_thread(run_state_machine_as_test, ContextMachine, settings=options)
 
 
 _KEYS = st.sampled_from(["a", "b", "~", "", 1, "1", True, ("a", 1), None])
@@ -424,7 +424,7 @@ _FIELDS = st.dictionaries(
 )
 
 
-class _History(RuleBasedStateMachine):
+class _ContextHistory(RuleBasedStateMachine):
     """Plays random calls on a store and on a dictionary; the store lives on the loop of the test."""
 
     def __init__(self, store: ContextStore, loop: asyncio.AbstractEventLoop) -> None:

@@ -361,7 +361,7 @@ class StateStoreContract:
     async def test_any_history_gives_what_a_dictionary_gives(self, store: StateStore) -> None:
         loop = asyncio.get_running_loop()
 
-        class Machine(_History):
+        class StateMachine(_StateHistory):
             def __init__(self) -> None:
                 super().__init__(store, loop)
 
@@ -372,14 +372,14 @@ class StateStoreContract:
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        await asyncio.to_thread(run_state_machine_as_test, Machine, settings=options)
+        await asyncio.to_thread(run_state_machine_as_test, StateMachine, settings=options)
 
 
 _USERS = st.sampled_from(["a", "A", "a/b", "..", "~a", "*", "a\x00"])
 _SUMMARIES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
-class _History(RuleBasedStateMachine):
+class _StateHistory(RuleBasedStateMachine):
     """Plays random calls on a store and on a dictionary; the store lives on the loop of the test."""
 
     def __init__(self, store: StateStore, loop: asyncio.AbstractEventLoop) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent_service.core import keys
 from agent_service.core.errors import CacheKeyError
+from tests.keys import physical_key
 
 component = st.text(min_size=1, max_size=12) | st.text("a%:3A*?[]\\", min_size=1, max_size=6)
 kind = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -63,19 +64,19 @@ def test_an_unusable_namespace_is_refused(namespace):
 
 
 def test_a_physical_key_reads_like_its_parts():
-    assert keys.physical_key("agent_service", "users", "user:123") == b"agent_service:users:user:123"
-    assert keys.physical_key("agent_service", "", "k") == b"agent_service:default:k"
-    assert keys.physical_key("a:b", "50%", "k:%") == b"a%3Ab:50%25:k:%"
+    assert physical_key("agent_service", "users", "user:123") == b"agent_service:users:user:123"
+    assert physical_key("agent_service", "", "k") == b"agent_service:default:k"
+    assert physical_key("a:b", "50%", "k:%") == b"a%3Ab:50%25:k:%"
 
 
 @given(st.tuples(component, component, component), st.tuples(component, component, component))
 def test_different_names_never_share_a_physical_key(one, other):
-    assert (keys.physical_key(*one) == keys.physical_key(*other)) == (one == other)
+    assert (physical_key(*one) == physical_key(*other)) == (one == other)
 
 
 @given(component, component, component)
 def test_a_physical_key_gives_its_logical_key_back(prefix, namespace, key):
-    physical = keys.physical_key(prefix, namespace, key)
+    physical = physical_key(prefix, namespace, key)
 
     assert keys.logical_key(physical, keys.key_prefix(prefix, namespace)) == key
     assert keys.logical_key(physical, keys.root_prefix(prefix)) == f"{keys.escape_component(namespace)}:{key}"

@@ -4,19 +4,21 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.catalog import channel_of
 from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.postgres.notifications import Notifications
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
 
@@ -340,7 +342,7 @@ class TestNotifications:
     async def test_a_connection_that_cannot_be_made_is_tried_ever_more_rarely(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._FIRST_PAUSE", 0.01)
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._PAUSES", Backoff(0.01, 5.0))
         loop = asyncio.get_running_loop()
         async with TcpProxy("postgresql+asyncpg://nobody@127.0.0.1:1/nothing") as proxy:
             database = DatabaseManager(proxy.url)
@@ -352,6 +354,26 @@ class TestNotifications:
             await database.close()
 
         assert took > 0.5 * 0.01 * (2 + 4 + 8 + 16 + 32 + 64)
+
+    async def test_it_is_tried_again_however_often_it_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """2 ** 1024 is no float: after an hour without the database nothing was ever notified again."""
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._PAUSES", Backoff(0.0, 0.0))
+        tried = 0
+
+        class Unreachable:
+            def connect(self) -> NoReturn:
+                nonlocal tried
+                tried += 1
+                raise ConnectionRefusedError
+
+            async def dispose(self) -> None:
+                pass
+
+        notifications = Notifications(Unreachable)  # type: ignore[arg-type]
+        async with notifications.bell(uuid4()), asyncio.timeout(60):
+            while tried < 1200:
+                await asyncio.sleep(0)
+        await notifications.close()
 
     async def test_an_outage_of_the_database_is_told_once_and_so_is_its_end(
         self, postgres_url: str, caplog: pytest.LogCaptureFixture

@@ -15,7 +15,7 @@ from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from agent_service.infrastructure.outbox.bells import Bell, ring
+from agent_service.infrastructure.outbox.bells import hung_bell, ring
 from tests.outbox.conftest import NAMESPACE, rows
 from tests.servers.proxy import TcpProxy
 
@@ -140,7 +140,7 @@ async def test_many_names_become_rows_of_a_bounded_size(house: TcpProxy, others:
 
 
 async def test_only_the_outermost_commit_wakes_the_drain(house: TcpProxy):
-    with Bell.hung() as bell:
+    with hung_bell() as bell:
         async with get_session() as db:
             async with db.begin_nested():
                 invalidate_in(db, keys=["a"])
@@ -155,7 +155,7 @@ async def test_only_the_outermost_commit_wakes_the_drain(house: TcpProxy):
 
 
 async def test_a_commit_on_another_thread_wakes_the_drain_too(house: TcpProxy):
-    with Bell.hung() as bell:
+    with hung_bell() as bell:
         await asyncio.to_thread(ring)
 
         assert await bell.wait(5)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from agent_service.core.errors import CacheKeyError, CacheValueError, RedisUnavailableError
-from agent_service.core.keys import physical_key
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
+from tests.keys import physical_key
 from tests.servers.redis import RedisServer
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from agent_service.core.errors import RecordValueError
 from agent_service.core.glob import compile_glob
-from agent_service.core.keys import physical_key
 from agent_service.tenants.keys import KeyFactory, decode_component, encode_component
+from tests.keys import physical_key
 
 HOSTILE = st.text(alphabet=":_*?[]\\{}%^-\n\x00/.a1é☃\U0001f600", min_size=1, max_size=6) | st.text(min_size=1)
 KEYS = KeyFactory()

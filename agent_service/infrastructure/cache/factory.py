@@ -2,12 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent_service.core.breaker import CircuitBreaker
-from agent_service.core.forking import renew_after_fork
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.logging import logger
+from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.processes import several_processes
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.cache.base import BaseCache
@@ -28,7 +28,7 @@ __all__ = ["close_cache", "get_cache", "open_cache"]
 
 
 @dataclass
-class _Shared:
+class _SharedMemory:
     """What the handles of one namespace share in this process, whatever their event loop.
 
     It is never replaced, only emptied: a handle that outlives :func:`close_cache` still sees every invalidation.
@@ -42,16 +42,21 @@ class _Shared:
 class _Caches:
     """The handles of one event loop over one Redis manager."""
 
-    loop: asyncio.AbstractEventLoop
+    manager: RedisManager
     outage: Outage | None
     handles: dict[tuple[str, bool], BaseCache[Any]] = field(default_factory=dict)
     feed: NearFeed | None = None
 
+    async def aclose(self) -> None:
+        await asyncio.gather(*(handle.aclose() for handle in self.handles.values()))
+        if self.feed is not None:
+            await self.feed.aclose()
+        if self.outage is not None:
+            await self.outage.aclose()
 
-_shared: dict[str, _Shared] = {}
-_caches: dict[RedisManager, _Caches] = {}
-"""Of every event loop. Read as a copy, because other threads open and close caches meanwhile."""
-_inherited: list[dict[RedisManager, _Caches]] = []
+
+_shared: dict[str, _SharedMemory] = {}
+_caches: Final = LoopRegistry[_Caches]()
 _warned = False
 """Whether this process has said that other processes do not share its caches."""
 
@@ -76,10 +81,9 @@ async def open_cache(namespace: str, *, l1: bool | None = None) -> BaseCache[Any
     """:func:`get_cache` for the decorators, which use more of a cache than its contract."""
     name = normalise_namespace(namespace)
     manager = await get_redis_manager()
-    caches = _caches.get(manager)
-    if caches is None:
-        _forget_ended()
-        caches = _caches[manager] = _open(manager, get_settings())
+    caches = _caches.find()
+    if caches is None or caches.manager is not manager:  # that one was closed without close_cache()
+        caches = _caches.put(_open(manager, get_settings()))
     near = (get_settings().cache_l1_enabled if l1 is None else l1) and caches.outage is not None
     handle = caches.handles.get((name, near))
     if handle is None:
@@ -103,10 +107,9 @@ def _make_near(name: str, manager: RedisManager, caches: _Caches) -> BaseCache[A
 
 
 def _open(manager: RedisManager, settings: Settings) -> _Caches:
-    loop = asyncio.get_running_loop()
     if not manager.is_configured:
         _say_what_is_not_shared()
-        return _Caches(loop, None)
+        return _Caches(manager, None)
     breaker = CircuitBreaker(settings.cache_breaker_open_seconds)
     outage = Outage(manager.client, breaker, Journal(settings.cache_journal_max), prefix=settings.cache_key_prefix)
     manager.metrics.add_gauge("breaker", outage.state)
@@ -114,13 +117,13 @@ def _open(manager: RedisManager, settings: Settings) -> _Caches:
     manager.metrics.add_gauge("journal_length", outage.journal.__len__)
     manager.metrics.add_gauge("journal_bytes", lambda: outage.journal.bytes)
     manager.metrics.add_gauge("journal_collapsed", lambda: outage.journal.collapsed)
-    return _Caches(loop, outage)
+    return _Caches(manager, outage)
 
 
 def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Settings) -> BaseCache[Any]:
     shared = _shared.get(name)
     if shared is None:  # setdefault, because another thread may be doing the same
-        shared = _shared.setdefault(name, _Shared(MemoryStore(settings.cache_memory_max_size)))
+        shared = _shared.setdefault(name, _SharedMemory(MemoryStore(settings.cache_memory_max_size)))
     shared.store.resize(settings.cache_memory_max_size)
     memory: InMemoryCache[Any] = InMemoryCache(
         namespace=name,
@@ -149,36 +152,13 @@ async def close_cache() -> None:
     What is in memory is emptied with the last event loop of the process that uses it. The next :func:`get_cache` starts
     anew, with the settings of then.
     """
-    manager = await get_redis_manager()
-    caches = _caches.pop(manager, None)
+    caches = _caches.pop()
     if caches is not None:
-        await asyncio.gather(*(handle.aclose() for handle in caches.handles.values()))
-        if caches.feed is not None:
-            await caches.feed.aclose()
-        if caches.outage is not None:
-            await caches.outage.aclose()
-    _forget_ended()
-    if not _caches:
+        await caches.aclose()
+    if all(others.manager.closed for _, others in _caches.items()):
         for shared in _shared.copy().values():
             shared.store.clear()
     await close_redis()
-
-
-def _forget_ended() -> None:
-    """Forget the caches of event loops and managers that were closed without :func:`close_cache`."""
-    for manager, caches in _caches.copy().items():
-        if manager.closed or caches.loop.is_closed():
-            _caches.pop(manager, None)
-
-
-def _forget_parent() -> None:
-    """The parent's caches stay referenced, so that no finaliser here touches what it still uses."""
-    global _caches
-    _inherited.append(_caches)
-    _caches = {}
-
-
-renew_after_fork(_forget_parent)
 
 
 def _say_what_is_not_shared() -> None:

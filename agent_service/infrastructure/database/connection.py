@@ -1,16 +1,14 @@
 """The database that the settings name, one manager per event loop."""
 
-import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.current_reads import must_be_current
+from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.engine.replica import ReadReplica
@@ -30,7 +28,7 @@ class _Databases:
             await self.replica.close()
 
 
-_databases: WeakKeyDictionary[asyncio.AbstractEventLoop, _Databases] = WeakKeyDictionary()
+_databases: Final = LoopRegistry[_Databases]()
 
 
 def open_database(
@@ -64,22 +62,18 @@ def get_database() -> DatabaseManager:
 
     :raises ConfigurationError: DATABASE_URL cannot be used.
     """
-    return _get_databases().primary
+    return _databases.get(_open_databases).primary
 
 
-def _get_databases() -> _Databases:
-    loop = asyncio.get_running_loop()
-    found = _databases.get(loop)
-    if found is None or found.primary.pid != os.getpid():
-        settings = get_settings()
-        primary = open_database(settings)
-        replica = reading = None
-        if settings.database_replica_url is not None:
-            url = settings.database_replica_url.get_secret_value()
-            replica = open_database(settings, url, setting="DATABASE_REPLICA_URL")
-            reading = ReadReplica(replica, primary)
-        found = _databases[loop] = _Databases(primary, replica, reading)
-    return found
+def _open_databases() -> _Databases:
+    settings = get_settings()
+    primary = open_database(settings)
+    replica = reading = None
+    if settings.database_replica_url is not None:
+        url = settings.database_replica_url.get_secret_value()
+        replica = open_database(settings, url, setting="DATABASE_REPLICA_URL")
+        reading = ReadReplica(replica, primary)
+    return _Databases(primary, replica, reading)
 
 
 @asynccontextmanager
@@ -98,7 +92,7 @@ async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
     :raises DatabaseUnavailableError: the database cannot be reached.
     :raises DatabaseError: for any other failure of the database that leaves the block.
     """
-    databases = _get_databases()
+    databases = _databases.get(_open_databases)
     if readonly and databases.reading is not None and not must_be_current():
         opened = databases.reading.session()
     else:
@@ -109,6 +103,6 @@ async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
 
 async def close_database() -> None:
     """Close the running loop's connections; the next :func:`get_session` opens new ones."""
-    found = _databases.pop(asyncio.get_running_loop(), None)
+    found = _databases.pop()
     if found is not None:
         await found.close()

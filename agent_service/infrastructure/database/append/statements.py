@@ -9,7 +9,7 @@ from sqlalchemy.orm import class_mapper
 
 from agent_service.infrastructure.database.append import postgres, sqlite
 from agent_service.infrastructure.database.append.batch import Batch, Counters, Place
-from agent_service.infrastructure.database.append.message import Key
+from agent_service.infrastructure.database.append.message import ClientKey
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import holds, visible
@@ -44,10 +44,10 @@ def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
     return sqlite.append_many(connection, batch)
 
 
-def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) -> dict[Key, SessionMessage]:
+def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[ClientKey]) -> dict[ClientKey, SessionMessage]:
     """Return the messages of visible sessions that were appended under these keys."""
     columns = SessionMessage.__table__.c
-    found: dict[Key, SessionMessage] = {}
+    found: dict[ClientKey, SessionMessage] = {}
     for chunk in _chunks(keys):
         statement = (
             select(*(columns[name].label(attribute) for name, attribute in _ATTRIBUTES.items()))

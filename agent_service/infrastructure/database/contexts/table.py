@@ -1,7 +1,6 @@
 """A table of text under text keys: what stores keep their documents in."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, TransactionConflictError
 from agent_service.infrastructure.database.contexts.place import find_or_make
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -40,8 +40,7 @@ _LONGEST_KEY: Final = 1024
 _DIGEST_MARK: Final = "~#"
 _CHUNK: Final = 1000
 _ATTEMPTS: Final = 100
-_PAUSE: Final = 0.005
-"""Seconds, times the number of attempts so far."""
+_PAUSES: Final = Backoff(0.005, 0.05)
 _ABSENT: Final = ""
 """What a row holds while it is locked before its first value; it is never committed, and no document is empty text."""
 
@@ -159,12 +158,12 @@ class KeyValueTable:
         With READ COMMITTED that never happens; with stricter isolation one of those that overlap gets through each
         time, and the others were rolled back whole.
         """
-        for attempt in range(1, _ATTEMPTS):
+        for failures in range(_ATTEMPTS - 1):
             try:
                 return await transaction()
             except TransactionConflictError:
                 pass
-            await asyncio.sleep(random.uniform(0, _PAUSE * min(attempt, 10)))  # noqa: S311 - no secret
+            await asyncio.sleep(_PAUSES.pause(failures))
         return await transaction()
 
     def _insert(self, db: AsyncSession) -> Any:

@@ -1,7 +1,6 @@
 """One database: its engine, its sessions, its schema."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -146,7 +145,6 @@ class DatabaseManager:
         self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
-        self.pid = os.getpid()
 
     @asynccontextmanager
     async def session(

@@ -1,20 +1,19 @@
 """Which failures of a transaction are worth a second try, and when it is made."""
 
-import random
 from enum import Enum, auto
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.errors.lost import is_lost
 from agent_service.infrastructure.database.errors.reasons import reason_of
 
 __all__ = ["Failure", "classify", "pause_before"]
 
-_FIRST_PAUSE: Final = 0.01
-_LONGEST_PAUSE: Final = 1.0
+_PAUSES: Final = Backoff(0.01, 1.0)
 
 # PostgreSQL: serialization failure, deadlock, lock not available, statement timeout; and a unique violation, which is
 # what a message is that somebody appended under the same client id at the same moment: a repetition finds it.
@@ -51,8 +50,5 @@ def _is_busy_sqlite(exc: Exception) -> bool:
 
 
 def pause_before(attempt: int) -> float:
-    """Seconds to wait before the second (1), third (2), ... attempt: any length up to a bound that doubles.
-
-    The full jitter of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-    """
-    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load, keeps no secret
+    """Return the seconds to wait before the second (1), third (2), ... attempt."""
+    return _PAUSES.pause(attempt - 1)

@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.maintenance.removal import (
 )
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.queries.among import Key, among
+from agent_service.infrastructure.database.queries.among import among
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, write_turn
@@ -79,23 +79,23 @@ class _Erasure:
             async with self._transaction() as db:
                 some = select(Session.id).where(*self._scope, Session.deleted_at.is_(None)).limit(_SESSIONS)
                 dialect, own = db.get_bind().dialect.name, Session.tenant_id == self._tenant_id
-                keys = [Key(*each) for each in await db.execute(hold(dialect, own, Session.id.in_(some)))]
+                keys = [SessionKey(*each) for each in await db.execute(hold(dialect, own, Session.id.in_(some)))]
                 if not keys:
                     return
                 now, held = await deciding_now(db, SYSTEM_CLOCK), among(dialect, Session.tenant_id, Session.id, keys)
                 mark = update(Session).where(held).values(deleted_at=now, updated_at=now)
                 await db.execute(mark.execution_options(synchronize_session=False))
 
-    async def left(self) -> list[tuple[Key, int]]:
+    async def left(self) -> list[tuple[SessionKey, int]]:
         """Return some of the sessions that are left with their messages; forks, being younger, before their parents.
 
         The other way round a fork would be handed what its parent loses.
         """
         some = select(Session.id, Session.total_messages).where(*self._hidden).order_by(Session.id.desc())
         async with self._transaction() as db:
-            return [(Key(self._tenant_id, id_), size) for id_, size in await db.execute(some.limit(_SESSIONS))]
+            return [(SessionKey(self._tenant_id, id_), size) for id_, size in await db.execute(some.limit(_SESSIONS))]
 
-    async def remove(self, keys: list[Key], *, long: bool) -> int:
+    async def remove(self, keys: list[SessionKey], *, long: bool) -> int:
         """Remove some sessions; the messages of a long one step by step."""
         if long:
             async with self._transaction() as db:
@@ -108,7 +108,7 @@ class _Erasure:
         async with self._transaction() as db:
             return await remove_sessions(db, await self._hold(db, keys))
 
-    async def _hold(self, db: AsyncSession, keys: list[Key]) -> list[Key]:
+    async def _hold(self, db: AsyncSession, keys: list[SessionKey]) -> list[SessionKey]:
         return await hold_with_family(db, keys, *self._hidden)
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import handing_down
-from agent_service.infrastructure.database.queries.among import Key, among
+from agent_service.infrastructure.database.queries.among import SessionKey, among
 from agent_service.infrastructure.database.queries.locks import hold
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
@@ -28,7 +28,9 @@ STEP: Final = 500
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
 
-async def hold_with_family(db: AsyncSession, keys: Sequence[Key], *scope: ColumnElement[bool]) -> list[Key]:
+async def hold_with_family(
+    db: AsyncSession, keys: Sequence[SessionKey], *scope: ColumnElement[bool]
+) -> list[SessionKey]:
     """Lock sessions together with their forks and parents, in the order of their keys, as all that locks several does.
 
     Forks are handed what they show and go to the parent: locked only then, each may stand before another session that
@@ -38,43 +40,49 @@ async def hold_with_family(db: AsyncSession, keys: Sequence[Key], *scope: Column
     """
     dialect = db.get_bind().dialect.name
     if dialect == "postgresql" and (forks := await _forks(db, keys)):
-        family = {*keys, *(Key(tenant_id, id_) for tenant_id, id_, _ in forks), *(await _parents(db, keys)).values()}
+        family = {
+            *keys,
+            *(SessionKey(tenant_id, id_) for tenant_id, id_, _ in forks),
+            *(await _parents(db, keys)).values(),
+        }
         await db.execute(hold(dialect, among(dialect, Session.tenant_id, Session.id, family)))
     held = await db.execute(hold(dialect, *scope, among(dialect, Session.tenant_id, Session.id, keys)))
-    return [Key(*each) for each in held]
+    return [SessionKey(*each) for each in held]
 
 
-async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[Key]:
+async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[SessionKey]:
     """Lock the forks and parents of sessions that are locked already, waiting for none that another transaction holds.
 
     :return: the sessions whose forks and parents are locked now.
     """
-    held, dialect = [Key(*each) for each in keys], db.get_bind().dialect.name
+    held, dialect = [SessionKey(*each) for each in keys], db.get_bind().dialect.name
     if dialect != "postgresql" or not held or not (forks := await _forks(db, held)):
         return held
     parents = await _parents(db, held)
     orphans = handing_down.orphans(dialect, held)
     are_parents = among(dialect, Session.tenant_id, Session.id, {*parents.values()})
-    free = {Key(*each) for each in await db.execute(hold(dialect, orphans, skip_locked=True))}
+    free = {SessionKey(*each) for each in await db.execute(hold(dialect, orphans, skip_locked=True))}
     # Parents stay as they are, and are appended to meanwhile: they only must not go.
     staying = select(Session.tenant_id, Session.id).where(are_parents)
-    free |= {Key(*e) for e in await db.execute(staying.with_for_update(read=True, key_share=True, skip_locked=True))}
-    busy = {Key(tenant_id, parent) for tenant_id, id_, parent in forks if Key(tenant_id, id_) not in free}
+    free |= {
+        SessionKey(*e) for e in await db.execute(staying.with_for_update(read=True, key_share=True, skip_locked=True))
+    }
+    busy = {SessionKey(tenant_id, parent) for tenant_id, id_, parent in forks if SessionKey(tenant_id, id_) not in free}
     busy |= {key for key, parent in parents.items() if parent not in free}
     return [key for key in held if key not in busy]
 
 
-async def _forks(db: AsyncSession, keys: Sequence[Key]) -> Sequence[Any]:
+async def _forks(db: AsyncSession, keys: Sequence[SessionKey]) -> Sequence[Any]:
     """Return tenant, id and parent of the forks of these sessions, that are not among them."""
     orphans = handing_down.orphans(db.get_bind().dialect.name, keys)
     return (await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(orphans))).all()
 
 
-async def _parents(db: AsyncSession, keys: Sequence[Key]) -> dict[Key, Key]:
+async def _parents(db: AsyncSession, keys: Sequence[SessionKey]) -> dict[SessionKey, SessionKey]:
     """Return the parents of these sessions, that are not among them."""
     are_forks = (among("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
     rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
-    parents = {Key(tenant_id, id_): Key(tenant_id, parent) for tenant_id, id_, parent in rows}
+    parents = {SessionKey(tenant_id, id_): SessionKey(tenant_id, parent) for tenant_id, id_, parent in rows}
     own = set(keys)
     return {key: parent for key, parent in parents.items() if parent not in own}
 
@@ -85,14 +93,14 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     :param keys: rows of the sessions' tenants and ids.
     :return: how many there were.
     """
-    dying = [Key(*each) for each in keys]
+    dying = [SessionKey(*each) for each in keys]
     if not dying:
         return 0
     dialect = db.get_bind().dialect.name
     await hand_down(db, dying)
     are_dying = among(dialect, Session.tenant_id, Session.id, dying)
     sizes = await db.execute(select(Session.tenant_id, Session.id, Session.total_messages).where(are_dying))
-    for group in groups([(Key(tenant_id, id_), size) for tenant_id, id_, size in sizes]):
+    for group in groups([(SessionKey(tenant_id, id_), size) for tenant_id, id_, size in sizes]):
         if len(group) > 1:
             theirs = among(dialect, SessionMessage.tenant_id, SessionMessage.session_id, group)
             await db.execute(delete(SessionMessage).where(theirs), execution_options=_UNSYNCHRONIZED)
@@ -104,7 +112,7 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     return _rows(await db.execute(gone, execution_options={"synchronize_session": "fetch"}))
 
 
-async def hand_down(db: AsyncSession, dying: Sequence[Key]) -> None:
+async def hand_down(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
     """Return forks of these sessions, that are not among them, rows of their own of what they show of them.
 
     One round for each generation that goes.
@@ -125,7 +133,7 @@ async def hand_down(db: AsyncSession, dying: Sequence[Key]) -> None:
         await db.execute(handing_down.adopt(dialect, dying))
 
 
-async def remove_some_messages(db: AsyncSession, key: Key, after: int) -> int | None:
+async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) -> int | None:
     """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
     own = (SessionMessage.tenant_id == key.tenant_id, SessionMessage.session_id == key.id)
     first = await _next(db, after, *own)
@@ -144,12 +152,12 @@ async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> in
     return first
 
 
-def groups(sizes: Sequence[tuple[Key, int]]) -> Iterator[list[Key]]:
+def groups(sizes: Sequence[tuple[SessionKey, int]]) -> Iterator[list[SessionKey]]:
     """Return sessions in groups of about a step's messages; a longer one alone.
 
     :param sizes: keys, and how many messages each shows, which is at least how many it has.
     """
-    group: list[Key] = []
+    group: list[SessionKey] = []
     messages = 0
     for key, size in sizes:
         if group and messages + size > STEP:

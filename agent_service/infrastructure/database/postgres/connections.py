@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.database_url import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.database.errors.lost import FAILURES, is_lost
 
 __all__ = ["CONNECT_TIMEOUT", "NAME", "NAME_SAYS_TENANT", "POOLED", "connect_options", "watch_connections"]
@@ -64,7 +65,7 @@ def connect_options(
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)
         if not pgbouncer:
-            server_settings["statement_timeout"] = str(round(statement_timeout * 1000))
+            server_settings["statement_timeout"] = str(to_milliseconds(statement_timeout))
     options["server_settings"] = server_settings
     if pgbouncer:
         unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}

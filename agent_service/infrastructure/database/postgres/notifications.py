@@ -6,9 +6,8 @@ pool, reopened when it is lost, and closed with the last subscription.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +16,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agent_service.core.backoff import Backoff
+from agent_service.core.bell import Bell
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors.lost import FAILURES
@@ -24,34 +25,13 @@ from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.naming.catalog import channel_of
 from agent_service.infrastructure.database.naming.engines import names_of
 
-__all__ = ["Bell", "Notifications"]
+__all__ = ["Notifications"]
 
 HEARTBEAT: Final = 30.0
 """Seconds after which a silent connection is asked whether it still is one."""
 _ANSWER_TIME: Final = 5.0
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 5.0
+_PAUSES: Final = Backoff(0.05, 5.0)
 _LOST: Final = (*FAILURES, SQLAlchemyError, AgentServiceError)
-
-
-class Bell:
-    """What one subscription waits for."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the subscription, now or at its next :meth:`wait`."""
-        self._rung.set()
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait until it rings, or for so long; whether it rang."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        rang = self._rung.is_set()
-        self._rung.clear()
-        return rang
 
 
 class Notifications:
@@ -121,7 +101,7 @@ class Notifications:
                 finally:
                     self.listening = False
                     self._ring_all()
-                await asyncio.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
+                await asyncio.sleep(_PAUSES.pause(attempt))
         finally:
             await engine.dispose()
 

@@ -8,17 +8,17 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, Uuid, bindparam, column, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["Key", "among"]
+__all__ = ["SessionKey", "among"]
 
 
-class Key(NamedTuple):
+class SessionKey(NamedTuple):
     """What a session is known by."""
 
     tenant_id: str
     id: UUID
 
 
-def among(dialect: str, tenant_id: Any, session_id: Any, keys: Collection[Key]) -> ColumnElement[bool]:
+def among(dialect: str, tenant_id: Any, session_id: Any, keys: Collection[SessionKey]) -> ColumnElement[bool]:
     """The condition that these two columns hold the key of one of the sessions."""
     if dialect == "postgresql":
         tenants = bindparam(None, [key.tenant_id for key in keys], ARRAY(String))

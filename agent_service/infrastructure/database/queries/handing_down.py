@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import Key, among
+from agent_service.infrastructure.database.queries.among import SessionKey, among
 from agent_service.infrastructure.database.queries.locks import where_in_order
 
 __all__ = ["adopt", "copy_message", "copy_messages", "orphans", "step_back"]
@@ -40,7 +40,7 @@ def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert
     return _insert(source)
 
 
-def orphans(dialect: str, dying: Sequence[Key]) -> ColumnElement[bool]:
+def orphans(dialect: str, dying: Sequence[SessionKey]) -> ColumnElement[bool]:
     """Sessions that stay while their parent goes."""
     return and_(
         Session.parent_session_id.is_not(None),
@@ -49,7 +49,7 @@ def orphans(dialect: str, dying: Sequence[Key]) -> ColumnElement[bool]:
     )
 
 
-def copy_messages(dialect: str, dying: Sequence[Key], after: int, until: int) -> Insert:
+def copy_messages(dialect: str, dying: Sequence[SessionKey], after: int, until: int) -> Insert:
     """Return every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
 
     :param after: of the messages whose numbers are above this one,
@@ -66,7 +66,7 @@ def copy_messages(dialect: str, dying: Sequence[Key], after: int, until: int) ->
     return _insert(select(*kept, *_unchanged(message)).join(Session, shown).where(orphans(dialect, dying), *some))
 
 
-def adopt(dialect: str, dying: Sequence[Key]) -> Update:
+def adopt(dialect: str, dying: Sequence[SessionKey]) -> Update:
     """Let those forks continue from their parent's own parent, if it has one."""
     parent = aliased(Session)
     is_parent = and_(parent.tenant_id == Session.tenant_id, parent.id == Session.parent_session_id)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Delete, Select, Update, delete, func, select, update
 
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 
 __all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here"]
@@ -27,7 +28,7 @@ def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[
 
 def let_go_when_idle(patience: timedelta) -> Select[Any]:
     """Have PostgreSQL end this transaction, and free its rows, once its process has said nothing for so long."""
-    milliseconds = str(int(patience.total_seconds() * 1000))
+    milliseconds = str(to_milliseconds(patience.total_seconds()))
     return select(func.set_config("idle_in_transaction_session_timeout", milliseconds, True))
 
 

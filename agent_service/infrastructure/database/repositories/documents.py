@@ -28,11 +28,11 @@ from agent_service.infrastructure.database.values.validation import (
     require_text,
 )
 
-__all__ = ["CONTEXT", "METADATA", "Document", "SessionDocuments", "expected", "require_keys"]
+__all__ = ["CONTEXT", "METADATA", "DocumentColumn", "SessionDocuments", "expected", "require_keys"]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class DocumentColumn:
     """One of a session's documents.
 
     ``name`` is what errors call it, ``attribute`` where a Session has it, ``nul`` whether it may hold U+0000.
@@ -43,8 +43,8 @@ class Document:
     nul: bool
 
 
-CONTEXT: Final = Document("context", "context", nul=False)
-METADATA: Final = Document("metadata", "session_metadata", nul=True)
+CONTEXT: Final = DocumentColumn("context", "context", nul=False)
+METADATA: Final = DocumentColumn("metadata", "session_metadata", nul=True)
 
 
 class SessionDocuments(RepositoryBase):
@@ -52,7 +52,7 @@ class SessionDocuments(RepositoryBase):
 
     async def _merge(
         self,
-        document: Document,
+        document: DocumentColumn,
         session_id: UUID | str,
         given: Mapping[str, Any],
         delete_keys: Iterable[str],
@@ -65,7 +65,7 @@ class SessionDocuments(RepositoryBase):
         return await self._change(document, require_session_id(session_id), change, expected(expected_version))
 
     async def _replace(
-        self, document: Document, session_id: UUID | str, given: Mapping[str, Any], expected_version: int | None
+        self, document: DocumentColumn, session_id: UUID | str, given: Mapping[str, Any], expected_version: int | None
     ) -> dict[str, Any]:
         _, whole = encode_document(given, document.name, nul=document.nul)
         return await self._change(
@@ -74,7 +74,7 @@ class SessionDocuments(RepositoryBase):
 
     async def _set_path(
         self,
-        document: Document,
+        document: DocumentColumn,
         session_id: UUID | str,
         path: str | Sequence[str | int],
         value: Any,
@@ -85,7 +85,7 @@ class SessionDocuments(RepositoryBase):
         return await self._change(document, key, at_path(steps, held), expected(expected_version))
 
     async def _change(
-        self, document: Document, key: UUID, change: ContextChange, version: int | None
+        self, document: DocumentColumn, key: UUID, change: ContextChange, version: int | None
     ) -> dict[str, Any]:
         """Change a document by a function, on every engine the same one: the row is locked while it is computed."""
         column = getattr(Session, document.attribute)
@@ -114,7 +114,7 @@ def expected(version: int | None) -> int | None:
     return optional_count(version, "expected_version", most=MAX_VERSION)
 
 
-def require_keys(keys: Any, patch: Mapping[str, Any], document: Document) -> frozenset[str]:
+def require_keys(keys: Any, patch: Mapping[str, Any], document: DocumentColumn) -> frozenset[str]:
     """Return the keys that are to be deleted, none of which the patch may set."""
     if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         raise SessionValueError(f"delete_keys must be a list of keys, got {keys!r:.80}")

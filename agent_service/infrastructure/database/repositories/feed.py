@@ -13,12 +13,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent_service.core.bell import Bell
 from agent_service.core.errors import DatabaseUnavailableError, SessionValueError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.postgres.notifications import Bell
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id

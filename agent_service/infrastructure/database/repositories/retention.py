@@ -13,7 +13,7 @@ from agent_service.infrastructure.database.maintenance.removal import (
     whose_family_is_free,
 )
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import Key
+from agent_service.infrastructure.database.queries.among import SessionKey
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
@@ -99,7 +99,7 @@ class SessionRetention(RepositoryBase):
         with database_errors("remove sessions"):
             while True:
                 some = (await self._db.scalars(select(Session.id).where(own, *scope).limit(MAX_PURGE))).all()
-                keys = [Key(self._tenant_id, each) for each in some]
+                keys = [SessionKey(self._tenant_id, each) for each in some]
                 removed += await remove_sessions(self._db, await hold_with_family(self._db, keys, own, *scope))
                 if len(keys) < MAX_PURGE:
                     return removed

@@ -7,8 +7,6 @@ locks are taken before anything is done, and within that one time.
 """
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
@@ -16,7 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
+from agent_service.core.backoff import Backoff
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import DatabaseError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.database.naming.names import MARK, TABLES, TableNames
 from agent_service.infrastructure.database.schema.blockers import blockers
 from agent_service.infrastructure.database.schema.locks import Lock
@@ -31,8 +32,7 @@ LOCK_TIMEOUT: Final = 0.8
 """Seconds that a lock is waited for at a time."""
 PATIENCE: Final = 60.0
 """Seconds after which it is an error that the locks were never free."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 3.0
+_PAUSES: Final = Backoff(0.1, 3.0)
 _WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
 """PostgreSQL: lock not available, deadlock, serialization failure."""
 _LIMITS: Final = ("SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -50,12 +50,12 @@ def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: fl
         connection.exec_driver_sql(limit)
     deadlock_timeout: int = connection.exec_driver_sql(_DEADLOCK_TIMEOUT).scalar_one()
     seconds = min(seconds, 0.8 * deadlock_timeout / 1000)
-    until = time.monotonic() + seconds
+    deadline = Deadline.after(seconds)
     # In the order in which an append takes them.
     for table in sorted(locks, key=_order):
-        connection.exec_driver_sql(_WAIT.format(max(round((until - time.monotonic()) * 1000), 1)))
+        connection.exec_driver_sql(_WAIT.format(max(to_milliseconds(deadline.left), 1)))
         connection.exec_driver_sql(f"LOCK TABLE {table} IN {locks[table].value} MODE")
-    connection.exec_driver_sql(_WAIT.format(round(seconds * 1000)))
+    connection.exec_driver_sql(_WAIT.format(to_milliseconds(seconds)))
 
 
 def _order(table: str) -> tuple[int, str]:
@@ -81,7 +81,7 @@ def try_until_free(
     :param remedy: what to do once they are free, for errors.
     :raises DatabaseError: it never got them; the message says who holds them.
     """
-    started, pause = time.monotonic(), _FIRST_PAUSE
+    deadline, failures = Deadline.after(PATIENCE), 0
     while True:
         try:
             return once()
@@ -91,11 +91,11 @@ def try_until_free(
                 raise
             holders = blockers(connection, names, locks)
             connection.rollback()
-            if time.monotonic() - started > PATIENCE:
+            if deadline.over:
                 raise DatabaseError(
                     f"could not {words}: for {PATIENCE:.0f} seconds others held locks that exclude it"
                     f"{f', now {holders}' if holders else ''}; end those transactions, and {remedy}"
                 ) from exc
             report(f"  waiting for {holders or 'others'}")
-            await_only(asyncio.sleep(random.uniform(pause / 2, pause)))  # noqa: S311 - spreads load
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            await_only(asyncio.sleep(_PAUSES.pause(failures)))
+            failures += 1

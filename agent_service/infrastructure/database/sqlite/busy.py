@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from agent_service.core.backoff import Backoff
+from agent_service.core.deadline import Deadline
+from agent_service.core.milliseconds import to_milliseconds
+
 __all__ = ["may_write", "patiently"]
 
 T = TypeVar("T")
 
 _PIECE: Final = 0.1
 """Seconds that SQLite itself waits before it is asked again."""
-_FIRST_PAUSE: Final = 0.005
+_PAUSES: Final = Backoff(0.005, _PIECE)
 _READS: Final = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
 _WRITES: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
 
@@ -35,29 +39,28 @@ def patiently(
     """
     (given,) = raw.execute("PRAGMA busy_timeout").fetchone()
     seconds = given / 1000 if patience is None else patience
-    raw.execute(f"PRAGMA busy_timeout = {round(min(seconds, _PIECE) * 1000)}").fetchone()
+    raw.execute(f"PRAGMA busy_timeout = {to_milliseconds(min(seconds, _PIECE))}").fetchone()
     try:
-        return _repeatedly(raw, attempt, wanted, time.monotonic() + seconds)
+        return _repeatedly(raw, attempt, wanted, Deadline.after(seconds))
     finally:
         raw.execute(f"PRAGMA busy_timeout = {given}").fetchone()
 
 
-def _repeatedly(raw: sqlite3.Connection, attempt: Callable[[], T], wanted: Callable[[], bool], deadline: float) -> T:
-    pause, changes = _FIRST_PAUSE, raw.total_changes
+def _repeatedly(raw: sqlite3.Connection, attempt: Callable[[], T], wanted: Callable[[], bool], deadline: Deadline) -> T:
+    failures, changes = 0, raw.total_changes
     while True:
         asked = time.monotonic()
         try:
             return attempt()
         except sqlite3.OperationalError as exc:
-            now = time.monotonic()
-            waited = now - asked >= _PIECE / 2
+            waited = time.monotonic() - asked >= _PIECE / 2
             # Within a transaction SQLite refuses at once what waiting cannot help; and rows that are written stay so.
             hopeless = not _is_busy(exc) or (raw.in_transaction and not waited) or raw.total_changes != changes
-            if hopeless or now >= deadline or not wanted():
+            if hopeless or deadline.over or not wanted():
                 raise
         if not waited:
-            time.sleep(pause)
-            pause = min(pause * 2, _PIECE)
+            time.sleep(_PAUSES.pause(failures))
+            failures += 1
 
 
 def _is_busy(exc: sqlite3.OperationalError) -> bool:

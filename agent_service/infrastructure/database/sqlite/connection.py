@@ -11,7 +11,6 @@ until it rolls back as well. SQLite waits for locks in short pieces, so that a v
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -20,8 +19,9 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.util import await_only
 
+from agent_service.core.deadline import Deadline
 from agent_service.infrastructure.database.sqlite.busy import patiently
-from agent_service.infrastructure.database.sqlite.cursors import Answer, SqliteCursor, SqliteStream
+from agent_service.infrastructure.database.sqlite.cursors import SqliteCursor, SqliteStream, StatementResult
 
 __all__ = ["PATIENCE", "SqliteConnection", "until_done"]
 
@@ -33,8 +33,8 @@ PATIENCE: Final = 1.0
 
 async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
     """Wait for a future, not longer than that, whatever cancels the waiting task."""
-    ends = time.monotonic() + seconds
-    while not future.done() and (left := ends - time.monotonic()) > 0:
+    deadline = Deadline.after(seconds)
+    while not future.done() and (left := deadline.left) > 0:
         with suppress(asyncio.CancelledError):
             await asyncio.wait({future}, timeout=left)
 
@@ -65,7 +65,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         """Whether a cancelled task has its transaction rolled back, and does not seem to know yet."""
         return self._undone
 
-    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> Answer:
+    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> StatementResult:
         """Have a cursor do a statement, and give all there is to know of it.
 
         :param waits: whether it may have to wait for the write lock.
@@ -189,7 +189,7 @@ def _with_cursor(work: Callable[[sqlite3.Cursor], T], raw: sqlite3.Connection, _
 
 def _statement(
     step: Callable[[sqlite3.Cursor], object], waits: bool, raw: sqlite3.Connection, wanted: Callable[[], bool]
-) -> Answer:
+) -> StatementResult:
     cursor = raw.cursor()
     try:
         if waits:
@@ -197,7 +197,7 @@ def _statement(
         else:
             step(cursor)
         rows = cursor.fetchall() if cursor.description else []
-        return Answer(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
+        return StatementResult(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
     finally:
         cursor.close()
 

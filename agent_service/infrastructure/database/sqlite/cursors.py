@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agent_service.infrastructure.database.sqlite.busy import may_write
 
-__all__ = ["Answer", "SqliteCursor", "SqliteStream", "Visits"]
+__all__ = ["SqliteCursor", "SqliteStream", "StatementResult", "Visits"]
 
 T = TypeVar("T")
 
 
-class Answer(NamedTuple):
+class StatementResult(NamedTuple):
     """What there is to know of a statement once its cursor is closed."""
 
     description: Any
@@ -29,7 +29,7 @@ class Visits(Protocol):
     def in_transaction(self) -> bool: ...
     @property
     def undone(self) -> bool: ...
-    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> Answer: ...
+    def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> StatementResult: ...
     def open_stream(self) -> sqlite3.Cursor: ...
     def stream(self, step: Callable[[], T]) -> T: ...
     def close_stream(self, cursor: sqlite3.Cursor) -> None: ...
@@ -45,7 +45,7 @@ class SqliteCursor:
 
     def __init__(self, connection: Visits) -> None:
         self._connection = connection
-        self._answer = Answer(None, -1, None, [])
+        self._answer = StatementResult(None, -1, None, [])
         self._rows: deque[Any] = deque()
 
     @property
