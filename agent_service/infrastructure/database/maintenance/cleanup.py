@@ -14,12 +14,12 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
-from agent_service.infrastructure.database.maintenance.removal import remove_sessions, whose_family_is_free
+from agent_service.infrastructure.database.maintenance.removal import remove_sessions, try_lock_families
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.values.validation import require_count, require_retention
 
 __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
@@ -131,7 +131,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
 
     async def batch(db: AsyncSession, size: int) -> int:
         nonlocal now
-        now = now or await deciding_now(db, clock)
+        now = now or await database_now(db, clock)
         result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
         return int(result.rowcount)
 
@@ -171,9 +171,9 @@ async def purge(
 
     async def batch(db: AsyncSession, size: int) -> int:
         nonlocal before, removed
-        before = before or require_retention(older_than, "older_than", await deciding_now(db, clock))
+        before = before or require_retention(older_than, "older_than", await database_now(db, clock))
         due = (await db.execute(purgeable(db.get_bind().dialect.name, before, size))).all()
-        gone = await remove_sessions(db, await whose_family_is_free(db, due))
+        gone = await remove_sessions(db, await try_lock_families(db, due))
         removed += gone
         return len(due) if gone else 0
 

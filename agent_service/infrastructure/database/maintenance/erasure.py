@@ -16,19 +16,19 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
     STEP,
+    copy_to_forks,
     groups,
-    hand_down,
-    hold_with_family,
+    lock_with_family,
     remove_sessions,
     remove_some_messages,
 )
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.queries.among import among
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
+from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, write_turn
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
 
@@ -79,10 +79,12 @@ class _Erasure:
             async with self._transaction() as db:
                 some = select(Session.id).where(*self._scope, Session.deleted_at.is_(None)).limit(_SESSIONS)
                 dialect, own = db.get_bind().dialect.name, Session.tenant_id == self._tenant_id
-                keys = [SessionKey(*each) for each in await db.execute(hold(dialect, own, Session.id.in_(some)))]
+                keys = [
+                    SessionKey(*each) for each in await db.execute(lock_sessions(dialect, own, Session.id.in_(some)))
+                ]
                 if not keys:
                     return
-                now, held = await deciding_now(db, SYSTEM_CLOCK), among(dialect, Session.tenant_id, Session.id, keys)
+                now, held = await database_now(db, SYSTEM_CLOCK), in_keys(dialect, Session.tenant_id, Session.id, keys)
                 mark = update(Session).where(held).values(deleted_at=now, updated_at=now)
                 await db.execute(mark.execution_options(synchronize_session=False))
 
@@ -100,7 +102,7 @@ class _Erasure:
         if long:
             async with self._transaction() as db:
                 if await self._hold(db, keys):
-                    await hand_down(db, keys)
+                    await copy_to_forks(db, keys)
             after: int | None = 0
             while after is not None:
                 async with self._transaction() as db:
@@ -109,7 +111,7 @@ class _Erasure:
             return await remove_sessions(db, await self._hold(db, keys))
 
     async def _hold(self, db: AsyncSession, keys: list[SessionKey]) -> list[SessionKey]:
-        return await hold_with_family(db, keys, *self._hidden)
+        return await lock_with_family(db, keys, *self._hidden)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:

@@ -6,13 +6,13 @@ from sqlalchemy import ColumnElement, Update, false, select, update
 
 from agent_service.infrastructure.database.models.session import Session
 
-__all__ = ["TAKE_WRITE_LOCK", "hold", "where_in_order"]
+__all__ = ["TAKE_WRITE_LOCK", "lock_sessions", "where_in_order"]
 
 TAKE_WRITE_LOCK = update(Session).where(false()).values(last_seq=Session.last_seq)
 """Changes nothing, and on SQLite waits until nobody else writes."""
 
 
-def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False, skip_locked: bool = False) -> Any:
+def lock_sessions(dialect: str, *scope: ColumnElement[bool], shared: bool = False, skip_locked: bool = False) -> Any:
     """Keep the sessions of the scope from being changed by others; gives their keys, in the order they were locked.
 
     PostgreSQL locks the rows (``shared``: others may hold them still too; ``skip_locked``: only those that no other

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, tuple_
 
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 
 __all__ = ["purgeable"]
 
@@ -20,4 +20,4 @@ def purgeable(dialect: str, before: datetime, size: int, *scope: ColumnElement[b
     due: Any = select(*key).where(*scope, Session.deleted_at < before).order_by(Session.deleted_at).limit(size)
     if dialect == "postgresql":
         return due.with_for_update(skip_locked=True)
-    return hold(dialect, tuple_(*key).in_(due))
+    return lock_sessions(dialect, tuple_(*key).in_(due))

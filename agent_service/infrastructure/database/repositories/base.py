@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.errors.translation import database_er
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.transactions.own_sessions import accept_session
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
@@ -61,8 +61,8 @@ class RepositoryBase:
     def _now(self) -> datetime:
         return self._clock.now()
 
-    async def _deciding_now(self) -> datetime:
-        return await deciding_now(self._db, self._clock)
+    async def _database_now(self) -> datetime:
+        return await database_now(self._db, self._clock)
 
     def _expiry(self, now: datetime) -> datetime:
         return now + self._limits.expiry

@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries import handing_down, history, lineage
+from agent_service.infrastructure.database.queries import fork_copies, history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
@@ -127,9 +127,9 @@ class SessionHistory(RepositoryBase):
 
     async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
         owner, seq = message.session_id, message.seq
-        forks = (await self._db.scalars(handing_down.step_back(self._dialect(), self._tenant_id, key, seq))).all()
+        forks = (await self._db.scalars(fork_copies.shorten_forks(self._dialect(), self._tenant_id, key, seq))).all()
         for fork_id in sorted(forks):
-            await self._db.execute(handing_down.copy_message(self._tenant_id, owner, seq, fork_id))
+            await self._db.execute(fork_copies.copy_message(self._tenant_id, owner, seq, fork_id))
             self._note(fork_id, {"fork_seq": seq - 1})
         values: dict[str, Any] = {"total_tokens": Session.total_tokens - (message.token_count or 0)}
         self._db.expunge(message)

@@ -59,7 +59,7 @@ class SessionLifecycle(RepositoryBase):
         :return: how many were completed; a second call gives 0.
         """
         with database_errors("update sessions"):
-            now = await self._deciding_now()
+            now = await self._database_now()
         return await self._run(expire(self._dialect(), now, Session.tenant_id == self._tenant_id))
 
     async def _run(self, statement: Update) -> int:

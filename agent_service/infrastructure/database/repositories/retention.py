@@ -8,14 +8,14 @@ from sqlalchemy import ColumnElement, select, update
 
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
-    hold_with_family,
+    lock_with_family,
     remove_sessions,
-    whose_family_is_free,
+    try_lock_families,
 )
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import SessionKey
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
+from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.values.validation import (
     require_count,
@@ -45,7 +45,7 @@ class SessionRetention(RepositoryBase):
         if hard:
             return bool(await self._remove_all(Session.id == key))
         with database_errors("delete a session"):
-            now = await self._deciding_now()
+            now = await self._database_now()
         return await self._mark(
             update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
         )
@@ -74,10 +74,10 @@ class SessionRetention(RepositoryBase):
         scope = (Session.tenant_id == self._tenant_id,)
         removed = 0
         with database_errors("purge deleted sessions"):
-            before = require_retention(older_than, "older_than", await self._deciding_now())
+            before = require_retention(older_than, "older_than", await self._database_now())
             while True:
                 due = (await self._db.execute(purgeable(self._dialect(), before, size, *scope))).all()
-                gone = await remove_sessions(self._db, await whose_family_is_free(self._db, due))
+                gone = await remove_sessions(self._db, await try_lock_families(self._db, due))
                 removed += gone
                 if len(due) < size or not gone:
                     return removed
@@ -100,7 +100,7 @@ class SessionRetention(RepositoryBase):
             while True:
                 some = (await self._db.scalars(select(Session.id).where(own, *scope).limit(MAX_PURGE))).all()
                 keys = [SessionKey(self._tenant_id, each) for each in some]
-                removed += await remove_sessions(self._db, await hold_with_family(self._db, keys, own, *scope))
+                removed += await remove_sessions(self._db, await lock_with_family(self._db, keys, own, *scope))
                 if len(keys) < MAX_PURGE:
                     return removed
 

@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.queries.stats import GroupBy, totals
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
@@ -129,7 +129,7 @@ class SessionStatistics(RepositoryBase):
         if not suspects:
             return []
         with database_errors("recount sessions"):
-            await self._db.execute(hold(self._dialect(), *self._scope(), Session.id.in_(suspects)))
+            await self._db.execute(lock_sessions(self._dialect(), *self._scope(), Session.id.in_(suspects)))
         drifts = await self._compare(suspects)
         with database_errors("recount sessions"):
             for drift in drifts:

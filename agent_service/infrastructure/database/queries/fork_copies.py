@@ -14,16 +14,16 @@ from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import SessionKey, among
 from agent_service.infrastructure.database.queries.locks import where_in_order
+from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 
-__all__ = ["adopt", "copy_message", "copy_messages", "orphans", "step_back"]
+__all__ = ["adopt", "copy_message", "copy_messages", "orphans", "shorten_forks"]
 
 _COLUMNS = ("tenant_id", "session_id", "seq", "client_id", "role", "content", "data", "token_count", "created_at")
 _UNCHANGED = _COLUMNS[4:]
 
 
-def step_back(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
+def shorten_forks(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
     """Let the forks that show message ``seq`` through this parent end just before it; gives their ids."""
     shows_it = (Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
     back = where_in_order(dialect, update(Session).values(fork_seq=seq - 1), *shows_it)
@@ -44,8 +44,8 @@ def orphans(dialect: str, dying: Sequence[SessionKey]) -> ColumnElement[bool]:
     """Sessions that stay while their parent goes."""
     return and_(
         Session.parent_session_id.is_not(None),
-        among(dialect, Session.tenant_id, Session.parent_session_id, dying),
-        ~among(dialect, Session.tenant_id, Session.id, dying),
+        in_keys(dialect, Session.tenant_id, Session.parent_session_id, dying),
+        ~in_keys(dialect, Session.tenant_id, Session.id, dying),
     )
 
 
