@@ -84,11 +84,12 @@ class DirectSqlite:
         await asyncio.shield(disconnected)
 
     async def _find_names(self) -> TableNames:
-        names = self._names
-        if names is None:
-            # A manager that has migrated the file knows them, so this takes no connection of its pool.
-            names = self._names = naming_of(self._engine.sync_engine).found or await self.read(names_of)
-        return names
+        # A manager that has migrated the file knows them, so this takes no connection of its pool.
+        found = self._names or naming_of(self._engine.sync_engine).found
+        if found is None:
+            found = await self.read(names_of)
+        self._names = found
+        return found
 
     async def _visit(
         self, names: TableNames, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT

@@ -1,4 +1,4 @@
-"""Removing sessions for good, without taking anything from forks that stay, and in statements of bounded work."""
+"""Removing sessions for good, in statements of bounded work. Forks that stay keep what they show."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
@@ -31,12 +31,12 @@ _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 async def lock_with_family(
     db: AsyncSession, keys: Sequence[SessionKey], *scope: ColumnElement[bool]
 ) -> list[SessionKey]:
-    """Lock sessions together with their forks and parents, in the order of their keys, as all that locks several does.
+    """Lock sessions together with their forks and parents, in the order of their keys.
 
-    Forks are handed what they show and go to the parent: locked only then, each may stand before another session that
-    is locked already.
+    Forks receive copies and get a new parent later. Locked only then, they could come before a session that is locked
+    already, and two transactions could wait in a circle.
 
-    :return: those that belong to the scope now.
+    :return: the sessions that belong to the scope now.
     """
     dialect = db.get_bind().dialect.name
     if dialect == "postgresql" and (forks := await _forks(db, keys)):
@@ -51,7 +51,7 @@ async def lock_with_family(
 
 
 async def try_lock_families(db: AsyncSession, keys: Iterable[Any]) -> list[SessionKey]:
-    """Lock the forks and parents of sessions that are locked already, waiting for none that another transaction holds.
+    """Lock the forks and parents of sessions that are locked already, without waiting for other transactions.
 
     :return: the sessions whose forks and parents are locked now.
     """
@@ -62,7 +62,7 @@ async def try_lock_families(db: AsyncSession, keys: Iterable[Any]) -> list[Sessi
     orphans = fork_copies.orphans(dialect, held)
     are_parents = in_keys(dialect, Session.tenant_id, Session.id, {*parents.values()})
     free = {SessionKey(*each) for each in await db.execute(lock_sessions(dialect, orphans, skip_locked=True))}
-    # Parents stay as they are, and are appended to meanwhile: they only must not go.
+    # Parents are not changed and may be appended to meanwhile; they only must not be removed.
     staying = select(Session.tenant_id, Session.id).where(are_parents)
     free |= {
         SessionKey(*e) for e in await db.execute(staying.with_for_update(read=True, key_share=True, skip_locked=True))
@@ -73,13 +73,13 @@ async def try_lock_families(db: AsyncSession, keys: Iterable[Any]) -> list[Sessi
 
 
 async def _forks(db: AsyncSession, keys: Sequence[SessionKey]) -> Sequence[Any]:
-    """Return tenant, id and parent of the forks of these sessions, that are not among them."""
+    """Return tenant, id and parent of those forks of these sessions that are not themselves given."""
     orphans = fork_copies.orphans(db.get_bind().dialect.name, keys)
     return (await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(orphans))).all()
 
 
 async def _parents(db: AsyncSession, keys: Sequence[SessionKey]) -> dict[SessionKey, SessionKey]:
-    """Return the parents of these sessions, that are not among them."""
+    """Return those parents of these sessions that are not themselves given."""
     are_forks = (in_keys("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
     rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
     parents = {SessionKey(tenant_id, id_): SessionKey(tenant_id, parent) for tenant_id, id_, parent in rows}
@@ -88,10 +88,10 @@ async def _parents(db: AsyncSession, keys: Sequence[SessionKey]) -> dict[Session
 
 
 async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
-    """Remove sessions, which the caller's transaction holds locked, and their messages.
+    """Remove sessions, which the caller's transaction has locked, and their messages.
 
     :param keys: rows of the sessions' tenants and ids.
-    :return: how many there were.
+    :return: how many were removed.
     """
     dying = [SessionKey(*each) for each in keys]
     if not dying:
@@ -113,16 +113,16 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
 
 
 async def copy_to_forks(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
-    """Return forks of these sessions, that are not among them, rows of their own of what they show of them.
+    """Copy to the forks of these sessions, unless they are removed as well, what they show of them.
 
-    One round for each generation that goes.
+    One round for each generation that is removed.
     """
     dialect = db.get_bind().dialect.name
     orphans = fork_copies.orphans(dialect, dying)
     shown = tuple_(SessionMessage.tenant_id, SessionMessage.session_id).in_(
         select(Session.tenant_id, Session.parent_session_id).where(orphans)
     )
-    # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
+    # Locked, so that a message that a fork pops or appends meanwhile is not copied to it again.
     while forks := len((await db.execute(lock_sessions(dialect, orphans))).all()):
         last = await db.scalar(select(func.max(Session.fork_seq)).where(orphans)) or 0
         numbers, after = max(STEP // forks, 1), 0
@@ -134,7 +134,7 @@ async def copy_to_forks(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
 
 
 async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) -> int | None:
-    """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
+    """Remove a session's next messages after a number. Return the number to go on after, or None: none is left."""
     own = (SessionMessage.tenant_id == key.tenant_id, SessionMessage.session_id == key.id)
     first = await _next(db, after, *own)
     if first is None:
@@ -147,13 +147,13 @@ async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) ->
 
 async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> int | None:
     """Return the first number after another: numbers have gaps, and an import may have left a wide one."""
-    # Numbers are counted off, and rows are not: that is one look into the index, also where it was never analyzed.
+    # min() is one look into the index, also where the table was never analyzed.
     first: int | None = await db.scalar(select(func.min(SessionMessage.seq)).where(*scope, SessionMessage.seq > after))
     return first
 
 
 def groups(sizes: Sequence[tuple[SessionKey, int]]) -> Iterator[list[SessionKey]]:
-    """Return sessions in groups of about a step's messages; a longer one alone.
+    """Return sessions in groups of about :data:`STEP` messages; a longer session alone.
 
     :param sizes: keys, and how many messages each shows, which is at least how many it has.
     """

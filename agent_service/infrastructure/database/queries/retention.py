@@ -1,4 +1,4 @@
-"""Which hidden sessions have been hidden long enough."""
+"""Which hidden sessions are due to be purged."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["purgeable"]
 
 
 def purgeable(dialect: str, before: datetime, size: int, *scope: ColumnElement[bool]) -> Any:
-    """The keys of at most ``size`` sessions hidden before a moment, the longest hidden first, locked.
+    """Lock at most ``size`` sessions hidden before a moment, the longest hidden first; return their keys.
 
     Locked ones are skipped.
     """

@@ -1,4 +1,4 @@
-"""What every part of the session repository stands on: the caller's session, the tenant, limits and the clock."""
+"""The base of every part of the session repository: the caller's database session, the tenant, limits and the clock."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -78,7 +78,7 @@ class RepositoryBase:
         return [*scope, *active(self._now())] if active_only else scope
 
     async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
-        """Run a query for objects, which come as the database has them now even if they were loaded before."""
+        """Run a query and return its objects as the database has them now, even those that were loaded before."""
         with database_errors(action):
             rows = await self._db.scalars(statement, execution_options={"populate_existing": True})
             return list(rows)

@@ -1,4 +1,4 @@
-"""Going on from an earlier point of a conversation, beside it."""
+"""Forking: a session that continues from an earlier point of another one."""
 
 from uuid import UUID
 
@@ -31,7 +31,7 @@ class SessionForking(SessionRecords):
         key = require_session_id(session_id)
         require_count(seq, "seq", least=0, most=MAX_SEQ)
         with database_errors("fork a session"):
-            # Held, so that nothing is taken from the parent's history before the fork is there to keep it.
+            # Locked, so that nothing is removed from the parent's history before the fork exists.
             await self._db.execute(lock_sessions(self._dialect(), *one(self._tenant_id, key), shared=True))
         parent = await self._require(key)
         if seq > parent.last_seq:

@@ -1,4 +1,4 @@
-"""Reading what was said in a session, and taking the last of it back."""
+"""Reading the messages of a session, and removing the last one."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
@@ -118,7 +118,7 @@ class SessionHistory(RepositoryBase):
         if counted is None:
             await self._require(key)
             return None
-        # The row's lock is held now, so the last message seen from here on stays the last one.
+        # The row is locked now, so the last message stays the last one.
         (message,) = await self._read(key, 1, None, None, None)
         with database_errors("remove a message"):
             stored = await self._remove(key, message)
@@ -192,7 +192,9 @@ class SessionHistory(RepositoryBase):
             now = await self._segments(key)
             if now == line:
                 return messages
-            line = now  # An ancestor handed messages down meanwhile; a reader between its rows could miss them.
+            line = (
+                now  # An ancestor's messages were copied to forks meanwhile; a reader between its rows could miss them.
+            )
 
     async def _read_line(
         self, line: list[Segment], limit: int, before: int | None, after: int | None, roles: Sequence[str] | None

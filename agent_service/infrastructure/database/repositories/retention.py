@@ -1,4 +1,4 @@
-"""The end of a session: hidden, brought back, removed for good."""
+"""Deleting sessions: hiding them, restoring them, and removing them for good."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -51,7 +51,7 @@ class SessionRetention(RepositoryBase):
         )
 
     async def restore(self, session_id: UUID | str) -> bool:
-        """Bring a hidden session back as it was; it may have expired meanwhile.
+        """Restore a hidden session; it may have expired meanwhile.
 
         :return: whether there was a hidden one.
         """
@@ -61,8 +61,8 @@ class SessionRetention(RepositoryBase):
     async def purge_deleted(self, older_than: timedelta | datetime, batch_size: int = 1000) -> int:
         """Remove sessions for good that were hidden long enough ago, the longest hidden first, until none is left.
 
-        Batch by batch, in the caller's transaction: with it ends what was removed. Cancelling it ends it between two
-        batches, or in the middle of one, which then was not. Sessions that another transaction holds are skipped.
+        Batch by batch, in the caller's transaction, which commits or rolls back what was removed. Cancelling it ends it
+        between two batches, or undoes the batch under way. Sessions that another transaction has locked are skipped.
         ``run_cleanup(purge_after=...)`` removes in short transactions of its own, for all tenants.
 
         :param older_than: a retention time, or the moment before which they must have been hidden.
@@ -85,8 +85,8 @@ class SessionRetention(RepositoryBase):
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
-        What another user's fork shows of them stays with that user. Whole or not at all, in the caller's transaction,
-        in statements of bounded work; for a user with very much, ``erase_user(database, ...)`` of this room goes in
+        What another user's fork shows of them stays with that user. All or nothing, in the caller's
+        transaction, in statements of bounded work. For a user with very much data, ``erase_user(database, ...)`` uses
         short transactions.
 
         :return: how many sessions there were.
