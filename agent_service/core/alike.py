@@ -1,8 +1,9 @@
-"""Values that were chosen to have the same hash: a set or dict of n of them costs n * n comparisons to make.
+"""Protection against hash flooding: n values that were chosen to collide cost n * n comparisons in a set or dict.
 
-Only the hashes of str and bytes are salted. Whoever may write stored bytes knows those of numbers, UUIDs, addresses and
-tuples, so they are counted before a set or dict is made of what was stored, and before it is stored. Different hashes
-can be chosen as well so that each meets all the others; that is found out by the processor time that it takes.
+Python salts only the hashes of str and bytes. Whoever can write stored bytes knows the hashes of numbers, UUIDs,
+addresses and tuples. So equal hashes are counted before a set or dict is built from stored data, and before such data
+is stored. Unequal hashes can also be chosen so that they collide in the table; that shows in the processor time that
+building takes, which is therefore limited.
 """
 
 from collections import deque
@@ -15,17 +16,17 @@ from typing import Any, Final
 __all__ = ["MOST_ALIKE", "dict_of", "set_of", "too_many_alike"]
 
 MOST_ALIKE: Final = 16
-"""Hashes in one set or dict that may be there a second time. By chance nearly none is: those of -1 and -2 are equal."""
+"""Hashes that may occur twice in one set or dict. By chance almost none does; those of -1 and -2 do."""
 _AT_ONCE: Final = 64
-"""Values that are put in before the clock is looked at; as few cost nothing that matters, whatever they are."""
+"""Values that are added before the clock is read; so few are cheap whatever they are."""
 _START: Final = 0.01
 _EACH: Final = 2e-6
-"""Seconds of processor time that all, and each of them, may take beside hashing: several times what is usual."""
+"""Seconds of processor time, in total and for each value, beside hashing: several times what is usual."""
 _SALTED: Final = frozenset({str, bytes})
 
 
 def too_many_alike(values: Collection[Hashable]) -> bool:
-    """Whether more of these values share a hash with another one than chance explains. Costs n * log(n)."""
+    """Return whether more values share a hash than chance explains. Costs n * log(n)."""
     if len(values) <= MOST_ALIKE or _SALTED.issuperset(map(type, values)):
         return False
     hashes = sorted(map(hash, values))  # in place of a dict, which could be made slow in the same way
@@ -35,7 +36,7 @@ def too_many_alike(values: Collection[Hashable]) -> bool:
 def dict_of(keys: Sequence[Hashable], values: Sequence[Any]) -> dict[Any, Any]:
     """Return the dict of these keys and values.
 
-    :raises ValueError: when there are more of one than of the other, and when the keys were chosen to be costly.
+    :raises ValueError: if there are more keys than values or the reverse, or if the keys were chosen to collide.
     """
     if len(keys) != len(values):
         raise ValueError("as many keys as values are expected")
@@ -47,7 +48,7 @@ def dict_of(keys: Sequence[Hashable], values: Sequence[Any]) -> dict[Any, Any]:
 def set_of(values: Sequence[Hashable]) -> set[Any]:
     """Return the set of these values.
 
-    :raises ValueError: when they were chosen to be costly.
+    :raises ValueError: if they were chosen to collide.
     """
     made: set[Any] = set()
     _put(values, lambda start, end: made.update(values[start:end]))
@@ -55,9 +56,9 @@ def set_of(values: Sequence[Hashable]) -> set[Any]:
 
 
 def _put(keys: Sequence[Hashable], put: Callable[[int, int], None]) -> None:
-    """Put keys into what is being made, a few at a time.
+    """Add keys to the set or dict that is being built, a few at a time.
 
-    :param put: puts in those from one position to another.
+    :param put: adds those between two positions.
     """
     if too_many_alike(keys):
         raise ValueError("many elements or keys have the same hash")

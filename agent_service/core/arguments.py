@@ -26,31 +26,31 @@ _RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, date
 
 
 def identity_digest(function_name: str, arguments: bytes) -> str:
-    """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
+    """Return 128 bits in hexadecimal, unique to these encoded arguments of this function."""
     name = function_name.encode("utf-8", "surrogatepass")
     return blake2b(b"%d:%b%b" % (len(name), name, arguments), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 class CallSignature:
-    """Which calls of a function are the same call.
+    """Decides which calls of a function are the same call.
 
-    ``f(1)``, ``f(a=1)`` and ``f(1, b=<its default>)`` are; the order of keywords does not matter; ``ignore`` names
-    parameters that do not tell calls apart, such as a database session.
+    ``f(1)``, ``f(a=1)`` and ``f(1, b=<its default>)`` are the same. The order of keywords does not matter. ``ignore``
+    names parameters that do not distinguish calls, such as a database session.
 
-    A wrapper (``functools.wraps``) is called with its own parameters, which need not be those of what it wraps: it may
-    inject or remove some. Where it takes ``*args`` and ``**kwargs``, arguments go by the names that the wrapped
-    function has for them, so that a keyword and a position are still one call; but no default is filled in and none is
-    ignored, because there is no knowing what the wrapper does with them.
+    A wrapper (``functools.wraps``) is called with its own parameters, which may differ from those of the wrapped
+    function: it may inject or remove some. Where it takes ``*args`` and ``**kwargs``, arguments are named as the
+    wrapped function names them, so that a keyword and a position are still one call. But no default is filled in and
+    no parameter is ignored, because nobody knows what the wrapper does with them.
 
-    :raises CacheKeyError: when ``ignore`` names no parameter of the function.
+    :raises CacheKeyError: if ``ignore`` names no parameter of the function.
     """
 
     def __init__(self, function: Callable[..., Any], *, ignore: Iterable[str] = ()) -> None:
         self._signature = self.own = own_signature(function)
-        """What a call of the function itself must match."""
+        """The signature that a call of the function itself must match."""
         self._wrapped = _wrapped_signature(function, self._signature)
         self.is_wrapper = self._wrapped is not None
-        """Whether the function is a wrapper that takes whatever it is given."""
+        """Whether the function is a wrapper that accepts any arguments."""
         self._qualified = f"{function.__module__}.{function.__qualname__}"
         parameters = self._signature.parameters
         if isinstance(ignore, str):
@@ -63,7 +63,7 @@ class CallSignature:
                     f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; {remedy}"
                 )
         self.names = tuple(name for name in parameters if name not in ignored)
-        """The parameters that tell calls apart, in the order of the signature."""
+        """The parameters that distinguish calls, in the order of the signature."""
         self._kept = tuple(position for position, name in enumerate(parameters) if name not in ignored)
         self._labels = tuple(f"{name}=".encode() for name in self.names)
         self._rests = tuple(_rests(parameters)) if _nameable(parameters) else ()
@@ -90,9 +90,9 @@ class CallSignature:
         return bound if len(self.names) == len(bound) else tuple([bound[position] for position in self._kept])
 
     def digest(self, args: Arguments, kwargs: Keywords, context: str = "") -> str:
-        """Return 128 bits in hexadecimal that same calls share and different ones, of this or any function, do not.
+        """Return 128 bits in hexadecimal: equal for the same call, different for other calls of this or any function.
 
-        :param context: what tells calls apart beside the arguments.
+        :param context: distinguishes calls beside the arguments.
         :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
         """
         parts: list[bytes] = []
@@ -104,7 +104,7 @@ class CallSignature:
 
 
 def own_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return what a call of the function itself must match, whatever it wraps."""
+    """Return the signature that a call of the function itself must match, whatever it wraps."""
     inner = getattr(function, "__wrapped__", None)
     stated = vars(function).get("__signature__")
     if inner is not None and stated is not None and stated is vars(inner).get("__signature__"):
@@ -116,7 +116,7 @@ def own_signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _wrapped_signature(function: Callable[..., Any], own: inspect.Signature) -> inspect.Signature | None:
-    """Return the signature of what a wrapper wraps, where the wrapper itself takes whatever it is given."""
+    """Return the signature of the wrapped function, if the wrapper itself accepts any arguments."""
     kinds = [each.kind for each in own.parameters.values()]
     if kinds != [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]:
         return None
@@ -133,12 +133,12 @@ def _named(signature: inspect.Signature, args: Arguments, kwargs: Keywords) -> A
 
 
 def _nameable(parameters: Mapping[str, inspect.Parameter]) -> bool:
-    """Whether every parameter may be given by name: then binding takes no more than merging two dicts."""
+    """Return whether every parameter may be given by name: then binding only merges two dicts."""
     return all(each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY} for each in parameters.values())
 
 
 def _rests(parameters: Mapping[str, inspect.Parameter]) -> Iterator[tuple[frozenset[str], Keywords]]:
-    """For 0, 1, ... positional arguments: which of the other parameters must be named, and all others' defaults."""
+    """For 0, 1, ... positional arguments, yield the other parameters that must be named, and all others' defaults."""
     positional = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values())
     for count in range(positional + 1):
         rest = {name: each.default for name, each in list(parameters.items())[count:]}
@@ -148,7 +148,7 @@ def _rests(parameters: Mapping[str, inspect.Parameter]) -> Iterator[tuple[frozen
 class Template:
     """A text with fields such as ``{user_id}`` or ``{user.id}``, filled from the arguments of a call.
 
-    :raises CacheKeyError: for a field that names no parameter of the function, or is more than a name and attributes.
+    :raises CacheKeyError: if a field names no parameter of the function, or is more than a name and attributes.
     """
 
     def __init__(self, text: str, function: Callable[..., Any]) -> None:
@@ -187,21 +187,21 @@ class Template:
         return {self._signature.names[position] for _, position, _ in self._parts if position >= 0}
 
     def render(self, args: Arguments, kwargs: Keywords) -> str:
-        """Fill the values in, escaped by :func:`~agent_service.core.keys.escape_rendered`.
+        """Return the text with the values escaped by :func:`~agent_service.core.keys.escape_rendered`.
 
         :raises CacheKeyError: for a value that is no scalar, or lacks an attribute.
         """
         return self._fill(args, kwargs, escape_rendered)
 
     def fill(self, args: Arguments, kwargs: Keywords) -> str:
-        """Fill the values in as they are.
+        """Return the text with the values as they are.
 
         :raises CacheKeyError: for a value that is no scalar, or lacks an attribute.
         """
         return self._fill(args, kwargs, str)
 
     def as_keys(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:
-        """Return the keys the values may stand in: as :meth:`render` writes them, and as they are."""
+        """Return the keys that may contain the values: as :meth:`render` writes them, and as they are."""
         return tuple(dict.fromkeys((self.render(args, kwargs), self._fill(args, kwargs, str))))
 
     def as_patterns(self, args: Arguments, kwargs: Keywords) -> tuple[str, ...]:

@@ -9,7 +9,7 @@
       +---------------- close() --------------- RECOVERING --failure--> OPEN (longer wait)
 
 CLOSED is the only state in which the protected service serves. HALF_OPEN admits one probe. RECOVERING means that the
-service answers but is still owed something (a replayed journal) before it may serve.
+service answers but may not serve yet: the writes that it missed have to be replayed first.
 """
 
 from enum import StrEnum
@@ -21,11 +21,11 @@ from agent_service.core.clock import SYSTEM_CLOCK, Clock
 __all__ = ["BreakerState", "CircuitBreaker"]
 
 _MANY: Final = 32
-"""Attempts after which the wait is the longest, whatever the first one."""
+"""Attempts after which the wait is the longest, whatever the first wait is."""
 
 
 class BreakerState(StrEnum):
-    """Where a circuit breaker stands."""
+    """The states of a circuit breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -49,7 +49,7 @@ class CircuitBreaker:
         self._attempts = 0
         self._retry_at = 0.0
         self.closed = True
-        """Whether the service may serve: one attribute, so that a hot path pays one lookup."""
+        """Whether the service may serve: one attribute, so that a hot path costs one lookup."""
 
     @property
     def state(self) -> BreakerState:
@@ -62,7 +62,7 @@ class CircuitBreaker:
         While OPEN or HALF_OPEN further failures of late operations change nothing; only :meth:`attempt_failed`
         ends a probe.
 
-        :param again: whether it was closed for nothing the last time; the wait is the longest then.
+        :param again: whether the last recovery did not hold; then the wait is the longest at once.
         """
         if self._state is not BreakerState.CLOSED:
             return False
@@ -81,16 +81,16 @@ class CircuitBreaker:
         return True
 
     def probe_succeeded(self) -> None:
-        """HALF_OPEN becomes RECOVERING."""
+        """Move from HALF_OPEN to RECOVERING."""
         self._state = BreakerState.RECOVERING
 
     def attempt_failed(self) -> None:
-        """The probe or the recovery failed: OPEN again, for longer."""
+        """Record that the probe or the recovery failed: OPEN again, for longer."""
         self._attempts += 1
         self._open()
 
     def close(self) -> None:
-        """Recovery is complete: the service serves again."""
+        """Record that the recovery is complete: the service serves again."""
         self._state = BreakerState.CLOSED
         self._attempts = 0
         self.closed = True

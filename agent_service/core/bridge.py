@@ -1,4 +1,4 @@
-"""From threads into an event loop: how synchronous code awaits.
+"""Await from threads: run a coroutine on an event loop and wait for its result.
 
 A call costs two thread switches, about 40 microseconds; it never runs the coroutine in the calling thread.
 """
@@ -21,7 +21,7 @@ __all__ = ["SyncBridge"]
 T = TypeVar("T")
 
 _GLANCE: Final = 1.0
-"""Seconds between two looks at whether the loop still runs: a closed loop wakes nobody."""
+"""Seconds between two checks that the loop still runs: a closed loop wakes no waiting thread."""
 _CLOSED: Final = "the bridge was closed; it takes no more calls"
 _JOIN_TIMEOUT: Final = 5.0
 """Seconds that closing waits for the bridge's own loop to end."""
@@ -83,7 +83,7 @@ class SyncBridge:
             raise
         self._waiting[future] = loop
         try:
-            if self._closed:  # after the look above, perhaps before this call was among those that closing ends
+            if self._closed:  # closed since the check above, perhaps before close() could see this call
                 _cancel(future, loop)
             return _result(future, loop, timeout, caller)
         finally:

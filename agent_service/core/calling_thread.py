@@ -1,8 +1,8 @@
-"""A thread that waits for a coroutine, as the place where that coroutine's plain functions run.
+"""Run a coroutine's plain functions in the thread that waits for the coroutine.
 
 Some objects belong to the thread that made them; a connection of ``sqlite3`` is one. A synchronous call runs its
-coroutine on another thread's event loop, but the thread that called is idle meanwhile, so it runs what must not wait on
-that loop. A coroutine that no thread waits for uses threads of its own (:mod:`agent_service.core.plain_threads`).
+coroutine on another thread's event loop. The calling thread is idle meanwhile, so it runs the functions that must not
+block that loop. A coroutine that no thread waits for uses a thread pool (:mod:`agent_service.core.plain_threads`).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _current: Final[contextvars.ContextVar["CallingThread | None"]] = contextvars.Co
 
 
 class _LeftError(Exception):
-    """The thread left before it came to the function."""
+    """The thread left before it ran the function."""
 
 
 class CallingThread:
@@ -36,7 +36,7 @@ class CallingThread:
         self._here = True
 
     def submit(self, function: Callable[[], T]) -> "Future[T]":
-        """Queue a function; its future fails with an exception of this module when the thread leaves first."""
+        """Queue a function; its future fails with an exception of this module if the thread leaves first."""
         future: Future[T] = Future()
         self._work.put((future, function))
         if not self._here:  # perhaps it left between, and did not see the function
@@ -44,7 +44,7 @@ class CallingThread:
         return future
 
     def work_until(self, future: "Future[Any]", seconds: float) -> None:
-        """Run what is queued, until the future is done or, with nothing to do, ``seconds`` are over."""
+        """Run queued functions until the future is done or, with nothing queued, ``seconds`` are over."""
         while not future.done():
             try:
                 item = self._work.get(timeout=seconds)
@@ -54,11 +54,11 @@ class CallingThread:
                 _run(*item)
 
     def wake(self) -> None:
-        """Make :meth:`work_until` look at its future."""
+        """Make :meth:`work_until` check its future."""
         self._work.put(None)
 
     def leave(self) -> None:
-        """Run nothing any more."""
+        """Stop running functions."""
         self._here = False
         self._refuse_the_rest()
 
@@ -94,8 +94,8 @@ async def run_plain(threads: PlainThreads, function: Callable[..., T], /, *argum
 async def run_plain_to_its_end(threads: PlainThreads, function: Callable[..., T], /, *arguments: Any) -> T:
     """Do what :func:`run_plain` does, for a function that changes something.
 
-    A function in a thread cannot be stopped. So a cancellation waits for its end: who hears of it can rely on nothing
-    being changed afterwards.
+    A function in a thread cannot be stopped, so a cancellation waits for its end: once the caller sees the
+    cancellation, nothing changes any more.
     """
     running = asyncio.ensure_future(_run_somewhere(threads, function, arguments))
     try:
@@ -128,7 +128,7 @@ async def _run_somewhere(threads: PlainThreads, function: Callable[..., T], argu
 def _result_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     try:
         return function(*arguments)
-    except StopIteration as exc:  # no future can hold it, so whoever awaits would wait for ever
+    except StopIteration as exc:  # no future can hold StopIteration, so its waiter would wait for ever
         raise RuntimeError("a plain function raised StopIteration") from exc
 
 

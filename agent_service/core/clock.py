@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a component takes its time from; ``agent_service.testing.FakeClock`` is one that tests can move."""
+    """The source of time of a component; ``agent_service.testing.FakeClock`` is one that tests can move."""
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start, never going back."""
+        """Return seconds since an arbitrary start, never going back."""
         ...
 
     def now(self) -> datetime:
-        """The current moment as a timezone-aware UTC datetime."""
+        """Return the current moment as a timezone-aware UTC datetime."""
         ...
 
 
@@ -24,7 +24,7 @@ class SystemClock:
 
     @staticmethod
     def now() -> datetime:
-        """The current moment in UTC."""
+        """Return the current moment in UTC."""
         return datetime.now(UTC)
 
 

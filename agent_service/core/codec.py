@@ -1,4 +1,4 @@
-"""The codec: values to JSON and back, losing nothing.
+"""The codec: values to JSON and back, without loss.
 
 Plain data is plain JSON. Standard types that JSON lacks come back as themselves: datetime, date, time, timedelta,
 Decimal, UUID, bytes, bytearray, complex, range, slice, tuple, set, frozenset, deque, OrderedDict, Counter, defaultdict,
@@ -34,12 +34,12 @@ _TOO_DEEP = f"value nests deeper than {MAX_DEPTH} levels; flatten it"
 
 
 class Serializer(Protocol):
-    """How a cache turns values into bytes; give one of your own for values that JSON does not suit."""
+    """How a cache turns values into bytes; write your own for values that JSON does not suit."""
 
     def dumps(self, value: Any) -> bytes:
         """Return the bytes to store, the same for every process that shares the cache.
 
-        :raises CacheSerializationError: when the value cannot be written.
+        :raises CacheSerializationError: if the value cannot be written.
         """
         ...
 
@@ -59,7 +59,7 @@ class JsonSerializer:
         return encode(value)[0]
 
     def loads(self, data: bytes) -> Any:
-        """Return the value of its JSON. Nothing in untagged JSON looks like a tag, so a walk does it no harm."""
+        """Return the value of its JSON. Nothing in untagged JSON looks like a tag, so reading it as tagged is safe."""
         return decode(data, tagged=True)
 
 
@@ -68,7 +68,7 @@ def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -
 
     :param keep_classes: write instances of unregistered classes whole, for :func:`decode_stored`; else as plain data.
     :param annotated: whether it will be read with an annotation; then classes need not be hashable as plain data.
-    :raises CacheSerializationError: naming the way to what cannot be written, as ``value['a'][3]``, and the remedy.
+    :raises CacheSerializationError: naming the path to what cannot be written, as ``value['a'][3]``, and the remedy.
     """
     for strict in (False, True):
         writer = Writer(strict, keep_classes, annotated)
@@ -85,7 +85,7 @@ def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -
 
 
 def decode(payload: bytes, tagged: bool) -> Any:
-    """Undo :func:`encode`.
+    """Return the value that :func:`encode` wrote.
 
     :raises UndecodableError: for anything that :func:`encode` did not write, or that names a type not registered here.
     """
@@ -94,25 +94,25 @@ def decode(payload: bytes, tagged: bool) -> Any:
         return read(node) if tagged else node
     except UndecodableError:
         raise
-    except Exception as exc:  # stored bytes may be anybody's, and load functions are the caller's code
+    except Exception as exc:  # stored bytes may be hostile, and load functions are the caller's code
         raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
 
 
 def decode_stored(payload: bytes, tagged: bool) -> Any:
-    """:func:`decode`, but a value that holds instances of classes is a :class:`Stored`, to be read by who wants it.
+    """Return what :func:`decode` does, but a :class:`Stored` for a value that holds instances of classes.
 
     :raises UndecodableError: as :func:`decode` does.
     """
     if tagged and payload.startswith(_WHOLE):
         try:
             return Stored(orjson.loads(payload)["$whole"])
-        except Exception as exc:  # stored bytes may be anybody's
+        except Exception as exc:  # stored bytes may be hostile
             raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
     return decode(payload, tagged)
 
 
 def is_immutable(value: Any) -> bool:
-    """Whether a value may be shared instead of copied: immutable all through, and just what :func:`decode` gives."""
+    """Return whether a value may be shared instead of copied: immutable throughout, and what :func:`decode` gives."""
     return _is_shareable(value, MAX_DEPTH // 2)
 
 

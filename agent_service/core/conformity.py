@@ -1,7 +1,7 @@
-"""Whether a value is of the kind that an annotation names. Nothing is validated, coerced or changed.
+"""Check whether a value has the type that an annotation names. Nothing is validated, coerced or changed.
 
-Only what Python itself can tell is looked at. An annotation that pydantic or its owner gives a meaning of its own is
-taken for met, and so is ``Any``.
+Only what Python itself can tell is checked. An annotation with a meaning of its own, given by pydantic or the
+application, counts as met, and so does ``Any``.
 """
 
 import sys
@@ -45,7 +45,7 @@ _STAND_FOR: Mapping[Any, type] = {
     pydantic.EmailStr: str,
 }
 _OF_PYDANTIC = (*URLS, pydantic.SecretStr, pydantic.SecretBytes)
-"""Classes of pydantic whose instances are what a field holds."""
+"""Classes of pydantic whose instances a field holds as they are."""
 _ALSO: Mapping[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 _HOLDERS = (list, tuple, set, frozenset, deque)
 _PLAIN = frozenset({dict, list, tuple, str, int, float, bool, types.NoneType})
@@ -54,9 +54,9 @@ _MOST_STEPS = 100
 
 
 def conforms(annotation: Any, self_class: type | None = None) -> Check | None:
-    """Return the check of an annotation; None where every value conforms.
+    """Return a function that checks a value against an annotation; None if every value conforms.
 
-    It looks into containers and into the fields of records.
+    It checks the members of containers and the fields of records.
 
     :param self_class: what ``Self`` stands for.
     """
@@ -64,7 +64,7 @@ def conforms(annotation: Any, self_class: type | None = None) -> Check | None:
 
 
 class _Compiler:
-    """Turns annotations into checks, each record once, so that a record may hold itself."""
+    """Turns annotations into checks, each record once, so that a record may contain itself."""
 
     def __init__(self) -> None:
         self._records: dict[Any, dict[str, Check]] = {}
@@ -121,7 +121,7 @@ class _Compiler:
 
 
 def unwrapped(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
-    """Look through type variables, Annotated, NewType, type aliases and the qualifiers of a TypedDict."""
+    """Return the type behind type variables, Annotated, NewType, type aliases and the qualifiers of a TypedDict."""
     for _ in range(_MOST_STEPS):
         if isinstance(annotation, TypeVar):
             annotation = arguments[annotation] if annotation in arguments else bound_of(annotation)
@@ -141,7 +141,7 @@ def unwrapped(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
 
 
 def bound_of(variable: TypeVar) -> Any:
-    """Return what a type variable stands for where nothing else is said: its bound, its constraints, or Any."""
+    """Return the default meaning of a type variable: its bound, its constraints, or Any."""
     if variable.__constraints__:
         return Union[variable.__constraints__]  # noqa: UP007 - of as many as there are
     bound = variable.__bound__
@@ -172,7 +172,7 @@ def _hints(cls: Any, scope: dict[str, Any] | None = None) -> dict[str, Any]:
 def _is_instance(cls: type | tuple[type, ...], value: Any) -> bool:
     try:
         return isinstance(value, cls)
-    except TypeError:  # a protocol that cannot be asked; it is there for instances of classes
+    except TypeError:  # a protocol without isinstance; instances of classes are let through
         return type(value) not in _PLAIN
 
 

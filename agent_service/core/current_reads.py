@@ -1,9 +1,9 @@
-"""Reads that must not lag, because what they give is kept or decides what is written.
+"""Reads that must not lag, because their result is cached or decides what is written.
 
-A cache keeps what a load gives until it is invalidated. An invalidation follows the commit that asks for it, and ends
-the loads that began before; one that begins later must see that commit, or the old value stays until its time to live
-is over. A replica that lags does not show it. So who keeps what is read says so here, in the context of the load, and
-whoever opens a session asks.
+A cache keeps the result of a load until it is invalidated. An invalidation follows its commit, and breaks the loads
+that began before it. A load that begins later must see that commit, or the old value stays until its TTL is over; a
+replica that lags would not show it. So a cache marks the context of its loads here, and the code that opens a session
+checks the mark.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _wanted: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", def
 
 @contextmanager
 def reading_what_is_current() -> Iterator[None]:
-    """Have all reads of the block see what was committed before they began."""
+    """Make all reads of the block see what was committed before they began."""
     token = _wanted.set(True)
     try:
         yield
@@ -27,5 +27,5 @@ def reading_what_is_current() -> Iterator[None]:
 
 
 def must_be_current() -> bool:
-    """Whether a read made here must see what was committed before it began."""
+    """Return whether a read made here must see what was committed before it began."""
     return _wanted.get()

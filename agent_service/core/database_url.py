@@ -1,7 +1,7 @@
-"""One URL says which database it is, and how to connect to it.
+"""Parse a database URL: which database it is, and how to connect to it.
 
-Nothing is connected and no file is opened here. What a URL says beyond the place stands in its query: for PostgreSQL
-the parameters of libpq, which people paste from their provider, as far as the driver can follow them.
+Nothing is connected and no file is opened here. Options stand in the query. For PostgreSQL they are the parameters of
+libpq, which people paste from their provider, as far as the driver supports them.
 """
 
 import re
@@ -44,7 +44,7 @@ class DatabaseTarget:
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Further parameters by name, converted: libpq's for PostgreSQL, the driver's and those of SQLite's file URIs."""
+    """Further parameters by name, converted: those of libpq, of the SQLite driver, or of SQLite's file URIs."""
 
     @property
     def embedded(self) -> bool:
@@ -97,9 +97,9 @@ def _postgres(rest: str) -> DatabaseTarget:
     query = parts["query"] or ""
     credentials = parts["user"] is not None
     if "@" in (parts["database"] or "") or (credentials and (query_before_at(rest) or "@" in query)):
-        # It would be shown, and what is before the @ is most likely the rest of a password.
+        # The host is shown in errors, and the text before this @ is most likely the rest of a password.
         _refuse(POSTGRES, "has an @ behind its host; percent-encode what is special in its user name or password")
-    # Before the query: where a host was forgotten, the names in the query may be the rest of a password.
+    # Parsed before the query: if the host was forgotten, names in the query may be the rest of a password.
     written = _hosts(parts["hosts"], None)
     options = _options(query, _POSTGRES_OPTIONS)
     if options.get("sslrootcert") == SYSTEM_CERTIFICATES and options.setdefault("sslmode", _STRICT) != _STRICT:
@@ -196,7 +196,7 @@ def _one_of(*values: str) -> Callable[[str], str]:
 
 
 def _without_effect(*values: str, refused: str) -> Callable[[str], None]:
-    """Take values that ask for nothing that is not done anyway, and say why no other can be followed."""
+    """Return a converter that accepts only values without any effect here, and says why others are refused."""
 
     def convert(text: str) -> None:
         if text.lower() not in values:
@@ -227,7 +227,7 @@ def _natural(text: str) -> int:
 
 _STRICT: Final = "verify-full"
 _SECRETS: Final = {"password", "sslpassword"}
-"""Options whose values may hold a ``&`` that was not encoded: what stands behind it looks like another option."""
+"""Options whose values may hold an unencoded ``&``: the text behind it looks like another option."""
 _OTHER_NAMES: Final = {"ssl": "sslmode", "database": "dbname"}
 _POSTGRES_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", _STRICT),

@@ -10,9 +10,9 @@
     tags           count (16 bits), then for each: length (16), name in UTF-8, length (8), token
     body           when compressed: its length (32 bits), then zlib; of a counter: ASCII digits; else the payload
 
-What stands before the body is the head. All numbers are big-endian. The first byte tells the formats apart: digits and
-``-`` are a bare integer, ``01`` is format 1, anything else was not written by this version. What has been written must
-decode for ever (golden tests).
+The part before the body is the head. All numbers are big-endian. The first byte tells the formats apart: digits and
+``-`` are a bare integer, ``01`` is format 1, anything else was not written by this version. Whatever was written by any
+release must decode for ever (golden tests).
 """
 
 import re
@@ -62,7 +62,7 @@ NO_TAGS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Head(NamedTuple):
-    """What stands before the body."""
+    """The part before the body."""
 
     flags: int
     created_at: float | None
@@ -139,12 +139,12 @@ def pack_tags(tags: Mapping[str, bytes]) -> bytes:
 
 
 def is_counter(data: bytes, head: Head) -> bool:
-    """Whether these stored bytes are an integer that can be added to."""
+    """Return whether these stored bytes are an integer that can be incremented."""
     return bool(head.flags & _COUNTER) and _is_bare_integer(data[head.end :])
 
 
 def read_head(data: bytes) -> Head:
-    """Read what stands before the body; the rest of ``data`` is not looked at and may be missing.
+    """Return the head; the rest of ``data`` is not read and may be missing.
 
     :raises UndecodableError: for an unknown format, an unknown flag, and a truncated or damaged head.
     """
@@ -178,7 +178,7 @@ def _read_head_1(data: bytes) -> Head:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether these bytes are a value in this format, and not just a bare integer."""
+    """Return whether these bytes are a value in this format, and not just a bare integer."""
     if data[:1] != b"\x01":
         return False
     try:

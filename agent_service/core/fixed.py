@@ -1,8 +1,8 @@
 """Stored documents as they are read: dicts and lists that cannot be changed in place.
 
-A change in place would be lost, because nothing compares a document with what it was. So it is refused where it is
-made. Otherwise they are dicts and lists: copies (``copy.deepcopy``, pickle) are plain ones, caches and stores keep them
-as plain ones, and they are the same argument of a cached function.
+A change in place would be lost, because nothing compares a document with its stored form. So it is refused at once.
+Otherwise they behave as dicts and lists: copies (``copy.deepcopy``, pickle) are plain, caches and stores keep plain
+ones, and as arguments of a cached function they equal plain ones.
 """
 
 from typing import Any, NoReturn
@@ -31,7 +31,7 @@ class FixedDict(dict[str, Any]):
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __ior__(self, other: Any) -> dict[str, Any]:  # type: ignore[override, misc]
-        return {**self, **dict(other)}  # which ``session.context |= {...}`` assigns
+        return {**self, **dict(other)}  # ``session.context |= {...}`` assigns the result
 
     def __copy__(self) -> dict[str, Any]:
         return dict(self)

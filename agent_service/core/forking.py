@@ -1,6 +1,6 @@
-"""What a forked process makes anew: locks that another thread of its parent may have held at the fork.
+"""Renew what a forked process cannot use: locks that another thread of the parent may have held at the fork.
 
-A fork copies one thread. A lock that any other thread held stays locked in the child for ever, and what that lock
+A fork copies one thread. A lock that any other thread held stays locked in the child for ever, and the data that it
 guards may be half written.
 """
 
@@ -14,10 +14,10 @@ __all__ = ["renew_after_fork"]
 
 
 class _Renewal(weakref.ref[Any]):
-    """What to renew, held weakly. A ``WeakMethod`` complains on stderr when the interpreter exits."""
+    """A weak reference to what is renewed. Not a ``WeakMethod``, which writes to stderr when the interpreter exits."""
 
     __slots__ = ("method",)
-    __hash__ = object.__hash__  # one object may have several
+    __hash__ = object.__hash__  # one object may have several renewals
     __eq__ = object.__eq__
 
     method: Callable[[Any], None] | None

@@ -1,14 +1,14 @@
-"""Redis globs, for keys that are not in Redis.
+"""Redis globs, matched in this process exactly as Redis matches them.
 
 ``*`` is any bytes, ``?`` one byte, ``[abc]``, ``[a-z]`` and ``[^a]`` one byte of a set or outside it, and the backslash
 takes the next character literally. As in Redis (``stringmatchlen`` of its ``util.c``) the unit is a byte of the UTF-8
 form, a set that is not closed ends with the pattern, a range may run backwards, ``[a-]`` is the range up to ``]``
 and not yet closed, and ranges compare bytes as signed numbers, as Redis does where a C ``char`` is signed (x86).
 
-A pattern is parsed into atoms, each of which takes one byte. Where nothing but stars is special in it, the texts
-between them are looked for one after another. Other short patterns become regular expressions. Compiling those takes
-milliseconds for each hundred bytes, so long ones become bit masks instead: all positions of the pattern are the bits of
-one number, and a byte of the key moves them together.
+A pattern is parsed into atoms, each of which matches one byte. There are three ways to match. If only stars are special
+in it, the texts between them are searched one after another. Other short patterns become regular expressions; compiling
+one takes milliseconds per hundred bytes. So long patterns become bit masks instead: each position of the pattern is a
+bit of one number, and each byte of the key moves all of them at once.
 """
 
 import re
@@ -22,7 +22,7 @@ from agent_service.core.keys import check_key
 __all__ = ["Glob", "Matches", "compile_glob", "literal", "matcher", "parse_glob"]
 
 Matches = Callable[[bytes], bool]
-"""Whether a key, as UTF-8 and not empty, matches."""
+"""Tells whether a key, as UTF-8 and not empty, matches."""
 
 LONGEST_EXPRESSION: Final = 256
 """Most bytes of a pattern that becomes a regular expression, which takes about a millisecond, and is remembered."""
@@ -30,7 +30,7 @@ LONGEST_EXPRESSION: Final = 256
 _ANY: Final = (1 << 256) - 1
 """The set of all bytes."""
 _ONE: Final = tuple(1 << byte for byte in range(256))
-"""For each byte the set of it alone."""
+"""For each byte, the set of only that byte."""
 
 _SPECIAL = re.compile(rb"[*?\[\\]")
 
@@ -39,13 +39,13 @@ class Glob(NamedTuple):
     """A pattern, read once."""
 
     atoms: list[int]
-    """For each byte that a matching key must have, which bytes it may be: a set, as a number of 256 bits."""
+    """For each byte of a matching key, the set of bytes that it may be, as a number of 256 bits."""
     stars: set[int]
-    """Before which atoms any bytes may stand; ``len(atoms)``: after the last."""
+    """The positions of stars: the atoms before which any bytes may stand; ``len(atoms)``: after the last."""
     prefix: bytes
-    """What every matching key begins with, as far as it is literal."""
+    """The literal text that every matching key begins with."""
     size: int
-    """Bytes of the pattern."""
+    """The number of bytes of the pattern."""
 
 
 @lru_cache(maxsize=512)
@@ -58,7 +58,7 @@ def compile_glob(pattern: str) -> Matches:
 
     Matching takes at most as many steps as the key has bytes times the pattern, whatever the pattern.
 
-    :raises CacheKeyError: for a pattern that could be no key: empty, too long, no str, a lone surrogate.
+    :raises CacheKeyError: if the pattern could not be a key: empty, too long, no str, a lone surrogate.
     """
     if len(check_key(pattern, name="pattern").encode()) <= LONGEST_EXPRESSION:
         return _remembered(pattern)
@@ -102,7 +102,7 @@ def parse_glob(pattern: str) -> Glob:
 
 
 def literal(atoms: Iterable[int]) -> bytes:
-    """Return the bytes that atoms of one byte each stand for."""
+    """Return the text of atoms that match one byte each."""
     return bytes(each.bit_length() - 1 for each in atoms)
 
 
@@ -142,7 +142,7 @@ def _runs(members: int) -> Iterator[tuple[int, int]]:
 
 
 def _by_texts(glob: Glob) -> Matches:
-    """Match by looking for each text where the one before it ends; the earliest place leaves most room for the rest."""
+    """Match by searching each text behind the one before it; the earliest place leaves most room for the rest."""
     cuts = sorted(glob.stars)
     first, last = glob.prefix, literal(glob.atoms[cuts[-1] :])
     between = [literal(glob.atoms[start:end]) for start, end in pairwise(cuts)]
@@ -163,7 +163,7 @@ def _by_texts(glob: Glob) -> Matches:
 def _by_expression(glob: Glob) -> Matches:
     """Match by a regular expression.
 
-    What a ``*`` has skipped is never looked at again (atomic groups), because the earliest place where the text up to
+    What a ``*`` has skipped is never tried again (atomic groups), because the earliest place where the text up to
     the next ``*`` fits leaves the most room for the rest.
     """
     cuts = sorted(glob.stars)
@@ -188,7 +188,7 @@ def _expression(members: int) -> bytes:
 
 
 def _by_masks(glob: Glob) -> Matches:
-    """Match by bits: bit ``n`` stands while the first ``n`` atoms may have taken what was read of the key."""
+    """Match by bits: bit ``n`` is set while the first ``n`` atoms may have matched the bytes read so far."""
     length, stars, prefix = len(glob.atoms), glob.stars, glob.prefix
     accepts = _accepts(glob.atoms)
     waits = _bits(stars)
@@ -208,7 +208,7 @@ def _by_masks(glob: Glob) -> Matches:
 
 
 def _accepts(atoms: list[int]) -> list[int]:
-    """Return for each byte which atoms take it. Neighbouring bytes that differ in nothing share one number."""
+    """Return for each byte the atoms that match it. Neighbouring bytes with the same atoms share one number."""
     places: dict[int, list[int]] = {}
     for position, members in enumerate(atoms):
         places.setdefault(members, []).append(position)

@@ -1,9 +1,9 @@
 """Many globs matched together, so that one pass over the keys serves all of them.
 
-The literal beginnings of the patterns form a tree. A binary search finds those that a key begins with; of the patterns
-below them only those are tried whose literal end is the key's end too; and where these are many, only those of which
-a few bytes in the middle are in the key. So most patterns cost a key nothing. How many cannot be told apart so is known
-beforehand: past :data:`MOST_TESTS` there is no matching them together.
+The literal beginnings of the patterns form a tree. A binary search finds the beginnings that a key has. Of the patterns
+below them only those are tried whose literal end the key has too; and if these are many, only those with a few bytes
+in the middle that the key has as well. So most patterns cost nothing for a key. How many patterns a key may have to be
+compared with is known beforehand; above :data:`MOST_TESTS` the patterns are not matched together.
 """
 
 from bisect import bisect_right
@@ -15,15 +15,15 @@ from agent_service.core.glob import Glob, Matches, compile_glob, literal, matche
 __all__ = ["MOST_BYTES", "MOST_PATTERNS", "MOST_TESTS", "Globs", "compile_globs"]
 
 MOST_PATTERNS: Final = 10_000
-"""Most patterns that are matched together."""
+"""The most patterns that are matched together."""
 MOST_BYTES: Final = 1 << 20
-"""Most characters that they may have together."""
+"""The most characters that they may have in total."""
 MOST_TESTS: Final = 64
-"""Most patterns, and places of the index, that one key may have to be compared with."""
+"""The most patterns, and entries of the index, that one key may have to be compared with."""
 _FEW: Final = 8
-"""Patterns of one beginning and end that are tried one by one: looking for what is in their middle costs as much."""
+"""Patterns with one beginning and end that are tried one by one: an index of their middles would cost as much."""
 _PART: Final = 4
-"""Bytes that are looked for in the middle of a key."""
+"""Bytes of each text that is searched in the middle of a key."""
 
 
 class Globs:
@@ -32,15 +32,15 @@ class Globs:
     def __init__(self, patterns: Collection[str], matches: Matches, prefix: bytes) -> None:
         self.patterns = patterns
         self.matches = matches
-        """Whether a key matches one of them."""
+        """Tells whether a key matches one of them."""
         self.prefix = prefix
-        """What every key begins with that matches."""
+        """The literal text that every matching key begins with."""
 
 
 def compile_globs(patterns: Iterable[str]) -> Globs | None:
-    """Return the patterns as one; None: they are too many, or too much alike, to be matched in a bounded time.
+    """Return the patterns as one; None if they are too many, or too similar, to be matched in a bounded time.
 
-    :raises CacheKeyError: for a pattern that could be no key.
+    :raises CacheKeyError: if a pattern could not be a key.
     """
     distinct = tuple(dict.fromkeys(patterns))
     if len(distinct) == 1:
@@ -56,7 +56,7 @@ def compile_globs(patterns: Iterable[str]) -> Globs | None:
 
 
 class _Test:
-    """A pattern whose literal beginning and end fit; compiled when the first key comes as far."""
+    """A pattern, compiled when the first key has its literal beginning and end."""
 
     __slots__ = ("_end", "_glob", "_least", "_matches")
 
@@ -74,7 +74,7 @@ class _Test:
         return self._matches(key)
 
     def parts(self) -> list[bytes]:
-        """Return what a key must have in its middle, each some bytes of it."""
+        """Return texts, a few bytes each, that a matching key must have in its middle."""
         atoms, stars = self._glob.atoms, self._glob.stars
         found: list[bytes] = []
         run = b""
@@ -101,7 +101,7 @@ class _Bucket:
         self._singly.append(test)
 
     def sort(self) -> int:
-        """Tell the patterns apart if they are many; return how many comparisons a key may need."""
+        """Index the patterns by their middles if they are many; return how many comparisons a key may need."""
         if len(self._singly) > _FEW:
             tests, self._singly = self._singly, []
             for test in tests:
@@ -131,7 +131,7 @@ class _Node:
         self.everything = False
         """Whether all keys with this beginning match."""
         self.by_end: dict[int, dict[bytes, _Bucket]] = {}
-        """By the length of the literal end, and then by the end."""
+        """By the length of the literal end, then by the end."""
 
     def sort(self) -> int:
         """Return how many comparisons a key may need here."""
@@ -169,7 +169,7 @@ class _Index:
         node.by_end.setdefault(len(end), {}).setdefault(end, _Bucket()).add(_Test(glob, end))
 
     def link(self) -> int:
-        """Make the tree; return how many comparisons a key needs at most."""
+        """Build the tree; return how many comparisons a key needs at most."""
         above: list[tuple[_Node, int]] = []
         most = 1
         for prefix in sorted(self._found):
@@ -199,7 +199,7 @@ class _Index:
         if key in self._whole:
             return True
         place = bisect_right(self._prefixes, key)
-        # The longest beginning of the key that is in the tree is this one or stands above it.
+        # The longest beginning of the key that is in the tree is this one or one of its parents.
         node = self._nodes[place - 1] if place else None
         while node is not None and not key.startswith(node.prefix):
             node = node.parent

@@ -1,13 +1,13 @@
-"""What makes two arguments the same: an encoding that tells apart whatever a function could tell apart.
+"""Identity of arguments: an encoding that differs wherever a function could see a difference.
 
 Each value is written as a letter for its type, its length and its content, so no two different values share their
 bytes: ``1``, ``True``, ``"1"``, ``1.0``, ``b"1"``, ``(1,)`` and ``[1]`` differ, and so do ``0.0`` and ``-0.0``, or one
 moment in two time zones. Dicts and sets are written in the order of their encoded members: equal ones may iterate
 differently.
-Never a ``repr``, never an address in memory: what has no stable identity is refused.
+No ``repr`` and no memory address is ever used: a value without a stable identity is refused.
 
-A class, and the class of an object, counts by its module and qualified name. Two classes made by calling one function
-twice share theirs; let their objects say who they are with ``__cache_key__()``.
+A class, and the class of an object, is identified by its module and qualified name. Two classes made by two calls of
+one function share that name; give their objects a ``__cache_key__()`` that differs.
 """
 
 import struct
@@ -49,9 +49,9 @@ def encode_argument(value: Any, name: str, *, kind: str = "argument", remedy: st
     by their fields, classes by name, and objects with ``__cache_key__()``, which returns something of this list.
 
     :param name: what the argument is called in an error.
-    :param kind: what sort of thing it is there.
-    :param remedy: what the error advises; None: what helps with an argument.
-    :raises CacheKeyError: for anything else, and for what contains itself.
+    :param kind: what an error calls such a value.
+    :param remedy: what an error advises; None: the advice for an argument.
+    :raises CacheKeyError: for any other type, and for a value that contains itself.
     """
     try:
         return _encode(value, 0)

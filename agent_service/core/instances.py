@@ -1,16 +1,16 @@
-"""Instances of records taken apart, and put together again without their constructors and validators.
+"""Take instances of records apart, and put them together without running constructors or validators.
 
-A record is a dataclass, pydantic model, Enum member or NamedTuple. :func:`plain_data` is what stands for it where its
-class is not asked for: its fields or value. :func:`rest_of` is what the fields do not say, by kind:
+A record is a dataclass, pydantic model, Enum member or NamedTuple. :func:`plain_data` returns its fields or value,
+which represent it for a reader that names no class. :func:`rest_of` returns what the fields do not hold, by kind:
 
 ``unset``       fields of a model that hold a value and are not in ``model_fields_set``
 ``set``         names in ``model_fields_set`` that hold no value
 ``private``     private attributes of a model
 ``attributes``  attributes that are no fields
-``name``        the name of an Enum member, so that a value that moved to another member is noticed
-``row``         whether a row of SQLAlchemy's has an identity in a database
+``name``        the name of an Enum member, to notice that its value now belongs to another member
+``row``         whether a row of SQLAlchemy has an identity in a database
 
-What a ``functools.cached_property`` remembers is not kept, because it is computed again.
+The value of a ``functools.cached_property`` is left out, because it is computed again.
 """
 
 import functools
@@ -31,38 +31,38 @@ __all__ = ["Assemble", "Parts", "Rest", "assembler", "is_record", "plain_data", 
 
 Rest: TypeAlias = dict[str, Any]
 Assemble: TypeAlias = Callable[[Any, Rest], Any]
-"""Make an instance of its data and rest; both belong to the instance from then on."""
+"""Makes an instance from its data and rest; both belong to the instance from then on."""
 
 _PASSING = {"__orig_class__", rows.STATE}
-"""What ``typing`` leaves on instances of generic classes, and what SQLAlchemy makes anew for each row."""
+"""Attributes that ``typing`` sets on instances of generic classes, and that SQLAlchemy sets on each row."""
 _put = object.__setattr__  # past frozen classes, validate_assignment and properties
 
 
 class Parts(NamedTuple):
-    """A record's data with its rest, on its way back to an instance."""
+    """A record's data with its rest, before they become an instance again."""
 
     data: Any
     rest: Rest
 
 
 def is_record(cls: type) -> bool:
-    """Whether instances of a class can be taken apart."""
+    """Return whether instances of a class can be taken apart."""
     return (
         issubclass(cls, Enum | BaseModel) or is_dataclass(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
     )
 
 
 def runs_code(cls: type) -> bool:
-    """Whether making an instance in the usual way does more than to set its fields."""
+    """Return whether the class's own constructor does more than set the fields."""
     if issubclass(cls, BaseModel):
         return not cls.model_post_init.__module__.startswith("pydantic.")
     return is_dataclass(cls) and (hasattr(cls, "__post_init__") or hasattr(cls, "__pydantic_validator__"))
 
 
 def plain_data(value: Any) -> Any:
-    """Return what stands for a record; its members stay what they are.
+    """Return the plain data of a record; its members stay what they are.
 
-    :raises NotWritable: for anything else, and for a field that cannot be read.
+    :raises NotWritable: if it is no record, or a field cannot be read.
     """
     if isinstance(value, Enum):
         return value.value
@@ -99,7 +99,7 @@ def _fields_of(value: Any) -> Iterator[tuple[str, Any]]:
 def rest_of(value: Any) -> Rest:
     """Return what :func:`plain_data` leaves out of a record.
 
-    :raises NotWritable: for a record that is more than its attributes.
+    :raises NotWritable: if the record is more than its attributes.
     """
     if isinstance(value, Enum):
         return {"name": value.name}
@@ -145,7 +145,7 @@ def _attributes(value: Any, names: Any) -> dict[str, Any]:
 
 
 def _is_empty_collection(value: Any) -> bool:
-    """Whether a value is a collection of a relationship without rows, which a row has anyway."""
+    """Return whether a value is an empty collection of a relationship, which every row has."""
     return type(value).__module__.startswith("sqlalchemy.") and not value
 
 
@@ -165,7 +165,7 @@ def slots(cls: type) -> list[str]:
 
 
 def _require_only_attributes(cls: type) -> None:
-    """Refuse classes whose instances hold what no attribute shows, because a base is a dict, an Exception, ..."""
+    """Refuse classes whose instances hold more than attributes show, because a base is a dict, an Exception, ..."""
     for base in cls.__mro__:
         if base.__module__ == "builtins" and base is not object and not (base is tuple and hasattr(cls, "_fields")):
             raise NotWritable(
@@ -217,7 +217,7 @@ def _model_assembler(cls: type[BaseModel]) -> Assemble:
         built: BaseModel = object.__new__(cls)
         _put(built, "__dict__", values)
         _put(built, "__pydantic_fields_set__", given)
-        if not is_root:  # whose class says None for all its instances
+        if not is_root:  # the class itself has None for all its instances
             _put(built, "__pydantic_extra__", extra)
             _put(built, "__pydantic_private__", private)
         elif has_private:
@@ -256,7 +256,7 @@ def _put_attributes(built: Any, attributes: dict[str, Any]) -> None:
             _put(built, name, each)
         elif _is_kept_in_dict(cls, name):
             built.__dict__[name] = each
-        # else a property, whose value is made of attributes that are kept themselves
+        # else a property, whose value is computed from attributes that are kept
 
 
 def _row(cls: type, data: Any, rest: Rest) -> Any:

@@ -1,4 +1,4 @@
-"""The walk that puts tagged types back into parsed JSON. It calls only what this package names or holds registered."""
+"""The walk that restores tagged types in parsed JSON. It only calls what this package or a registration names."""
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ FACTORIES: Final[Mapping[str, Callable[[], Any] | None]] = {
     "": None,
     **{each.__name__: each for each in (list, dict, set, tuple, frozenset, str, bytes, int, float, complex, bool)},
 }
-"""The default factories of a defaultdict that have a stored form, by name."""
+"""The factories of a defaultdict that can be stored, by name."""
 
 
 def read(node: Any, build: Assembly | None = None) -> Any:
-    """Return the value a node stands for. Changes the node's own lists and dicts.
+    """Return the value of a node. Changes the node's own lists and dicts.
 
     :param build: makes instances of the classes that it knows; None: all come back as plain data.
-    :raises UndecodableError: for a tag or registered type that is unknown. Damaged contents raise whatever the type
-        they should become raises.
+    :raises UndecodableError: for an unknown tag or registered type.
+    :raises Exception: for damaged contents, whatever their type raises.
     """
     kind = type(node)
     if kind is dict:

@@ -1,15 +1,15 @@
-"""The walk that makes of a value what JSON can hold.
+"""The walk that turns a value into data that JSON can hold.
 
-Plain data (``None``, bool, int, float, str, and lists and dicts of them) is passed over without copying: one look at
-the type of each scalar. Everything else becomes an object with one member whose name begins with ``$``; a dict that
-looks like that by itself is wrapped in ``{"$": ...}``. Errors collect the way to the value while they unwind.
+Plain data (``None``, bool, int, float, str, and lists and dicts of them) is not copied: the type of each scalar is
+checked once. Everything else becomes an object with one member whose name begins with ``$``; a dict that
+looks like that by itself is wrapped in ``{"$": ...}``. Errors collect the path to the value while they unwind.
 
-The lenient walk leaves to orjson what orjson refuses by itself: big integers, lone surrogates, keys that are no str.
-Where it does refuse, the strict walk looks at every str, int and key, to write it or to name it.
+There are two walks. The lenient one leaves it to orjson to refuse what it cannot write: big integers, lone surrogates,
+keys that are no str. If orjson refuses, the strict one checks every str, int and key, to write it or to name it.
 
 Instances of unregistered classes are written as plain data, or, where the writer is told to keep classes, as
-``{"$of": [class, data, rest]}``: the number of the class among those of the whole value, what stands for it as plain
-data, and what that leaves out (see :mod:`.instances`), where it leaves out something.
+``{"$of": [class, data, rest]}``: the number of the class among those of the whole value, its plain data, and what
+the plain data leaves out, if anything (see :mod:`.instances`).
 """
 
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -34,7 +34,7 @@ MAX_DEPTH: Final = 250
 """Deepest nesting of the JSON; orjson's own limit is 254."""
 
 MAX_CLASSES: Final = 1000
-"""Classes in one value."""
+"""The most classes in one value."""
 
 _LENIENT = frozenset({str, int, bool, type(None)})
 _STRICT = frozenset({bool, type(None)})
@@ -44,9 +44,9 @@ _HASHABLE = _LENIENT | {float} | WRITERS.keys()
 class Writer:
     """One walk over one value. ``tagged`` tells afterwards whether reading it back needs a walk too.
 
-    :param strict: look at every str, int and key.
-    :param keep_classes: write of what class an instance is; ``classes`` are those that were met.
-    :param annotated: whether sets and keys will be read with their classes, so that these decide what is hashable.
+    :param strict: check every str, int and key.
+    :param keep_classes: write the class of each instance; ``classes`` collects them.
+    :param annotated: sets and keys will be read with their classes, so the classes decide what is hashable.
     """
 
     __slots__ = ("annotated", "classes", "keep_classes", "safe", "strict", "tagged")
@@ -62,7 +62,7 @@ class Writer:
     def node(self, value: Any, depth: int = 0) -> Any:
         """Return the JSON form of the value: the value itself when it is plain.
 
-        :raises NotWritable: when something would be lost.
+        :raises NotWritable: if something would be lost.
         """
         kind = type(value)
         return value if kind in self.safe else _WALKERS.get(kind, _write_other)(self, value, depth)
@@ -142,7 +142,7 @@ def _write_set(writer: Writer, data: set[Any] | frozenset[Any], depth: int) -> d
 
 
 def _write_pairs(writer: Writer, data: dict[Any, Any], depth: int) -> dict[str, Any]:
-    """Write a dict whose keys are not all str: as a flat list, unless the keys only stand for strings."""
+    """Write a dict whose keys are not all str: as a flat list, unless all keys are written as strings."""
     keys = _write_unordered(writer, data, depth + 1, "a key")
     if all(type(key) is str for key in keys):
         return _write_dict(writer, dict(zip(keys, data.values(), strict=True)), depth)
@@ -164,7 +164,7 @@ def _flat(writer: Writer, data: Mapping[Any, Any], depth: int, keys: list[Any] |
 
 
 def _write_unordered(writer: Writer, members: Collection[Any], depth: int, what: str) -> list[Any]:
-    """Write members that must come back hashable and distinct, which a plain form may not be."""
+    """Write members that must come back hashable and distinct, which their plain forms may not be."""
     if depth >= MAX_DEPTH:
         _refuse_depth()
     if too_many_alike(members):

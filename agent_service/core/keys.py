@@ -1,11 +1,11 @@
-"""Keys: what a caller may use as one, and what it is called in Redis.
+"""Keys: which ones a caller may use, and how they are named in Redis.
 
 A physical key is ``{prefix}:{namespace}:{key}``. Prefix and namespace are escaped so that they hold no ``:``, therefore
 the first two colons are always the separators and no two (prefix, namespace, key) share a physical key; the key itself
 stays as it was given. The package's own bookkeeping (leases, tokens, probes) is named ``{prefix}:%{kind}:{name}``. So
-everything that belongs to a prefix matches ``{prefix}:*``, which is all that an access rule must name. No namespace is
-called like bookkeeping, because an escaped one has a digit after each of its ``%``, and therefore no pattern over the
-keys of a namespace reaches it.
+everything that belongs to a prefix matches ``{prefix}:*``, the only pattern that an access rule needs. No escaped
+namespace looks like bookkeeping, because each ``%`` in it is followed by a digit; so no pattern over the keys of a
+namespace reaches bookkeeping.
 """
 
 import re
@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 DEFAULT_NAMESPACE: Final = "default"
-"""What the namespace ``""`` is called."""
+"""The name of the namespace ``""``."""
 
 MAX_KEY_BYTES: Final = 8192
-"""Longest key, namespace or prefix in UTF-8 bytes."""
+"""The longest key, namespace or prefix in UTF-8 bytes."""
 
 _RESERVED = re.compile(r"[%:]")
 _RESERVED_OR_GLOB = re.compile(r"[%:*?\[\]\\]")
@@ -48,10 +48,10 @@ _INTERNAL = re.compile(r"%[a-z]")
 
 
 def check_key(key: str, *, name: str = "key") -> str:
-    """Return the key if a cache can use it. An ASCII key costs about 100 ns, which is what a hit can afford.
+    """Return the key if a cache can use it. Called for each hit: an ASCII key takes about 100 ns.
 
     :param name: what to call the argument in an error.
-    :raises CacheKeyError: when it is no str, is empty, has more than :data:`MAX_KEY_BYTES` bytes in UTF-8, or holds a
+    :raises CacheKeyError: if it is no str, is empty, has more than :data:`MAX_KEY_BYTES` bytes in UTF-8, or holds a
         lone surrogate.
     """
     if type(key) is str and key.isascii() and 0 < len(key) <= MAX_KEY_BYTES:
@@ -81,7 +81,7 @@ def _check_slowly(key: object, name: str) -> str:
 def check_keys(keys: Iterable[str], *, name: str = "key") -> list[str]:
     """Return several keys as a list, each of them checked.
 
-    :raises CacheKeyError: for one str in their place, what is not iterable, and what :func:`check_key` refuses.
+    :raises CacheKeyError: for one str instead of several, what is not iterable, and what :func:`check_key` refuses.
     """
     if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         raise CacheKeyError(
@@ -91,7 +91,7 @@ def check_keys(keys: Iterable[str], *, name: str = "key") -> list[str]:
 
 
 def normalise_namespace(namespace: str) -> str:
-    """Return the one name a namespace goes by: ``""`` is ``"default"``.
+    """Return the canonical name of a namespace: ``""`` is ``"default"``.
 
     :raises CacheKeyError: for what :func:`check_key` refuses, the empty string excepted.
     """
@@ -103,21 +103,21 @@ def _percent(found: re.Match[str]) -> str:
 
 
 def escape_component(text: str) -> str:
-    """Percent-escape ``%`` and ``:``, so that the text can stand before a separator. Different texts stay different."""
+    """Percent-escape ``%`` and ``:``, so that a separator can follow the text. Different texts stay different."""
     return _RESERVED.sub(_percent, text)
 
 
 def escape_rendered(text: str) -> str:
     """Percent-escape ``: % * ? [ ]`` and the backslash, for a value that is filled into a key template.
 
-    The value can then neither pose as further components of the key nor as a wildcard. ``-`` and ``^`` mean something
-    only between brackets and stay, so that a rendered UUID or date reads as it is written.
+    The value can then be mistaken neither for further components of the key nor for a wildcard. ``-`` and ``^`` mean
+    something only between brackets and stay, so that a rendered UUID or date reads as it is written.
     """
     return _RESERVED_OR_GLOB.sub(_percent, text)
 
 
 def glob_escape(text: str) -> str:
-    """Put a backslash before every character that means something in a Redis glob, so that it matches only itself."""
+    """Escape every special character of a Redis glob with a backslash, so that the text matches only itself."""
     return _GLOB.sub(r"\\\g<0>", text)
 
 
@@ -142,7 +142,7 @@ def key_prefix(prefix: str, namespace: str) -> bytes:
 def logical_key(physical: bytes, prefix: bytes) -> str | None:
     """Return what follows ``prefix`` (of :func:`key_prefix` or :func:`root_prefix`) in a physical key.
 
-    None for a key that does not begin with it, or that is no UTF-8 and thus was written by somebody else.
+    None for a key that does not begin with it, or that is no UTF-8 and so was written by another program.
     """
     if not physical.startswith(prefix):
         return None
@@ -153,7 +153,7 @@ def logical_key(physical: bytes, prefix: bytes) -> str | None:
 
 
 def internal_key(prefix: str, kind: str, name: str) -> bytes:
-    """Name a key of the package's own bookkeeping: ``{prefix}:%{kind}:{name}``. No pattern of a caller reaches it.
+    """Return the name of a bookkeeping key: ``{prefix}:%{kind}:{name}``. No pattern of a caller reaches it.
 
     :param kind: what the key is for: lower-case letters, digits and underscores, a letter first.
     :raises CacheKeyError: for a prefix or kind that cannot be used.
@@ -164,12 +164,12 @@ def internal_key(prefix: str, kind: str, name: str) -> bytes:
 
 
 def former_internal_key(prefix: str, kind: str, name: str) -> bytes:
-    """Return what earlier releases call the same bookkeeping: ``{prefix}%{kind}:{name}``."""
+    """Return the name that earlier releases use for the same bookkeeping: ``{prefix}%{kind}:{name}``."""
     return root_prefix(prefix)[:-1] + internal_key(prefix, kind, name)[len(root_prefix(prefix)) :]
 
 
 def is_internal(name: str) -> bool:
-    """Whether what follows ``{prefix}:`` in a key names bookkeeping."""
+    """Return whether what follows ``{prefix}:`` in a key names bookkeeping."""
     return bool(_INTERNAL.match(name))
 
 
@@ -182,7 +182,7 @@ def name_beside(stem: bytes, key: bytes) -> bytes | None:
 
 
 def hashed_part(key: bytes) -> bytes:
-    """Return what a cluster hashes of a key: its first ``{...}`` that is not empty, else all of it."""
+    """Return the part of a key that a cluster hashes: the first ``{...}`` that is not empty, else the whole key."""
     start = key.find(b"{")
     end = key.find(b"}", start + 1)
     return key[start + 1 : end] if start >= 0 and end > start + 1 else key

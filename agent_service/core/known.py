@@ -1,6 +1,6 @@
-"""Classes that stored bytes may come back as: those that an annotation names, those of their fields, and subclasses.
+"""The classes that stored bytes may become: those that an annotation names, those of their fields, and subclasses.
 
-Stored bytes name classes; the names only choose among classes that the reader named and that are defined already.
+Stored bytes name classes, but a name only selects among the classes that the reader named and that exist already.
 """
 
 import types
@@ -24,15 +24,15 @@ __all__ = ["Assembly", "KnownClasses", "names_classes"]
 
 _MOST_RESOLVED = 1024
 _MOST_NAMED: Final = 1000
-"""Classes of one value, as the writer allows them. Stored bytes may be anybody's, and each name is looked for."""
+"""The most classes in one value, as in the writer. Stored bytes may be hostile, and each name is looked up."""
 _UNNAMED = (object, types.NoneType, types.UnionType, type)
 _ANYTHING = (Any, object, dict, list, tuple, set, frozenset)
 _MANY = {"typing", "typing_extensions", "collections.abc", "abc"}
-"""Modules whose classes say nothing about a value's class."""
+"""Modules whose classes tell nothing about a value's class."""
 
 
 def names_classes(annotation: Any) -> bool:
-    """Whether an annotation says of what class instances are: it names one of theirs, or does not take anything."""
+    """Return whether an annotation tells the class of instances: it names one, or does not accept everything."""
     if any(each.__module__ != "builtins" for each in _classes_in(annotation, set())):
         return True
     return not _takes_anything(annotation)
@@ -44,7 +44,7 @@ def _takes_anything(annotation: Any) -> bool:
 
 
 class KnownClasses:
-    """The classes that an annotation names, looked for when they are first needed.
+    """The classes that an annotation names, looked up when they are first needed.
 
     :param annotation: of a value, or a class.
     """
@@ -56,14 +56,14 @@ class KnownClasses:
         self._resolved: Memo[tuple[tuple[str, ...], ...], tuple[list[Assemble | None], int]] = Memo(_MOST_RESOLVED)
 
     def resolve(self, named: list[list[str]]) -> "list[Assemble | None]":
-        """Return what assembles each class that is named with its shape; None for a class that is not known.
+        """Return a function for each named class that makes its instances; None for a class that is not known.
 
-        :raises UndecodableError: for a class that has changed since.
+        :raises UndecodableError: if a class has changed since.
         """
         key = tuple(map(tuple, named))
         resolved = self._resolved.known.get(key)
         if resolved is None or (resolved[1] != classes_described() and None in resolved[0]):
-            # A class that is not found may be defined later; when an instance of it is written, it is looked for again.
+            # A class that is not found may be defined later; it is looked up again once an instance of it is written.
             resolved = self._look_for(named), classes_described()
             self._resolved.keep(key, resolved, size_of(text for each in key for text in each))
         return resolved[0]
@@ -83,7 +83,7 @@ class KnownClasses:
         return found
 
     def _derived(self) -> Mapping[str, list[type]]:
-        """Return the subclasses of what is reachable, by name, bases and earlier definitions first."""
+        """Return the reachable classes and their subclasses by name, bases and earlier definitions first."""
         derived: dict[str, list[type]] = {}
         for root in self._reachable():
             for each in _subclasses(root):
@@ -117,10 +117,10 @@ class KnownClasses:
 
 
 class Assembly:
-    """One value on its way back: how each class that its bytes name is assembled.
+    """How the classes of one stored value are assembled.
 
-    ``unknown`` lists afterwards the classes of the instances that came back as plain data. ``strict`` says that the
-    reader wants instances, so that they must not do so where no annotation asks for plain data.
+    ``unknown`` lists afterwards the classes whose instances came back as plain data. ``strict`` means that the reader
+    wants instances, so that this may only happen where an annotation asks for plain data.
     """
 
     __slots__ = ("_assemblers", "_inside", "_named", "strict", "unknown")
@@ -133,7 +133,7 @@ class Assembly:
         self.unknown: list[str] = []
 
     def assemble(self, index: Any, data: Any, rest: dict[str, Any]) -> Any:
-        """Make the instance of a class, or return its data where the class is not known."""
+        """Return an instance of a class, or its data if the class is not known."""
         assemble = self._assemblers[index]
         if assemble is None:
             self.unknown.append(self._named[index][0])
@@ -141,7 +141,7 @@ class Assembly:
         return assemble(data, rest)
 
     def inside(self, cls: type, known: KnownClasses) -> "Assembly":
-        """Return the assembly of what an instance of a registered class holds."""
+        """Return how the members of an instance of a registered class are assembled."""
         if self._inside is None:
             self._inside = {}
         found = self._inside.get(cls)
@@ -192,7 +192,7 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
     if type(annotation).__name__ == "TypeAliasType":  # not in typing before Python 3.12
         inside = annotation.__value__
     origin = get_origin(annotation)
-    # What pydantic was told beside a type may be of any kind, and names no class of values.
+    # Metadata for pydantic beside a type may be anything, and names no class of values.
     arguments = get_args(annotation)[:1] if origin is typing.Annotated else get_args(annotation)
     return tuple(each for each in (inside, origin, *arguments) if each is not None and each is not Ellipsis)
 

@@ -39,7 +39,7 @@ class LevelCounter:
 
 
 class NamespaceCounters:
-    """What happened to the entries of one namespace. Backends add to the attributes directly: it costs nanoseconds."""
+    """Counters of one namespace. Backends add to the attributes directly, which takes nanoseconds."""
 
     __slots__ = (*COUNTERS, "l1")
 
@@ -61,7 +61,7 @@ class NamespaceCounters:
     undecodable: int
     fill_rejected: int
     pattern_clears: int
-    """Times that everything was invalidated in place of what too many patterns match."""
+    """How often everything was invalidated because there were too many patterns."""
     unreplicated: int
     """Invalidations that too few replicas had confirmed in time; they are sent again."""
 
@@ -76,7 +76,7 @@ class NamespaceCounters:
         self.l1.hits = 0
 
     def take_back(self, level: str | None) -> None:
-        """Take back one counted read: a hit at ``level``, or a miss (None)."""
+        """Undo one counted read: a hit at ``level``, or a miss (None)."""
         if level is None:
             self.misses -= 1
         elif level == "l1":
@@ -85,7 +85,7 @@ class NamespaceCounters:
             self.hits -= 1
 
     def retract_hit(self, level: str) -> None:
-        """Count a miss in place of a hit at ``level``: what was found there could not be used."""
+        """Count a miss instead of a hit at ``level``: the value found there could not be used."""
         self.take_back(level)
         self.misses += 1
 
@@ -127,7 +127,7 @@ class LatencyHistogram:
         self.total += seconds
 
     def percentile(self, percent: float) -> float:
-        """Seconds that ``percent`` of the observations did not exceed (upper bound of the bucket); 0.0 when empty."""
+        """Return the seconds that ``percent`` of them did not exceed (a bucket's upper bound); 0.0 if empty."""
         rank = self.count * percent / 100
         for position, seen in enumerate(accumulate(self._counts)):
             if seen and seen >= rank:
@@ -157,11 +157,11 @@ class CacheMetrics:
         return self._namespaces.setdefault(name or DEFAULT_NAMESPACE, NamespaceCounters())
 
     def add_gauge(self, name: str, read: Callable[[], object]) -> None:
-        """Show a value of the moment (breaker state, journal length) under ``name`` in every snapshot."""
+        """Show a current value (breaker state, journal length) under ``name`` in every snapshot."""
         self._gauges[name] = read
 
     def hit_rate(self, namespace: str = DEFAULT_NAMESPACE) -> float:
-        """Return the hit rate of one namespace in percent; a namespace never used has 0.0."""
+        """Return the hit rate of one namespace in percent; 0.0 for a namespace that was never used."""
         counters = self._namespaces.get(namespace or DEFAULT_NAMESPACE)
         return counters.hit_rate() if counters else 0.0
 
@@ -180,7 +180,7 @@ class CacheMetrics:
         }
 
     def reset(self) -> None:
-        """Set all counters and histograms to zero; ``uptime_seconds`` goes on."""
+        """Set all counters and histograms to zero; ``uptime_seconds`` continues."""
         for counters in self._namespaces.copy().values():
             counters.reset()
         self.redis_latency.reset()

@@ -1,7 +1,7 @@
-"""Threads of one owner, for functions that may wait.
+"""A thread pool for one owner's blocking functions.
 
-The event loop has one pool of threads for everything in the process, looking up host names included: a few functions
-there that wait for a slow disk, or for another process, stop all the rest.
+The event loop has one thread pool for the whole process, host name lookups included. A few functions there that wait
+for a slow disk or another process would stop everything else.
 """
 
 import threading
@@ -13,7 +13,7 @@ __all__ = ["PlainThreads"]
 
 
 class PlainThreads:
-    """A pool that is made when it is first needed, in a forked process anew, and ends with its owner.
+    """A pool that is created when first needed, again in a forked process, and ends with its owner.
 
     :param most: threads; further functions wait their turn.
     :param name: begins the names of the threads.
@@ -31,7 +31,7 @@ class PlainThreads:
 
     @property
     def pool(self) -> Executor:
-        """Where functions are to be submitted."""
+        """The pool, created when first needed."""
         pool = self._pool
         if pool is None:
             with self._lock:
@@ -39,7 +39,7 @@ class PlainThreads:
         return pool
 
     def close(self) -> None:
-        """End the threads when they are done with what was submitted; the next call makes new ones."""
+        """End the threads once the submitted functions are done; the next call starts new ones."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:

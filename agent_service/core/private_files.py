@@ -1,8 +1,7 @@
-"""Files and folders for this process's user alone, whatever the umask says.
+"""Files and folders that only this process's user can access, whatever the umask.
 
-Names are looked up in a folder that was opened and checked, and a name that is a link is never followed: who may write
-somewhere on the way to the folder cannot have a file of ours read from, or written to, another place. Nothing waits
-for the other end of a named pipe.
+A name is looked up in a folder that was opened and checked, and a link is never followed. So a user who can write to a
+parent folder cannot redirect our reads or writes to another place. Opening a named pipe does not block.
 """
 
 import errno
@@ -23,16 +22,16 @@ _FOLDER: Final = 0o700
 _FILE: Final = 0o600
 _PIECE: Final = 1 << 20
 _OTHERS: Final = 0o077
-# Systems other than Unix know neither; there the folder's access list decides.
+# Only Unix has these; elsewhere the folder's access list decides.
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0)
 
 _told: Final[Memo[tuple[int, int], None]] = Memo(1000)
-"""Folders that were warned of, by device and number."""
+"""Folders about which a warning was logged, by device and number."""
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, each for this user alone; flush what they stand in."""
+    """Create a folder and its missing parents, each for this user only; flush the folders that contain them."""
     missing = []
     for each in (path, *path.parents):
         if os.path.lexists(each):
@@ -43,7 +42,7 @@ def make_folder(path: Path) -> None:
             each.mkdir(_FOLDER)
         except FileExistsError:  # another process was faster
             continue
-        if stat.S_IMODE(each.lstat().st_mode) != _FOLDER:  # a umask that takes from the user too
+        if stat.S_IMODE(each.lstat().st_mode) != _FOLDER:  # a umask may restrict the user too
             each.chmod(_FOLDER)
         descriptor = os.open(each.parent, os.O_RDONLY)
         try:
@@ -54,12 +53,12 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def open_folder(path: str | Path, *, inside: int | None = None) -> Iterator[int]:
-    """Open a folder for the names in it. If it is this user's, other users lose their access to it.
+    """Open a folder to use the names in it. If it belongs to this user, other users lose their access to it.
 
-    :param path: may be, or lead through, a link, which its owner chose.
-    :param inside: an open folder in which ``path`` is a name; then it must be no link.
-    :raises ConfigurationError: for a folder that everybody can write to and that is another user's, or has the sticky
-        bit, as ``/tmp`` has: what others keep there must stay within their reach.
+    :param path: may be or contain a link: its owner chose that.
+    :param inside: an open folder in which ``path`` is a name; then it must not be a link.
+    :raises ConfigurationError: for a folder that everybody can write to and that belongs to another user or has the
+        sticky bit, as ``/tmp`` has: other users must keep access to their files there.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | (0 if inside is None else _NOFOLLOW)
     descriptor = os.open(path, flags, dir_fd=inside)
@@ -94,17 +93,17 @@ def _close_to_others(descriptor: int, path: str | Path) -> None:
 
 
 def read_file(folder: int, name: str) -> bytes:
-    """Return what a regular file of a folder holds.
+    """Return the contents of a regular file in a folder.
 
     :raises FileNotFoundError: there is none.
-    :raises OSError: ELOOP for a link, EINVAL for what is neither.
+    :raises OSError: ELOOP for a link, EINVAL for anything else that is no regular file.
     """
     descriptor = os.open(name, os.O_RDONLY | _NOFOLLOW | _NO_WAITING, dir_fd=folder)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file", name)
-        # Not a file object: this is what a read of a document waits for.
+        # No file object, which is slower: every read of a document comes through here.
         content = os.read(descriptor, status.st_size + 1)
         while part := os.read(descriptor, _PIECE):
             content += part
@@ -114,7 +113,7 @@ def read_file(folder: int, name: str) -> bytes:
 
 
 def write_file(folder: int, name: str, content: bytes) -> None:
-    """Write a new file and flush it. What was called so, the rest of a write that died or a link, is removed first."""
+    """Write a new file and flush it. An old one, left by a write that died, or a link of that name is removed first."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, _FILE, dir_fd=folder)
@@ -126,7 +125,7 @@ def write_file(folder: int, name: str, content: bytes) -> None:
 
 
 def create_file(path: Path) -> bool:
-    """Make an empty file for this user alone; False when there is something of that name."""
+    """Create an empty file for this user only; return False if the name is taken."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, _FILE)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Whether this process is one of several workers of the same service."""
+"""Detect whether this process is one of several workers of the same service."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ _SPAWNED = b"multiprocessing.spawn"
 
 
 def several_processes() -> str | None:
-    """Return what shows that there are several workers, or None where nothing does.
+    """Return the evidence that there are several workers, or None if there is none.
 
-    What counts: WEB_CONCURRENCY and ``--workers`` of a known server, and on Linux a sibling that runs the same command.
-    None proves nothing: a first worker may start before the others. Cost: a few reads of ``/proc``.
+    Evidence is WEB_CONCURRENCY and ``--workers`` of a known server, and on Linux a sibling that runs the same command.
+    None proves nothing: the first worker may start before the others. Costs a few reads of ``/proc``.
     """
     concurrency = os.environ.get("WEB_CONCURRENCY", "")
     if _above_one(concurrency):

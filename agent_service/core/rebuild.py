@@ -1,7 +1,7 @@
-"""What :mod:`.typed` composes: each function rebuilds one kind of type from plain data and changes nothing it is given.
+"""The parts that :mod:`.typed` composes: each rebuilds one kind of type from plain data, and changes no input.
 
-All raise :class:`~agent_service.core.errors.UndecodableError` for data that does not fit. Data that was rebuilt before,
-because its class is registered with the codec, passes through. Values are put back, never validated.
+All raise :class:`~agent_service.core.errors.UndecodableError` for data that does not fit. Data that is rebuilt
+already, because its class is registered with the codec, passes through. Values are restored, never validated.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ _MISSING = object()
 
 
 class Pending:
-    """Stands for a record that is being compiled, inside its own fields."""
+    """A placeholder, inside its own fields, for a record that is being compiled."""
 
     rebuild: Rebuild | None
 
@@ -32,7 +32,7 @@ class Pending:
 
 
 def unchanged(data: Any) -> Any:
-    """Return the data, without a rest that nothing here asks for."""
+    """Return the data without its rest, which nothing needs here."""
     return data.data if type(data) is Parts else data
 
 
@@ -54,7 +54,7 @@ def enum_member(cls: type[Enum], data: Any) -> Any:
 
 
 def literal(choices: Mapping[Any, Any], data: Any) -> Any:
-    """Find a Literal's choice by what stands for it in plain data: its value for an Enum member, else itself."""
+    """Find a Literal's choice by its plain data: the value of an Enum member, else the choice itself."""
     try:
         return choices[data]
     except (KeyError, TypeError) as exc:
@@ -68,7 +68,7 @@ def _rebuilt(changing: Mapping[str, Rebuild], data: Mapping[str, Any]) -> dict[s
 def dataclass(
     cls: type, init: Mapping[str, bool], changing: Mapping[str, Rebuild], assemble: Assemble, data: Any
 ) -> Any:
-    """Assemble what was taken apart; from the fields alone call the class, then set what came out different."""
+    """Assemble what was taken apart. From fields alone, call the class, then set the fields that came out different."""
     if isinstance(data, cls):
         return data
     if type(data) is Parts:
@@ -92,7 +92,7 @@ def model(
     assemble: Assemble,
     data: Any,
 ) -> Any:
-    """Put the fields back by name, if they are of the declared types; validators do not run."""
+    """Restore the fields by name, if they have the declared types; validators do not run."""
     if isinstance(data, cls):
         return data
     data, rest = data if type(data) is Parts else (data, None)
@@ -116,7 +116,7 @@ def model(
 
 
 def _anew(cls: type[BaseModel], assemble: Assemble, data: Any) -> BaseModel:
-    """Make a model of its fields alone, as bytes of the first release hold them: what is private is made anew."""
+    """Make a model of its fields alone, as the first release stored it; private attributes get their defaults."""
     built: BaseModel = assemble(data, {"private": private_defaults(cls)})
     if runs_code(cls):
         run_post_init(built)
@@ -130,9 +130,9 @@ def private_defaults(cls: type[BaseModel]) -> dict[str, Any]:
 
 
 def run_post_init(built: BaseModel) -> None:
-    """Let ``model_post_init`` set what is private; what it does to the fields is undone, because it did so before.
+    """Run ``model_post_init`` for the private attributes; what it changes in fields is undone, as it ran before.
 
-    :raises UndecodableError: when it raises.
+    :raises UndecodableError: if it raises.
     """
     fields, extra = dict(vars(built)), built.__pydantic_extra__
     try:
@@ -193,7 +193,7 @@ def union(
     checks: Callable[[], Sequence[Check]],
     data: Any,
 ) -> Any:
-    """Take the one member that fits; data of a plain scalar member's own type is that.
+    """Rebuild the one member that fits; data with the type of a plain scalar member is that member.
 
     :param other_plain: whether the union has further members that need no rebuilding, for which data stays as it is.
     :param checks: gives the checks of all members that need no rebuilding.

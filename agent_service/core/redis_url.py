@@ -1,4 +1,4 @@
-"""One URL says where Redis is and which topology it has."""
+"""Parse a Redis URL: where Redis is, and which topology it has."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -74,7 +74,7 @@ def parse_redis_url(url: str) -> RedisTarget:
     scheme, location, username, password, query = _split(url)
     topology = _TOPOLOGIES[scheme]
     hosts, socket, service, db_text = _place(url, scheme, location)
-    # Before the query: where a host was forgotten, the names in the query may be the rest of a password.
+    # Parsed before the query: if the host was forgotten, names in the query may be the rest of a password.
     addresses = () if socket else _addresses(url, hosts, 26379 if topology == "sentinel" else 6379, topology)
     options = _options(url, query)
     tls = scheme == "rediss" or (topology != "single" and bool(options.pop("ssl", False)))
@@ -104,7 +104,7 @@ def _refuse(url: str, problem: str) -> NoReturn:
 
 
 def _split(url: str) -> tuple[str, str, str | None, str | None, str]:
-    """Scheme, what stands between ``@`` and ``?``, user name, password, and what stands after ``?``."""
+    """Return scheme, the text between ``@`` and ``?``, user name, password, and the text after ``?``."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _TOPOLOGIES:
         _refuse(url, f"must begin with one of {', '.join(f'{each}://' for each in _TOPOLOGIES)}")
@@ -117,7 +117,7 @@ def _split(url: str) -> tuple[str, str, str | None, str | None, str]:
 
 
 def _place(url: str, scheme: str, location: str) -> tuple[str, str | None, str | None, str]:
-    """Hosts, unix socket, service, and the text that should be the database number."""
+    """Return hosts, unix socket, service, and the text that should be the database number."""
     hosts, _, path = location.partition("/")
     if scheme == "unix":
         socket = unquote(location)
@@ -172,7 +172,7 @@ def _options(url: str, query: str) -> dict[str, Any]:
     for name, text in parse_qsl(query, keep_blank_values=True):
         convert = _OPTIONS.get(name)
         if convert is None:
-            # Behind an & of a password that was not encoded stands its rest.
+            # Behind the unencoded & of a password is the rest of it.
             secret = any(each.endswith("password") for each in options)
             named = "an option behind a password" if secret else f"the option {name!r:.40}"
             _refuse(url, f"has {named}, which is unknown here; known are {', '.join(sorted(_OPTIONS))}")

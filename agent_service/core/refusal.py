@@ -1,4 +1,4 @@
-"""Why a value cannot be written: the signal between the parts of the codec, with the remedy in its text."""
+"""Why a value cannot be written: the exception between the parts of the codec, with the remedy in its text."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["NotWritable", "reason_for"]
 
 
 class NotWritable(Exception):  # noqa: N818  (never leaves the codec, which turns it into a CacheSerializationError)
-    """Writing the value would lose something; ``str()`` says what. The walk adds the way to the value."""
+    """Writing the value would lose something; ``str()`` says what. The walk adds the path to the value."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

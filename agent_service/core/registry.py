@@ -1,4 +1,4 @@
-"""Classes that come back from the codec as themselves, because the application registered them under a name."""
+"""Classes that the codec restores as themselves, because the application registered them under a name."""
 
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class RegisteredType(NamedTuple):
-    """A class, the name it has in stored bytes, and how it becomes data and a value again."""
+    """A class, its name in stored bytes, and how its values become data and values again."""
 
     name: str
     cls: type
@@ -29,7 +29,7 @@ class RegisteredType(NamedTuple):
 
     @property
     def is_record(self) -> bool:
-        """Whether values are taken apart and put together by their fields."""
+        """Whether values are written and restored by their fields."""
         return self.dump is plain_data
 
 
@@ -49,15 +49,15 @@ def register_type(
     dump: Callable[[T], Any] | None = None,
     load: Callable[[Any], T] | None = None,
 ) -> type[T]:
-    """Let values of exactly this class come back as this class. Register in every process that reads the entries.
+    """Make values of exactly this class come back as this class. Register in every process that reads the entries.
 
-    :param name: what stored bytes call the class, by default its module and qualified name. Keep it if the class moves.
-    :param dump: gives what the codec shall write in its place; may return anything the codec takes.
+    :param name: the class's name in stored bytes, by default its module and qualified name. Keep it if the class moves.
+    :param dump: returns what to write for a value; anything that the codec takes.
     :param load: makes the value of what ``dump`` returned. Both may be left out for a dataclass, pydantic model, Enum
         or NamedTuple, which are then written by their fields or value.
     :returns: the class, so that this also works as a decorator.
-    :raises CacheValueError: for a class that needs ``dump`` and ``load``, one the codec knows by itself, or a name that
-        another class has.
+    :raises CacheValueError: if the class needs ``dump`` and ``load``, the codec knows it already, or another class has
+        the name.
     """
     if not isinstance(cls, type):
         raise CacheValueError(f"cls must be a class, not {type(cls).__name__}: {cls!r:.80}")

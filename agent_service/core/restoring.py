@@ -1,8 +1,8 @@
-"""A model made of the fields that a store kept of it: restored, not validated.
+"""Restore a model from its stored fields, without validating it.
 
-A field that holds what its annotation says is put back as it is. Validators run for a field alone, and only where its
-class has changed since in a way that nobody wrote an upgrader for, or where what is stored is what a serializer of the
-model's own made of a value. New fields get their defaults.
+A field whose stored value conforms to its annotation is restored as it is. Validators run for single fields only, and
+in two cases: its class has changed and no upgrader handles that, or the stored value was made by the model's own
+serializer. New fields get their defaults.
 """
 
 import functools
@@ -22,21 +22,21 @@ __all__ = ["restore_model", "serialized_fields"]
 M = TypeVar("M", bound=BaseModel)
 
 _MOST_CLASSES = 1000
-"""A service may make classes as it runs."""
+"""The most compiled models: a service may make classes as it runs."""
 
 
 def restore_model(cls: type[M], data: Any, *, dumped: bool = False) -> M:
-    """Make a model of its fields, which may have their rests beside them (:class:`~.instances.Parts`).
+    """Return a model made of its fields, which may have their rests beside them (:class:`~.instances.Parts`).
 
-    :param dumped: whether fields without a rest hold what serializers of the model's own made of the values.
-    :raises ValidationError: for fields that the class does not take.
-    :raises UndecodableError: for data that is no such model's.
+    :param dumped: whether fields without a rest hold what the model's own serializers made of the values.
+    :raises ValidationError: if the class does not take a field.
+    :raises UndecodableError: if the data is not that of such a model.
     :raises Exception: whatever a validator raises.
     """
     try:
         restored: M = _restorer(cls, dumped)(data)
     except UndecodableError:
-        validated = _validated(cls, stripped(data))  # says which field it is
+        validated = _validated(cls, stripped(data))  # so that the error names the field
         if dumped and cls.__pydantic_decorators__.model_serializers and type(data) is not Parts:
             return validated
         raise
@@ -70,8 +70,8 @@ class _StoreCompiler(Compiler):
 class _ModelRestorer:
     """Restores one class of models.
 
-    :param changing: what rebuilds fields, by name.
-    :param serialized: fields that need validation where data has no rest.
+    :param changing: functions that rebuild fields, by name.
+    :param serialized: fields that need validation if the data has no rest.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class _ModelRestorer:
         return values, others
 
     def _is_put(self, into: dict[str, Any], name: str, default: Any) -> bool:
-        """Put what a field's value stands for in its place, and return whether it is what the annotation says."""
+        """Replace a field's data by its value; return whether the value conforms to the annotation."""
         rebuild, check = self._changing.get(name), self._checks().get(name)
         try:
             value = into[name] = stripped(into[name]) if rebuild is None else rebuild(into[name])
@@ -152,7 +152,7 @@ class _ModelRestorer:
         return built
 
     def _validated_field(self, built: BaseModel, name: str, fields: dict[str, Any]) -> Any:
-        """Return what the validators of one field make of what is stored."""
+        """Return what the validators of one field make of the stored value."""
         cls, stored = self._cls, stripped(fields)
         try:
             if issubclass(cls, RootModel):
@@ -167,13 +167,13 @@ class _ModelRestorer:
 
 
 def _validated(cls: type[M], fields: Any) -> M:
-    # Lax whatever the model says, because Enum members are stored as their values.
+    # Lax even for a strict model, because Enum members are stored as their values.
     return cls.model_validate(fields, strict=False, by_alias=False, by_name=True)
 
 
 @functools.lru_cache(_MOST_CLASSES)
 def serialized_fields(cls: type[BaseModel]) -> frozenset[str]:
-    """Return the fields that serializers of the model's own may have changed in what the first release stored."""
+    """Return the fields that the model's own serializers may have changed when the first release stored them."""
     decorators = cls.__pydantic_decorators__
     names = {name for each in decorators.field_serializers.values() for name in each.info.fields}
     everything = bool(decorators.model_serializers) or "*" in names

@@ -1,4 +1,4 @@
-"""What a decorated function promises to return, by its return annotation, and how stored results become that again."""
+"""Restore stored results as what the function's return annotation promises."""
 
 import functools
 import sys
@@ -21,9 +21,9 @@ __all__ = ["Returned"]
 
 
 class Returned:
-    """The return annotation of a function, resolved by itself: annotations of parameters do not matter.
+    """The return annotation of a function, resolved without the annotations of its parameters.
 
-    An annotation that names something not yet defined is tried again at the first result, and at each that needs it.
+    If it names something not yet defined, it is resolved again at the first result, and at each that needs it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -32,9 +32,9 @@ class Returned:
         self._rebuild: Rebuild | None = None
         self._check: Check | None = None
         self.names_classes = True
-        """Whether instances of classes are kept as such; False where all is plain data, as under Any."""
+        """Whether instances of classes are restored; False if all is plain data, as under Any."""
         self.unresolved: str | None = None
-        """Why the annotation cannot be resolved; None when it can, or there is none."""
+        """Why the annotation cannot be resolved; None if it can, or there is none."""
         self._resolve()
         self._is_first = True
 
@@ -54,13 +54,13 @@ class Returned:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether results that hold no class of their own may need rebuilding all the same."""
+        """Whether results without instances of classes may need rebuilding all the same."""
         return self._rebuild is not None or self.unresolved is not None
 
     def __call__(self, data: Any) -> Any:
         """Return a decoded result as what the annotation promises.
 
-        :raises UndecodableError: for what does not fit it, and for instances of classes while it is not resolved.
+        :raises UndecodableError: if the result does not fit, or holds instances while the annotation is unresolved.
         """
         if self.unresolved is not None and (self._is_first or type(data) is Stored):
             self._is_first = False

@@ -1,7 +1,7 @@
 """Rows of classes that SQLAlchemy maps: SQLModel tables, and dataclasses of ``MappedAsDataclass``.
 
-They are asked through their own attributes, so nothing is imported for them. A row comes back with its columns, and
-detached where it has an identity in a database. What only a session can give it is refused.
+They are read through their own attributes, so SQLAlchemy is not imported here. A row comes back with its columns, and
+detached if it has an identity in a database. Data that only a session can load is refused.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from agent_service.core.refusal import NotWritable
 __all__ = ["STATE", "give_identity", "has_identity", "is_mapped", "new_row"]
 
 STATE = "_sa_instance_state"
-"""The attribute in which SQLAlchemy keeps what it knows of a row."""
+"""The attribute in which SQLAlchemy keeps the state of a row."""
 _REMEDY = "return a model or dataclass that is no table, made from the row"
 
 
 def is_mapped(cls: type) -> bool:
-    """Whether instances of a class are rows."""
+    """Return whether instances of a class are rows."""
     manager = getattr(cls, "_sa_class_manager", None)
     return manager is not None and getattr(manager, "is_mapped", False)
 
@@ -24,7 +24,7 @@ def is_mapped(cls: type) -> bool:
 def has_identity(row: Any) -> bool:
     """Return whether a row was loaded from a database, or stored in one.
 
-    :raises NotWritable: for a row that is more than its columns, or less.
+    :raises NotWritable: if the row has more than its columns, or less.
     """
     mapper, state, values = type(row).__mapper__, vars(row)[STATE], vars(row)
     loaded = [name for name in mapper.relationships.keys() if values.get(name) not in (None, [], set(), {})]  # noqa: SIM118
@@ -41,10 +41,10 @@ def has_identity(row: Any) -> bool:
 
 
 def new_row(cls: Any) -> Any:
-    """Make a row without columns, past the class's constructor, as a session does when it loads one."""
+    """Make a row without columns, bypassing the constructor, as a session does when it loads one."""
     return cls.__mapper__.class_manager.new_instance()
 
 
 def give_identity(row: Any) -> None:
-    """Make a row detached: a session that it is added to takes it for the one in the database."""
+    """Make a row detached: a session it is added to treats it as the one in the database."""
     vars(row)[STATE].key = type(row).__mapper__.identity_key_from_instance(row)

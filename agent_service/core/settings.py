@@ -1,4 +1,4 @@
-"""Settings from the environment and ``.env``. Only factories read them; every other room is handed plain values."""
+"""Settings from the environment and ``.env``. Only factories read them; all other code is given plain values."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8-sig",  # which reads UTF-8 with and without a byte order mark
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # it may be a URL, whose password an error would show
+        hide_input_in_errors=True,  # the value may be a URL, and an error would show its password
     )
 
     redis_url: SecretStr | None = Field(
@@ -187,8 +187,8 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Load the settings once per process.
 
-    :raises ConfigurationError: naming each setting that cannot be used, or a ``.env`` that cannot be read; values of
-        URLs are never shown.
+    :raises ConfigurationError: if a setting cannot be used or ``.env`` cannot be read; it names each such setting and
+        never shows the value of a URL.
     """
     # Raised outside of the handlers, so that it is chained to nothing: the originals hold the input, which may hold a
     # password.
@@ -205,7 +205,7 @@ def get_settings() -> Settings:
 
 
 def _check_env_file() -> None:
-    """Refuse what would be skipped without a word."""
+    """Refuse a ``.env`` that would be skipped silently."""
     if _ENV_FILE.is_dir():
         if not (_ENV_FILE / "pyvenv.cfg").exists():  # a virtual environment may have that name
             raise ConfigurationError(".env is a directory; settings stand in a file: remove it, or mount a file there")

@@ -1,4 +1,4 @@
-"""What stored bytes say of a record's class: its name, and a digest of its fields that changes when they do."""
+"""How stored bytes describe a record's class: its name, and a digest that changes when its fields change."""
 
 import hashlib
 import re
@@ -39,7 +39,7 @@ def _main_module() -> str:
 def shape_of(cls: type) -> str:
     """Return a digest of a record's fields, their types and constraints; the same in every process and release.
 
-    Enums have none: their members are compared one by one.
+    Enums have no digest: their members are compared one by one.
     """
     global _described
     shape = _shapes.get(cls)
@@ -51,7 +51,7 @@ def shape_of(cls: type) -> str:
 
 
 def classes_described() -> int:
-    """Return how many classes were met so far. A class that is written for the first time counts it up."""
+    """Return how many classes were seen so far; grows when a class is written for the first time."""
     return _described
 
 
@@ -84,7 +84,7 @@ def _annotations(cls: Any) -> dict[str, Any]:
 
 
 def _text(annotation: Any) -> str:
-    """Write an annotation down, the same in every version of Python."""
+    """Return an annotation as text, the same in every version of Python."""
     if isinstance(annotation, str):
         return annotation
     if isinstance(annotation, list):  # the parameters of a Callable

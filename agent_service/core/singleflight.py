@@ -16,12 +16,12 @@ Invariants:
 
 import asyncio
 import contextvars
-import copy
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from agent_service.core.errors import ReentrantLoadError
+from agent_service.core.exception_copies import copy_for_another
 from agent_service.core.logging import logger
 
 __all__ = ["Fence", "SingleFlight"]
@@ -227,11 +227,4 @@ def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:
     if not flight.shared:
         flight.shared = True
         return exc
-    try:
-        twin = copy.copy(exc)
-    except Exception:  # noqa: BLE001 - an exception that cannot be copied is shared as it is
-        return exc
-    if type(twin) is not type(exc):
-        return exc
-    twin.__cause__, twin.__context__ = exc.__cause__, exc.__context__
-    return twin.with_traceback(exc.__traceback__)
+    return copy_for_another(exc)

@@ -1,4 +1,4 @@
-"""What can be the name of a PostgreSQL schema, and what can stand before the name of every table."""
+"""Check names: of a PostgreSQL schema, and the prefix of all table names."""
 
 import re
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 __all__ = ["LONGEST_NAME", "require_schema", "require_table_prefix"]
 
 LONGEST_NAME: Final = 63
-"""Bytes of an identifier; PostgreSQL cuts off what is longer."""
+"""The most bytes of an identifier; PostgreSQL truncates longer ones."""
 _LONGEST_PREFIX: Final = 20
-"""Bytes of a prefix, so that the longest name it is put before still fits."""
+"""The most bytes of a prefix, so that the longest name with it still fits."""
 _ALLOWED: Final = re.compile(r"[^\W\d][\w $-]*\Z")
 _RESERVED_SCHEMAS: Final = ("pg_", "information_schema")
 
 
 def require_schema(value: str) -> str:
-    """Return a name that a schema can have.
+    """Return the name of a schema, checked.
 
     :raises ValueError: it cannot be one; the message says why.
     """
@@ -27,7 +27,7 @@ def require_schema(value: str) -> str:
 
 
 def require_table_prefix(value: str) -> str:
-    """Return what can stand before the names of tables; "" is nothing.
+    """Return the prefix of table names, checked; "" is none.
 
     :raises ValueError: it cannot; the message says why.
     """

@@ -21,7 +21,7 @@ Stamp = TypeVar("Stamp", datetime, time)
 
 
 def keeps_zone(zone: tzinfo | None) -> bool:
-    """Whether a zone comes back as itself: none, a fixed offset of the standard library, or a ZoneInfo by name."""
+    """Return whether a zone comes back as itself: none, a fixed offset of the standard library, or a named ZoneInfo."""
     return zone is None or type(zone) is timezone or (type(zone) is ZoneInfo and zone.key is not None)
 
 
@@ -126,7 +126,7 @@ WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     range: lambda value: {"$range": _write_steps(value)},
     **TEXT_WRITERS,
 }
-"""By exact type: what stands for the value in JSON."""
+"""By exact type: the function that writes a value as JSON."""
 
 READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$datetime": lambda node: _read_stamp(datetime, node),
@@ -143,4 +143,4 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$range": _read_range,
     **TEXT_READERS,
 }
-"""By tag: the value back. They raise ValueError, TypeError, ArithmeticError, LookupError or OSError for damage."""
+"""By tag: the function that reads it. Damaged data: ValueError, TypeError, ArithmeticError, LookupError or OSError."""

@@ -9,7 +9,7 @@ __all__ = ["STORES", "Measured", "StoreMetrics"]
 
 
 class _Counts:
-    """What is known of the stores of one class."""
+    """The counters of the stores of one class."""
 
     __slots__ = ("errors", "latency")
 
@@ -39,7 +39,7 @@ class StoreMetrics:
         return {store: {**each.latency.snapshot(), "errors": each.errors} for store, each in counted}
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset all counters."""
         self._counts.clear()
 
 
@@ -48,9 +48,9 @@ STORES: Final = StoreMetrics()
 
 
 class Measured:
-    """Counts the block as one operation of a store; what leaves it as an exception, not as a cancellation, failed.
+    """Counts the block as one operation of a store; it failed if it ends by an exception other than a cancellation.
 
-    A class, because entering a generator costs as much as a read in memory does.
+    A class, because a generator-based context manager costs as much as a read in memory.
     """
 
     __slots__ = ("_started", "_store")

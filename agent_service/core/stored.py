@@ -1,6 +1,6 @@
-"""A decoded value that holds instances of classes, before it is known who reads it.
+"""A decoded value that holds instances of classes, before its reader is known.
 
-Whoever names no class reads it as plain data; whoever has an annotation gets the instances that it names.
+A reader that names no class gets plain data; a reader with an annotation gets the instances that it names.
 """
 
 from typing import Any, Union
@@ -16,7 +16,7 @@ __all__ = ["Stored", "Wanted", "plain"]
 
 
 class Wanted:
-    """What a reader wants a value to be.
+    """What a reader wants the value to be.
 
     :param annotation: names the classes that may come back.
     :param self_class: what ``Self`` stands for in the annotation.
@@ -29,10 +29,10 @@ class Wanted:
         self.known = KnownClasses(annotation if self_class is None else Union[annotation, self_class])  # noqa: UP007 - of text
 
     def require(self, value: Any, unknown: str) -> None:
-        """Refuse a value in which plain data stands where the annotation wants something else.
+        """Refuse a value that has plain data where the annotation wants something else.
 
         :param unknown: the class that came back as plain data.
-        :raises UndecodableError: where the annotation does not allow for that.
+        :raises UndecodableError: if the annotation does not allow that.
         """
         if self._check is None:
             self._check = conforms(self._annotation, self._self_class) or _anything
@@ -49,11 +49,11 @@ class Stored:
         self._named, self._node = content
 
     def payload(self) -> bytes:
-        """Return the JSON it was parsed from, if it was not read yet."""
+        """Return the JSON that it was parsed from, if it was not read yet."""
         return orjson.dumps({"$whole": [self._named, self._node]})
 
     def plain(self) -> Any:
-        """Return the value with plain data in the place of instances.
+        """Return the value with plain data in place of instances.
 
         :raises UndecodableError: for damaged data, and for sets and dict keys that are not hashable as plain data.
         """
@@ -62,8 +62,8 @@ class Stored:
     def as_wanted(self, wanted: Wanted | None) -> Any:
         """Return the value with the instances that are wanted.
 
-        :raises UndecodableError: for damaged data, for a class that has changed since, and for an instance of a class
-            that the annotation does not name in a place where it does not take plain data.
+        :raises UndecodableError: if the data is damaged, a class has changed since, or an instance has a class that the
+            annotation does not name where it does not allow plain data.
         """
         try:
             build = Assembly(self._named, None if wanted is None else wanted.known)
@@ -72,13 +72,13 @@ class Stored:
                 wanted.require(value, build.unknown[0])
         except UndecodableError:
             raise
-        except Exception as exc:  # stored bytes may be anybody's, and load functions are the caller's code
+        except Exception as exc:  # stored bytes may be hostile, and load functions are the caller's code
             raise UndecodableError(f"stored data cannot be read: {type(exc).__name__}: {exc!s:.200}") from exc
         return value
 
 
 def plain(value: Any) -> Any:
-    """Return a decoded value as whoever names no class reads it.
+    """Return a decoded value as a reader gets it that names no class.
 
     :raises UndecodableError: as :meth:`Stored.plain` does.
     """

@@ -1,6 +1,6 @@
-"""Standard types and types of pydantic that their own text stands for: addresses, paths, URLs, patterns, zones.
+"""Standard and pydantic types that are written as their own text: addresses, paths, URLs, patterns, zones.
 
-Each is written only when the text makes an equal value again. URLs are read by class name from pydantic's own classes.
+Each is written only if the text makes an equal value again. URLs are read by class name from pydantic's own classes.
 """
 
 import re
@@ -74,7 +74,7 @@ def _read_url(node: Any) -> Any:
     cls = _URLS[name]
     if cls in _PLAIN_URLS:
         return parsed
-    url: _Url = object.__new__(cls)  # past the validation that made it, which had its turn
+    url: _Url = object.__new__(cls)  # without validation, which ran when the value was made
     url._url = parsed  # noqa: SLF001 - where pydantic's URLs keep what they parsed
     return url
 
@@ -102,7 +102,7 @@ _RANGE: Final = re.compile(r"(?=(.)-(.))", re.DOTALL)
 
 
 def _is_costly(text: str, flags: int) -> bool:
-    """Whether compiling a pattern may look at each character of wide ranges, as it does where case is ignored."""
+    """Return whether compiling a pattern may visit each character of wide ranges, as it does if case is ignored."""
     if not (flags & re.IGNORECASE or _IGNORES_CASE.search(text)):
         return False
     if _ESCAPED_RANGE.search(text):
@@ -171,7 +171,7 @@ TEXT_WRITERS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     ZoneInfo: _write_zone,
     timezone: _write_offset,
 }
-"""By exact type: what stands for the value in JSON."""
+"""By exact type: the function that writes a value as JSON."""
 
 TEXT_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     **{tag: _reader(cls) for cls, tag in _TAGS.items()},
@@ -180,4 +180,4 @@ TEXT_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$pattern": _read_pattern,
     "$zone": _read_zone,
 }
-"""By tag: the value back. They raise whatever the class raises for damage."""
+"""By tag: the function that reads it. For damaged data it raises whatever the class raises."""

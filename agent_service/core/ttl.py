@@ -1,4 +1,4 @@
-"""One meaning of "time to live" for every cache."""
+"""One meaning of "time to live" for all caches and stores."""
 
 import math
 from datetime import timedelta
@@ -10,7 +10,7 @@ from agent_service.core.errors import CacheValueError
 __all__ = ["MAX_TTL", "NEVER", "TTL", "Never", "resolve_ttl"]
 
 MAX_TTL: Final = 100 * 365 * 86_400.0
-"""Longest finite TTL in seconds (100 years). Redis refuses what overflows its millisecond stamps."""
+"""The longest finite TTL in seconds (100 years). Redis refuses a TTL that overflows its millisecond stamps."""
 
 
 class Never(Enum):
@@ -30,7 +30,7 @@ TTL: TypeAlias = int | float | timedelta | Never
 
 
 def resolve_ttl(ttl: TTL | None, default: float, *, name: str = "ttl") -> float:
-    """Turn what a caller gave into seconds; infinity means "never expires".
+    """Return a caller's TTL in seconds; infinity means "never expires".
 
     A result of 0 or less means "do not store".
 

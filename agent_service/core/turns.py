@@ -1,7 +1,7 @@
-"""A timeout that counts turns of the event loop, so that only the time counts that the other side had.
+"""A timeout that counts turns of the event loop, so that only the time of the other side counts.
 
-A timer goes off some times within the timeout, and one that goes off late counts once: while this process was too busy
-to read an answer, that answer was not late.
+A timer fires several times within the timeout, and one that fires late counts once: an answer is not late while this
+process was too busy to read it.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ __all__ = ["MOST_EXTENSIONS", "Turns"]
 _TURNS: Final = 50
 _SHORTEST: Final = 0.001
 MOST_EXTENSIONS: Final = 20
-"""How often a deadline begins anew because a reply had arrived that was not read yet: no server can use it for ever."""
+"""How often the time starts again because a reply has arrived but was not read: a server cannot extend it for ever."""
 
 
 class Turns:
-    """Like ``asyncio.timeout``, but counts time in which this process was too busy to read an answer as little.
+    """Like ``asyncio.timeout``, but time in which this process was too busy to read an answer hardly counts.
 
     :param seconds: for everything in the ``async with`` block, which then ends with ``TimeoutError``; None: no limit.
-    :param arrived: whether something is there to be read that was not read yet; the time begins anew then.
+    :param arrived: tells whether a reply has arrived that was not read yet; then the time starts again.
     """
 
     def __init__(self, seconds: float | None, arrived: Callable[[], bool] | None = None) -> None:
@@ -49,7 +49,7 @@ class Turns:
         return self
 
     def _wait(self, step: float) -> None:
-        # A turn that came a little late is made up for by the next one, one that came very late is not.
+        # The next turn makes up for one that came a little late, but not for one that came very late.
         self._due = max(self._due + step, self._loop.time())
         self._timer = self._loop.call_at(self._due, self._turn, step)
 

@@ -1,13 +1,12 @@
 """Rebuild what an annotation promises from plain data, which is all that some stored bytes hold.
 
-So wrote the first release every dataclass, pydantic model, Enum member and NamedTuple of an unregistered class, and so
-are registered classes and states still written. The annotation says what it was: :func:`restorer` turns it into a
-function that puts the classes back, and only them. What stands under a plain annotation (``str``, ``dict[str, int]``)
-is never looked at, let alone coerced; the fields of pydantic models must be of their types, because validators do not
-run.
+The first release wrote every dataclass, pydantic model, Enum member and NamedTuple of an unregistered class as plain
+data, and registered classes and states are still written so. The annotation tells the classes: :func:`restorer` turns
+it into a function that restores them, and nothing else. Data under a plain annotation (``str``, ``dict[str, int]``) is
+not checked or coerced. The fields of pydantic models must have their types, because validators do not run.
 
-A record fits only data with exactly the fields it is written with, so what an older release of a service left behind is
-refused instead of half understood. In a union the member that fits is taken; where two fit alike nothing is guessed.
+A record fits only data with exactly the fields that are written for it, so data that an older release of a service
+left is refused instead of half understood. In a union the member that fits is taken; if two fit, nothing is guessed.
 """
 
 import types
@@ -36,15 +35,15 @@ from agent_service.core.rebuild import Rebuild
 __all__ = ["Compiler", "checks_of", "record_hints", "restorer"]
 
 TypeArguments: TypeAlias = Mapping[Any, Any]
-"""What the type variables of a generic class stand for."""
+"""The types that the type variables of a generic class stand for."""
 
 _UNREADABLE = (NameError, TypeError, AttributeError, SyntaxError, RuntimeError)
-"""What reading annotations raises; RuntimeError is pydantic's own, and that of a too deep recursion."""
+"""What reading annotations raises; RuntimeError comes from pydantic, and from a too deep recursion."""
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, object})
 
 
 def restorer(annotation: Any) -> Rebuild | None:
-    """Return a function that rebuilds the annotation's classes from plain data; None when there is nothing to rebuild.
+    """Return a function that rebuilds the annotation's classes from plain data; None if there is nothing to rebuild.
 
     Values that already are of the annotated class pass through it. It raises
     :class:`~agent_service.core.errors.UndecodableError` for data that does not fit the annotation.
@@ -56,13 +55,13 @@ def restorer(annotation: Any) -> Rebuild | None:
 
 
 class Compiler:
-    """Turns annotations into functions, each record once, so that a record may hold itself."""
+    """Turns annotations into functions, each record once, so that a record may contain itself."""
 
     def __init__(self) -> None:
         self._records: dict[Any, Rebuild | None] = {}
 
     def compile(self, annotation: Any, arguments: TypeArguments) -> Rebuild | None:
-        """Return what rebuilds an annotation; None when there is nothing to rebuild."""
+        """Return a function that rebuilds an annotation; None if there is nothing to rebuild."""
         annotation = unwrapped(annotation, arguments)
         origin = get_origin(annotation)
         if origin is Union or origin is types.UnionType:
@@ -96,7 +95,7 @@ class Compiler:
             return partial(rebuild.typed_dict, changing, vars(cls)["__required_keys__"]) if changing else None
         if issubclass(cls, BaseModel):
             return self.model(cls, changing, hints)
-        for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may tell members of a union apart
+        for name, hint in hints.items():  # a plain Literal needs no rebuilding, but may distinguish members of a union
             if get_origin(hint) is Literal:
                 changing[name] = _literal(get_args(hint))
         if is_dataclass(cls):
@@ -105,7 +104,7 @@ class Compiler:
         return partial(rebuild.named_tuple, cls, changing)
 
     def model(self, cls: type[BaseModel], changing: Mapping[str, Rebuild], hints: Mapping[str, Any]) -> Rebuild:
-        """Return what rebuilds a model, given what rebuilds its fields."""
+        """Return a function that rebuilds a model, given those of its fields."""
         return partial(rebuild.model, cls, changing, checks_of(hints), assembler(cls))
 
     def _container(self, cls: type, given: tuple[Any, ...], arguments: TypeArguments) -> Rebuild | None:
@@ -120,7 +119,7 @@ class Compiler:
         return partial(rebuild.collection, parts[0]) if issubclass(cls, Iterable) and len(parts) == 1 else None
 
     def union(self, members: tuple[Any, ...], arguments: TypeArguments) -> Rebuild | None:
-        """Return what rebuilds a member of a union."""
+        """Return a function that rebuilds a union."""
         compiled = [(unwrapped(member, arguments), self.compile(member, arguments)) for member in members]
         rebuilds = [each for _, each in compiled if each is not None]
         plain = [member for member, each in compiled if each is None]
@@ -152,7 +151,7 @@ def record_hints(cls: type) -> dict[str, Any]:
 
 
 def checks_of(hints: Mapping[str, Any]) -> Callable[[], Mapping[str, Check]]:
-    """Return a function that gives the checks of fields, which are made when they are first needed."""
+    """Return a function that returns the checks of fields, made when first needed."""
     return cache(lambda: {name: check for name, hint in hints.items() if (check := conforms(hint)) is not None})
 
 

@@ -1,8 +1,9 @@
-"""What may be shown of a URL of a database or of Redis: where it leads, and nothing that may be part of a password.
+"""Mask URLs of databases and of Redis: show where they lead, and nothing that may be part of a password.
 
 People paste passwords unencoded, with ``@``, ``/``, ``:``, ``?`` and ``#`` in them, and forget the ``@`` or the host.
-So nothing is shown because it is not known to be a secret; only what stands where a host, a port and a name stand, and
-looks like them, is.
+So "not known to be a secret" is no reason to show a part: shown is only what is in the place of a host, a port or a
+name, and looks like one. This is the only mask. A parsed database URL needs none: it is
+shown rebuilt from hosts, ports and name.
 """
 
 import re
@@ -26,17 +27,17 @@ _FILE: Final = re.compile(r"[^@#\x00-\x1f]*")
 
 
 def known_scheme(scheme: str) -> bool:
-    """Whether a text before ``://`` is the scheme of some database, rather than the beginning of a password."""
+    """Return whether a text before ``://`` is the scheme of some database, and not the beginning of a password."""
     return _SCHEME.fullmatch(scheme) is not None
 
 
 def query_before_at(rest: str) -> bool:
-    """Whether an ``@`` follows ``?name=``: it may end a password with a ``?`` in it, or stand in one of the query."""
+    """Return whether an ``@`` follows ``?name=``: a password with a ``?`` may end there, or one in the query go on."""
     return _QUERY_BEFORE_AT.search(rest) is not None
 
 
 def mask_url(url: str) -> str:
-    """Return a URL, also one that cannot be read, with user name, passwords and the values of its query hidden."""
+    """Return a URL, even an unparsable one, with user name, passwords and the values of its query hidden."""
     scheme, separator, rest = url.partition("://")
     if not separator or not known_scheme(scheme):
         return _HIDDEN
@@ -51,7 +52,7 @@ def mask_url(url: str) -> str:
 def _place(scheme: str, place: str, *, named: bool) -> str:
     """Return what may be shown of hosts and path.
 
-    :param named: no user name or password stands before it, so it may be one whose host was forgotten.
+    :param named: no user name or password comes before it, so it may be one whose host was forgotten.
     """
     if scheme.startswith(("sqlite", "unix", "file")):
         return place if place[:1] in {"", "/"} and _FILE.fullmatch(place) else _HIDDEN

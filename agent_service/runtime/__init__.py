@@ -1,4 +1,4 @@
-"""What agents and their tools run on: a loop, thread pools that carry context, a limiter, Redis and the database."""
+"""The runtime of agents and tools: an event loop, thread pools that carry context, a limiter, Redis, a database."""
 
 from agent_service.runtime.config import GlobalSymphonyConfig
 from agent_service.runtime.middleware import SharedStateMiddleware

@@ -1,4 +1,4 @@
-"""What a runtime is made of: sizes, addresses, and what to do when Redis is down at the start."""
+"""The settings of a runtime: sizes, addresses, and what to do if Redis is down at the start."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ class GlobalSymphonyConfig:
     """Frozen settings of an :class:`~agent_service.runtime.runtime.AgentRuntime`; equal ones make equal runtimes.
 
     :param redis_url: the Redis of ``runtime.redis``, of repositories and of ``ops``; None: REDIS_URL. Caches and stores
-        without a place of their own use REDIS_URL in any case. Never shown by ``repr``.
+        without a URL of their own use REDIS_URL in any case. Never shown by ``repr``.
     :param database_url: the database of ``runtime.database``; None: DATABASE_URL. ``get_session()`` uses DATABASE_URL
         in any case. Never shown by ``repr``.
     :param workers_user: threads of ``pool_user``; by default four for each CPU.
     :param workers_tool: threads of ``pool_tool``.
     :param workers_agent: threads of ``pool_agent``.
-    :param max_concurrent: holders that ``limiter`` admits at once.
+    :param max_concurrent: how many holders ``limiter`` admits at once.
     :param start_degraded: start although Redis does not answer; operations on it raise until it does.
-    :raises ConfigurationError: for a number below 1. A URL is checked when the runtime is created.
+    :raises ConfigurationError: if a number is below 1. A URL is checked when the runtime is created.
     """
 
     redis_url: str | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Thread pools whose work sees the ContextVars of whoever handed it in."""
+"""Thread pools whose work sees the ContextVars of the code that submitted it."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +15,8 @@ T = TypeVar("T")
 class ContextThreadPool(ThreadPoolExecutor):
     """A thread pool that carries ContextVars: ``submit``, ``map`` and ``loop.run_in_executor`` alike.
 
-    Each piece of work runs in a copy of the context in which it was handed in, so what it sets nobody else sees.
-    Copying costs well under a microsecond, whatever the number of variables.
+    Work runs in a copy of the context in which it was submitted, so nobody else sees what it sets. Copying takes well
+    under a microsecond, whatever the number of variables.
 
     :param name: names the threads, and the pool in metrics and errors.
     :param max_workers: threads at most; they start when there is work for them.
@@ -29,9 +29,9 @@ class ContextThreadPool(ThreadPoolExecutor):
         self._unfinished: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Queue a call. ``map`` and ``loop.run_in_executor`` come through here, too.
+        """Queue a call. ``map`` and ``loop.run_in_executor`` use this method, too.
 
-        :raises RuntimeStateError: the pool was shut down.
+        :raises RuntimeStateError: if the pool was shut down.
         """
         try:
             future = super().submit(copy_context().run, fn, *args, **kwargs)
@@ -46,7 +46,7 @@ class ContextThreadPool(ThreadPoolExecutor):
         return list(self._unfinished)
 
     def metrics(self) -> dict[str, int]:
-        """Return ``workers``, ``busy`` threads and ``queued`` work of this moment."""
+        """Return the current ``workers``, ``busy`` threads and ``queued`` work."""
         unfinished = self.unfinished()
         busy = sum(each.running() for each in unfinished)
         return {"workers": self.max_workers, "busy": busy, "queued": len(unfinished) - busy}

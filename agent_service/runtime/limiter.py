@@ -1,4 +1,4 @@
-"""How many may do something at once."""
+"""A limit on how many tasks do something at once."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ __all__ = ["ConcurrencyLimiter"]
 
 
 class ConcurrencyLimiter:
-    """Admits ``limit`` holders at once; the others wait their turn, first come, first served.
+    """Admits ``limit`` holders at once; the others wait in order of arrival.
 
     ::
 
@@ -52,7 +52,7 @@ class ConcurrencyLimiter:
         self._semaphore.release()
 
     def metrics(self) -> dict[str, float]:
-        """Return ``limit``, ``held`` places and ``waiting`` tasks of now, and ``waits`` and ``wait_seconds`` so far."""
+        """Return ``limit``, the current ``held`` and ``waiting``, and ``waits`` and ``wait_seconds`` so far."""
         return {
             "limit": self.limit,
             "held": self._held,

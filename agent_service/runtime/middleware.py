@@ -1,4 +1,4 @@
-"""Binds the shared state of each request: plain ASGI, so any framework will do, and streams stay streams."""
+"""Middleware that binds the shared state of each request: plain ASGI, so it works with any framework and streams."""
 
 import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,18 +18,18 @@ Resolver: TypeAlias = Callable[[Scope], Owner | Awaitable[Owner]]
 
 
 class SharedStateMiddleware:
-    """Lets everything that serves a request find its user's shared state in ``current_shared_state``.
+    """Makes the user's shared state available as ``current_shared_state`` to all code that serves a request.
 
     ::
 
         app.add_middleware(SharedStateMiddleware, resolver=tenant_and_user_of)
 
-    It covers HTTP requests and web sockets, until their last byte was sent. Unlike middleware that reads responses, it
+    It covers HTTP requests and web sockets, until the last byte is sent. Unlike middleware that reads responses, it
     touches no message and starts no task.
 
     :param app: the ASGI application inside.
-    :param resolver: gives ``(tenant, user_id)`` of a connection's scope, or None to bind nothing; plain or async. What
-        it raises ends the request.
+    :param resolver: returns ``(tenant, user_id)`` for a connection's scope, or None to bind nothing; plain or async.
+        An exception that it raises ends the request.
     """
 
     def __init__(self, app: ASGIApp, resolver: Resolver) -> None:

@@ -1,4 +1,4 @@
-"""What a runtime owns: pools, a limiter, a bridge, Redis and a database; and how all of it ends in time."""
+"""What a runtime owns: pools, a limiter, a bridge, Redis and a database; and how all of it is closed in time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ from agent_service.runtime.limiter import ConcurrencyLimiter
 __all__ = ["RuntimeResources"]
 
 _FINISHING: Final = 0.5
-"""Share of the time for ending in which tools may finish, before what they await on the loop is cancelled."""
+"""Share of the shutdown time in which tools may finish, before what they await on the loop is cancelled."""
 _UNWINDING: Final = 0.3
-"""Share of it in which they may then unwind; the rest is for closing connections."""
+"""Share in which they may then unwind; the rest is for closing connections."""
 
 
 class RuntimeResources:
-    """Pools, limiter, bridge and connections of one runtime. Making them opens nothing and starts no thread.
+    """Pools, limiter, bridge and connections of one runtime. Creating them opens nothing and starts no thread.
 
     ``pool_user``, ``pool_tool`` and ``pool_agent`` are :class:`~agent_service.runtime.executor.ContextThreadPool`.
 
-    :param config: sizes and addresses; what it leaves open is in the settings.
+    :param config: sizes and addresses; the settings supply what it leaves out.
     :param redis: used instead of one made here, and not closed here.
     :param database: likewise.
     :raises ConfigurationError: for a URL that cannot be used.
     """
 
     loop: asyncio.AbstractEventLoop
-    """The event loop everything belongs to, once the runtime was started."""
+    """The event loop of everything here, set when the runtime starts."""
     bridge: SyncBridge
-    """Runs coroutines on that loop for threads."""
+    """Runs coroutines on that loop for other threads."""
     given: tuple[RedisManager | None, DatabaseManager | None]
-    """What was handed in, and is not closed here."""
+    """Redis and database as they were given; those are not closed here."""
 
     def __init__(
         self, config: GlobalSymphonyConfig, redis: RedisManager | None, database: DatabaseManager | None
@@ -62,7 +62,7 @@ class RuntimeResources:
         return (self.pool_user, self.pool_tool, self.pool_agent)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the usage of this moment; no I/O.
+        """Return the current usage; no I/O.
 
         ``pools`` by name with ``workers``, ``busy`` and ``queued``; ``limiter`` with ``limit``, ``held``, ``waiting``,
         ``waits`` and ``wait_seconds``; ``bridge`` with the threads ``waiting`` on the loop; ``redis`` with
@@ -87,7 +87,7 @@ class RuntimeResources:
             logger.warning("The runtime starts without Redis at %s", self.redis.client.target)
 
     def abandon(self) -> None:
-        """End what can be ended without the event loop, because that was closed."""
+        """Close what can be closed without the event loop, which is closed already."""
         self.bridge.close()
         self._close_pools()
 
@@ -106,7 +106,7 @@ class RuntimeResources:
         await self._close_connections(deadline)
 
     async def _busy_after(self, seconds: float) -> int:
-        """Wait until the pools are idle, ``seconds`` at most; give how much work still runs then."""
+        """Wait until the pools are idle, ``seconds`` at most; return how much work still runs then."""
         work = [asyncio.wrap_future(each) for pool in self._pools for each in pool.unfinished()]
         if not work:
             return 0
@@ -114,7 +114,7 @@ class RuntimeResources:
         for each in work:
             # Cancelling cannot stop a thread; it keeps the thread from reporting to a loop that is gone by then.
             if not each.cancel() and not each.cancelled():
-                each.exception()  # belongs to whoever handed in the work
+                each.exception()  # its submitter handles it
         return len(running)
 
     async def _close_connections(self, deadline: Deadline) -> None:

@@ -1,4 +1,4 @@
-"""One runtime a process: created at start-up, given to whoever asks, ended without stopping the loop."""
+"""One runtime per process: created at start-up, available everywhere, ended without stopping the loop."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ from agent_service.runtime.resources import RuntimeResources
 __all__ = ["AgentRuntime", "GlobalSymphony"]
 
 SHUTDOWN_TIMEOUT: Final = 10.0
-"""Seconds that ending a runtime may take."""
+"""Seconds that a shutdown may take."""
 
 _live: "AgentRuntime | None" = None
 _lock = threading.Lock()
@@ -35,14 +35,14 @@ class _Phase(Enum):
 
 
 class AgentRuntime(RuntimeResources):
-    """What agents and their tools run on; ``GlobalSymphony`` is another name for it.
+    """The runtime of agents and their tools; ``GlobalSymphony`` is another name for it.
 
     ::
 
         async with AgentRuntime(GlobalSymphonyConfig(redis_url="redis://localhost:6379/0")) as runtime:
             await runtime.loop.run_in_executor(runtime.pool_tool, tool.run)
 
-    At most one lives in a process; :meth:`get` gives it to any thread. It belongs to the event loop on which it was
+    A process has at most one; :meth:`get` returns it in any thread. It belongs to the event loop on which it was
     started: ``bridge`` runs coroutines there for threads. Repositories of tenants and ``ops`` use ``redis`` there, and
     connections of their own to the same Redis on other loops. An instance is started once; a forked process starts
     with none.
@@ -73,13 +73,13 @@ class AgentRuntime(RuntimeResources):
         redis: RedisManager | None = None,
         database: DatabaseManager | None = None,
     ) -> "AgentRuntime":
-        """Start the process's runtime on the running loop, or give the one that lives there with an equal config.
+        """Start the process's runtime on the running loop, or return the live one there if its config is equal.
 
         A start that fails leaves nothing behind: no instance, thread or connection.
 
-        :raises RedisUnavailableError: Redis does not answer and ``start_degraded`` is not set.
-        :raises RuntimeStateError: one lives with another config, redis or database, or on another event loop.
-        :raises ConfigurationError: for a URL that cannot be used.
+        :raises RedisUnavailableError: if Redis does not answer and ``start_degraded`` is not set.
+        :raises RuntimeStateError: if one lives with another config, redis or database, or on another event loop.
+        :raises ConfigurationError: if a URL cannot be used.
         """
         wanted = cls(config, redis=redis, database=database)
         while (live := _living_here()) is not None:
@@ -92,7 +92,7 @@ class AgentRuntime(RuntimeResources):
     def get(cls) -> "AgentRuntime":
         """Return the live runtime, in any thread.
 
-        :raises RuntimeStateError: there is none (a :class:`RuntimeError`).
+        :raises RuntimeStateError: if there is none (a :class:`RuntimeError`).
         """
         live = _live
         if live is None or not live.is_started:
@@ -103,15 +103,15 @@ class AgentRuntime(RuntimeResources):
 
     @classmethod
     async def shutdown(cls, timeout: float = SHUTDOWN_TIMEOUT) -> None:  # noqa: ASYNC109 - a budget for several steps
-        """End the live runtime within ``timeout`` seconds; the loop goes on meanwhile. Without one it does nothing.
+        """End the live runtime within ``timeout`` seconds, without stopping the loop. Does nothing if there is none.
 
         The pools take no more work and cancel what is queued. Running tools may finish in the first half of the time;
         then what they await through ``bridge`` is cancelled, which raises ``BridgeError`` in them. Threads that still
-        run after that are counted in the log and left alone: no thread can be ended from outside. At last the
-        connections that the runtime opened are closed. Cancelling the caller does not stop it.
+        run after that are logged and left running: no thread can be ended from outside. Last, the connections that
+        the runtime opened are closed. Cancelling the caller does not stop the shutdown.
 
-        :raises RuntimeStateError: the runtime lives on another event loop that still runs.
-        :raises ConfigurationError: for a timeout below 0.
+        :raises RuntimeStateError: if the runtime lives on another event loop that still runs.
+        :raises ConfigurationError: if the timeout is below 0.
         """
         if not 0 <= timeout < math.inf:
             raise ConfigurationError(f"timeout must be a finite number of seconds, 0 or more, got {timeout!r:.80}")
@@ -141,15 +141,15 @@ class AgentRuntime(RuntimeResources):
         return self._phase in {_Phase.RUNNING, _Phase.ENDING}
 
     async def settled(self) -> bool:
-        """Wait while it starts or ends; give whether it runs then."""
+        """Wait while it starts or ends; return whether it runs then."""
         while self._phase in {_Phase.STARTING, _Phase.ENDING}:
             await self._settled.wait()
         return self._phase is _Phase.RUNNING
 
     def require_equal(self, other: "AgentRuntime") -> None:
-        """Make sure that another runtime would be the same.
+        """Require that another runtime would be equal to this one.
 
-        :raises RuntimeStateError: it would not.
+        :raises RuntimeStateError: if it would not.
         """
         if self.config != other.config:
             raise RuntimeStateError(
@@ -175,7 +175,7 @@ class AgentRuntime(RuntimeResources):
         set_redis_source(_redis_of_the_live_one)
 
     async def end(self, seconds: float = SHUTDOWN_TIMEOUT) -> None:
-        """Do what :meth:`shutdown` does, for this instance; again and again does nothing more."""
+        """Shut this instance down, as :meth:`shutdown` does; calling it again does nothing."""
         if self._phase is _Phase.RUNNING:
             self._phase = _Phase.ENDING
             self._settled.clear()
@@ -199,7 +199,7 @@ GlobalSymphony = AgentRuntime
 
 
 def _living_here() -> AgentRuntime | None:
-    """The live runtime, if it is this loop's. One whose loop was closed under it is ended as far as possible."""
+    """Return the live runtime, if it is this loop's. One whose loop was closed is ended as far as possible."""
     global _live
     with _lock:
         live = _live

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class AsyncToolMixin:
-    """Offer a tool that runs in a thread the shared state of the request it serves. Adds no fields to a pydantic tool.
+    """Gives a tool that runs in a thread the shared state of its request. Adds no fields to a pydantic tool.
 
     ::
 
@@ -32,7 +32,7 @@ class AsyncToolMixin:
     def shared_state(self) -> RedisSharedState:
         """The shared state bound to the current context.
 
-        :raises LookupError: none is bound.
+        :raises LookupError: if none is bound.
         """
         try:
             return current_shared_state.get()
@@ -43,12 +43,12 @@ class AsyncToolMixin:
             ) from None
 
     def run_async(self, coro: Coroutine[Any, Any, T], timeout: float | None = 30.0) -> T:
-        """Run a coroutine on the runtime's loop and wait for what it gives.
+        """Run a coroutine on the runtime's loop and return its result.
 
         :param timeout: seconds, after which the coroutine is cancelled; None: wait as long as it takes.
-        :raises BridgeTimeoutError: it did not end in time.
-        :raises BridgeError: called on the loop's own thread, or the runtime shuts down.
-        :raises RuntimeStateError: there is no runtime.
+        :raises BridgeTimeoutError: if it did not end in time.
+        :raises BridgeError: if called on the loop's own thread, or if the runtime shuts down.
+        :raises RuntimeStateError: if there is no runtime.
         """
         try:
             bridge = AgentRuntime.get().bridge
@@ -58,17 +58,17 @@ class AsyncToolMixin:
         return bridge.run(coro, timeout)
 
     def get_state(self, state_name: str) -> dict[str, Any]:
-        """Return a state; {} when there is none."""
+        """Return a state; {} if there is none."""
         return self.run_async(self.shared_state.get(state_name)) or {}
 
     def set_state(self, state_name: str, data: Mapping[str, Any]) -> bool:
-        """Replace a state; True when done."""
+        """Replace a state; return True."""
         return self.run_async(self.shared_state.set(state_name, data))
 
     def get_state_field(self, state_name: str, field: str) -> Any:
-        """Return one field of a state; None when there is none."""
+        """Return one field of a state; None if there is none."""
         return self.run_async(self.shared_state.get_field(state_name, field))
 
     def set_state_field(self, state_name: str, field: str, value: Any) -> bool:
-        """Set one field of a state; True when done."""
+        """Set one field of a state; return True."""
         return self.run_async(self.shared_state.set_field(state_name, field, value))

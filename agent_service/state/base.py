@@ -1,4 +1,4 @@
-"""What state stores share: models and versions, over four primitives of a backend."""
+"""The base of state stores: models and versions, over four primitives of a backend."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ __all__ = ["VersionedStateStore"]
 class VersionedStateStore(StateStore[ContextT]):
     """A store over a backend that can replace a document if its version is the expected one.
 
-    Loading and saving with ``expected_version`` cost one call of the backend each; saving without it reads the version
-    first, and again after each save of somebody else that came between.
+    Loading, and saving with ``expected_version``, take one call of the backend each. Saving without it reads the
+    version first, and again after each save of another writer that came between.
 
-    :param model: what is kept; None: :class:`CoachContext`. Exactly this class is saved, no subclass of it.
-    :raises ConfigurationError: for what is no model of a context.
+    :param model: the class of the contexts; None: :class:`CoachContext`. Exactly this class is saved, no subclass.
+    :raises ConfigurationError: if it is no model of a context.
     """
 
     def __init__(self, *, model: type[ContextT] | None = None) -> None:
@@ -31,7 +31,7 @@ class VersionedStateStore(StateStore[ContextT]):
 
     @abstractmethod
     async def _read(self, user_id: str) -> Mapping[str, Any] | None:
-        """Return what is stored, or None."""
+        """Return the stored document, or None."""
 
     @abstractmethod
     async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:
@@ -39,14 +39,14 @@ class VersionedStateStore(StateStore[ContextT]):
 
     @abstractmethod
     async def _remove(self, user_id: str) -> None:
-        """Remove what is stored."""
+        """Remove the stored document."""
 
     @abstractmethod
     async def _user_ids(self) -> list[str]:
-        """Return the users for whom something is stored."""
+        """Return the users with a stored document."""
 
     def _place(self, user_id: str) -> str:  # noqa: ARG002
-        """Say where a user's context is, for errors: empty, or " in" and what a person would look for."""
+        """Return where a user's context is, for errors: empty, or " in" and what a person would look for."""
         return ""
 
     async def load_context(self, user_id: str) -> ContextT | None:
@@ -67,7 +67,7 @@ class VersionedStateStore(StateStore[ContextT]):
                 version = await self._save_last(user_id, document)
             else:
                 version = await self._save_expected(user_id, document, expected_version)
-        # Past the model's own validators: the save has happened and must not raise any more.
+        # Without the model's validators: the save has happened and must not raise any more.
         vars(context)["version"] = version
 
     async def _save_last(self, user_id: str, document: Mapping[str, Any]) -> int:
@@ -100,12 +100,12 @@ class VersionedStateStore(StateStore[ContextT]):
             raise
         except (AgentServiceError, OSError) as exc:
             raise StateStoreError(f"could not list the users: {exc}") from exc
-        except Exception as exc:  # a driver's, or that of a store that others wrote
+        except Exception as exc:  # an error of a driver, or of a store that others wrote
             raise StateStoreError(f"could not list the users: {self._raised(exc)}") from exc
 
     @contextmanager
     def _errors(self, action: str, user_id: Any) -> Iterator[None]:
-        """Refuse what is no user id; name the user and the action in whatever fails."""
+        """Refuse an unusable user id; name the user and the action in every error."""
         _require_user_id(user_id)
         what = f"could not {action} the context of user {user_id!a:.80}{self._place(user_id)}"
         try:
@@ -117,11 +117,11 @@ class VersionedStateStore(StateStore[ContextT]):
             raise StateStoreError(f"{what}: {exc}") from exc.__cause__
         except (AgentServiceError, OSError) as exc:
             raise StateStoreError(f"{what}: {exc}") from exc
-        except Exception as exc:  # a driver's, or that of a store that others wrote
+        except Exception as exc:  # an error of a driver, or of a store that others wrote
             raise StateStoreError(f"{what}: {self._raised(exc)}") from exc
 
     def _raised(self, exc: Exception) -> str:
-        """Say what a driver, or a store that others wrote, has raised."""
+        """Return a text for what a driver, or a store that others wrote, has raised."""
         return f"{type(self).__name__} raised {type(exc).__name__}: {exc}"
 
 

@@ -1,4 +1,4 @@
-"""Where a context would load otherwise than it is. Asked before it is saved, so that nothing is lost in silence."""
+"""Find where a context would load differently from what it is: checked before each save, so that nothing is lost."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
@@ -15,9 +15,9 @@ _SETTLED_BY_THE_STORE = ["schema_version"]
 
 
 def first_difference(context: BaseModel, restored: BaseModel) -> str | None:
-    """Return what the first field that differs is, and what it would be; None when there is no such field.
+    """Return the first field that would differ, and what it would become; None if there is no such field.
 
-    A record that becomes plain data is no difference: it stands where no annotation says of what class it is.
+    A record that becomes plain data is no difference: no annotation tells its class there.
     """
     return next(_differences(context, restored, ""), None)
 
@@ -73,4 +73,4 @@ def _mapping_differences(given: Mapping[Any, Any], back: Mapping[Any, Any], path
 
 
 def _same(given: Any, back: Any) -> bool:
-    return given == back or repr(given) == repr(back)  # as two NaN are
+    return given == back or repr(given) == repr(back)  # two NaN, for example

@@ -1,4 +1,4 @@
-"""A context as a document: the dictionary that stores keep, and back."""
+"""Convert a context to the document (a dictionary) that stores keep, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +17,9 @@ __all__ = ["dump_context", "read_context", "stored_version"]
 
 
 def dump_context(context: ContextT, model: type[ContextT]) -> dict[str, Any]:
-    """Return the document of a context; the version is still to be set.
+    """Return the document of a context; the caller sets the version.
 
-    :raises StateStoreError: for what would not load as it is; it names the field.
+    :raises StateStoreError: if a field would not load as it is; it names the field.
     """
     current = schema_version_of(model)
     try:
@@ -36,9 +36,9 @@ def dump_context(context: ContextT, model: type[ContextT]) -> dict[str, Any]:
 
 
 def read_context(model: type[ContextT], user_id: str, document: Mapping[str, Any]) -> ContextT:
-    """Return the context that a stored document holds, upgraded.
+    """Return the context in a stored document, upgraded.
 
-    :raises StateStoreError: its fields are not those of the model, or it belongs to another user.
+    :raises StateStoreError: if its fields are not those of the model, or it belongs to another user.
     """
     context = _restored(model, upgrade(model, document))
     if context.user_id != user_id:
@@ -47,9 +47,9 @@ def read_context(model: type[ContextT], user_id: str, document: Mapping[str, Any
 
 
 def stored_version(document: Mapping[str, Any] | None) -> int:
-    """Return the version of a stored document, 0 where there is none.
+    """Return the version of a stored document; 0 if there is no document.
 
-    :raises StateStoreError: it has none.
+    :raises StateStoreError: if it has no version.
     """
     version = 0 if document is None else document.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or (version < 1 and document is not None):
@@ -72,7 +72,7 @@ def _restored(model: type[ContextT], document: dict[str, Any]) -> ContextT:
 
 
 def _reasons(exc: ValidationError) -> str:
-    """Fields and what is wrong with them, without their values."""
+    """Return the fields and what is wrong with them, without their values."""
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
     listed = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in errors[:5])
     return f"{listed:.500}" + (f" (and {len(errors) - 5} more)" if len(errors) > 5 else "")

@@ -13,24 +13,24 @@ from agent_service.state.interface import ContextT
 __all__ = ["DynamoDBStateStore"]
 
 _LONGEST_ID = 2048
-"""Bytes of a partition key that DynamoDB takes."""
+"""The most bytes of a partition key in DynamoDB."""
 
 
 class DynamoDBStateStore(VersionedStateStore[ContextT]):
-    """Keeps contexts in a DynamoDB table, an item a user; without a client it needs the extra ``dynamodb`` (aioboto3).
+    """Keeps contexts in a DynamoDB table, one item per user. Without a client it needs the extra ``dynamodb``.
 
     Saves are conditional writes on the version and reads are strongly consistent. An item may have 400 KB, names
-    included, and a larger context is refused: keep long histories elsewhere. Listing users reads the whole table.
-    Without a client the store makes one of its own, on every event loop that uses it, with the credentials and
-    settings that AWS tools find in the environment; :meth:`aclose` closes them.
+    included; a larger context is refused, so keep long histories elsewhere. Listing users reads the whole table.
+    Without a client the store creates one on every event loop that uses it, with the credentials and settings that AWS
+    tools find in the environment; :meth:`aclose` closes them.
 
     :param table: its name; partition key ``user_id``, a string, and no sort key. :meth:`create_table` makes it.
     :param client: a DynamoDB client of aioboto3 or aiobotocore, or any object with their ``get_item``, ``put_item``,
         ``delete_item`` and ``scan`` as coroutines; the caller's to close.
     :param endpoint_url: of a DynamoDB-compatible server other than Amazon's.
     :param region: such as ``eu-central-1``; None: the environment's.
-    :param model: what is kept; None: CoachContext.
-    :raises ConfigurationError: the extra is needed and not installed, the client cannot be used, or arguments
+    :param model: the class of the contexts; None: CoachContext.
+    :raises ConfigurationError: if the extra is needed and not installed, the client cannot be used, or arguments
         contradict one another.
     """
 
@@ -51,9 +51,9 @@ class DynamoDBStateStore(VersionedStateStore[ContextT]):
         self._table = DynamoDBTable(table, client=client, endpoint_url=endpoint_url, region=region)
 
     async def create_table(self) -> None:
-        """Make the table, paid for by request, and wait until it can be used; does nothing where it exists.
+        """Create the table, billed per request, and wait until it can be used; do nothing if it exists.
 
-        :raises StateStoreError: DynamoDB refuses, or cannot be reached.
+        :raises StateStoreError: if DynamoDB refuses, or cannot be reached.
         """
         await self._table.create()
 
@@ -62,7 +62,7 @@ class DynamoDBStateStore(VersionedStateStore[ContextT]):
         if found is None:
             return None
         document, version = found
-        # The attribute is what writes are conditional on, whatever somebody made of the document.
+        # Writes are conditional on the attribute, even if another program changed the document.
         return {**read_document(document.encode()), "version": version}
 
     async def _replace(self, user_id: str, document: Mapping[str, Any], present: int) -> bool:

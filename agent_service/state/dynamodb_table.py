@@ -23,10 +23,10 @@ _EXISTS: Final = "ResourceInUseException"
 class DynamoDBTable:
     """Items of four attributes: ``user_id``, ``version``, ``document`` and ``write_id``.
 
-    Raises StateStoreError for whatever fails.
+    Every failure is a StateStoreError.
 
-    :param client: a client of the caller's; None: one of our own for each event loop.
-    :raises ConfigurationError: the client cannot be used, or aioboto3 is needed and not installed.
+    :param client: the caller's client; None: the table creates one for each event loop.
+    :raises ConfigurationError: if the client cannot be used, or aioboto3 is needed and not installed.
     """
 
     def __init__(self, name: str, *, client: Any, endpoint_url: str | None, region: str | None) -> None:
@@ -48,8 +48,8 @@ class DynamoDBTable:
         return None if item is None else (_value(item, "document", "S"), _version(item))
 
     async def put(self, key: str, document: str, *, version: int, present: int) -> bool:
-        """Write a document if the present one has a version (0: there is none); give whether it had."""
-        # Tells our own write, whose reply was lost and which the client sent again, from somebody else's.
+        """Write a document if the present one has this version (0: there is none); return whether it had."""
+        # Distinguishes our own write, which the client sent again after a lost reply, from that of another writer.
         write_id = uuid4().hex
         item = {
             _KEY: {"S": key},
@@ -96,7 +96,7 @@ class DynamoDBTable:
         return found
 
     async def create(self) -> None:
-        """Make the table unless it exists, and wait until it is active."""
+        """Create the table unless it exists, and wait until it is active."""
         with self._errors("create"):
             client = await self._client()
             try:
@@ -113,7 +113,7 @@ class DynamoDBTable:
             await waiter.wait(TableName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 
     async def aclose(self) -> None:
-        """Close our own clients."""
+        """Close the clients that were created here."""
         await self._connections.aclose()
 
     async def _client(self) -> Any:
@@ -125,13 +125,13 @@ class DynamoDBTable:
             yield
         except StateStoreError:
             raise
-        except Exception as exc:  # botocore's, the system's, or what another client raises
+        except Exception as exc:  # an error of botocore, of the system, or of another client
             reason = str(exc) or type(exc).__name__
             raise StateStoreError(f"could not {action} the DynamoDB table {self._name!r:.80}: {reason}") from exc
 
 
 class _Connection:
-    """A client for one event loop, made when it is first asked for."""
+    """A client for one event loop, created when first needed."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -153,7 +153,7 @@ class _Connection:
 
 
 def _config() -> Any:
-    """Limits of a client of our own; times in seconds."""
+    """Limits of a client that is created here; times in seconds."""
     try:
         import aioboto3  # noqa: F401, PLC0415 - an extra
         from botocore.config import Config  # noqa: PLC0415
@@ -175,7 +175,7 @@ def _require_client(client: Any) -> None:
 
 
 def _code(exc: Exception) -> str:
-    """What DynamoDB has answered, as clients tell it."""
+    """Return the error code of DynamoDB, as clients report it."""
     response = getattr(exc, "response", None)
     error = response.get("Error") if isinstance(response, dict) else None
     return str(error.get("Code")) if isinstance(error, dict) else type(exc).__name__

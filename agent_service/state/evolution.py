@@ -1,4 +1,4 @@
-"""Schema evolution: stored contexts of older shapes, brought up to date when they are loaded."""
+"""Schema evolution: upgrade stored contexts of older schema versions when they are loaded."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -10,13 +10,13 @@ from agent_service.state.models import AgentContext
 __all__ = ["Upgrader", "register_upgrader", "schema_version_of", "upgrade"]
 
 Upgrader: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-"""Takes the stored fields in the shape of one schema version and gives them in that of the next."""
+"""Takes the stored fields of one schema version and returns those of the next."""
 
 _upgraders: dict[tuple[type[AgentContext[Any, Any]], int], Upgrader] = {}
 
 
 def register_upgrader(model: type[AgentContext[Any, Any]], from_version: int, function: Upgrader) -> None:
-    """Say how to bring stored contexts from one schema version to the next; subclasses of the model inherit it.
+    """Register how stored contexts get from one schema version to the next; subclasses of the model inherit it.
 
     ::
 
@@ -26,11 +26,11 @@ def register_upgrader(model: type[AgentContext[Any, Any]], from_version: int, fu
 
         register_upgrader(OrderContext, 1, split_name)
 
-    The function is plain, pure and quick: it runs at each load until the context is saved again. It may change the
-    dictionary it gets. ``user_id``, ``version`` and ``schema_version`` stay what they are, whatever it does to them.
+    The function must be plain, pure and fast: it runs at each load until the context is saved again. It may change the
+    dictionary it gets. ``user_id``, ``version`` and ``schema_version`` stay as they are, whatever it does to them.
 
-    :param from_version: the schema version that the function takes; it gives the next one.
-    :raises ConfigurationError: the model has not got that far, or another function is registered already.
+    :param from_version: the schema version that the function takes; it returns the next one.
+    :raises ConfigurationError: if the model has no later version, or another function is registered already.
     """
     current = schema_version_of(model)
     if isinstance(from_version, bool) or not isinstance(from_version, int) or not 1 <= from_version < current:
@@ -43,9 +43,9 @@ def register_upgrader(model: type[AgentContext[Any, Any]], from_version: int, fu
 
 
 def schema_version_of(model: type[AgentContext[Any, Any]]) -> int:
-    """Return the schema version of what a model saves.
+    """Return the schema version that a model saves.
 
-    :raises ConfigurationError: for a model that does not say.
+    :raises ConfigurationError: if the model does not declare one.
     """
     if not (isinstance(model, type) and issubclass(model, AgentContext)):
         raise ConfigurationError(f"model must be a subclass of AgentContext, got {model!r:.80}")
@@ -58,9 +58,9 @@ def schema_version_of(model: type[AgentContext[Any, Any]]) -> int:
 
 
 def upgrade(model: type[AgentContext[Any, Any]], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored fields in the shape of the model's schema version.
+    """Return stored fields, upgraded to the model's schema version.
 
-    :raises StateStoreError: they are of a newer version, or an upgrader is missing or fails.
+    :raises StateStoreError: if they have a newer version, or an upgrader is missing or fails.
     """
     current, stored = schema_version_of(model), document.get("schema_version", 1)
     if isinstance(stored, bool) or not isinstance(stored, int) or not 1 <= stored <= current:
@@ -69,7 +69,7 @@ def upgrade(model: type[AgentContext[Any, Any]], document: Mapping[str, Any]) ->
             "newer ones need the newer release that wrote them"
         )
     fields = dict(document)
-    rest = fields.pop(REST, None)  # which is no field; what still stands at its place after the upgrade keeps its own
+    rest = fields.pop(REST, None)  # no field; data that is still in its place after the upgrade keeps its rest
     for version in range(stored, current):
         fields = _step(model, version, fields) | {
             name: document[name] for name in ("user_id", "version") if name in document
@@ -88,7 +88,7 @@ def _step(model: type[AgentContext[Any, Any]], version: int, fields: dict[str, A
         )
     try:
         upgraded = function(fields)
-    except Exception as exc:  # the function is the caller's
+    except Exception as exc:  # the function is the application's
         raise StateStoreError(
             f"the upgrader of {model.__name__} from version {version} failed: {type(exc).__name__}"
         ) from exc

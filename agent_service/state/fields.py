@@ -1,8 +1,8 @@
-"""The fields of a context as a document of plain data, and what the fields do not say.
+"""The fields of a context as a document of plain data, and what plain data leaves out.
 
 The document has each field under its name, nested models and dataclasses as objects, so that upgraders and people can
-read it. What that leaves out stands beside it under ``$rest``: a list of ``[path, rest]``, one for each model or
-dataclass of which there is something to say (see :mod:`agent_service.core.instances`). A rest may also have:
+read it. What that leaves out is stored beside it under ``$rest``: a list of ``[path, rest]``, one for each model or
+dataclass with a rest (see :mod:`agent_service.core.instances`). A rest may also have:
 
 ``absent``      fields that hold no value
 ``serialized``  fields that hold what their pydantic serializer made of a value without a stored form
@@ -28,17 +28,17 @@ from agent_service.core.typed import record_hints, restorer
 __all__ = ["REST", "attach", "take_fields"]
 
 REST: Final = "$rest"
-"""The field of a document that no model can have."""
+"""A field of the document; no model can have a field of this name."""
 
 _MAPPINGS: Final = (dict, OrderedDict, defaultdict)
 _SEQUENCES: Final = (list, tuple, set, frozenset)
 
 
 def take_fields(context: BaseModel, *, serialize: bool) -> dict[str, Any]:
-    """Return the fields of a context as plain data, with ``$rest`` where there is something to say.
+    """Return the fields of a context as plain data, with ``$rest`` if plain data leaves something out.
 
-    :param serialize: put what pydantic serializers make in the place of values without a stored form.
-    :raises StateStoreError: for what no document can say; it names the place.
+    :param serialize: replace values without a stored form by what pydantic serializers make of them.
+    :raises StateStoreError: if a value cannot be stored; it names the place.
     """
     taker = _Taker(serialize)
     fields: dict[str, Any] = taker.model(context, [], noted=True)
@@ -53,9 +53,9 @@ class _Taker:
         self.notes: list[list[Any]] = []
 
     def value(self, value: Any, path: list[Any], *, noted: bool) -> Any:
-        """Return what stands for a value.
+        """Return the plain data of a value.
 
-        :param noted: whether what it leaves out can be given back, because an annotation says of what class it is.
+        :param noted: whether its rest can be restored, because an annotation tells its class.
         """
         kind = type(value)
         if kind in BY_CLASS:
@@ -155,7 +155,7 @@ class _Taker:
 
 
 def _require_plain(value: Any, name: str) -> None:
-    """Refuse instances of classes in attributes, because nothing says there of what class they are."""
+    """Refuse instances of classes in attributes, because no annotation tells their class."""
     try:
         data, _ = encode(value, keep_classes=True)
     except CacheSerializationError as exc:
@@ -179,14 +179,14 @@ def _name(path: list[Any]) -> str:
 
 @functools.lru_cache(maxsize=1000)  # a service may make classes as it runs
 def _rebuilt_fields(cls: type) -> frozenset[str]:
-    """Return the fields whose annotations say of what class a value is."""
+    """Return the fields whose annotations tell the class of the value."""
     return frozenset(name for name, hint in record_hints(cls).items() if restorer(hint) is not None)
 
 
 def attach(fields: dict[str, Any], notes: Any) -> Any:
-    """Return the fields with each rest beside the data it belongs to; changes the fields that it is given.
+    """Return the fields with each rest beside its data; changes the given fields.
 
-    What an upgrader moved or removed loses its rest.
+    Data that an upgrader moved or removed loses its rest.
     """
     whole: Any = fields
     for path, rest in notes:

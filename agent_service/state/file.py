@@ -10,14 +10,14 @@ __all__ = ["FileStateStore"]
 
 
 class FileStateStore(ContextStateStore[ContextT]):
-    """Keeps contexts in a folder, one JSON document a user, shared by every process of one machine.
+    """Keeps contexts in a folder, one JSON document per user, shared by all processes of one machine.
 
-    Whatever dies at whatever moment, each file is the old or the new one; see
+    Whatever fails at any moment, each file is the old or the new one; see
     :class:`~agent_service.context.file.FileContextStore`. A damaged file is an error that names it.
 
-    :param directory: made when first written to; of this process's user alone.
-    :param model: what is kept; None: CoachContext.
-    :param timeout: seconds that a write waits for others of its user, and a read for the disk.
+    :param directory: created by the first write; only this process's user can access it.
+    :param model: the class of the contexts; None: CoachContext.
+    :param timeout: seconds that a write waits for other writes of its user, and a read for the disk.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ __all__ = ["InMemoryStateStore"]
 class InMemoryStateStore(ContextStateStore[ContextT]):
     """Keeps contexts until the process ends, for development and tests. Threads and event loops may share it.
 
-    :param model: what is kept; None: CoachContext.
+    :param model: the class of the contexts; None: CoachContext.
     """
 
     def __init__(self, *, model: type[ContextT] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What is kept for each user: a conversation's state, its history and what is known of the user."""
+"""The context of a user: a conversation's state, its history and the user's profile."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ ProfileT = TypeVar("ProfileT")
 
 
 class _Model(BaseModel):
-    """Unknown fields are refused, so that neither a slip of the pen nor data of another schema is dropped silently."""
+    """Refuses unknown fields, so that neither a typo nor data of another schema is dropped silently."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_errors=True)
 
@@ -28,7 +28,7 @@ class ChatMessage(_Model):
 
 
 class UserProfile(_Model):
-    """What a coach knows of a user."""
+    """What a coach knows about a user."""
 
     name: str | None = None
     goals: list[str] = Field(default_factory=list)
@@ -47,7 +47,7 @@ class CoachingState(StrEnum):
 
 
 class AgentContext(_Model, Generic[StateT, ProfileT]):
-    """What an agent keeps of one user between two turns, with states and profiles of your own.
+    """What an agent keeps about one user between two turns, with your own classes of states and profiles.
 
     ::
 
@@ -55,13 +55,13 @@ class AgentContext(_Model, Generic[StateT, ProfileT]):
             current_state: OrderState = OrderState.OPEN
             schema_version: int = 2
 
-    Assignments are validated. What is changed in place (``conversation_history.append``) must be of its declared type
-    when it is saved.
+    Assignments are validated. A value that was changed in place (``conversation_history.append``) must have its
+    declared type when it is saved.
 
     A message or profile of a subclass is refused when it is saved, because it would load as the class declared here.
 
-    ``version`` counts the saves of a user's context and is the store's to set; 0: never saved. ``schema_version`` is
-    the shape of the stored data: raise its default when you change the fields, and register an upgrader
+    ``version`` counts the saves of a user's context and is set by the store; 0: never saved. ``schema_version`` is the
+    schema of the stored data: raise its default when you change the fields, and register an upgrader
     (:func:`~agent_service.state.evolution.register_upgrader`).
     """
 

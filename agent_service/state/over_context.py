@@ -1,4 +1,4 @@
-"""State over any context store: a typed view, one key a user."""
+"""State over any context store: a typed view, one key per user."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ __all__ = ["ContextStateStore"]
 
 
 class ContextStateStore(VersionedStateStore[ContextT]):
-    """Keeps the fields of a user's context under his id in a context store: sharded, cache-backed, or one of yours.
+    """Keeps a user's context under the user id in a context store: sharded, cache-backed, or one of yours.
 
-    :param store: where, a context store or what others wrote as one; the caller's to close. Whatever it holds under a
-        text key is taken for a user's context.
-    :param model: what is kept; None: CoachContext.
-    :raises ConfigurationError: for what is no store, or no model of a context.
+    :param store: a context store, ours or another implementation; the caller closes it. Each text key in it counts as
+        a user's context.
+    :param model: the class of the contexts; None: CoachContext.
+    :raises ConfigurationError: if ``store`` is no store, or ``model`` no model of a context.
     """
 
     def __init__(self, store: Any, *, model: type[ContextT] | None = None) -> None:

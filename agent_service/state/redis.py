@@ -17,20 +17,19 @@ _PREFIX: Final = "agent_state"
 class RedisStateStore(ContextStateStore[ContextT]):
     """Keeps contexts in Redis, shared by every process that names the same server and prefix.
 
-    The context of user ``u`` is the hash ``{prefix}_{u}``, each field JSON. With a URL the store opens connections of
-    its own, on every event loop that uses it, and :meth:`aclose` closes them; a client or manager that was given is
-    the caller's. A replica that takes over may lack the latest saves, so that
-    ``expected_version`` holds once more.
+    The context of user ``u`` is the hash ``{prefix}_{u}``, each field JSON. With a URL the store opens its own
+    connections on every event loop that uses it, and :meth:`aclose` closes them; a given client or manager stays the
+    caller's. A replica that takes over may lack the latest saves, so that an old ``expected_version`` matches again.
 
     :param url: any URL that REDIS_URL may be; without url, client and manager: the Redis of REDIS_URL.
     :param client: a :class:`RedisClient`, or a client of ``redis.asyncio`` that does not decode replies.
     :param manager: a :class:`RedisManager`, whose client is used.
-    :param prefix: begins every Redis key. Stores that share a server need prefixes of which none, with its ``_``,
-        begins another.
+    :param prefix: the beginning of every Redis key. No prefix of stores that share a server, with its ``_``, may be the
+        beginning of another.
     :param ttl: seconds or a timedelta that a context lives after its last save; NEVER: it does not expire.
-    :param model: what is kept; None: CoachContext.
+    :param model: the class of the contexts; None: CoachContext.
     :param timeout: seconds an operation may take.
-    :raises ConfigurationError: for arguments that contradict one another or cannot be used.
+    :raises ConfigurationError: if arguments contradict one another or cannot be used.
     """
 
     def __init__(

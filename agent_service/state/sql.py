@@ -19,16 +19,16 @@ _TABLE: Final = "agent_state"
 class SQLStateStore(ContextStateStore[ContextT]):
     """Keeps contexts in SQLite or PostgreSQL, shared by every process that opens the database.
 
-    With a URL the store opens connections of its own, on every event loop that uses it, and :meth:`aclose` closes
-    them; an engine or session factory is the caller's. A save locks the user's row.
+    With a URL the store opens its own connections on every event loop that uses it, and :meth:`aclose` closes them; an
+    engine or session factory stays the caller's. A save locks the user's row.
 
     :param url: ``sqlite+aiosqlite:///file.db`` or ``postgresql+asyncpg://user:password@host/name``; give it, or
         ``engine``, or ``session_factory``.
-    :param table: created when first used; ids in the column ``key``, JSON in ``value``.
-    :param model: what is kept; None: CoachContext.
+    :param table: created when first used; ids are in the column ``key``, JSON in ``value``.
+    :param model: the class of the contexts; None: CoachContext.
     :param options: of the connections of a URL, as those of
         :class:`~agent_service.context.database.DatabaseContextStore`.
-    :raises ConfigurationError: for more than one place, or a URL, table name or option that cannot be used.
+    :raises ConfigurationError: if more than one place is given, or a URL, table name or option cannot be used.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What all repositories of a tenant have in common: a tenant, a default TTL, and a way to Redis."""
+"""The base of all repositories of a tenant: the tenant, a default TTL, and access to Redis."""
 
 from datetime import timedelta
 from functools import lru_cache
@@ -13,7 +13,7 @@ from agent_service.tenants.keys import KeyFactory, encode_component
 __all__ = ["DEFAULT_TTL", "Seconds", "TenantCache", "check_ttl", "current_redis"]
 
 DEFAULT_TTL = 86_400.0
-"""Seconds a record lives after its last write, where its repository says nothing else."""
+"""Seconds that a record lives after its last write, unless its repository has another default."""
 
 Seconds: TypeAlias = int | float | timedelta
 
@@ -23,9 +23,9 @@ _keys_under = lru_cache(maxsize=64)(KeyFactory)
 async def current_redis() -> tuple[RedisClient, KeyFactory]:
     """Return the client for this event loop, and the rules for keys under its prefix. No I/O.
 
-    :raises RedisUnavailableError: when there is neither a runtime's Redis nor REDIS_URL, or the runtime's cannot be
+    :raises RedisUnavailableError: if there is neither a runtime's Redis nor REDIS_URL, or if the runtime's cannot be
         reached from this loop.
-    :raises ConfigurationError: when REDIS_URL cannot be used.
+    :raises ConfigurationError: if REDIS_URL cannot be used.
     """
     manager = await get_record_redis()
     return manager.client, _keys_under(manager.prefix)
@@ -35,7 +35,7 @@ def check_ttl(ttl: Seconds, name: str = "ttl") -> float:
     """Return a time to live in seconds.
 
     :param name: what to call the argument in an error.
-    :raises RecordValueError: for 0 and less, NaN, infinity, more than 100 years, bool or any other type.
+    :raises RecordValueError: if it is 0 or less, NaN, infinity, more than 100 years, a bool or of any other type.
     """
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -51,16 +51,16 @@ def check_ttl(ttl: Seconds, name: str = "ttl") -> float:
 
 
 class TenantCache:
-    """Base of the repositories. An instance holds no connection: it is cheap, and may be shared between tasks.
+    """Base of the repositories. An instance holds no connection: it is cheap, and tasks may share it.
 
     Redis is that of the live runtime on every event loop of the process, else that of REDIS_URL. Operations raise
     :class:`~agent_service.core.errors.RedisOperationError` kinds, and ``RecordValueError`` (a ``ValueError``) for
-    arguments that cannot be used; nothing was written then. What nobody here wrote is an ``UndecodableError`` that
-    names the key. A replica of Redis that takes over may lack the latest writes, whatever they promised.
+    arguments that cannot be used; nothing was written then. Data that was not written by this package is an
+    ``UndecodableError`` that names the key. A replica of Redis that takes over may lack the latest writes.
 
     :param tenant: whose data this is; any text that is not empty. No method reaches another tenant's data.
-    :param ttl_default: seconds a record lives after its last write, where the write itself gives no ``ttl``.
-    :raises RecordValueError: for a tenant or TTL that cannot be used.
+    :param ttl_default: seconds that a record lives after its last write, unless the write itself gives a ``ttl``.
+    :raises RecordValueError: if the tenant or TTL cannot be used.
     """
 
     def __init__(self, tenant: str, ttl_default: Seconds = DEFAULT_TTL) -> None:

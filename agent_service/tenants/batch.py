@@ -1,9 +1,9 @@
-"""Queues of work, per tenant and service: an item is there until somebody acknowledges or trims it.
+"""Queues of work, per tenant and service: an item stays until a worker acknowledges or trims it.
 
-A replica of Redis that takes over may lack the latest changes: items come back that were acknowledged, or are lost.
+A replica of Redis that takes over may lack the latest changes: then acknowledged items come back, or items are lost.
 
-All keys of a service share a slot, so that every operation is one script that also keeps the books: which queues of a
-tenant hold items or claims, and which tenants have such queues. Nothing here has a time to live.
+All keys of a service share a slot, so that every operation is one script. The script also maintains two indexes: which
+queues of a tenant hold items or claims, and which tenants have such queues. Nothing here has a time to live.
 """
 
 from collections.abc import Iterable
@@ -32,39 +32,39 @@ _LEAVE = load_script("batch_leave")
 
 _ID_LENGTH: Final = 32
 MAX_CLAIM: Final = 100_000
-"""Items that one call may claim; a script that takes more would hold up the server for others."""
+"""The most items that one call may claim; a script that takes more would block the server for others."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchClaim:
-    """An item that is one worker's until it is acknowledged, or its visibility timeout gives it to the next."""
+    """An item that one worker holds until it is acknowledged or its visibility timeout is over."""
 
     id: str
     payload: Any
     queue: tuple[str, str, str] = field(repr=False)
     """Service, entity key and action."""
     member: bytes = field(repr=False)
-    """What stands in Redis for the claim."""
+    """The claim as stored in Redis."""
 
 
 class RedisBatch(TenantCache):
     """The queues of one tenant, each named by ``service``, ``entity_key`` and ``action``.
 
-    ``claim`` and ``ack`` are the way for several workers: an item is handed to one of them at a time, and to another
-    one if it is not acknowledged within its visibility timeout (by the clock of Redis). ``get_chunk`` and ``trim`` are
-    for a single worker: it reads, works, and drops what it has done. A claimed item is seen by neither.
+    ``claim`` and ``ack`` are for several workers: one worker at a time gets an item, and another one gets it if it is
+    not acknowledged within its visibility timeout (by the clock of Redis). ``get_chunk`` and ``trim`` are for a single
+    worker: it reads, works, and drops what it has done. They do not see claimed items.
 
     A tenant is pending from the first ``enqueue`` until ``remove_from_pending`` finds all its queues of the service
     empty, claims included.
 
-    :raises RecordValueError: for a name, number or payload that cannot be used; nothing was changed then.
+    :raises RecordValueError: if a name, number or payload cannot be used; nothing was changed then.
     """
 
     def __init__(self, tenant: str) -> None:
         super().__init__(tenant)
 
     async def enqueue(self, service: str, entity_key: str, action: str, payload: Any) -> int:
-        """Append an item: any value that :func:`dumps` writes. Give how many unclaimed items there are then."""
+        """Append an item: any value that :func:`dumps` writes. Return how many unclaimed items there are then."""
         item = dumps(payload)
         return int(await self._run(_ENQUEUE, (service, entity_key, action), item))
 
@@ -74,7 +74,7 @@ class RedisBatch(TenantCache):
         return [self._load(item, (service, entity_key, action)) for item in items]
 
     async def trim(self, service: str, entity_key: str, action: str, start: int, end: int) -> int:
-        """Keep unclaimed items from ``start`` to ``end``, both included, and drop the others; give how many."""
+        """Keep unclaimed items from ``start`` to ``end``, both included, and drop the others; return how many."""
         return int(await self._run(_TRIM, (service, entity_key, action), _index("start", start), _index("end", end)))
 
     async def get_length(self, service: str, entity_key: str, action: str) -> int:
@@ -84,13 +84,13 @@ class RedisBatch(TenantCache):
     async def claim(
         self, service: str, entity_key: str, action: str, count: int = 1, visibility: Seconds = 30.0
     ) -> list[BatchClaim]:
-        """Take the first items for this caller alone; fewer, or none, where there are not so many.
+        """Claim the first items for this caller; fewer, or none, if there are not so many.
 
-        What nobody here wrote is left out, and said; it goes back to the head of the queue after ``visibility``.
+        Items that this package did not write are left out and logged; they return to the head after ``visibility``.
 
-        :param count: how many at most, up to 100,000.
+        :param count: the most items to claim, up to 100,000.
         :param visibility: seconds after which what is not acknowledged goes back to the head of the queue.
-        :raises UndecodableError: naming the queue, when all that was claimed was written by somebody else.
+        :raises UndecodableError: if all claimed items were written by another program; it names the queue.
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_CLAIM:
             raise RecordValueError(f"count must be an int from 1 to {MAX_CLAIM}, got {count!r:.80}")
@@ -119,10 +119,10 @@ class RedisBatch(TenantCache):
             raise UndecodableError(f"an item of the queue {queue!r:.300} of tenant {self.tenant!r:.80}: {exc}") from exc
 
     async def ack(self, claims: Iterable[BatchClaim]) -> int:
-        """Remove claimed items for good; give how many of the claims still held.
+        """Remove claimed items for good; return how many of the claims were still valid.
 
-        A claim whose time was over before is still good where nobody looked at its queue since; otherwise its item is
-        back, or somebody else's, and stays.
+        An expired claim is still valid if nobody has claimed from its queue since. Otherwise its item is back in the
+        queue, or claimed by another worker, and stays.
         """
         queues: dict[tuple[str, str, str], list[bytes]] = {}
         for each in claims:
@@ -141,18 +141,18 @@ class RedisBatch(TenantCache):
 
     @classmethod
     async def get_pending_tenants(cls, service: str) -> set[str]:
-        """Return the tenants that may have work for the service. Costs as much as there are."""
+        """Return the tenants that may have work for the service. The cost grows with their number."""
         client, keys = await current_redis()
         key = keys.key("batch_pending", [("service", service)])
         return {decode_name(member, key) for member in await client.execute(b"SMEMBERS", key)}
 
     @classmethod
     async def remove_from_pending(cls, service: str, tenant: str) -> bool:
-        """Take a tenant off the pending ones if none of its queues of the service holds an item or a claim.
+        """Remove a tenant from the pending ones if none of its queues of the service holds an item or a claim.
 
         Atomic: an ``enqueue`` at the same time either keeps the tenant pending or makes it pending again.
 
-        :returns: whether the tenant is off; False: it has work.
+        :returns: whether the tenant was removed; False: it has work.
         """
         client, keys = await current_redis()
         tag = [("service", service)]

@@ -1,4 +1,4 @@
-"""Values of no particular kind, one key each; where a repository fits, prefer it."""
+"""Any values, one key each; prefer a more specific repository where one fits."""
 
 from typing import Any, TypeVar
 
@@ -24,10 +24,10 @@ class RedisGeneric(TenantCache):
         super().__init__(tenant, ttl_default)
 
     async def get(self, key: str, model: type[Model] | None = None) -> Any:
-        """Return the value; None where there is none.
+        """Return the value; None if there is none.
 
-        :param model: what to read it as.
-        :raises UndecodableError: for a value that does not fit the model.
+        :param model: the type to read it as.
+        :raises UndecodableError: if the value does not fit the model.
         """
         client, keys = await current_redis()
         place = keys.generic(self.tenant, key)
@@ -40,18 +40,18 @@ class RedisGeneric(TenantCache):
             raise UndecodableError(f"the value at {place[:200]!r}: {exc}") from exc
 
     async def set(self, key: str, value: Any, ttl: Seconds | None = None) -> bool:
-        """Store the value; True when done."""
+        """Store the value; return True."""
         milliseconds = to_milliseconds(self._ttl(ttl))
         client, keys = await current_redis()
         await client.execute(b"SET", keys.generic(self.tenant, key), dumps(value), b"PX", milliseconds)
         return True
 
     async def exists(self, key: str) -> bool:
-        """Whether there is a value; None is one."""
+        """Return whether there is a value; a stored None is one."""
         client, keys = await current_redis()
         return bool(await client.execute(b"EXISTS", keys.generic(self.tenant, key)))
 
     async def delete(self, key: str) -> int:
-        """Delete the value; give 1, or 0 where there was none."""
+        """Delete the value; return 1, or 0 if there was none."""
         client, keys = await current_redis()
         return await client.unlink([keys.generic(self.tenant, key)])

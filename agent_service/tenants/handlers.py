@@ -1,4 +1,4 @@
-"""Who handles which action: one registry for the process."""
+"""The handlers of actions: one registry per process."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,10 +17,10 @@ H = TypeVar("H", bound=Handler)
 _handlers: dict[str, Handler] = {}
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(_handlers)
-"""The handlers by action, as they are now."""
+"""The current handlers by action."""
 
 WATCHERS: Final[set[Callable[[], None]]] = set()
-"""Called on whatever thread registers a handler, after it was registered."""
+"""Called after a handler was registered, on the thread that registers it."""
 
 
 def on_trigger(action: str) -> Callable[[H], H]:
@@ -32,10 +32,10 @@ def on_trigger(action: str) -> Callable[[H], H]:
         async def send_reminder(trigger: Trigger) -> None:
             await remind(trigger.tenant, trigger.identifier)
 
-    A trigger is handled at least once: a handler must bear to be called again for the same ``due_at``. What it raises
-    makes the runner try again later.
+    A trigger is handled at least once, so handlers must be idempotent: a handler may be called again for the same
+    ``due_at``. If it raises, the runner tries again later.
 
-    :raises RecordValueError: for an action that cannot be used or has another handler, and for a plain function.
+    :raises RecordValueError: if the action cannot be used or has another handler, or the function is not async.
     """
     encode_component(action, "action")
 

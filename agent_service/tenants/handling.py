@@ -1,4 +1,4 @@
-"""Runs the handlers of claimed triggers, and tells the schedule what became of each."""
+"""Run the handlers of claimed triggers, and report each result to the schedule."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -15,20 +15,20 @@ from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 __all__ = ["TriggerHandling"]
 
 MAX_RUNNING: Final = 100
-"""Handlers that one runner lets run at once; what is due beyond them waits, or another worker takes it."""
+"""The most handlers that one runner runs at once; further due triggers wait, or another worker claims them."""
 _MAX_ERROR: Final = 500
-"""Characters kept of what killed a trigger."""
+"""The most characters kept of the error that ended a trigger."""
 _CLEAN_UP: Final = 5.0
-"""Seconds in which a cancelled handler shall end."""
+"""Seconds that a cancelled handler has to end."""
 _NOTING_PAUSES: Final = Backoff(0.05, 1.0)
-"""Before the end of a handling is reported again when Redis did not take note."""
+"""Before the end of a handling is reported again because Redis did not answer."""
 
 
 class TriggerHandling:
-    """The handlers that one runner runs now. Every claim ends as done, to be tried again, or dead.
+    """The running handlers of one runner. Every claim ends as done, to be tried again, or dead.
 
-    :param lease: seconds a claim holds unless renewed.
-    :param max_attempts: after so many a trigger that fails is dead.
+    :param lease: seconds that a claim holds unless renewed.
+    :param max_attempts: a trigger that fails this often is dead.
     :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
     """
 
@@ -39,11 +39,11 @@ class TriggerHandling:
         self._backoff = Backoff(*backoff)
         self._running: dict[TriggerClaim, tuple[TriggerSchedule, asyncio.Task[None]]] = {}
         self.room = asyncio.Event()
-        """Set when a handler ends while no more could run."""
+        """Set when a handler ends while the runner was full."""
 
     @property
     def running(self) -> int:
-        """How many handlers run."""
+        """How many handlers run now."""
         return len(self._running)
 
     @property
@@ -63,7 +63,7 @@ class TriggerHandling:
         del self._running[claim]
 
     def buried(self, action: str, number: int) -> None:
-        """Take note of triggers that died because their workers did."""
+        """Count triggers that are dead because their workers died."""
         if number:
             self.counts["dead"] += number
             logger.error("%d triggers for %r are dead: their workers ended, or lost their leases", number, action)
@@ -91,7 +91,7 @@ class TriggerHandling:
         return partial(schedule.bury, claim, error)
 
     async def _note(self, report: Callable[[], Awaitable[bool]]) -> None:
-        """Report an end until Redis takes note, for as long as the claim is sure to hold."""
+        """Report an end until Redis answers, as long as the claim certainly holds."""
         deadline, failures = Deadline.after(self._lease), 0
         while True:
             pause = _NOTING_PAUSES.pause(failures)
@@ -107,9 +107,9 @@ class TriggerHandling:
             failures += 1
 
     async def renew_leases(self) -> None:
-        """Hold every claim of a running handler for another lease.
+        """Extend every claim of a running handler by another lease.
 
-        :raises RedisOperationError: when Redis fails; the leases go on as they were.
+        :raises RedisOperationError: if Redis fails; the leases stay as they were.
         """
         renewals = [schedule.renew(claim, self._lease) for claim, (schedule, _) in list(self._running.items())]
         for outcome in await asyncio.gather(*renewals, return_exceptions=True):
@@ -117,7 +117,7 @@ class TriggerHandling:
                 raise outcome
 
     async def finish(self, seconds: float) -> None:
-        """Let the handlers finish; after ``seconds`` cancel them, which gives their triggers back at once."""
+        """Let the handlers finish; after ``seconds`` cancel them, which releases their triggers at once."""
         tasks = [task for _, task in self._running.values()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=seconds)
@@ -125,7 +125,7 @@ class TriggerHandling:
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended: those that clean up too long are cancelled once more."""
+    """Cancel tasks and wait until they have ended; those that take too long to clean up are cancelled once more."""
     late = set(tasks)
     for _ in range(2):
         for each in late:

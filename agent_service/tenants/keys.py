@@ -1,14 +1,14 @@
-"""Key rules of the tenants' data: what a record is called in Redis, and how no tenant can name another's.
+"""Keys of the tenants' data: how a record is named in Redis, and why no tenant can name another tenant's records.
 
 A key is ``{root}%tenant:{tag}:kind:rest``, with literal braces around the tag:
 
 * Every component is percent-encoded, so that none holds ``:``, ``%``, a brace or a glob character. Each kind has a
-  fixed number of components, therefore no two of them share a key, and no pattern made of components matches anything
-  but itself.
-* What stands between the braces is the hash tag: on a cluster, keys of the same tag share a slot, so that one script
-  may change a record together with the set that lists it.
-* ``%t`` never occurs in an encoded text, so no key of a cache (``{root}:...``) begins like these, and no pattern or
-  ``clear()`` of a cache reaches them.
+  fixed number of components. Therefore no two records share a key, and a pattern made of components matches only
+  itself.
+* The text between the braces is the hash tag: on a cluster, keys with the same tag share a slot, so that one script
+  can change a record together with the set that lists it.
+* ``%t`` never occurs in an encoded text, so no key of a cache (``{root}:...``) begins like these keys, and no pattern
+  or ``clear()`` of a cache reaches them.
 """
 
 import re
@@ -29,8 +29,8 @@ PERMANENT_KINDS: Final[frozenset[str]] = frozenset(
         *("trigger_tenants", "trigger_actions", "trigger_own_actions"),
     }
 )
-"""The written list of keys that do not expire, by kind: work waits until it is done. All others have a time to live; a
-test asks after each test."""
+"""The kinds of keys that do not expire: work waits until it is done. All others have a time to live, which is checked
+after each test."""
 
 _MARK: Final = "%tenant:"
 _READABLE: Final = "@+="
@@ -43,7 +43,7 @@ def encode_component(value: str, name: str) -> str:
     """Percent-encode one component of a key: letters, digits and ``_ . - ~ @ + =`` stay as they are.
 
     :param name: what to call the component in an error.
-    :raises RecordValueError: when it is no str, is empty, holds a lone surrogate, or has more than 2048 bytes in UTF-8.
+    :raises RecordValueError: if it is no str, is empty, holds a lone surrogate, or has more than 2048 bytes in UTF-8.
     """
     if type(value) is str and _PLAIN.fullmatch(value):
         return value
@@ -65,15 +65,15 @@ def encode_component(value: str, name: str) -> str:
 
 
 def decode_component(text: str) -> str:
-    """Undo :func:`encode_component`."""
+    """Return the text that :func:`encode_component` encoded."""
     return unquote(text, errors="strict")
 
 
 def decode_name(stored: bytes, key: bytes) -> str:
-    """Undo :func:`encode_component` for a name that stands in Redis.
+    """Return the text of a name that is stored in Redis.
 
-    :param key: where it stands.
-    :raises UndecodableError: naming the key, for what is no such name.
+    :param key: where it is stored.
+    :raises UndecodableError: if :func:`encode_component` did not write it; it names the key.
     """
     try:
         name = decode_component(stored.decode("ascii"))
@@ -86,7 +86,7 @@ def decode_name(stored: bytes, key: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyParts:
-    """What a key says: its kind, the components of its hash tag, and those after the kind, decoded."""
+    """The parts of a key, decoded: its kind, the components of its hash tag, and those after the kind."""
 
     kind: str
     tag: tuple[str, ...]
@@ -103,19 +103,19 @@ class KeyFactory:
     root: str = "agent_service"
 
     def key(self, kind: str, tag: Sequence[tuple[str, str]], *rest: tuple[str, str]) -> bytes:
-        """Build a key of any kind.
+        """Return a key of any kind.
 
         :param kind: lower-case letters and underscores; one kind always has the same number of components.
-        :param tag: components of the hash tag as ``(name, value)``; the name serves the errors.
+        :param tag: components of the hash tag as ``(name, value)``; the name is for errors.
         :param rest: the other components, likewise.
-        :raises RecordValueError: for a component that cannot be used.
+        :raises RecordValueError: if a component cannot be used.
         """
         tagged = ":".join([encode_component(value, name) for name, value in tag])
         tail = "".join([f":{encode_component(value, name)}" for name, value in rest])
         return f"{self._start}{{{tagged}}}:{kind}{tail}".encode()
 
     def parse(self, key: bytes) -> KeyParts | None:
-        """Undo :meth:`key`; None for a key that is not of this root."""
+        """Return the parts of a key that :meth:`key` built; None for a key of another root."""
         start = self._start.encode()
         found = _KEY.fullmatch(key[len(start) :].decode(errors="replace")) if key.startswith(start) else None
         if found is None:
@@ -130,44 +130,44 @@ class KeyFactory:
         return _start(self.root)
 
     def user(self, tenant: str, user_id: str) -> bytes:
-        """A user's record. All users of a tenant share a slot, as their secondary indexes need it."""
+        """Return the key of a user's record. All users of a tenant share a slot, which their secondary indexes need."""
         return self.key("user", [("tenant", tenant)], ("user_id", user_id))
 
     def users(self, tenant: str) -> bytes:
-        """What the keys of all users of a tenant, and no others, begin with."""
+        """Return the prefix of the keys of all users of a tenant, and of no others."""
         return self.key("user", [("tenant", tenant)]) + b":"
 
     def user_index(self, tenant: str, field: str) -> bytes:
-        """What the keys of a secondary index begin with; a digest of the indexed value follows."""
+        """Return the prefix of the keys of a secondary index; a digest of the indexed value follows."""
         return self.key("user_by", [("tenant", tenant)], ("field", field)) + b":"
 
     def state(self, tenant: str, user_id: str, name: str) -> bytes:
-        """The state of one handler for a user."""
+        """Return the key of one handler's state for a user."""
         return self.key("state", [("tenant", tenant), ("user_id", user_id)], ("handler", name))
 
     def table_row(self, tenant: str, table: str, pk: str) -> bytes:
-        """A row of a table. Rows of the same primary key in all tables share a slot with :meth:`row_tables`."""
+        """Return the key of a row. Rows with one primary key, of all tables, share a slot with :meth:`row_tables`."""
         return self.key("table", [("tenant", tenant), ("pk", pk)], ("table", table))
 
     def table_rows(self, tenant: str, table: str) -> bytes:
-        """A glob that matches the keys of all rows of a table, and no others: no component can hold a brace."""
+        """Return a glob that matches the keys of all rows of a table, and no others: no component can hold a brace."""
         any_pk = "{" + encode_component(tenant, "tenant") + ":*}"
         return f"{self._start}{any_pk}:table:{encode_component(table, 'table')}".encode()
 
     def row_tables(self, tenant: str, pk: str) -> bytes:
-        """The set of tables that hold a row of this primary key."""
+        """Return the key of the set of tables that have a row with this primary key."""
         return self.key("tables", [("tenant", tenant), ("pk", pk)])
 
     def shared_state(self, tenant: str, user_id: str, name: str) -> bytes:
-        """One shared state of a user."""
+        """Return the key of a user's shared state."""
         return self.key("shared_state", [("tenant", tenant), ("user_id", user_id)], ("state", name))
 
     def shared_states(self, tenant: str, user_id: str) -> bytes:
-        """The set of names of a user's shared states."""
+        """Return the key of the set of names of a user's shared states."""
         return self.key("shared_states", [("tenant", tenant), ("user_id", user_id)])
 
     def generic(self, tenant: str, key: str) -> bytes:
-        """A value of no particular kind."""
+        """Return the key of a generic value."""
         return self.key("generic", [("tenant", tenant), ("key", key)])
 
 

@@ -1,4 +1,4 @@
-"""What keeps several named records for one user."""
+"""The base of repositories that keep several named records for one user."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -25,48 +25,48 @@ class NamedRecords(TenantCache, ABC):
         self.user_id = user_id
 
     async def get(self, name: str, models: Models | None = None) -> dict[str, Any] | None:
-        """Return a state; None where there is none.
+        """Return a state; None if there is none.
 
-        :param models: by field: what to read it as.
-        :raises UndecodableError: for a field that does not fit its model.
+        :param models: by field, the type to read it as.
+        :raises UndecodableError: if a field does not fit its model.
         """
         return await (await self._record(name)).get(models)
 
     async def get_field(self, name: str, field: str) -> Any:
-        """Return one field; None where there is none."""
+        """Return one field; None if there is none."""
         return await (await self._record(name)).get_field(field)
 
     async def exists(self, name: str) -> bool:
-        """Whether there is such a state; an empty one is one."""
+        """Return whether there is such a state; an empty one counts."""
         return await (await self._record(name)).exists()
 
     async def set(self, name: str, data: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
-        """Replace the state; True when done."""
+        """Replace the state; return True."""
         await (await self._record(name, ttl)).set(data)
         return True
 
     async def update_field(self, name: str, field: str, value: Any, ttl: Seconds | None = None) -> bool:
-        """Set one field; True when done."""
+        """Set one field; return True."""
         await (await self._record(name, ttl)).upsert({field: value})
         return True
 
     async def delete_field(self, name: str, field: str, ttl: Seconds | None = None) -> bool:
-        """Delete one field; False where there was none. A state without fields still exists."""
+        """Delete one field; return False if there was none. A state without fields still exists."""
         return bool(await (await self._record(name, ttl)).delete_fields(field))
 
     async def increment_field(
         self, name: str, field: str, by: int | float = 1, ttl: Seconds | None = None
     ) -> int | float:
-        """Add to a number, 0 where it is missing, and give the sum: an int if both are, else a float.
+        """Add to a number, 0 if it is missing, and return the sum: an int if both are, else a float.
 
-        :raises RecordValueError: when the field holds no number of 64 bits, or the sum would be none.
+        :raises RecordValueError: if the field holds no number of 64 bits, or the sum would not be one.
         """
         return await (await self._record(name, ttl)).increment(field, by)
 
     async def append_to_list(self, name: str, field: str, value: Any, ttl: Seconds | None = None) -> bool:
-        """Append to a list, empty where it is missing; True when done.
+        """Append to a list, empty if it is missing; return True.
 
-        :raises RecordValueError: when the field holds something else.
+        :raises RecordValueError: if the field holds something else.
         """
         await (await self._record(name, ttl)).append(field, value)
         return True
@@ -74,21 +74,21 @@ class NamedRecords(TenantCache, ABC):
     async def compare_and_set(
         self, name: str, field: str, expected: Any, value: Any, *, ttl: Seconds | None = None
     ) -> bool:
-        """Set a field if it holds what is expected, of the same type; None also expects a missing field."""
+        """Set a field if it holds the expected value, of the same type; None also matches a missing field."""
         return await (await self._record(name, ttl)).compare_and_set(field, expected, value)
 
     async def delete(self, name: str) -> int:
-        """Delete the state; give 1, or 0 where there was none."""
+        """Delete the state; return 1, or 0 if there was none."""
         return int(await (await self._record(name)).delete())
 
     async def renew_ttl(self, name: str, ttl: Seconds | None = None) -> bool:
-        """Let the state live this many seconds from now on; False where there is none."""
+        """Let the state live this many seconds from now on; return False if there is none."""
         return await (await self._record(name, ttl)).renew()
 
     async def get_ttl(self, name: str) -> float | None:
-        """Return the seconds left to live; None where there is no state."""
+        """Return the seconds left to live; None if there is no state."""
         return await (await self._record(name)).ttl_left()
 
     @abstractmethod
     async def _record(self, name: str, ttl: Seconds | None = None) -> ModelRecord:
-        """Return the record of this name; ``ttl`` is what the caller gave."""
+        """Return the record of this name; ``ttl`` is the caller's."""

@@ -1,4 +1,4 @@
-"""The record behind every repository: a HashRecord that also takes pydantic models and gives them back."""
+"""The record behind every repository: a HashRecord that also stores pydantic models and returns them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ __all__ = ["ModelRecord"]
 
 
 class ModelRecord(HashRecord):
-    """A record whose fields may hold models; they are stored as :mod:`agent_service.tenants.serde` says."""
+    """A record whose fields may hold models, stored as :mod:`agent_service.tenants.serde` describes."""
 
     async def get(self, models: Models | None = None) -> dict[str, Any] | None:
-        """Return all fields; None where there is no record.
+        """Return all fields; None if there is no record.
 
-        :param models: by field: what to read it as.
-        :raises UndecodableError: for a field that does not fit its model.
+        :param models: by field, the type to read it as.
+        :raises UndecodableError: if a field does not fit its model.
         """
         data = await super().get()
         if data is None or not models:

@@ -1,4 +1,4 @@
-"""Fires triggers: sleeps until something is due, claims it, and has it handled."""
+"""Fire triggers: sleep until one is due, claim it, and run its handler."""
 
 import asyncio
 import random
@@ -28,15 +28,15 @@ from agent_service.tenants.schedule import LONGEST_SLEEP, TriggerSchedule
 __all__ = ["TriggerRunner", "on_trigger"]
 
 _SHARE: Final = 10
-"""Triggers claimed of one tenant and action before the others have their turn."""
+"""The most triggers claimed of one tenant and action before the others have their turn."""
 _REPORT_INTERVAL: Final = 10.0
-"""Seconds between two looks for due actions that have no handler."""
+"""Seconds between two checks for due actions that have no handler."""
 _OUTAGE_PAUSE: Final = 0.5
 """Seconds between two tries while Redis does not serve."""
 _MOST_SAID: Final = 1000
-"""Tenants and actions whose triggers cannot be claimed, each said once: what lists them may be anybody's."""
+"""The most pairs of tenant and action that cannot be claimed and are logged, each once: their list may be hostile."""
 _SPACING: Final = 0.01
-"""Seconds between a look and the next one that a wake-up causes, so that a burst of wake-ups costs few looks."""
+"""Seconds between a check and the next one that a wake-up causes, so that a burst of wake-ups costs few checks."""
 
 
 class TriggerRunner:
@@ -47,26 +47,26 @@ class TriggerRunner:
         async with TriggerRunner():
             await serve_forever()
 
-    A due trigger is claimed by one of all runners and is its own for ``lease`` seconds, renewed while the handler runs.
+    One of all runners claims a due trigger and holds it for ``lease`` seconds, renewed while the handler runs.
     When the handler returns, the trigger is done; when it raises, it is tried again after a growing pause, and after
     ``max_attempts`` it is dead: see ``RedisTrigger.dead()``. When a worker dies, its triggers are claimed again after
     their leases: handling is *at least once*. A replica of Redis that takes over may lack the latest changes:
     what was just set is lost then, what was just handled is handled again. A handler that blocks the event loop for a
     whole lease loses it.
 
-    It sleeps until the next trigger is due, and is woken when one is set, by whatever process, that is due earlier. An
-    idle runner asks Redis twice in 10 seconds, on two connections. A wake-up that a network or a failover swallowed
-    makes a trigger late by 10 seconds at most.
+    It sleeps until the next trigger is due, and is woken when any process sets one that is due earlier. An idle runner
+    asks Redis twice in 10 seconds, on two connections. If a network or a failover loses a wake-up, a trigger is late by
+    10 seconds at most.
 
-    Redis may go away and come back meanwhile. At most 100 handlers run at once.
+    Redis may fail and come back meanwhile. At most 100 handlers run at once.
 
-    :param tenants: only theirs; None: everybody's.
-    :param poll_interval: seconds between two looks while Redis cannot wake the runner: it refuses the commands for
+    :param tenants: fire only their triggers; None: those of all tenants.
+    :param poll_interval: seconds between two checks while Redis cannot wake the runner: it refuses the commands for
         streams, the connection for it is down, or the runtime was given a client without a URL.
     :param lease: seconds after which another worker takes over from one that died.
-    :param max_attempts: how often a trigger is handled before it is dead; attempts that ended with their worker count.
+    :param max_attempts: how often a trigger is handled before it is dead; an attempt whose worker died counts.
     :param backoff: seconds from the first failed attempt to the second, doubling up to the longest.
-    :raises RecordValueError: for an argument that cannot be used.
+    :raises RecordValueError: if an argument cannot be used.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class TriggerRunner:
         await self.stop()
 
     async def start(self) -> None:
-        """Begin to claim triggers, on the running event loop. Works while Redis is down.
+        """Start to claim triggers, on the running event loop. Works while Redis is down.
 
-        :raises RuntimeStateError: it runs already.
-        :raises RedisUnavailableError: there is no Redis at all: no runtime, and no REDIS_URL.
+        :raises RuntimeStateError: if it runs already.
+        :raises RedisUnavailableError: if there is no Redis at all: no runtime, and no REDIS_URL.
         """
         if self._tasks:
             raise RuntimeStateError("the runner runs already; stop it first, or make another one")
@@ -119,9 +119,9 @@ class TriggerRunner:
         self._tasks = [asyncio.create_task(each) for each in (self._fire(), self._renew(), self._report())]
 
     async def stop(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - a grace, after which it acts
-        """Claim no more, let the running handlers finish, and end. Without a start it does nothing.
+        """Claim no more, let the running handlers finish, and end. Does nothing if it was not started.
 
-        :param timeout: seconds, after which handlers are cancelled and their triggers given back at once.
+        :param timeout: seconds after which handlers are cancelled and their triggers released at once.
         """
         tasks, self._tasks = self._tasks, []
         if not tasks:
@@ -129,10 +129,10 @@ class TriggerRunner:
         self._stopping = True
         self._wake.set()
         try:
-            await asyncio.wait(tasks[:1])  # a claim on its way still comes in
+            await asyncio.wait(tasks[:1])  # a claim under way still arrives
             await self._handling.finish(timeout)
         finally:
-            await self._handling.finish(0)  # none is left, unless stopping was cancelled
+            await self._handling.finish(0)  # nothing left to do, unless stopping was cancelled
             await end_tasks(tasks)
             await self._stop_wake_ups()
 
@@ -166,7 +166,7 @@ class TriggerRunner:
             WATCHERS.discard(wake)
 
     async def _claim_what_is_due(self) -> float:
-        """Claim what there is room for; return the seconds until there may be more, unless something wakes it."""
+        """Claim what there is room for; return the seconds to wait until there may be more."""
         schedule = await self._waking_schedule()
         actions = sorted(HANDLERS)
         due, until_next = await schedule.due(actions)
@@ -179,7 +179,7 @@ class TriggerRunner:
                 continue
             limit = min(self._handling.free, _SHARE)
             if not limit:
-                return _OUTAGE_PAUSE  # the first handler to end wakes it
+                return _OUTAGE_PAUSE  # the first handler that ends wakes the runner
             tried = True
             try:
                 claims, died = await schedule.claim(
@@ -187,7 +187,7 @@ class TriggerRunner:
                 )
             except RedisDeniedError:
                 raise
-            except RedisCommandError as exc:  # somebody else wrote under its keys; the others go on
+            except RedisCommandError as exc:  # another program wrote under its keys; the other triggers go on
                 if (tenant, action) not in self._unclaimable and len(self._unclaimable) < _MOST_SAID:
                     self._unclaimable.add((tenant, action))
                     logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)
@@ -199,19 +199,19 @@ class TriggerRunner:
             claimed = claimed or bool(claims)
         if claimed:
             return 0
-        # If another runner was faster, the end of its lease is not known here yet: look again soon.
+        # If another runner was faster, the end of its lease is not known here yet: check again soon.
         woken = self._wake_ups is not None and self._wake_ups.live and not tried
         longest = LONGEST_SLEEP if woken else self._poll_interval
         return longest if until_next is None else min(longest, until_next)
 
     async def _waking_schedule(self) -> TriggerSchedule:
-        """Return the schedule, having made sure that its Redis wakes this runner, if it can."""
+        """Return the schedule, and subscribe to the wake-ups of its Redis, if it supports them."""
         client, keys = await current_redis()
         schedule = TriggerSchedule(client, keys)
         if client is not self._woken_by:
             await self._stop_wake_ups()
             self._woken_by = client
-            with suppress(ConfigurationError):  # a client that was given: it is polled
+            with suppress(ConfigurationError):  # the runtime was given a client without a URL: poll it
                 self._wake_ups = client.notifications(schedule.wakes, self._wake.set)
                 self._wake_ups.start()
         return schedule
@@ -260,7 +260,7 @@ class TriggerRunner:
             logger.exception("The trigger runner failed and goes on")
 
     def _reached(self, job: str) -> None:
-        """Note that Redis has answered a job, or that it asks nothing any more; all is well when none still fails."""
+        """Record that a job reached Redis, or has nothing to ask; log the recovery when no job fails any more."""
         if job in self._failing:
             self._failing.discard(job)
             if not self._failing:

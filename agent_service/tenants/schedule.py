@@ -1,12 +1,16 @@
-"""The schedule below triggers: when each is due, who handles it, what became of it.
+"""The schedule of triggers in Redis: when each is due, which worker handles it, how it ended.
 
-Every trigger stands in a sorted set by the time it may be claimed, so that nothing depends on expiry events, which come
-late and get lost. A claim moves that time to the end of its lease: whoever stops renewing loses the trigger to the next
-worker. Each claim has a token; setting a trigger anew clears it, so that the end of the old handling cannot end the new
-trigger. What becomes due earlier than was known leaves an entry in a stream, which wakes the runners. All times are
-those of the Redis server, which is why worker clocks do not matter.
+Invariants:
 
-The keys of all triggers under one prefix share a slot: a cluster keeps them on one node, and every step is one script.
+1. Every trigger is in a sorted set, ordered by the time at which it may be claimed. Nothing depends on expiry events,
+   which come late and get lost.
+2. A claim moves that time to the end of its lease. A worker that stops renewing loses the trigger to the next worker.
+3. Each claim has a token. Setting a trigger again clears the token, so that the end of the old handling cannot end the
+   new trigger.
+4. A trigger that is due earlier than runners know adds an entry to a stream, which wakes them.
+5. All times are those of the Redis server, so worker clocks do not matter.
+6. Every step is one script. The keys of all triggers under one prefix share a slot, so a cluster keeps them on one
+   node.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -36,9 +40,9 @@ _DUE = load_script("held", "trigger_due")
 
 _TAG: Final = [("scope", "trigger")]
 LONGEST_SLEEP: Final = 10.0
-"""Seconds between two looks of a runner that is woken when something becomes due earlier than it knows."""
+"""Seconds between two checks of a runner that is woken if something becomes due earlier than it knows."""
 _PAGE: Final = 1000
-"""Entries that the server reads per step of an inspection."""
+"""Entries that the server returns per step of an inspection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,12 @@ class Trigger:
     due_at: datetime
     """UTC, by the clock of Redis."""
     attempt: int
-    """For a handler: 1 the first time. In a list: attempts so far."""
+    """For a handler: 1 at the first attempt. In a list: attempts so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadTrigger(Trigger):
-    """A trigger that failed for the last time, until it is set anew or deleted."""
+    """A trigger that failed for the last time; it stays until it is set again or deleted."""
 
     died_at: datetime
     error: str
@@ -72,8 +76,8 @@ class TriggerClaim:
 
 
 class TriggerSchedule:
-    """The scripts on the schedule. Operations raise ``RedisOperationError`` kinds; those on a claim give False when it
-    does not hold any more, and change nothing then.
+    """The operations on the schedule. They raise ``RedisOperationError`` kinds. Those on a claim return False and
+    change nothing if it is no longer valid.
 
     :param client: of the running event loop.
     """
@@ -83,24 +87,24 @@ class TriggerSchedule:
         self._keys = keys
 
     async def set(self, tenant: str, action: str, identifier: str, milliseconds: int) -> None:
-        """Make the trigger due that much later, whatever it was before."""
+        """Make the trigger due after this time, whatever its state was."""
         encode_component(identifier, "identifier")
         await self._run(_SET, tenant, action, identifier, milliseconds)
 
     async def delete(self, tenant: str, action: str, identifier: str) -> bool:
-        """Forget the trigger, waiting or dead; whether there was one."""
+        """Delete the trigger, waiting or dead; return whether there was one."""
         encode_component(identifier, "identifier")
         return bool(await self._run(_DELETE, tenant, action, identifier))
 
     @property
     def wakes(self) -> bytes:
-        """The stream that gets an entry when something becomes due that sleeping runners do not know of."""
+        """The stream that gets an entry if something becomes due that sleeping runners do not know of."""
         return self._keys.key("trigger_wakes", _TAG)
 
     async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
-        """Return (action, tenant) pairs that have a trigger to be claimed now, and seconds until the next one later.
+        """Return (action, tenant) pairs with a trigger to claim now, and the seconds until the next one.
 
-        A tenant's name that nobody here wrote is passed over, and said once.
+        A tenant's name that this package did not write is skipped, and logged once.
         """
         if not actions:
             return [], None
@@ -116,11 +120,11 @@ class TriggerSchedule:
     async def claim(
         self, tenant: str, action: str, *, limit: int, lease: float, max_attempts: int
     ) -> tuple[list[TriggerClaim], list[str]]:
-        """Take due triggers, the earliest first; give them, and the identifiers of those that died of their attempts.
+        """Claim due triggers, the earliest first; return them, and the identifiers of those with no attempts left.
 
-        What no handler can be called with, because nobody here wrote it, is put among the dead.
+        A trigger that this package did not write is moved to the dead, because no handler can take it.
 
-        :param lease: seconds they are this caller's unless renewed.
+        :param lease: seconds that the claims hold unless renewed.
         """
         token = uuid4().hex
         claimed, died = await self._run(_CLAIM, tenant, action, token, limit, to_milliseconds(lease), max_attempts)
@@ -136,7 +140,7 @@ class TriggerSchedule:
         return claims, [_shown(identifier) for identifier in died]
 
     async def done(self, claim: TriggerClaim) -> bool:
-        """Forget a trigger that was handled."""
+        """Delete a trigger that was handled."""
         return await self._end(_DONE, claim)
 
     async def retry(self, claim: TriggerClaim, delay: float) -> bool:
@@ -144,7 +148,7 @@ class TriggerSchedule:
         return await self._end(_RETRY, claim, to_milliseconds(delay))
 
     async def bury(self, claim: TriggerClaim, error: str) -> bool:
-        """Put a trigger among the dead."""
+        """Move a trigger to the dead."""
         return await self._end(_BURY, claim, error)
 
     async def renew(self, claim: TriggerClaim, lease: float) -> bool:
@@ -161,12 +165,12 @@ class TriggerSchedule:
         return _moment(int(seconds) * 1000 + int(micros) // 1000)
 
     async def actions(self, tenant: str | None = None) -> list[str]:
-        """Return the actions that have a trigger waiting; for a tenant, those in which it has one waiting or dead."""
+        """Return the actions with a waiting trigger; for a tenant, those in which it has one waiting or dead."""
         key = self._keys.key("trigger_actions", _TAG) if tenant is None else self._own_actions(tenant)
         return sorted(_readable(await self._client.execute(b"SMEMBERS", key), key))
 
     async def waiting(self, tenant: str, action: str) -> AsyncIterator[Trigger]:
-        """Return the triggers that wait, are being handled or will be tried again, in no order."""
+        """Iterate over the triggers that wait, are being handled or will be tried again, in no order."""
         key = self._of("trigger_state", tenant, action)
         async for identifier, stored in self._entries(key):
             try:
@@ -177,7 +181,7 @@ class TriggerSchedule:
             yield trigger
 
     async def dead(self, tenant: str, action: str) -> AsyncIterator[DeadTrigger]:
-        """Return the triggers that failed for the last time, in no order."""
+        """Iterate over the triggers that failed for the last time, in no order."""
         key = self._of("trigger_dead", tenant, action)
         async for identifier, stored in self._entries(key):
             try:
@@ -223,12 +227,12 @@ class TriggerSchedule:
 
 
 _said: set[int] = set()
-"""Hashes of names that were passed over: the names may be anybody's, and as long as a key of Redis."""
+"""Hashes of names that were skipped and logged: the names may be hostile, and as long as a key of Redis."""
 _MOST_SAID: Final = 1000
 
 
 def _readable(names: Iterable[bytes], key: bytes) -> Iterator[str]:
-    """Iterate over the names at a key that were written here. Others are passed over, and said once."""
+    """Iterate over the names at a key that this package wrote. Others are skipped, and logged once."""
     for each in names:
         try:
             yield decode_name(each, key)

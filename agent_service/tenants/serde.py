@@ -1,8 +1,8 @@
-"""What repositories store of a value: what the codec stores, and pydantic models as objects by field name.
+"""How repositories store a value: as the codec does, and pydantic models as objects by field name.
 
 Standard types (datetime, UUID, Decimal, tuple, set, ...) come back as themselves, Enum members as their values. The
 fields of a model that are declared ``bool``, alone or inside ``Optional``, lists, tuples, sets and dicts, are written
-as ``"1"`` and ``"0"``; the model itself makes them bool again when it is named on reading. Nothing outside of models is
+as ``"1"`` and ``"0"``; the model makes them bool again if the reader names it. Nothing outside of models is
 written like this, and a field of a wider type (``bool | int``, ``Any``) keeps ``true`` and ``false``.
 """
 
@@ -24,19 +24,19 @@ __all__ = ["Models", "dumps", "loads", "restore", "restore_fields", "to_storable
 
 Model = TypeVar("Model", bound=BaseModel)
 Models = Mapping[str, type[BaseModel]]
-"""By field: the model its value is read as."""
+"""By field: the model that its value is read as."""
 
 _WRITTEN_AS_TEXT: Final = (
     *(AnyUrl, PurePath),
     *(IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network),
 )
-"""Types that models hold, that the codec does not know, and that models read from their text."""
+"""Types in models that the codec does not know, and that models can read from text."""
 
 
 def dumps(value: Any) -> str:
     """Return the JSON of a value.
 
-    :raises RecordValueError: naming the way to what cannot be written.
+    :raises RecordValueError: naming the path to what cannot be written.
     """
     try:
         return encode(to_storable(value))[0].decode()
@@ -45,17 +45,17 @@ def dumps(value: Any) -> str:
 
 
 def loads(raw: str | bytes, model: type[Model] | None = None) -> Any:
-    """Undo :func:`dumps`.
+    """Return the value that :func:`dumps` wrote.
 
-    :param model: what to read the value as; None: as plain data.
-    :raises UndecodableError: for text that :func:`dumps` did not write, and for a value that does not fit the model.
+    :param model: the type to read the value as; None: plain data.
+    :raises UndecodableError: if :func:`dumps` did not write the text, or the value does not fit the model.
     """
     value = decode(raw.encode() if isinstance(raw, str) else raw, tagged=True)
     return value if model is None else restore(value, model)
 
 
 def to_storable(value: Any) -> Any:
-    """Put what the codec can write in the place of every model in a value. What holds none is given back itself."""
+    """Return a value with each model replaced by data that the codec can write; the value itself if it has none."""
     if isinstance(value, BaseModel):
         return _model(value)
     kind = type(value)
@@ -78,7 +78,7 @@ def _model(value: BaseModel) -> Any:
 
 
 def _member(value: Any, annotation: Any) -> Any:
-    """Return what is stored of a model's member, by what it is declared as."""
+    """Return what is stored for a model's member, by its declared type."""
     kind = type(value)
     if kind is bool:
         return ("1" if value else "0") if _unwrap(annotation) is bool else value
@@ -95,7 +95,7 @@ def _member(value: Any, annotation: Any) -> Any:
 
 
 def _items(annotation: Any, value: Collection[Any]) -> list[Any]:
-    """Return what each item of a collection is declared as."""
+    """Return the declared type of each item of a collection."""
     given = get_args(_unwrap(annotation))
     if isinstance(value, tuple) and len(given) == len(value) and Ellipsis not in given:
         return list(given)
@@ -108,7 +108,7 @@ def _arguments(annotation: Any, number: int) -> tuple[Any, ...]:
 
 
 def _unwrap(annotation: Any) -> Any:
-    """Look through Annotated and Optional."""
+    """Return the type inside Annotated and Optional."""
     while True:
         origin = get_origin(annotation)
         if origin is Annotated:
@@ -123,9 +123,9 @@ def _unwrap(annotation: Any) -> Any:
 
 
 def restore(value: Any, model: type[Model]) -> Model:
-    """Make a model of what :func:`to_storable` made of it. Fields that were not stored get their defaults.
+    """Return a model made of its stored form. Fields that were not stored get their defaults.
 
-    :raises UndecodableError: when the value does not fit; it names the places and never shows values.
+    :raises UndecodableError: if the value does not fit; it names the places and never shows values.
     """
     if isinstance(value, model):
         return value
@@ -139,7 +139,7 @@ def restore(value: Any, model: type[Model]) -> Model:
 
 
 def restore_fields(data: dict[str, Any], models: Models | None) -> dict[str, Any]:
-    """Make models of the fields they are named for, in place; a missing field and None stay what they are.
+    """Turn the named fields into models, in place; a missing field and None stay as they are.
 
     :raises UndecodableError: like :func:`restore`, naming the field.
     """

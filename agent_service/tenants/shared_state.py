@@ -1,4 +1,4 @@
-"""Scratch space that the tools and agents of one user share: named states, each a record."""
+"""State that the tools and agents of one user share: named states, each a record."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ class RedisSharedState(NamedRecords):
         super().__init__(tenant, user_id, ttl_default)
 
     async def upsert(self, name: str, data: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
-        """Set these fields and leave the others; True when done."""
+        """Set these fields and leave the others; return True."""
         await (await self._record(name, ttl)).upsert(data)
         return True
 
@@ -28,13 +28,13 @@ class RedisSharedState(NamedRecords):
         return await self.update_field(name, field, value, ttl)
 
     async def list_states(self) -> list[str]:
-        """Return the names of this user's states, sorted. Costs what the user has."""
+        """Return the names of this user's states, sorted. The cost grows with their number."""
         _, keys = await current_redis()
         listing = keys.shared_states(self.tenant, self.user_id)
         return sorted([decode_name(name, listing) for name in await (await self._listing()).names()])
 
     async def clear_all_states(self) -> int:
-        """Delete this user's states and give how many there were. Costs what is deleted."""
+        """Delete this user's states and return how many there were. The cost grows with that number."""
         return await (await self._listing()).delete_all()
 
     async def _record(self, name: str, ttl: Seconds | None = None) -> ModelRecord:

@@ -1,4 +1,4 @@
-"""States of conversation handlers: one record per handler and user."""
+"""The states of conversation handlers: one record per handler and user."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["RedisStateHandler"]
 class RedisStateHandler(NamedRecords):
     """The states that handlers keep for one user, by the handler's name.
 
-    Only what was given is stored: no handler name and no time is put in.
+    Only the given fields are stored: no handler name and no time is added.
     """
 
     def __init__(self, tenant: str, user_id: str, ttl_default: Seconds = 1800) -> None:
@@ -23,7 +23,7 @@ class RedisStateHandler(NamedRecords):
     async def upsert(
         self, name: str, data: Mapping[str, Any], ttl: Seconds | None = None, models: Models | None = None
     ) -> dict[str, Any]:
-        """Set these fields, leave the others, and give the whole state as this write left it."""
+        """Set these fields, leave the others, and return the whole state as this write left it."""
         return restore_fields(await (await self._record(name, ttl)).merge(data), models)
 
     async def _record(self, name: str, ttl: Seconds | None = None) -> ModelRecord:

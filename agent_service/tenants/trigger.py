@@ -1,4 +1,4 @@
-"""Actions to be done later, per tenant."""
+"""Actions to run later, per tenant."""
 
 from operator import attrgetter
 
@@ -13,32 +13,32 @@ __all__ = ["DeadTrigger", "RedisTrigger", "Trigger"]
 class RedisTrigger(TenantCache):
     """The triggers of one tenant, each named by ``action`` and ``identifier``.
 
-    A trigger that was set is kept, as far as Redis keeps its data, until a
-    :class:`~agent_service.tenants.runner.TriggerRunner` has handled it; it has no time to live.
-    Inspecting costs what the tenant has.
+    A trigger is kept, as long as Redis keeps its data, until a
+    :class:`~agent_service.tenants.runner.TriggerRunner` has handled it; it has no time to live. The cost of inspecting
+    grows with the tenant's triggers.
     """
 
     def __init__(self, tenant: str) -> None:
         super().__init__(tenant)
 
     async def set(self, action: str, identifier: str, ttl_seconds: Seconds) -> bool:
-        """Have the action done for the identifier after ``ttl_seconds``, at the earliest; True when it is scheduled.
+        """Schedule the action for the identifier, after ``ttl_seconds`` at the earliest; return True.
 
-        Setting it again reschedules it, with all its attempts before it, and takes it from the dead. While a handler
-        runs, it leads to another handling.
+        Setting it again reschedules it, with all its attempts, and removes it from the dead. If its handler runs
+        meanwhile, it is handled once more.
 
-        :raises RecordValueError: for a name that cannot be used, and for 0 seconds and less.
+        :raises RecordValueError: if a name cannot be used, or ``ttl_seconds`` is 0 or less.
         """
         milliseconds = to_milliseconds(check_ttl(ttl_seconds, "ttl_seconds"))
         await (await self._schedule()).set(self.tenant, action, identifier, milliseconds)
         return True
 
     async def delete(self, action: str, identifier: str) -> int:
-        """Forget a trigger, waiting or dead; give 1, or 0 where there was none. A handler that runs is not stopped."""
+        """Delete a trigger, waiting or dead; return 1, or 0 if there was none. A running handler is not stopped."""
         return int(await (await self._schedule()).delete(self.tenant, action, identifier))
 
     async def delete_all_by_identifier(self, identifier: str) -> int:
-        """Forget the identifier's triggers in all actions of the tenant; give how many there were."""
+        """Delete the identifier's triggers in all actions of the tenant; return how many there were."""
         encode_component(identifier, "identifier")
         schedule = await self._schedule()
         actions = await schedule.actions(self.tenant)
@@ -60,7 +60,7 @@ class RedisTrigger(TenantCache):
         return [trigger for trigger in await self.pending() if trigger.due_at <= now]
 
     async def dead(self) -> list[DeadTrigger]:
-        """Return the triggers that failed for the last time, those that died first before the others."""
+        """Return the triggers that failed for the last time, the earliest failure first."""
         schedule = await self._schedule()
         found = [
             trigger

@@ -20,8 +20,9 @@ class RedisUser(TenantCache):
 
     :param user_id: ``"*"`` makes a search handle, which only :meth:`find_by_field` accepts.
     :param ttl_default: seconds.
-    :param indexes: fields that :meth:`find_by_field` finds at a cost that does not grow with the number of users. An
-        index holds what was written by instances that declare it, so declare it wherever users are written.
+    :param indexes: fields by which :meth:`find_by_field` searches at a cost that does not grow with the number of
+        users. An index only holds what instances that declare it have written, so declare it wherever users are
+        written.
     """
 
     def __init__(self, tenant: str, user_id: str, ttl_default: Seconds = 3600, *, indexes: Sequence[str] = ()) -> None:
@@ -36,74 +37,74 @@ class RedisUser(TenantCache):
 
     @classmethod
     def search(cls, tenant: str, *, indexes: Sequence[str] = ()) -> Self:
-        """Make a search handle: what ``RedisUser(tenant, user_id="*")`` is."""
+        """Return a search handle, as ``RedisUser(tenant, user_id="*")`` is."""
         return cls(tenant, _ANY, indexes=indexes)
 
     async def get(self, models: Models | None = None) -> dict[str, Any] | None:
-        """Return the fields; None where there is no record.
+        """Return the fields; None if there is no record.
 
-        :param models: by field: what to read it as.
-        :raises UndecodableError: for a field that does not fit its model.
+        :param models: by field, the type to read it as.
+        :raises UndecodableError: if a field does not fit its model.
         """
         return await (await self._record()).get(models)
 
     async def get_field(self, field: str) -> Any:
-        """Return one field; None where there is none."""
+        """Return one field; None if there is none."""
         return await (await self._record()).get_field(field)
 
     async def exists(self) -> bool:
-        """Whether there is a record."""
+        """Return whether there is a record."""
         return await (await self._record()).exists()
 
     async def upsert(self, data: Mapping[str, Any], ttl: Seconds | None = None) -> bool:
-        """Set these fields and leave the others; True when done."""
+        """Set these fields and leave the others; return True."""
         await (await self._record(ttl)).upsert(data)
         return True
 
     async def update_field(self, field: str, value: Any, ttl: Seconds | None = None) -> bool:
-        """Set one field; True when done."""
+        """Set one field; return True."""
         return await self.upsert({field: value}, ttl)
 
     async def delete_field(self, field: str, ttl: Seconds | None = None) -> bool:
-        """Delete one field; False where there was none. A user without fields still exists."""
+        """Delete one field; return False if there was none. A user without fields still exists."""
         return bool(await (await self._record(ttl)).delete_fields(field))
 
     async def increment_field(self, field: str, by: int | float = 1, ttl: Seconds | None = None) -> int | float:
-        """Add to a number, 0 where it is missing, and give the sum: an int if both are, else a float.
+        """Add to a number, 0 if it is missing, and return the sum: an int if both are, else a float.
 
-        :raises RecordValueError: when the field holds no number of 64 bits, or the sum would be none.
+        :raises RecordValueError: if the field holds no number of 64 bits, or the sum would not be one.
         """
         return await (await self._record(ttl)).increment(field, by)
 
     async def append_to_list(self, field: str, value: Any, ttl: Seconds | None = None) -> bool:
-        """Append to a list, empty where it is missing; True when done.
+        """Append to a list, empty if it is missing; return True.
 
-        :raises RecordValueError: when the field holds something else.
+        :raises RecordValueError: if the field holds something else.
         """
         await (await self._record(ttl)).append(field, value)
         return True
 
     async def compare_and_set(self, field: str, expected: Any, value: Any, *, ttl: Seconds | None = None) -> bool:
-        """Set a field if it holds what is expected, of the same type; None also expects a missing field."""
+        """Set a field if it holds the expected value, of the same type; None also matches a missing field."""
         return await (await self._record(ttl)).compare_and_set(field, expected, value)
 
     async def delete(self) -> int:
-        """Delete the record; give 1, or 0 where there was none."""
+        """Delete the record; return 1, or 0 if there was none."""
         return int(await (await self._record()).delete())
 
     async def renew_ttl(self, ttl: Seconds | None = None) -> bool:
-        """Let the record live this many seconds from now on; False where there is none."""
+        """Let the record live this many seconds from now on; return False if there is none."""
         return await (await self._record(ttl)).renew()
 
     async def get_ttl(self) -> float | None:
-        """Return the seconds left to live; None where there is no record."""
+        """Return the seconds left to live; None if there is no record."""
         return await (await self._record()).ttl_left()
 
     async def find_by_field(self, field: str, value: Any, models: Models | None = None) -> dict[str, Any] | None:
-        """Return a user of this tenant whose field holds the value, of the same type; None where there is none.
+        """Return a user of this tenant whose field holds the value, of the same type; None if there is none.
 
-        Where several do, any one is given. A declared index answers for str, int (64 bits), bool and None; everything
-        else reads the whole key space of the server, page by page.
+        If several do, any one of them is returned. A declared index serves str, int (64 bits), bool and None;
+        everything else reads the whole key space of the server, page by page.
         """
         wanted = to_storable(value)
         client, keys = await current_redis()

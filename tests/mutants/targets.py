@@ -16,7 +16,7 @@ TARGETS = (
     f"{_QUERIES}/batch*.py",
     f"{_QUERIES}/scope.py",
     f"{_QUERIES}/lineage.py",
-    f"{_QUERIES}/handing_down.py",
+    f"{_QUERIES}/fork_copies.py",
     f"{_QUERIES}/locks.py",
     f"{_QUERIES}/outbox.py",
     f"{_DATABASE}/writer.py",

@@ -1,4 +1,4 @@
-"""Invalidations that are committed with a database write, and reach the caches whatever happens afterwards."""
+"""Invalidations that commit with a database write, and then reach the caches whatever happens."""
 
 from agent_service.infrastructure.outbox.drain import drain_outbox
 from agent_service.infrastructure.outbox.invalidate import invalidate_in

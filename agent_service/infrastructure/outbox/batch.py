@@ -1,4 +1,4 @@
-"""Some rows of the outbox as one piece of work: what they ask for is joined, so that each name is done once."""
+"""Several rows of the outbox as one piece of work: their names are merged, so that each is invalidated once."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from agent_service.infrastructure.outbox.invalidation import MAX_NAMES, Invalida
 __all__ = ["MAX_PASSES", "Batch"]
 
 MAX_PASSES: Final = 10
-"""Most namespaces of a batch whose patterns are asked for: each takes a pass over all keys of the cache."""
+"""The most namespaces with patterns in a batch: each takes a pass over all keys of the cache."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """What is asked of one namespace, each name once, in the order of the rows."""
+    """The names to invalidate in one namespace, each once, in the order of the rows."""
 
     keys: dict[str, None] = field(default_factory=dict)
     tags: dict[str, None] = field(default_factory=dict)
@@ -28,16 +28,16 @@ class _Asked:
 
 
 class Batch:
-    """The first of the given rows, as many as are done in a bounded time: one at least, unless there is none.
+    """The first of the given rows, as many as can be applied in a bounded time, and at least one if there is one.
 
-    Nothing is lost by joining them: all of it was committed before the first of it is done.
+    Merging loses nothing: all of the rows were committed before the first is applied.
     """
 
     def __init__(self, rows: Iterable[tuple[UUID, str]]) -> None:
         self.readable: list[UUID] = []
         self.unreadable: list[UUID] = []
         self.done: list[UUID] = []
-        """Rows whose all has reached the cache that other processes share."""
+        """Rows of which everything has reached the cache that the processes share."""
         self._asked: dict[str, _Asked] = {}
         for id_, body in rows:
             try:
@@ -50,7 +50,7 @@ class Batch:
             self.readable.append(id_)
 
     def __len__(self) -> int:
-        """How many of the rows are in it."""
+        """Return how many of the rows are in it."""
         return len(self.readable) + len(self.unreadable)
 
     def _take(self, id_: UUID, invalidation: Invalidation) -> bool:
@@ -68,9 +68,9 @@ class Batch:
         return sum(bool(each.patterns) for each in self._asked.values())
 
     async def apply(self) -> bool:
-        """Invalidate all of it: keys and tags first, because patterns take longer.
+        """Invalidate everything: keys and tags first, because patterns take longer.
 
-        False: not all of it has reached the cache that other processes share.
+        Return False if not all of it has reached the cache that the processes share.
         """
         for namespace, asked in self._asked.items():
             cache = await open_cache(namespace)

@@ -1,4 +1,4 @@
-"""Waking the tasks of this process that drain the outbox, from whatever thread has committed something."""
+"""Wake the tasks of this process that drain the outbox, from any thread that has committed something."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

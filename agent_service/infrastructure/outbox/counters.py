@@ -1,4 +1,4 @@
-"""What draining has done in this process, among the metrics of the caches."""
+"""What draining has done in this process, shown among the metrics of the caches."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["OutboxCounters", "counters"]
 
 @dataclass(slots=True)
 class OutboxCounters:
-    """Rows applied, rows that nobody can read, and passes that failed or found the cache away."""
+    """Rows applied, rows that cannot be read, and passes that failed or could not reach the cache."""
 
     applied: int = 0
     unreadable: int = 0
@@ -24,4 +24,4 @@ class OutboxCounters:
 
 
 counters = OutboxCounters()
-"""Of this process, whatever its event loops."""
+"""Shared by all event loops of this process."""

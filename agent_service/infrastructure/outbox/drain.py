@@ -1,13 +1,15 @@
-"""Doing what the outbox asks for, once.
+"""Apply what the outbox holds, once.
 
-A batch is taken, applied and removed. A row goes when everything it asked for has reached the cache that the processes
-share, and not before; whatever fails earlier (the cache, the database, this process) leaves it to the next one who
-looks. On PostgreSQL the rows are locked meanwhile and other processes take others. SQLite has no such locks, and two
-processes may do the same work twice.
+A batch is taken, applied and removed. Invariants:
 
-A batch may take minutes: a pass over all keys of a large cache does. So the lock is renewed while it is applied, and
-what was applied is removed also where the lock was lost. Rows that could not be applied are not tried first again: the
-next pass leaves them for its end, and then tries half as many at once, until one that never succeeds stands alone.
+1. A row is removed when everything in it has reached the cache that the processes share, and not before. Whatever fails
+   earlier (the cache, the database, this process), the row stays, and the next process that drains finds it.
+2. On PostgreSQL the rows are locked meanwhile, so that other processes take other rows. SQLite has no such locks: two
+   processes may apply the same row, which does no harm.
+3. A batch may take minutes, as a pass over all keys of a large cache does. So the lock is renewed while it is applied,
+   and applied rows are removed even if the lock was lost.
+4. One row that always fails does not block the others. Rows that could not be applied are left for the end of the next
+   pass, which then tries half as many at once, until such a row is alone.
 """
 
 import asyncio
@@ -25,21 +27,21 @@ from agent_service.infrastructure.outbox.counters import counters
 __all__ = ["Drained", "drain", "drain_outbox"]
 
 BATCH: Final = 500
-"""Most rows of a transaction."""
+"""The most rows of a transaction."""
 
 _suspects: list[UUID] = []
 """Rows that could not be applied when this process last tried."""
 
 
 class Drained(NamedTuple):
-    """What came of draining: how many rows were applied, and whether the cache could not be reached for the rest."""
+    """The result of draining: how many rows were applied, and whether the cache could not be reached for the rest."""
 
     applied: int
     cache_is_away: bool
 
 
 class _Step(NamedTuple):
-    """What came of one batch."""
+    """The result of one batch."""
 
     applied: int
     all_applied: bool
@@ -47,10 +49,10 @@ class _Step(NamedTuple):
 
 
 async def drain_outbox() -> int:
-    """Apply what the outbox of the configured database holds, oldest first, and give how many rows that was.
+    """Apply what the outbox of the configured database holds, oldest first; return how many rows that was.
 
     For schedulers and tests; a service runs :func:`run_outbox`. Any number of processes may do it at once. Rows that
-    cannot reach Redis stay, without an error; rows that nobody can read are logged and set aside.
+    cannot reach Redis stay, without an error; rows that cannot be read are logged and set aside.
 
     All processes must have one REDIS_URL and CACHE_KEY_PREFIX. With REDIS_URL unset only this process's memory is
     invalidated, and no other process will see the row.
@@ -62,7 +64,7 @@ async def drain_outbox() -> int:
 
 
 async def drain(database: DatabaseManager) -> Drained:
-    """Drain until nothing is left that no other process has taken, or the cache is away."""
+    """Drain until all rows are applied or taken by other processes, or the cache cannot be reached."""
     await counters.show()
     waiting = _suspects.copy()
     applied = 0
@@ -101,7 +103,7 @@ async def _drain_some(
 
 
 async def _record(batch: Batch, claimed: Claim) -> int:
-    """Remove what was applied and set aside what nobody can read; give how many rows were removed."""
+    """Remove what was applied, set aside what cannot be read; return how many rows were removed."""
     left = set(batch.readable).difference(batch.done)
     if left:
         _suspects[:] = left
@@ -114,7 +116,7 @@ async def _record(batch: Batch, claimed: Claim) -> int:
 
 
 async def _apply(batch: Batch, claimed: Claim) -> None:
-    """Apply a batch, keeping its rows however long that takes."""
+    """Apply a batch, and keep its rows locked however long that takes."""
     applying = asyncio.ensure_future(batch.apply())
     try:
         while not applying.done():

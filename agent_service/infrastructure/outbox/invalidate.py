@@ -1,4 +1,4 @@
-"""Asking for an invalidation, as part of a database transaction."""
+"""Request an invalidation as part of a database transaction."""
 
 from collections.abc import Iterable
 
@@ -25,18 +25,19 @@ def invalidate_in(
             await db.execute(update(User).where(User.id == 7).values(name="Grace"))
             invalidate_in(db, keys=["user:7"], namespace="users")
 
-    Not awaited, so that no forgotten ``await`` can lose it. It adds a row to the transaction, sent with the session's
-    next flush: a rollback, to a savepoint too, takes it along. After the commit :func:`run_outbox` of this process
-    starts at once; if this process dies first, that of any other does it. Nothing given adds nothing.
+    A plain function, so that no forgotten ``await`` can lose it. It adds a row to the transaction, sent with the
+    session's next flush: a rollback, also to a savepoint, removes it. After the commit :func:`run_outbox` of this
+    process starts at once; if this process dies first, any other process applies the row. Without any names nothing
+    is added.
 
     :param db_session: an AsyncSession, or a Session, of the database that DATABASE_URL names.
     :param keys: entries to remove.
     :param tags: entries to remove that carry one of these.
     :param patterns: entries to remove whose keys match one of these Redis globs, which costs a pass over all keys.
     :param namespace: of :func:`get_cache`.
-    :raises CacheKeyError: for what a cache cannot use as key, tag, pattern or namespace, and for one str in the place
-        of several; nothing was added.
-    :raises SessionValueError: ``db_session`` is none.
+    :raises CacheKeyError: if a key, tag, pattern or namespace cannot be used, or one str is given instead of several;
+        nothing was added.
+    :raises SessionValueError: if ``db_session`` is no session.
     """
     asked = Invalidation.of(keys=keys, tags=tags, patterns=patterns, namespace=namespace)
     add_rows(db_session, (part.to_json() for part in asked.parts()), after_commit=ring)

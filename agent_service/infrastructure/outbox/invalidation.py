@@ -1,4 +1,4 @@
-"""What is to be invalidated in one namespace: checked where it comes in, and written as JSON."""
+"""What to invalidate in one namespace: checked when it is requested, and stored as JSON."""
 
 import json
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from agent_service.core.keys import check_key, normalise_namespace
 __all__ = ["MAX_NAMES", "MAX_PATTERNS", "Invalidation"]
 
 MAX_NAMES: Final = 500
-"""Most keys, and most tags, of a part: one command."""
+"""The most keys, and the most tags, of a part: as many as one command takes."""
 MAX_PATTERNS: Final = 10
-"""Most patterns of a part. Earlier versions make a pass over all keys of the cache for each."""
+"""The most patterns of a part. Earlier versions make a pass over all keys of the cache for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """Keys, tags and patterns of one namespace. Doing it twice does no harm."""
+    """Keys, tags and patterns of one namespace. Applying it twice does no harm."""
 
     namespace: str
     keys: tuple[str, ...]
@@ -28,15 +28,15 @@ class Invalidation:
 
     @classmethod
     def of(cls, *, keys: Iterable[str], tags: Iterable[str], patterns: Iterable[str], namespace: str) -> Self:
-        """Take what a caller gives.
+        """Return an invalidation of what a caller gives.
 
-        :raises CacheKeyError: a cache could not use it; the message names the argument.
+        :raises CacheKeyError: if a cache could not use it; the message names the argument.
         """
         names = (_several(keys, "keys"), _several(tags, "tags"), _several(patterns, "patterns"))
         return cls(normalise_namespace(namespace), *names)
 
     def parts(self) -> list[Self]:
-        """Divide it so that each part is done in a bounded time. Of nothing there is no part."""
+        """Return parts, each of which takes a bounded time. An empty invalidation has no parts."""
         count = max(
             ceil(len(self.keys) / MAX_NAMES),
             ceil(len(self.tags) / MAX_NAMES),
@@ -53,14 +53,14 @@ class Invalidation:
         ]
 
     def to_json(self) -> str:
-        """Return its JSON, which is ASCII: U+0000 is a character of a key like any other, but not of a column."""
+        """Return its JSON in ASCII, because U+0000 may be in a key but not in a column."""
         return json.dumps({name: value for name, value in asdict(self).items() if value}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, body: str) -> Self:
-        """Undo :meth:`to_json`.
+        """Return the invalidation that :meth:`to_json` wrote.
 
-        :raises UndecodableError: nobody wrote this with it.
+        :raises UndecodableError: if the text was not written by it.
         """
         try:
             found: Any = json.loads(body)

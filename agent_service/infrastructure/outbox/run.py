@@ -1,4 +1,4 @@
-"""Draining the outbox for as long as a process lives."""
+"""Drain the outbox as long as the process lives."""
 
 import asyncio
 from typing import Final
@@ -16,22 +16,22 @@ __all__ = ["run_outbox"]
 
 _PAUSES: Final = Backoff(0.05, 5.0)
 _PATIENCE: Final = 5.0
-"""Seconds in which a pass that is cancelled must have rolled back, before it is left to itself."""
+"""Seconds that a cancelled pass has to roll back, before it is no longer waited for."""
 
 
 async def run_outbox(interval: float = 1.0) -> None:
-    """Apply what :func:`invalidate_in` asked for, until cancelled; one such task in each process.
+    """Apply what :func:`invalidate_in` requested, until cancelled; run one such task in each process.
 
-    A commit of this process is followed at once. What other processes left is found every ``interval`` seconds. While
+    A commit of this process is applied at once. What other processes left is found every ``interval`` seconds. While
     database or Redis fail it tries again after 0.05 s, doubling to 5 s; the first failure and the recovery are logged.
-    Cancelling rolls back what is under way: it stays in the outbox for the next one who drains. That takes 5 seconds
-    at most, even if the database hangs.
+    Cancelling rolls back the current pass: its rows stay in the outbox for the next process that drains. That takes
+    5 seconds at most, even if the database hangs.
 
     All processes must have one REDIS_URL and CACHE_KEY_PREFIX. With REDIS_URL unset only this process's memory is
     invalidated, and no other process will see the row.
 
-    :param interval: seconds between two looks; each is one small query.
-    :raises CacheValueError: an interval that cannot be.
+    :param interval: seconds between two checks; each is one small query.
+    :raises CacheValueError: if interval is not above 0 and at most one year.
     :raises ConfigurationError: DATABASE_URL or REDIS_URL cannot be used.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
@@ -56,7 +56,7 @@ async def run_outbox(interval: float = 1.0) -> None:
 
 
 async def _attempt() -> str | None:
-    """Drain; give what went wrong."""
+    """Drain; return what went wrong, or None."""
     try:
         drained = await drain(get_database())
     except AgentServiceError as exc:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisUnreplicatedError
 from agent_service.core.logging import logger
@@ -34,8 +35,8 @@ __all__ = ["PASSES", "Outage"]
 PASSES: Final = 3
 """Replays of one recovery in which patterns take a pass over the keys of Redis."""
 
-_CONFIRMING_PAUSES: Final = (0.1, 1.0)
-"""Seconds before what was not confirmed is sent again: the first pause, doubled up to the longest."""
+_CONFIRMING_PAUSES: Final = Backoff(0.1, 1.0)
+"""Before an invalidation that was not confirmed is sent again."""
 
 
 class Outage:
@@ -78,11 +79,11 @@ class Outage:
             self._confirming = asyncio.get_running_loop().create_task(self._send_again())
 
     async def _send_again(self) -> None:
-        pause, longest = _CONFIRMING_PAUSES
+        repeats = 0
         try:
             while len(self.journal):
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, longest)
+                await asyncio.sleep(_CONFIRMING_PAUSES.pause(repeats))
+                repeats += 1
                 if not self.breaker.closed:  # then the recovery replays all there is
                     return
                 _, unconfirmed = await self._replay(self.journal.take())

@@ -1,11 +1,11 @@
 """Failures of loads, remembered for a while so that what fails is not tried again at once."""
 
-import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from agent_service.core.exception_copies import bare_copy
 from agent_service.core.memo import size_of
 
 __all__ = ["Failures"]
@@ -36,7 +36,7 @@ class Failures:
         now, size = self._monotonic(), _size(key, exc)
         self._drop(key)
         self._bytes += size
-        self._failed[key] = (now + seconds, _bare(exc), size, seen)
+        self._failed[key] = (now + seconds, bare_copy(exc), size, seen)
         with suppress(RuntimeError):  # another thread changed it: the next failure goes on
             while len(self._failed) > 1:
                 oldest, (until, *_) = next(iter(self._failed.items()))
@@ -62,7 +62,7 @@ class Failures:
         if until <= self._monotonic():
             self._drop(key)
             return None
-        return _bare(exc)
+        return bare_copy(exc)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Let these keys be loaded again at once."""
@@ -79,13 +79,3 @@ class Failures:
 def _size(key: str, exc: Exception) -> int:
     held = (*exc.args, *vars(exc).values())
     return size_of((key, *[each for each in held if isinstance(each, str | bytes)]))
-
-
-def _bare(exc: Exception) -> Exception:
-    try:
-        twin = copy.copy(exc)
-    except Exception:  # noqa: BLE001 - an exception that cannot be copied is shared
-        twin = exc
-    if type(twin) is not type(exc):
-        twin = exc
-    return twin.with_traceback(None)

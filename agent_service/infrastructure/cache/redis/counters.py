@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from agent_service.core.envelope import is_counter
 from agent_service.core.errors import CacheValueError, RedisCommandError, RedisDeniedError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.cache.redis.entries import HEAD_BYTES, counter_head, is_live, read_known_head
 from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
@@ -74,7 +75,7 @@ class RedisCounters:
 
     async def add(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
         """Add to a counter; see ``Backend.add``. A ``change`` that was made before is not made again."""
-        lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000)) if seconds > 0 else -1
+        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds) if seconds > 0 else -1
         physical = self._names.prefix + key.encode()
         keys, remember = self._keys(physical, change)
         guess = self._token  # others change it while this one waits
@@ -127,7 +128,7 @@ class RedisCounters:
         if change is None or not leases:
             return [physical, *leases], []
         remembered = self._names.changes(physical, change.process, shared=not self._client.is_cluster)
-        return [physical, *leases, remembered], [change.number, change.lowest, round(REMEMBERED * 1000)]
+        return [physical, *leases, remembered], [change.number, change.lowest, to_milliseconds(REMEMBERED)]
 
 
 def _explained(exc: RedisCommandError, key: str, amount: int) -> Exception:

@@ -45,6 +45,7 @@ from secrets import token_bytes
 from typing import TypeAlias
 
 from agent_service.core.keys import former_internal_key, internal_key, normalise_namespace
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.infrastructure.redis.replication import Confirmation
@@ -139,7 +140,7 @@ class Tokens:
         :param epoch: whether the epoch is wanted too, after the others.
         """
         size = SHARED_TOKEN_BYTES if self.former.in_use else OWN_TOKEN_BYTES
-        milliseconds = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000))
+        milliseconds = 0 if seconds == math.inf else max(1, to_milliseconds(seconds))
         made = [token_bytes(size) for _ in range(len(names) + epoch)]
         return TOKENS_TAKE.command(self.keys(names, epoch=epoch), [milliseconds, *made])
 
