@@ -34,7 +34,7 @@ class Returned:
         self.names_classes = True
         """Whether instances of classes are restored; False if all is plain data, as under Any."""
         self.unresolved: str | None = None
-        """Why the annotation cannot be resolved; None if it can, or there is none."""
+        """Why the annotation cannot be resolved; None when it can, or there is none."""
         self._resolve()
         self._is_first = True
 
@@ -54,7 +54,7 @@ class Returned:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether results without instances of classes may need rebuilding all the same."""
+        """Whether results that hold no class of their own may need rebuilding all the same."""
         return self._rebuild is not None or self.unresolved is not None
 
     def __call__(self, data: Any) -> Any:
