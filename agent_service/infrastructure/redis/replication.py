@@ -4,11 +4,14 @@
 another connection may have made the same change just before; so a write of its own stands before each ``WAIT``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from agent_service.core.errors import ConfigurationError, RedisUnreplicatedError
+from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnreplicatedError
 from agent_service.core.redis_url import RedisTarget
+from agent_service.infrastructure.redis.errors import translate
+from agent_service.infrastructure.redis.operation import Operation
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Confirmation", "Replication", "check_replication", "confirmed"]
@@ -56,8 +59,20 @@ class Confirmation:
         wait = ("WAIT", self.asked.replicas, max(1, round(self.asked.seconds * 1000)))
         return [("SET", self.marker, b"", "PX", _MARKER_TTL_MS), wait]
 
-    def note(self, replicas: int) -> None:
-        """Take note of a reply to WAIT."""
+    def read(self, operation: Operation, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        """Note how many replicas have confirmed a round trip, by the replies to its :attr:`commands`.
+
+        :raises Exception: an error reply that is no refusal for now.
+        """
+        replicas = 0
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                if isinstance(translate(reply, sent=True), RedisRefusedError):
+                    break  # no memory is left for the marker; the caller's commands were executed all the same
+                operation.command = command
+                raise reply
+        else:
+            replicas = int(replies[-1])
         self.fewest = replicas if self.fewest is None else min(self.fewest, replicas)
 
 

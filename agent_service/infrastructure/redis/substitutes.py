@@ -24,14 +24,11 @@ _LOSSES: Final = {
 
 
 class Substitutes:
-    """What one client has learned about its server. True once anything is lost."""
+    """What one client has learned about its server."""
 
     def __init__(self) -> None:
         self.losses: dict[str, str] = {}
         """For each command that is done without, a sentence that says what is lost."""
-
-    def __bool__(self) -> bool:
-        return bool(self.losses)
 
     def lose(self, name: str) -> bool:
         """Do without a command from now on, and say so once; False for one that is needed."""

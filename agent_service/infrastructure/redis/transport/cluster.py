@@ -27,6 +27,8 @@ class ClusterTransport(Transport):
     :param client: not closed here unless ``owned``.
     """
 
+    is_cluster = True
+
     def __init__(self, client: RedisCluster, *, owned: bool) -> None:
         self._client = client
         self._owned = owned

@@ -8,7 +8,7 @@ whether a command was sent, and nothing is sent twice. What keeps callers' repli
 * that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -32,6 +32,8 @@ class ServerTransport(Transport):
     :param client: not closed here unless ``owned``.
     :param sentinel: what found the client's server; closed with it.
     """
+
+    is_cluster = False
 
     def __init__(self, client: Redis, *, owned: bool, sentinel: SharedSentinel | None = None) -> None:
         self._client = client
@@ -60,9 +62,10 @@ class ServerTransport(Transport):
         finally:
             await self._pool.release(connection)
 
-    async def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
-        if not atomic:
-            return await self._exchange(operation, commands)
+    def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> Awaitable[list[Any]]:
+        return self._transaction(operation, commands) if atomic else self._exchange(operation, commands)
+
+    async def _transaction(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
         *queued, replies = await self._exchange(operation, [("MULTI",), *commands, ("EXEC",)])
         # A command that could not be queued says why; EXEC then only says that there was one.
         refusal = next((reply for reply in queued if isinstance(reply, ResponseError)), replies)
@@ -90,9 +93,12 @@ class ServerTransport(Transport):
             await self._pool.release(connection)
         return replies
 
-    async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
+    def get_many(self, operation: Operation, keys: Sequence[bytes]) -> Awaitable[list[bytes | None]]:
         if len(keys) <= MAX_KEYS_PER_COMMAND:
-            return list(await self.execute(operation, (b"MGET", *keys)))
+            return self.execute(operation, (b"MGET", *keys))
+        return self._get_in_chunks(operation, keys)
+
+    async def _get_in_chunks(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
         return [value for page in await self._in_chunks(operation, b"MGET", keys) for value in page]
 
     async def set_many(self, operation: Operation, values: Mapping[bytes, bytes]) -> None:
