@@ -1,0 +1,100 @@
+"""What belongs to an event loop: one for each loop of the process."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+from agent_service.core.forking import renew_after_fork
+
+__all__ = ["LoopRegistry", "run_on_their_loops"]
+
+T = TypeVar("T")
+
+
+class LoopRegistry(Generic[T]):
+    """Resources by event loop. Invariants:
+
+    1. A loop has one. It is made, used and closed on that loop only.
+    2. What belongs to a closed loop is forgotten with the next one that is put in: nothing can close it any more.
+    3. A forked process starts with none. What it inherited stays referenced, so that no finaliser in the child touches
+       the sockets that the parent still uses.
+    4. Any thread may look at all of them.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[asyncio.AbstractEventLoop, T] = {}
+        self._inherited: list[dict[asyncio.AbstractEventLoop, T]] = []
+        self._lock = threading.Lock()
+        renew_after_fork(self._leave_to_parent)
+
+    def get(self, make: Callable[[], T]) -> T:
+        """Return what the running loop has, or what ``make`` gives, which it has from now on."""
+        found = self._made.get(asyncio.get_running_loop())
+        return self.put(make()) if found is None else found
+
+    def put(self, resource: T) -> T:
+        """Give the running loop a resource, in place of the one that it has; return it."""
+        with self._lock:
+            for other in [each for each in self._made if each.is_closed()]:
+                del self._made[other]
+            self._made[asyncio.get_running_loop()] = resource
+        return resource
+
+    def pop(self) -> T | None:
+        """Take the running loop's resource out, if it has one."""
+        with self._lock:
+            return self._made.pop(asyncio.get_running_loop(), None)
+
+    def pop_all(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Take the resources of all loops out."""
+        with self._lock:
+            made, self._made = self._made, {}
+        return list(made.items())
+
+    def items(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Return the loops that are not closed, each with its resource."""
+        with self._lock:
+            return [(loop, resource) for loop, resource in self._made.items() if not loop.is_closed()]
+
+    def _leave_to_parent(self) -> None:
+        self._inherited.append(self._made)
+        self._made = {}
+        self._lock = threading.Lock()
+
+
+async def run_on_their_loops(
+    works: Iterable[tuple[asyncio.AbstractEventLoop, Callable[[], Awaitable[None]]]], *, patience: float
+) -> None:
+    """Run each work on its own loop, all at once. A loop that does not run is left out, and so is its work.
+
+    :param patience: seconds that other loops have; what takes longer there goes on without being waited for.
+    :raises Exception: what a work has raised within that time; the others are over by then.
+    """
+    here = asyncio.get_running_loop()
+    own, elsewhere = [], []
+    for loop, work in works:
+        if loop is here:
+            own.append(_call(work))
+        elif loop.is_running():
+            call = _call(work)
+            try:
+                elsewhere.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop)))
+            except RuntimeError:  # the loop was closed just now
+                call.close()
+    outcomes: list[BaseException | None] = []
+    if own:
+        outcomes += await asyncio.gather(*own, return_exceptions=True)
+    if elsewhere:
+        done, _ = await asyncio.wait(elsewhere, timeout=patience)
+        outcomes += [each.exception() for each in done if not each.cancelled()]
+    for each in outcomes:
+        if each is not None:
+            raise each
+
+
+def _call(work: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+    async def call() -> None:
+        await work()
+
+    return call()
