@@ -28,6 +28,10 @@ class LoopRegistry(Generic[T]):
         self._lock = threading.Lock()
         renew_after_fork(self._leave_to_parent)
 
+    def find(self) -> T | None:
+        """Return what the running loop has."""
+        return self._made.get(asyncio.get_running_loop())
+
     def get(self, make: Callable[[], T]) -> T:
         """Return what the running loop has, or what ``make`` gives, which it has from now on."""
         found = self._made.get(asyncio.get_running_loop())

@@ -218,6 +218,7 @@ KINDS = {
     "WeakKeyDictionary",
     "WeakValueDictionary",
     "WeakSet",
+    "LoopRegistry",
 }
 
 
@@ -227,7 +228,7 @@ def keeps_something(node: ast.stmt) -> bool:
         return any("lru_cache" in ast.unparse(each) for each in node.decorator_list)
     made = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     if isinstance(made, ast.Call):
-        name = ast.unparse(made.func)
+        name = ast.unparse(made.func).partition("[")[0]
         return name.startswith(("Memo", "lru_cache")) or (name in KINDS and not made.args)
     # A constant is a Mapping.
     annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""

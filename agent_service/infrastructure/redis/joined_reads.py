@@ -7,10 +7,10 @@ need is read once. No caller gets a value that is older than the call: a batch i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from copy import copy
 from typing import TypeAlias
 
 from agent_service.core.errors import RedisOperationError
+from agent_service.core.exception_copies import copy_for_another
 
 __all__ = ["JoinedReads"]
 
@@ -61,7 +61,7 @@ class JoinedReads:
         except RedisOperationError as exc:
             for _, answer in waiting:
                 if not answer.done():  # else its caller was cancelled
-                    answer.set_exception(_twin(exc))
+                    answer.set_exception(copy_for_another(exc))
                     answer.exception()  # marks it as retrieved: a caller that is cancelled now will never ask for it
             return
         except BaseException:
@@ -73,13 +73,6 @@ class JoinedReads:
         for keys, answer in waiting:
             if not answer.done():
                 answer.set_result([values[key] for key in keys])
-
-
-def _twin(exc: RedisOperationError) -> RedisOperationError:
-    """Return a copy, so that each caller raises an exception of its own, with its own traceback."""
-    twin = copy(exc)
-    twin.__cause__ = exc
-    return twin
 
 
 def _batches(waiting: list[_Waiting]) -> Iterator[list[_Waiting]]:

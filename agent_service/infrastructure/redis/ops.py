@@ -12,6 +12,7 @@ from typing import TypeAlias
 from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.source import get_record_redis
+from agent_service.infrastructure.redis.time_to_live import lifetime_of, seconds_left
 
 __all__ = [
     "delete",
@@ -76,10 +77,7 @@ async def expire(key: str, seconds: float) -> bool:
 
 async def ttl(key: str) -> float | None:
     """Return the seconds a key has left: infinity where it does not expire, None where there is none."""
-    left: int = await (await _client()).execute("PTTL", key)
-    if left < 0:
-        return None if left == -2 else float("inf")
-    return left / 1000
+    return seconds_left(await (await _client()).execute("PTTL", key))
 
 
 async def increment(key: str, amount: int = 1) -> int:
@@ -147,4 +145,4 @@ async def _client() -> RedisClient:
 def _milliseconds(seconds: float) -> int:
     if not 0 < seconds < float("inf"):
         raise RecordValueError(f"a time to live must be a finite number of seconds above 0, got {seconds!r:.80}")
-    return max(1, round(seconds * 1000))
+    return lifetime_of(seconds)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnreplicatedError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.redis_url import RedisTarget
 from agent_service.infrastructure.redis.errors import translate
 from agent_service.infrastructure.redis.operation import Operation
@@ -56,7 +57,7 @@ class Confirmation:
     @property
     def commands(self) -> list[Command]:
         """What is sent after the commands of a round trip."""
-        wait = ("WAIT", self.asked.replicas, max(1, round(self.asked.seconds * 1000)))
+        wait = ("WAIT", self.asked.replicas, max(1, to_milliseconds(self.asked.seconds)))
         return [("SET", self.marker, b"", "PX", _MARKER_TTL_MS), wait]
 
     def read(self, operation: Operation, commands: Sequence[Command], replies: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.denials import command_name, denial
-from agent_service.infrastructure.redis.scripts import whole
+from agent_service.infrastructure.redis.scripts import with_source
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Substitutes"]
@@ -20,7 +20,7 @@ _LOSSES: Final = {
     "INFO": "health checks cannot tell version and mode",
     "PING": "health checks cannot measure a PING",
 }
-"""What is lost without a command that nothing depends on."""
+"""What is lost without a command that can be done without."""
 
 
 class Substitutes:
@@ -28,10 +28,10 @@ class Substitutes:
 
     def __init__(self) -> None:
         self.losses: dict[str, str] = {}
-        """For each command that is done without, a sentence that says what is lost."""
+        """For each command that is not used any more, a sentence that says what is lost."""
 
     def lose(self, name: str) -> bool:
-        """Do without a command from now on, and say so once; False for one that is needed."""
+        """Stop using a command, and log that once; return False for a command that is needed."""
         if name not in _LOSSES:
             return False
         if name not in self.losses:
@@ -40,7 +40,7 @@ class Substitutes:
         return True
 
     def forget(self) -> None:
-        """Try everything again."""
+        """Try all commands again."""
         self.losses.clear()
 
     def before(self, command: Command) -> Command:
@@ -48,24 +48,24 @@ class Substitutes:
         name = command_name(command[:1])
         if name not in self.losses:
             return command
-        return ("DEL", *command[1:]) if name == "UNLINK" else whole(command) if name == "EVALSHA" else command
+        return ("DEL", *command[1:]) if name == "UNLINK" else with_source(command) if name == "EVALSHA" else command
 
     def after(self, command: Command, reply: object) -> Command | None:
         """Return the form in which to send a command again that got this reply; None: the reply is final."""
         if not isinstance(reply, ResponseError):
             return None
         if isinstance(reply, NoScriptError):
-            return whole(command)
+            return with_source(command)
         name = command_name(command[:1])
         if name not in ("UNLINK", "EVALSHA"):
             return None
         denied = denial(reply, command)
         if denied is None or denied.lacks != "command" or denied.command != name:
             return None
-        return ("DEL", *command[1:]) if name == "UNLINK" else whole(command)
+        return ("DEL", *command[1:]) if name == "UNLINK" else with_source(command)
 
     def accept(self, command: Command, first: object, second: object) -> bool:
-        """Take note of the reply to the form that :meth:`after` gave; False where the server denies that, too.
+        """Learn from the reply to the form that :meth:`after` returned; False where the server denies that form, too.
 
         :param first: the reply to the usual form.
         """

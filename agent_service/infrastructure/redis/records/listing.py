@@ -13,11 +13,10 @@ from typing import Any
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.records.fields import field_name, read_record, same_value, write_value
-from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.infrastructure.redis.scripts import LISTING_REMOVE, Script, load_script
 
 __all__ = ["RecordListing", "find_indexed", "find_scanning", "is_indexed"]
 
-_REMOVE = load_script("listing_remove")
 _LIVING = load_script("listing_living")
 _PRUNE = load_script("index_prune")
 
@@ -49,7 +48,7 @@ class RecordListing:
 
     async def delete_all(self) -> int:
         """Delete the records that are listed now, and give how many there were. Costs what is listed."""
-        return sum(await self._in_pages(_REMOVE))
+        return sum(await self._in_pages(LISTING_REMOVE))
 
     async def _in_pages(self, script: Script) -> list[Any]:
         names: Sequence[bytes] = await self._client.execute(b"ZRANGE", self._key, 0, -1)

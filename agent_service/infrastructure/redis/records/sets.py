@@ -4,25 +4,18 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final
 
-from redis.asyncio.cluster import RedisCluster
-
 from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.records.fields import read_record, read_value, write_record, write_value
-from agent_service.infrastructure.redis.scripts import load_script
+from agent_service.infrastructure.redis.scripts import RECORD_PUT, load_script
+from agent_service.infrastructure.redis.time_to_live import lifetime_of
 from agent_service.infrastructure.redis.transport.base import Argument
 
 __all__ = ["exchange_record", "lifetime_of", "read_record_with_ttl", "read_records", "withdraw_record", "write_records"]
 
 _EXCHANGE = load_script("record_exchange")
 _PUT_MANY = load_script("record_put_many")
-_PUT = load_script("record_write", "record_put")
 _CHUNK: Final = 1000
-
-
-def lifetime_of(ttl: float | None) -> int:
-    """Return seconds in milliseconds, at least one; 0 for None, which is no expiry."""
-    return 0 if ttl is None else max(1, round(ttl * 1000))
 
 
 async def read_records(client: RedisClient, keys: Sequence[bytes]) -> list[dict[str, Any] | None]:
@@ -42,9 +35,9 @@ async def write_records(client: RedisClient, records: Mapping[bytes, Mapping[str
     """
     lifetime = lifetime_of(ttl)
     pairs = {key: write_record(record) for key, record in records.items()}
-    if isinstance(client.raw, RedisCluster):
+    if client.is_cluster:
         header = (lifetime, b"", 0, b"replace")
-        await client.pipeline([("EVAL", _PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
+        await client.pipeline([("EVAL", RECORD_PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
         return
     arguments: list[Argument] = [lifetime]
     for each in pairs.values():

@@ -5,7 +5,6 @@ the right to the keys of a prefix is enough (a channel needs a right of its own 
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -13,8 +12,10 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import RedisCommandError
 from agent_service.core.logging import logger
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.redis_url import RedisTarget
 from agent_service.core.turns import Turns
 from agent_service.infrastructure.redis.errors import is_translatable, translate
@@ -27,7 +28,7 @@ __all__ = ["StreamNotifications"]
 _BLOCK: Final = 10.0
 """Seconds that one read waits on the server; its answer proves that the connection still works."""
 _LOST_PAUSES: Final = (0.05, 1.0)
-"""Seconds before a lost connection is made anew: the first pause, doubled up to the longest."""
+"""The first and the longest pause, in seconds, before a lost connection is opened again."""
 _REFUSED_PAUSES: Final = (1.0, 60.0)
 
 
@@ -74,10 +75,9 @@ class StreamNotifications:
                     await self._listen()
                 except Exception as exc:  # noqa: BLE001 - whatever it is, it is told, and listening begins anew
                     self._note(exc)
-                first, longest = _REFUSED_PAUSES if self._refused else _LOST_PAUSES
-                pause = min(longest, first * 2.0 ** min(self._failures, 20))
+                pauses = Backoff(*(_REFUSED_PAUSES if self._refused else _LOST_PAUSES))
                 self._failures += 1
-                await asyncio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 - spreads load, keeps no secret
+                await asyncio.sleep(pauses.pause(self._failures - 1))
         finally:
             with suppress(RedisError, OSError):  # of a sentinel that hangs or is gone
                 await self._primaries.aclose()
@@ -96,7 +96,7 @@ class StreamNotifications:
                 if reply:
                     last = reply[self._key][-1][0]
                 if not blocking:
-                    blocking = ("BLOCK", round(_BLOCK * 1000))
+                    blocking = ("BLOCK", to_milliseconds(_BLOCK))
                     self._become_live()
                 elif reply:
                     self._on_change()

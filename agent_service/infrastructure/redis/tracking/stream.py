@@ -17,7 +17,6 @@ What makes copies of values trustworthy is not the pushes but the proof that non
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
@@ -42,7 +42,7 @@ __all__ = ["InvalidationStream", "TrackingState"]
 _HEARTBEATS: Final = 3
 """Heartbeats within ``max_staleness``: trust outlasts some that are late."""
 _DOWN_PAUSES: Final = (0.05, 1.0)
-"""Seconds before a stream that was lost begins anew: the first pause, doubled up to the longest."""
+"""The first and the longest pause, in seconds, before a lost stream begins again."""
 _UNSUPPORTED_PAUSES: Final = (1.0, 60.0)
 
 
@@ -160,8 +160,8 @@ class InvalidationStream:
                     await self._follow()
                 except Exception as exc:  # noqa: BLE001 - whatever it is, it is told, and the stream begins anew
                     attempt = attempt + 1 if self._note_failure(exc) else 0
-                first, longest = _DOWN_PAUSES if self.supported else _UNSUPPORTED_PAUSES
-                await asyncio.sleep(random.uniform(0.5, 1) * min(longest, first * 2.0 ** min(attempt, 20)))  # noqa: S311
+                pauses = Backoff(*(_DOWN_PAUSES if self.supported else _UNSUPPORTED_PAUSES))
+                await asyncio.sleep(pauses.pause(attempt))
         finally:
             with suppress(RedisError, OSError):  # of a sentinel that hangs or is gone
                 await self._primaries.aclose()
@@ -207,9 +207,9 @@ class InvalidationStream:
         if not await watch.beat():
             await watch.mark(self._probe_prefix)
             self._on_flush()
-        if watch.whole and watch.tracked == self._prefixes:
+        if watch.intact and watch.tracked == self._prefixes:
             self.trusted_until = sent + self.max_staleness
-            self._note_life()
+            self._note_live()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.max_staleness / _HEARTBEATS):
                 await self._wake.wait()
@@ -218,7 +218,7 @@ class InvalidationStream:
         self.trusted_until = 0.0
         self._wake.set()
 
-    def _note_life(self) -> None:
+    def _note_live(self) -> None:
         if self.state is TrackingState.LIVE:
             return
         if self.state is not TrackingState.CONNECTING:

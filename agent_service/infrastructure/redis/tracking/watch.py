@@ -11,6 +11,7 @@ from uuid import uuid4
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.turns import Turns
 from agent_service.infrastructure.redis.tracking.primaries import Primaries, Primary
 from agent_service.infrastructure.redis.tracking.push_connection import PushConnection, PushConnector
@@ -66,7 +67,7 @@ class Watch:
             yield
 
     @property
-    def whole(self) -> bool:
+    def intact(self) -> bool:
         """Whether no connection has ended."""
         return all(each.failure is None for each in self._connections)
 
@@ -88,7 +89,7 @@ class Watch:
 
     def _set_mark(self) -> Command:
         self._marked = time.monotonic()
-        return ("SET", self._mark, b"", "PX", round(_MARK_TTL * 1000))
+        return ("SET", self._mark, b"", "PX", to_milliseconds(_MARK_TTL))
 
     async def beat(self) -> bool:
         """Make sure that everything pushed before this call was seen, and that the primaries are still the same.
@@ -124,7 +125,7 @@ class Watch:
         await write([("SET", key, b"", "PX", _PROBE_TTL_MS) for key in probes])
         with suppress(TimeoutError):
             async with Turns(self._patience, self._has_arrived):
-                while self._unseen and self.whole:
+                while self._unseen and self.intact:
                     self._stirred.clear()
                     await self._stirred.wait()
         for connection in self._connections:

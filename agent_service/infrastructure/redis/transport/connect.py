@@ -10,7 +10,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
 from agent_service.core.redis_url import RedisTarget
-from agent_service.infrastructure.redis.transport.abandoned import introduce
+from agent_service.infrastructure.redis.transport.abandoned import greet_and_identify
 from agent_service.infrastructure.redis.transport.base import Transport
 from agent_service.infrastructure.redis.transport.cluster import ClusterTransport
 from agent_service.infrastructure.redis.transport.connections import (
@@ -76,7 +76,7 @@ def _how(target: RedisTarget) -> dict[str, Any]:
         "decode_responses": False,
         "retry": _no_retry(),
         **_UNLIMITED,
-        "redis_connect_func": introduce,
+        "redis_connect_func": greet_and_identify,
         **{name: value for name, value in target.options.items() if not name.startswith("ssl_")},
     }
 

@@ -125,7 +125,7 @@ class ServerTransport(Transport):
         return (ScanCursor(int(following)) if int(following) else None), keys
 
     async def settle(self, operation: Operation) -> str | None:
-        lacking = "CLIENT INFO" if self._abandoned.take_nameless() else None
+        lacking = "CLIENT INFO" if self._abandoned.take_unidentified() else None
         while identities := self._abandoned.identities():  # others may be given up while the server drops these
             replies = await self._exchange(operation, [drop(each) for each in identities])
             if any(isinstance(reply, ResponseError) for reply in replies):
