@@ -1,4 +1,4 @@
-"""One manager per event loop and process: of the settings' Redis, and of any other that loops share."""
+"""One manager per event loop and process: for the Redis of the settings, and for any other that loops share."""
 
 import asyncio
 from typing import Final, TypeAlias
@@ -13,15 +13,15 @@ from agent_service.infrastructure.redis.replication import Replication
 __all__ = ["close_everywhere_else", "close_redis", "get_redis_manager", "redis_manager_like"]
 
 _metrics = CacheMetrics()
-"""Of the whole process, so that whoever polls them, in whatever loop or thread, sees every cache."""
+"""Of the whole process, so that a poll on any loop or thread sees every cache."""
 _metrics.add_gauge("stores", STORES.snapshot)
 
 _Managers: TypeAlias = dict[RedisManager | None, RedisManager]
 
 _managers: Final = LoopRegistry[_Managers]()
-"""By the manager whose Redis they share; None: that of the settings."""
+"""Each loop's managers, by the manager whose Redis they share; None: that of the settings."""
 _PATIENCE: Final = 2.0
-"""Seconds that other loops have to close their managers, before these are left to them."""
+"""Seconds to wait for other loops to close their managers."""
 
 
 async def get_redis_manager() -> RedisManager:
@@ -74,7 +74,7 @@ async def close_redis() -> None:
 
 
 async def close_everywhere_else(origin: RedisManager) -> None:
-    """Close what :func:`redis_manager_like` made of a manager on every loop that runs, each on its own."""
+    """Close the managers that :func:`redis_manager_like` made of one, on every loop that runs, each on its own."""
     made = [(loop, managers.pop(origin, None)) for loop, managers in _managers.items()]
     await run_on_their_loops(
         [(loop, manager.aclose) for loop, manager in made if manager is not None], patience=_PATIENCE

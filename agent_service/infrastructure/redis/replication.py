@@ -1,7 +1,7 @@
-"""Waiting for replicas, which are asynchronous: what none of them has confirmed is lost when one takes over.
+"""Waiting for replicas. They are asynchronous: what none of them has confirmed is lost when one takes over.
 
-``WAIT`` answers for the writes of its own connection. A command that found nothing to change is no write, although
-another connection may have made the same change just before; so a write of its own stands before each ``WAIT``.
+``WAIT`` counts the replicas that have the writes of its own connection. A command that found nothing to change is no
+write, although another connection may have made the same change just before. So a write is sent before each ``WAIT``.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Replication(NamedTuple):
 
 
 def check_replication(asked: Replication, target: RedisTarget, timeout: float) -> None:
-    """Refuse what cannot be.
+    """Check that a target can give a replication.
 
     :raises ConfigurationError: for a cluster, and for a time as long as that of an operation.
     """
@@ -50,13 +50,13 @@ class Confirmation:
 
     asked: Replication
     marker: bytes
-    """A key of the caller's own, which is written so that there is something to wait for."""
+    """A key of the caller's own, written so that there is something to wait for."""
     fewest: int | None = None
     """The fewest replicas that confirmed a round trip in time; None: there was none."""
 
     @property
     def commands(self) -> list[Command]:
-        """What is sent after the commands of a round trip."""
+        """What to send after the commands of a round trip."""
         wait = ("WAIT", self.asked.replicas, max(1, to_milliseconds(self.asked.seconds)))
         return [("SET", self.marker, b"", "PX", _MARKER_TTL_MS), wait]
 
@@ -80,7 +80,7 @@ class Confirmation:
 def confirmed(confirmation: Confirmation | None, result: T) -> T:
     """Return the result of an operation.
 
-    :param confirmation: None: nobody asked for any.
+    :param confirmation: None: none was asked for.
     :raises RedisUnreplicatedError: when too few replicas have confirmed it.
     """
     if confirmation is None or confirmation.fewest is None or confirmation.fewest >= confirmation.asked.replicas:

@@ -1,4 +1,4 @@
-"""Other forms of commands, for a server that does not take the usual one: by version, configuration or access rule."""
+"""Other forms of commands, for a server that refuses the usual one: by version, configuration or access rule."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ _LOSSES: Final = {
 
 
 class Substitutes:
-    """What one client has learned about its server."""
+    """What one client has learned about the commands that its server permits."""
 
     def __init__(self) -> None:
         self.losses: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Substitutes:
         return ("DEL", *command[1:]) if name == "UNLINK" else with_source(command) if name == "EVALSHA" else command
 
     def after(self, command: Command, reply: object) -> Command | None:
-        """Return the form in which to send a command again that got this reply; None: the reply is final."""
+        """Return the form in which to send a command again after this reply; None: the reply is final."""
         if not isinstance(reply, ResponseError):
             return None
         if isinstance(reply, NoScriptError):

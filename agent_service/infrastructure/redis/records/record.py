@@ -39,8 +39,8 @@ class HashRecord:
 
     A replica that takes over may lack the latest writes: Redis replicates asynchronously.
 
-    Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that was
-    written by somebody else, with its key, and ``RedisOperationError`` kinds.
+    Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that
+    another program wrote, with its key, and ``RedisOperationError`` kinds.
 
     :param ttl: seconds the record lives after each write; None: writes leave its time to live alone.
     :param name: what the record is called in ``listing`` and ``indexes``.
@@ -81,23 +81,23 @@ class HashRecord:
         return None if json is None else read_value(json, self.key, name)
 
     async def exists(self) -> bool:
-        """Whether there is a record."""
+        """Return whether there is a record."""
         return bool(await self.client.execute(b"EXISTS", self.key))
 
     async def set(self, data: Mapping[str, Any]) -> None:
-        """Replace the record by one of these fields alone."""
+        """Replace the record by one with these fields only."""
         await self._write(RECORD_PUT, b"replace", *write_record(data))
 
     async def upsert(self, data: Mapping[str, Any]) -> None:
-        """Set these fields and leave the others; without any, an empty record comes to be where there is none."""
+        """Set these fields and leave the others; without fields, make an empty record where there is none."""
         await self._write(RECORD_PUT, b"merge", *write_record(data))
 
     async def merge(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what :meth:`upsert` does, and give all fields as this write left them."""
+        """Do what :meth:`upsert` does; return all fields as this write left them."""
         return read_record(await self._write(RECORD_PUT, b"read", *write_record(data)), self.key) or {}
 
     async def append(self, field: str, value: Any) -> None:
-        """Append to the list in a field; a missing field becomes a list. Costs what the list is long.
+        """Append to the list in a field; a missing field becomes a list. The cost grows with the length of the list.
 
         :raises RecordValueError: when the field holds something else.
         """
@@ -107,7 +107,7 @@ class HashRecord:
             )
 
     async def increment(self, field: str, by: int | float = 1) -> int | float:
-        """Add to the number in a field, 0 where it is missing, and give the sum: an int if both are, else a float.
+        """Add to the number in a field, 0 where it is missing; return the sum: an int if both are, else a float.
 
         :raises RecordValueError: when the field holds no number, when ``by`` is none or is infinite, and when the sum
             of integers does not fit in 64 bits, or that of floats in a float.
@@ -124,11 +124,11 @@ class HashRecord:
         return read_value(sum_, self.key, name)  # type: ignore[no-any-return]
 
     async def delete_fields(self, *fields: str) -> int:
-        """Delete fields and give how many there were. A record that loses its last one stays, empty."""
+        """Delete fields; return how many there were. A record that loses its last field stays, empty."""
         return int(await self._write(_DELETE_FIELDS, *map(field_name, fields)))
 
     async def compare_and_set(self, field: str, expected: Any, value: Any) -> bool:
-        """Set a field if it holds what is expected, of the same type; False where it does not.
+        """Set a field if it holds what is expected, of the same type; return whether it did.
 
         ``None`` is also expected where the field, or the record, is missing.
         """
@@ -139,13 +139,13 @@ class HashRecord:
         return bool(held == 1)
 
     async def delete(self) -> bool:
-        """Delete the record; False where there was none."""
+        """Delete the record; return whether there was one."""
         if self._listing is None:
             return bool(await self.client.unlink([self.key]))
         return bool(await self.client.run_script(LISTING_REMOVE, [self._listing, self.key], [self._name]))
 
     async def renew(self) -> bool:
-        """Let the record live its ``ttl`` from now on; False where there is none."""
+        """Start the record's ``ttl`` again; return whether there is a record."""
         return bool(await self._write(_RENEW))
 
     async def ttl_left(self) -> float | None:

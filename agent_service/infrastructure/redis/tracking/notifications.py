@@ -1,7 +1,7 @@
-"""Notifications by a stream: who waits for new entries blocks on the server instead of asking again and again.
+"""Notifications by a stream: a blocking read waits on the server for new entries, instead of polling.
 
-A stream is read from a position, so nothing that is added while a connection is lost is missed. It lies under a key, so
-the right to the keys of a prefix is enough (a channel needs a right of its own since Redis 7).
+A stream is read from a position, so no entry is missed that is added while a connection is lost. It is a key, so the
+right to the keys of a prefix is enough (a channel needs a right of its own since Redis 7).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class StreamNotifications:
     """Calls back when a stream gets an entry, and when that can no longer, or again, be relied on.
 
     It belongs to the event loop that starts it, and costs one connection and, while nothing happens, a command every 10
-    seconds. Calls are not counted out: one may stand for several entries, and some stand for none.
+    seconds. There may be one call for several entries, and calls without an entry.
 
     :param target: where Redis is.
     :param key: of the stream. It may be missing, trimmed, expire and come back, as long as its ids grow.
@@ -46,7 +46,7 @@ class StreamNotifications:
 
     def __init__(self, target: RedisTarget, key: bytes, on_change: Callable[[], None], *, timeout: float) -> None:
         self.live = False
-        """Whether each new entry is followed by a call; at most seconds late in noticing that a network is silent."""
+        """Whether each new entry is followed by a call. A network that went silent is noticed within seconds."""
         self._target = target
         self._key = key
         self._on_change = on_change
@@ -58,7 +58,7 @@ class StreamNotifications:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, on the running event loop. Redis may be down."""
+        """Start, on the running event loop. Redis may be down."""
         self._task = asyncio.create_task(self._supervise(), name="redis-notifications")
 
     async def aclose(self) -> None:
@@ -73,7 +73,7 @@ class StreamNotifications:
             while True:
                 try:
                     await self._listen()
-                except Exception as exc:  # noqa: BLE001 - whatever it is, it is told, and listening begins anew
+                except Exception as exc:  # noqa: BLE001 - any error is logged, and listening begins again
                     self._note(exc)
                 pauses = Backoff(*(_REFUSED_PAUSES if self._refused else _LOST_PAUSES))
                 self._failures += 1
@@ -88,7 +88,7 @@ class StreamNotifications:
         async with Turns(self._timeout):
             connection = await self._connector.open(owner.address, on_push=lambda _: None, on_lost=lambda: None)
         try:
-            # From the beginning: ids of a server that took over may be smaller than the ones that were seen.
+            # From the beginning: a server that took over may give smaller ids than those that were seen.
             last = b"0-0"
             blocking: tuple[str | int, ...] = ()
             while True:

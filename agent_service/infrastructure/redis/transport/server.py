@@ -1,11 +1,11 @@
 """The transport to one server, or to the master that sentinels name: a pool of redis-py connections, used one by one.
 
-A connection is taken, written to, read from and given back here, not by ``redis.asyncio.Redis``, so that we know
-whether a command was sent, and nothing is sent twice. What keeps callers' replies apart:
+A connection is taken from the pool, written to, read from and given back here, not by ``redis.asyncio.Redis``. So we
+know whether a command was sent, and nothing is sent twice. No caller gets the reply to another's command, because
 
 * redis-py drops a connection when the wait for a reply ends in any exception, a cancellation included;
-* it drops an idle connection that holds unread bytes or was closed by the server before it hands it out;
-* that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
+* before it hands out an idle connection, it drops one that holds unread bytes or was closed by the server;
+* that check is off while maintenance notifications are on, as they are by default over RESP3; we use RESP2.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -141,7 +141,7 @@ class ServerTransport(Transport):
 
 
 def _packed(command: Command) -> bytes:
-    """The command as it is sent; about a tenth of the cost of redis-py's own packing in Python."""
+    """Return the command as it is sent, at about a tenth of the cost of redis-py's own packing in Python."""
     if not command:
         raise DataError("a command needs a name")
     try:
