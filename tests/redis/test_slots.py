@@ -1,4 +1,4 @@
-"""Waiting for a slot of our own, without a server: it is no outage, and it ends when Redis answers nobody."""
+"""Waiting for a slot, without a server: it is no outage, and it ends when Redis answers no operation."""
 
 import asyncio
 import time
@@ -113,7 +113,7 @@ async def test_closing_serves_those_who_wait_and_ends_waits_that_would_take_too_
 
 
 async def test_time_in_which_this_process_was_busy_does_not_count():
-    """The answer is there, and nobody could read it: a loop that stood still says nothing about the server."""
+    """The answer has arrived and could not be read: a loop that was blocked says nothing about the server."""
     operations = operations_with(1)
     answered = asyncio.Event()
 

@@ -32,8 +32,8 @@ class RedisClient(RedisCommands):
     It connects when first used, in the event loop that uses it, and belongs to that loop. ``max_connections``
     operations run at once, the others wait their turn. From its turn on an operation has ``timeout`` seconds for
     connecting, sending and the reply, not counting time in which this process was too busy to read it. The wait before
-    is no sign of an outage. It ends with ``RedisUnavailableError`` where the server has answered nobody for ``timeout``
-    seconds, and where a method was given ``patience`` (seconds) with ``RedisBusyError`` when that is over.
+    is no sign of an outage. It ends with ``RedisUnavailableError`` when the server has answered no operation for
+    ``timeout`` seconds, and with ``RedisBusyError`` after the ``patience`` (seconds) that a method was given.
     Nothing is ever sent twice. A caller that is cancelled costs no other caller a reply. Beside that cancellation all
     methods raise only kinds of :class:`~agent_service.core.errors.RedisOperationError`:
 
@@ -48,7 +48,7 @@ class RedisClient(RedisCommands):
     :param max_connections: operations that run at once; further ones wait, first come, first served.
     :param metrics: where durations are counted; None: counters of its own.
     :param replication: what invalidations of caches wait for; None: for no replica.
-    :raises ConfigurationError: for a URL that cannot be used, and for a replication that it cannot give.
+    :raises ConfigurationError: for a URL that cannot be used, and for a replication that its Redis does not support.
     """
 
     replication: Replication | None = None
@@ -70,7 +70,7 @@ class RedisClient(RedisCommands):
             check_replication(replication, target, timeout)
             self.replication = replication
         self._url = url
-        self._begin(open_transport(target, timeout=timeout), str(target), timeout, max_connections, metrics)
+        self._initialise(open_transport(target, timeout=timeout), str(target), timeout, max_connections, metrics)
 
     @classmethod
     def over(
@@ -91,17 +91,17 @@ class RedisClient(RedisCommands):
         _check_limits(timeout, max_connections)
         transport, most = transport_over(client)
         self = cls.__new__(cls)
-        self._begin(transport, "a given client", timeout, min(max_connections, most), metrics)
+        self._initialise(transport, "a given client", timeout, min(max_connections, most), metrics)
         return self
 
-    def _begin(
+    def _initialise(
         self, transport: Transport, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._max_connections = max_connections
         self._streams: WeakSet[InvalidationStream] = WeakSet()
         latency = self.metrics.redis_latency
-        self._set_up(transport, Operations(target=target, timeout=timeout, slots=max_connections, latency=latency))
+        super().__init__(transport, Operations(target=target, timeout=timeout, slots=max_connections, latency=latency))
 
     def for_another_loop(self) -> "RedisClient":
         """Return a client of the same Redis and limits for another event loop; its user closes it.

@@ -21,14 +21,11 @@ _Send: TypeAlias = Callable[[Operation, Sequence[Command]], Awaitable[list[Any]]
 
 
 class RedisCommands:
-    """The commands of a client; see :class:`~agent_service.infrastructure.redis.client.RedisClient` for what holds for
-    all of them.
+    """The commands of a client. What holds for all of them is said by its subclass,
+    :class:`~agent_service.infrastructure.redis.client.RedisClient`, which also opens and closes the transport.
     """
 
-    _transport: Transport
-    _operations: Operations
-
-    def _set_up(self, transport: Transport, operations: Operations) -> None:
+    def __init__(self, transport: Transport, operations: Operations) -> None:
         self._transport = transport
         self._operations = operations
         self._reads = JoinedReads(self.get_many)

@@ -7,15 +7,15 @@ a timer fires ``_TURNS`` times within ``timeout``, and one that fires late count
 not enough for a large reply, the deadline starts again while unread bytes lie in the connection
 (``Operation.arrived``), a limited number of times.
 
-**One timer serves all operations.** They stand in a dictionary in the order in which their deadlines began, so a turn
+**One timer serves all operations.** A dictionary holds them in the order in which their deadlines began, so a turn
 looks only at those that are late, and at one more. That costs a dictionary entry per operation, where
 ``asyncio.timeout`` costs a timer each and about ten times as much.
 
-**A late operation is cancelled.** Its task is cancelled, and that is told from a cancellation by the caller as
-``asyncio.timeout`` does it: by the task's count of cancellation requests. A reply that arrives all the same counts.
+**A late operation is cancelled.** Its task is cancelled, which is distinguished from a cancellation by the caller as in
+``asyncio.timeout``: by the task's count of cancellation requests. A reply that arrives all the same counts.
 
 **Every slot comes back.** Nothing is awaited between getting a slot and entering the running operations, and whatever
-ends an operation that runs gives its slot back: to who has waited longest, else it is free.
+ends an operation that runs gives its slot back: to the operation that has waited longest, else it is free.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ class Replication(NamedTuple):
 
 
 def check_replication(asked: Replication, target: RedisTarget, timeout: float) -> None:
-    """Check that a target can give a replication.
+    """Check that a target supports a replication.
 
     :raises ConfigurationError: for a cluster, and for a time as long as that of an operation.
     """

@@ -1,4 +1,4 @@
-"""Error replies of a pipeline: which of them stand for a reply, and which one is raised."""
+"""Error replies of a pipeline: which of them the caller gets as replies, and which one is raised."""
 
 from collections.abc import Sequence
 from typing import Any

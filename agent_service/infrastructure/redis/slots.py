@@ -3,8 +3,8 @@
 A wait for a slot is caused by this process and says nothing about the server, so it has bounds of its own. They are
 counted in turns of the event loop, like the deadlines of ``operation.py``, which calls :meth:`Slots.sweep` each turn.
 
-Nobody waits while a slot is free. So an operation that finds ``free`` above 0 takes one by subtracting 1, and one that
-ends while nobody is ``waiting`` adds 1; ``operation.py`` does both itself, because every operation does.
+No operation waits while a slot is free. So one that finds ``free`` above 0 takes one by subtracting 1, and one that
+ends while none is ``waiting`` adds 1; ``operation.py`` does both itself, because every operation does.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ class Slots:
 
     def __init__(self, number: int) -> None:
         self.free = number
-        """How many nobody holds."""
+        """How many are not held."""
         self.waiting: deque[_Waiter] = deque()
-        """Who waits for one, longest first; those that were cancelled or failed may still be among them."""
+        """The operations that wait, longest first; those that were cancelled or failed may still be among them."""
         self._number = number
         self._by_patience: dict[int, deque[_Waiter]] = {}
         """Those that wait a limited time, by how many turns that is."""
 
     @property
     def all_free(self) -> bool:
-        """Whether nobody holds one; then nobody waits either."""
+        """Whether none is held; then none is waited for either."""
         return self.free == self._number
 
     async def wait(self, now: int, patience: int | None) -> None:
@@ -61,7 +61,7 @@ class Slots:
             raise
 
     def hand_on(self) -> None:
-        """Give a slot to who has waited longest; where nobody waits any more, it is free."""
+        """Hand a slot to the operation that has waited longest; where none waits any more, it is free."""
         while self.waiting:
             turn = self._next().turn
             if not turn.done():
@@ -70,7 +70,7 @@ class Slots:
         self.free += 1
 
     def sweep(self, now: int) -> None:
-        """Fail those who have waited as long as their patience."""
+        """Fail the waits that have lasted as long as their patience."""
         for patience, waiters in self._by_patience.items():
             while waiters and (waiters[0].turn.done() or waiters[0].since < now - patience):
                 busy = RedisBusyError(
@@ -80,7 +80,7 @@ class Slots:
                 _fail(waiters.popleft(), busy)
 
     def fail_since(self, turn: int, message: str) -> None:
-        """Fail those who began to wait before a turn, with an error that says why."""
+        """Fail the waits that began before a turn, with an error that says why."""
         while self.waiting and (self.waiting[0].turn.done() or self.waiting[0].since < turn):
             _fail(self._next(), RedisUnavailableError(message))
 

@@ -1,4 +1,4 @@
-"""Times to live, as commands take them and replies give them: in milliseconds."""
+"""Times to live, as commands and replies have them: in milliseconds."""
 
 from agent_service.core.milliseconds import to_milliseconds
 

@@ -1,7 +1,7 @@
 """Connections to all primaries at once, on which they push the keys that change.
 
 They make one unit: when one is lost, the others are cut too, because what its server would have pushed is missing. All
-are asked the same at the same time, without a task for each. What the questions prove is told in ``stream.py``.
+are asked the same at the same time, without a task for each. ``stream.py`` says what the answers prove.
 """
 
 import asyncio

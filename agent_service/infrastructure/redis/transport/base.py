@@ -18,7 +18,7 @@ MAX_KEYS_PER_COMMAND = 1000
 
 @dataclass(frozen=True, slots=True)
 class ScanCursor:
-    """Where a scan stands: SCAN's own cursor on the first of the primaries still to be read."""
+    """The position of a scan: SCAN's own cursor on the first of the primaries still to be read."""
 
     position: int
     primaries: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Transport(ABC):
 
     @abstractmethod
     def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> Awaitable[list[Any]]:
-        """Run commands in one round trip; error replies stand in the list as exceptions."""
+        """Run commands in one round trip; error replies are exceptions in the list."""
 
     @abstractmethod
     def get_many(self, operation: Operation, keys: Sequence[bytes]) -> Awaitable[list[bytes | None]]:
