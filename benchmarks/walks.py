@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -21,7 +21,7 @@ from agent_service import Session, SessionRepository
 from agent_service.context import CacheBackedContextStore, InMemoryContextStore, RedisContextStore
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache import InMemoryCache, cached, close_cache
-from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database import DatabaseManager, SessionWriter
 from tests.servers.redis import RedisServer
 
 ROOT = f"{Path(agent_service.__file__).parent}/"
@@ -78,13 +78,24 @@ async def calls(redis_url: str, folder: str) -> AsyncIterator[dict[str, tuple[Ca
 
     database = DatabaseManager(f"sqlite+aiosqlite:///{folder}/walks.db")
     await database.upgrade()
+    queued = DatabaseManager(f"sqlite+aiosqlite:///{folder}/queued.db")
+    async with queued.session() as db:
+        other = await SessionRepository(db).create(Session(user_id="u"))
+    writer = SessionWriter(queued)
     async with (
+        AsyncExitStack() as stack,
         database.session() as opened,
         CacheBackedContextStore(InMemoryContextStore(), RedisContextStore(url=redis_url)) as store,
     ):
         sessions = SessionRepository(opened)
         session = await sessions.create(Session(user_id="u"))
         message = {"role": "user", "content": "hello"}
+
+        async def first_append() -> None:
+            # Opened here, because it has a task of its own, which would show up in the calls before.
+            await stack.enter_async_context(writer)
+            await writer.append(other.id, message)
+
         yield {
             "a decorated miss on Redis": (lambda: shared(1), lambda: shared(2)),
             "a decorated hit on Redis": (lambda: shared(1), lambda: shared(1)),
@@ -95,9 +106,11 @@ async def calls(redis_url: str, folder: str) -> AsyncIterator[dict[str, tuple[Ca
                 lambda: sessions.add_message_to_session(session.id, message),
                 lambda: sessions.add_message_to_session(session.id, message),
             ),
+            "SessionWriter.append": (first_append, lambda: writer.append(other.id, message)),
         }
     await close_cache()
     await database.close()
+    await queued.close()
 
 
 async def measure(redis_url: str) -> dict[str, Walk]:

@@ -1,4 +1,4 @@
-"""Every public operation of the package that reaches Redis, once; what each gives is checked."""
+"""Every public operation of the package that reaches Redis, once; what each returns is checked."""
 
 import asyncio
 from typing import Any

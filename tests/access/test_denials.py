@@ -35,7 +35,7 @@ def without(*commands: str) -> list[str]:
 
 
 async def exercise(cache: ICache[Any], rounds: int = 20) -> None:
-    """Use a cache in every way; nothing is raised, and no read gives what was removed."""
+    """Use a cache in every way; nothing is raised, and no read returns what was removed."""
     for number in range(rounds):
         await cache.set("k", number, tags=["t"])
         assert await cache.get("k") in (number, None)

@@ -357,7 +357,7 @@ class TestNotifications:
 
     async def test_it_is_tried_again_however_often_it_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """2 ** 1024 is no float: after an hour without the database nothing was ever notified again."""
-        monkeypatch.setattr("agent_service.infrastructure.database.notifications._PAUSES", Backoff(0.0, 0.0))
+        monkeypatch.setattr("agent_service.infrastructure.database.postgres.notifications._PAUSES", Backoff(0.0, 0.0))
         tried = 0
 
         class Unreachable:

@@ -12,7 +12,7 @@ from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.schema import brief_waits, revisions
+from agent_service.infrastructure.database.schema import lock_retries, revisions
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer
@@ -91,7 +91,7 @@ async def test_a_step_waits_until_others_are_done(
 async def test_a_step_that_never_gets_its_locks_says_who_has_them_and_goes_on_later(
     database: DatabaseManager, postgres_url: str, sql: Sql, add_revision: AddRevision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(brief_waits, "PATIENCE", 1.0)
+    monkeypatch.setattr(lock_retries, "PATIENCE", 1.0)
     first = "Change('first', f'CREATE SEQUENCE {SESSIONS}_first')"
     revision = add_revision(f"run(revision, {first}, {COLUMN})")
     secret = "SELECT 'a secret', count(*) FROM agent_service.session_messages"

@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.postgres.connections import connect_options
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer, _in_thread, running_postgres
 
@@ -194,3 +196,11 @@ async def _health(url: str) -> dict[str, Any]:
     health = await database.health_check()
     await database.close()
     return health
+
+
+def test_a_very_short_statement_timeout_is_not_rounded_to_none() -> None:
+    target = parse_database_url("postgresql+asyncpg://host/name")
+
+    options = connect_options(target, 0.0004, pgbouncer=False)
+
+    assert options["server_settings"]["statement_timeout"] == "1"

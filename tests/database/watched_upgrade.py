@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT
+from agent_service.infrastructure.database.schema.lock_retries import LOCK_TIMEOUT
 from agent_service.infrastructure.database.schema.locks import Lock
 from agent_service.infrastructure.database.schema.planning import PlannedStep
 

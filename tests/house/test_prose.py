@@ -1,5 +1,6 @@
-"""Pages can be read: no line of prose is longer than code may be."""
+"""Pages can be read: lines are short, callers have no gender, links lead to headings that exist."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +31,24 @@ def test_a_long_line_is_found_and_a_row_or_an_address_is_not():
     found = list(lines_too_long(f"short\n{words}\n| {words} |\n{address}\n- {address}\n```\n{words}\n```\n"))
 
     assert [each.partition(" has")[0] for each in found] == ["line 2", "line 7"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_callers_have_no_gender(document: Path):
+    words = re.findall(r"\b(?:he|him|his|she|her|hers)\b", document.read_text(encoding="utf-8"), re.IGNORECASE)
+
+    assert words == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_a_heading_lead_to_one(document: Path):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            page = document.parent / target if target else document
+            assert anchor in anchors(page.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def anchors(text: str) -> list[str]:
+    """Return what GitHub calls the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]

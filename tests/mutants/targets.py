@@ -16,7 +16,7 @@ TARGETS = (
     f"{_QUERIES}/batch*.py",
     f"{_QUERIES}/scope.py",
     f"{_QUERIES}/lineage.py",
-    f"{_QUERIES}/handing_down.py",
+    f"{_QUERIES}/fork_copies.py",
     f"{_QUERIES}/locks.py",
     f"{_QUERIES}/outbox.py",
     f"{_DATABASE}/writer.py",
@@ -26,7 +26,7 @@ TARGETS = (
     f"{_DATABASE}/repositories/feed.py",
     f"{_DATABASE}/notifications.py",
     f"{_CACHE}/feed.py",
-    f"{_REDIS}/notifications.py",
+    f"{_REDIS}/tracking/notifications.py",
     # The invalidation wins.
     f"{_CACHE}/leases.py",
     f"{_CACHE}/grants.py",
@@ -39,9 +39,9 @@ TARGETS = (
     "agent_service/context/cache_fence.py",
     "agent_service/context/key_locks.py",
     # Records and triggers.
-    f"{_REDIS}/records.py",
-    f"{_REDIS}/record_sets.py",
-    f"{_REDIS}/listing.py",
+    f"{_REDIS}/records/record.py",
+    f"{_REDIS}/records/sets.py",
+    f"{_REDIS}/records/listing.py",
     "agent_service/tenants/schedule.py",
     "agent_service/tenants/batch.py",
     f"{_REDIS}/lua/*.lua",
@@ -59,10 +59,9 @@ _ROOMS = {
     f"{_REDIS}/lua/index": ("tenants",),
     f"{_REDIS}/lua/fence": ("context", "redis"),
     f"{_REDIS}/lua/": ("cache", "redis"),
-    f"{_REDIS}/notifications": ("redis", "tenants"),
+    f"{_REDIS}/tracking/notifications": ("redis", "tenants"),
     f"{_REDIS}/record_fence": ("context", "redis"),
-    f"{_REDIS}/record": ("tenants", "context"),
-    f"{_REDIS}/listing": ("tenants", "context"),
+    f"{_REDIS}/records/": ("tenants", "context"),
     f"{_REDIS}/": ("redis", "cache", "access"),
 }
 

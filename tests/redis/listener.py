@@ -12,7 +12,7 @@ LATE = 0.2
 
 
 class Listener:
-    """A stream that notes what it is told, in order; ``"flush"`` stands for a flush."""
+    """A stream that records what it reports, in order; ``"flush"`` means a flush."""
 
     def __init__(self, client: RedisClient, *prefixes: bytes, max_staleness: float = 1.0) -> None:
         self.heard: list[bytes | str] = []

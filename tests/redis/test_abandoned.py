@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Connection
 
-from agent_service.infrastructure.redis.transport.abandoned import Abandoned, drop, introduce
+from agent_service.infrastructure.redis.transport.abandoned import Abandoned, drop, greet_and_identify
 from tests.servers.redis import GivenServer, RedisServer
 
 BOUND = 1000
@@ -28,7 +28,7 @@ class Introduced(Connection):
 
 async def connection(number: int) -> Introduced:
     made = Introduced(b"id=%d addr=127.0.0.1:%d laddr=127.0.0.1:6379 name=" % (number, number))
-    await introduce(made)
+    await greet_and_identify(made)
     return made
 
 
@@ -56,7 +56,7 @@ async def test_a_connection_that_was_never_introduced_or_is_given_up_twice_count
         abandoned.add(each)
 
     assert len(abandoned.identities()) == 1
-    assert not abandoned.take_nameless()
+    assert not abandoned.take_unidentified()
 
 
 @pytest.mark.parametrize("given_up", [True, False])
@@ -65,7 +65,7 @@ async def test_only_the_connection_that_was_given_up_is_dropped(
 ):
     host, port = redis_url.removeprefix("redis://").partition("/")[0].split(":")
     abandoned = Abandoned()
-    one, other = [Connection(host=host, port=int(port), redis_connect_func=introduce) for _ in range(2)]
+    one, other = [Connection(host=host, port=int(port), redis_connect_func=greet_and_identify) for _ in range(2)]
     await one.connect()
     await other.connect()
     abandoned.add(one if given_up else other)

@@ -1,4 +1,4 @@
-"""The scripts behind loads and entries of the cache: whose lease stands, what is stored under it, what is prolonged."""
+"""The scripts for loads and entries of the cache: which lease is valid, what is stored under it, what is prolonged."""
 
 import pytest
 

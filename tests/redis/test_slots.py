@@ -1,4 +1,4 @@
-"""Waiting for a slot of our own, without a server: it is no outage, and it ends when Redis answers nobody."""
+"""Waiting for a slot, without a server: it is no outage, and it ends when Redis answers no operation."""
 
 import asyncio
 import time
@@ -87,6 +87,17 @@ async def test_a_slot_handed_to_a_caller_who_is_cancelled_is_not_lost():
     await operations.close()
 
 
+async def test_nobody_who_waited_with_patience_is_remembered_once_nobody_waits():
+    operations = operations_with(1)
+    started = [asyncio.create_task(work(operations, 60, patience=5)) for _ in range(50)]
+    await asyncio.wait(started)
+
+    assert all(isinstance(each.exception(), RedisUnavailableError) for each in started)
+    assert not operations.slots.waiting
+    assert not operations.slots._by_patience
+    await operations.close()
+
+
 async def test_closing_serves_those_who_wait_and_ends_waits_that_would_take_too_long():
     operations = operations_with(1, timeout=0.4)
     served = [asyncio.create_task(work(operations, 0)) for _ in range(3)]
@@ -102,7 +113,7 @@ async def test_closing_serves_those_who_wait_and_ends_waits_that_would_take_too_
 
 
 async def test_time_in_which_this_process_was_busy_does_not_count():
-    """The answer is there, and nobody could read it: a loop that stood still says nothing about the server."""
+    """The answer has arrived and could not be read: a loop that was blocked says nothing about the server."""
     operations = operations_with(1)
     answered = asyncio.Event()
 

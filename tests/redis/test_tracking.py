@@ -1,4 +1,4 @@
-"""What a stream of invalidations tells, and what it promises, on a server that is well."""
+"""What a stream of invalidations reports and promises, on a server that works."""
 
 import asyncio
 import logging

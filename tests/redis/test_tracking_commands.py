@@ -1,4 +1,4 @@
-"""By whatever command data changes in Redis, a stream of invalidations tells it, or flushes."""
+"""Whatever command changes data in Redis, a stream of invalidations reports it, or flushes."""
 
 import asyncio
 import time

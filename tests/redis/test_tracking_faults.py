@@ -143,7 +143,7 @@ async def test_a_way_that_swallows_everything_is_given_up_and_another_opened(red
 async def test_a_push_that_was_held_back_reaches_no_reader_too_late(
     redis_url: str, redis_proxy: TcpProxy, connect: Connect, listen: Listen
 ):
-    """What was written while the way was slow is told, or the trust is gone, before the bound is over."""
+    """What was written while the connection was slow is reported, or trust ends, before the bound is over."""
     outside = connect(redis_url)
     listener = listen(redis_proxy.url, max_staleness=0.3)
     await listener.is_trusted()

@@ -1,4 +1,4 @@
-"""What a server denies: commands, keys, channels or the login. Trying again cannot help until an operator acts."""
+"""Denials: commands, keys, channels or logins that a server refuses until an operator permits them."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from agent_service.core.errors import RedisDeniedError
 
 __all__ = ["command_name", "denial", "keys_of"]
 
-# The texts of 6.2, 7 and 8, of Valkey and of proxies; a script repeats them inside its own message.
+# The texts of Redis 6.2, 7 and 8, of Valkey and of proxies; a script repeats them in its own message.
 _UNKNOWN: Final = re.compile(
     r"unknown (?:redis )?(?:sub)?command|unsupported command|command\b.{0,60}\bis not (?:supported|available)"
     r"|command\b.{0,60}\bnot supported",
@@ -18,7 +18,7 @@ _UNKNOWN: Final = re.compile(
 )
 _SCRIPT: Final = re.compile(r"user executing the script can't|ACL failure in script|command called from")
 _NAMED: Final = re.compile(r"(?:run the|unknown command) ['`]?([\w|]+)['`]?", re.IGNORECASE)
-_UNTOLD: Final = "a command that a script calls"
+_CALLED_BY_SCRIPT: Final = "a command that a script calls"
 _LOGIN: Final = re.compile(r"^(?:NOAUTH|WRONGPASS)\b")
 _KEYLESS: Final = frozenset(
     {"CLIENT", "INFO", "HELLO", "SCAN", "PING", "CLUSTER", "MULTI", "EXEC", "AUTH", "SELECT", "TIME"}
@@ -50,13 +50,17 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
         )
     if not isinstance(exc, exceptions.ResponseError):
         return None
-    named = _NAMED.search(text)  # while connecting, another command than the caller's
+    named = _NAMED.search(text)  # while connecting, it is another command than the caller's
     name = named[1].upper().replace("|", " ") if named else command_name(command)
     if _SCRIPT.search(text):
-        name = ""  # not the script's own: one that it calls, which is not told
+        name = ""  # not EVALSHA, but a command that the script calls, which the server does not name
     if isinstance(exc, exceptions.NoPermissionError) or text.startswith("NOPERM") or _SCRIPT.search(text):
         lacks = "channel" if "channel" in text else "key" if re.search(r"access .*\bkeys?\b", text) else "command"
-        what = f"the keys {_pattern(command)} to {name or _UNTOLD}" if lacks == "key" else name or _UNTOLD
+        what = (
+            f"the keys {_pattern(command)} to {name or _CALLED_BY_SCRIPT}"
+            if lacks == "key"
+            else name or _CALLED_BY_SCRIPT
+        )
         return RedisDeniedError(
             f"Redis denies this user {what}: {text}; permit it with ACL SETUSER, or use another user in the URL",
             command=name,
@@ -65,7 +69,7 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
         )
     if _UNKNOWN.search(text):
         return RedisDeniedError(
-            f"Redis does not offer {name or _UNTOLD}: {text}; enable it, or use another server",
+            f"Redis does not offer {name or _CALLED_BY_SCRIPT}: {text}; enable it, or use another server",
             command=name,
             unknown=True,
         )
@@ -73,7 +77,7 @@ def denial(exc: BaseException, command: Sequence[Any]) -> RedisDeniedError | Non
 
 
 def _pattern(command: Sequence[Any]) -> str:
-    """Return the pattern of the first key: up to its first colon, where everything of one prefix ends."""
+    """Return the pattern of all keys of the prefix: the first component of the first key, up to its colon."""
     keys = keys_of(command)
     text = keys[0].decode(errors="replace") if keys else "*"
     prefix, colon, _ = text.partition(":")

@@ -1,4 +1,4 @@
-"""The wall of this room: every error of redis-py, classified and translated into one of ours."""
+"""Errors of redis-py, classified and translated into ours: no other leaves this room."""
 
 import re
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _DRIVER_ERRORS: Final = (
     EOFError,
     UnicodeEncodeError,  # an argument that has no UTF-8 form
 )
-# What a lost connection looks like when its loop is gone (RuntimeError), or when another task of redis-py drops it
+# A connection is lost with these when its loop was closed (RuntimeError), or when another task of redis-py drops it
 # while a command is being sent on it (AttributeError).
 _LOST_CONNECTION = re.compile(r"loop|closed|'NoneType' object has no attribute")
 
-# Replies by which a reachable server says "not now". A script repeats the reply of its command inside its own message.
+# Replies of a reachable server that cannot serve now. A script repeats the reply of its command in its own message.
 _REFUSAL = re.compile(
     r"(?:^|: -?)(?:OOM|READONLY|LOADING|MISCONF|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|BUSY) ", re.MULTILINE
 )
@@ -39,7 +39,7 @@ _REFUSED_TYPES = (
     exceptions.MasterDownError,
     exceptions.TryAgainError,
 )
-# ResponseErrors, and errors that redis-py files under "connection" or "cluster" although the caller caused them.
+# ResponseErrors, and errors of the caller that redis-py classifies as errors of a connection or a cluster.
 _COMMAND_TYPES = (
     exceptions.ResponseError,
     exceptions.DataError,
@@ -51,12 +51,12 @@ _COMMAND_TYPES = (
     exceptions.InvalidPipelineStack,
 )
 _NAMED: Final = 3
-"""Keys in one message."""
+"""Keys that one message names."""
 _CLUSTER_MISUSE = re.compile(r"same (?:key|hash) slot|No way to dispatch|Invalid args|Too many targets")
 
 
 def is_translatable(exc: BaseException) -> bool:
-    """Whether an error is a failure of Redis or of the way to it; anything else is a bug and passes unchanged."""
+    """Return whether an error is a failure of Redis or of the way to it; anything else is a bug and passes as it is."""
     if isinstance(exc, RuntimeError | AttributeError):
         return bool(_LOST_CONNECTION.search(str(exc)))
     return isinstance(exc, _DRIVER_ERRORS)
@@ -65,8 +65,8 @@ def is_translatable(exc: BaseException) -> bool:
 def translate(exc: BaseException, *, sent: bool, command: Sequence[Any] = ()) -> RedisOperationError:
     """Return the error of ours for an error of redis-py; raise it ``from exc``.
 
-    :param sent: whether the command may have reached the server, so that only its reply is missing.
-    :param command: what failed, to be named where the server denies it.
+    :param sent: whether the command may have reached the server.
+    :param command: what failed; a denial names it.
     """
     cause = _unwrapped(exc)
     denied = denial(cause, command)
@@ -81,7 +81,7 @@ def translate(exc: BaseException, *, sent: bool, command: Sequence[Any] = ()) ->
 
 
 def _place(text: str, command: Sequence[Any]) -> str:
-    """Name the keys of a command that met a value of another type: one of them holds what nobody here wrote."""
+    """Return the keys of a command that met another type of value: one of them holds what another program wrote."""
     if "WRONGTYPE" not in text or not command:
         return ""
     keys = keys_of(command)
@@ -90,7 +90,7 @@ def _place(text: str, command: Sequence[Any]) -> str:
 
 
 def _unwrapped(exc: BaseException) -> BaseException:
-    """On unix sockets redis-py wraps a failed handshake (a wrong password, say) into a ConnectionError."""
+    """Return the error inside: on unix sockets redis-py wraps that of a handshake (a wrong password, say)."""
     while isinstance(exc, exceptions.ConnectionError) and exc.args and isinstance(exc.args[0], exceptions.RedisError):
         exc = exc.args[0]
     return exc

@@ -1,7 +1,7 @@
 """Names that earlier releases gave to bookkeeping, used beside today's while a process of such a release may run.
 
-A server that permits only today's names to this user refuses the old ones. That is learned from the first refusal, and
-today's names are used alone from then on.
+A server may permit this user only today's names. The first refusal of an old name shows that; from then on today's
+names are used alone.
 """
 
 from collections.abc import Callable, Coroutine
@@ -22,7 +22,7 @@ _MOST_KNOWN = 1000
 
 
 class FormerNames:
-    """Whether old names are in use, by whoever shares this object: see :meth:`of`.
+    """Whether old names are in use, by all that share this object: see :meth:`of`.
 
     :param probe: a key with such a name.
     :param pattern: of the keys with today's names.
@@ -45,7 +45,7 @@ class FormerNames:
         self._pattern = pattern
 
     async def give_up(self, client: RedisClient) -> bool:
-        """Ask whether the server refuses the old names as keys; if so, use them no more and return True."""
+        """Ask whether the server refuses the old names as keys; if so, stop using them and return True."""
         try:
             await client.pipeline([("MGET", self._probe), ("UNLINK", self._probe)], wrong_types=True)
         except RedisDeniedError as exc:
@@ -68,19 +68,19 @@ class _UsesFormerNames(Protocol):
     former: FormerNames
 
 
-Self = TypeVar("Self", bound=_UsesFormerNames)
+User = TypeVar("User", bound=_UsesFormerNames)
 
 
 def retried_without(
-    operation: Callable[Concatenate[Self, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, R]]:
+    operation: Callable[Concatenate[User, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[User, P], Coroutine[Any, Any, R]]:
     """Run an operation once more when it was refused for the old names that it used.
 
-    Commands are refused whole, before they change anything. The operation must name its keys anew each time it runs.
+    A command is refused as a whole, before it changes anything. The operation must name its keys anew each time.
     """
 
     @wraps(operation)
-    async def run(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self: User, /, *args: P.args, **kwargs: P.kwargs) -> R:
         used = self.former.in_use
         try:
             return await operation(self, *args, **kwargs)

@@ -1,17 +1,16 @@
 """Concurrent reads, joined into MGETs.
 
-One GET costs a connection, a write, a read and their wake-ups; a hundred of them in one MGET cost little more. A read
-that finds nothing in flight is sent at once; the others of its loop tick wait for the end of the tick and travel
-together, a key that several of them need only once. Nobody gets a value older than his own call: a batch is sent after
-its last caller has joined.
+One GET costs a connection, a write, a read and their wake-ups; a hundred of them in one MGET cost little more. So while
+a read is in flight, further reads wait for the end of their loop tick and travel together; a key that several of them
+need is read once. No caller gets a value that is older than the call: a batch is sent after its last caller has joined.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from copy import copy
 from typing import TypeAlias
 
 from agent_service.core.errors import RedisOperationError
+from agent_service.core.exception_copies import copy_for_another
 
 __all__ = ["JoinedReads"]
 
@@ -32,15 +31,14 @@ class JoinedReads:
     """
 
     def __init__(self, read: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]) -> None:
-        self._read = read
-        self._in_flight = 0
+        self.read = read
+        self.in_flight = 0
+        """Commands under way. While there is none, a read is sent at once, by ``read``, and counted here."""
         self._waiting: list[_Waiting] = []
         self._batches: set[asyncio.Task[None]] = set()
 
-    def get(self, keys: Sequence[bytes]) -> Awaitable[Values]:
+    def join(self, keys: Sequence[bytes]) -> Awaitable[Values]:
         """Return the strings at the keys, None for what is missing. To be awaited at once."""
-        if not self._in_flight:
-            return self._get_alone(keys)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Values] = loop.create_future()
         if not self._waiting:
@@ -48,17 +46,10 @@ class JoinedReads:
         self._waiting.append((keys, answer))
         return answer
 
-    async def _get_alone(self, keys: Sequence[bytes]) -> Values:
-        self._in_flight += 1
-        try:
-            return await self._read(keys)
-        finally:
-            self._in_flight -= 1
-
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for part in _batches(waiting):
-            self._in_flight += 1
+            self.in_flight += 1
             batch = asyncio.create_task(self._answer(part))
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
@@ -66,28 +57,22 @@ class JoinedReads:
     async def _answer(self, waiting: list[_Waiting]) -> None:
         wanted = dict.fromkeys([key for keys, _ in waiting for key in keys])
         try:
-            values = dict(zip(wanted, await self._read(list(wanted)), strict=True))
+            values = dict(zip(wanted, await self.read(list(wanted)), strict=True))
         except RedisOperationError as exc:
             for _, answer in waiting:
                 if not answer.done():  # else its caller was cancelled
-                    answer.set_exception(_twin(exc))
-                    answer.exception()  # a caller who is cancelled now will never ask for it
+                    answer.set_exception(copy_for_another(exc))
+                    answer.exception()  # marks it as retrieved: a caller that is cancelled now will never ask for it
             return
         except BaseException:
             for _, answer in waiting:
                 answer.cancel()
             raise
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
         for keys, answer in waiting:
             if not answer.done():
                 answer.set_result([values[key] for key in keys])
-
-
-def _twin(exc: RedisOperationError) -> RedisOperationError:
-    twin = copy(exc)
-    twin.__cause__ = exc
-    return twin
 
 
 def _batches(waiting: list[_Waiting]) -> Iterator[list[_Waiting]]:

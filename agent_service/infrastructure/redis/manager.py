@@ -1,7 +1,6 @@
 """The documented face of Redis: keys by name, health and the metrics of every cache."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -10,9 +9,6 @@ from agent_service.core.envelope import is_sealed
 from agent_service.core.errors import (
     CacheKeyError,
     CacheValueError,
-    RedisDeniedError,
-    RedisOperationError,
-    RedisRefusedError,
     RedisUnavailableError,
 )
 from agent_service.core.keys import (
@@ -27,11 +23,14 @@ from agent_service.core.keys import (
 from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.permissions import check_permissions, describe_denials
+from agent_service.infrastructure.redis.health import check_health, unknown_health
 from agent_service.infrastructure.redis.replication import Replication
 
 __all__ = ["RedisManager"]
 
+_NOT_CONFIGURED = (
+    "REDIS_URL is not set, so there is no Redis to ask; set it, for example REDIS_URL=redis://localhost:6379/0"
+)
 _NAMED = 5
 """Names in one log line."""
 
@@ -44,7 +43,7 @@ class RedisManager:
 
     A *name* is what follows ``{prefix}:`` in a key: entry ``user:123`` of ``get_cache("users")`` has the name
     ``users:user:123``. Patterns are Redis globs over names; a pattern also finds the entries of the default namespace
-    by their keys alone (``temp:*`` finds ``default:temp:1``). Names are always given back whole. The bookkeeping of
+    by their keys alone (``temp:*`` finds ``default:temp:1``). Names are always returned in full. The bookkeeping of
     caches, under the same prefix, has no name here: no pattern finds it.
 
     Commands raise :class:`~agent_service.core.errors.RedisOperationError` kinds; without a URL they all raise
@@ -85,9 +84,7 @@ class RedisManager:
         :raises RedisUnavailableError: when no URL was given.
         """
         if self._client is None:
-            raise RedisUnavailableError(
-                "REDIS_URL is not set, so there is no Redis to ask; set it, for example REDIS_URL=redis://localhost:6379/0"
-            )
+            raise RedisUnavailableError(_NOT_CONFIGURED)
         return self._client
 
     def for_another_loop(self) -> "RedisManager":
@@ -135,7 +132,7 @@ class RedisManager:
     async def mget(self, keys: Iterable[str]) -> list[str | None]:
         """Return the strings under the names, in their order; None where there is none.
 
-        What is no string counts as none: other types, as with MGET itself, and bytes that are no text, such as what
+        A value that is no text counts as missing: other types, as with MGET itself, and bytes, such as what
         ``get_cache()`` wrote. A warning names those and says how to read them.
 
         :raises CacheKeyError: for a name that cannot be used.
@@ -165,7 +162,7 @@ class RedisManager:
         return True
 
     async def delete_by_pattern(self, pattern: str) -> int:
-        """Delete the keys whose names match; give how many there were. Reads the whole key space of the server.
+        """Delete the keys whose names match; return how many there were. Reads the whole key space of the server.
 
         Keys that others add meanwhile may stay.
 
@@ -177,8 +174,7 @@ class RedisManager:
         deleted = 0
         async with aclosing(self.client.scan(match, _SWEEP_PAGE)) as pages:
             page = await anext(pages, None)
-            while page is not None:
-                # The next page is read while this one is deleted.
+            while page is not None:  # the next page is read while this one is deleted
                 count, page = await asyncio.gather(self.client.unlink(self._named(page)), _following(pages))
                 deleted += count
         return deleted
@@ -213,38 +209,12 @@ class RedisManager:
     async def health_check(self) -> dict[str, Any]:
         """Ask Redis how it is, and whether it permits all that caches need. Never raises.
 
-        Gives ``ok``, ``configured``, ``latency_ms`` (of a PING), ``version``, ``mode`` and ``error``; what is unknown
-        is None. ``limits`` says what is lost without commands that are denied and not needed.
+        The report has ``ok``, ``configured``, ``latency_ms`` (of a PING), ``version``, ``mode`` and ``error``; what is
+        unknown is None. ``limits`` says what is lost without commands that are denied and not needed.
         """
-        health: dict[str, Any] = dict.fromkeys(("ok", "configured", "latency_ms", "version", "mode", "error"))
-        health.update(ok=False, configured=self.is_configured, limits=[])
-        try:
-            started = time.perf_counter()
-            if await self._ask("PING") is not None:
-                health["latency_ms"] = round((time.perf_counter() - started) * 1e3, 3)
-            facts = _facts(await self._ask("INFO", "server") or b"")
-            health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
-            denials = await self._denials()
-            health.update(ok=not denials, error=describe_denials(self.prefix, denials) if denials else None)
-            health["limits"] = list(self.client.substitutes.losses.values())
-        except RedisOperationError as exc:
-            health["error"] = str(exc)
-        return health
-
-    async def _denials(self) -> Sequence[RedisDeniedError]:
-        try:
-            return await check_permissions(self.client, self.prefix)
-        except RedisRefusedError:  # no memory, say: what is permitted cannot be told now
-            return ()
-
-    async def _ask(self, *command: str) -> Any:
-        """Run a command that nothing depends on; None where the server denies it."""
-        try:
-            return await self.client.execute(*command)
-        except RedisDeniedError as exc:
-            if exc.lacks != "command" or not self.client.substitutes.lose(exc.command):
-                raise
-            return None
+        if self._client is None:
+            return {**unknown_health(), "error": _NOT_CONFIGURED}
+        return await check_health(self._client, self.prefix)
 
     async def aclose(self) -> None:
         """Close the client, unless it was given. Calling it again does nothing."""
@@ -257,13 +227,8 @@ async def _following(pages: AsyncIterator[list[bytes]]) -> list[bytes] | None:
     return await anext(pages, None)
 
 
-def _facts(info: bytes) -> dict[str, str]:
-    lines = info.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
 def _text(value: bytes) -> str | None:
-    """Decode a value that is text and no entry of a cache."""
+    """Return the text that mset() stored; None for the entry of a cache and for other bytes."""
     if is_sealed(value):
         return None
     try:

@@ -1,16 +1,21 @@
 """What every operation on Redis has in common: a slot, one deadline, one measured duration, one translation of errors.
 
-A deadline is there to find a server that does not answer, so it counts only the time that the server had: from the
-moment at which the operation has its slot, and not while this process was too busy to read an answer. Time is counted
-in turns: a timer goes off ``_TURNS`` times within ``timeout``, and one that goes off late counts once. So an operation
-has at least ``timeout`` seconds, and at least ``_TURNS`` rounds of the event loop in which to read what has arrived.
-Where that is not enough for a large reply, its time begins anew as long as something lies there that was not read yet.
+**The deadline counts the server's time only.** It is there to find a server that does not answer. So it begins when the
+operation has its slot, and does not advance while this process is too busy to read an answer. Time is counted in turns:
+a timer fires ``_TURNS`` times within ``timeout``, and one that fires late counts once. So an operation has at least
+``timeout`` seconds, and at least ``_TURNS`` rounds of the event loop in which to read what has arrived. Where that is
+not enough for a large reply, the deadline starts again while unread bytes lie in the connection
+(``Operation.arrived``), a limited number of times.
 
-One timer serves all operations, which expire in the order in which they began. That costs a dictionary entry per
-operation, where ``asyncio.timeout`` costs a timer each and about ten times as much.
+**One timer serves all operations.** A dictionary holds them in the order in which their deadlines began, so a turn
+looks only at those that are late, and at one more. That costs a dictionary entry per operation, where
+``asyncio.timeout`` costs a timer each and about ten times as much.
 
-An expired operation is ended by cancelling its task and is told from a cancellation by the caller in the same way as
-``asyncio.timeout`` does it: by the task's count of cancellation requests.
+**A late operation is cancelled.** Its task is cancelled, which is distinguished from a cancellation by the caller as in
+``asyncio.timeout``: by the task's count of cancellation requests. A reply that arrives all the same counts.
+
+**Every slot comes back.** Nothing is awaited between getting a slot and entering the running operations, and whatever
+ends an operation that runs gives its slot back: to the operation that has waited longest, else it is free.
 """
 
 import asyncio
@@ -38,9 +43,8 @@ _SHORTEST_TURN: Final = 0.001
 class Operations:
     """The running operations of one client, on one event loop.
 
-    ``available`` is the last known state: None before the first answer, then whether the latest operation reached
-    the server. An outage is logged when it begins and when, for the time of two deadlines, nothing has failed: one node
-    of a cluster that is down makes every other answer a failure.
+    An outage is logged when it begins, and its end when nothing has failed for twice the ``timeout``: while one node of
+    a cluster is down, failures and answers alternate.
 
     :param timeout: seconds that an operation may take once it has a slot.
     :param slots: operations that run at once.
@@ -50,18 +54,23 @@ class Operations:
         self.target = target
         self.timeout = timeout
         self.available: bool | None = None
+        """Whether the latest operation reached the server; None before the first one."""
         self.slots = Slots(slots)
         self._turn = 0
+        """The present turn: how often the timer has fired."""
         self._step = max(timeout / _TURNS, _SHORTEST_TURN)
         self._turns = self._turns_in(timeout)
         self._answered = 0
+        """The turn of the latest answer."""
         self._outage = False
         self._failed_at = 0.0
         self._latency = latency
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        """When the timer should fire, on the loop's clock."""
         self._running: dict[Operation, None] = {}
+        """In the order in which their deadlines began."""
         self._ended: asyncio.Event | None = None
 
     @property
@@ -83,26 +92,6 @@ class Operations:
             raise RuntimeError("A Redis operation must be awaited inside a task")
         return Operation(self, task, patience)
 
-    async def wait(self, patience: float | None) -> None:
-        """Wait for a slot where none is free."""
-        turns = None if patience is None else self._turns_in(patience)
-        try:
-            await self.slots.wait(self._turn, turns)
-        except BaseException:
-            self._end_if_closed()
-            raise
-
-    def start(self, operation: "Operation") -> None:
-        """Count the operation's time from now on: it has a slot."""
-        operation.began = self._turn
-        operation.started = time.monotonic()
-        self._running[operation] = None
-        if self._timer is None:
-            assert self._loop is not None
-            self._answered = self._turn
-            self._due = self._loop.time() + self._step
-            self._timer = self._loop.call_at(self._due, self._sweep, self._loop)
-
     def _check_usable(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.closed:
             raise RedisUnavailableError(f"The client of {self.target} was closed; make a new one")
@@ -114,52 +103,43 @@ class Operations:
                 "as get_redis_manager() does"
             )
 
-    def _turns_in(self, seconds: float) -> int:
-        """One more than there are: what begins in a turn that is overdue has not had the whole of it."""
-        return math.ceil(seconds / self._step) + 1
+    async def wait(self, patience: float | None) -> None:
+        """Wait for a slot, where none is free."""
+        turns = None if patience is None else self._turns_in(patience)
+        try:
+            await self.slots.wait(self._turn, turns)
+        except BaseException:
+            self._tell_if_ended()
+            raise
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self._turn += 1
-        oldest = self._turn - self._turns
-        late = []
-        for operation in self._running:
-            if operation.began >= oldest:
-                break
-            late.append(operation)
-        for operation in late:
-            if operation.may_go_on():
-                self._answered = operation.began = self._turn
-                del self._running[operation]  # to the end: they stand in the order in which their time began
-                self._running[operation] = None
-            else:
-                operation.expire()
-        if self.slots:
-            self.slots.sweep(self._turn)
-            if self._answered < oldest:  # whoever waits would only wait for the same
-                self.slots.fail_since(self._turn + 1, f"Redis did not answer within {self.timeout:g} s")
-            elif self.closed:
-                self.slots.fail_since(oldest, f"The client of {self.target} was closed")
-        if self._running:
-            # A turn that came a little late is made up for by the next one, one that came very late is not.
-            self._due = max(self._due + self._step, loop.time())
-            self._timer = loop.call_at(self._due, self._sweep, loop)
+    def start(self, operation: "Operation") -> None:
+        """Start the deadline of an operation that has a slot."""
+        operation.began = self._turn
+        operation.started = time.monotonic()
+        self._running[operation] = None
+        if self._timer is None:
+            assert self._loop is not None
+            self._answered = self._turn
+            self._due = self._loop.time() + self._step
+            self._timer = self._loop.call_at(self._due, self._sweep, self._loop)
 
     def end(self, operation: "Operation", outcome: BaseException | None) -> None:
         """Forget an operation; note what it says about the server and how long it took."""
         del self._running[operation]
-        self.slots.give_back()
+        slots = self.slots
+        if slots.waiting:
+            slots.hand_on()
+        else:
+            slots.free += 1
+        if self._ended is not None:
+            self._tell_if_ended()
         now = time.monotonic()
-        self._latency.observe(now - operation.started)
         if outcome is None or isinstance(outcome, RedisOperationError):
             self._note(outcome, now)
-        self._end_if_closed()
-
-    def _end_if_closed(self) -> None:
-        if self._ended is not None and self.slots.all_free:
-            self._ended.set()
+        self._latency.observe(now - operation.started)
 
     def _note(self, outcome: RedisOperationError | None, now: float) -> None:
+        """Note whether the server was reached, and log where that is news."""
         self.available = not isinstance(outcome, RedisUnavailableError)
         if not self.available:
             self._failed_at = now
@@ -172,6 +152,38 @@ class Operations:
             self._outage = False
             logger.info("Redis at %s answers again", self.target)
 
+    def _turns_in(self, seconds: float) -> int:
+        """Return the turns within some seconds, and one more: the turn in which the count begins may be nearly over."""
+        return math.ceil(seconds / self._step) + 1
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin the next turn: end the operations, and the waits for slots, that are late."""
+        self._timer = None
+        self._turn += 1
+        oldest = self._turn - self._turns
+        late = []
+        for operation in self._running:
+            if operation.began >= oldest:
+                break
+            late.append(operation)
+        for operation in late:
+            if operation.may_go_on():
+                self._answered = operation.began = self._turn
+                del self._running[operation]  # to the end, which keeps the order of the deadlines
+                self._running[operation] = None
+            else:
+                operation.expire()
+        if self.slots.waiting:
+            self.slots.sweep(self._turn)
+            if self._answered < oldest:  # nobody was answered for the timeout: more waiting would be in vain
+                self.slots.fail_since(self._turn + 1, f"Redis did not answer within {self.timeout:g} s")
+            elif self.closed:
+                self.slots.fail_since(oldest, f"The client of {self.target} was closed")
+        if self._running:
+            # A timer that fires a little late is made up for by the next one; one that fires very late is not.
+            self._due = max(self._due + self._step, loop.time())
+            self._timer = loop.call_at(self._due, self._sweep, loop)
+
     async def close(self) -> None:
         """Refuse new operations and wait for the others.
 
@@ -183,6 +195,10 @@ class Operations:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _tell_if_ended(self) -> None:
+        if self._ended is not None and self.slots.all_free:
+            self._ended.set()
 
 
 class Operation:
@@ -204,14 +220,15 @@ class Operation:
 
     def __init__(self, operations: Operations, task: "asyncio.Task[object]", patience: float | None) -> None:
         self.sent = False
+        """Whether anything of it may have reached the server; set by the transport before it writes."""
         self.began = 0
-        """The turn in which it got its slot, or in which its time began anew."""
+        """The turn in which its deadline began."""
         self.started = 0.0
-        """When that was, in monotonic seconds."""
+        """When it got its slot, in monotonic seconds."""
         self.command: Sequence[Any] = ()
         """What was sent, so that an error can name it where the server denies it."""
         self.arrived: Callable[[], bool] | None = None
-        """Tells whether something lies in its connection that was not read or sent yet; None: it has none."""
+        """Tells whether its connection holds bytes that were not read or sent yet; None: it has no connection."""
         self._extensions = MOST_EXTENSIONS
         self._operations = operations
         self._patience = patience
@@ -219,22 +236,12 @@ class Operation:
         self._cancelling = task.cancelling()
         self._expired = False
 
-    def may_go_on(self) -> bool:
-        """Whether it is this process that keeps it waiting."""
-        if self._expired or not self._extensions or self.arrived is None or not self.arrived():
-            return False
-        self._extensions -= 1
-        return True
-
-    def expire(self) -> None:
-        """End the operation, once."""
-        if not self._expired:
-            self._expired = True
-            self._task.cancel()
-
     async def __aenter__(self) -> Self:
         operations = self._operations
-        if not operations.slots.take():
+        slots = operations.slots
+        if slots.free:
+            slots.free -= 1
+        else:
             await operations.wait(self._patience)
         operations.start(self)
         return self
@@ -251,6 +258,7 @@ class Operation:
             raise error from exc
 
     def _error(self, exc: BaseException | None) -> BaseException | None:
+        """Return what the operation ends with, for what its block ended with."""
         timed_out = self._expired and self._task.uncancel() <= self._cancelling
         if timed_out and isinstance(exc, asyncio.CancelledError):
             return RedisUnavailableError(
@@ -259,3 +267,16 @@ class Operation:
         if exc is not None and is_translatable(exc):
             return translate(exc, sent=self.sent, command=self.command)
         return exc
+
+    def may_go_on(self) -> bool:
+        """Give the operation another deadline where this process, not the server, keeps it waiting."""
+        if self._expired or not self._extensions or self.arrived is None or not self.arrived():
+            return False
+        self._extensions -= 1
+        return True
+
+    def expire(self) -> None:
+        """End the operation, once."""
+        if not self._expired:
+            self._expired = True
+            self._task.cancel()

@@ -2,7 +2,7 @@
 
 Keys are physical: nothing is put before them, so name them apart from ``{CACHE_KEY_PREFIX}:...``. Values go in as text,
 bytes or numbers and come out as bytes. Each function is one atomic command or transaction, and raises
-:class:`~agent_service.core.errors.RedisOperationError` kinds: an outage is never taken for a missing key.
+:class:`~agent_service.core.errors.RedisOperationError` kinds: an outage never looks like a missing key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import TypeAlias
 from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.source import get_record_redis
+from agent_service.infrastructure.redis.time_to_live import lifetime_of, seconds_left
 
 __all__ = [
     "delete",
@@ -50,7 +51,7 @@ async def get_many(keys: Sequence[str]) -> list[bytes | None]:
 async def set(  # noqa: A001 - the command's name; callers write ops.set
     key: str, value: Value, *, ttl: float | None = None, only_if_missing: bool = False
 ) -> bool:
-    """Store a string; False where it was to be stored only if the key is missing, and it is not.
+    """Store a string; return False where it was not stored, because the key exists and ``only_if_missing`` is set.
 
     :param ttl: seconds; None: it does not expire.
     """
@@ -60,30 +61,27 @@ async def set(  # noqa: A001 - the command's name; callers write ops.set
 
 
 async def delete(*keys: str) -> int:
-    """Delete keys and give how many there were."""
+    """Delete keys; return how many there were."""
     return await (await _client()).unlink([key.encode() for key in keys])
 
 
 async def exists(key: str) -> bool:
-    """Whether there is something at a key."""
+    """Return whether a key exists."""
     return bool(await (await _client()).execute("EXISTS", key))
 
 
 async def expire(key: str, seconds: float) -> bool:
-    """Let a key live this many seconds from now on; False where there is none."""
+    """Set the seconds a key has to live from now on; return False where there is none."""
     return bool(await (await _client()).execute("PEXPIRE", key, _milliseconds(seconds)))
 
 
 async def ttl(key: str) -> float | None:
-    """Return the seconds a key has left: infinity where it does not expire, None where there is none."""
-    left: int = await (await _client()).execute("PTTL", key)
-    if left < 0:
-        return None if left == -2 else float("inf")
-    return left / 1000
+    """Return the seconds a key has left: infinity where it does not expire, None where there is no key."""
+    return seconds_left(await (await _client()).execute("PTTL", key))
 
 
 async def increment(key: str, amount: int = 1) -> int:
-    """Add to the integer at a key, 0 where it is missing, and give the sum."""
+    """Add to the integer at a key, 0 where it is missing; return the sum."""
     return int(await (await _client()).execute("INCRBY", key, amount))
 
 
@@ -100,7 +98,7 @@ async def hash_get_all(key: str) -> dict[bytes, bytes]:
 
 
 async def hash_set(key: str, fields: Mapping[str, Value], *, ttl: float | None = None) -> int:
-    """Set fields of a hash, leave the others, and give how many are new.
+    """Set fields of a hash and leave the others; return how many are new.
 
     :param fields: at least one.
     :param ttl: seconds the hash lives from now on, set in the same transaction; None: as before.
@@ -111,17 +109,17 @@ async def hash_set(key: str, fields: Mapping[str, Value], *, ttl: float | None =
 
 
 async def hash_increment(key: str, field: str, amount: int = 1) -> int:
-    """Add to the integer in a field of a hash, 0 where it is missing, and give the sum."""
+    """Add to the integer in a field of a hash, 0 where it is missing; return the sum."""
     return int(await (await _client()).execute("HINCRBY", key, field, amount))
 
 
 async def hash_delete(key: str, *fields: str) -> int:
-    """Delete fields of a hash and give how many there were."""
+    """Delete fields of a hash; return how many there were."""
     return int(await (await _client()).execute("HDEL", key, *fields))
 
 
 async def list_append(key: str, *values: Value) -> int:
-    """Append to a list and give its length."""
+    """Append to a list; return its length."""
     return int(await (await _client()).execute("RPUSH", key, *values))
 
 
@@ -147,4 +145,4 @@ async def _client() -> RedisClient:
 def _milliseconds(seconds: float) -> int:
     if not 0 < seconds < float("inf"):
         raise RecordValueError(f"a time to live must be a finite number of seconds above 0, got {seconds!r:.80}")
-    return max(1, round(seconds * 1000))
+    return lifetime_of(seconds)

@@ -1,4 +1,4 @@
-"""Whether a server permits what caches need: every command once, on keys of the caches' own, in one round trip."""
+"""Checks that a server permits what caches need: every command once, on keys made for the check, in one round trip."""
 
 from collections.abc import Sequence
 from secrets import token_hex
@@ -7,7 +7,7 @@ from typing import Final
 from agent_service.core.errors import RedisDeniedError
 from agent_service.core.keys import internal_key
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import load_script, whole
+from agent_service.infrastructure.redis.scripts import load_script, with_source
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["check_permissions", "describe_denials"]
@@ -17,7 +17,7 @@ _PROBE_MS: Final = 5000
 
 
 def describe_denials(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
-    """Return a sentence that names commands and key pattern, and the remedy."""
+    """Return a sentence that names the commands, the key pattern and the remedy."""
     login = next((str(each) for each in denials if each.lacks == "login"), None)
     if login is not None:
         return login
@@ -52,7 +52,7 @@ def _not_permitted(prefix: str, denials: Sequence[RedisDeniedError]) -> str:
 
 
 async def check_permissions(client: RedisClient, prefix: str, keys: Sequence[bytes] = ()) -> Sequence[RedisDeniedError]:
-    """Try all that caches send and return what is denied.
+    """Try all commands that caches send; return what is denied.
 
     :param prefix: first component of every physical key.
     :param keys: entries that were denied before; they are read, and removed.
@@ -86,7 +86,7 @@ def _probes(text: bytes, scores: bytes) -> Sequence[Command]:
         ("PEXPIRE", scores, _PROBE_MS),
         ("ZREMRANGEBYSCORE", scores, b"-inf", b"(1"),
         _NOTHING.command([text]),
-        whole(_NOTHING.command([text])),
+        with_source(_NOTHING.command([text])),
         ("DEL", scores),
         ("UNLINK", text),
     ]

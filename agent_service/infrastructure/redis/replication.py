@@ -1,14 +1,18 @@
-"""Waiting for replicas, which are asynchronous: what none of them has confirmed is lost when one takes over.
+"""Waiting for replicas. They are asynchronous: what none of them has confirmed is lost when one takes over.
 
-``WAIT`` answers for the writes of its own connection. A command that found nothing to change is no write, although
-another connection may have made the same change just before; so a write of its own stands before each ``WAIT``.
+``WAIT`` counts the replicas that have the writes of its own connection. A command that found nothing to change is no
+write, although another connection may have made the same change just before. So a write is sent before each ``WAIT``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from agent_service.core.errors import ConfigurationError, RedisUnreplicatedError
+from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnreplicatedError
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.urls.redis import RedisTarget
+from agent_service.infrastructure.redis.errors import translate
+from agent_service.infrastructure.redis.operation import Operation
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Confirmation", "Replication", "check_replication", "confirmed"]
@@ -27,7 +31,7 @@ class Replication(NamedTuple):
 
 
 def check_replication(asked: Replication, target: RedisTarget, timeout: float) -> None:
-    """Refuse what cannot be.
+    """Check that a target supports a replication.
 
     :raises ConfigurationError: for a cluster, and for a time as long as that of an operation.
     """
@@ -46,25 +50,37 @@ class Confirmation:
 
     asked: Replication
     marker: bytes
-    """A key of the caller's own, which is written so that there is something to wait for."""
+    """A key of the caller's own, written so that there is something to wait for."""
     fewest: int | None = None
     """The fewest replicas that confirmed a round trip in time; None: there was none."""
 
     @property
     def commands(self) -> list[Command]:
-        """What is sent after the commands of a round trip."""
-        wait = ("WAIT", self.asked.replicas, max(1, round(self.asked.seconds * 1000)))
+        """What to send after the commands of a round trip."""
+        wait = ("WAIT", self.asked.replicas, max(1, to_milliseconds(self.asked.seconds)))
         return [("SET", self.marker, b"", "PX", _MARKER_TTL_MS), wait]
 
-    def note(self, replicas: int) -> None:
-        """Take note of a reply to WAIT."""
+    def read(self, operation: Operation, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        """Note how many replicas have confirmed a round trip, by the replies to its :attr:`commands`.
+
+        :raises Exception: an error reply that is no refusal for now.
+        """
+        replicas = 0
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                if isinstance(translate(reply, sent=True), RedisRefusedError):
+                    break  # no memory is left for the marker; the caller's commands were executed all the same
+                operation.command = command
+                raise reply
+        else:
+            replicas = int(replies[-1])
         self.fewest = replicas if self.fewest is None else min(self.fewest, replicas)
 
 
 def confirmed(confirmation: Confirmation | None, result: T) -> T:
     """Return the result of an operation.
 
-    :param confirmation: None: nobody asked for any.
+    :param confirmation: None: none was asked for.
     :raises RedisUnreplicatedError: when too few replicas have confirmed it.
     """
     if confirmation is None or confirmation.fewest is None or confirmation.fewest >= confirmation.asked.replicas:

@@ -1,4 +1,7 @@
-"""Lua scripts: kept in ``lua/*.lua``, sent by digest, so that Redis compiles each one once."""
+"""Lua scripts: kept in ``lua/*.lua``, sent by digest, so that Redis compiles each one once.
+
+Those that several files run are loaded here, the others where they are run.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,10 +17,12 @@ __all__ = [
     "LEASE_FILL",
     "LEASE_RENEW",
     "LEASE_TAKE",
+    "LISTING_REMOVE",
+    "RECORD_PUT",
     "TOKENS_TAKE",
     "Script",
     "load_script",
-    "whole",
+    "with_source",
 ]
 
 _sources: dict[str, str] = {}
@@ -40,42 +45,48 @@ class Script:
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
 
-def whole(command: Command) -> Command:
-    """Return the command of a script with its source, for a server that does not know the script yet."""
+def with_source(command: Command) -> Command:
+    """Return the command of a script with its source instead of its digest, for a server that does not know it yet."""
     return ("EVAL", _sources[str(command[1])], *command[2:])
 
 
 def load_script(*names: str) -> Script:
-    """Read ``lua/{name}.lua``; several files make one script, the first ones being what several scripts begin with."""
+    """Read ``lua/{name}.lua``; several files make one script, whose first parts other scripts begin with, too."""
     folder = files(__package__).joinpath("lua")
     return Script("".join([folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names]))
 
 
 INCREMENT = load_script("held", "increment")
-"""Add to a counter and get the sum as text; see the script for its keys and arguments."""
+"""Add to a counter and return the sum as text; see the script for its keys and arguments."""
 
 ENTRY_PUT = load_script("entry_put")
-"""Store and break the lease. Keys: entry, names of the lease. Arguments: value, milliseconds (0: for ever)."""
+"""Store an entry and break its lease. Keys: entry, names of the lease. Arguments: value, milliseconds (0: for ever)."""
 
 EXPIRE = load_script("expire")
 """Change until when an entry is fresh; see the script for its keys and arguments."""
 
 TOKENS_TAKE = load_script("held", "tokens_take")
-"""Return tokens, making those that are missing.
+"""Return tokens, after making those that are missing.
 
 Keys: tokens, of one slot, perhaps each under two names. Arguments: milliseconds that an entry with them will live (0:
 for ever), and random bytes for each.
 """
 
 LEASE_TAKE = load_script("held", "lease_take")
-"""Take a lease; gives the token of the one that stands in the end.
+"""Take a lease; returns the token of the lease that is valid afterwards.
 
-Keys: names of the lease. Arguments: a token, milliseconds, and what to do with one that stands: share, leave or break.
+Keys: names of the lease. Arguments: a token, milliseconds, and what to do with a valid one: share, leave or break.
 """
 
 LEASE_RENEW = load_script("held", "lease_renew")
-"""Prolong or end a lease. Keys: its names. Arguments: its token, milliseconds (0: end). Gives 1 where it stood."""
+"""Prolong or end a lease. Keys: its names. Arguments: its token, milliseconds (0: end). Returns 1 if it was valid."""
 
 LEASE_FILL = load_script("held", "lease_fill")
-"""Store under a lease. Keys: entry, names of the lease. Arguments: token, value, milliseconds
-(0: for ever). Gives 1 when stored."""
+"""Store an entry under a lease. Keys: entry, names of the lease. Arguments: token, value, milliseconds (0: for ever).
+Returns 1 if stored."""
+
+RECORD_PUT = load_script("record_write", "record_put")
+"""Write fields of a record; see the script for its keys and arguments."""
+
+LISTING_REMOVE = load_script("listing_remove")
+"""Delete records and take them out of the set that lists them; see the script for its keys and arguments."""

@@ -1,7 +1,10 @@
-"""How many operations run at once: the others wait their turn, first come, first served.
+"""Limits how many operations run at once; the others wait, first come, first served.
 
-Waiting for a slot is this process's own doing and says nothing about the server, so it has bounds of its own. They are
+A wait for a slot is caused by this process and says nothing about the server, so it has bounds of its own. They are
 counted in turns of the event loop, like the deadlines of ``operation.py``, which calls :meth:`Slots.sweep` each turn.
+
+No operation waits while a slot is free. So one that finds ``free`` above 0 takes one by subtracting 1, and one that
+ends while none is ``waiting`` adds 1; ``operation.py`` does both itself, because every operation does.
 """
 
 import asyncio
@@ -20,64 +23,54 @@ class _Waiter(NamedTuple):
 
 
 class Slots:
-    """The slots of one client. A slot that becomes free is handed to who has waited longest.
+    """The slots of one client.
 
     :param number: how many there are.
     """
 
     def __init__(self, number: int) -> None:
+        self.free = number
+        """How many are not held."""
+        self.waiting: deque[_Waiter] = deque()
+        """The operations that wait, longest first; those that were cancelled or failed may still be among them."""
         self._number = number
-        self._free = number
-        self._waiting: deque[_Waiter] = deque()
         self._by_patience: dict[int, deque[_Waiter]] = {}
-
-    def __len__(self) -> int:
-        """How many wait; those that have just left may be counted."""
-        return len(self._waiting)
+        """Those that wait a limited time, by how many turns that is."""
 
     @property
     def all_free(self) -> bool:
-        """Whether nobody has one; then nobody waits either."""
-        return self._free == self._number
-
-    def take(self) -> bool:
-        """Take a slot at once; False: there is none, see :meth:`wait`."""
-        if self._free:
-            self._free -= 1
-            return True
-        return False
+        """Whether none is held; then none is waited for either."""
+        return self.free == self._number
 
     async def wait(self, now: int, patience: int | None) -> None:
-        """Wait for a slot.
+        """Wait until a slot is handed over.
 
         :param now: the present turn.
         :param patience: turns to wait; None: as long as the server answers others.
         :raises RedisOperationError: what :meth:`sweep` or :meth:`fail_since` decided.
         """
         waiter = _Waiter(now, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
         if patience is not None:
             self._by_patience.setdefault(patience, deque()).append(waiter)
         try:
             await waiter.turn
         except asyncio.CancelledError:
             if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
-                self.give_back()  # it was handed over in the moment of the cancellation
+                self.hand_on()  # the slot was handed over in the moment of the cancellation
             raise
 
-    def give_back(self) -> None:
-        """Hand a slot on."""
-        while self._waiting:
-            turn = self._waiting.popleft().turn
+    def hand_on(self) -> None:
+        """Hand a slot to the operation that has waited longest; where none waits any more, it is free."""
+        while self.waiting:
+            turn = self._next().turn
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
-        if self._by_patience:
-            self._by_patience.clear()
+        self.free += 1
 
     def sweep(self, now: int) -> None:
-        """End the waits of those who have waited as long as they would."""
+        """Fail the waits that have lasted as long as their patience."""
         for patience, waiters in self._by_patience.items():
             while waiters and (waiters[0].turn.done() or waiters[0].since < now - patience):
                 busy = RedisBusyError(
@@ -87,12 +80,18 @@ class Slots:
                 _fail(waiters.popleft(), busy)
 
     def fail_since(self, turn: int, message: str) -> None:
-        """End the waits that began before a turn, with an error that says why."""
-        while self._waiting and (self._waiting[0].turn.done() or self._waiting[0].since < turn):
-            _fail(self._waiting.popleft(), RedisUnavailableError(message))
+        """Fail the waits that began before a turn, with an error that says why."""
+        while self.waiting and (self.waiting[0].turn.done() or self.waiting[0].since < turn):
+            _fail(self._next(), RedisUnavailableError(message))
+
+    def _next(self) -> _Waiter:
+        waiter = self.waiting.popleft()
+        if not self.waiting:
+            self._by_patience.clear()
+        return waiter
 
 
 def _fail(waiter: _Waiter, error: RedisOperationError) -> None:
     if not waiter.turn.done():
         waiter.turn.set_exception(error)
-        waiter.turn.exception()  # who is cancelled now will never ask for it
+        waiter.turn.exception()  # marks it as retrieved: a caller that is cancelled now will never ask for it

@@ -1,4 +1,4 @@
-"""Which Redis keeps records: the live runtime's on every event loop, else that of REDIS_URL."""
+"""Which Redis holds records: the live runtime's on every event loop, else that of REDIS_URL."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -14,7 +14,7 @@ _source: RedisSource | None = None
 
 
 def set_redis_source(source: RedisSource | None) -> None:
-    """Set where repositories and ``ops`` look for Redis before they ask ``get_redis_manager()``.
+    """Set from where repositories and ``ops`` get Redis before they ask ``get_redis_manager()``.
 
     :param source: called on the event loop of each operation; returns the manager to use there, or None for that of
         REDIS_URL. None: there is no source.
@@ -24,7 +24,7 @@ def set_redis_source(source: RedisSource | None) -> None:
 
 
 async def get_record_redis() -> RedisManager:
-    """Return the manager that records are kept with, for this event loop. No I/O.
+    """Return the manager of the Redis that holds records, for this event loop. No I/O.
 
     :raises RedisUnavailableError: when the source's Redis cannot be reached from this event loop.
     :raises ConfigurationError: when REDIS_URL is asked and cannot be used.

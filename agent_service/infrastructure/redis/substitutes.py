@@ -1,4 +1,4 @@
-"""Other forms of commands, for a server that does not take the usual one: by version, configuration or access rule."""
+"""Other forms of commands, for a server that refuses the usual one: by version, configuration or access rule."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.denials import command_name, denial
-from agent_service.infrastructure.redis.scripts import whole
+from agent_service.infrastructure.redis.scripts import with_source
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Substitutes"]
@@ -20,21 +20,18 @@ _LOSSES: Final = {
     "INFO": "health checks cannot tell version and mode",
     "PING": "health checks cannot measure a PING",
 }
-"""What is lost without a command that nothing depends on."""
+"""What is lost without a command that can be done without."""
 
 
 class Substitutes:
-    """What one client has learned about its server. True once anything is lost."""
+    """What one client has learned about the commands that its server permits."""
 
     def __init__(self) -> None:
         self.losses: dict[str, str] = {}
-        """For each command that is done without, a sentence that says what is lost."""
-
-    def __bool__(self) -> bool:
-        return bool(self.losses)
+        """For each command that is not used any more, a sentence that says what is lost."""
 
     def lose(self, name: str) -> bool:
-        """Do without a command from now on, and say so once; False for one that is needed."""
+        """Stop using a command, and log that once; return False for a command that is needed."""
         if name not in _LOSSES:
             return False
         if name not in self.losses:
@@ -43,7 +40,7 @@ class Substitutes:
         return True
 
     def forget(self) -> None:
-        """Try everything again."""
+        """Try all commands again."""
         self.losses.clear()
 
     def before(self, command: Command) -> Command:
@@ -51,24 +48,24 @@ class Substitutes:
         name = command_name(command[:1])
         if name not in self.losses:
             return command
-        return ("DEL", *command[1:]) if name == "UNLINK" else whole(command) if name == "EVALSHA" else command
+        return ("DEL", *command[1:]) if name == "UNLINK" else with_source(command) if name == "EVALSHA" else command
 
     def after(self, command: Command, reply: object) -> Command | None:
-        """Return the form in which to send a command again that got this reply; None: the reply is final."""
+        """Return the form in which to send a command again after this reply; None: the reply is final."""
         if not isinstance(reply, ResponseError):
             return None
         if isinstance(reply, NoScriptError):
-            return whole(command)
+            return with_source(command)
         name = command_name(command[:1])
         if name not in ("UNLINK", "EVALSHA"):
             return None
         denied = denial(reply, command)
         if denied is None or denied.lacks != "command" or denied.command != name:
             return None
-        return ("DEL", *command[1:]) if name == "UNLINK" else whole(command)
+        return ("DEL", *command[1:]) if name == "UNLINK" else with_source(command)
 
     def accept(self, command: Command, first: object, second: object) -> bool:
-        """Take note of the reply to the form that :meth:`after` gave; False where the server denies that, too.
+        """Learn from the reply to the form that :meth:`after` returned; False where the server denies that form, too.
 
         :param first: the reply to the usual form.
         """

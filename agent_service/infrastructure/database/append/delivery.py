@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.core.clock import Clock
+from agent_service.core.deadline import Deadline
 from agent_service.core.errors import (
     AgentServiceError,
     DatabaseError,
@@ -18,7 +19,7 @@ from agent_service.core.errors import (
 )
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.committer import Committer
-from agent_service.infrastructure.database.append.message import Key, PendingMessage
+from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
 from agent_service.infrastructure.database.errors.lost import FAILURES
@@ -53,7 +54,7 @@ class Delivery:
         await self._deliver(_join(requests))
 
     async def _deliver(self, requests: list[Request]) -> None:
-        attempt, deadline = 0, self._clock.monotonic() + PATIENCE
+        attempt, deadline = 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -66,8 +67,7 @@ class Delivery:
                     await self._deliver(requests[middle:])
                     return
                 attempt += 1
-                over = self._clock.monotonic() >= deadline
-                requests = _left_to_repeat(requests, exc, Failure.REFUSED if over else failure)
+                requests = _left_to_repeat(requests, exc, Failure.REFUSED if deadline.over else failure)
                 if requests:
                     await asyncio.sleep(pause_before(attempt))
             else:
@@ -86,7 +86,7 @@ class Delivery:
         batch = Batch(self._tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
         placed = list(zip(batch.messages, await self._committer.append(batch), strict=True))
         left = [message for message, place in placed if place is None]
-        earlier: Mapping[Key, SessionMessage] = {}
+        earlier: Mapping[ClientKey, SessionMessage] = {}
         sessions: Collection[UUID] = ()
         if left:
             earlier, sessions = await self._committer.read(_find, batch.tenant_id, left)
@@ -113,14 +113,14 @@ def _join(requests: Iterable[Request]) -> list[Request]:
 
 def _find(
     connection: Connection, tenant_id: str, messages: Collection[PendingMessage]
-) -> tuple[Mapping[Key, SessionMessage], Collection[UUID]]:
+) -> tuple[Mapping[ClientKey, SessionMessage], Collection[UUID]]:
     """Return what was appended earlier under the messages' keys, and which of their sessions there are."""
     earlier = find_earlier(connection, tenant_id, [message.key for message in messages if message.key])
     return earlier, find_sessions(connection, tenant_id, [message.session_id for message in messages])
 
 
 def _explain(
-    message: PendingMessage, tenant_id: str, earlier: Mapping[Key, SessionMessage], sessions: Collection[UUID]
+    message: PendingMessage, tenant_id: str, earlier: Mapping[ClientKey, SessionMessage], sessions: Collection[UUID]
 ) -> SessionMessage | SessionError:
     """Say why a message was not added: it was appended before, or its session is not there."""
     if message.key is not None and message.key in earlier:

@@ -84,11 +84,12 @@ class DirectSqlite:
         await asyncio.shield(disconnected)
 
     async def _find_names(self) -> TableNames:
-        if self._names is None:
-            # A manager that has migrated the file knows them, so this takes no connection of its pool.
-            known = naming_of(self._engine.sync_engine).found
-            self._names = await self.read(names_of) if known is None else known
-        return self._names
+        # A manager that has migrated the file knows them, so this takes no connection of its pool.
+        found = self._names or naming_of(self._engine.sync_engine).found
+        if found is None:
+            found = await self.read(names_of)
+        self._names = found
+        return found
 
     async def _visit(
         self, names: TableNames, work: Callable[[Callable[..., Any]], T], *, patience: float = BUSY_TIMEOUT

@@ -12,11 +12,11 @@ from agent_service.infrastructure.database.values.validation import (
     require_session_id,
 )
 
-__all__ = ["Key", "PendingMessage", "accept_message"]
+__all__ = ["ClientKey", "PendingMessage", "accept_message"]
 
 MAX_TOKEN_COUNT: Final = 2**31 - 1
 
-Key: TypeAlias = tuple[UUID, str]
+ClientKey: TypeAlias = tuple[UUID, str]
 """Session and client id: within a tenant, a second append under the same key is a repetition of the first."""
 
 
@@ -37,7 +37,7 @@ class PendingMessage:
     client_id: str | None = None
 
     @property
-    def key(self) -> Key | None:
+    def key(self) -> ClientKey | None:
         """The message's identity, if it has a client id."""
         return None if self.client_id is None else (self.session_id, self.client_id)
 

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from agent_service.core.errors import AgentServiceError
+from agent_service.core.exception_copies import bare_copy
 from agent_service.infrastructure.database.append.message import PendingMessage
 from agent_service.infrastructure.database.models.message import SessionMessage
 
@@ -43,7 +44,7 @@ class Request:
         """Answer everyone who waits with an error: each gets one of their own, for their own traceback."""
         for future in self._futures():
             if not future.done():
-                own = type(error)(*error.args)
+                own = bare_copy(error)
                 own.__cause__ = cause
                 future.set_exception(own)
 

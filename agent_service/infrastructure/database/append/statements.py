@@ -9,7 +9,7 @@ from sqlalchemy.orm import class_mapper
 
 from agent_service.infrastructure.database.append import postgres, sqlite
 from agent_service.infrastructure.database.append.batch import Batch, Counters, Place
-from agent_service.infrastructure.database.append.message import Key
+from agent_service.infrastructure.database.append.message import ClientKey
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import holds, visible
@@ -28,8 +28,9 @@ def append_one(
     :param expected_seq: append only if this is the session's ``last_seq``.
     :param expected_version: append only if this is the session's ``version``.
     """
-    append = postgres.append_one if connection.dialect.name == "postgresql" else sqlite.append_one
-    return append(connection, batch, expected_seq, expected_version)
+    if connection.dialect.name == "postgresql":
+        return postgres.append_one(connection, batch, expected_seq, expected_version)
+    return sqlite.append_one(connection, batch, expected_seq, expected_version)
 
 
 def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
@@ -38,14 +39,15 @@ def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
     :raises IntegrityError: on PostgreSQL, for a message that another transaction appends at the same moment under the
         same client id; the transaction is of no use then.
     """
-    append = postgres.append_many if connection.dialect.name == "postgresql" else sqlite.append_many
-    return append(connection, batch)
+    if connection.dialect.name == "postgresql":
+        return postgres.append_many(connection, batch)
+    return sqlite.append_many(connection, batch)
 
 
-def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[Key]) -> dict[Key, SessionMessage]:
+def find_earlier(connection: Connection, tenant_id: str, keys: Iterable[ClientKey]) -> dict[ClientKey, SessionMessage]:
     """Return the messages of visible sessions that were appended under these keys."""
     columns = SessionMessage.__table__.c
-    found: dict[Key, SessionMessage] = {}
+    found: dict[ClientKey, SessionMessage] = {}
     for chunk in _chunks(keys):
         statement = (
             select(*(columns[name].label(attribute) for name, attribute in _ATTRIBUTES.items()))

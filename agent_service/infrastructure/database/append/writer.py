@@ -185,7 +185,7 @@ class SessionWriter:
             while None not in requests:
                 requests = [await self._next(committer)]
                 self._fill(requests)
-                await delivery.deliver(each for each in requests if each is not None)
+                await delivery.deliver([each for each in requests if each is not None])
                 # Callers that were answered just now go on first: what they append next joins the next batch.
                 await asyncio.sleep(0)
         finally:

@@ -1,4 +1,4 @@
-"""Removing what is over: the scheduled cleanup, and erasing a user."""
+"""The scheduled cleanup of sessions, and erasing a user."""
 
 from agent_service.infrastructure.database.maintenance.cleanup import (
     CleanupMetrics,

@@ -1,4 +1,7 @@
-"""Expired and long deleted sessions, and a search index that lags, dealt with on a schedule and in nobody's way."""
+"""The scheduled cleanup: complete expired sessions, purge long deleted ones, index messages for search.
+
+Batches are short, so that concurrent writers hardly wait.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,12 +17,12 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
-from agent_service.infrastructure.database.maintenance.removal import remove_sessions, whose_family_is_free
+from agent_service.infrastructure.database.maintenance.removal import remove_sessions, try_lock_families
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.search_index import index_oldest
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.values.validation import require_count, require_retention
 
 __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
@@ -27,20 +30,20 @@ __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
 MAX_BATCH: Final = 100_000
 
 _SECONDS: Final = 0.03
-"""How long a batch aims to hold its rows on PostgreSQL, commit included: a writer of one of them waits so long, and by
-far less than 50 milliseconds as a rule. Less would be spent on committing for the most part."""
+"""Seconds that a batch aims to lock its rows on PostgreSQL, commit included: a writer of one of them waits that long,
+as a rule far less than 50 milliseconds. With shorter batches most of the time would go into commits."""
 _SECONDS_EMBEDDED: Final = 0.01
 """The same on SQLite, where every writer waits, and committing costs less."""
 _FIRST_BATCH: Final = 50
 _LEAST_BATCH: Final = 10
 _MERGE_EVERY: Final = 5_000
-"""Completed sessions after which their titles are merged into PostgreSQL's search index. Left alone, PostgreSQL does it
-after some megabytes, in whichever transaction comes to it: a writer of a row that one holds would wait for it."""
+"""Completed sessions after which their titles are merged into PostgreSQL's search index. Otherwise
+PostgreSQL does it after some megabytes, in any transaction, and writers of rows that this one has locked would wait."""
 
 
 @dataclass(slots=True)
 class CleanupMetrics:
-    """What a schedule has done since it started; read it at any time, it costs nothing.
+    """What a schedule has done since it started. Reading it costs nothing.
 
     ``completed`` and ``purged`` count sessions, also those of a round that failed later on; ``last_seconds`` is how
     long the latest round took, and ``last_success`` when one last went well.
@@ -65,16 +68,16 @@ async def run_cleanup(
 
     On SQLite it also indexes for search what was appended and is not indexed yet.
 
-    Safe on any number of replicas at once: each takes what no other holds. While the database cannot be reached the
+    Safe on any number of replicas at once: each skips what another has locked. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
-    The database's clock says what is over, so a host whose own clock is wrong ends and removes nothing too early.
+    The database's clock says what is over, so a host whose own clock is wrong completes and removes nothing too early.
 
     :param interval: seconds from the end of one round to the next.
     :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
     :param metrics: an object that counts what is done.
-    :raises SessionValueError: an interval, batch size or retention that cannot be.
+    :raises SessionValueError: if interval, batch size or retention is invalid.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
@@ -123,7 +126,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
     Sessions that someone is writing to are skipped: they are no longer idle.
 
     :param batch_size: most sessions in a batch; there are fewer where a batch takes longer than a writer should wait.
-    :param clock: what says when "now" is, in place of the database's own clock.
+    :param clock: replaces the database's own clock.
     :return: how many sessions were completed.
     """
     now: datetime | None = None
@@ -131,7 +134,7 @@ async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clo
 
     async def batch(db: AsyncSession, size: int) -> int:
         nonlocal now
-        now = now or await deciding_now(db, clock)
+        now = now or await database_now(db, clock)
         result: Any = await db.execute(expire_batch(db.get_bind().dialect.name, now, size))
         return int(result.rowcount)
 
@@ -162,7 +165,7 @@ async def purge(
 
     :param older_than: a retention time, or the moment before which sessions must have been deleted.
     :param batch_size: most sessions in a batch.
-    :param clock: what says when "now" is, in place of the database's own clock.
+    :param clock: replaces the database's own clock.
     :return: how many sessions were removed.
     """
     require_retention(older_than, "older_than", clock.now())
@@ -171,9 +174,9 @@ async def purge(
 
     async def batch(db: AsyncSession, size: int) -> int:
         nonlocal before, removed
-        before = before or require_retention(older_than, "older_than", await deciding_now(db, clock))
+        before = before or require_retention(older_than, "older_than", await database_now(db, clock))
         due = (await db.execute(purgeable(db.get_bind().dialect.name, before, size))).all()
-        gone = await remove_sessions(db, await whose_family_is_free(db, due))
+        gone = await remove_sessions(db, await try_lock_families(db, due))
         removed += gone
         return len(due) if gone else 0
 
@@ -186,7 +189,7 @@ async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -
 
     PostgreSQL indexes them when they are appended.
 
-    :return: how many there were.
+    :return: how many were indexed.
     """
     if not database.embedded:
         return 0
@@ -208,8 +211,8 @@ async def _in_batches(
 ) -> int:
     """Call ``batch`` with a session and a size until it does less, each time in a transaction, and give the sum.
 
-    A writer of a row waits for the batch that holds it, so sizes are chosen by how long the batch before held its rows.
-    Waiting for a connection or for the write lock holds none, and does not count.
+    A writer of a row waits for the batch that holds it, so sizes follow from how long the batch before held its
+    locks. Waiting for a connection or for the write lock holds none, and does not count.
 
     :param after: called with what a batch has done, once it is committed.
     """
@@ -229,6 +232,6 @@ async def _in_batches(
             await after(done)
         if done < size:
             return total
-        # One batch that was held up says little, so it changes the size by a factor of two at most.
+        # One slow batch says little, so it changes the size by a factor of two at most.
         fitting = int(size * aim / max(held, 1e-6))
         size = min(max(fitting, size // 2, _LEAST_BATCH), size * 2, most)

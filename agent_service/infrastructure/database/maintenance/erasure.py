@@ -1,4 +1,4 @@
-"""Erasing all of a user in short steps, and what is left of it in SQLite's file."""
+"""Erasing a user's sessions in short transactions, and what is left of them in SQLite's file."""
 
 import asyncio
 import sqlite3
@@ -16,37 +16,37 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
     STEP,
+    copy_to_forks,
     groups,
-    hand_down,
-    hold_with_family,
+    lock_with_family,
     remove_sessions,
     remove_some_messages,
 )
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.queries.among import SessionKey, among
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
+from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, write_turn
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
 
 __all__ = ["erase_user", "rewrite_file"]
 
 _SESSIONS: Final = 200
-"""Sessions that are hidden, or looked through, at once."""
+"""Sessions that one statement hides, or looks through."""
 
 
 async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_id: str = "") -> int:
-    """Remove everything of a user for good in short transactions of its own, however much there is.
+    """Remove all sessions of a user for good, in short transactions, however many there are.
 
-    First all sessions are hidden; then they go, each step committed. Cut off in the middle, it has hidden or removed
-    some of them: call it again, and it goes on with what is left. What was hidden is not to be restored, because
-    messages of it may be gone. What another user's fork shows of them stays with that user. Sessions that the user
-    begins meanwhile go too.
+    First all sessions are hidden; then they are removed, each step committed. After an interruption some are hidden or
+    removed: call it again to go on with the rest. Do not restore what was hidden, because messages may be missing.
+    What another user's fork shows of them stays with that user. Sessions that the user begins meanwhile are removed
+    too.
 
-    ``SessionRepository.erase_user`` does the same in the caller's transaction, whole or not at all.
+    ``SessionRepository.erase_user`` does the same in the caller's transaction, all or nothing.
 
     :return: how many sessions this call removed.
     :raises DatabaseError: the database failed; call it again.
@@ -70,7 +70,7 @@ class _Erasure:
         self._database = database
         self._tenant_id = tenant_id
         self._scope: tuple[ColumnElement[bool], ...] = (Session.tenant_id == tenant_id, Session.user_id == user_id)
-        # Of one that is not hidden, because it began just now, somebody may make a fork between two steps.
+        # A session that is not hidden, because it began just now, may be forked between two steps.
         self._hidden = (*self._scope, Session.deleted_at.is_not(None))
 
     async def hide(self) -> None:
@@ -79,17 +79,19 @@ class _Erasure:
             async with self._transaction() as db:
                 some = select(Session.id).where(*self._scope, Session.deleted_at.is_(None)).limit(_SESSIONS)
                 dialect, own = db.get_bind().dialect.name, Session.tenant_id == self._tenant_id
-                keys = [SessionKey(*each) for each in await db.execute(hold(dialect, own, Session.id.in_(some)))]
+                keys = [
+                    SessionKey(*each) for each in await db.execute(lock_sessions(dialect, own, Session.id.in_(some)))
+                ]
                 if not keys:
                     return
-                now, held = await deciding_now(db, SYSTEM_CLOCK), among(dialect, Session.tenant_id, Session.id, keys)
+                now, held = await database_now(db, SYSTEM_CLOCK), in_keys(dialect, Session.tenant_id, Session.id, keys)
                 mark = update(Session).where(held).values(deleted_at=now, updated_at=now)
                 await db.execute(mark.execution_options(synchronize_session=False))
 
     async def left(self) -> list[tuple[SessionKey, int]]:
         """Return some of the sessions that are left with their messages; forks, being younger, before their parents.
 
-        The other way round a fork would be handed what its parent loses.
+        In the other order a fork would first receive copies of what its parent loses.
         """
         some = select(Session.id, Session.total_messages).where(*self._hidden).order_by(Session.id.desc())
         async with self._transaction() as db:
@@ -100,7 +102,7 @@ class _Erasure:
         if long:
             async with self._transaction() as db:
                 if await self._hold(db, keys):
-                    await hand_down(db, keys)
+                    await copy_to_forks(db, keys)
             after: int | None = 0
             while after is not None:
                 async with self._transaction() as db:
@@ -109,7 +111,7 @@ class _Erasure:
             return await remove_sessions(db, await self._hold(db, keys))
 
     async def _hold(self, db: AsyncSession, keys: list[SessionKey]) -> list[SessionKey]:
-        return await hold_with_family(db, keys, *self._hidden)
+        return await lock_with_family(db, keys, *self._hidden)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:

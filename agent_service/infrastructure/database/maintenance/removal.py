@@ -1,4 +1,4 @@
-"""Removing sessions for good, without taking anything from forks that stay, and in statements of bounded work."""
+"""Removing sessions for good, in statements of bounded work. Forks that stay keep what they show."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
@@ -8,19 +8,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries import handing_down
-from agent_service.infrastructure.database.queries.among import SessionKey, among
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries import fork_copies
+from agent_service.infrastructure.database.queries.locks import lock_sessions
+from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
 __all__ = [
     "STEP",
+    "copy_to_forks",
     "groups",
-    "hand_down",
-    "hold_with_family",
+    "lock_with_family",
     "remove_sessions",
     "remove_some_messages",
-    "whose_family_is_free",
+    "try_lock_families",
 ]
 
 STEP: Final = 500
@@ -28,15 +28,15 @@ STEP: Final = 500
 _UNSYNCHRONIZED: Final = {"synchronize_session": False}
 
 
-async def hold_with_family(
+async def lock_with_family(
     db: AsyncSession, keys: Sequence[SessionKey], *scope: ColumnElement[bool]
 ) -> list[SessionKey]:
-    """Lock sessions together with their forks and parents, in the order of their keys, as all that locks several does.
+    """Lock sessions together with their forks and parents, in the order of their keys.
 
-    Forks are handed what they show and go to the parent: locked only then, each may stand before another session that
-    is locked already.
+    Forks receive copies and get a new parent later. Locked only then, they could come before a session that is locked
+    already, and two transactions could wait in a circle.
 
-    :return: those that belong to the scope now.
+    :return: the sessions that belong to the scope now.
     """
     dialect = db.get_bind().dialect.name
     if dialect == "postgresql" and (forks := await _forks(db, keys)):
@@ -45,13 +45,13 @@ async def hold_with_family(
             *(SessionKey(tenant_id, id_) for tenant_id, id_, _ in forks),
             *(await _parents(db, keys)).values(),
         }
-        await db.execute(hold(dialect, among(dialect, Session.tenant_id, Session.id, family)))
-    held = await db.execute(hold(dialect, *scope, among(dialect, Session.tenant_id, Session.id, keys)))
+        await db.execute(lock_sessions(dialect, in_keys(dialect, Session.tenant_id, Session.id, family)))
+    held = await db.execute(lock_sessions(dialect, *scope, in_keys(dialect, Session.tenant_id, Session.id, keys)))
     return [SessionKey(*each) for each in held]
 
 
-async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[SessionKey]:
-    """Lock the forks and parents of sessions that are locked already, waiting for none that another transaction holds.
+async def try_lock_families(db: AsyncSession, keys: Iterable[Any]) -> list[SessionKey]:
+    """Lock the forks and parents of sessions that are locked already, without waiting for other transactions.
 
     :return: the sessions whose forks and parents are locked now.
     """
@@ -59,10 +59,10 @@ async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[Se
     if dialect != "postgresql" or not held or not (forks := await _forks(db, held)):
         return held
     parents = await _parents(db, held)
-    orphans = handing_down.orphans(dialect, held)
-    are_parents = among(dialect, Session.tenant_id, Session.id, {*parents.values()})
-    free = {SessionKey(*each) for each in await db.execute(hold(dialect, orphans, skip_locked=True))}
-    # Parents stay as they are, and are appended to meanwhile: they only must not go.
+    orphans = fork_copies.orphans(dialect, held)
+    are_parents = in_keys(dialect, Session.tenant_id, Session.id, {*parents.values()})
+    free = {SessionKey(*each) for each in await db.execute(lock_sessions(dialect, orphans, skip_locked=True))}
+    # Parents are not changed and may be appended to meanwhile; they only must not be removed.
     staying = select(Session.tenant_id, Session.id).where(are_parents)
     free |= {
         SessionKey(*e) for e in await db.execute(staying.with_for_update(read=True, key_share=True, skip_locked=True))
@@ -73,14 +73,14 @@ async def whose_family_is_free(db: AsyncSession, keys: Iterable[Any]) -> list[Se
 
 
 async def _forks(db: AsyncSession, keys: Sequence[SessionKey]) -> Sequence[Any]:
-    """Return tenant, id and parent of the forks of these sessions, that are not among them."""
-    orphans = handing_down.orphans(db.get_bind().dialect.name, keys)
+    """Return tenant, id and parent of those forks of these sessions that are not themselves given."""
+    orphans = fork_copies.orphans(db.get_bind().dialect.name, keys)
     return (await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(orphans))).all()
 
 
 async def _parents(db: AsyncSession, keys: Sequence[SessionKey]) -> dict[SessionKey, SessionKey]:
-    """Return the parents of these sessions, that are not among them."""
-    are_forks = (among("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
+    """Return those parents of these sessions that are not themselves given."""
+    are_forks = (in_keys("postgresql", Session.tenant_id, Session.id, keys), Session.parent_session_id.is_not(None))
     rows: Any = await db.execute(select(Session.tenant_id, Session.id, Session.parent_session_id).where(*are_forks))
     parents = {SessionKey(tenant_id, id_): SessionKey(tenant_id, parent) for tenant_id, id_, parent in rows}
     own = set(keys)
@@ -88,21 +88,21 @@ async def _parents(db: AsyncSession, keys: Sequence[SessionKey]) -> dict[Session
 
 
 async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
-    """Remove sessions, which the caller's transaction holds locked, and their messages.
+    """Remove sessions, which the caller's transaction has locked, and their messages.
 
     :param keys: rows of the sessions' tenants and ids.
-    :return: how many there were.
+    :return: how many were removed.
     """
     dying = [SessionKey(*each) for each in keys]
     if not dying:
         return 0
     dialect = db.get_bind().dialect.name
-    await hand_down(db, dying)
-    are_dying = among(dialect, Session.tenant_id, Session.id, dying)
+    await copy_to_forks(db, dying)
+    are_dying = in_keys(dialect, Session.tenant_id, Session.id, dying)
     sizes = await db.execute(select(Session.tenant_id, Session.id, Session.total_messages).where(are_dying))
     for group in groups([(SessionKey(tenant_id, id_), size) for tenant_id, id_, size in sizes]):
         if len(group) > 1:
-            theirs = among(dialect, SessionMessage.tenant_id, SessionMessage.session_id, group)
+            theirs = in_keys(dialect, SessionMessage.tenant_id, SessionMessage.session_id, group)
             await db.execute(delete(SessionMessage).where(theirs), execution_options=_UNSYNCHRONIZED)
             continue
         after: int | None = 0
@@ -112,29 +112,29 @@ async def remove_sessions(db: AsyncSession, keys: Iterable[Any]) -> int:
     return _rows(await db.execute(gone, execution_options={"synchronize_session": "fetch"}))
 
 
-async def hand_down(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
-    """Return forks of these sessions, that are not among them, rows of their own of what they show of them.
+async def copy_to_forks(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
+    """Copy to the forks of these sessions, unless they are removed as well, what they show of them.
 
-    One round for each generation that goes.
+    One round for each generation that is removed.
     """
     dialect = db.get_bind().dialect.name
-    orphans = handing_down.orphans(dialect, dying)
+    orphans = fork_copies.orphans(dialect, dying)
     shown = tuple_(SessionMessage.tenant_id, SessionMessage.session_id).in_(
         select(Session.tenant_id, Session.parent_session_id).where(orphans)
     )
-    # Held, so that what a fork takes back or appends meanwhile is not given to it once more.
-    while forks := len((await db.execute(hold(dialect, orphans))).all()):
+    # Locked, so that a message that a fork pops or appends meanwhile is not copied to it again.
+    while forks := len((await db.execute(lock_sessions(dialect, orphans))).all()):
         last = await db.scalar(select(func.max(Session.fork_seq)).where(orphans)) or 0
         numbers, after = max(STEP // forks, 1), 0
         while (first := await _next(db, after, shown)) is not None and first <= last:
             after = min(first - 1 + numbers, last)
-            copy = handing_down.copy_messages(dialect, dying, first - 1, after)
+            copy = fork_copies.copy_messages(dialect, dying, first - 1, after)
             await db.execute(copy, execution_options=_UNSYNCHRONIZED)
-        await db.execute(handing_down.adopt(dialect, dying))
+        await db.execute(fork_copies.adopt(dialect, dying))
 
 
 async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) -> int | None:
-    """Remove a session's next messages after a number; gives the number to go on after, or None: none is left."""
+    """Remove a session's next messages after a number. Return the number to go on after, or None: none is left."""
     own = (SessionMessage.tenant_id == key.tenant_id, SessionMessage.session_id == key.id)
     first = await _next(db, after, *own)
     if first is None:
@@ -147,13 +147,13 @@ async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) ->
 
 async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> int | None:
     """Return the first number after another: numbers have gaps, and an import may have left a wide one."""
-    # Numbers are counted off, and rows are not: that is one look into the index, also where it was never analyzed.
+    # min() is one look into the index, also where the table was never analyzed.
     first: int | None = await db.scalar(select(func.min(SessionMessage.seq)).where(*scope, SessionMessage.seq > after))
     return first
 
 
 def groups(sizes: Sequence[tuple[SessionKey, int]]) -> Iterator[list[SessionKey]]:
-    """Return sessions in groups of about a step's messages; a longer one alone.
+    """Return sessions in groups of about :data:`STEP` messages; a longer session alone.
 
     :param sizes: keys, and how many messages each shows, which is at least how many it has.
     """

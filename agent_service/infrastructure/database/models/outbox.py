@@ -1,4 +1,4 @@
-"""What a committed transaction still owes the caches."""
+"""Invalidations of caches that are committed with a transaction and applied after it: the transactional outbox."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,10 +13,10 @@ __all__ = ["OutboxRow"]
 
 
 class OutboxRow(Base):
-    """One bounded piece of work, there from the commit that asks for it until it has been done.
+    """One bounded piece of work, stored from the commit that asks for it until it is done.
 
     ``id`` sorts by time and is never used twice. ``body`` is JSON that only :mod:`agent_service.infrastructure.outbox`
-    reads; ``format`` says how. ``failed_at`` is when nobody could read it.
+    reads; ``format`` says how. ``failed_at`` is when it turned out to be unreadable.
     """
 
     __tablename__ = "agent_service_cache_outbox"

@@ -54,7 +54,7 @@ _OF_FORKS: Final = frozenset({"parent_session_id", "fork_seq"})
 
 
 class SessionStatus(StrEnum):
-    """Where a session stands. Any status may follow any other."""
+    """The status of a session. Any status may follow any other."""
 
     ACTIVE = "active"
     COMPLETED = "completed"

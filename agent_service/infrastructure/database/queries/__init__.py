@@ -1,1 +1,1 @@
-"""Statements, built once: what is sent to the database, without who may send it."""
+"""SQL statements and conditions; sending them is the work of other rooms."""

@@ -33,7 +33,7 @@ def merge(dialect: str, tenant_id: str, session_id: UUID, patch: str, expected_v
 
 
 def lock(tenant_id: str, session_id: UUID, expected_version: int | None, document: Any = Session.context) -> Update:
-    """Count the version up, and with that hold the row until the transaction ends; gives version and document."""
+    """Count the version up, which locks the row until the transaction ends; return version and document."""
     conditions = one(tenant_id, session_id)
     if expected_version is not None:
         conditions = (*conditions, Session.version == expected_version)

@@ -10,15 +10,15 @@ __all__ = ["fetch_row", "fetch_rows"]
 
 
 def fetch_row(connection: Connection, statement: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Run a statement in the connection's transaction and give its first row, as :func:`fetch_rows` does."""
+    """Run a statement in the connection's transaction and return its first row, as :func:`fetch_rows` does."""
     return next(iter(fetch_rows(connection, statement, parameters)), None)
 
 
 def fetch_rows(connection: Connection, statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-    """Run a statement in the connection's transaction and give its rows.
+    """Run a statement in the connection's transaction and return its rows.
 
-    Errors come as SQLAlchemy's, and a connection that was lost, or left in the middle of the statement by a cancelled
-    task, is not used again: as :meth:`Connection.exec_driver_sql` does it.
+    As with :meth:`Connection.exec_driver_sql`, errors are those of SQLAlchemy, and a connection is not used again if it
+    was lost or a cancelled task left it in the middle of the statement.
     """
     dialect = connection.dialect
     cursor = connection.connection.cursor()

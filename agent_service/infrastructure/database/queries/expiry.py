@@ -1,4 +1,4 @@
-"""Completing the sessions whose time is over."""
+"""Completing expired sessions."""
 
 from datetime import datetime
 from typing import Any
@@ -26,13 +26,13 @@ def merge_titles(connection: Connection) -> None:
 def expire(dialect: str, now: datetime, *scope: ColumnElement[bool]) -> Update:
     """Complete the ACTIVE, undeleted sessions with ``expires_at <= now``; ``last_activity_at`` stays.
 
-    A session that is appended to meanwhile is looked at again after that append, and left alone.
+    A session that is appended to meanwhile is checked again after that append, and left alone.
     """
     return where_in_order(dialect, _complete(now), *scope, *_expired(now))
 
 
 def expire_batch(dialect: str, now: datetime, size: int) -> Update:
-    """The same for at most ``size`` sessions of all tenants, the longest expired first, skipping any that is locked."""
+    """Complete at most ``size`` sessions of all tenants, the longest expired first, skipping locked ones."""
     key = (Session.tenant_id, Session.id)
     due: Any = select(*key).where(*_expired(now)).order_by(Session.expires_at).limit(size)
     if dialect == "postgresql":

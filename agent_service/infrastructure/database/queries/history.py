@@ -1,4 +1,4 @@
-"""Reading a session's messages by number: flat however long the session is."""
+"""Reading a session's messages by number, at a cost that does not depend on the session's length."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which rows a session shows: its own, and for a fork those of its ancestors up to where it left them.
+"""Which rows a session shows: its own, and for a fork those of its ancestors up to where it branched off.
 
 A fork holds no copy. It names its parent and the last sequence number it takes from there (``fork_seq``), and its own
 rows have greater numbers. So the rows a session shows are, along the chain of its ancestors, each one's own rows up to

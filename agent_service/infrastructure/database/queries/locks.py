@@ -1,4 +1,4 @@
-"""Holding sessions still until the transaction ends."""
+"""Locking sessions until the transaction ends."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from sqlalchemy import ColumnElement, Update, false, select, update
 
 from agent_service.infrastructure.database.models.session import Session
 
-__all__ = ["TAKE_WRITE_LOCK", "hold", "where_in_order"]
+__all__ = ["TAKE_WRITE_LOCK", "lock_sessions", "where_in_order"]
 
 TAKE_WRITE_LOCK = update(Session).where(false()).values(last_seq=Session.last_seq)
 """Changes nothing, and on SQLite waits until nobody else writes."""
 
 
-def hold(dialect: str, *scope: ColumnElement[bool], shared: bool = False, skip_locked: bool = False) -> Any:
-    """Keep the sessions of the scope from being changed by others; gives their keys, in the order they were locked.
+def lock_sessions(dialect: str, *scope: ColumnElement[bool], shared: bool = False, skip_locked: bool = False) -> Any:
+    """Lock the sessions of the scope against changes by others; return their keys, in the order they were locked.
 
-    PostgreSQL locks the rows (``shared``: others may hold them still too; ``skip_locked``: only those that no other
-    holds). SQLite has one lock, which a write takes.
+    PostgreSQL locks the rows (``shared``: others may share the lock; ``skip_locked``: only rows that no other
+    transaction has locked). SQLite has one lock, which a write takes.
     """
     key = (Session.tenant_id, Session.id)
     if dialect == "postgresql":
@@ -34,6 +34,6 @@ def where_in_order(dialect: str, change: Update, *scope: ColumnElement[bool]) ->
     if dialect != "postgresql":
         return change.where(*scope)
     key = (Session.tenant_id, Session.id)
-    # A row is looked at again once it is locked, and the CTE gives it only if it still belongs to the scope.
+    # PostgreSQL checks a row again once it is locked: the CTE returns it only if it still belongs to the scope.
     locked = select(*key).where(*scope).order_by(*key).with_for_update(key_share=True).cte("locked")
     return change.where(Session.tenant_id == locked.c.tenant_id, Session.id == locked.c.id)

@@ -1,4 +1,4 @@
-"""Taking work out of the outbox."""
+"""Statements of the transactional outbox."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ __all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here"]
 
 
 def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[UUID] | None) -> Any:
-    """At most ``size`` rows of a format, the oldest first.
+    """Select at most ``size`` rows of a format, the oldest first.
 
     PostgreSQL locks them and skips those that another transaction has locked. SQLite locks nothing.
     """
@@ -27,23 +27,23 @@ def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[
 
 
 def let_go_when_idle(patience: timedelta) -> Select[Any]:
-    """Have PostgreSQL end this transaction, and free its rows, once its process has said nothing for so long."""
+    """Have PostgreSQL end this transaction, and unlock its rows, once it was idle for so long."""
     milliseconds = str(to_milliseconds(patience.total_seconds()))
     return select(func.set_config("idle_in_transaction_session_timeout", milliseconds, True))
 
 
 def still_here() -> Select[Any]:
-    """Nothing, said by a process that keeps a transaction open."""
+    """A statement that only shows that the transaction is not idle."""
     return select(1)
 
 
 def remove(ids: Collection[UUID]) -> Delete:
-    """Remove rows that have been done, save those that another transaction has locked."""
+    """Remove rows that are done, except those that another transaction has locked."""
     free = select(OutboxRow.id).where(OutboxRow.id.in_(ids)).with_for_update(skip_locked=True)
     return delete(OutboxRow).where(OutboxRow.id.in_(free)).execution_options(synchronize_session=False)
 
 
 def set_aside(ids: Collection[UUID], now: datetime) -> Update:
-    """Keep rows out of everybody's way."""
+    """Mark rows as failed, so that nobody takes them."""
     aside = update(OutboxRow).where(OutboxRow.id.in_(ids)).values(failed_at=now)
     return aside.execution_options(synchronize_session=False)

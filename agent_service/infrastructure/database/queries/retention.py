@@ -1,4 +1,4 @@
-"""Which hidden sessions have been hidden long enough."""
+"""Which hidden sessions are due to be purged."""
 
 from datetime import datetime
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, tuple_
 
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 
 __all__ = ["purgeable"]
 
 
 def purgeable(dialect: str, before: datetime, size: int, *scope: ColumnElement[bool]) -> Any:
-    """The keys of at most ``size`` sessions hidden before a moment, the longest hidden first, locked.
+    """Lock at most ``size`` sessions hidden before a moment, the longest hidden first; return their keys.
 
     Locked ones are skipped.
     """
@@ -20,4 +20,4 @@ def purgeable(dialect: str, before: datetime, size: int, *scope: ColumnElement[b
     due: Any = select(*key).where(*scope, Session.deleted_at < before).order_by(Session.deleted_at).limit(size)
     if dialect == "postgresql":
         return due.with_for_update(skip_locked=True)
-    return hold(dialect, tuple_(*key).in_(due))
+    return lock_sessions(dialect, tuple_(*key).in_(due))

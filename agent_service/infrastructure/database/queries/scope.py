@@ -1,4 +1,4 @@
-"""Which sessions a caller may see at all, and which of them are active.
+"""Conditions: which sessions a caller may see, and which of them are active.
 
 Every key begins with the tenant, so every condition does: the primary keys serve it, and no statement crosses tenants.
 """
@@ -30,7 +30,7 @@ def one(tenant_id: str, session_id: UUID) -> tuple[ColumnElement[bool], ...]:
 
 
 def holds(message: Any) -> ColumnElement[bool]:
-    """The condition that joins messages, or what stands for them in SQLite's search, to the sessions they are in."""
+    """The condition that joins messages, or their rows in SQLite's search index, to their sessions."""
     return and_(Session.tenant_id == message.tenant_id, Session.id == message.session_id)
 
 

@@ -131,7 +131,7 @@ def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
     indexed = _places(_entries, scope, line, _entries.c.id.in_(_full_text(term)), _entries.c.seq > 0)
     at, text = _same(_entries.c, _pending.c), _same(SessionMessage, _pending.c)
     contains = _contains(dialect, term)(SessionMessage.search_text)
-    # What came back after it was removed can stand on the list twice, and be indexed by the first entry.
+    # A message that was removed and stored again can be on the list twice; the first entry indexes it.
     waiting = _places(_pending, scope, line, contains, ~exists().where(at))
     return indexed + [each.join(SessionMessage, text).distinct() for each in waiting]
 

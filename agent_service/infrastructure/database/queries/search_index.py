@@ -1,8 +1,8 @@
 """Bringing SQLite's search index up to date with what was appended.
 
 Indexing a message by trigrams costs more than storing it, so appending only puts it on a list
-(``session_search_pending``), and search reads what is on the list besides what is indexed. Whoever deletes an entry of
-the list indexes the message: a trigger does. The list is kept short by those who append one by one, by the writer when
+(``session_search_pending``), and search reads what is on the list besides what is indexed. Deleting an entry of
+the list indexes the message, by a trigger. The list is kept short by those who append one by one, by the writer when
 it has nothing else to do, by the cleanup, and, past 10,000 entries, by the append that adds one more.
 """
 
@@ -21,12 +21,12 @@ _BESIDES: Final = 20
 
 
 def index_oldest(connection: Connection, count: int) -> int:
-    """Index at most ``count`` messages of an SQLite database, in the connection's transaction; give how many."""
+    """Index at most ``count`` messages of an SQLite database, in the connection's transaction; return how many."""
     return connection.exec_driver_sql(INDEX_OLDEST, (count,)).rowcount
 
 
 def index_along(run: Callable[[str, tuple[int]], Any], appended: int) -> None:
-    """Index as many messages as were just appended, and some more that others left.
+    """Index as many messages as were just appended, and some more of the list.
 
     :param run: runs a statement in the transaction of the append.
     """

@@ -12,14 +12,14 @@ from agent_service.infrastructure.database.queries.scope import one
 __all__ = ["LEASE", "watch"]
 
 LEASE: Final = timedelta(seconds=60)
-"""How long a session stays watched unless somebody says so again."""
+"""How long a session stays watched unless the mark is renewed."""
 
 
 def watch(tenant_id: str, session_id: UUID) -> Update:
     """Have the session announce its changes for a while, by PostgreSQL's clock; its id comes back when that worked.
 
-    It is skipped while somebody writes to it, so nobody waits for somebody else's transaction. An append that comes
-    after it commits with an announcement; one that came before is there to be read.
+    A session that another transaction has locked is skipped instead of waited for. An append after the mark commits
+    with a NOTIFY; one before it can be read.
     """
     free = select(Session.id).where(*one(tenant_id, session_id)).with_for_update(key_share=True, skip_locked=True)
     return (

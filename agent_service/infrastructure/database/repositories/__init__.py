@@ -1,4 +1,4 @@
-"""Sessions as their callers see them."""
+"""The session repository: everything that callers do with sessions."""
 
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.repositories.results import (

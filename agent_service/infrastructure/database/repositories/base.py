@@ -1,4 +1,4 @@
-"""What every part of the session repository stands on: the caller's session, the tenant, limits and the clock."""
+"""The base of every part of the session repository: the caller's database session, the tenant, limits and the clock."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.errors.translation import database_er
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import active, one, visible
-from agent_service.infrastructure.database.transactions.clock import deciding_now
+from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.transactions.own_sessions import accept_session
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
@@ -61,8 +61,8 @@ class RepositoryBase:
     def _now(self) -> datetime:
         return self._clock.now()
 
-    async def _deciding_now(self) -> datetime:
-        return await deciding_now(self._db, self._clock)
+    async def _database_now(self) -> datetime:
+        return await database_now(self._db, self._clock)
 
     def _expiry(self, now: datetime) -> datetime:
         return now + self._limits.expiry
@@ -78,7 +78,7 @@ class RepositoryBase:
         return [*scope, *active(self._now())] if active_only else scope
 
     async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
-        """Run a query for objects, which come as the database has them now even if they were loaded before."""
+        """Run a query and return its objects as the database has them now, even those that were loaded before."""
         with database_errors(action):
             rows = await self._db.scalars(statement, execution_options={"populate_existing": True})
             return list(rows)

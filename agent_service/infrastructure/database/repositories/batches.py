@@ -14,7 +14,7 @@ from agent_service.infrastructure.database.append.statements import append_many,
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
 from agent_service.infrastructure.database.transactions.isolation import run_first
@@ -93,7 +93,7 @@ def _unique(messages: Iterable[PendingMessage]) -> Iterable[PendingMessage]:
 def _append(connection: Connection, key: UUID, batch: Batch) -> dict[Any, SessionMessage] | None:
     """Append, and return what is stored by the identity of the messages; None: there is no such session."""
     # Once the session's row is locked, nobody else appends under the same client ids.
-    if connection.execute(hold(connection.dialect.name, *one(batch.tenant_id, key))).first() is None:
+    if connection.execute(lock_sessions(connection.dialect.name, *one(batch.tenant_id, key))).first() is None:
         return None
     if not batch.messages:
         return {}

@@ -1,6 +1,6 @@
-"""What can be done to a context document, as functions of it: so that every engine does exactly the same.
+"""Changes of a context document, as functions of it, so that every engine does exactly the same.
 
-Each gives a new document and leaves the one it was given as it is.
+Each function returns a new document and leaves its argument unchanged.
 """
 
 import math
@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 
 
 def merged(patch: Mapping[str, Any], delete_keys: Iterable[str], *, deep: bool) -> ContextChange:
-    """Without ``delete_keys``, and with ``patch``; ``deep`` merges objects into objects instead of replacing them."""
+    """Remove ``delete_keys`` and add ``patch``; ``deep`` merges objects into objects instead of replacing them."""
 
     def change(context: dict[str, Any]) -> dict[str, Any]:
         left = {key: value for key, value in context.items() if key not in delete_keys}
@@ -34,7 +34,7 @@ def _deeply(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
 
 
 def at_path(path: Path, value: Any) -> ContextChange:
-    """With ``value`` at the path. Objects that are missing on the way are made; lists have to be long enough."""
+    """Set ``value`` at the path. Missing objects on the way are created; lists have to be long enough."""
     return lambda context: _set(context, path, 0, value)
 
 
@@ -57,7 +57,7 @@ def _set(container: Any, path: Path, place: int, value: Any) -> Any:
 
 
 def incremented(key: str, amount: float) -> ContextChange:
-    """With ``amount`` added to the number under ``key``; a missing one counts from 0."""
+    """Add ``amount`` to the number under ``key``; a missing one counts as 0."""
 
     def change(context: dict[str, Any]) -> dict[str, Any]:
         stored = context.get(key, 0)

@@ -1,4 +1,4 @@
-"""A session's documents, context and metadata: changed atomically, whoever else changes them at the same time."""
+"""A session's documents, context and metadata. Every change is atomic, also under concurrent changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ METADATA: Final = DocumentColumn("metadata", "session_metadata", nul=True)
 
 
 class SessionDocuments(RepositoryBase):
-    """What changing one document and changing the other have in common. Each change counts ``version`` up."""
+    """What changing the context and changing the metadata have in common. Each change counts ``version`` up."""
 
     async def _merge(
         self,

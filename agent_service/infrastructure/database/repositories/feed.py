@@ -1,8 +1,8 @@
-"""Following a session: what is appended comes to whoever subscribed, in order, none missing.
+"""Following a session: subscribers receive every message that is appended, in order, without gaps.
 
-Every message is read by its number, after the last one that was given. Numbers are handed out in the order of commits,
-so what a read finds is all there is up to there, whoever wrote it. Notifications only say when to read again; where
-there are none (SQLite, a lost connection, pgbouncer) the subscription reads again by itself.
+Messages are read by number, after the last one that was delivered. Numbers follow the order of commits, so a read finds
+everything up to the number it reaches, whichever process wrote it. NOTIFY only says when to read again; where there is
+none (SQLite, a lost connection, pgbouncer) the subscription polls.
 """
 
 import random
@@ -26,12 +26,12 @@ from agent_service.infrastructure.database.values.validation import MAX_SEQ, req
 __all__ = ["SessionFeed"]
 
 PAGE: Final = 200
-"""Messages read at once; so many are in memory for each subscription that is behind."""
+"""Messages read at once, and at most in memory for a subscription that is behind."""
 RENEWAL: Final = LEASE.total_seconds() / 3
-"""Seconds after which a subscription that is notified looks by itself, too."""
+"""Seconds after which a subscription that is notified polls as well."""
 SHORTEST_POLL: Final = 0.05
 LONGEST_POLL: Final = 0.5
-"""Seconds between two looks of a subscription that is not notified; doubling from the one to the other while quiet."""
+"""Seconds between two polls of a subscription that is not notified; doubling from the one to the other while quiet."""
 
 
 class SessionFeed(SessionHistory):
@@ -83,7 +83,7 @@ class SessionFeed(SessionHistory):
 
 
 class _Reading:
-    """How one subscription reads: when again, and what it does in an outage."""
+    """How one subscription reads: when it reads again, and what it does in an outage."""
 
     def __init__(
         self, database: DatabaseManager, repository: Callable[[AsyncSession], SessionHistory], key: UUID
@@ -123,7 +123,7 @@ class _Reading:
     async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
         async with self._database.session(read_committed=True) as db:
             repository = self._repository(db)
-            # Marked before it is read: what commits after the mark rings, what committed before it is found.
+            # Marked before it is read: what commits after the mark notifies, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)
             return await repository.get_messages(self._key, after_seq=seq, limit=PAGE), notified
 

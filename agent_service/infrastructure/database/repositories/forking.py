@@ -1,4 +1,4 @@
-"""Going on from an earlier point of a conversation, beside it."""
+"""Forking: a session that continues from an earlier point of another one."""
 
 from uuid import UUID
 
@@ -6,7 +6,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.records import SessionRecords
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
@@ -31,8 +31,8 @@ class SessionForking(SessionRecords):
         key = require_session_id(session_id)
         require_count(seq, "seq", least=0, most=MAX_SEQ)
         with database_errors("fork a session"):
-            # Held, so that nothing is taken from the parent's history before the fork is there to keep it.
-            await self._db.execute(hold(self._dialect(), *one(self._tenant_id, key), shared=True))
+            # Locked, so that nothing is removed from the parent's history before the fork exists.
+            await self._db.execute(lock_sessions(self._dialect(), *one(self._tenant_id, key), shared=True))
         parent = await self._require(key)
         if seq > parent.last_seq:
             raise SessionValueError(f"seq must be at most {parent.last_seq}, the last of session {key}, got {seq}")

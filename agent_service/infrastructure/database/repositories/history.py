@@ -1,4 +1,4 @@
-"""Reading what was said in a session, and taking the last of it back."""
+"""Reading the messages of a session, and removing the last one."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries import handing_down, history, lineage
+from agent_service.infrastructure.database.queries import fork_copies, history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
@@ -118,7 +118,7 @@ class SessionHistory(RepositoryBase):
         if counted is None:
             await self._require(key)
             return None
-        # The row's lock is held now, so the last message seen from here on stays the last one.
+        # The row is locked now, so the last message stays the last one.
         (message,) = await self._read(key, 1, None, None, None)
         with database_errors("remove a message"):
             stored = await self._remove(key, message)
@@ -127,9 +127,9 @@ class SessionHistory(RepositoryBase):
 
     async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
         owner, seq = message.session_id, message.seq
-        forks = (await self._db.scalars(handing_down.step_back(self._dialect(), self._tenant_id, key, seq))).all()
+        forks = (await self._db.scalars(fork_copies.shorten_forks(self._dialect(), self._tenant_id, key, seq))).all()
         for fork_id in sorted(forks):
-            await self._db.execute(handing_down.copy_message(self._tenant_id, owner, seq, fork_id))
+            await self._db.execute(fork_copies.copy_message(self._tenant_id, owner, seq, fork_id))
             self._note(fork_id, {"fork_seq": seq - 1})
         values: dict[str, Any] = {"total_tokens": Session.total_tokens - (message.token_count or 0)}
         self._db.expunge(message)
@@ -192,7 +192,9 @@ class SessionHistory(RepositoryBase):
             now = await self._segments(key)
             if now == line:
                 return messages
-            line = now  # An ancestor handed messages down meanwhile; a reader between its rows could miss them.
+            line = (
+                now  # An ancestor's messages were copied to forks meanwhile; a reader between its rows could miss them.
+            )
 
     async def _read_line(
         self, line: list[Segment], limit: int, before: int | None, after: int | None, roles: Sequence[str] | None

@@ -1,4 +1,4 @@
-"""Many sessions at once: their status, and the end of those whose time is over."""
+"""Many sessions at once: setting their status, and completing expired ones."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -27,10 +27,10 @@ class SessionLifecycle(RepositoryBase):
     """The part of the repository that ends and reopens sessions."""
 
     async def bulk_update_session_status(self, session_ids: Iterable[UUID | str], status: SessionStatus | str) -> int:
-        """Return many sessions a status, and ``completed_at`` with it.
+        """Set the status of many sessions, and ``completed_at`` with it.
 
         :return: how many of them exist.
-        :raises SessionValueError: an id or the status cannot be; nothing was changed.
+        :raises SessionValueError: if an id or the status is invalid; nothing was changed.
         """
         wanted = SessionStatus.parse(status)
         if isinstance(session_ids, str | bytes) or not isinstance(session_ids, Iterable):
@@ -54,12 +54,12 @@ class SessionLifecycle(RepositoryBase):
     async def cleanup_expired_sessions(self) -> int:
         """Complete the tenant's active sessions whose ``expires_at`` has passed, in the caller's transaction.
 
-        For a schedule over all tenants, in small transactions of its own, there is ``run_cleanup``.
+        ``run_cleanup`` does it for all tenants, on a schedule and in short transactions of its own.
 
         :return: how many were completed; a second call gives 0.
         """
         with database_errors("update sessions"):
-            now = await self._deciding_now()
+            now = await self._database_now()
         return await self._run(expire(self._dialect(), now, Session.tenant_id == self._tenant_id))
 
     async def _run(self, statement: Update) -> int:

@@ -1,6 +1,7 @@
 """A user's sessions as JSON lines: a line for each session, followed by one for each of its messages.
 
-A fork is written with everything it shows, as a session of its own. Counters are not written: an import counts.
+A fork is written with everything it shows, as a session of its own. Counters are not written: an import
+counts the messages.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -26,7 +27,7 @@ FORMAT: Final = 1
 
 MOST_SEQ: Final = 2**62
 MOST_VERSION: Final = 2**30
-"""How far counters may have got. What follows has to have room, or the session could never be written again."""
+"""The largest counters that an import takes. Beyond them the session could not be written much longer."""
 
 _PLAIN = ("external_id", "agent_id", "title")
 _MOMENTS = ("created_at", "updated_at", "last_activity_at")
@@ -34,7 +35,7 @@ _OPTIONAL_MOMENTS = ("completed_at", "deleted_at")
 
 
 class MessageLine:
-    """A message as a line gives it."""
+    """The message of one line."""
 
     __slots__ = ("client_id", "created_at", "message", "seq")
 
@@ -83,7 +84,7 @@ def message_line(session: Session, message: SessionMessage) -> str:
 
 
 async def read_lines(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> AsyncIterator[Session | MessageLine]:
-    """Return what the lines say, one after another; blank ones are skipped.
+    """Return the sessions and messages of the lines, one after another; blank lines are skipped.
 
     :raises SessionValueError: naming the line that cannot be read, and why.
     """

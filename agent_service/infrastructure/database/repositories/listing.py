@@ -72,7 +72,7 @@ class SessionListing(RepositoryBase):
         :param page: 1 is the first.
         :param page_size: 1 to 1,000.
         :param status: only sessions with this stored status.
-        :raises SessionValueError: a page, size or status that cannot be.
+        :raises SessionValueError: if page, size or status is invalid.
         """
         require_count(page_size, "page_size", most=MAX_ROWS)
         require_count(page, "page", most=_MAX_OFFSET // page_size)
@@ -91,7 +91,7 @@ class SessionListing(RepositoryBase):
         """Return the next ``limit`` of a user's sessions; every page costs the same, however deep.
 
         :param cursor: ``next_cursor`` of the page before; None for the first page.
-        :raises SessionValueError: a cursor that none of our pages gave.
+        :raises SessionValueError: if the cursor does not come from this method.
         """
         require_count(limit, "limit", most=MAX_ROWS)
         scope = self._scope(user_id)

@@ -12,7 +12,7 @@ __all__ = ["SessionMetadata"]
 class SessionMetadata(SessionDocuments):
     """The part of the repository that changes metadata.
 
-    Every change is atomic: changes that happen at the same time all stay. Each counts ``version`` up. Key order and
+    Every change is atomic: none of several concurrent changes is lost. Each counts ``version`` up. Key order and
     U+0000 are kept.
     """
 
@@ -33,10 +33,10 @@ class SessionMetadata(SessionDocuments):
     ) -> dict[str, Any]:
         """Set the given keys of the metadata, keep the others, and return the whole.
 
-        None is a value like any other; an object replaces the one that was there.
+        None is a value like any other; an object replaces the stored one.
 
-        :param delete_keys: top-level keys to remove; those that are not there are none to remove.
-        :param deep: merge objects into the objects that are there, at every level. Lists are replaced.
+        :param delete_keys: top-level keys to remove; missing ones are ignored.
+        :param deep: merge objects into the stored objects, at every level. Lists are replaced.
         :param expected_version: change only if this is the session's ``version``.
         :raises SessionNotFoundError: there is no such session.
         :raises SessionConflictError: ``expected_version`` is not the session's version.

@@ -1,4 +1,4 @@
-"""A user's sessions taken out of a database, and into another one."""
+"""Exporting a user's sessions from a database, and importing them into another one."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Final
@@ -28,9 +28,9 @@ class SessionPortability(SessionHistory):
     """The part of the repository that exports and imports."""
 
     async def export_user(self, user_id: UUID | str) -> AsyncIterator[str]:
-        """Return everything held of a user as JSON lines without line ends: sessions, hidden ones too, and messages.
+        """Return everything stored of a user as JSON lines without line ends: sessions, hidden ones too, and messages.
 
-        Streamed in constant memory, in the caller's transaction. A fork comes with all it shows.
+        Streamed in constant memory, in the caller's transaction. A fork comes with all messages it shows.
         """
         require_identifier(user_id, "user_id")
         last: UUID | None = None
@@ -44,8 +44,8 @@ class SessionPortability(SessionHistory):
     async def import_user(self, lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> ImportResult:
         """Store the sessions of an export, with their ids and moments, in this repository's tenant.
 
-        A session that is there already, hidden or not, is left as it is: importing again adds nothing. It all happens
-        in the caller's transaction, in constant memory, and an error leaves nothing of it there.
+        A session that exists already, hidden or not, is left as it is: importing again adds nothing. The import runs in
+        the caller's transaction, in constant memory, and an error leaves nothing of it.
 
         :param lines: what ``export_user`` gave; an open file, or anything else that gives lines.
         :raises SessionValueError: naming the line that cannot be imported.
@@ -87,7 +87,9 @@ class SessionPortability(SessionHistory):
                 async with self._db.begin_nested():
                     self._db.add(session)
             except IntegrityError as exc:
-                if (await self._db.execute(known)).first() is not None:  # Another import of it ended meanwhile.
+                if (
+                    await self._db.execute(known)
+                ).first() is not None:  # A concurrent import of the same session has ended.
                     return None
                 raise SessionConflictError(
                     f"the external_id {session.external_id!r} of session {session.id} belongs to another session; "
@@ -101,7 +103,7 @@ class SessionPortability(SessionHistory):
 
 
 class _Arriving:
-    """A session under way into the database."""
+    """A session that is being imported."""
 
     def __init__(self, db: Any, session: Session) -> None:
         self.session = session
@@ -111,7 +113,7 @@ class _Arriving:
         self._count = self._tokens = 0
 
     async def take(self, line: MessageLine) -> None:
-        """Store a message; of a client id that is there twice, as a fork may show it, the first one keeps it."""
+        """Store a message. Where a client id comes twice, as a fork may show it, the first message keeps it."""
         client_id = None if line.client_id in self._client_ids else line.client_id
         if client_id is not None:
             self._client_ids.add(client_id)
@@ -134,7 +136,7 @@ class _Arriving:
             await self._store()
 
     async def finish(self) -> dict[str, int]:
-        """Store what is left, and the counters; gives them."""
+        """Store the remaining messages and the counters, and return the counters."""
         await self._store()
         values = {"total_messages": self._count, "total_tokens": self._tokens}
         with database_errors("import a session"):

@@ -85,7 +85,7 @@ class SessionRecords(RepositoryBase):
         return session
 
     async def update(self, session: Session) -> Session:
-        """Store what was assigned to a session's attributes since it was loaded, in whichever block that was.
+        """Store what was assigned to a session's attributes since it was loaded, whichever session block loaded it.
 
         Only those columns are written, so counters and what others changed stay; ``version`` counts up. A context or
         metadata that was assigned replaces what is stored; to leave what others change at the same time, use
@@ -95,12 +95,12 @@ class SessionRecords(RepositoryBase):
         :raises SessionConflictError: the external id is taken; the transaction goes on, and the attributes are again
             what is stored.
         """
-        # An id alone may name another session: each tenant may have one of it, and so may who stored none.
+        # The id alone may name another session: every tenant may have one with this id.
         if inspect(session).identity != (self._tenant_id, session.id):
             raise self._not_found(session.id)
         check_documents(session)
         changed, stored = _changes(session)
-        # From here the attributes count as stored: SQLAlchemy shall not write them again, nor outside the savepoint.
+        # Mark the attributes as stored first, so that SQLAlchemy does not flush them again outside the savepoint.
         _set(session, changed | _documents(session))
         with database_errors("update a session"):
             try:

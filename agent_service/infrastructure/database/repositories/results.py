@@ -1,4 +1,4 @@
-"""What the repository answers with, beside sessions and messages."""
+"""Results of the repository, beside sessions and messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class CounterDrift:
-    """Counters of a session that were not right: what was stored, and what was counted."""
+    """Wrong counters of a session: what was stored, and what was counted."""
 
     session_id: UUID
     total_messages: tuple[int, int]
@@ -95,7 +95,7 @@ class CounterDrift:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import added, and how many sessions were there already and left alone."""
+    """What an import added, and how many sessions existed already and were left alone."""
 
     sessions: int
     messages: int

@@ -1,4 +1,4 @@
-"""The end of a session: hidden, brought back, removed for good."""
+"""Deleting sessions: hiding them, restoring them, and removing them for good."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,14 +8,14 @@ from sqlalchemy import ColumnElement, select, update
 
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
-    hold_with_family,
+    lock_with_family,
     remove_sessions,
-    whose_family_is_free,
+    try_lock_families,
 )
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import SessionKey
 from agent_service.infrastructure.database.queries.retention import purgeable
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
+from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.values.validation import (
     require_count,
@@ -45,13 +45,13 @@ class SessionRetention(RepositoryBase):
         if hard:
             return bool(await self._remove_all(Session.id == key))
         with database_errors("delete a session"):
-            now = await self._deciding_now()
+            now = await self._database_now()
         return await self._mark(
             update(Session).where(*one(self._tenant_id, key)).values(deleted_at=now, updated_at=now)
         )
 
     async def restore(self, session_id: UUID | str) -> bool:
-        """Bring a hidden session back as it was; it may have expired meanwhile.
+        """Restore a hidden session; it may have expired meanwhile.
 
         :return: whether there was a hidden one.
         """
@@ -61,8 +61,8 @@ class SessionRetention(RepositoryBase):
     async def purge_deleted(self, older_than: timedelta | datetime, batch_size: int = 1000) -> int:
         """Remove sessions for good that were hidden long enough ago, the longest hidden first, until none is left.
 
-        Batch by batch, in the caller's transaction: with it ends what was removed. Cancelling it ends it between two
-        batches, or in the middle of one, which then was not. Sessions that another transaction holds are skipped.
+        Batch by batch, in the caller's transaction, which commits or rolls back what was removed. Cancelling it ends it
+        between two batches, or undoes the batch under way. Sessions that another transaction has locked are skipped.
         ``run_cleanup(purge_after=...)`` removes in short transactions of its own, for all tenants.
 
         :param older_than: a retention time, or the moment before which they must have been hidden.
@@ -74,10 +74,10 @@ class SessionRetention(RepositoryBase):
         scope = (Session.tenant_id == self._tenant_id,)
         removed = 0
         with database_errors("purge deleted sessions"):
-            before = require_retention(older_than, "older_than", await self._deciding_now())
+            before = require_retention(older_than, "older_than", await self._database_now())
             while True:
                 due = (await self._db.execute(purgeable(self._dialect(), before, size, *scope))).all()
-                gone = await remove_sessions(self._db, await whose_family_is_free(self._db, due))
+                gone = await remove_sessions(self._db, await try_lock_families(self._db, due))
                 removed += gone
                 if len(due) < size or not gone:
                     return removed
@@ -85,8 +85,8 @@ class SessionRetention(RepositoryBase):
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
-        What another user's fork shows of them stays with that user. Whole or not at all, in the caller's transaction,
-        in statements of bounded work; for a user with very much, ``erase_user(database, ...)`` of this room goes in
+        What another user's fork shows of them stays with that user. All or nothing, in the caller's
+        transaction, in statements of bounded work. For a user with very much data, ``erase_user(database, ...)`` uses
         short transactions.
 
         :return: how many sessions there were.
@@ -100,7 +100,7 @@ class SessionRetention(RepositoryBase):
             while True:
                 some = (await self._db.scalars(select(Session.id).where(own, *scope).limit(MAX_PURGE))).all()
                 keys = [SessionKey(self._tenant_id, each) for each in some]
-                removed += await remove_sessions(self._db, await hold_with_family(self._db, keys, own, *scope))
+                removed += await remove_sessions(self._db, await lock_with_family(self._db, keys, own, *scope))
                 if len(keys) < MAX_PURGE:
                     return removed
 

@@ -1,4 +1,4 @@
-"""Sessions and messages found by what they say."""
+"""Searching sessions and messages for a piece of text."""
 
 import re
 from typing import Any, Final

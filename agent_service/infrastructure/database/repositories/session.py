@@ -36,6 +36,6 @@ class SessionRepository(
             await repo.add_message_to_session(session.id, {"role": "user", "content": "Help me"})
 
     Every method sees the sessions of its tenant that are not deleted, and no others. Session ids are UUIDs or their
-    string form. All methods raise SessionValueError for arguments that cannot be, before anything is sent;
+    string form. All methods raise SessionValueError for invalid arguments, before anything is sent;
     DatabaseUnavailableError when the database cannot be reached, DatabaseError when it fails otherwise.
     """

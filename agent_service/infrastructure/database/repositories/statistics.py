@@ -1,4 +1,4 @@
-"""Sums over many sessions, from counters; and the proof that the counters are right."""
+"""Sums over many sessions, from counters; and a recount that checks the counters."""
 
 from collections.abc import Iterable
 from datetime import date, datetime
@@ -11,7 +11,7 @@ from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.lineage import counted
-from agent_service.infrastructure.database.queries.locks import hold
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant
 from agent_service.infrastructure.database.queries.stats import GroupBy, totals
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
@@ -98,12 +98,12 @@ class SessionStatistics(RepositoryBase):
         return {row.pop("key"): _stats(row) for row in rows}
 
     async def recount(self, session_id: UUID | str | None = None) -> list[CounterDrift]:
-        """Count the messages of a session, or of all the tenant's, row by row, and repair counters that are not right.
+        """Count the messages of a session, or of all the tenant's, row by row, and repair wrong counters.
 
-        It reads every message. Sessions are held only while their own counters are repaired, in the caller's
+        It reads every message. Sessions are locked only while their own counters are repaired, in the caller's
         transaction.
 
-        :return: what was wrong; an empty list proves the counters.
+        :return: the counters that were wrong; an empty list means that all were right.
         :raises SessionNotFoundError: there is no such session.
         """
         if session_id is not None:
@@ -125,11 +125,11 @@ class SessionStatistics(RepositoryBase):
         return [drift.session_id for drift in await self._compare(ids)]
 
     async def _repair(self, suspects: list[UUID]) -> list[CounterDrift]:
-        """Compare again while the rows are held: an append may have come between the two readings."""
+        """Compare again while the rows are locked: an append may have come between the two readings."""
         if not suspects:
             return []
         with database_errors("recount sessions"):
-            await self._db.execute(hold(self._dialect(), *self._scope(), Session.id.in_(suspects)))
+            await self._db.execute(lock_sessions(self._dialect(), *self._scope(), Session.id.in_(suspects)))
         drifts = await self._compare(suspects)
         with database_errors("recount sessions"):
             for drift in drifts:

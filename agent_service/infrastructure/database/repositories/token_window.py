@@ -1,6 +1,6 @@
-"""How much of a history fits a budget of tokens, without parting a tool call from its result.
+"""How much of a history fits a budget of tokens, without separating a tool call from its result.
 
-What counts as a call and as its result are the forms of the providers: ``tool_calls`` answered by ``tool_call_id``,
+Calls and results are recognised in the forms of the providers: ``tool_calls`` answered by ``tool_call_id``,
 parts of type ``tool_use`` answered by ``tool_result``, items ``function_call`` answered by ``function_call_output``,
 and the older ``function_call`` answered by role ``function``. A result without an id answers the last call before it.
 A call is answered once: a second result of the same id counts alone.
@@ -33,7 +33,7 @@ def tokens(message: SessionMessage) -> int:
 
 
 class TokenWindow:
-    """Takes messages one after another, from one end of a history, until it wants no more; then :meth:`fitting`.
+    """Takes messages one after another, from one end of a history, until it has enough; then :meth:`fitting`.
 
     :param backward: whether messages come newest first.
     """
@@ -62,7 +62,7 @@ class TokenWindow:
         return not self._full or (bool(self._open) and len(self._seen) - self._fits < LOOK_FURTHER)
 
     def fitting(self) -> list[SessionMessage]:
-        """Return the longest window within the budget that parts no pair, in the order of the history."""
+        """Return the longest window within the budget that separates no pair, in the order of the history."""
         history = self._seen[::-1] if self._backward else self._seen
         parted = _cuts_that_part(history)
         kept = range(self._fits, 0, -1)
@@ -74,7 +74,7 @@ class TokenWindow:
 
 
 def _cuts_that_part(history: Sequence[SessionMessage]) -> list[int]:
-    """Return for each place, the one before the first message included, how many pairs a cut there would part."""
+    """Return how many pairs a cut would separate, for each place from before the first message on."""
     changes = [0] * (len(history) + 1)
     latest: dict[str | None, int] = {}
     for place, message in enumerate(history):

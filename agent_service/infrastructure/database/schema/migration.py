@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.naming.engines import Naming, names_o
 from agent_service.infrastructure.database.naming.names import SEARCH, TableNames, quoted
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.adopting import adopt, adoptable, hand_back, require_way_back
-from agent_service.infrastructure.database.schema.brief_waits import Report
+from agent_service.infrastructure.database.schema.lock_retries import Report
 from agent_service.infrastructure.database.schema.metadata import copy_tables
 from agent_service.infrastructure.database.schema.progress import Progress, read_progress
 from agent_service.infrastructure.database.schema.stepper import TURN_KEY, Stepper, turn_on

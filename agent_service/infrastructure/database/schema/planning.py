@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.schema import revisions
-from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT
+from agent_service.infrastructure.database.schema.lock_retries import LOCK_TIMEOUT
 from agent_service.infrastructure.database.schema.migration import current_of
 from agent_service.infrastructure.database.schema.progress import Progress, read_progress
 from agent_service.infrastructure.database.schema.steps import Step, handled_by

@@ -14,7 +14,7 @@ from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.naming.names import MARK
 from agent_service.infrastructure.database.postgres.connections import NAME, NAME_SAYS_TENANT
 from agent_service.infrastructure.database.queries.driver import fetch_rows
-from agent_service.infrastructure.database.schema.brief_waits import take_locks, try_until_free
+from agent_service.infrastructure.database.schema.lock_retries import retry_for_locks, take_locks
 from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = ["Others", "RowSecurity", "bound_by_policies", "hides_rows", "switch"]
@@ -74,7 +74,7 @@ def switch(connection: Connection, *, on: bool) -> RowSecurity:
         return RowSecurity(on, role, bound)
 
     words, remedy = "switch row-level security", "run the same command again"
-    switched = try_until_free(connection, words, put, locks, names=names, report=lambda _: None, remedy=remedy)
+    switched = retry_for_locks(connection, words, put, locks, names=names, report=lambda _: None, remedy=remedy)
     connection.commit()
     return switched
 

@@ -1,6 +1,6 @@
 """PostgreSQL's way through the steps of revisions, such that whoever uses the tables waits for less than a second.
 
-Each step is a transaction that waits briefly for its locks (:mod:`brief_waits`) and notes how far the revision is
+Each step is a transaction that waits briefly for its locks (:mod:`lock_retries`) and notes how far the revision is
 (:mod:`progress`), the last one together with the version; so a process can be killed anywhere, and the next run goes on
 where it was. An index is made outside of a transaction: one that was left half made is not valid, and is made again.
 """
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.naming.names import MARK, TableNames
 from agent_service.infrastructure.database.postgres.connections import POOLED
-from agent_service.infrastructure.database.schema.brief_waits import LOCK_TIMEOUT, Report, take_locks, try_until_free
+from agent_service.infrastructure.database.schema.lock_retries import LOCK_TIMEOUT, Report, retry_for_locks, take_locks
 from agent_service.infrastructure.database.schema.locks import Lock
 from agent_service.infrastructure.database.schema.progress import Progress, literal, read_progress, write_progress
 from agent_service.infrastructure.database.schema.steps import Change, DropIndex, FillRows, MakeIndex, Step
@@ -134,7 +134,7 @@ class Stepper:
             self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
             return once()
 
-        return try_until_free(
+        return retry_for_locks(
             self._connection, words, in_turn, locks, names=self._names, report=self._report, remedy=_AGAIN
         )
 

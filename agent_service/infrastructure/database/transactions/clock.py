@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["deciding_now"]
+__all__ = ["database_now"]
 
 
-async def deciding_now(db: AsyncSession, clock: Clock) -> datetime:
+async def database_now(db: AsyncSession, clock: Clock) -> datetime:
     """Return the current moment by the database's clock, or by ``clock`` where it is another than the system's."""
     if clock is not SYSTEM_CLOCK or db.get_bind().dialect.name != "postgresql":
         return clock.now()

@@ -1,5 +1,6 @@
--- ARGV[3]: 24 characters that no other call has. ARGV[4]: how many items at most. ARGV[5]: milliseconds the claims hold.
--- Gives the claims: 32 characters of id followed by the item.
+-- ARGV[3]: 24 characters that no other call has. ARGV[4]: how many items at most. ARGV[5]: milliseconds for which the
+-- claims are valid.
+-- Returns the claims: 32 characters of id followed by the item.
 take_back()
 local taken = redis.call('LPOP', items, ARGV[4]) or {}
 for position, item in ipairs(taken) do

@@ -1,3 +1,3 @@
--- ARGV[3]: an item. Gives how many unclaimed items there are then.
+-- ARGV[3]: an item. Returns how many unclaimed items there are then.
 take_back()
 return settled(redis.call('RPUSH', items, ARGV[3]))

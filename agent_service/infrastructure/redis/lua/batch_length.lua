@@ -1,3 +1,3 @@
--- Gives how many unclaimed items there are.
+-- Returns how many unclaimed items there are.
 take_back()
 return settled(redis.call('LLEN', items))

@@ -1,7 +1,7 @@
--- The beginning of every script about a fenced record, a cached hash that must not hold what the database no longer says.
+-- First part of every script about a fenced record: a cached hash that must not hold what the database no longer holds.
 -- KEYS[1]: the record. KEYS[2...]: its fence, under one name or two that hold the same; a sorted set scored by the
--- milliseconds of Unix time at which a member is void: 'w' + token is a writer under way, 'r' + token a reader's lease, 'x'
--- says that writers overlapped. Under two names, what stands under either counts against a reader or writer.
+-- milliseconds of Unix time at which a member is void: 'w' + token is a writer under way, 'r' + token a reader's lease,
+-- 'x' says that writers overlapped. Under two names, a member under either counts against a reader or writer.
 -- ARGV[1]: a token. ARGV[2]: milliseconds; the rest belongs to the script.
 local record, token, milliseconds = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -39,7 +39,7 @@ local function note_overlap()
   end
 end
 
--- Gives under how many names the member stood.
+-- Returns under how many names the member was found.
 local function leave(member)
   local stood = 0
   for place = 2, #KEYS do
@@ -54,7 +54,7 @@ local function break_leases()
   end
 end
 
--- Fields and their JSON stand in ARGV from `first` on; milliseconds is how long the record lives, 0: for ever.
+-- Fields and their JSON are in ARGV from `first` on; milliseconds is how long the record lives, 0: for ever.
 local function store(first)
   redis.call('DEL', record)
   for from = first, #ARGV, 1000 do -- unpack() takes some 8000 at most

@@ -1,5 +1,5 @@
 -- A reader fills. ARGV[2]: milliseconds the record lives. ARGV[3...]: fields and their JSON in turn.
--- Gives 0 where the lease was broken or is over.
+-- Returns 0 if the lease was broken or is over.
 if leave('r' .. token) < #KEYS - 1 then
   return 0
 end

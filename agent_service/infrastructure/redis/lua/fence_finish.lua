@@ -1,5 +1,5 @@
 -- A writer finishes. ARGV[2]: milliseconds the record lives. ARGV[3...]: fields and their JSON in turn; none: uncache.
--- Gives 1 where the record was stored.
+-- Returns 1 if the record was stored.
 local stood = leave('w' .. token)
 if stood == #KEYS - 1 and writers == 1 and not overlap and #ARGV > 2 then
   store(3)

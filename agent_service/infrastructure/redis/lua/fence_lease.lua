@@ -1,4 +1,4 @@
--- A reader takes a lease. ARGV[2]: milliseconds it stands. Gives 0 while a writer is under way.
+-- A reader takes a lease. ARGV[2]: milliseconds it is valid. Returns 0 while a writer is under way.
 if writers > 0 or overlap then
   return 0
 end

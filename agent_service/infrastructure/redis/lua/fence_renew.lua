@@ -1,5 +1,5 @@
--- A writer goes on. ARGV[2]: milliseconds from now for which it counts as under way.
--- Gives 0 where it did not stand any more: others may have read, cached or written since, so it begins again as one of
+-- A writer renews. ARGV[2]: milliseconds from now for which it counts as under way.
+-- Returns 0 if it did not count any more: others may have read, cached or written since, so it begins again as one of
 -- several that overlap.
 local mine, stood = 'w' .. token, 0
 for place = 2, #KEYS do

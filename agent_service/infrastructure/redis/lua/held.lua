@@ -1,5 +1,5 @@
--- What a command gives; false where the key holds another type of value, which somebody else put there. Other errors, a
--- denial say, are raised.
+-- Returns the reply to a command; false where the key holds another type of value, which another program stored. Other
+-- errors, a denial for instance, are raised.
 local function unless_other_type(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then

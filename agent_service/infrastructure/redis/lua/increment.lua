@@ -1,11 +1,13 @@
--- KEYS[1]: a counter. KEYS[2...]: the names of a lease that the change breaks; then, if ARGV[6] is given, the numbers of
--- this caller's latest changes. ARGV[1]: an integer to add. ARGV[2]: milliseconds a new counter lives; 0: forever, < 0: not
--- stored. ARGV[3]: the head of a valid counter. ARGV[4]: how stored bytes begin that are not valid, or ''. ARGV[5]: the
--- head of a new counter. Where changes are remembered, ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent
--- again, ARGV[8]: milliseconds to remember them.
--- Gives the new value as text: a Lua number would lose digits beyond 2^53. Gives {what is stored} where that begins like
--- neither and is not empty; nothing is changed then. A change whose number is known with the same new head is not made again. A counter that exists keeps its time
--- to live; what is no 64-bit integer, or would become none, is an error and stays as it is.
+-- KEYS[1]: a counter. KEYS[2...]: the names of a lease that the change breaks; then, if ARGV[6] is given, the numbers
+-- of this caller's latest changes.
+-- ARGV[1]: an integer to add. ARGV[2]: milliseconds a new counter lives; 0: forever, < 0: not stored. ARGV[3]: the head
+-- of a valid counter. ARGV[4]: how stored bytes begin that are not valid, or ''. ARGV[5]: the head of a new counter.
+-- Where changes are remembered, ARGV[6]: the number of this change, ARGV[7]: the lowest number that may be sent again,
+-- ARGV[8]: milliseconds to remember them.
+-- Returns the new value as text: a Lua number would lose digits beyond 2^53.
+-- Returns {what is stored}, nothing changed, if that begins like neither and is not empty. A change whose number is
+-- known with the same new head is not made again. A counter that exists keeps its time to live; a value that is no
+-- 64-bit integer, or would become none, is an error and stays as it is.
 local function begins(text, head)
   return string.sub(text, 1, #head) == head
 end

@@ -1,5 +1,6 @@
--- KEYS[1]: an entry. KEYS[2...]: the names of the lease under which it was loaded. ARGV[1]: the lease's token. ARGV[2]: the
--- value. ARGV[3]: milliseconds it lives; 0: for ever. Gives 0, nothing stored, where a name was broken. The lease ends.
+-- KEYS[1]: an entry. KEYS[2...]: the names of the lease under which it was loaded.
+-- ARGV[1]: the lease's token. ARGV[2]: the value. ARGV[3]: milliseconds it lives; 0: for ever.
+-- Returns 0, nothing stored, if a name was broken. The lease ends.
 for place = 2, #KEYS do
   if held(KEYS[place]) ~= ARGV[1] then
     return 0

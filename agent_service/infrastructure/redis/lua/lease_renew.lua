@@ -1,5 +1,5 @@
 -- KEYS: the names of one lease. ARGV[1]: its token. ARGV[2]: milliseconds it lives from now on; 0: it ends.
--- Gives 0 where one of the names holds another lease, or none: it does not stand then, and is not prolonged.
+-- Returns 0 if one of the names holds another lease, or none: then it is not valid, and is not prolonged.
 local stands = 1
 for _, key in ipairs(KEYS) do
   if held(key) ~= ARGV[1] then

@@ -1,7 +1,9 @@
--- KEYS: the names of one lease; the first says whether it stands. ARGV[1]: a token. ARGV[2]: milliseconds. ARGV[3]: what to
--- do with a lease that stands: 'share' it and prolong it, 'leave' it as it is, 'break' it and take it. Gives the token of
--- the lease that stands in the end. A name that was broken is not set again under a token that stood before. What stands
--- without a time to live, which nobody here wrote, gets one: whoever waits for it must not wait for ever.
+-- KEYS: the names of one lease; the first says whether it is valid.
+-- ARGV[1]: a token. ARGV[2]: milliseconds. ARGV[3]: what to do with a valid lease: 'share' it and prolong it, 'leave'
+-- it as it is, 'break' it and take it.
+-- Returns the token of the lease that is valid afterwards. A name that was broken is not set again with the token of an
+-- earlier lease. A lease without a time to live, which another program stored, gets one: nobody must wait for it for
+-- ever.
 local standing = ARGV[3] ~= 'break' and held(KEYS[1])
 if not standing then
   for _, key in ipairs(KEYS) do

@@ -1,4 +1,4 @@
--- ARGV[first]: a field. ARGV[first + 1]: the JSON of an item for its list. Gives 1; 0 where the field holds no list.
+-- ARGV[first]: a field. ARGV[first + 1]: the JSON of an item for its list. Returns 1; 0 if the field holds no list.
 local field, item = ARGV[first], ARGV[first + 1]
 local list = redis.call('HGET', record, field)
 if not list or list == '[]' then

@@ -1,5 +1,6 @@
--- ARGV[first...]: fields to delete. Gives how many there were. A record that loses its last field stays, empty: the field
--- '\255', which no name in UTF-8 can be, keeps it.
+-- ARGV[first...]: fields to delete.
+-- Returns how many there were. A record that loses its last field stays, empty: the field '\255', which no name in
+-- UTF-8 can be, keeps it.
 if redis.call('EXISTS', record) == 0 then
   return 0
 end

@@ -1,8 +1,8 @@
--- KEYS[1]: a record. ARGV[1]: milliseconds the new record lives; 0: it does not expire. ARGV[2]: how many fields the
--- present record must hold among its own, -1: there must be none. Then those fields and their JSON in turn, then the
--- new record's. Puts the new record in the place of the present one, or
--- removes that where no new fields are given, and returns 1. Returns 0 where the present record is not as expected; where
--- it has the fields and their JSON differs, that JSON.
+-- KEYS[1]: a record.
+-- ARGV[1]: milliseconds the new record lives; 0: it does not expire. ARGV[2]: how many fields the present record must
+-- hold among its own, -1: there must be no record. Then those fields and their JSON in turn, then the new record's.
+-- Replaces the present record by the new one, or removes it where no new fields are given, and returns 1.
+-- Returns 0 if the present record is not as expected; if it has the fields and only their JSON differs, that JSON.
 local record, expected = KEYS[1], tonumber(ARGV[2])
 if (expected < 0) ~= (redis.call('EXISTS', record) == 0) then
   return 0

@@ -1,5 +1,5 @@
--- ARGV[first]: a field, 0 where it is missing. ARGV[first + 1]: an amount as JSON. Gives the sum as JSON; 0 where the
--- field holds no number, 1 where the sum would be none of 64 bits.
+-- ARGV[first]: a field, 0 where it is missing. ARGV[first + 1]: an amount as JSON. Returns the sum as JSON; 0 if the
+-- field holds no number, 1 if the sum would be none of 64 bits.
 -- A Lua number is a double, as a Python float is, so floats add up as they do there; integers are left to HINCRBY.
 local field, amount = ARGV[first], ARGV[first + 1]
 local number = redis.call('HGET', record, field) or '0'

@@ -1,4 +1,5 @@
--- ARGV[first]: 'replace', 'merge', or 'read' to merge and give what HGETALL gives. Then fields and their JSON in turn.
+-- ARGV[first]: 'replace', 'merge', or 'read' to merge and return what HGETALL returns. Then fields and their JSON in
+-- turn.
 if ARGV[first] == 'replace' then
   redis.call('DEL', record)
 end

@@ -1,5 +1,7 @@
--- KEYS: records. ARGV[1]: milliseconds they live; 0: they do not expire. Then for each record how many arguments it has,
--- and those: fields and their JSON in turn. Puts the records in the place of any others.
+-- KEYS: records.
+-- ARGV[1]: milliseconds they live; 0: they do not expire. Then for each record how many arguments it has, and those:
+-- fields and their JSON in turn.
+-- Stores the records, replacing any others.
 local call, lifetime, at = redis.call, tonumber(ARGV[1]), 2
 for _, record in ipairs(KEYS) do
   local last = at + ARGV[at]

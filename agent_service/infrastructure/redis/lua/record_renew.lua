@@ -1,4 +1,4 @@
--- Changes nothing but the time to live. Gives 1; 0 where there is no record.
+-- Changes nothing but the time to live. Returns 1; 0 if there is no record.
 if redis.call('EXISTS', record) == 0 then
   return 0
 end

@@ -1,5 +1,5 @@
--- The beginning of every script that writes a record: a hash whose fields hold JSON. The script itself ends with
--- `return written(reply)` where it changed the record. Data is never decoded: cjson would make {} of [].
+-- First part of every script that writes a record: a hash whose fields hold JSON. The script itself ends with
+-- `return written(reply)` if it changed the record. Data is never decoded: cjson would make {} of [].
 -- KEYS[1]: the record. KEYS[2], if ARGV[3] is '1': the sorted set that lists it. Then, for each indexed field, what the
 -- keys of its index begin with; the SHA-1 of a value's JSON follows.
 -- ARGV[1]: milliseconds the record lives from now on; 0: as before. ARGV[2]: the record's name in those sets.
@@ -7,8 +7,8 @@
 local record, lifetime, name, listed = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local first = 3 + #KEYS - listed
 
--- Puts the record into a sorted set of records, each with the millisecond at which it expires; those that did so a
--- second ago leave it, and the set itself expires with the last of them.
+-- Adds the record to a sorted set of records, scored by the millisecond at which each expires. Members that expired a
+-- second ago are removed, and the set itself expires with the last of them.
 local function enter(set)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,9 +1,9 @@
--- KEYS: tokens by their new names; perhaps then the same by the names that earlier releases know. ARGV[1]: milliseconds an
--- entry with them will live; 0: for ever. ARGV[2...]: random bytes, one a token.
--- Gives the tokens, in order; the random bytes where none stood. Under two names a token stands as the old one holds it;
--- one of 9 bytes was made under the new name alone and voids what the old one holds. What has another length, or is of
--- another type, is no token. A token outlives every entry that holds it: it is prolonged to twice the entry's life, at
--- least an hour, when it would not.
+-- KEYS: tokens by their new names; perhaps then the same by the names that earlier releases know.
+-- ARGV[1]: milliseconds an entry with them will live; 0: for ever. ARGV[2...]: random bytes, one a token.
+-- Returns the tokens, in order; the random bytes where there was none. Under two names the old one decides, except
+-- where the new one holds 9 bytes: that token was made under the new name alone and voids the old one's. A value of
+-- another length or type is no token. A token outlives every entry that holds it: it is prolonged to twice the entry's
+-- life, at least an hour, when it would not.
 local needed, count = tonumber(ARGV[1]), #ARGV - 1
 local lifetime = string.format('%.0f', math.max(2 * needed, 3600000))
 

@@ -1,4 +1,4 @@
--- ARGV[4]: an identifier. ARGV[5]: the token of its claim. ARGV[6]: what killed it. Gives 1; 0 where it was set anew,
+-- ARGV[4]: an identifier. ARGV[5]: the token of its claim. ARGV[6]: why it failed. Returns 1; 0 if it was set anew,
 -- deleted or claimed again.
 local due, attempts = claimed_with(ARGV[4], ARGV[5])
 if not due then

@@ -1,6 +1,7 @@
 -- ARGV[4]: a token that no other call has. ARGV[5]: how many at most. ARGV[6]: milliseconds of lease. ARGV[7]: attempts
--- one may have. Gives the claimed ones as {identifier, due, attempt}, and the identifiers that died of too many, or whose
--- state nobody here wrote.
+-- one may have.
+-- Returns the claimed ones as {identifier, due, attempt}, and the identifiers that are dead now: after too many
+-- attempts, or because another program wrote their state.
 local claimed, died = {}, {}
 for _, identifier in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[5])) do
   local due, attempts = read(identifier)

@@ -1,6 +1,6 @@
--- KEYS[...]: the tenants of an action each, scored by the millisecond of their earliest trigger. Gives for each key the
--- tenants that have a due one, and at last the milliseconds until the next one of all, -1 where there is none. What holds
--- another type of value has none.
+-- KEYS[...]: the tenants of an action each, scored by the millisecond of their earliest trigger.
+-- Returns for each key the tenants that have a due one, and at last the milliseconds until the next one of all, -1 if
+-- there is none. A key with another type of value has none.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reply, wait = {}, -1

@@ -28,7 +28,7 @@ EMPTY: Final = b"\xff"
 
 _INT64: Final = 1 << 63
 _TAG: Final = b'"$'
-"""How every tag of the codec stands in JSON; what holds none needs no walk."""
+"""Every tag of the codec has this in JSON; values without it need no search for tags."""
 
 
 def field_name(field: str) -> bytes:
@@ -51,7 +51,7 @@ def field_name(field: str) -> bytes:
 def write_value(field: str, value: Any) -> bytes:
     """Return the JSON of a field's value.
 
-    :raises RecordValueError: naming the field and the way to what cannot be written.
+    :raises RecordValueError: for what cannot be written; it names the field and the path within its value.
     """
     kind = type(value)
     if kind is str:
@@ -94,11 +94,11 @@ def write_record(data: Mapping[str, Any]) -> list[bytes]:
 
 
 def read_value(json: bytes, key: bytes, field: bytes) -> Any:
-    """Undo :func:`write_value`.
+    """Return the value that :func:`write_value` wrote.
 
     :param key: of the record.
     :param field: that holds the value.
-    :raises UndecodableError: for anything it did not write, naming both.
+    :raises UndecodableError: for anything that it did not write; it names key and field.
     """
     try:
         return decode(json, tagged=_TAG in json)
@@ -114,7 +114,7 @@ def read_record(reply: Sequence[bytes], key: bytes) -> dict[str, Any] | None:
     """Return the fields in the reply to an HGETALL; None for a record that does not exist.
 
     :param key: of the record.
-    :raises UndecodableError: naming key and field of what :func:`write_record` did not write.
+    :raises UndecodableError: for what :func:`write_record` did not write; it names key and field.
     """
     if not reply:
         return None
@@ -130,7 +130,7 @@ def read_record(reply: Sequence[bytes], key: bytes) -> dict[str, Any] | None:
 
 
 def same_value(one: bytes, other: bytes) -> bool:
-    """Whether two JSON texts stand for the same value of the same type; the order of an object's members is nothing."""
+    """Return whether two JSON texts mean the same value of the same type, whatever the order of an object's members."""
     return one == other or _canonical(one) == _canonical(other)
 
 

@@ -1,9 +1,9 @@
-"""Sorted sets that lead to records: listings of all of them, and secondary indexes by the value of a field.
+"""Sorted sets of records: listings of all of them, and secondary indexes by the value of a field.
 
-:class:`~agent_service.infrastructure.redis.records.record.HashRecord` enters each record in the script that writes it,
-so whatever exists is in them, with the time at which it expires. What expired leaves with the next record that enters,
-and the set itself expires with the last one. What was deleted, evicted or changed before its time stays until a reader
-of the set finds out and takes it out, in a script that looks again, so that no newer write is undone.
+:class:`~agent_service.infrastructure.redis.records.record.HashRecord` adds each record in the script that writes it. So
+every record that exists is in its sets, scored by the time at which it expires. Expired members are removed when the
+next record is added, and a set expires with its last member. Members whose records were deleted, evicted or changed are
+stale; the next reader removes them, in a script that checks again, so that no newer write is undone.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,17 @@ from typing import Any
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.records.fields import field_name, read_record, same_value, write_value
-from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.infrastructure.redis.scripts import LISTING_REMOVE, Script, load_script
 
 __all__ = ["RecordListing", "find_indexed", "find_scanning", "is_indexed"]
 
-_REMOVE = load_script("listing_remove")
 _LIVING = load_script("listing_living")
 _PRUNE = load_script("index_prune")
 
 _PAGE = 500
-"""Records per script: Redis serves others in between."""
+"""Records per script: Redis serves other clients in between."""
 _CANDIDATES = 10
-"""Records read at once while looking for one that holds a value; nearly always the first does."""
+"""Records read at once while searching for one that holds a value; nearly always the first does."""
 
 _INDEXED_TYPES = frozenset({str, int, bool, type(None)})
 
@@ -32,10 +31,10 @@ RecordKey = Callable[[bytes], bytes]
 
 
 class RecordListing:
-    """The records that a set lists.
+    """The records in a listing.
 
     :param key: of the sorted set.
-    :param record_key: gives the key of a record by its name in the set. On a cluster they all share the set's slot.
+    :param record_key: returns the key of a record by its name in the set. On a cluster they all share the set's slot.
     """
 
     def __init__(self, client: RedisClient, key: bytes, record_key: RecordKey) -> None:
@@ -48,8 +47,8 @@ class RecordListing:
         return sorted([name for page in await self._in_pages(_LIVING) for name in page])
 
     async def delete_all(self) -> int:
-        """Delete the records that are listed now, and give how many there were. Costs what is listed."""
-        return sum(await self._in_pages(_REMOVE))
+        """Delete the records that are listed now; return how many there were. Costs what is listed."""
+        return sum(await self._in_pages(LISTING_REMOVE))
 
     async def _in_pages(self, script: Script) -> list[Any]:
         names: Sequence[bytes] = await self._client.execute(b"ZRANGE", self._key, 0, -1)
@@ -60,7 +59,7 @@ class RecordListing:
 
 
 def is_indexed(value: Any) -> bool:
-    """Whether an index can find the value: a str, an int of 64 bits, a bool or None, which have one form in JSON."""
+    """Return whether an index can find the value: a str, a 64-bit int, a bool or None, which have one form in JSON."""
     return type(value) in _INDEXED_TYPES and (type(value) is not int or -(1 << 63) <= value < 1 << 63)
 
 
@@ -69,7 +68,7 @@ async def find_indexed(
 ) -> dict[str, Any] | None:
     """Return a record whose indexed field holds the value, of the same type; None where there is none.
 
-    Costs the same however many records there are, plus what has left this value since it was last looked for.
+    Costs the same however many records there are, plus the stale members that it removes.
 
     :param index: what the keys of the field's index begin with.
     :param value: one that :func:`is_indexed`.

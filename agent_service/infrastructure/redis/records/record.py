@@ -14,18 +14,17 @@ from agent_service.infrastructure.redis.records.fields import (
     write_record,
     write_value,
 )
-from agent_service.infrastructure.redis.scripts import Script, load_script
+from agent_service.infrastructure.redis.scripts import LISTING_REMOVE, RECORD_PUT, Script, load_script
+from agent_service.infrastructure.redis.time_to_live import lifetime_of, seconds_left
 from agent_service.infrastructure.redis.transport.base import Argument
 
 __all__ = ["HashRecord"]
 
-_PUT = load_script("record_write", "record_put")
 _APPEND = load_script("record_write", "record_append")
 _INCREMENT = load_script("record_write", "record_increment")
 _DELETE_FIELDS = load_script("record_write", "record_delete_fields")
 _COMPARE_AND_SET = load_script("record_write", "record_compare_and_set")
 _RENEW = load_script("record_write", "record_renew")
-_REMOVE = load_script("listing_remove")
 
 _NO_INDEXES: Final[Mapping[str, bytes]] = {}
 _INT64 = range(-(1 << 63), 1 << 63)
@@ -40,8 +39,8 @@ class HashRecord:
 
     A replica that takes over may lack the latest writes: Redis replicates asynchronously.
 
-    Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that was
-    written by somebody else, with its key, and ``RedisOperationError`` kinds.
+    Raises ``RecordValueError`` for arguments that cannot be written, ``UndecodableError`` for a stored field that
+    another program wrote, with its key, and ``RedisOperationError`` kinds.
 
     :param ttl: seconds the record lives after each write; None: writes leave its time to live alone.
     :param name: what the record is called in ``listing`` and ``indexes``.
@@ -69,8 +68,7 @@ class HashRecord:
         self._listing = listing
         self._name = name
         self._keys = [key, *indexes.values()] if listing is None else [key, listing, *indexes.values()]
-        lifetime = 0 if ttl is None else max(1, round(ttl * 1000))
-        self._header: list[Argument] = [lifetime, name, int(listing is not None), *map(field_name, indexes)]
+        self._header: list[Argument] = [lifetime_of(ttl), name, int(listing is not None), *map(field_name, indexes)]
 
     async def get(self) -> dict[str, Any] | None:
         """Return all fields; None where there is no record."""
@@ -83,23 +81,23 @@ class HashRecord:
         return None if json is None else read_value(json, self.key, name)
 
     async def exists(self) -> bool:
-        """Whether there is a record."""
+        """Return whether there is a record."""
         return bool(await self.client.execute(b"EXISTS", self.key))
 
     async def set(self, data: Mapping[str, Any]) -> None:
-        """Replace the record by one of these fields alone."""
-        await self._write(_PUT, b"replace", *write_record(data))
+        """Replace the record by one with these fields only."""
+        await self._write(RECORD_PUT, b"replace", *write_record(data))
 
     async def upsert(self, data: Mapping[str, Any]) -> None:
-        """Set these fields and leave the others; without any, an empty record comes to be where there is none."""
-        await self._write(_PUT, b"merge", *write_record(data))
+        """Set these fields and leave the others; without fields, make an empty record where there is none."""
+        await self._write(RECORD_PUT, b"merge", *write_record(data))
 
     async def merge(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what :meth:`upsert` does, and give all fields as this write left them."""
-        return read_record(await self._write(_PUT, b"read", *write_record(data)), self.key) or {}
+        """Do what :meth:`upsert` does; return all fields as this write left them."""
+        return read_record(await self._write(RECORD_PUT, b"read", *write_record(data)), self.key) or {}
 
     async def append(self, field: str, value: Any) -> None:
-        """Append to the list in a field; a missing field becomes a list. Costs what the list is long.
+        """Append to the list in a field; a missing field becomes a list. The cost grows with the length of the list.
 
         :raises RecordValueError: when the field holds something else.
         """
@@ -109,7 +107,7 @@ class HashRecord:
             )
 
     async def increment(self, field: str, by: int | float = 1) -> int | float:
-        """Add to the number in a field, 0 where it is missing, and give the sum: an int if both are, else a float.
+        """Add to the number in a field, 0 where it is missing; return the sum: an int if both are, else a float.
 
         :raises RecordValueError: when the field holds no number, when ``by`` is none or is infinite, and when the sum
             of integers does not fit in 64 bits, or that of floats in a float.
@@ -126,11 +124,11 @@ class HashRecord:
         return read_value(sum_, self.key, name)  # type: ignore[no-any-return]
 
     async def delete_fields(self, *fields: str) -> int:
-        """Delete fields and give how many there were. A record that loses its last one stays, empty."""
+        """Delete fields; return how many there were. A record that loses its last field stays, empty."""
         return int(await self._write(_DELETE_FIELDS, *map(field_name, fields)))
 
     async def compare_and_set(self, field: str, expected: Any, value: Any) -> bool:
-        """Set a field if it holds what is expected, of the same type; False where it does not.
+        """Set a field if it holds what is expected, of the same type; return whether it did.
 
         ``None`` is also expected where the field, or the record, is missing.
         """
@@ -141,21 +139,18 @@ class HashRecord:
         return bool(held == 1)
 
     async def delete(self) -> bool:
-        """Delete the record; False where there was none."""
+        """Delete the record; return whether there was one."""
         if self._listing is None:
             return bool(await self.client.unlink([self.key]))
-        return bool(await self.client.run_script(_REMOVE, [self._listing, self.key], [self._name]))
+        return bool(await self.client.run_script(LISTING_REMOVE, [self._listing, self.key], [self._name]))
 
     async def renew(self) -> bool:
-        """Let the record live its ``ttl`` from now on; False where there is none."""
+        """Start the record's ``ttl`` again; return whether there is a record."""
         return bool(await self._write(_RENEW))
 
     async def ttl_left(self) -> float | None:
         """Return the seconds left to live: infinity for a record that does not expire, None where there is none."""
-        milliseconds = await self.client.execute(b"PTTL", self.key)
-        if milliseconds < 0:
-            return None if milliseconds == -2 else float("inf")
-        return float(milliseconds / 1000)
+        return seconds_left(await self.client.execute(b"PTTL", self.key))
 
     async def _write(self, script: Script, *args: Argument) -> Any:
         return await self.client.run_script(script, self._keys, [*self._header, *args])

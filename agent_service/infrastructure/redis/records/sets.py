@@ -1,28 +1,21 @@
-"""Whole records: many at once, and one in the place of another."""
+"""Whole records: reading and writing many at once, and replacing one on a condition."""
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final
 
-from redis.asyncio.cluster import RedisCluster
-
 from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.records.fields import read_record, read_value, write_record, write_value
-from agent_service.infrastructure.redis.scripts import load_script
+from agent_service.infrastructure.redis.scripts import RECORD_PUT, load_script
+from agent_service.infrastructure.redis.time_to_live import lifetime_of
 from agent_service.infrastructure.redis.transport.base import Argument
 
 __all__ = ["exchange_record", "lifetime_of", "read_record_with_ttl", "read_records", "withdraw_record", "write_records"]
 
 _EXCHANGE = load_script("record_exchange")
 _PUT_MANY = load_script("record_put_many")
-_PUT = load_script("record_write", "record_put")
 _CHUNK: Final = 1000
-
-
-def lifetime_of(ttl: float | None) -> int:
-    """Return seconds in milliseconds, at least one; 0 for None, which is no expiry."""
-    return 0 if ttl is None else max(1, round(ttl * 1000))
 
 
 async def read_records(client: RedisClient, keys: Sequence[bytes]) -> list[dict[str, Any] | None]:
@@ -35,16 +28,16 @@ async def read_records(client: RedisClient, keys: Sequence[bytes]) -> list[dict[
 
 
 async def write_records(client: RedisClient, records: Mapping[bytes, Mapping[str, Any]], ttl: float | None) -> None:
-    """Put records in the place of any others, in one round trip: one transaction, on a cluster one for each record.
+    """Store records, replacing any others, in one round trip: one transaction, on a cluster one for each record.
 
     :param ttl: seconds; None: they do not expire.
-    :raises RecordValueError: for a record that cannot be written; none was.
+    :raises RecordValueError: for a record that cannot be written; then none is.
     """
     lifetime = lifetime_of(ttl)
     pairs = {key: write_record(record) for key, record in records.items()}
-    if isinstance(client.raw, RedisCluster):
+    if client.is_cluster:
         header = (lifetime, b"", 0, b"replace")
-        await client.pipeline([("EVAL", _PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
+        await client.pipeline([("EVAL", RECORD_PUT.source, 1, key, *header, *each) for key, each in pairs.items()])
         return
     arguments: list[Argument] = [lifetime]
     for each in pairs.values():
@@ -62,12 +55,12 @@ async def exchange_record(
     expected: Mapping[str, Any] | None,
     ttl: float | None,
 ) -> bool:
-    """Put a record in the place of the present one if that is as expected; False where it is not.
+    """Replace the present record if it is as expected; return whether it was.
 
     :param expected: fields that the present record must hold, compared as they are written here; None: there must be
-        none.
+        no record.
     :param ttl: seconds; None: it does not expire.
-    :raises UndecodableError: for a field to compare that nobody here wrote.
+    :raises UndecodableError: for a field to compare that another program wrote.
     """
     return await _exchange(client, key, lifetime_of(ttl), expected, write_record(record))
 
@@ -75,7 +68,7 @@ async def exchange_record(
 async def withdraw_record(client: RedisClient, key: bytes, *, expected: Mapping[str, Any]) -> bool:
     """Remove a record if it holds these fields, compared as they are written here; return whether it did.
 
-    :raises UndecodableError: for one that nobody here wrote.
+    :raises UndecodableError: for a field to compare that another program wrote.
     """
     return await _exchange(client, key, 0, expected, [])
 
@@ -86,7 +79,7 @@ async def _exchange(
     wanted = write_record(expected) if expected else []
     header: tuple[int, int] = (lifetime, -1 if expected is None else len(expected))
     held = await client.run_script(_EXCHANGE, [key], [*header, *wanted, *new])
-    while isinstance(held, list):  # another program may write the same values differently, with blanks say
+    while isinstance(held, list):  # another program may write the same values differently, with blanks for instance
         names = wanted[::2]
         if not all(map(_means, held, wanted[1::2], names, repeat(key))):
             return False
@@ -96,7 +89,7 @@ async def _exchange(
 
 
 def _means(held: bytes, wanted: bytes, name: bytes, key: bytes) -> bool:
-    """Whether what a field holds is written as is wanted, once it is written here."""
+    """Return whether what a field holds would be written as wanted."""
     if held == wanted:
         return True
     try:

@@ -1,11 +1,10 @@
-"""Notifications by a stream: who waits for new entries blocks on the server instead of asking again and again.
+"""Notifications by a stream: a blocking read waits on the server for new entries, instead of polling.
 
-A stream is read from a position, so nothing that is added while a connection is lost is missed. It lies under a key, so
-the right to the keys of a prefix is enough (a channel needs a right of its own since Redis 7).
+A stream is read from a position, so no entry is missed that is added while a connection is lost. It is a key, so the
+right to the keys of a prefix is enough (a channel needs a right of its own since Redis 7).
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -13,8 +12,10 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import RedisCommandError
 from agent_service.core.logging import logger
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.turns import Turns
 from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
@@ -27,7 +28,7 @@ __all__ = ["StreamNotifications"]
 _BLOCK: Final = 10.0
 """Seconds that one read waits on the server; its answer proves that the connection still works."""
 _LOST_PAUSES: Final = (0.05, 1.0)
-"""Seconds before a lost connection is made anew: the first pause, doubled up to the longest."""
+"""The first and the longest pause, in seconds, before a lost connection is opened again."""
 _REFUSED_PAUSES: Final = (1.0, 60.0)
 
 
@@ -35,7 +36,7 @@ class StreamNotifications:
     """Calls back when a stream gets an entry, and when that can no longer, or again, be relied on.
 
     It belongs to the event loop that starts it, and costs one connection and, while nothing happens, a command every 10
-    seconds. Calls are not counted out: one may stand for several entries, and some stand for none.
+    seconds. There may be one call for several entries, and calls without an entry.
 
     :param target: where Redis is.
     :param key: of the stream. It may be missing, trimmed, expire and come back, as long as its ids grow.
@@ -45,7 +46,7 @@ class StreamNotifications:
 
     def __init__(self, target: RedisTarget, key: bytes, on_change: Callable[[], None], *, timeout: float) -> None:
         self.live = False
-        """Whether each new entry is followed by a call; at most seconds late in noticing that a network is silent."""
+        """Whether each new entry is followed by a call. A network that went silent is noticed within seconds."""
         self._target = target
         self._key = key
         self._on_change = on_change
@@ -57,7 +58,7 @@ class StreamNotifications:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, on the running event loop. Redis may be down."""
+        """Start, on the running event loop. Redis may be down."""
         self._task = asyncio.create_task(self._supervise(), name="redis-notifications")
 
     async def aclose(self) -> None:
@@ -72,12 +73,11 @@ class StreamNotifications:
             while True:
                 try:
                     await self._listen()
-                except Exception as exc:  # noqa: BLE001 - whatever it is, it is told, and listening begins anew
+                except Exception as exc:  # noqa: BLE001 - any error is logged, and listening begins again
                     self._note(exc)
-                first, longest = _REFUSED_PAUSES if self._refused else _LOST_PAUSES
-                pause = min(longest, first * 2.0 ** min(self._failures, 20))
+                pauses = Backoff(*(_REFUSED_PAUSES if self._refused else _LOST_PAUSES))
                 self._failures += 1
-                await asyncio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 - spreads load, keeps no secret
+                await asyncio.sleep(pauses.pause(self._failures - 1))
         finally:
             with suppress(RedisError, OSError):  # of a sentinel that hangs or is gone
                 await self._primaries.aclose()
@@ -88,7 +88,7 @@ class StreamNotifications:
         async with Turns(self._timeout):
             connection = await self._connector.open(owner.address, on_push=lambda _: None, on_lost=lambda: None)
         try:
-            # From the beginning: ids of a server that took over may be smaller than the ones that were seen.
+            # From the beginning: a server that took over may give smaller ids than those that were seen.
             last = b"0-0"
             blocking: tuple[str | int, ...] = ()
             while True:
@@ -96,7 +96,7 @@ class StreamNotifications:
                 if reply:
                     last = reply[self._key][-1][0]
                 if not blocking:
-                    blocking = ("BLOCK", round(_BLOCK * 1000))
+                    blocking = ("BLOCK", to_milliseconds(_BLOCK))
                     self._become_live()
                 elif reply:
                     self._on_change()

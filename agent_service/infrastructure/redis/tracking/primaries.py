@@ -1,7 +1,7 @@
-"""Which servers take the writes of a target, and whether they still are the ones.
+"""The servers that take the writes of a target, and whether they are still the same.
 
-An invalidation stream listens to all of them, and believes a round of heartbeats only while the topology is the one it
-listens to; otherwise it would go on trusting a master that nobody writes to any more.
+An invalidation stream listens to all of them. A round of heartbeats counts only while the topology is the one that it
+listens to; otherwise it would go on trusting a master to which nothing is written any more.
 """
 
 from abc import ABC, abstractmethod
@@ -30,9 +30,9 @@ class Primary:
     address: Address | None
     """None: the unix socket of the target."""
     id: str = ""
-    """Of a cluster's node."""
+    """The identity of a node of a cluster."""
     slots: tuple[tuple[int, int], ...] = ((0, REDIS_CLUSTER_HASH_SLOTS - 1),)
-    """First and last of each range it answers for."""
+    """First and last slot of each range that it answers for."""
 
     def owns(self, key: bytes) -> bool:
         """Whether this server answers for the key."""
@@ -44,17 +44,17 @@ class Primaries(ABC):
     """The servers of one target. Methods raise errors of redis-py, and OSError."""
 
     question: Command = ("HELLO", 3)
-    """What each of them is asked in every round, to be told who it is."""
+    """What each of them is asked in every round; :meth:`confirm` gets the answers."""
     has_databases = True
-    """Whether they have several, which can be swapped."""
+    """Whether they have several databases, which can be swapped."""
 
     @abstractmethod
     async def find(self) -> Sequence[Primary]:
-        """Ask for the servers as they are now."""
+        """Return the servers as they are now."""
 
     @abstractmethod
     async def confirm(self, answers: Mapping[Primary, Any]) -> None:
-        """Raise unless these are all the servers still.
+        """Raise unless these are still all the servers.
 
         :param answers: what each of them replied to the question.
         """
@@ -77,7 +77,7 @@ def find_primaries(target: RedisTarget, connector: PushConnector, *, timeout: fl
 
 
 def _check_roles(answers: Mapping[Primary, Any]) -> None:
-    """A name may lead to a new master while the old one lives on as its replica."""
+    """Raise unless all are masters: a name may lead to an old master that has become a replica."""
     for greeting in answers.values():
         if greeting.get(b"role", b"master") != b"master":
             raise RedisConnectionError("the server is no master any more")
@@ -121,7 +121,7 @@ class _Cluster(Primaries):
     """All primaries of a cluster, those without slots too, because a key may be moved to one before its slot is.
 
     Every primary is asked for its view in every round, and all views must be the same: a primary that was replaced does
-    not know it, but those that voted do. What remains is the time in which the news travels on the cluster's own bus.
+    not know that, but those that voted do. What remains is the time that the news takes on the cluster's own bus.
     """
 
     question = ("CLUSTER", "NODES")
@@ -168,15 +168,17 @@ _UNUSABLE: Final = frozenset({"handshake", "noaddr"})
 def _view(nodes: bytes, host: str) -> list[Primary]:
     """Read the primaries from a reply to CLUSTER NODES, ordered by their ids.
 
-    One that has failed and owns nothing any more is left out. One that has failed and owns slots stays: while nobody
-    has taken them over, nobody can be trusted about them.
+    A primary that has failed and owns no slots is left out. One that has failed and owns slots stays: until they are
+    taken over, no server can be trusted about them.
 
     :param host: of the node that was asked; it may not know its own.
     """
     primaries = []
     for line in nodes.decode().splitlines():
         node_id, place, flags, _, _, _, _, _, *slots = line.split(" ")
-        owned = tuple(_range(each) for each in slots if not each.startswith("["))  # "[" begins one that is being moved
+        owned = tuple(
+            _range(each) for each in slots if not each.startswith("[")
+        )  # "[" begins a slot that is being moved
         traits = set(flags.split(","))
         if "master" not in traits or traits & _UNUSABLE or ("fail" in traits and not owned):
             continue

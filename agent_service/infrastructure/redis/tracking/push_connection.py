@@ -1,7 +1,7 @@
-"""One RESP3 connection on which the server also speaks unasked: replies and pushes, in the order they were sent.
+"""One RESP3 connection that brings replies and pushes, in the order in which the server sent them.
 
-redis-py hands out pushes only while somebody waits for a reply, from a coroutine. Here they are handled the moment they
-are read, synchronously, so that when a reply is seen, every push before it has already had its effect.
+redis-py delivers pushes only while a coroutine waits for a reply. Here they are handled synchronously, at the moment at
+which they are read. So when a reply arrives, every push before it has already had its effect.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _INCOMPLETE: Final = object()
 
 
 class PushConnection(asyncio.Protocol):
-    """A connection on which commands follow when the replies to the previous ones are there.
+    """A connection on which commands are sent when the replies to the previous ones have arrived.
 
-    It ends at the first thing that goes wrong.
+    It ends with the first failure.
 
     :param on_push: called for each push as it is read; an exception of it ends the connection.
     :param on_lost: called once, at the moment the connection ends, for whatever reason.
@@ -49,7 +49,7 @@ class PushConnection(asyncio.Protocol):
         )
 
     def send(self, *commands: Command) -> asyncio.Future[list[Any]]:
-        """Write commands. The future gives their replies; errors, and why replies are missing, as exception objects."""
+        """Write commands. The future returns their replies; errors, and why a reply is missing, as exceptions."""
         if self._waiting is not None:
             raise RuntimeError("replies to the previous commands are still to come")
         waiting: asyncio.Future[list[Any]] = self._loop.create_future()
@@ -61,11 +61,11 @@ class PushConnection(asyncio.Protocol):
         return waiting
 
     def has_arrived(self) -> bool:
-        """Whether something lies there that was not read yet."""
+        """Return whether the connection holds bytes that were not read yet."""
         return self._transport is not None and is_ready(self._transport)
 
     async def ask(self, *command: Argument) -> Any:
-        """Send a command and give its reply. Who stops waiting must close the connection."""
+        """Send a command and return its reply. A caller that stops waiting must close the connection."""
         (reply,) = await self.send(command)
         if isinstance(reply, Exception):
             raise reply
@@ -87,7 +87,7 @@ class PushConnection(asyncio.Protocol):
                     self._on_push(item)
                 else:
                     self._answer(item)
-        except Exception as exc:  # noqa: BLE001 - after a push that had no effect, nothing later can be relied on
+        except Exception as exc:  # noqa: BLE001 - after a push without its effect, nothing later can be relied on
             self.end(exc)
 
     def _answer(self, reply: Any) -> None:

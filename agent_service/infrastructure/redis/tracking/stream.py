@@ -1,23 +1,23 @@
-"""A coherent stream of invalidations: what a cache before Redis has to know, and for how long it may believe it.
+"""A coherent stream of invalidations: which keys of Redis changed, and until when copies of the others may be served.
 
-The server pushes the name of every key that changes, whoever changed it (CLIENT TRACKING in broadcast mode over RESP3).
-What makes copies of values trustworthy is not the pushes but the proof that none is missing:
+The server pushes the name of every key that changes, whatever client changed it (CLIENT TRACKING in broadcast mode over
+RESP3). Copies of values can be trusted because of the proof that no push is missing:
 
-* A heartbeat is sent at time t, on the connection the pushes come by. Its reply proves that everything the server had
-  executed before t was pushed and seen, so copies may be served until t + ``max_staleness``, and no longer. When
-  replies do not come, for whatever reason, trust runs out by itself.
-* The proof needs that no other command is on its way. The server pushes at the end of each turn of its event loop, so
-  within one turn a reply may overtake a push. But a heartbeat sent after a write was executed is read in a later turn
-  than the write, unless an earlier command had drawn the server's attention to this connection in that very turn.
-* Whatever may have been missed is followed by a flush before there is trust again: the loss of a connection, another
-  set of primaries, the time before a prefix was tracked.
-* SWAPDB pushes nothing, so each heartbeat also proves that the database is the one that bears our mark, and that it was
-  so all the time since the previous one.
+* **A heartbeat is the proof.** It is sent at time t, on the connection that brings the pushes. Its reply proves that
+  everything the server had executed before t was pushed and received. So copies may be served until t +
+  ``max_staleness``, and no longer. When no reply comes, for whatever reason, trust runs out by itself.
+* **A heartbeat travels alone.** The server pushes at the end of each turn of its event loop, so within one turn a reply
+  may overtake a push. A heartbeat that is sent after a write was executed is read in a later turn than the write,
+  unless an earlier command had made the server read from this connection in that very turn. So no other command may be
+  under way on the connection.
+* **Trust comes back after a flush.** When pushes may have been missed, all copies are dropped first: after the loss of
+  a connection, after a change of the primaries, and when a prefix is tracked that was not tracked before.
+* **The database is still the same.** SWAPDB pushes nothing. So each heartbeat also proves that the database holds our
+  mark, and has held it since the previous heartbeat.
 """
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -27,6 +27,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
@@ -40,42 +41,48 @@ from agent_service.infrastructure.redis.transport.base import Command
 __all__ = ["InvalidationStream", "TrackingState"]
 
 _HEARTBEATS: Final = 3
-"""Heartbeats within ``max_staleness``: trust outlasts some that are late."""
+"""Heartbeats within ``max_staleness``, so that trust survives some that are late."""
 _DOWN_PAUSES: Final = (0.05, 1.0)
-"""Seconds before a stream that was lost begins anew: the first pause, doubled up to the longest."""
+"""The first and the longest pause, in seconds, before a lost stream begins again."""
 _UNSUPPORTED_PAUSES: Final = (1.0, 60.0)
 
 
 class TrackingState(StrEnum):
-    """How a stream stands."""
+    """The state of a stream."""
 
     CONNECTING = "connecting"
     """Nothing is known yet."""
     LIVE = "live"
     """Invalidations arrive."""
     DOWN = "down"
-    """The server cannot be reached or cannot serve; tried again at once, then ever less often, down to each second."""
+    """The server cannot be reached or cannot serve; tried again at once, then with growing pauses of up to a second."""
     UNSUPPORTED = "unsupported"
-    """The server refuses or pushes nothing; tried again ever less often, down to each minute."""
+    """The server refuses or pushes nothing; tried again with growing pauses of up to a minute."""
     CLOSED = "closed"
     """:meth:`InvalidationStream.aclose` was called."""
 
 
 class InvalidationStream:
-    """Tells which keys have changed, and until when copies of the others may be served.
+    """Calls back with the keys that have changed, and says until when copies of the others may be served.
 
     It belongs to the event loop that starts it. Callbacks are synchronous and run on that loop in the order of the
-    stream; an exception of one is logged and taken for a lost connection. It costs one connection to each primary, on
-    which it asks two things three times within each ``max_staleness``, and sentinels as often for their master.
+    stream. An exception of a callback is logged and handled like the loss of a connection. A stream costs one
+    connection to each primary, with two round trips three times within each ``max_staleness``; sentinels are asked for
+    their master as often.
 
-    No copy is served that was outdated for more than ``max_staleness``, if its keeper registers the key before reading
-    it from Redis, drops registration and copy when the key is invalidated or all is flushed, stores what was read only
-    if the registration stands, and serves it only while ``time.monotonic() < trusted_until``. After a failover that
-    bound counts from the moment at which the other primaries of a cluster, or the sentinel that answers, know of it.
+    No copy is served that has been outdated for more than ``max_staleness``, if the cache that holds it
+
+    * registers the key before it reads it from Redis;
+    * drops registration and copy when the key is invalidated or all is flushed;
+    * stores what was read only if the registration is still there;
+    * serves the copy only while ``time.monotonic() < trusted_until``.
+
+    After a failover that bound counts from the moment at which the other primaries of a cluster, or the sentinel that
+    answers, know of it.
 
     :param target: where Redis is.
-    :param write: runs commands on that Redis the way values are written; used to prove that pushes arrive. It raises
-        our own errors only.
+    :param write: runs commands on that Redis on the way on which values are written, to prove that pushes arrive for
+        them. It raises our own errors only.
     :param prefix: the first component of the package's own keys, for that proof.
     :param on_invalidate: called with the keys that were changed, deleted or expired, whatever their database.
     :param on_flush: called when any key may have changed.
@@ -119,15 +126,15 @@ class InvalidationStream:
 
     @property
     def supported(self) -> bool:
-        """Whether the server does what is needed, as far as is known."""
+        """Whether the server supports what is needed, as far as is known."""
         return self.state is not TrackingState.UNSUPPORTED
 
     def add_prefix(self, prefix: bytes) -> None:
-        """Watch the keys that begin with a prefix, too; nothing is trusted until the server does.
+        """Watch the keys that begin with a prefix, too. No copy is trusted until the server watches them.
 
         All is flushed then, because such keys may have been read before. A prefix that is watched already is ignored.
 
-        :raises ConfigurationError: when it begins with a watched one or a watched one with it; servers refuse that.
+        :raises ConfigurationError: when one of it and a watched prefix begins with the other; servers refuse that.
         """
         if prefix in self._prefixes:
             return
@@ -139,12 +146,12 @@ class InvalidationStream:
         self._distrust()
 
     def start(self) -> None:
-        """Begin, in the running event loop. Calling it again, or after :meth:`aclose`, does nothing."""
+        """Start, on the running event loop. Calling it again, or after :meth:`aclose`, does nothing."""
         if self._task is None and self.state is not TrackingState.CLOSED:
             self._task = asyncio.create_task(self._supervise(), name="redis-invalidations")
 
     async def aclose(self) -> None:
-        """Withdraw all trust, and close the connections. Calling it again does nothing."""
+        """End all trust and close the connections. Calling it again does nothing."""
         self.state = TrackingState.CLOSED
         self._distrust()
         task, self._task = self._task, None
@@ -158,16 +165,16 @@ class InvalidationStream:
             while self.state is not TrackingState.CLOSED:
                 try:
                     await self._follow()
-                except Exception as exc:  # noqa: BLE001 - whatever it is, it is told, and the stream begins anew
+                except Exception as exc:  # noqa: BLE001 - any error is logged, and the stream begins again
                     attempt = attempt + 1 if self._note_failure(exc) else 0
-                first, longest = _DOWN_PAUSES if self.supported else _UNSUPPORTED_PAUSES
-                await asyncio.sleep(random.uniform(0.5, 1) * min(longest, first * 2.0 ** min(attempt, 20)))  # noqa: S311
+                pauses = Backoff(*(_DOWN_PAUSES if self.supported else _UNSUPPORTED_PAUSES))
+                await asyncio.sleep(pauses.pause(attempt))
         finally:
             with suppress(RedisError, OSError):  # of a sentinel that hangs or is gone
                 await self._primaries.aclose()
 
     async def _follow(self) -> None:
-        """Listen until something fails."""
+        """Follow the invalidations until something fails."""
         watch = Watch(self._primaries, await self._primaries.find(), patience=self._patience)
 
         def take(push: list[Any]) -> None:
@@ -207,9 +214,9 @@ class InvalidationStream:
         if not await watch.beat():
             await watch.mark(self._probe_prefix)
             self._on_flush()
-        if watch.whole and watch.tracked == self._prefixes:
+        if watch.intact and watch.tracked == self._prefixes:
             self.trusted_until = sent + self.max_staleness
-            self._note_life()
+            self._note_live()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.max_staleness / _HEARTBEATS):
                 await self._wake.wait()
@@ -218,7 +225,7 @@ class InvalidationStream:
         self.trusted_until = 0.0
         self._wake.set()
 
-    def _note_life(self) -> None:
+    def _note_live(self) -> None:
         if self.state is TrackingState.LIVE:
             return
         if self.state is not TrackingState.CONNECTING:
@@ -227,7 +234,7 @@ class InvalidationStream:
         self.state = TrackingState.LIVE
 
     def _note_failure(self, failure: Exception) -> bool:
-        """Log a change of state, not each failure; give whether it was the same before."""
+        """Log a change of state, not each failure; return whether the state was the same before."""
         if not isinstance(failure, RedisOperationError):
             if not is_translatable(failure):
                 logger.error("Following invalidations failed (%s)", self._target, exc_info=failure)

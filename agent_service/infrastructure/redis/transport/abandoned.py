@@ -1,9 +1,9 @@
 """Connections that were dropped while a reply was missing.
 
-A command that was given up is not a command that will not run: it may stand in the buffer of a server that hangs, or be
-on its way there, and be executed later than what was sent after it on other connections. So each connection learns what
-the server calls it, and before anything is decided that a late command must not undo, the server is told to drop those
-that were given up, with all they still hold.
+A command whose reply nobody awaits any more may still run: it may lie in the buffer of a server that hangs, or be on
+its way there, and be executed after commands that were sent later on other connections. So each connection asks the
+server for its identity when it is opened. Before a decision that a late command must not undo, the server is told to
+close the abandoned connections, with all that they still hold.
 """
 
 import re
@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from agent_service.infrastructure.redis.transport.base import Command
 
-__all__ = ["Abandoned", "drop", "introduce"]
+__all__ = ["Abandoned", "drop", "greet_and_identify"]
 
 _MOST = 1000
 _IDENTITY = re.compile(rb"\bid=(\d+) addr=(\S+)")
@@ -25,11 +25,11 @@ Identity: TypeAlias = tuple[bytes, bytes]
 """Number and address of a connection."""
 
 _identities: "WeakKeyDictionary[Any, Identity | None]" = WeakKeyDictionary()
-"""None: the server does not tell."""
+"""Of each open connection; None: the server denies CLIENT INFO."""
 
 
-async def introduce(connection: Any) -> None:
-    """Greet the server as redis-py does, and learn what it calls this connection. For ``redis_connect_func``."""
+async def greet_and_identify(connection: Any) -> None:
+    """Greet the server as redis-py does, and ask for the identity of this connection. For ``redis_connect_func``."""
     await connection.on_connect()
     try:
         await connection.send_command("CLIENT", "INFO")
@@ -42,43 +42,43 @@ async def introduce(connection: Any) -> None:
 
 
 class Abandoned:
-    """The connections that one transport gave up. Bounded: the oldest is forgotten first."""
+    """The connections that one transport abandoned, at most a thousand: the oldest is forgotten first."""
 
     def __init__(self) -> None:
-        self._given_up: OrderedDict[Identity, None] = OrderedDict()
-        self._nameless = False
+        self._abandoned: OrderedDict[Identity, None] = OrderedDict()
+        self._unidentified = False
 
     def add(self, connection: Any) -> None:
-        """Note that a connection was dropped with a reply missing."""
+        """Note that a connection was dropped while a reply was missing."""
         if connection not in _identities:
             return
         identity = _identities.pop(connection)
         if identity is None:
-            self._nameless = True
+            self._unidentified = True
         else:
-            self._given_up[identity] = None
-            while len(self._given_up) > _MOST:
-                self._given_up.popitem(last=False)
+            self._abandoned[identity] = None
+            while len(self._abandoned) > _MOST:
+                self._abandoned.popitem(last=False)
 
-    def take_nameless(self) -> bool:
-        """Return whether, since this was last asked, one was dropped of which the server told no name."""
-        nameless, self._nameless = self._nameless, False
-        return nameless
+    def take_unidentified(self) -> bool:
+        """Return whether a connection without identity was abandoned since the last call."""
+        unidentified, self._unidentified = self._unidentified, False
+        return unidentified
 
     def identities(self) -> list[Identity]:
-        """Return what the server calls them."""
-        return list(self._given_up)
+        """Return the identities of the others."""
+        return list(self._abandoned)
 
     def forget(self, dropped: Iterable[Identity]) -> None:
-        """Note that the server dropped these."""
+        """Note that the server closed these."""
         for identity in dropped:
-            self._given_up.pop(identity, None)
+            self._abandoned.pop(identity, None)
 
 
 def drop(identity: Identity) -> Command:
-    """Return the command that makes the server drop a connection.
+    """Return the command that makes the server close a connection.
 
-    Number and address together name no other client, even after a restart of the server has begun to count anew.
+    Number and address together match no other client, even after a restart of the server, which counts from 1 again.
     """
     number, address = identity
     return ("CLIENT", "KILL", "ID", number, "ADDR", address)

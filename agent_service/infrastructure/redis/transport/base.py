@@ -1,9 +1,9 @@
 """What a client needs of the connections below it, whatever the topology."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from agent_service.infrastructure.redis.operation import Operation
 
@@ -18,7 +18,7 @@ MAX_KEYS_PER_COMMAND = 1000
 
 @dataclass(frozen=True, slots=True)
 class ScanCursor:
-    """Where a scan stands: SCAN's own cursor on the first of the primaries still to be read."""
+    """The position of a scan: SCAN's own cursor on the first of the primaries still to be read."""
 
     position: int
     primaries: tuple[str, ...] = ()
@@ -28,9 +28,12 @@ class Transport(ABC):
     """A way to Redis. Replies are those of RESP2, unconverted: bytes, int, list or None.
 
     Every method takes the running operation and sets its ``sent`` before it writes. Errors are redis-py's own, among
-    them error replies; a connection is never given back with a reply still to come. The client above bounds how many
-    operations run at once.
+    them error replies. A connection never goes back to its pool while a reply is still to come. The client above limits
+    how many operations run at once.
     """
+
+    is_cluster: ClassVar[bool]
+    """Whether keys of one script or transaction must share a slot."""
 
     @property
     @abstractmethod
@@ -42,11 +45,11 @@ class Transport(ABC):
         """Run one command."""
 
     @abstractmethod
-    async def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
-        """Run commands in one round trip; error replies stand in the list as exceptions."""
+    def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> Awaitable[list[Any]]:
+        """Run commands in one round trip; error replies are exceptions in the list."""
 
     @abstractmethod
-    async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
+    def get_many(self, operation: Operation, keys: Sequence[bytes]) -> Awaitable[list[bytes | None]]:
         """Return the strings at the keys, in their order; None where there is none."""
 
     @abstractmethod
@@ -55,18 +58,18 @@ class Transport(ABC):
 
     @abstractmethod
     async def delete(self, operation: Operation, command: bytes, keys: Sequence[bytes]) -> int:
-        """Delete keys by UNLINK or DEL; give how many there were."""
+        """Delete keys by UNLINK or DEL; return how many there were."""
 
     @abstractmethod
     async def scan_page(
         self, operation: Operation, cursor: ScanCursor | None, match: bytes, count: int
     ) -> tuple[ScanCursor | None, list[bytes]]:
-        """Return a page of matching keys at the cursor (None: the first) and the next cursor (None: no more)."""
+        """Return the next cursor (None: no more pages) and a page of matching keys at the cursor (None: the first)."""
 
     async def settle(self, operation: Operation) -> str | None:  # noqa: ARG002 - a transport that cannot do it does nothing
-        """See to it that commands which were given up will not run any more, where the topology allows it.
+        """Make sure that abandoned commands will not run any more, where the topology allows it.
 
-        Returns the command that the server would have to permit for that; None when there is none left to run.
+        Return the command that the server would have to permit for that; None when none is left to run.
         """
         return None
 

@@ -1,7 +1,7 @@
 """The transport to a Redis Cluster: redis-py's cluster client finds the node of each key and follows redirections.
 
-Commands are named in lower case here: Redis does not mind, and redis-py looks up its reply conversions by upper case,
-so replies stay those of RESP2, the same as from one server.
+Commands are named in lower case here: Redis accepts that, and redis-py finds its conversions of replies by upper case
+only. So replies stay those of RESP2, the same as from one server.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ class ClusterTransport(Transport):
 
     :param client: not closed here unless ``owned``.
     """
+
+    is_cluster = True
 
     def __init__(self, client: RedisCluster, *, owned: bool) -> None:
         self._client = client
@@ -56,7 +58,7 @@ class ClusterTransport(Transport):
         return list(await pipeline.execute(raise_on_error=False))
 
     async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
-        """One command per slot, one round trip per node, all at once; not one snapshot."""
+        """Send one command per slot, in one round trip per node, all at once; not one snapshot."""
         values: list[bytes | None] = [None] * len(keys)
         groups = self._by_slot(keys)
         replies = await self._each_slot(operation, "mget", [[keys[place] for place in group] for group in groups])
@@ -78,11 +80,11 @@ class ClusterTransport(Transport):
         return sum(await self._each_slot(operation, name, [[keys[place] for place in group] for group in groups]))
 
     def _has_arrived(self) -> bool:
-        """Whether that is so on any connection; those of a node that hangs have shorter deadlines of their own."""
+        """Return whether any connection holds something; those to a node that hangs have shorter limits."""
         return any(has_arrived(each) for node in self._client.get_nodes() for each in node._connections)  # noqa: SLF001
 
     def _by_slot(self, keys: Sequence[bytes]) -> list[list[int]]:
-        """Positions of the keys, grouped by slot."""
+        """Return the positions of the keys, grouped by slot."""
         slots: dict[int, list[int]] = {}
         for place, key in enumerate(keys):
             slots.setdefault(self._client.keyslot(key), []).append(place)

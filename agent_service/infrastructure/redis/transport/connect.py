@@ -1,4 +1,4 @@
-"""From a target to its transport: every redis-py object of the package is built here, with every choice spelled out."""
+"""Builds the transport to a target: every redis-py client and pool of the package, with every option spelled out."""
 
 import sys
 from typing import Any, Final
@@ -10,7 +10,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
 from agent_service.core.urls.redis import RedisTarget
-from agent_service.infrastructure.redis.transport.abandoned import introduce
+from agent_service.infrastructure.redis.transport.abandoned import greet_and_identify
 from agent_service.infrastructure.redis.transport.base import Transport
 from agent_service.infrastructure.redis.transport.cluster import ClusterTransport
 from agent_service.infrastructure.redis.transport.connections import (
@@ -25,19 +25,19 @@ from agent_service.infrastructure.redis.transport.tls import tls_of
 __all__ = ["open_sentinel", "open_transport"]
 
 _UNLIMITED: Final = {"socket_timeout": None, "socket_connect_timeout": None}
-"""The operation's deadline, or the limits of our own connections, end what takes too long."""
+"""What takes too long is ended by the operation's deadline, or by the limits of our own connections."""
 
 _NO_LIMIT = sys.maxsize
-"""Connections redis-py may open: the client's own limiter decides, and redis-py raises at its maximum."""
+"""Connections that redis-py may open: our slots limit them, while redis-py raises at its maximum."""
 
 
 def open_transport(target: RedisTarget, *, timeout: float) -> Transport:
     """Build the transport to a target. Connects nothing yet.
 
-    Retries are off everywhere (a retry would send an INCR twice), replies are bytes, the protocol is RESP2. There is
-    no timeout per connection or read, because the operation's deadline ends them, and only that one knows when this
-    process was too busy to read; sentinels and clusters have shorter ones of their own, so that one node that hangs
-    leaves time to ask another.
+    Retries are off everywhere (a retry would send an INCR twice), replies are bytes, the protocol is RESP2. No
+    connection or read has a timeout of its own: the operation's deadline ends them, and only that takes into account
+    that this process may have been too busy to read. Sentinels and clusters have shorter limits, so that one node that
+    hangs leaves time to ask another.
     """
     if target.topology == "cluster":
         return _cluster(target, timeout)
@@ -55,7 +55,7 @@ def _where(target: RedisTarget) -> dict[str, Any]:
 
 
 def _kind(target: RedisTarget, plain: type[Connection], tls: type[TlsConnection]) -> dict[str, Any]:
-    """The class of the connections, and what they share where they speak TLS."""
+    """Return the class of the connections, and the TLS options that they share."""
     shared = tls_of(target)
     return {"connection_class": plain} if shared is None else {"connection_class": tls, "tls": shared}
 
@@ -76,7 +76,7 @@ def _how(target: RedisTarget) -> dict[str, Any]:
         "decode_responses": False,
         "retry": _no_retry(),
         **_UNLIMITED,
-        "redis_connect_func": introduce,
+        "redis_connect_func": greet_and_identify,
         **{name: value for name, value in target.options.items() if not name.startswith("ssl_")},
     }
 
@@ -86,7 +86,7 @@ def _no_retry() -> Retry:
 
 
 def open_sentinel(target: RedisTarget, *, timeout: float) -> SharedSentinel:
-    """Build what asks the sentinels of a target; none of them may take longer than its share of the time."""
+    """Return what asks the sentinels of a target; each has its share of the time, so that one may hang."""
     share = timeout / (len(target.addresses) + 1)
     sentinel = SharedSentinel(  # type: ignore[no-untyped-call]
         target.addresses,

@@ -1,4 +1,4 @@
-"""The connections of redis-py, as the transports use them: what may take how long, and TLS on a shared context."""
+"""The connections of redis-py, as the transports use them: with limits in turns, and TLS on a shared context."""
 
 import ssl
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ class TlsConnection(PatientConnection):
         return {**super()._connection_arguments(), "ssl": self._context}
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
-        """Cut the connection: a server that hangs would not answer a farewell, for which Python waits 30 seconds."""
+        """Cut the connection: Python would wait 30 seconds for the TLS goodbye of a server that hangs."""
         if self._writer is not None:
             self._writer.transport.abort()
         await super().disconnect(*args, **options)

@@ -1,4 +1,4 @@
-"""The sentinels of a target, asked once for all connections that are opened at the same time."""
+"""The sentinels of a target; connections that are opened at the same time share one question to them."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["SharedSentinel"]
 
 
 class SharedSentinel(Sentinel):
-    """Asks for the master; who asks while an answer is on its way gets that answer."""
+    """Asks for the master; callers that ask while a question is under way share its answer."""
 
     _asking: "asyncio.Task[tuple[str, int]] | None" = None
 
@@ -17,7 +17,7 @@ class SharedSentinel(Sentinel):
         """Return host and port of the master."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(service_name))
-            self._asking.add_done_callback(_note)
+            self._asking.add_done_callback(_retrieve_exception)
         return await asyncio.shield(self._asking)
 
     async def _ask(self, service_name: str) -> tuple[str, int]:
@@ -35,6 +35,6 @@ class SharedSentinel(Sentinel):
         await asyncio.gather(*(each.aclose() for each in self.sentinels))
 
 
-def _note(asked: "asyncio.Task[Any]") -> None:
+def _retrieve_exception(asked: "asyncio.Task[Any]") -> None:
     if not asked.cancelled():
-        asked.exception()  # everybody who waited may have been cancelled
+        asked.exception()  # marks it as retrieved: all that waited may have been cancelled

@@ -1,14 +1,14 @@
 """The transport to one server, or to the master that sentinels name: a pool of redis-py connections, used one by one.
 
-A connection is taken, written to, read from and given back here, not by ``redis.asyncio.Redis``, so that we know
-whether a command was sent, and nothing is sent twice. What keeps callers' replies apart:
+A connection is taken from the pool, written to, read from and given back here, not by ``redis.asyncio.Redis``. So we
+know whether a command was sent, and nothing is sent twice. No caller gets the reply to another's command, because
 
 * redis-py drops a connection when the wait for a reply ends in any exception, a cancellation included;
-* it drops an idle connection that holds unread bytes or was closed by the server before it hands it out;
-* that check is off while maintenance notifications are on, as they are by default over RESP3: RESP2 has none of it.
+* before it hands out an idle connection, it drops one that holds unread bytes or was closed by the server;
+* that check is off while maintenance notifications are on, as they are by default over RESP3; we use RESP2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -32,6 +32,8 @@ class ServerTransport(Transport):
     :param client: not closed here unless ``owned``.
     :param sentinel: what found the client's server; closed with it.
     """
+
+    is_cluster = False
 
     def __init__(self, client: Redis, *, owned: bool, sentinel: SharedSentinel | None = None) -> None:
         self._client = client
@@ -60,9 +62,10 @@ class ServerTransport(Transport):
         finally:
             await self._pool.release(connection)
 
-    async def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
-        if not atomic:
-            return await self._exchange(operation, commands)
+    def pipeline(self, operation: Operation, commands: Sequence[Command], *, atomic: bool) -> Awaitable[list[Any]]:
+        return self._transaction(operation, commands) if atomic else self._exchange(operation, commands)
+
+    async def _transaction(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
         *queued, replies = await self._exchange(operation, [("MULTI",), *commands, ("EXEC",)])
         # A command that could not be queued says why; EXEC then only says that there was one.
         refusal = next((reply for reply in queued if isinstance(reply, ResponseError)), replies)
@@ -90,9 +93,12 @@ class ServerTransport(Transport):
             await self._pool.release(connection)
         return replies
 
-    async def get_many(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
+    def get_many(self, operation: Operation, keys: Sequence[bytes]) -> Awaitable[list[bytes | None]]:
         if len(keys) <= MAX_KEYS_PER_COMMAND:
-            return list(await self.execute(operation, (b"MGET", *keys)))
+            return self.execute(operation, (b"MGET", *keys))
+        return self._get_in_chunks(operation, keys)
+
+    async def _get_in_chunks(self, operation: Operation, keys: Sequence[bytes]) -> list[bytes | None]:
         return [value for page in await self._in_chunks(operation, b"MGET", keys) for value in page]
 
     async def set_many(self, operation: Operation, values: Mapping[bytes, bytes]) -> None:
@@ -119,7 +125,7 @@ class ServerTransport(Transport):
         return (ScanCursor(int(following)) if int(following) else None), keys
 
     async def settle(self, operation: Operation) -> str | None:
-        lacking = "CLIENT INFO" if self._abandoned.take_nameless() else None
+        lacking = "CLIENT INFO" if self._abandoned.take_unidentified() else None
         while identities := self._abandoned.identities():  # others may be given up while the server drops these
             replies = await self._exchange(operation, [drop(each) for each in identities])
             if any(isinstance(reply, ResponseError) for reply in replies):
@@ -135,7 +141,7 @@ class ServerTransport(Transport):
 
 
 def _packed(command: Command) -> bytes:
-    """The command as it is sent; about a tenth of the cost of redis-py's own packing in Python."""
+    """Return the command as it is sent, at about a tenth of the cost of redis-py's own packing in Python."""
     if not command:
         raise DataError("a command needs a name")
     try:

@@ -1,8 +1,8 @@
-"""One SSL context for all connections with the same TLS options, made beside the event loop.
+"""One SSL context for all connections with the same TLS options, made in a thread.
 
-To make one means to read the system's certificates and to parse them: 20 to 70 ms, which redis-py spends on the loop
-for each connection. Here a thread does it once. Files that the options name are looked at for each connection, so a
-certificate that was renewed is used without a restart.
+Making one reads and parses the system's certificates, which takes 20 to 70 ms. redis-py does that on the event loop for
+each connection; here a thread does it once. The files that the options name are checked for changes at each connection,
+so a renewed certificate is used without a restart.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Tls:
         self._lock = threading.Lock()
 
     async def context(self) -> ssl.SSLContext:
-        """Return the context, made anew where a file of the options has changed.
+        """Return the context; a new one where a file of the options has changed.
 
         :raises redis.exceptions.ConnectionError: for options that cannot be used.
         """
@@ -55,7 +55,7 @@ class Tls:
         with self._lock:
             if self._making is None or self._making[0] != stamp:
                 made: Future[ssl.SSLContext] = Future()
-                made.set_running_or_notify_cancel()  # nobody who stops waiting can cancel it
+                made.set_running_or_notify_cancel()  # a waiter that is cancelled cannot cancel it for the others
                 self._making = stamp, made
                 threading.Thread(target=self._run, args=self._making, name="redis-tls", daemon=True).start()
             return self._making[1]
@@ -64,7 +64,7 @@ class Tls:
         outcome: ssl.SSLContext | Exception
         try:
             outcome = _context(self._options)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to who waits
+        except Exception as exc:  # noqa: BLE001 - raised by all that wait
             outcome = exc
         with self._lock:
             if not isinstance(outcome, Exception):
@@ -81,7 +81,7 @@ class Tls:
 
 
 def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """Do what redis-py does with these options, in every version."""
+    """Return the context that redis-py makes of these options, in every version."""
     context = ssl.create_default_context()
     demand = _DEMANDS[options.get("ssl_cert_reqs", "required")]
     context.check_hostname = options.get("ssl_check_hostname", True) and demand is not ssl.CERT_NONE
@@ -102,7 +102,7 @@ def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
 def _stamp(path: str) -> tuple[int, ...] | None:
     try:
         found = Path(path).stat()
-    except OSError:  # which making the context will tell
+    except OSError:  # making the context will raise it
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -111,7 +111,7 @@ _shared: "WeakValueDictionary[tuple[tuple[str, Any], ...], Tls]" = WeakValueDict
 
 
 def tls_of(target: RedisTarget) -> Tls | None:
-    """Return what the connections to a target share; None: they speak no TLS."""
+    """Return what the connections to a target share; None where they use no TLS."""
     if not target.tls:
         return None
     options = tuple(sorted((name, value) for name, value in target.options.items() if name.startswith("ssl_")))

@@ -1,4 +1,4 @@
-"""Sessions given by their keys, as many as there are, in one parameter."""
+"""Conditions on many sessions, given by their keys in one parameter."""
 
 import json
 from collections.abc import Collection
@@ -8,17 +8,17 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, Uuid, bindparam, column, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["SessionKey", "among"]
+__all__ = ["SessionKey", "in_keys"]
 
 
 class SessionKey(NamedTuple):
-    """What a session is known by."""
+    """The primary key of a session."""
 
     tenant_id: str
     id: UUID
 
 
-def among(dialect: str, tenant_id: Any, session_id: Any, keys: Collection[SessionKey]) -> ColumnElement[bool]:
+def in_keys(dialect: str, tenant_id: Any, session_id: Any, keys: Collection[SessionKey]) -> ColumnElement[bool]:
     """The condition that these two columns hold the key of one of the sessions."""
     if dialect == "postgresql":
         tenants = bindparam(None, [key.tenant_id for key in keys], ARRAY(String))

@@ -1,7 +1,6 @@
-"""Keeping what forks show when their parent loses it: only then are rows copied, and only those.
+"""Copying messages to forks when their parent loses them; until then forks share the parent's rows.
 
-The parent's row is locked by the caller; forks are locked after it, from the top of a family downwards. A family is of
-one tenant.
+The caller has locked the parent's row. Forks are locked after it, from ancestors to descendants, all of one tenant.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,17 @@ from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.among import SessionKey, among
 from agent_service.infrastructure.database.queries.locks import where_in_order
+from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 
-__all__ = ["adopt", "copy_message", "copy_messages", "orphans", "step_back"]
+__all__ = ["adopt", "copy_message", "copy_messages", "orphans", "shorten_forks"]
 
 _COLUMNS = ("tenant_id", "session_id", "seq", "client_id", "role", "content", "data", "token_count", "created_at")
 _UNCHANGED = _COLUMNS[4:]
 
 
-def step_back(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
-    """Let the forks that show message ``seq`` through this parent end just before it; gives their ids."""
+def shorten_forks(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
+    """Let the forks that show message ``seq`` through this parent end just before it; return their ids."""
     shows_it = (Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
     back = where_in_order(dialect, update(Session).values(fork_seq=seq - 1), *shows_it)
     return back.returning(Session.id).execution_options(synchronize_session=False)
@@ -41,16 +40,16 @@ def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert
 
 
 def orphans(dialect: str, dying: Sequence[SessionKey]) -> ColumnElement[bool]:
-    """Sessions that stay while their parent goes."""
+    """Select forks that stay while their parent is removed."""
     return and_(
         Session.parent_session_id.is_not(None),
-        among(dialect, Session.tenant_id, Session.parent_session_id, dying),
-        ~among(dialect, Session.tenant_id, Session.id, dying),
+        in_keys(dialect, Session.tenant_id, Session.parent_session_id, dying),
+        ~in_keys(dialect, Session.tenant_id, Session.id, dying),
     )
 
 
 def copy_messages(dialect: str, dying: Sequence[SessionKey], after: int, until: int) -> Insert:
-    """Return every fork of these sessions, that is not one of them, rows of its own of what it shows through them.
+    """Copy to every fork that stays the messages it shows through these sessions.
 
     :param after: of the messages whose numbers are above this one,
     :param until: and at most this one.
@@ -67,7 +66,7 @@ def copy_messages(dialect: str, dying: Sequence[SessionKey], after: int, until: 
 
 
 def adopt(dialect: str, dying: Sequence[SessionKey]) -> Update:
-    """Let those forks continue from their parent's own parent, if it has one."""
+    """Make those forks children of their parent's own parent, if it has one."""
     parent = aliased(Session)
     is_parent = and_(parent.tenant_id == Session.tenant_id, parent.id == Session.parent_session_id)
     of_parent = select(parent.parent_session_id).where(is_parent)

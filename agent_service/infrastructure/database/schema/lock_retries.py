@@ -22,7 +22,7 @@ from agent_service.infrastructure.database.naming.names import MARK, TABLES, Tab
 from agent_service.infrastructure.database.schema.blockers import blockers
 from agent_service.infrastructure.database.schema.locks import Lock
 
-__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "take_locks", "try_until_free"]
+__all__ = ["LOCK_TIMEOUT", "PATIENCE", "Report", "retry_for_locks", "take_locks"]
 
 T = TypeVar("T")
 Report = Callable[[str], None]
@@ -63,7 +63,7 @@ def _order(table: str) -> tuple[int, str]:
     return TABLES.index(name) if name in TABLES else len(TABLES), name
 
 
-def try_until_free(
+def retry_for_locks(
     connection: Connection,
     words: str,
     once: Callable[[], T],
