@@ -1,8 +1,8 @@
 """Every feature of agent_service in one program. Run it: ``python USAGE_EXAMPLES.py``
 
-Without any setting the cache lives in memory and the sessions in ./agent_service.db; with REDIS_URL and DATABASE_URL
+Without any setting the cache is in memory and the sessions are in ./agent_service.db; with REDIS_URL and DATABASE_URL
 set, in the environment or in .env, the same program uses Redis and PostgreSQL. It can be run any number of times: it
-works in namespaces and with a user of its own, and removes what it made.
+uses namespaces and a user of its own, and removes what it made.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ asked: list[str] = []
 
 @cached(ttl=300, key_prefix="users", namespace=USERS)
 async def get_user(user_id: str) -> User | None:
-    """Stand for an expensive query. A result of None is not cached unless cache_none=True."""
+    """Return a user, slowly, like an expensive query. A result of None is not cached unless cache_none=True."""
     asked.append(user_id)
     await asyncio.sleep(0.01)
     return DIRECTORY.get(user_id)
@@ -87,7 +87,7 @@ async def rename_user(user_id: str, name: str) -> None:
 
 
 async def cached_functions() -> None:
-    """One call for all who ask at once, typed results, invalidation after a change."""
+    """One call for all concurrent callers, typed results, invalidation after a change."""
     asked.clear()
     users = await asyncio.gather(*(get_user("7") for _ in range(100)))
     print("100 callers at once:", users[0], "- queries:", len(asked))
@@ -124,7 +124,7 @@ async def loading() -> None:
 
 
 async def tags() -> None:
-    """Invalidate everything that has to do with one thing, at a cost that does not grow."""
+    """Invalidate all entries about one thing, at a cost that does not grow with their number."""
     cache = await get_cache(namespace="examples-reports")
 
     await cache.set("orders:7", ["tea"], tags=["user:7"])
@@ -147,7 +147,7 @@ async def invalidate_with_the_transaction() -> None:
 
 
 async def redis_manager() -> None:
-    """Look after Redis itself: raw strings, keys of all namespaces, health, metrics."""
+    """Use Redis itself: raw strings, keys of all namespaces, health, metrics."""
     manager = await get_redis_manager()
     health = await manager.health_check()
     if health["ok"]:
@@ -156,7 +156,7 @@ async def redis_manager() -> None:
         print("scan_keys:", sorted(await manager.scan_keys("examples-temp:*")))
         print("delete_by_pattern:", await manager.delete_by_pattern("examples-temp:*"))
     else:
-        print("Redis is not there: the cache works in memory, mget and its kin would raise RedisUnavailableError")
+        print("Redis is not there: the cache works in memory, mget and similar calls would raise RedisUnavailableError")
 
     metrics = manager.get_metrics()
     print(f"hit rate: {metrics['hit_rate']}%, hits of the default namespace: {metrics['metrics']['default:hits']}")

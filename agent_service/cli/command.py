@@ -1,4 +1,4 @@
-"""The command: parse, run, and turn what went wrong into one line and an exit code."""
+"""The command: parse, run, and turn an error into one line and an exit code."""
 
 import io
 import os
@@ -17,9 +17,9 @@ BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the ``agent-service`` command and give its exit code.
+    """Run the ``agent-service`` command and return its exit code.
 
-    0: done; 1: a comparison or check found a difference; 2: an error, told in one line on stderr; 130: interrupted.
+    0: done; 1: a comparison or check found a difference; 2: an error, reported in one line on stderr; 130: interrupted.
 
     :param argv: the arguments; None: those of the process.
     """
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has left; the interpreter must not fail again when it flushes at exit.
+        # The reader (head, less) has closed the pipe; the interpreter must not fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return code

@@ -25,7 +25,7 @@ class Console:
             _write(text)
 
     def confirms(self, question: str) -> bool:
-        """Ask a person on a terminal; without one nobody confirms."""
+        """Ask a person on a terminal; return False where there is none."""
         if self.as_json or not sys.stdin.isatty():
             return False
         sys.stderr.write(f"{question} [y/N] ")
@@ -33,13 +33,13 @@ class Console:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def note(self, text: str) -> None:
-        """Tell a person how far a task is, on stderr."""
+        """Report progress to a person, on stderr."""
         if not self.as_json:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
     def result(self, values: Mapping[str, object], **for_people: object) -> None:
-        """Show the command's result; ``for_people`` are further lines that the JSON does not have."""
+        """Show the command's result; the lines of ``for_people`` are not part of the JSON."""
         if self.as_json:
             _write(json.dumps(values, ensure_ascii=False, default=str))
             return
@@ -48,7 +48,7 @@ class Console:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float], None]]:
-        """Show how far a task is: hand out a function that takes what is done, 0 to 1."""
+        """Show progress: yield a function that takes the fraction done, 0 to 1."""
         if sys.stderr.isatty():
             try:
                 # Optional: the bar comes with the "cli" extra.

@@ -27,10 +27,10 @@ class Conversation:
 
 
 def read_conversations(paths: Sequence[Path], advance: Callable[[float], None]) -> Generator[Conversation]:
-    """Return the conversations of the files, in their order, in the memory of one.
+    """Yield the conversations of the files in order, with one in memory at a time.
 
-    :param advance: told how much of the files is done, 0 to 1.
-    :raises InputFileError: for a file that cannot be read, or a line that is no conversation.
+    :param advance: called with the fraction of the files that is done, 0 to 1.
+    :raises InputFileError: for a file that cannot be read, or a line that is not a conversation.
     """
     for position, path in enumerate(paths):
         with open_gzip(path) as lines:
@@ -68,6 +68,6 @@ def _is_conversation(found: dict[str, Any]) -> bool:
 
 
 def _title(messages: list[dict[str, Any]]) -> str:
-    """What the user asked first, on one line."""
+    """Return the user's first question, on one line."""
     asked = (each.get("content") for each in messages if each.get("role") == "user")
     return printable(next((text for text in asked if isinstance(text, str)), ""), TITLE_LENGTH).strip()

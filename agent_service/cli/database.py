@@ -62,7 +62,7 @@ def _show_plan(database: DatabaseManager, plan: "SchemaPlan", console: Console) 
         console.say(f"all in one transaction: {_MEANWHILE['read']}")
     elif plan.steps:
         console.say(
-            f"a step waits at most {plan.lock_timeout} s at a time for its locks, so others wait no longer for it"
+            f"a step waits at most {plan.lock_timeout} s at a time for its locks, so it delays nobody for longer"
         )
     return 0
 
@@ -99,7 +99,7 @@ def check(_arguments: Namespace, console: Console) -> int:
 
 
 def enable_row_security(arguments: Namespace, console: Console) -> int:
-    """Put the policies between tenants in force, unless that would hide every row from somebody and nobody wants it."""
+    """Put the policies between tenants in force; ask first where that would hide every row from a process."""
 
     async def work(database: DatabaseManager) -> int:
         others = await database.bound_by_policies()
@@ -117,9 +117,9 @@ def disable_row_security(_arguments: Namespace, console: Console) -> int:
 
 
 def _danger(others: Sequence["Others"], *, here: bool) -> str:
-    """Say from whom row-level security would hide every row, and what to do first; empty if from nobody that is known.
+    """Return a warning: who would see no row, and what to do first. Empty if no such process is known.
 
-    :param here: whether this process says its tenants.
+    :param here: whether this process names its tenants.
     """
     blind = [each for each in others if not each.says_tenant]
     if here and not blind:
@@ -143,7 +143,7 @@ async def _switch_row_security(database: DatabaseManager, console: Console, *, o
     if on and not state.role_is_bound:
         console.say(f"{state.role}, owner or superuser, is not bound by it: let the service use another role")
     if on:
-        console.say("set DB_ROW_SECURITY=true for every process that uses a role which is")
+        console.say("set DB_ROW_SECURITY=true for every process whose role is bound by it")
     return 0
 
 
@@ -158,7 +158,7 @@ def cleanup(_arguments: Namespace, console: Console) -> int:
 
 
 def stats(arguments: Namespace, console: Console) -> int:
-    """Count the sessions and messages of ``arguments.user``, or of everybody, in ``arguments.tenant``."""
+    """Count the sessions and messages of ``arguments.user``, or of all users, in ``arguments.tenant``."""
 
     async def work(_database: DatabaseManager) -> int:
         async with get_session() as db:

@@ -25,7 +25,7 @@ Run = Callable[[Namespace, Console], int]
 
 
 class Parser(ArgumentParser):
-    """Reports a wrong command line as one line, with where to read on."""
+    """Reports a wrong command line in one line that points to ``--help``."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -33,7 +33,7 @@ class Parser(ArgumentParser):
 
 
 def build_parser() -> Parser:
-    """Make the parser; the parsed ``run`` is the command to run."""
+    """Return the parser; ``run`` of the parsed arguments is the command."""
     parser = Parser(
         prog="agent-service",
         description="See and measure the cache and the sessions of agent_service. "
@@ -47,7 +47,7 @@ def build_parser() -> Parser:
         commands,
         "tour",
         tour,
-        "see everything work in a temporary folder, without any server: the examples, a cache trace, conversations",
+        "show everything at work in a temporary folder, without any server: the examples, a cache trace, conversations",
         "agent-service tour",
         for_machines=False,
     )
@@ -55,7 +55,7 @@ def build_parser() -> Parser:
 
 
 def _add(commands: Any, name: str, run: Run, summary: str, example: str, *, for_machines: bool = True) -> Parser:
-    """Add a command, with its example in the help, and ``--json`` where a machine may ask."""
+    """Add a command, with its example in the help, and ``--json`` where machines may use it."""
     parser: Parser = commands.add_parser(
         name,
         help=summary,
@@ -112,7 +112,7 @@ def _add_database(commands: Any) -> None:
         verbs,
         "upgrade",
         upgrade,
-        "bring the tables to the newest revision, while others use them; run again, it goes on where it was ended",
+        "bring the tables to the newest revision while services use them; run it again to resume",
         "agent-service db upgrade --dry-run\n  agent-service db upgrade",
     )
     up.add_argument(
@@ -122,7 +122,7 @@ def _add_database(commands: Any) -> None:
         metavar="REV",
         help='a revision, or "+1" for one on (default: the newest)',
     )
-    up.add_argument("--dry-run", action="store_true", help="only say which steps it would take, and what each locks")
+    up.add_argument("--dry-run", action="store_true", help="only list the steps, and what each locks")
     _add(verbs, "check", check, "compare the tables with the package's models", "agent-service db check")
     down = _add(
         verbs,
@@ -140,13 +140,13 @@ def _add_database(commands: Any) -> None:
         "agent-service db enable-rls",
     )
     enable.add_argument(
-        "--yes", action="store_true", help="do not ask, though processes that run may no longer see any row"
+        "--yes", action="store_true", help="do not ask, even if running processes may no longer see any row"
     )
     _add(
         verbs,
         "disable-rls",
         disable_row_security,
-        "leave it to the package again to keep tenants apart",
+        "turn row-level security off: the package alone keeps tenants apart",
         "agent-service db disable-rls",
     )
     _add(commands, "cleanup", cleanup, "mark expired sessions as completed, once", "agent-service cleanup")
@@ -157,8 +157,8 @@ def _add_database(commands: Any) -> None:
         "count a tenant's sessions and messages, or those of one of its users",
         "agent-service stats --tenant acme --user alice",
     )
-    show.add_argument("--user", metavar="ID", help="whose sessions (default: everybody's)")
-    show.add_argument("--tenant", default="", metavar="ID", help='which tenant (default: the tenant "")')
+    show.add_argument("--user", metavar="ID", help="the user (default: all users)")
+    show.add_argument("--tenant", default="", metavar="ID", help='the tenant (default: the tenant "")')
 
 
 def _positive(text: str) -> int:

@@ -18,9 +18,9 @@ class InputFileError(AgentServiceError):
 
 
 class GzipLines:
-    """The lines of a gzip file, ends of line included.
+    """The lines of a gzip file, line ends included.
 
-    :raises InputFileError: while iterating, for what is no gzip file, ends early or is not UTF-8.
+    :raises InputFileError: while iterating, if the file is not gzip, ends early or is not UTF-8.
     """
 
     def __init__(self, path: Path, raw: BinaryIO) -> None:
@@ -31,11 +31,11 @@ class GzipLines:
 
     @property
     def fraction(self) -> float:
-        """How much of the file was read, 0 to 1."""
+        """The fraction of the file that was read, 0 to 1."""
         return min(self._raw.tell() / self._size, 1.0)
 
     def error(self, problem: str) -> InputFileError:
-        """Make an error about the line read last."""
+        """Return an error about the line read last."""
         return InputFileError(f"{self.path}: line {self.line}: {problem}")
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``agent-service replay``: real or made-up input through the cache, or through the database, and what came of it."""
+"""``agent-service replay``: send a trace through the cache, or conversations through the database, and report."""
 
 import asyncio
 from argparse import Namespace
@@ -21,7 +21,7 @@ PAGE_SIZE = 5
 
 
 def replay(arguments: Namespace, console: Console) -> int:
-    """Replay what was given; exit code 1 when a conversation did not come back as it was stored."""
+    """Replay the given files; exit code 1 when a conversation did not come back as it was stored."""
     if arguments.trace:
         asyncio.run(show_trace(arguments.trace, arguments.entries, console))
         return 0

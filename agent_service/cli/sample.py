@@ -1,4 +1,4 @@
-"""Made-up input for the tour and the tests: a trace as skewed, and conversations as odd, as real ones."""
+"""Generated input for the tour and the tests: a trace as skewed, and conversations as odd, as real ones."""
 
 import csv
 import gzip
@@ -22,7 +22,7 @@ _QUESTIONS = (
 def write_trace(path: Path, *, requests: int = 200_000, keys: int = 20_000, skew: float = 0.9, seed: int = 1) -> None:
     """Write a cache trace: ``timestamp,key,size``, gzip CSV. The same arguments give the same trace.
 
-    :param skew: exponent of Zipf's law: the n-th most wanted key is wanted in proportion to ``n ** -skew``.
+    :param skew: exponent of Zipf's law: the n-th most requested key is requested in proportion to ``n ** -skew``.
     """
     chance = random.Random(seed)  # noqa: S311 - made-up input, no secret
     weights = list(accumulate(rank**-skew for rank in range(1, keys + 1)))
@@ -36,7 +36,7 @@ def write_trace(path: Path, *, requests: int = 200_000, keys: int = 20_000, skew
 def write_conversations(path: Path, *, conversations: int = 60, seed: int = 1) -> None:
     """Write conversations, gzip JSON lines. The same arguments give the same conversations.
 
-    Among them: tool calls beside a content of None, every script's letters, U+0000, and a very long tool result.
+    They include tool calls with a content of None, letters of many scripts, U+0000, and a very long tool result.
     """
     chance = random.Random(seed)  # noqa: S311
     with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:

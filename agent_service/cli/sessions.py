@@ -25,7 +25,7 @@ USER = "replay"
 
 @dataclass(slots=True)
 class SessionsReport:
-    """Conversations and messages stored, and how many messages did not come back as they were given."""
+    """Conversations and messages stored, and how many messages did not come back unchanged."""
 
     conversations: int = 0
     messages: int = 0
@@ -36,11 +36,11 @@ class SessionsReport:
 async def replay_sessions(paths: Sequence[Path], workers: int, advance: Callable[[float], None]) -> SessionsReport:
     """Store every conversation as a session of the user and tenant "replay", and compare what comes back.
 
-    Messages carry client ids, so what an earlier replay stored is not stored again; what it stored under another text
-    is counted as a mismatch. Each conversation is a transaction of its own.
+    Messages carry client ids, so what an earlier replay stored is not stored again. A message that it
+    stored with another text counts as a mismatch. Each conversation is a transaction of its own.
 
-    :param workers: conversations under way at once.
-    :param advance: told how much of the files is done, 0 to 1.
+    :param workers: how many conversations are stored at once.
+    :param advance: called with the fraction of the files that is done, 0 to 1.
     :raises InputFileError: for a file, line or message that cannot be used; conversations before it are stored.
     """
     report = SessionsReport()

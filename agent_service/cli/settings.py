@@ -1,4 +1,4 @@
-"""``agent-service settings``: what the environment and .env add up to, secrets masked."""
+"""``agent-service settings``: the settings in force, secrets masked."""
 
 from argparse import Namespace
 
@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from agent_service.cli.console import Console
 from agent_service.core.settings import get_settings
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.mask import mask_url
 
 __all__ = ["show_settings"]
 

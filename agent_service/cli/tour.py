@@ -1,4 +1,4 @@
-"""``agent-service tour``: everything at work in a temporary folder, on embedded defaults and made-up input."""
+"""``agent-service tour``: every feature in a temporary folder, on embedded defaults and generated input."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ def _examples() -> Path:
 
 @contextmanager
 def _embedded(database: Path) -> Iterator[None]:
-    """Memory caches and a SQLite file, whatever the environment and .env say."""
+    """Use memory caches and a SQLite file, whatever the environment and .env say."""
     wanted = {"REDIS_URL": "", "DATABASE_URL": f"sqlite+aiosqlite:///{database}"}
     before = {name: value for name, value in os.environ.items() if name.upper() in wanted}
     for name in before:

@@ -23,7 +23,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class TraceReport:
-    """What came of a trace. ``seconds`` were spent in the cache, not on reading the file."""
+    """The result of a trace. ``seconds`` were spent in the cache, not on reading the file."""
 
     requests: int
     hits: int
@@ -43,10 +43,10 @@ class TraceReport:
 async def replay_trace(path: Path, entries: int, advance: Callable[[float], None]) -> TraceReport:
     """Send the requests of a trace through a memory cache, one after the other.
 
-    :param path: gzip CSV with the columns timestamp, key and perhaps size.
+    :param path: gzip CSV with the columns timestamp, key and, optionally, size.
     :param entries: how many entries the cache holds.
-    :param advance: told how much of the file is done, 0 to 1.
-    :raises InputFileError: for a file that is no such trace.
+    :param advance: called with the fraction of the file that is done, 0 to 1.
+    :raises InputFileError: for a file that is not such a trace.
     """
     cache: InMemoryCache[bool] = InMemoryCache(max_entries=entries, default_ttl=NEVER)
     requests, hits, seconds = 0, 0, 0.0

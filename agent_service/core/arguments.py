@@ -26,7 +26,7 @@ _RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, date
 
 
 def identity_digest(function_name: str, arguments: bytes) -> str:
-    """Return 128 bits in hexadecimal, unique to these encoded arguments of this function."""
+    """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
     name = function_name.encode("utf-8", "surrogatepass")
     return blake2b(b"%d:%b%b" % (len(name), name, arguments), digest_size=_DIGEST_BYTES).hexdigest()
 

@@ -2,10 +2,11 @@
 
 Plain data is plain JSON. Standard types that JSON lacks come back as themselves: datetime, date, time, timedelta,
 Decimal, UUID, bytes, bytearray, complex, range, slice, tuple, set, frozenset, deque, OrderedDict, Counter, defaultdict,
-dicts with keys that are no str, integers of any size, NaN and the infinities, and the types of :mod:`.text_types`. A
-class registered by :func:`register_type` comes back as that class. Unregistered dataclasses, pydantic models, Enum
-members and NamedTuples come back as plain data; with ``keep_classes`` they are written whole, so that a reader whose
-annotation names their classes gets them as they were (:mod:`.stored`). Everything else is refused by name.
+dicts with keys that are no str, integers of any size, NaN and the infinities, and the types of
+:mod:`.values.text_types`. A class registered by :func:`register_type` comes back as that class. Unregistered
+dataclasses, pydantic models, Enum members and NamedTuples come back as plain data; with ``keep_classes`` they are
+written whole, so that a reader whose annotation names their classes gets them as they were (:mod:`.values.stored`).
+Everything else is refused by name.
 
 Nothing is imported or called because stored bytes name it. Two things change: a ``tzinfo`` of a foreign kind comes back
 as its offset, and objects referred to twice come back as two.
@@ -19,12 +20,12 @@ from uuid import UUID
 import orjson
 
 from agent_service.core.errors import CacheSerializationError, UndecodableError
-from agent_service.core.json_reader import read
-from agent_service.core.json_writer import MAX_DEPTH, Writer
-from agent_service.core.refusal import NotWritable
-from agent_service.core.registry import register_type
-from agent_service.core.standard_types import keeps_zone
-from agent_service.core.stored import Stored
+from agent_service.core.values.json_reader import read
+from agent_service.core.values.json_writer import MAX_DEPTH, Writer
+from agent_service.core.values.refusal import NotWritable
+from agent_service.core.values.registry import register_type
+from agent_service.core.values.standard_types import keeps_zone
+from agent_service.core.values.stored import Stored
 
 __all__ = ["JsonSerializer", "Serializer", "decode", "decode_stored", "encode", "is_immutable", "register_type"]
 

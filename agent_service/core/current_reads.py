@@ -18,7 +18,7 @@ _wanted: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", def
 
 @contextmanager
 def reading_what_is_current() -> Iterator[None]:
-    """Make all reads of the block see what was committed before they began."""
+    """Have all reads of the block see what was committed before they began."""
     token = _wanted.set(True)
     try:
         yield
@@ -27,5 +27,5 @@ def reading_what_is_current() -> Iterator[None]:
 
 
 def must_be_current() -> bool:
-    """Return whether a read made here must see what was committed before it began."""
+    """Whether a read made here must see what was committed before it began."""
     return _wanted.get()

@@ -10,12 +10,12 @@ from typing import Any
 import typing_extensions
 
 from agent_service.core.codec import encode
-from agent_service.core.conformity import Check, conforms
 from agent_service.core.errors import UndecodableError
-from agent_service.core.known import names_classes
-from agent_service.core.rebuild import Rebuild
-from agent_service.core.stored import Stored, Wanted
-from agent_service.core.typed import restorer
+from agent_service.core.values.conformity import Check, conforms
+from agent_service.core.values.known import names_classes
+from agent_service.core.values.rebuild import Rebuild
+from agent_service.core.values.stored import Stored, Wanted
+from agent_service.core.values.typed import restorer
 
 __all__ = ["Returned"]
 
@@ -34,7 +34,7 @@ class Returned:
         self.names_classes = True
         """Whether instances of classes are restored; False if all is plain data, as under Any."""
         self.unresolved: str | None = None
-        """Why the annotation cannot be resolved; None if it can, or there is none."""
+        """Why the annotation cannot be resolved; None when it can, or there is none."""
         self._resolve()
         self._is_first = True
 
@@ -54,7 +54,7 @@ class Returned:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether results without instances of classes may need rebuilding all the same."""
+        """Whether results that hold no class of their own may need rebuilding all the same."""
         return self._rebuild is not None or self.unresolved is not None
 
     def __call__(self, data: Any) -> Any:

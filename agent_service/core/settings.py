@@ -7,10 +7,10 @@ from typing import Final
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError
-from agent_service.core.redis_url import parse_redis_url
 from agent_service.core.sql_names import require_schema, require_table_prefix
+from agent_service.core.urls.database import parse_database_url
+from agent_service.core.urls.redis import parse_redis_url
 
 __all__ = ["Settings", "get_settings", "reset_settings"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agent_service.core.instances import is_record, plain_data, rest_of
+from agent_service.core.values.instances import is_record, plain_data, rest_of
 
 __all__ = ["first_difference"]
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from agent_service.context.documents import read_document, write_document
 from agent_service.core.errors import ContextStoreError, StateStoreError, UndecodableError
-from agent_service.core.restoring import restore_model
+from agent_service.core.values.restoring import restore_model
 from agent_service.state.differences import first_difference
 from agent_service.state.evolution import schema_version_of, upgrade
 from agent_service.state.fields import REST, attach, take_fields

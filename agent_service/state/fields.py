@@ -2,7 +2,7 @@
 
 The document has each field under its name, nested models and dataclasses as objects, so that upgraders and people can
 read it. What that leaves out is stored beside it under ``$rest``: a list of ``[path, rest]``, one for each model or
-dataclass with a rest (see :mod:`agent_service.core.instances`). A rest may also have:
+dataclass with a rest (see :mod:`agent_service.core.values.instances`). A rest may also have:
 
 ``absent``      fields that hold no value
 ``serialized``  fields that hold what their pydantic serializer made of a value without a stored form
@@ -19,11 +19,11 @@ from pydantic import BaseModel, RootModel
 
 from agent_service.core.codec import encode
 from agent_service.core.errors import CacheSerializationError, StateStoreError
-from agent_service.core.instances import Parts, Rest, plain_data, rest_of, runs_code
-from agent_service.core.refusal import NotWritable
-from agent_service.core.registry import BY_CLASS
-from agent_service.core.restoring import serialized_fields
-from agent_service.core.typed import record_hints, restorer
+from agent_service.core.values.instances import Parts, Rest, plain_data, rest_of, runs_code
+from agent_service.core.values.refusal import NotWritable
+from agent_service.core.values.registry import BY_CLASS
+from agent_service.core.values.restoring import serialized_fields
+from agent_service.core.values.typed import record_hints, restorer
 
 __all__ = ["REST", "attach", "take_fields"]
 

@@ -16,9 +16,9 @@ from pydantic import AnyUrl, BaseModel, RootModel, ValidationError
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, RecordValueError, UndecodableError
-from agent_service.core.instances import plain_data
-from agent_service.core.registry import BY_CLASS
-from agent_service.core.restoring import restore_model
+from agent_service.core.values.instances import plain_data
+from agent_service.core.values.registry import BY_CLASS
+from agent_service.core.values.restoring import restore_model
 
 __all__ = ["Models", "dumps", "loads", "restore", "restore_fields", "to_storable"]
 

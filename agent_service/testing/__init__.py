@@ -1,4 +1,4 @@
-"""For tests of services: a clock that can be moved and contract test classes for backends of your own."""
+"""For tests of services: a clock that tests move, and contract test classes for backends of your own."""
 
 from agent_service.testing.clock import FakeClock
 

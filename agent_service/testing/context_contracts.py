@@ -8,7 +8,8 @@
             async with MyStore() as store:
                 yield store
 
-Needs pytest, pytest-asyncio in its ``auto`` mode, and Hypothesis.
+Needs pytest, pytest-asyncio in its ``auto`` mode, and Hypothesis. ``docs/contributing/add-a-context-store.md`` builds a
+store that keeps the contract.
 """
 
 import asyncio
@@ -59,7 +60,7 @@ DISTINCT_KEYS: list[Any] = [
     10**40,
     (),
 ]
-"""Keys that must never be taken for one another."""
+"""Keys that a store must keep apart."""
 
 HOSTILE_KEYS: list[str] = [
     "",
@@ -98,7 +99,7 @@ HOSTILE_KEYS: list[str] = [
     "x" * 9_999 + "y",
     "\U0001f600" * 2_500,
 ]
-"""Text that separators, globs, file systems, case and lengths trip over."""
+"""Text that is hard on separators, globs, file systems, case and lengths."""
 
 VALUES: list[Any] = [
     None,
@@ -134,7 +135,7 @@ class _Colour(enum.Enum):
 
 
 class ContextStoreContract:
-    """What every :class:`ContextStore` does. Provide a fixture ``store`` that gives an empty one."""
+    """What every :class:`ContextStore` does. Provide a fixture ``store`` that returns an empty one."""
 
     expires: ClassVar[bool] = False
     """Whether the store can expire entries; it refuses a time to live otherwise."""

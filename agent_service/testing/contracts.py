@@ -1,4 +1,4 @@
-"""The contract of caches: inherit the class, say what to test, and pytest proves that a backend of yours keeps it.
+"""The contract of caches: inherit the class, say what to test, and pytest proves that your backend keeps it.
 
 ::
 
@@ -8,8 +8,9 @@
             async with make_my_cache() as cache:
                 yield cache
 
-Needs pytest and pytest-asyncio in its ``auto`` mode. Besides, over random histories,
-:class:`~agent_service.testing.cache.machine.CacheMachine` compares a cache with a dictionary.
+Needs pytest and pytest-asyncio in its ``auto`` mode. ``docs/contributing/add-a-cache-backend.md`` builds a cache that
+keeps the contract. :class:`~agent_service.testing.cache.machine.CacheMachine` also compares a cache with a dictionary,
+over random histories.
 """
 
 from agent_service.testing.cache.basics import CacheBasics
@@ -36,4 +37,7 @@ class CacheContract(
     CacheStaleness,
     CacheRefusals,
 ):
-    """What every :class:`ICache` does. ``cache`` is an empty one."""
+    """What every :class:`ICache` does. Override the fixture ``cache`` with an empty one.
+
+    :class:`~agent_service.testing.cache.room.CacheRoom` has the other fixtures that may be overridden.
+    """

@@ -47,25 +47,25 @@ METADATA: dict[str, Any] = {
 
 
 class Light(Enum):
-    """States of an agent of one's own."""
+    """States of an application's own agent."""
 
     GREEN = "green"
     RED = "red"
 
 
 class Driver(BaseModel):
-    """A profile of one's own."""
+    """An application's own profile."""
 
     name: str = Field(alias="driverName", min_length=2)
     points: int = 0
 
 
 class Crossing(AgentContext[Light, Driver]):
-    """A context of one's own, as it was first."""
+    """An application's own context, in its first version."""
 
 
 class CrossingTwo(AgentContext[Light, Driver]):
-    """The same in its third shape."""
+    """The same in its third version."""
 
     lanes: int
     schema_version: int = 3
@@ -89,8 +89,8 @@ OpenStore = Callable[..., StateStore[Any]]
 class StateStoreContract:
     """What every :class:`StateStore` does.
 
-    Provide a fixture ``open_store`` that gives a function: it opens the same, at first empty place each time it is
-    called, for the ``model`` it is given.
+    Provide a fixture ``open_store`` that returns a function. Each call opens a store over the same place, which is
+    empty at first, for the given ``model``.
     """
 
     examples: ClassVar[int] = 5

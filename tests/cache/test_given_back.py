@@ -44,8 +44,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
-from agent_service.core import registry
 from agent_service.core.returned import Returned
+from agent_service.core.values import registry
 from agent_service.infrastructure.cache import cached, register_type
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache

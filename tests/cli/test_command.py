@@ -14,7 +14,7 @@ from agent_service.cli import main
 from agent_service.cli.console import printable
 from agent_service.cli.parser import build_parser
 from agent_service.cli.sample import write_conversations, write_trace
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.mask import mask_url
 from tests.cli.conftest import Command
 
 COMMANDS = (

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.urls.database import parse_database_url
 
 
 @pytest.mark.parametrize(

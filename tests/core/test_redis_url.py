@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.core.errors import ConfigurationError
-from agent_service.core.redis_url import parse_redis_url
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.mask import mask_url
+from agent_service.core.urls.redis import parse_redis_url
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from agent_service.core.codec import decode, decode_stored, encode
 from agent_service.core.errors import UndecodableError
-from agent_service.core.shapes import class_name, shape_of
-from agent_service.core.stored import Stored, Wanted, plain
+from agent_service.core.values.shapes import class_name, shape_of
+from agent_service.core.values.stored import Stored, Wanted, plain
 
 
 class Colour(enum.Enum):
@@ -157,7 +157,7 @@ def test_hostile_classes_raise_nothing_but_our_error(content: Any):
 def test_a_module_that_is_run_names_its_classes_as_one_that_is_imported(tmp_path: Path):
     (tmp_path / "shop.py").write_text(
         "from dataclasses import dataclass\n"
-        "from agent_service.core.shapes import class_name, shape_of\n"
+        "from agent_service.core.values.shapes import class_name, shape_of\n"
         "@dataclass\nclass Order:\n    id: int\n    before: 'Order | None'\n"
         "print(class_name(Order), shape_of(Order))\n"
     )

@@ -15,7 +15,7 @@ from typing_extensions import TypeAliasType
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import UndecodableError
-from agent_service.core.typed import restorer
+from agent_service.core.values.typed import restorer
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from agent_service.cli import main
 from agent_service.context.config import load_context_config
 from agent_service.context.redis import RedisContextConfig
-from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import AgentServiceError, ConfigurationError
-from agent_service.core.redis_url import parse_redis_url
 from agent_service.core.settings import Settings, get_settings, reset_settings
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.database import parse_database_url
+from agent_service.core.urls.mask import mask_url
+from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
 

@@ -16,9 +16,9 @@ import agent_service
 from agent_service.context.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import RedisUnavailableError
-from agent_service.core.known import KnownClasses
 from agent_service.core.memo import Memo
 from agent_service.core.singleflight import SingleFlight
+from agent_service.core.values.known import KnownClasses
 from agent_service.infrastructure.cache import InMemoryCache, cached
 from agent_service.infrastructure.cache.loads.failures import Failures
 from agent_service.infrastructure.cache.redis.entries import EntryFormat

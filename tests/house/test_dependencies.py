@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 ACCESSED: dict[tuple[str, str], str] = {
-    ("core/rows.py", "_sa_class_manager"): "sqlalchemy",
-    ("core/text_types.py", "_url"): "pydantic",
+    ("core/values/rows.py", "_sa_class_manager"): "sqlalchemy",
+    ("core/values/text_types.py", "_url"): "pydantic",
     ("infrastructure/database/transactions/own_sessions.py", "_connections"): "sqlalchemy",
     ("infrastructure/database/transactions/own_sessions.py", "_on_connect_isolation_level"): "sqlalchemy",
     ("infrastructure/database/sqlite/connection.py", "_connection"): "aiosqlite",
@@ -43,7 +43,7 @@ TEXTS: dict[str, str] = {"infrastructure/database/errors/lost.py": "asyncpg"}
 """Where errors are told apart by their texts."""
 
 _OF_THE_LANGUAGE = {"typing", "enum", "abc", "builtins"}
-_OF_PYTHON = {("core/conformity.py", "_name"), ("infrastructure/redis/transport/arrived.py", "_buffer")}
+_OF_PYTHON = {("core/values/conformity.py", "_name"), ("infrastructure/redis/transport/arrived.py", "_buffer")}
 _NAMED_TUPLES = {"_fields", "_replace", "_asdict", "_make"}
 
 

@@ -258,7 +258,9 @@ def test_the_commands_and_links_of_a_document_exist(document: Path):
 def test_the_readme_names_every_setting():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    assert [name.upper() for name in Settings.model_fields if f"`{name.upper()}`" not in text] == []
+    missing = [name.upper() for name in Settings.model_fields if f"`{name.upper()}`" not in text]
+
+    assert missing == [], "add a row to the table of settings in README.md"
 
 
 async def test_the_fastapi_example_of_the_readme_serves_requests(house: str):

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_example_lists_every_setting_with_its_default_and_description_and_nothing_else():
-    assert (ROOT / ".env.example").read_text(encoding="utf-8") == render()
+    written = (ROOT / ".env.example").read_text(encoding="utf-8")
+
+    assert written == render(), "run: python -m tests.house.env_example > .env.example"
 
 
 def test_every_setting_is_described():

@@ -17,7 +17,7 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from agent_service.infrastructure.outbox.batch import MAX_PASSES, Batch
+from agent_service.infrastructure.outbox.batch import MAX_PASSES, OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import BATCH
 from agent_service.infrastructure.outbox.invalidation import MAX_PATTERNS, Invalidation
@@ -86,11 +86,11 @@ def test_a_batch_ends_before_it_has_more_passes_over_the_keys_than_are_done_in_a
     together = Invalidation("n", ("k",), (), tuple(f"p{n}" for n in range(30)))
     one = [(uuid7(), Invalidation("n", (), (), (f"p{n}*",)).to_json()) for n in range(120)]
 
-    assert len(Batch(apart)) == MAX_PASSES
-    assert len(Batch([*keys, *apart[:MAX_PASSES], *keys])) == 50 + MAX_PASSES
-    assert len(Batch(one)) == 120
+    assert len(OutboxBatch(apart)) == MAX_PASSES
+    assert len(OutboxBatch([*keys, *apart[:MAX_PASSES], *keys])) == 50 + MAX_PASSES
+    assert len(OutboxBatch(one)) == 120
     assert [len(part.patterns) for part in together.parts()] == [MAX_PATTERNS] * 3
-    assert len(Batch([])) == 0
+    assert len(OutboxBatch([])) == 0
 
 
 async def test_what_cannot_reach_redis_stays_and_nothing_is_raised(house: TcpProxy, others: RedisCache[object]):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent_service.core.errors import RedisUnavailableError
-from agent_service.core.redis_url import parse_redis_url
+from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from agent_service.infrastructure.redis.transport.tls import tls_of
 from tests.redis.cluster import running_cluster, running_sentinels

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from agent_service.core.redis_url import parse_redis_url
+from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import LATE, Listener, until

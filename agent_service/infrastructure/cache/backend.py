@@ -24,8 +24,12 @@ class Fill(NamedTuple):
 class Backend(ABC):
     """Entries of one namespace. Arguments were checked, values encoded; what an operation means is said by ICache.
 
-    An operation happens wholly or, raising a :class:`RedisOperationError`, may not have happened. Tags of an entry must
-    be named to whoever reads it only to spare a round trip; entries carry theirs.
+    An operation happens wholly or, raising a :class:`RedisOperationError`, may not have happened. Entries carry their
+    tags; passing the expected ones to a read only saves a round trip.
+
+    An entry is fresh until its TTL is over, and then stale until it is gone (:class:`Lifetime`). An entry whose value
+    is ``raised`` is not for every reader: reads return it with that flag, and to every other operation it is missing.
+    A small backend is built step by step in ``docs/contributing/add-a-cache-backend.md``.
     """
 
     codec: ValueCodec

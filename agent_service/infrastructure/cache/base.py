@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.keys import check_key, check_keys, normalise_namespace
-from agent_service.core.stored import Stored, plain
 from agent_service.core.ttl import TTL, Never, resolve_ttl
+from agent_service.core.values.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Loaded, LoadOptions, Lookup
 from agent_service.infrastructure.cache.leases import LeaseBook

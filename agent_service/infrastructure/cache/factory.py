@@ -80,20 +80,19 @@ async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[An
 async def open_cache(namespace: str, *, l1: bool | None = None) -> BaseCache[Any]:
     """:func:`get_cache` for the decorators, which use more of a cache than its contract."""
     name = normalise_namespace(namespace)
-    manager = await get_redis_manager()
     caches = _caches.find()
-    if caches is None or caches.manager is not manager:  # that one was closed without close_cache()
-        caches = _caches.put(_open(manager, get_settings()))
+    if caches is None or caches.manager.closed:  # without close_cache()
+        caches = _caches.put(_open(await get_redis_manager(), get_settings()))
     near = (get_settings().cache_l1_enabled if l1 is None else l1) and caches.outage is not None
     handle = caches.handles.get((name, near))
     if handle is None:
-        handle = _make_near(name, manager, caches) if near else _make(name, manager, caches.outage, get_settings())
+        handle = _make_near(name, caches) if near else _make(name, caches.manager, caches.outage, get_settings())
         caches.handles[name, near] = handle
     return handle
 
 
-def _make_near(name: str, manager: RedisManager, caches: _Caches) -> BaseCache[Any]:
-    settings = get_settings()
+def _make_near(name: str, caches: _Caches) -> BaseCache[Any]:
+    settings, manager = get_settings(), caches.manager
     if caches.feed is None:
         caches.feed = NearFeed(
             manager.client, prefix=settings.cache_key_prefix, max_staleness=settings.cache_l1_max_staleness

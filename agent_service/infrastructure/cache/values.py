@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
-from agent_service.core.stored import Stored
+from agent_service.core.values.stored import Stored
 
 __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
 
@@ -65,7 +65,7 @@ class CachedValue(NamedTuple):
 
     value: Any
     level: str
-    """Where: "memory", "redis" or "l1"."""
+    """Where: "memory", "redis", "l1", or what another backend calls itself."""
     age: float | None = None
     """Seconds since it was stored; None where that is not kept."""
     left: float = math.inf

@@ -9,7 +9,7 @@ from agent_service.core.errors import UndecodableError
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.outbox.invalidation import MAX_NAMES, Invalidation
 
-__all__ = ["MAX_PASSES", "Batch"]
+__all__ = ["MAX_PASSES", "OutboxBatch"]
 
 MAX_PASSES: Final = 10
 """The most namespaces with patterns in a batch: each takes a pass over all keys of the cache."""
@@ -27,7 +27,7 @@ class _Asked:
     rows_with_patterns: list[UUID] = field(default_factory=list)
 
 
-class Batch:
+class OutboxBatch:
     """The first of the given rows, as many as can be applied in a bounded time, and at least one if there is one.
 
     Merging loses nothing: all of the rows were committed before the first is applied.

@@ -21,7 +21,7 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.outbox import Claim, claim
-from agent_service.infrastructure.outbox.batch import Batch
+from agent_service.infrastructure.outbox.batch import OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
@@ -90,7 +90,7 @@ async def _drain_some(
     database: DatabaseManager, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
 ) -> _Step:
     async with claim(database, size, without=without, only=only) as claimed:
-        batch = Batch(claimed.rows)
+        batch = OutboxBatch(claimed.rows)
         try:
             await _apply(batch, claimed)
         except Exception:
@@ -102,7 +102,7 @@ async def _drain_some(
     )
 
 
-async def _record(batch: Batch, claimed: Claim) -> int:
+async def _record(batch: OutboxBatch, claimed: Claim) -> int:
     """Remove what was applied, set aside what cannot be read; return how many rows were removed."""
     left = set(batch.readable).difference(batch.done)
     if left:
@@ -115,7 +115,7 @@ async def _record(batch: Batch, claimed: Claim) -> int:
     return applied
 
 
-async def _apply(batch: Batch, claimed: Claim) -> None:
+async def _apply(batch: OutboxBatch, claimed: Claim) -> None:
     """Apply a batch, and keep its rows locked however long that takes."""
     applying = asyncio.ensure_future(batch.apply())
     try:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
-from agent_service.core.redis_url import RedisTarget, parse_redis_url
+from agent_service.core.urls.redis import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.denials import denial
 from agent_service.infrastructure.redis.errors import translate
 from agent_service.infrastructure.redis.joined_reads import JoinedReads
@@ -50,7 +50,7 @@ class RedisClient:
     * ``RedisCommandError``: wrong type, wrong arguments; its kind ``RedisDeniedError``: a command, key or login that
       the server denies this user.
 
-    :param url: see :func:`~agent_service.core.redis_url.parse_redis_url`.
+    :param url: see :func:`~agent_service.core.urls.redis.parse_redis_url`.
     :param timeout: seconds per operation, from its turn on.
     :param max_connections: operations that run at once; further ones wait, first come, first served.
     :param metrics: where durations are counted; None: counters of its own.

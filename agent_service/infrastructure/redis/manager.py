@@ -50,7 +50,7 @@ class RedisManager:
     Commands raise :class:`~agent_service.core.errors.RedisOperationError` kinds; without a URL they all raise
     ``RedisUnavailableError``, while the metrics work.
 
-    :param url: see :func:`~agent_service.core.redis_url.parse_redis_url`; None: there is no Redis.
+    :param url: see :func:`~agent_service.core.urls.redis.parse_redis_url`; None: there is no Redis.
     :param prefix: first component of every key.
     :param timeout: seconds per Redis operation; scans and deletions by pattern are many operations.
     :param metrics: counters of the caches; None: new ones.

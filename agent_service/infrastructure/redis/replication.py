@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from agent_service.core.errors import ConfigurationError, RedisUnreplicatedError
-from agent_service.core.redis_url import RedisTarget
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Confirmation", "Replication", "check_replication", "confirmed"]

@@ -1,1 +1,1 @@
-"""What the contract of caches is made of, by topic; :mod:`agent_service.testing.contracts` puts it together."""
+"""The parts of the cache contract, by topic; :mod:`agent_service.testing.contracts` combines them."""

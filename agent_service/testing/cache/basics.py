@@ -56,7 +56,7 @@ VALUES: list[Any] = [
 
 
 class CacheBasics(CacheRoom):
-    """What a dictionary whose values expire does."""
+    """A cache reads and writes like a dictionary whose values expire."""
 
     async def test_a_missing_key_is_a_miss(self, cache: ICache[Any]) -> None:
         assert await cache.lookup("a") is MISS

@@ -14,7 +14,7 @@ __all__ = ["CacheBulkLoads"]
 
 
 class LoadMany:
-    """A loader of many keys that notes what it was asked for; it gives each key with ``mark`` behind it."""
+    """A loader of many keys that records its calls; the value of a key is the key followed by ``mark``."""
 
     def __init__(self, mark: str = "", *, finished: bool = True, without: str = "") -> None:
         self.asked: list[list[str]] = []
@@ -38,7 +38,7 @@ class LoadMany:
 
 
 class CacheBulkLoads(CacheRoom):
-    """What many misses do."""
+    """What happens when many keys are missing at once."""
 
     async def test_one_load_gives_all_that_is_missing(self, cache: ICache[Any]) -> None:
         load = LoadMany("!")

@@ -14,7 +14,7 @@ __all__ = ["CacheCounters"]
 
 
 class CacheCounters(CacheRoom):
-    """What an integer does."""
+    """What ``increment`` does."""
 
     async def test_a_counter_starts_at_zero(self, cache: ICache[Any]) -> None:
         assert await cache.increment("n") == 1

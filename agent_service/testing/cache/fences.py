@@ -23,7 +23,7 @@ INVALIDATIONS: dict[str, Callable[[ICache[Any]], Awaitable[object]]] = {
     "tag": lambda cache: cache.invalidate_tags(["unknown", "t"]),
     "clear": lambda cache: cache.clear(),
 }
-"""What takes an entry ``a`` that has the tag ``t``; the writes store ``"new"``."""
+"""Calls that remove or replace an entry ``a`` with the tag ``t``; the writes store ``"new"``."""
 
 
 async def _one(cache: ICache[Any], load: Load) -> Any:
@@ -55,7 +55,7 @@ LOADS: dict[str, Callable[[ICache[Any], Load], Awaitable[Any]]] = {
 
 
 class CacheFences(CacheRoom):
-    """What an invalidation does to the loads that run."""
+    """What an invalidation does to running loads."""
 
     @pytest.mark.parametrize("how", INVALIDATIONS)
     @pytest.mark.parametrize("load", LOADS)
@@ -131,7 +131,7 @@ class CacheFences(CacheRoom):
 
     @staticmethod
     async def _stays_new(cache: ICache[Any], old: Load) -> None:
-        """Let the load in the background end, and look for a while at what it leaves."""
+        """Let the background load end, and watch for a while what it leaves."""
         old.finish.set()
         for _ in range(5):
             await asyncio.sleep(0.005)

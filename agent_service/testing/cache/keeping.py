@@ -1,4 +1,4 @@
-"""What of a load's outcome is kept, for how long, and where that is decided from the outcome itself."""
+"""Which results of a load are kept, for how long, and what the result itself decides."""
 
 import math
 from collections.abc import Callable
@@ -16,15 +16,15 @@ __all__ = ["CacheKeeping"]
 
 
 class NotFoundError(Exception):
-    """One that is given back by its class when called with its arguments."""
+    """Its class gives an equal one back when called with its arguments."""
 
 
 class MissingUserError(NotFoundError):
-    """A kind of it."""
+    """A subclass of it."""
 
 
 class PoliteError(NotFoundError):
-    """One that is not: its arguments are not those of its message."""
+    """Its class gives no equal one back: its arguments are not those of its message."""
 
     def __init__(self, user: int) -> None:
         super().__init__(f"sorry, there is no user {user}")
@@ -51,7 +51,7 @@ def _always(ttl: Any) -> Callable[[object], Any]:
 
 
 class CacheKeeping(CacheRoom):
-    """What is stored of what was loaded."""
+    """What is stored of a load's result."""
 
     async def test_a_function_of_the_result_may_give_the_ttl(self, cache: ICache[Any]) -> None:
         for key, ttl in {"a": 30, "default": None, "b": timedelta(seconds=40), "none": 0, "never": NEVER}.items():

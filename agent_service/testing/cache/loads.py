@@ -1,4 +1,4 @@
-"""``get_or_load``: one load for all who ask, whatever happens to one of them."""
+"""``get_or_load``: one load for all callers, whatever happens to one of them."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["CacheLoads"]
 
 
 class CacheLoads(CacheRoom):
-    """What a miss does."""
+    """What happens on a miss."""
 
     async def test_get_or_load_loads_once_and_then_hits(self, cache: ICache[Any]) -> None:
         load = giving({"n": 1})

@@ -1,4 +1,4 @@
-"""A cache against a dictionary: whatever is called, in whatever order, both give the same.
+"""A cache against a dictionary: whatever is called, in whatever order, both return the same.
 
 ::
 
@@ -33,7 +33,7 @@ from agent_service.infrastructure.cache.interface import MISS, Hit, ICache
 __all__ = ["CacheMachine"]
 
 STEP: Final = 20.0
-"""Seconds of which every time here is a multiple, so that it does not matter how long the calls themselves take."""
+"""Seconds. Every time here is a multiple of it, so the duration of the calls does not matter."""
 
 _NAMES: Final = ["a", "b", "ab", "n", "a:{b}", "*", "é\x00"]
 _KEYS: Final = st.sampled_from(_NAMES)
@@ -67,7 +67,7 @@ class CacheMachine(RuleBasedStateMachine):
         raise NotImplementedError("override `open`")
 
     async def close(self, cache: ICache[Any]) -> None:
-        """End what :meth:`open` began."""
+        """Close what :meth:`open` opened."""
         await cache.aclose()
 
     async def advance(self, seconds: float) -> None:

@@ -15,10 +15,10 @@ SHORT: Final = 0.06
 
 
 class CacheRoom:
-    """The fixtures that a test class of a cache overrides, and those that it may."""
+    """The fixtures of a test class of a cache: ``cache`` must be overridden, the others may."""
 
     levels: ClassVar[frozenset[str]] = frozenset({"memory", "redis", "l1"})
-    """What :class:`Loaded` may call the level of a hit; narrowed where there is only one."""
+    """What :class:`Loaded` may call the level of a hit. Override it with what your backend calls its own."""
 
     @pytest.fixture
     async def cache(self) -> ICache[Any]:
@@ -41,7 +41,7 @@ class CacheRoom:
 
 
 class Load:
-    """A loader that has begun when ``started`` is set, and ends when ``finish`` is; it counts its calls."""
+    """A loader that sets ``started`` when it begins and ends when ``finish`` is set; it counts its calls."""
 
     def __init__(self, value: Any, *, finished: bool = False) -> None:
         self.value = value
@@ -76,17 +76,17 @@ class Failing:
 
 
 def giving(value: Any) -> Load:
-    """Return a loader that gives the value at once."""
+    """Return a loader that returns the value at once."""
     return Load(value, finished=True)
 
 
 async def joined() -> None:
-    """Wait until the callers who came last have surely come to wait for the load that runs; nobody can be asked."""
+    """Wait until the latest callers have surely joined the running load; there is no way to ask."""
     await asyncio.sleep(0.1)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - a cache tells nobody of what others store
+        while not await condition():  # noqa: ASYNC110 - a cache does not announce what others store
             await asyncio.sleep(0.005)

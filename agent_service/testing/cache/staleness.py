@@ -1,4 +1,4 @@
-"""Staleness by choice: old values given while or instead of loading, and never after an invalidation."""
+"""Staleness by choice: stale values are served during or instead of a load, never after an invalidation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ INVALIDATIONS: dict[str, Callable[[ICache[Any]], Awaitable[object]]] = {
 
 
 class CacheStaleness(CacheRoom):
-    """What a call gets that allows for old values."""
+    """What a call gets that allows stale values."""
 
     async def _let_it_get_stale(self, cache: ICache[Any], value: Any = "old") -> None:
         await cache.get_or_load("a", giving(value), ttl=SHORT, stale_for=60, tags=["t"])

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from agent_service.core.errors import UndecodableError
 from agent_service.core.logging import logger
 from agent_service.core.returned import Returned
-from agent_service.core.stored import Stored
+from agent_service.core.values.stored import Stored
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.calls.compiled import HotPath, compile_wrapper
 from agent_service.infrastructure.cache.calls.keys import CallName, CallNames, KeySpec

@@ -13,7 +13,7 @@ from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.singleflight import Fence
-from agent_service.core.stored import Stored, plain
+from agent_service.core.values.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
 from agent_service.infrastructure.cache.loads.failures import Failures

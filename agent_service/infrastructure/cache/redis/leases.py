@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
-from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.cache.leases import Grant, Lease
 from agent_service.infrastructure.cache.redis.tokens import Tokens
 from agent_service.infrastructure.cache.values import Encoded, Lifetime
@@ -119,7 +118,7 @@ class RedisGrant(Grant):
     def store_command(self, encoded: Encoded, life: Lifetime) -> Command:
         """Return the command that stores the value under the lease, and ends it."""
         data = self._write(encoded, life, self._tokens)
-        milliseconds = 0 if life.kept == math.inf else max(1, to_milliseconds(life.kept))
+        milliseconds = 0 if life.kept == math.inf else max(1, math.ceil(life.kept * 1000))
         if self._lease:
             return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, milliseconds])
         return ("SET", self._entry, data, *(("PX", milliseconds) if milliseconds else ()))
@@ -144,9 +143,7 @@ class RedisGrant(Grant):
         if self.void:
             return
         try:
-            stood = await self._client.run_script(
-                LEASE_RENEW, self._lease, [self._token, to_milliseconds(self._seconds)]
-            )
+            stood = await self._client.run_script(LEASE_RENEW, self._lease, [self._token, round(self._seconds * 1000)])
         except RedisOperationError:
             stood = True  # perhaps; the fill will tell
         if stood and not self._ended:

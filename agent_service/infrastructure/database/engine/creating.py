@@ -10,8 +10,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from agent_service.core.database_url import DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
+from agent_service.core.urls.database import DatabaseTarget
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.errors.translation import PGBOUNCER_REMEDY

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
-from agent_service.core.database_url import parse_database_url
 from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
 from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming.engines import Naming

@@ -20,9 +20,9 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agent_service.core.database_url import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.urls.database import SYSTEM_CERTIFICATES, DatabaseTarget
 from agent_service.infrastructure.database.errors.lost import FAILURES, is_lost
 
 __all__ = ["CONNECT_TIMEOUT", "NAME", "NAME_SAYS_TENANT", "POOLED", "connect_options", "watch_connections"]

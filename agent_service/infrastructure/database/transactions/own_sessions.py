@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
-from agent_service.core.database_url import POSTGRES, SQLITE
 from agent_service.core.errors import SessionValueError
+from agent_service.core.urls.database import POSTGRES, SQLITE
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import naming_of
 from agent_service.infrastructure.database.sqlite.busy import may_write

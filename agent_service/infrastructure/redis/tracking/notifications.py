@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from agent_service.core.errors import RedisCommandError
 from agent_service.core.logging import logger
-from agent_service.core.redis_url import RedisTarget
 from agent_service.core.turns import Turns
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.tracking.primaries import Primary, find_primaries
 from agent_service.infrastructure.redis.tracking.push_connection import PushConnection, PushConnector

@@ -12,8 +12,8 @@ from typing import Any, Final
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from agent_service.core.redis_url import RedisTarget
 from agent_service.core.turns import Turns
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable
 from agent_service.infrastructure.redis.tracking.push_connection import Address, PushConnector
 from agent_service.infrastructure.redis.transport.base import Command

@@ -12,7 +12,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
-from agent_service.core.redis_url import RedisTarget
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.transport.arrived import is_ready
 from agent_service.infrastructure.redis.transport.base import Argument, Command
 from agent_service.infrastructure.redis.transport.tls import tls_of

@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
-from agent_service.core.redis_url import RedisTarget
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.tracking.primaries import find_primaries
 from agent_service.infrastructure.redis.tracking.push_connection import PushConnector

@@ -9,7 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.backoff import NoBackoff
 
-from agent_service.core.redis_url import RedisTarget
+from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.transport.abandoned import introduce
 from agent_service.infrastructure.redis.transport.base import Transport
 from agent_service.infrastructure.redis.transport.cluster import ClusterTransport

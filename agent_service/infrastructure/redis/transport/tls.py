@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from agent_service.core.redis_url import RedisTarget
+from agent_service.core.urls.redis import RedisTarget
 
 __all__ = ["Tls", "tls_of"]
 

@@ -29,7 +29,7 @@ import pydantic
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from agent_service.core.text_types import URLS
+from agent_service.core.values.text_types import URLS
 
 __all__ = ["Check", "bound_of", "conforms", "unwrapped"]
 

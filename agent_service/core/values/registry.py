@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from agent_service.core.errors import CacheValueError, UndecodableError
-from agent_service.core.instances import is_record, plain_data
-from agent_service.core.known import KnownClasses
-from agent_service.core.typed import restorer
+from agent_service.core.values.instances import is_record, plain_data
+from agent_service.core.values.known import KnownClasses
+from agent_service.core.values.typed import restorer
 
 __all__ = ["BY_CLASS", "BY_NAME", "RegisteredType", "register_type"]
 

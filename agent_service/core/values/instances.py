@@ -23,9 +23,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, RootModel
 
-from agent_service.core import rows
 from agent_service.core.errors import UndecodableError
-from agent_service.core.refusal import NotWritable, reason_for
+from agent_service.core.values import rows
+from agent_service.core.values.refusal import NotWritable, reason_for
 
 __all__ = ["Assemble", "Parts", "Rest", "assembler", "is_record", "plain_data", "rest_of", "runs_code"]
 

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, quote, unquote
 
-from agent_service.core.addresses import parse_address, parse_port
 from agent_service.core.errors import ConfigurationError
-from agent_service.core.url_mask import known_scheme, query_before_at
+from agent_service.core.urls.addresses import parse_address, parse_port
+from agent_service.core.urls.mask import known_scheme, query_before_at
 
 __all__ = ["POSTGRES", "SQLITE", "SYSTEM_CERTIFICATES", "DatabaseTarget", "parse_database_url"]
 

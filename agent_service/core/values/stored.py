@@ -7,10 +7,10 @@ from typing import Any, Union
 
 import orjson
 
-from agent_service.core.conformity import Check, conforms
 from agent_service.core.errors import UndecodableError
-from agent_service.core.json_reader import read
-from agent_service.core.known import Assembly, KnownClasses
+from agent_service.core.values.conformity import Check, conforms
+from agent_service.core.values.json_reader import read
+from agent_service.core.values.known import Assembly, KnownClasses
 
 __all__ = ["Stored", "Wanted", "plain"]
 

@@ -6,7 +6,7 @@ detached if it has an identity in a database. Data that only a session can load 
 
 from typing import Any
 
-from agent_service.core.refusal import NotWritable
+from agent_service.core.values.refusal import NotWritable
 
 __all__ = ["STATE", "give_identity", "has_identity", "is_mapped", "new_row"]
 

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, unquote
 
-from agent_service.core.addresses import parse_address
 from agent_service.core.errors import ConfigurationError
-from agent_service.core.url_mask import mask_url
+from agent_service.core.urls.addresses import parse_address
+from agent_service.core.urls.mask import mask_url
 
 __all__ = ["RedisTarget", "Topology", "parse_redis_url"]
 

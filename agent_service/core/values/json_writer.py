@@ -19,14 +19,14 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from agent_service.core.alike import MOST_ALIKE, too_many_alike
 from agent_service.core.fixed import FixedDict, FixedList
-from agent_service.core.instances import plain_data, rest_of, runs_code
-from agent_service.core.json_reader import FACTORIES, read
-from agent_service.core.refusal import NotWritable
-from agent_service.core.registry import BY_CLASS, RegisteredType
-from agent_service.core.shapes import class_name, shape_of
-from agent_service.core.standard_types import WRITERS, write_float, write_int
+from agent_service.core.values.alike import MOST_ALIKE, too_many_alike
+from agent_service.core.values.instances import plain_data, rest_of, runs_code
+from agent_service.core.values.json_reader import FACTORIES, read
+from agent_service.core.values.refusal import NotWritable
+from agent_service.core.values.registry import BY_CLASS, RegisteredType
+from agent_service.core.values.shapes import class_name, shape_of
+from agent_service.core.values.standard_types import WRITERS, write_float, write_int
 
 __all__ = ["MAX_DEPTH", "Writer"]
 

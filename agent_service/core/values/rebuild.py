@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
 
-from agent_service.core.conformity import Check
 from agent_service.core.errors import UndecodableError
-from agent_service.core.instances import Assemble, Parts, runs_code
+from agent_service.core.values.conformity import Check
+from agent_service.core.values.instances import Assemble, Parts, runs_code
 
 Rebuild: TypeAlias = Callable[[Any], Any]
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})

@@ -14,11 +14,11 @@ from weakref import WeakSet
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from agent_service.core.conformity import bound_of, unwrapped
 from agent_service.core.errors import UndecodableError
-from agent_service.core.instances import Assemble, assembler, is_record
 from agent_service.core.memo import Memo, size_of
-from agent_service.core.shapes import class_name, classes_described, shape_of
+from agent_service.core.values.conformity import bound_of, unwrapped
+from agent_service.core.values.instances import Assemble, assembler, is_record
+from agent_service.core.values.shapes import class_name, classes_described, shape_of
 
 __all__ = ["Assembly", "KnownClasses", "names_classes"]
 

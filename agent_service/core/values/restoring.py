@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, PlainSerializer, RootModel, ValidationError, WrapSerializer
 
 from agent_service.core.errors import UndecodableError
-from agent_service.core.instances import Parts, Rest, assembler, runs_code
-from agent_service.core.rebuild import Rebuild, private_defaults, run_post_init
-from agent_service.core.typed import Compiler, checks_of
+from agent_service.core.values.instances import Parts, Rest, assembler, runs_code
+from agent_service.core.values.rebuild import Rebuild, private_defaults, run_post_init
+from agent_service.core.values.typed import Compiler, checks_of
 
 __all__ = ["restore_model", "serialized_fields"]
 

@@ -4,12 +4,12 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from agent_service.core.alike import dict_of, set_of
 from agent_service.core.errors import UndecodableError
-from agent_service.core.instances import Parts
-from agent_service.core.known import Assembly
-from agent_service.core.registry import BY_NAME
-from agent_service.core.standard_types import READERS
+from agent_service.core.values.alike import dict_of, set_of
+from agent_service.core.values.instances import Parts
+from agent_service.core.values.known import Assembly
+from agent_service.core.values.registry import BY_NAME
+from agent_service.core.values.standard_types import READERS
 
 __all__ = ["FACTORIES", "read"]
 

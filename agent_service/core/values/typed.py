@@ -27,10 +27,10 @@ from typing import (
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from agent_service.core import rebuild
-from agent_service.core.conformity import Check, conforms, unwrapped
-from agent_service.core.instances import assembler
-from agent_service.core.rebuild import Rebuild
+from agent_service.core.values import rebuild
+from agent_service.core.values.conformity import Check, conforms, unwrapped
+from agent_service.core.values.instances import assembler
+from agent_service.core.values.rebuild import Rebuild
 
 __all__ = ["Compiler", "checks_of", "record_hints", "restorer"]
 

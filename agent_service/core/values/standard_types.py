@@ -1,7 +1,7 @@
 """How the codec writes and reads standard types that JSON lacks: as objects with one member, ``{"$uuid": "..."}``.
 
 Only types that hold no other values live here and in :mod:`.text_types`; tuples, sets and their like belong to the walk
-in :mod:`.codec`.
+in :mod:`.json_writer` and :mod:`.json_reader`.
 """
 
 import binascii
@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from agent_service.core.refusal import NotWritable
-from agent_service.core.text_types import TEXT_READERS, TEXT_WRITERS
+from agent_service.core.values.refusal import NotWritable
+from agent_service.core.values.text_types import TEXT_READERS, TEXT_WRITERS
 
 __all__ = ["READERS", "WRITERS", "keeps_zone", "write_float", "write_int"]
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pydantic
 import pydantic_core
 
-from agent_service.core.refusal import NotWritable
+from agent_service.core.values.refusal import NotWritable
 
 __all__ = ["TEXT_READERS", "TEXT_WRITERS", "URLS"]
 

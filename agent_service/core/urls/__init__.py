@@ -1,0 +1,1 @@
+"""URLs of databases and of Redis: parsed, checked and masked."""
