@@ -9,6 +9,7 @@ from sqlalchemy.orm import class_mapper
 
 from agent_service.infrastructure.database.append import postgres, sqlite
 from agent_service.infrastructure.database.append.batch import Batch, Counters, Place
+from agent_service.infrastructure.database.append.message import ClientKey
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import holds, visible
