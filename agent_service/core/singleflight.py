@@ -17,7 +17,7 @@ Invariants:
 import asyncio
 import contextvars
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -73,10 +73,11 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight[Any]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.running: set[asyncio.Task[Any]] = set()
+        """Of every event loop, those that nobody may join any more among them."""
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self.running)
 
     def joinable(self, key: str) -> Breakable | None:
         """Return the lease of the load that a caller for this key would join now; None: there is none to join."""
@@ -86,7 +87,7 @@ class SingleFlight:
     async def run(
         self,
         key: str,
-        load: Callable[[Breakable], Awaitable[T]],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
         open_lease: Callable[[], Breakable],
         *,
         context: Iterable[contextvars.ContextVar[Any]] = (),
@@ -105,7 +106,7 @@ class SingleFlight:
     def launch(
         self,
         key: str,
-        load: Callable[[Breakable], Awaitable[Any]],
+        load: Callable[[Breakable], Coroutine[Any, Any, Any]],
         open_lease: Callable[[], Breakable],
         *,
         context: Iterable[contextvars.ContextVar[Any]] = (),
@@ -116,7 +117,7 @@ class SingleFlight:
     def _join(
         self,
         key: str,
-        load: Callable[[Breakable], Awaitable[T]],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
         open_lease: Callable[[], Breakable],
         context: Iterable[contextvars.ContextVar[Any]],
         *,
@@ -131,7 +132,7 @@ class SingleFlight:
     def _start(
         self,
         key: str,
-        load: Callable[[Breakable], Awaitable[T]],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
         lease: Breakable,
         context: Iterable[contextvars.ContextVar[Any]],
     ) -> _Flight[T]:
@@ -143,9 +144,9 @@ class SingleFlight:
             except LookupError:
                 continue
         run_in.run(_current.set, flight)
-        flight.task = asyncio.get_running_loop().create_task(_call(load, lease), context=run_in)
+        flight.task = asyncio.get_running_loop().create_task(load(lease), context=run_in)
         self._flights[_here(key)] = flight
-        self._tasks.add(flight.task)
+        self.running.add(flight.task)
         flight.task.add_done_callback(lambda _task: self._land(flight))
         return flight
 
@@ -179,7 +180,7 @@ class SingleFlight:
 
     def _land(self, flight: _Flight[Any]) -> None:
         self._detach(flight)
-        self._tasks.discard(flight.task)
+        self.running.discard(flight.task)
         if not flight.task.cancelled() and flight.task.exception() is not None and not flight.waiters:
             logger.warning("a load failed and nobody waits for it", exc_info=flight.task.exception())
 
@@ -208,7 +209,7 @@ class SingleFlight:
         """Cancel the running loads of this event loop and wait until they ended."""
         await asyncio.sleep(0)  # one that was cancelled before it began would not end what was opened for it
         loop = asyncio.get_running_loop()
-        running = [task for task in self._tasks.copy() if task.get_loop() is loop]
+        running = [task for task in self.running.copy() if task.get_loop() is loop]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -216,10 +217,6 @@ class SingleFlight:
 
 def _here(key: str) -> tuple[asyncio.AbstractEventLoop, str]:
     return asyncio.get_running_loop(), key
-
-
-async def _call(load: Callable[[Breakable], Awaitable[T]], lease: Breakable) -> T:
-    return await load(lease)
 
 
 def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:

@@ -50,7 +50,7 @@ class FreeFlights(SingleFlight):
     """Loads that pass the gates where their callers do, which is nothing that tells loads apart."""
 
     def _start(
-        self, key: str, load: Callable[[Breakable], Awaitable[Any]], lease: Breakable, context: Iterable[Any]
+        self, key: str, load: Callable[[Breakable], Coroutine[Any, Any, Any]], lease: Breakable, context: Iterable[Any]
     ) -> Any:
         return super()._start(key, load, lease, (*context, free))
 

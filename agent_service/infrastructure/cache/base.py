@@ -204,7 +204,8 @@ class BaseCache(ICache[T]):
 
     def _break_keys(self, keys: Iterable[str]) -> None:
         self.leases.break_keys(keys)
-        self.loading.failures.forget(keys)
+        if self.loading.failures.known:
+            self.loading.failures.forget(keys)
 
     # -- loading
 

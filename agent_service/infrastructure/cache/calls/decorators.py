@@ -14,14 +14,13 @@ from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.calls.cached_function import CachedCalls, CacheInfo
-from agent_service.infrastructure.cache.calls.keys import KeySpec, every_context
+from agent_service.infrastructure.cache.calls.keys import CallTags, KeySpec, every_context
 from agent_service.infrastructure.cache.calls.methods import (
     BoundCall,
     CachedClassMethod,
     CachedMethod,
     is_defined_in_class,
 )
-from agent_service.infrastructure.cache.calls.tags import CallTags
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.loads.context import CallContext
 from agent_service.infrastructure.cache.loads.policy import make_policy

@@ -250,7 +250,10 @@ class FallbackLease(BackendLease):
                 return await self.redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._memory.fill(lease, encoded, life, tags)
+        stored = await self._memory.fill(lease, encoded, life, tags)
+        if stored:
+            await self.release()  # nobody else ends the lease in Redis
+        return stored
 
     async def release(self, *, tell: bool = True) -> None:
         if self.redis is None:

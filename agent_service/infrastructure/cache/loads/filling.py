@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.singleflight import Breakable
@@ -105,14 +105,15 @@ class Filler:
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
         try:
-            with reading_what_is_current():
-                value = await awaitable(loader())
+            CURRENT_READS.set(True)  # the load has a context of its own
+            value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
             await self._keep_failure(lease, exc, policy)
             raise
-        self._failures.forget((lease.key,))
-        life = policy.life_of(value)
+        if self._failures.known:
+            self._failures.forget((lease.key,))
+        life = policy.life_of(value) if policy.life is None or value is None else policy.life
         try:
             encoded = self._backend.codec.encode(value, annotated=policy.annotated)
         except CacheSerializationError as exc:
@@ -120,7 +121,9 @@ class Filler:
             if policy.strict:
                 raise
             return Encoded(value, None, value, None, refusal=str(exc))
-        if policy.come_back is not None and not policy.come_back(encoded):
+        # What memory keeps as it is holds no instance of a class, so it can only change where something is rebuilt.
+        is_kept = encoded.kept is not encoded.data and not policy.rebuilds
+        if policy.come_back is not None and not is_kept and not policy.come_back(encoded):
             self._counters.errors += 1
             return Encoded(value, None, value, None)
         if life is not None and life.seconds > 0:
@@ -134,13 +137,11 @@ class Filler:
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> None:
         """Store what was loaded, unless an invalidation came first."""
-        if (
-            lease.broken
-            or lease.backend_lease is None
-            or not await lease.backend_lease.fill(lease, encoded, life, tags)
-        ):
+        backend_lease = lease.backend_lease
+        if lease.broken or backend_lease is None or not await backend_lease.fill(lease, encoded, life, tags):
             self._counters.fill_rejected += 1
         else:
+            lease.backend_lease = None  # it ended when it was filled
             self._counters.sets += 1
 
     async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:

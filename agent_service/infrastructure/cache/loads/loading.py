@@ -9,6 +9,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from agent_service.core.errors import CacheError, LoadTimeoutError
@@ -55,8 +56,28 @@ class Loading:
         """Return the cached value or load it."""
         ended = self.leases.ended
         found = await self._backend.read(key, tags)
-        if found is None or found.left <= 0:
-            found = await self._settle(found, ended, key, tags, policy)
+        return await self.answer(key, loader, policy, tags, found=found, ended=ended)
+
+    async def answer(
+        self,
+        key: str,
+        loader: Loader,
+        policy: LoadPolicy,
+        tags: Sequence[str] = (),
+        *,
+        found: CachedValue | None,
+        ended: int,
+    ) -> Obtained:
+        """:meth:`obtain`, given what was read.
+
+        :param ended: what ``leases.ended`` was before the read.
+        """
+        missed = found is None or found.left <= 0
+        joins = missed and self.flights.running and await self._may_join(_flight(key, policy))
+        if missed and not joins and ended != self.leases.ended:
+            # A load ended meanwhile, and the miss may be older than what it stored. Both reads are counted as one.
+            self._counters.take_back(None)
+            found = await self._backend.read(key, tags)
         stale = None
         if found is not None:
             if found.left > 0:
@@ -70,15 +91,6 @@ class Loading:
                 old = opened(found, policy, self._counters)
                 stale = found._replace(value=old[0]) if isinstance(old, tuple) else None
         return await self.load(key, loader, policy, tags, stale=stale)
-
-    async def _settle(
-        self, missed: CachedValue | None, ended: int, key: str, tags: Sequence[str], policy: LoadPolicy
-    ) -> CachedValue | None:
-        """After a miss, read again when a load ended meanwhile: the miss may be older than what that load stored."""
-        if not await self._may_join(policy.flight(key)) and ended != self.leases.ended:
-            self._counters.take_back(None)  # both looks are one read
-            return await self._backend.read(key, tags)
-        return missed
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
         """Return the fresh entries among many keys, with the same care as for one."""
@@ -124,7 +136,7 @@ class Loading:
         """
         if fresh:
             self.leases.break_keys((key,))
-        else:
+        elif self.failures.known:
             failure = self.failures.recent(key, policy.seen)
             if failure is not None:
                 if stale is None:
@@ -134,19 +146,20 @@ class Loading:
         open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
         if stale is not None and policy.soft_timeout == 0:
             self._counters.refreshes += 1
-            self.flights.launch(policy.flight(key), run, open_lease, context=policy.context)
+            self.flights.launch(_flight(key, policy), run, open_lease, context=policy.context)
             return self._stale(stale, "timeout")
         goes_on = stale is not None and policy.soft_timeout is not None
         limit = _shorter(policy.soft_timeout if goes_on else None, policy.hard_timeout)
+        scope = None if limit is None else Turns(limit)
         try:
-            async with Turns(limit) as scope:
+            async with scope or nullcontext():
                 encoded = None
                 while encoded is None:  # a load for many keys may find no value for this one
                     encoded = await self.flights.run(
-                        policy.flight(key), run, open_lease, context=policy.context, goes_on=goes_on
+                        _flight(key, policy), run, open_lease, context=policy.context, goes_on=goes_on
                     )
         except Exception as exc:
-            timed_out = scope.expired and isinstance(exc, TimeoutError)
+            timed_out = scope is not None and scope.expired and isinstance(exc, TimeoutError)
             if stale is not None and not isinstance(exc, CacheError) and policy.life_of_exception(exc) is None:
                 return self._stale(stale, "timeout" if timed_out else "error")
             if timed_out:
@@ -164,10 +177,10 @@ class Loading:
 
     def _refresh(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         """Begin a refresh, unless one is under way here; whether one is elsewhere is asked in the background."""
-        flight = policy.flight(key)
+        flight = _flight(key, policy)
         if flight in self._refreshing or self.flights.joinable(flight) is not None:
             return
-        if self.failures.recent(key, policy.seen) is not None:
+        if self.failures.known and self.failures.recent(key, policy.seen) is not None:
             return
         task = asyncio.get_running_loop().create_task(self._refresh_if_first(key, loader, policy, tags))
         self._refreshing[flight] = task
@@ -183,7 +196,7 @@ class Loading:
             run = functools.partial(self.filler.run, loader=loader, policy=policy, backend_lease=backend_lease)
             open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
             try:
-                await self.flights.run(policy.flight(key), run, open_lease, context=policy.context, goes_on=True)
+                await self.flights.run(_flight(key, policy), run, open_lease, context=policy.context, goes_on=True)
             finally:
                 await asyncio.shield(backend_lease.release())
         except Exception:  # noqa: BLE001 - nobody awaits this
@@ -204,6 +217,11 @@ class Loading:
         for each in self._refreshing.copy().values():
             each.cancel()
         self._refreshing.clear()
+
+
+def _flight(key: str, policy: LoadPolicy) -> str:
+    """Return the name of the load of a key, which callers share who see the same. No key is such a name."""
+    return f"{key}\udcff{policy.seen}" if policy.seen else key
 
 
 def _is_due(found: CachedValue, refresh_at: float) -> bool:

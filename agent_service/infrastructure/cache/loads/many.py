@@ -11,7 +11,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.infrastructure.cache.backend import Backend, Fill
@@ -108,8 +108,8 @@ class _Batch:
         counters = self._backend.counters
         counters.loads += 1
         try:
-            with reading_what_is_current():
-                values = _checked(await awaitable(self._loader(list(self.leases))))
+            CURRENT_READS.set(True)  # the task has a context of its own
+            values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
             counters.load_errors += 1
             raise

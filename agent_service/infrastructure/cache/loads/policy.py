@@ -36,16 +36,16 @@ class LoadPolicy(NamedTuple):
     exclusive: bool
     strict: bool
     context: tuple[contextvars.ContextVar[Any], ...]
+    life: Lifetime | None = None
+    """How long a result other than None is kept, where that is known before there is one."""
     annotated: bool = False
     """Whether results are read with an annotation that names their classes."""
+    rebuilds: bool = True
+    """Whether that annotation may change results that hold no instance of a class."""
     come_back: Callable[[Encoded], bool] | None = None
     """Whether a result will come back as it is to readers with an annotation; None: readers have none."""
     seen: str = ""
     """A digest of what the load sees of its context, where the key does not tell; empty: it does, or there is none."""
-
-    def flight(self, key: str) -> str:
-        """Return the name of the load of a key, which callers share who see the same. No key is such a name."""
-        return f"{key}\udcff{self.seen}" if self.seen else key
 
     def life_of(self, result: Any) -> Lifetime | None:
         """Return how long a result is kept; None: not at all."""
@@ -103,7 +103,7 @@ def make_policy(
         raise CacheValueError(f"jitter must be a fraction of the TTL from 0 to below 1, got {jitter!r:.80}")
     if cache_if is not None and not callable(cache_if):
         raise CacheValueError(f"cache_if must be a function of the result, not {type(cache_if).__name__}")
-    return LoadPolicy(
+    policy = LoadPolicy(
         default_ttl=default_ttl,
         ttl=ttl if callable(ttl) else resolve_ttl(ttl, default_ttl),
         tags_of=tags if callable(tags) else None,
@@ -121,6 +121,11 @@ def make_policy(
         strict=strict,
         context=_variables(context) if context else (),
     )
+    is_known = not callable(policy.ttl) and not jitter and cache_if is None
+    return policy._replace(life=policy.life_of(_ANY_RESULT)) if is_known else policy
+
+
+_ANY_RESULT = object()
 
 
 _OPTIONS = sorted(get_type_hints(LoadOptions))

@@ -71,7 +71,7 @@ class MemoryBackend(Backend):
             Entry(
                 key,
                 encoded.kept,
-                expires=now + life.kept,
+                expires=now + life.seconds + life.stale_for,
                 created=now,
                 fresh_until=now + life.seconds,
                 due=None if life.refresh_at is None else now + life.seconds * life.refresh_at,
@@ -159,8 +159,10 @@ class MemoryLease(BackendLease):
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
         if lease.broken or not await self.holds():
             return False
-        more = self._backend.table.tags.take([tag for tag in tags if tag not in self._tags])
-        self._backend.put(self._key, encoded, life, (*self._tokens, *more))
+        tokens = self._tokens
+        if len(tags) > len(self._tags):
+            tokens = (*tokens, *self._backend.table.tags.take([tag for tag in tags if tag not in self._tags]))
+        self._backend.put(self._key, encoded, life, tokens)
         return True
 
     async def release(self, *, tell: bool = True) -> None:

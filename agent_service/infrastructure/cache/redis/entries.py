@@ -30,6 +30,7 @@ HEAD_BYTES = 512
 _STAMP = struct.Struct(">q")
 _PLAIN = frozenset({b"\x01\x14", b"\x01\x15"})
 """How an entry begins that has a time of creation, tokens and nothing else; its value tagged or not."""
+_TAGGED = 0x15
 _TOKENS = 10
 """Where the tokens begin in such an entry."""
 _MOST_SECTIONS = 4096
@@ -45,8 +46,10 @@ class EntryFormat:
     def write(self, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> bytes:
         """Return the bytes of an entry that is stored now."""
         packed = encoded.data or b""
-        now = None if packed[:1] != b"\x01" and life.is_plain else time.time()  # so that counters have one head
-        stale_at = None if now is None or life.is_plain or life.seconds == math.inf else now + life.seconds
+        # Whether the entry is gone as soon as it is stale, and nobody asks how much of its life is over.
+        is_plain = not life.stale_for and life.refresh_at is None
+        now = None if is_plain and packed[:1] != b"\x01" else time.time()  # so that counters have one head
+        stale_at = None if now is None or is_plain or life.seconds == math.inf else now + life.seconds
         return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
 
     def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> CachedValue | None:
@@ -58,7 +61,10 @@ class EntryFormat:
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
-        value = self._codec.decode_body(data, data[1], _TOKENS + len(section))
+        try:
+            value = self._codec.decode_payload(data[_TOKENS + len(section) :], tagged=data[1] == _TAGGED)
+        except UndecodableError:
+            return None
         # Half the cost of calling the class, which counts here: a hit takes this way.
         return tuple.__new__(CachedValue, (value, "redis", age, math.inf, None, False, tags, None))
 

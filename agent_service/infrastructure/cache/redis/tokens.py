@@ -76,7 +76,8 @@ class Tokens:
         name = f"{{{_without_braces(normalise_namespace(namespace))}}}"
         self._stem = internal_key(prefix, "token", name)
         self._former_stem = former_internal_key(prefix, "token", name)
-        self._own_keys = (self._stem,), (self._stem, self._former_stem)
+        self.own_keys = (self._stem,), (self._stem, self._former_stem)
+        """What :meth:`keys` gives for the namespace's own token; the second where old names are in use."""
 
     def keys(self, names: Sequence[str], *, epoch: bool = False) -> list[bytes]:
         """Name tokens in Redis, to be read with :meth:`current`: by their new names, then by their old ones, if used.
@@ -105,14 +106,9 @@ class Tokens:
             ]
         )
 
-    @property
-    def own_keys(self) -> tuple[bytes, ...]:
-        """What :meth:`keys` gives for the namespace's own token, at once."""
-        return self._own_keys[self.former.in_use]
-
     def look(self) -> Command:
         """Return the command that reads the namespace's own token, for :meth:`own`."""
-        return ("MGET", *self.own_keys)
+        return ("MGET", *self.own_keys[self.former.in_use])
 
     def own(self, held: Sequence[bytes | None]) -> bytes | None:
         """Return the namespace's own token from the reply to :meth:`look`."""
