@@ -9,7 +9,7 @@ as it goes.
 import asyncio
 import contextvars
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pytest

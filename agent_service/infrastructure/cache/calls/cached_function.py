@@ -122,6 +122,7 @@ class CachedCalls(Generic[R]):
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
             policy = make_policy(cache.default_ttl, **self._options, strict=False)
+            policy = policy._replace(life=policy.known_life())
             if self._returned.names_classes:
                 policy = policy._replace(annotated=True, rebuilds=self._returned.rebuilds, come_back=self._comes_back)
             self._policies[cache.default_ttl] = policy

@@ -37,7 +37,7 @@ class LoadPolicy(NamedTuple):
     strict: bool
     context: tuple[contextvars.ContextVar[Any], ...]
     life: Lifetime | None = None
-    """How long a result other than None is kept, where that is known before there is one."""
+    """How long a result other than None is kept, where :meth:`known_life` was asked beforehand."""
     annotated: bool = False
     """Whether results are read with an annotation that names their classes."""
     rebuilds: bool = True
@@ -57,6 +57,10 @@ class LoadPolicy(NamedTuple):
         if callable(seconds):
             seconds = resolve_ttl(seconds(result), self.default_ttl)
         return self._life(seconds)
+
+    def known_life(self) -> Lifetime | None:
+        """Return how long every result other than None is kept; None: that depends on the result, or on chance."""
+        return None if callable(self.ttl) or self.jitter or self.cache_if is not None else self._life(self.ttl)
 
     def life_of_exception(self, exc: Exception) -> Lifetime | None:
         """Return how long an exception is kept in place of a result; None: not at all, as one of a subclass."""
@@ -103,7 +107,7 @@ def make_policy(
         raise CacheValueError(f"jitter must be a fraction of the TTL from 0 to below 1, got {jitter!r:.80}")
     if cache_if is not None and not callable(cache_if):
         raise CacheValueError(f"cache_if must be a function of the result, not {type(cache_if).__name__}")
-    policy = LoadPolicy(
+    return LoadPolicy(
         default_ttl=default_ttl,
         ttl=ttl if callable(ttl) else resolve_ttl(ttl, default_ttl),
         tags_of=tags if callable(tags) else None,
@@ -121,11 +125,6 @@ def make_policy(
         strict=strict,
         context=_variables(context) if context else (),
     )
-    is_known = not callable(policy.ttl) and not jitter and cache_if is None
-    return policy._replace(life=policy.life_of(_ANY_RESULT)) if is_known else policy
-
-
-_ANY_RESULT = object()
 
 
 _OPTIONS = sorted(get_type_hints(LoadOptions))
