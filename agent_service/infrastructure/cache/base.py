@@ -246,8 +246,7 @@ class BaseCache(ICache[T]):
         found = await self.loading.obtain(key, loader, policy, named)
         value = self._plain(found.value, MISS)
         if value is MISS:
-            if found.stale_reason is None:
-                self.counters.retract_hit(found.level)
+            self.loading.withdraw(found)
             found = await self.loading.load(key, loader, policy, named, fresh=True)
             value = plain(found.value)
         return Loaded(value, found.level, found.age, found.stale_reason) if info else value

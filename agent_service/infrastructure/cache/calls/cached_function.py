@@ -156,9 +156,8 @@ class CachedCalls(Generic[R]):
             result = self._given(obtained)
         except Exception:  # noqa: BLE001 - an entry of another version of the type counts as undecodable
             cache.counters.undecodable += 1
-            if served:
-                _take_back(cache, obtained)
-                served = False
+            cache.loading.withdraw(obtained)
+            served = False
             result = await self._load(cache, name, args, kwargs)
         if served:
             self._hits += 1
@@ -227,11 +226,3 @@ class CachedCalls(Generic[R]):
 def _misfit(exc: Exception) -> str:
     reason = str(exc) if isinstance(exc, UndecodableError) else type(exc).__name__
     return f"it would not come back as the return annotation says: {reason}"
-
-
-def _take_back(cache: BaseCache[Any], obtained: Obtained) -> None:
-    """Count as a miss what was counted as a hit, or as served stale, and does not fit the return annotation."""
-    if obtained.stale_reason is None:
-        cache.counters.retract_hit(obtained.level)
-    else:
-        cache.counters.stale -= 1

@@ -169,6 +169,15 @@ class Loading:
             raise
         return Obtained(encoded.open(), "load", 0.0, None, encoded)
 
+    def withdraw(self, obtained: Obtained) -> None:
+        """Count as a miss what was read and could not be given to the caller after all; what was loaded is one."""
+        if obtained.encoded is not None:
+            return
+        if obtained.stale_reason is None:
+            self._counters.retract_hit(obtained.level)
+        else:
+            self._counters.stale -= 1
+
     def _stale(self, found: CachedValue, reason: str) -> Obtained:
         self._counters.stale += 1
         return Obtained(found.value, found.level, found.age, reason)

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import CacheValueError
+from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.glob import Matches, compile_glob
 from agent_service.core.globs import Globs
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
@@ -45,7 +45,11 @@ class MemoryBackend(Backend):
 
     def peek(self, key: str) -> CachedValue | None:
         """:meth:`read`, at once."""
-        found = self.table.read(key)
+        try:
+            found = self.table.read(key)
+        except UndecodableError:  # by the serializer that wrote it
+            self.counters.undecodable += 1
+            found = None
         if found is None:
             self.counters.misses += 1
             return None

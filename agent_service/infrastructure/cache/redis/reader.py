@@ -116,12 +116,13 @@ class RedisReader(Backend):
         tokens = self.tokens.current(replies[: len(own)], len(names))
         found: dict[str, CachedValue] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
-            each = None
             if data is not None:
                 each = self._format.read_expected(data, tags, tokens) or await self._open(data, tags, tokens)
-            self._counted(each)
-            if each is not None:
-                found[key] = each
+                if each is not None:
+                    found[key] = each
+        hits = sum(each.left > 0 for each in found.values())  # when nothing can fail any more
+        self.counters.hits += hits
+        self.counters.misses += len(keys) - hits
         return found
 
     async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> CachedValue | None:
