@@ -238,7 +238,7 @@ class BaseCache(ICache[T]):
         check_key(key)
         if not callable(loader):
             raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
-        policy = make_policy(self.default_ttl, **options)
+        policy = make_policy(self.default_ttl, options)
         if policy.context:
             policy = policy._replace(seen=CallContext(policy.context).digest())
         tags = options.get("tags", ())

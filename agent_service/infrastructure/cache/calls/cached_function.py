@@ -121,13 +121,13 @@ class CachedCalls(Generic[R]):
         """The options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
-            policy = make_policy(cache.default_ttl, **self._options, strict=False)
-            policy = policy._replace(life=policy.known_life())
+            policy = make_policy(cache.default_ttl, self._options)
+            policy = policy._replace(strict=False, life=policy.known_life())
             if self._returned.names_classes:
                 policy = policy._replace(annotated=True, rebuilds=self._returned.rebuilds, come_back=self._comes_back)
             self._policies[cache.default_ttl] = policy
         tags_of = self._tags.of_result
-        return policy if tags_of is None else policy._replace(tags_of=lambda result: tags_of(result, *args, **kwargs))
+        return policy if tags_of is None else policy._replace(tags=lambda result: tags_of(result, *args, **kwargs))
 
     async def _call(self, identity: tuple[object, ...] | None, /, *args: Any, **kwargs: Any) -> R:
         """Answer a call that the compiled wrapper did not.

@@ -59,7 +59,7 @@ class Filler:
         try:
             if backend_lease is not None:
                 lease.backend_lease = backend_lease
-            elif policy.exclusive and not fresh:
+            elif policy.lock is not None and not fresh:
                 elsewhere = await self._wait_for_other(lease, policy)
                 if elsewhere is not None:
                     return elsewhere
@@ -127,7 +127,7 @@ class Filler:
             self._counters.errors += 1
             return Encoded(value, None, value, None)
         if life is not None and life.seconds > 0:
-            more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
+            more = () if policy.tags is None else check_tags(policy.tags(value))
             stored = encoded
             if policy.seen:
                 described = describe_value(value, policy.seen)
@@ -147,7 +147,7 @@ class Filler:
     async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:
         life = policy.life_of_exception(exc)
         if life is not None and life.seconds > 0:
-            described = describe(exc, policy.exceptions, policy.seen)
+            described = describe(exc, policy.cache_exceptions, policy.seen)
             try:
                 encoded = None if described is None else self._backend.codec.encode(described)
             except CacheSerializationError:
@@ -166,7 +166,7 @@ def opened(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters) 
     if not found.raised:
         return (found.value,)
     try:
-        return interpret(plain(found.value), policy.exceptions, policy.seen)
+        return interpret(plain(found.value), policy.cache_exceptions, policy.seen)
     except UndecodableError:
         counters.undecodable += 1
         return None

@@ -143,7 +143,7 @@ class Loading:
                     raise failure
                 return self._stale(stale, "backoff")
         run = functools.partial(self.filler.run, loader=loader, policy=policy, fresh=fresh)
-        open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
+        open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags is not None)
         if stale is not None and policy.soft_timeout == 0:
             self._counters.refreshes += 1
             self.flights.launch(_flight(key, policy), run, open_lease, context=policy.context)
@@ -197,13 +197,13 @@ class Loading:
 
     async def _refresh_if_first(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         try:
-            backend_lease = await self._backend.lease(key, tags, "leave", more_tags=policy.tags_of is not None)
+            backend_lease = await self._backend.lease(key, tags, "leave", more_tags=policy.tags is not None)
             if not backend_lease.is_first:
                 await backend_lease.release(tell=False)
                 return
             self._counters.refreshes += 1
             run = functools.partial(self.filler.run, loader=loader, policy=policy, backend_lease=backend_lease)
-            open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
+            open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags is not None)
             try:
                 await self.flights.run(_flight(key, policy), run, open_lease, context=policy.context, goes_on=True)
             finally:
