@@ -24,8 +24,8 @@ class Fill(NamedTuple):
 class Backend(ABC):
     """Entries of one namespace. Arguments were checked, values encoded; what an operation means is said by ICache.
 
-    An operation happens wholly or, raising a :class:`RedisOperationError`, may not have happened. Tags of an entry must
-    be named to whoever reads it only to spare a round trip; entries carry theirs.
+    An operation that raises a :class:`RedisOperationError` may or may not have happened; every other happened wholly.
+    Passing an entry's expected tags to a read only saves a round trip: entries carry theirs.
     """
 
     codec: ValueCodec

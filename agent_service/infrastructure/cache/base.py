@@ -1,4 +1,4 @@
-"""What every cache shares, whatever it is stored in: checking arguments, breaking leases, counting, loading."""
+"""What all caches share, whatever they are stored in: checking arguments, breaking leases, counting, loading."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ _WILDCARDS = frozenset("*?[\\")
 
 
 class BaseCache(ICache[T]):
-    """The contract, resting on the few operations of a :class:`Backend`.
+    """The contract of :class:`ICache`, built on the few operations of a :class:`Backend`.
 
     :param namespace: "" is the default namespace.
     :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.

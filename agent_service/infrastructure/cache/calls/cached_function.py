@@ -1,4 +1,15 @@
-"""The calls of one decorated function: their way to the cache, and their counts."""
+"""The calls of one decorated function: their way to the cache, and their counts.
+
+The compiled wrapper (``compiled.py``) answers what it finds in memory. Every other call takes four steps:
+
+1. its name, looked up or made (``keys.py``);
+2. the cache: the one that was used last, unless the event loop, the settings or the Redis manager changed;
+3. one read;
+4. only where that found no fresh value, the loads (``loads/loading.py``).
+
+What was read or loaded is then turned into what the return annotation promises. A value that does not fit, because
+another version of the function stored it, counts as a miss and is loaded again.
+"""
 
 import asyncio
 import functools
@@ -117,8 +128,8 @@ class CachedCalls(Generic[R]):
             known = self._opened = await opened(self._namespace)
         return known.cache
 
-    def _policy(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
-        """The options over the default TTL of the cache that is used."""
+    def _policy(self, cache: BaseCache[Any]) -> LoadPolicy:
+        """Return the options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
             policy = make_policy(cache.default_ttl, self._options)
@@ -126,6 +137,10 @@ class CachedCalls(Generic[R]):
             if self._returned.names_classes:
                 policy = policy._replace(annotated=True, rebuilds=self._returned.rebuilds, come_back=self._comes_back)
             self._policies[cache.default_ttl] = policy
+        return policy
+
+    def _tagging(self, policy: LoadPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
+        """Return the policy of one call's load, whose result decides its tags."""
         tags_of = self._tags.of_result
         return policy if tags_of is None else policy._replace(tags=lambda result: tags_of(result, *args, **kwargs))
 
@@ -143,13 +158,15 @@ class CachedCalls(Generic[R]):
         if name is None:
             name = self._names.make(args, kwargs)
         cache = await self._open()
-        policy = self._policy(cache, args, kwargs)
+        policy = self._policy(cache)
         ended = cache.leases.ended
         found = await cache.backend.read(name.key, name.tags)
         if found is not None and found.left > 0 and not found.raised and policy.refresh_at is None:
-            obtained = Obtained(found.value, found.level, found.age, None)
+            obtained = Obtained(found.value, found.level, found.age, None)  # what the loads would say, without a visit
         else:
             function = functools.partial(self._function, *args, **kwargs)
+            if self._tags.of_result is not None:
+                policy = self._tagging(policy, args, kwargs)
             obtained = await cache.loading.answer(name.key, function, policy, name.tags, found=found, ended=ended)
         served = obtained.encoded is None
         try:
@@ -172,7 +189,7 @@ class CachedCalls(Generic[R]):
 
     async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = functools.partial(self._function, *args, **kwargs)
-        policy = self._policy(cache, args, kwargs)
+        policy = self._tagging(self._policy(cache), args, kwargs)
         obtained = await cache.loading.load(name.key, function, policy, name.tags, fresh=True)
         try:
             return self._given(obtained)

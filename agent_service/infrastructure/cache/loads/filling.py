@@ -1,7 +1,15 @@
 """One load, from its lease to the stored value.
 
-A load runs under a lease that was opened before it began (``leases.py``), here and in the backend. What it gives is
-stored only while both stand, so a load that was overtaken by an invalidation stores nothing.
+Invariants:
+
+1. The lease is taken before the loader is called: in this process when the flight starts, in the backend first thing in
+   the load. Whatever is invalidated from then on breaks one of them.
+2. The value is stored only while both hold, and storing it ends the one in the backend. A load that an invalidation
+   overtook stores nothing; those who waited for it get its result all the same.
+3. However a load ends, both leases end with it, also when it is cancelled meanwhile.
+4. A result is stored only if it comes back as it is: as the bytes that were written, and as the return annotation of
+   its readers says. What does not is given to the callers and stays out of the cache.
+5. The loader reads from the primary: a replica may lag behind the invalidation that made this load necessary.
 """
 
 import asyncio
@@ -97,7 +105,7 @@ class Filler:
                 if given is not None:
                     try:
                         return self._backend.codec.encode(given[0])
-                    except CacheSerializationError:  # nobody here wrote it
+                    except CacheSerializationError:  # no version of this package wrote it
                         self._counters.undecodable += 1
             if lease.backend_lease.is_first:
                 return None
@@ -160,9 +168,7 @@ class Filler:
 
 
 def opened(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters) -> Exception | tuple[Any] | None:
-    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: it has none of
-    both for this reader.
-    """
+    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: neither."""
     if not found.raised:
         return (found.value,)
     try:

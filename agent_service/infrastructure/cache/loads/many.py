@@ -1,8 +1,16 @@
 """Many keys, one load: each key has a flight and a lease of its own, and all of them wait for one call of the loader.
 
-The loader is called when every key has its lease, with those keys that nobody was loading yet. So a call for many keys
-and a call for one of them share their work, and an invalidation of one key keeps that key's value out and no other.
-Leases are taken and values stored in a few round trips, however many they are.
+Invariants:
+
+1. Each key that nobody is loading yet gets a flight (``core/singleflight.py``), and each flight a lease, before the
+   loader is called. So a call for many keys and a call for one of them share their work, and an invalidation of one key
+   keeps that key's value out and no other.
+2. The flights of one call form a batch: the first that runs starts the one task that calls the loader, and the last
+   that ends cancels it if it still runs.
+3. The other flights of the batch are noted as waiting for the first, in whose context the loader runs: a loader that
+   asks for one of its own keys gets an error instead of waiting for ever.
+4. Leases are taken and values stored in a few round trips, however many they are.
+5. A key that the loader leaves out is stored nowhere; a caller who waits for this key alone loads it alone.
 """
 
 import asyncio
@@ -65,7 +73,7 @@ async def load_many(
 
 
 class _Batch:
-    """One call of the loader, in the name of the flights that wait for it."""
+    """One call of the loader, and the flights that wait for it."""
 
     def __init__(self, backend: Backend, loader: LoaderOfMany, life: Lifetime, tags: Sequence[str]) -> None:
         self._backend = backend
@@ -77,7 +85,7 @@ class _Batch:
         self.leases: dict[str, Lease] = {}
         """By key. All flights that this batch starts are started before the first of them runs."""
         self.leader: object = None
-        """The flight in whose context the loader runs: who waits for it there would wait for itself."""
+        """The flight in whose context the loader runs."""
 
     def begin(self) -> None:
         """Start, when the first flight runs."""
@@ -86,7 +94,7 @@ class _Batch:
             self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.copy_context())
 
     async def result(self, key: str) -> Encoded | None:
-        """Return the value of a key; None: the loader knows none.
+        """Return the value of a key; None: the loader left it out.
 
         :raises CacheSerializationError: when it cannot be written down.
         """

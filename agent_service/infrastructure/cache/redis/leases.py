@@ -1,10 +1,17 @@
-"""Leases in Redis.
+"""Leases in Redis: taken, renewed, and ended with the value that is stored under them.
 
-A lease is a key beside the entry (two while old processes may run), holding a token. Whoever changes or
-removes the entry removes the lease first; storing what was loaded is one script that compares the token. So a value
-that was loaded before an invalidation cannot be stored after it, whichever processes load and invalidate, and whatever
-the order in which their commands arrive. Invalidations of a tag or of the whole namespace touch no lease: the entry is
-stored with the tokens from before its load, and those stand no more.
+A lease is a key beside the entry (two while old processes may run), holding a token.
+
+1. Whoever changes or removes the entry removes the lease first. Storing what was loaded is one script that compares the
+   token. So a value that was loaded before an invalidation cannot be stored after it, whichever processes load and
+   invalidate, and whatever the order in which their commands arrive.
+2. Invalidations of a tag or of the whole namespace touch no lease: the entry is stored with the tokens from before its
+   load, which are not the current ones any more.
+3. Loads of several processes share a lease: all hold its token. It renews itself while a load runs, and expires when
+   the process died.
+4. A value that brings tags of its own has no tokens from before its load; the epoch tells whether any tag was
+   invalidated since (``tokens.py``).
+5. A lease that was taken under names of earlier releases is void once these are given up: nobody may break it then.
 """
 
 import asyncio
@@ -271,7 +278,7 @@ class _Mine(NamedTuple):
 
     entry: bytes
     names: tuple[bytes, ...]
-    """None for an entry that has no lease."""
+    """Empty for an entry that has no lease."""
     token: bytes
     """What its names hold, unless another process holds the lease."""
 

@@ -3,11 +3,11 @@
 The namespace has a token, random bytes under a key of its own, and so has each tag. An entry carries the tokens that
 its namespace and tags had when its load started, and is valid only while they are the current ones. To invalidate is to
 delete a token: the next load makes another one, which no older entry carries. Nothing is compared by time, no list of
-entries is kept, and a token that Redis evicts invalidates instead of resurrecting.
+entries is kept, and a token that Redis evicts invalidates entries; it never brings one back.
 
 A value that brings tags of its own cannot have their tokens from the time when its load started. For such loads each
-namespace has one more token, the epoch, which every invalidation of tags deletes *first*. If it still stands when the
-tokens were read after the load, none of these tags was invalidated since the load started.
+namespace has one more token, the epoch, which every invalidation of tags deletes *first*. If it is still the same when
+the tokens were read after the load, none of these tags was invalidated since the load started.
 
 All tokens of a namespace share a slot of a cluster. They live at least twice as long as any entry that carries them;
 those of entries that never expire do not expire either.
@@ -20,7 +20,7 @@ invalidation by either must reach the other. An old process reads, writes and de
 uses both names of everything, in the commands that it sends anyway:
 
 * **Tokens.** Whoever invalidates deletes the old name; a new process deletes the new name in the same command. A
-  token stands as its old name holds it, so an old process's invalidation is seen, and what one side stored, the other
+  token counts as its old name holds it, so an old process's invalidation is seen, and what one side stored, the other
   can read. Counters go on counting across both. When tokens are taken the new name is set to what the old one holds.
 * **Leases.** A load holds both names with one token and is stored only if both still hold it. An old process breaks
   the old name, any new one breaks both.
@@ -54,7 +54,7 @@ from agent_service.infrastructure.redis.transport.base import MAX_KEYS_PER_COMMA
 __all__ = ["NAMESPACE", "TOKEN_KIND", "Tokens"]
 
 SHARED_TOKEN_BYTES = 8
-"""A token that stands under both names. The script that takes tokens relies on this number."""
+"""A token that is stored under both names. The script that takes tokens relies on this number."""
 OWN_TOKEN_BYTES = 9
 """A token that was made under the new name alone."""
 
@@ -62,7 +62,7 @@ NAMESPACE = ""
 """The name of the namespace's own token among those of its tags."""
 _EPOCH = "*"
 TOKEN_KIND = b"%token:"
-"""What stands in the name of every token, and nothing like it before."""
+"""Part of the name of every token; no name has it further to the left."""
 
 CurrentTokens: TypeAlias = Mapping[str, bytes | None]
 
