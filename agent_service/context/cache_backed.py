@@ -3,29 +3,30 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-from agent_service.context.documents import as_document, as_pairs, as_values, translated, write_document
-from agent_service.context.fences import Fenced, LocalFence
-from agent_service.context.guard import CacheGuard
+from agent_service.context.documents import EncodedDocument, accepts_encoded, as_pairs, as_values, encoded
+from agent_service.context.fences.guard import CacheGuard
+from agent_service.context.fences.local import LocalFence
+from agent_service.context.fences.protocol import LEASE_SECONDS, Fenced
+from agent_service.context.fences.renewal import Renewal
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable, is_reservation, read_to_move, withdraw
 from agent_service.context.outside import OutsideStore, as_store
-from agent_service.context.renewal import Renewal
+from agent_service.context.redis import RedisContextStore
 from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.current_reads import CURRENT_READS, reading_what_is_current
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.settings import get_settings
+from agent_service.core.store_metrics import store_error, translated
 from agent_service.core.ttl import TTL
 
 __all__ = ["CacheBackedContextStore"]
-
-T = TypeVar("T")
 
 
 class CacheBackedContextStore(ContextStore, Movable):
@@ -78,148 +79,271 @@ class CacheBackedContextStore(ContextStore, Movable):
         self._prefix = f"{prefix}_" if prefix else ""
         self.place = (self._db.place, self._prefix) if self._prefix and self._db.place is not None else self._db.place
         lease = get_settings().cache_lease_seconds if lease_seconds is None else _checked_lease(lease_seconds)
+        # A process of an earlier release shortens to 10 s what stands at a fence.
+        self._renew_every = min(lease, LEASE_SECONDS) / 3
         self._fence = self._cache.fence(lease) if isinstance(self._cache, Fenced) else LocalFence(self._cache)
-        self._guard = CacheGuard(self._fence, ttl=self._ttl, lease=lease, clock=clock)
+        self._guard = CacheGuard(self._fence, ttl=self._ttl, clock=clock)
+        self._has_own_names = type(self._db).cache_key is not ContextStore.cache_key
+        self._by_field = self._fence.by_field or isinstance(self._db, RedisContextStore)
+        self._db_accepts_encoded = accepts_encoded(self._db)
         self.counters: Counter[str] = self._guard.counters
         """How many ``hits``, ``misses``, ``fills``, ``fills_refused`` and ``cache_errors`` there were."""
 
     async def get(self, key: Key) -> Document | None:
-        name = self._name(key)
-        if self._guard.trusts(name):
-            cached = await self._guard.read(self._cache.get(name))
+        name, text = self._name(key)
+        if self._guard.trusts(text):
+            cached = None
+            try:
+                cached = await self._cache.get(name)
+            except Exception as exc:  # noqa: BLE001 - whatever a cache raises, the database serves
+                self._guard.failed(exc)
             if cached is not None:
                 self.counters["hits"] += 1
                 return cached
-        return (await self._load([name])).get(name)
+        return (await self._load({text: name})).get(name)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        name, document = self._name(key), _checked(value, ttl)
-        async with self._writing([name]) as written:
-            kept = await self._store(name, document)
-            if kept is not None:
-                written[name] = kept
+        (name, text), document = self._name(key), self._checked(value, ttl)
+        async with self._writing((text,), "write a context") as written:
+            if isinstance(self._db, OutsideStore):
+                kept = await self._db.store(name, document)
+                if kept is not None:
+                    written[text] = kept
+            else:
+                await self._db.set(name, self._given(document))
+                written[text] = document
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        name = self._name(key)
-        async with self._writing([name]) as written:
-            written[name] = await self._asked(self._db.update(name, patch, drop_none=drop_none), "update a context")
-        return written[name]
+        name, text = self._name(key)
+        async with self._writing((text,), "update a context") as written:
+            written[text] = await self._db.update(name, patch, drop_none=drop_none)
+        return written[text]
 
     async def delete(self, key: Key) -> None:
-        name = self._name(key)
-        async with self._writing([name]):
-            await self._asked(self._db.delete(name), "delete a context")
+        name, text = self._name(key)
+        async with self._writing((text,), "delete a context"):
+            await self._db.delete(name)
 
     async def list_keys(self) -> list[Any]:
-        keys = await self._asked(self._db.list_keys(), "list the keys of contexts")
+        with self._translated("list the keys of contexts"):
+            keys = await self._db.list_keys()
         if not self._prefix:
             return keys
         texts = (encode_key(key) for key in keys)
         return [decode_key(text.removeprefix(self._prefix)) for text in texts if text.startswith(self._prefix)]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
-        names = [(key, self._name(key)) for key in keys]
-        if hide_one_another(name for _, name in names):
-            singly = [(key, await self.get(key)) for key, _ in names]
+        names = [(key, *self._name(key)) for key in keys]
+        if hide_one_another(name for _, name, _ in names):
+            singly = [(key, await self.get(key)) for key, _, _ in names]
             return {key: each for key, each in singly if each is not None}
-        trusted = [name for _, name in names if self._guard.trusts(name)]
-        found = (await self._guard.read(self._cache.get_many(trusted)) or {}) if trusted else {}
+        trusted = [name for _, name, text in names if self._guard.trusts(text)]
+        found: dict[Any, Document] = {}
+        if trusted:
+            try:
+                found = await self._cache.get_many(trusted)
+            except Exception as exc:  # noqa: BLE001 - as in get()
+                self._guard.failed(exc)
         self.counters["hits"] += len(found)
-        missing = list({name: None for _, name in names if name not in found})
+        missing = {text: name for _, name, text in names if name not in found}
         if missing:
             found |= await self._load(missing)
-        return {key: found[name] for key, name in names if name in found}
+        return {key: found[name] for key, name, _ in names if name in found}
 
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        pairs = [(self._name(key), _checked(value, ttl)) for key, value in as_pairs(values)]
-        documents = list({encode_key(name): (name, document) for name, document in pairs}.values())
+        pairs = [(self._name(key), self._checked(value, ttl)) for key, value in as_pairs(values)]
+        documents = {text: (name, document) for (name, text), document in pairs}
         if not documents:
             return
-        async with self._writing([name for name, _ in documents]) as written:
-            await self._asked(self._db.set_many(as_values(documents)), "write contexts")
-            # What a repository keeps only reading tells, and a dictionary cannot hold keys that are equal to Python.
-            if not isinstance(self._db, OutsideStore) and not hide_one_another(name for name, _ in documents):
-                written.update(documents)
+        async with self._writing(documents, "write contexts") as written:
+            given = [(name, self._given(document)) for name, document in documents.values()]
+            await self._db.set_many(as_values(given))
+            if not isinstance(self._db, OutsideStore):  # what a repository keeps can only be told by reading it
+                written.update({text: document for text, (_, document) in documents.items()})
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        names = list({encode_key(name): name for name in map(self._name, keys)}.values())
+        names = {text: name for name, text in map(self._name, keys)}
         if not names:
             return 0
-        async with self._writing(names):
-            return await self._asked(self._db.delete_many(names), "delete contexts")
+        async with self._writing(names, "delete contexts"):
+            return await self._db.delete_many(list(names.values()))
 
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        name, document = self._name(key), _checked(value, ttl)
-        async with self._writing([name]):
-            changing = self._db.compare_and_set(name, document, expected=expected)
-            return await self._asked(changing, "compare and set a context")
+        (name, text), document = self._name(key), self._checked(value, ttl)
+        async with self._writing((text,), "compare and set a context"):
+            return await self._db.compare_and_set(name, self._given(document), expected=expected)
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
-        return await read_to_move(self._db, self._name(key))
+        return await read_to_move(self._db, self._name(key)[0])
 
     async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
-        name = self._name(key)
-        async with self._writing([name]):
+        name, text = self._name(key)
+        async with self._writing((text,), "withdraw a context"):
             return await withdraw(self._db, name, expected)
 
     async def aclose(self) -> None:
         """Close the database side and the cache."""
-        await self._guard.read(self._cache.aclose())
-        await self._asked(self._db.aclose(), "close the database side")
-
-    def _name(self, key: Key) -> Key:
-        text = encode_key(key)
-        return f"{self._prefix}{text}" if self._prefix else self._db.cache_key(key)
-
-    async def _store(self, name: Key, document: Document) -> Document | None:
-        """Write to the database; give what it holds now, None where only reading could tell."""
-        if isinstance(self._db, OutsideStore):
-            return await self._db.store(name, document)
-        await self._asked(self._db.set(name, document), "write a context")
-        return document
-
-    async def _asked(self, call: Awaitable[T], action: str) -> T:
-        """Await a call of the database side; a store that others wrote may raise what is not ours."""
-        with translated(type(self._db).__name__, action):
-            return await call
-
-    async def _load(self, names: Sequence[Key]) -> dict[Any, Document]:
-        """Read the database, and cache what no write has overtaken meanwhile."""
-        self.counters["misses"] += len(names)
-        token = await self._guard.lease(names)
-        found: dict[Any, Document] = {}
         try:
-            with reading_what_is_current():
+            await self._cache.aclose()
+        except Exception as exc:  # noqa: BLE001 - as in get()
+            self._guard.failed(exc)
+        with self._translated("close the database side"):
+            await self._db.aclose()
+
+    def _name(self, key: Key) -> tuple[Key, str]:
+        """Return the key under which database and cache keep what belongs to a key, and how it is written."""
+        text = encode_key(key)
+        if self._prefix:
+            name: Key = f"{self._prefix}{text}"
+        elif self._has_own_names:
+            name = self._db.cache_key(key)
+        else:
+            return key, text
+        return name, encode_key(name)
+
+    def _checked(self, value: Any, ttl: TTL | None) -> EncodedDocument:
+        if ttl is not None:
+            refuse_ttl(ttl, "a cache-backed store keeps what it is given")
+        return encoded(value, by_field=self._by_field)
+
+    def _given(self, document: EncodedDocument) -> Document:
+        """Return a document as the database side may be given it."""
+        return document if self._db_accepts_encoded else dict(document)
+
+    def _translated(self, action: str) -> translated:
+        """For calls of the database side: a store that others wrote may raise what is not ours."""
+        return translated(type(self._db).__name__, action)
+
+    async def _load(self, names: Mapping[str, Key]) -> dict[Any, Document]:
+        """Read the database, and cache what no write has overtaken meanwhile.
+
+        :param names: by their text.
+        """
+        self.counters["misses"] += len(names)
+        lease = await self._lease(names)
+        found: dict[Any, Document] = {}
+        wanted = list(names.values())
+        try:
+            with reading_what_is_current(), self._translated("read a context" if len(names) == 1 else "read contexts"):
                 if len(names) == 1:
-                    document = await self._asked(self._db.get(names[0]), "read a context")
-                    found = {} if document is None else {names[0]: document}
+                    document = await self._db.get(wanted[0])
+                    found = {} if document is None else {wanted[0]: document}
                 else:
-                    found = await self._asked(self._db.get_many(names), "read contexts")
+                    found = await self._db.get_many(wanted)
         finally:
-            if token is not None:
+            if lease is not None:
                 # A cache that another process does not uncache would hide the moved key behind its reservation.
-                lasting = {name: each for name, each in found.items() if not is_reservation(each)}
-                await _finished(self._guard.fill(token, names, lasting, self._ttl))
+                lasting = {
+                    text: found[name]
+                    for text, name in names.items()
+                    if name in found and not is_reservation(found[name])
+                }
+                await _finished(self._fill(lease, names, lasting))
         return found
 
-    @asynccontextmanager
-    async def _writing(self, names: Sequence[Key]) -> AsyncIterator[dict[Any, Document]]:
-        """Fence a write to the database; what the block puts into the dictionary is cached if it ends well."""
-        token = await self._guard.begin(names)
-        renewal = self._guard.renewing(token, names)
-        written: dict[Any, Document] = {}
+    async def _lease(self, texts: Collection[str]) -> str | None:
+        """Take a lease for a load; None where nothing can be cached."""
+        guard = self._guard
+        if not (guard.breaker.closed or await guard.serves_again(texts)) or guard.is_blind:
+            return None
         try:
-            with reading_what_is_current():
-                yield written
-        except BaseException:
-            await _finished(self._finish(renewal, names, {}))
-            raise
-        await _finished(self._finish(renewal, names, written))
+            if guard.dirty:
+                await guard.clear_dirty(texts)
+            return await self._fence.lease(texts)
+        except Exception as exc:  # noqa: BLE001 - as in get()
+            guard.failed(exc)
+            return None
 
-    async def _finish(self, renewal: Renewal, names: Sequence[Key], written: Mapping[Any, Document]) -> None:
-        await self._guard.finish(await renewal.stop(), names, written, self._ttl)
+    async def _fill(self, lease: str, texts: Collection[str], documents: Mapping[str, Document]) -> None:
+        try:
+            filled = await self._fence.fill(lease, texts, documents, self._ttl)
+        except Exception as exc:  # noqa: BLE001 - as in get()
+            self._guard.failed(exc)
+            return
+        self.counters["fills"] += filled
+        self.counters["fills_refused"] += len(documents) - filled
+
+    @asynccontextmanager
+    async def _writing(self, texts: Collection[str], action: str) -> AsyncIterator[dict[str, Document]]:
+        """Fence a write to the database; what the block puts into the dictionary is cached if it ends well."""
+        write = await self._begin(texts)
+        documents: dict[str, Document] = {}
+        current = CURRENT_READS.set(True)
+        try:
+            yield documents
+        except BaseException as exc:
+            CURRENT_READS.reset(current)
+            await _finished(self._finish(write, {}))
+            error = store_error(exc, type(self._db).__name__, action) if isinstance(exc, Exception) else exc
+            if error is exc:
+                raise
+            raise error from exc
+        CURRENT_READS.reset(current)
+        await _finished(self._finish(write, documents))
+
+    async def _begin(self, texts: Collection[str]) -> "_Write":
+        guard, token = self._guard, ""
+        if guard.breaker.closed or await guard.serves_again(texts):
+            try:
+                token = await self._fence.begin(texts)
+            except Exception as exc:  # noqa: BLE001 - as in get()
+                guard.failed(exc)
+        if not token:
+            guard.mark(texts)
+        return _Write(token, texts, self._renew_every, self._renewed)
+
+    async def _renewed(self, token: str, texts: Collection[str]) -> str:
+        """Renew a write at the fence; return its token from now on."""
+        if token == "" or not self._guard.breaker.closed:  # finishing makes the keys dirty then
+            return token
+        try:
+            return await self._fence.renew(token, texts)
+        except Exception as exc:  # noqa: BLE001 - as in get()
+            self._guard.failed(exc)
+            return token
+
+    async def _finish(self, write: "_Write", documents: Mapping[str, Document]) -> None:
+        """End a write at the fence; where that fails its keys are dirty."""
+        guard, texts = self._guard, write.texts
+        token = await write.end()
+        if guard.breaker.closed:
+            try:
+                await self._fence.finish(token, texts, documents, self._ttl)
+            except Exception as exc:  # noqa: BLE001 - as in get()
+                guard.failed(exc)
+            except BaseException:
+                guard.mark(texts)
+                raise
+            else:
+                if guard.dirty:
+                    guard.clean(texts)
+                return
+        guard.mark(texts)
+
+
+class _Write:
+    """A write that stands at the fence, and is renewed there until it ends. A short one costs a timer, and no task."""
+
+    __slots__ = ("_timer", "renewal", "texts", "token")
+
+    def __init__(
+        self, token: str, texts: Collection[str], every: float, renew: Callable[[str, Collection[str]], Awaitable[str]]
+    ) -> None:
+        self.token = token
+        self.texts = texts
+        self.renewal: Renewal | None = None
+
+        def begin() -> None:
+            self.renewal = Renewal(token, lambda present: renew(present, texts), every=every)
+
+        self._timer = asyncio.get_running_loop().call_later(every, begin)
+
+    async def end(self) -> str:
+        """Renew it no more; return its present token."""
+        self._timer.cancel()
+        return self.token if self.renewal is None else await self.renewal.stop()
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
@@ -237,10 +361,3 @@ def _checked_lease(seconds: float) -> float:
     if lease == math.inf:
         raise ContextStoreError("lease_seconds must be a number of seconds: a writer that died would count for ever")
     return lease
-
-
-def _checked(value: Any, ttl: TTL | None) -> Document:
-    refuse_ttl(ttl, "a cache-backed store keeps what it is given")
-    document = as_document(value)
-    write_document(document)
-    return document

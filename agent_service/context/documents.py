@@ -1,70 +1,70 @@
 """Documents: what a store keeps under a key, as JSON and back."""
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from agent_service.core.codec import decode, encode
-from agent_service.core.errors import AgentServiceError, CacheSerializationError, ContextStoreError, UndecodableError
-from agent_service.core.store_metrics import Measured
+from agent_service.core.codec import decode, encode, encode_fields
+from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
 if TYPE_CHECKING:
     from agent_service.context.interface import Document, Documents
 
 __all__ = [
+    "EncodedDocument",
+    "accepts_encoded",
     "as_document",
     "as_pairs",
     "as_values",
+    "encoded",
     "holds",
     "merged",
     "own_document",
     "read_document",
-    "store_errors",
-    "translated",
+    "takes_encoded",
     "write_document",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _TEXT: Final = frozenset({str})
 
 
-class translated:  # noqa: N801 - reads as a statement
-    """Turns what leaves the block into a ContextStoreError; an error that is not ours is told with the store's name.
+class EncodedDocument(dict[str, Any]):
+    """A document that was checked, and its JSON, so that no store on its way encodes it again. Nobody changes it."""
 
-    :param name: of the store's class.
-    :param action: what is under way, as in "read a context".
+    __slots__ = ("fields", "whole")
+
+    fields: list[bytes] | None
+    """The names and JSON of its entries in turn, as Redis keeps them; None: it was encoded whole."""
+    whole: bytes | None
+    """Its JSON; None: it was encoded by fields, and nobody has asked for the whole yet."""
+
+    @property
+    def json(self) -> bytes:
+        """The JSON of the whole, the same bytes as :func:`write_document` returns."""
+        if self.whole is None:
+            fields = self.fields or []
+            entries = [
+                b"%b:%b" % (encode_basestring(name).encode(), json)
+                for name, json in zip(self, fields[1::2], strict=True)
+            ]
+            self.whole = b"{%b}" % b",".join(entries)
+        return self.whole
+
+
+def takes_encoded(method: F) -> F:
+    """Mark a method of a store that uses what an :class:`EncodedDocument` carries; see :func:`accepts_encoded`."""
+    method.takes_encoded = True  # type: ignore[attr-defined]
+    return method
+
+
+def accepts_encoded(store: Any) -> bool:
+    """Whether a store may be given an :class:`EncodedDocument`: each of its methods that store is marked.
+
+    A method of a derived class is not, for it may change what it is given, and so part it from its JSON.
     """
-
-    __slots__ = ("_action", "_name")
-
-    def __init__(self, name: str, action: str) -> None:
-        self._name = name
-        self._action = action
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
-        if exc is not None and isinstance(exc, Exception) and not isinstance(exc, ContextStoreError):
-            reason = exc if isinstance(exc, AgentServiceError) else f"{self._name} raised {type(exc).__name__}: {exc}"
-            raise ContextStoreError(f"could not {self._action}: {reason}") from exc
-
-
-class store_errors(translated):  # noqa: N801 - as above
-    """Does what :class:`translated` does, and counts the block among the operations of the store."""
-
-    __slots__ = ("_measured",)
-
-    def __init__(self, store: object, action: str) -> None:
-        name = type(store).__name__
-        super().__init__(name, action)
-        self._measured = Measured(name)
-
-    def __enter__(self) -> None:
-        self._measured.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
-        self._measured.__exit__(kind)
-        if exc is not None:
-            super().__exit__(kind, exc, traceback)
+    return all(getattr(each, "takes_encoded", False) for each in (store.set, store.set_many, store.compare_and_set))
 
 
 def as_pairs(values: Any) -> list[tuple[Any, Any]]:
@@ -99,6 +99,8 @@ def as_document(value: Any, name: str = "value") -> "Document":
     """
     if type(value) is dict and _TEXT.issuperset(map(type, value)):
         return value.copy()
+    if type(value) is EncodedDocument:
+        return dict(value)
     if not isinstance(value, Mapping):
         raise ContextStoreError(f"{name} must be a mapping, not {type(value).__name__}: {value!r:.80}")
     document = dict(value)
@@ -110,13 +112,32 @@ def as_document(value: Any, name: str = "value") -> "Document":
     return document
 
 
+def encoded(value: Any, *, by_field: bool) -> EncodedDocument:
+    """Return a document of its own with its JSON.
+
+    :param by_field: whether a store on its way keeps each entry by itself.
+    :raises ContextStoreError: as :func:`as_document` and :func:`write_document`.
+    """
+    plain = as_document(value)
+    document = EncodedDocument(plain)
+    document.fields = encode_fields(plain) if by_field else None
+    document.whole = None if document.fields else _encode(plain)
+    return document
+
+
 def write_document(value: Any) -> bytes:
     """Return the JSON of a document.
 
     :raises ContextStoreError: naming the way to what cannot be stored.
     """
+    if type(value) is EncodedDocument:
+        return value.json
+    return _encode(as_document(value))
+
+
+def _encode(document: dict[str, Any]) -> bytes:
     try:
-        return encode(as_document(value))[0]
+        return encode(document)[0]
     except CacheSerializationError as exc:
         raise ContextStoreError(str(exc)) from exc
 
@@ -140,7 +161,7 @@ def own_document(value: Any, name: str = "value") -> "Document":
 
     :raises ContextStoreError: as :func:`as_document` and :func:`write_document`.
     """
-    return read_document(write_document(as_document(value, name)))
+    return read_document(write_document(value if type(value) is EncodedDocument else as_document(value, name)))
 
 
 def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> "Document":

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from agent_service.context.awaited import AwaitedMethod
-from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
+from agent_service.context.documents import (
+    EncodedDocument,
+    as_document,
+    as_pairs,
+    holds,
+    merged,
+    own_document,
+    takes_encoded,
+)
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
@@ -16,6 +24,7 @@ from agent_service.context.repository import require_methods
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.plain_threads import PlainThreads
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import TTL
 
 if TYPE_CHECKING:
@@ -90,6 +99,7 @@ class OutsideCalls:
         self._text(key)
         return await self._get(key)
 
+    @takes_encoded
     async def set(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
         await self.store(key, value, ttl=ttl)
@@ -98,7 +108,8 @@ class OutsideCalls:
         """Do what :meth:`set` does, and return what is kept now as far as the object says so."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
         async with self._writing((text,)):
-            return await self._put(key, document, options)
+            kept = await self._call("write a context", "set", key, document, **options)
+            return await self._kept(key, value if type(value) is EncodedDocument else document, kept)
 
     async def delete(self, key: "Key") -> None:
         """Remove what is stored under the key."""
@@ -109,7 +120,7 @@ class OutsideCalls:
         """Return every key that holds a value."""
         if "list_keys" not in self._methods:
             raise ContextStoreError(f"{self._name} cannot list keys: it has no method list_keys; use a store that has")
-        with store_errors(self.outside, "list the keys of contexts"):
+        with store_errors(self._name, "list the keys of contexts"):
             found = await self._methods["list_keys"]()
             if isinstance(found, AsyncIterable):
                 return [key async for key in found]
@@ -131,6 +142,7 @@ class OutsideCalls:
                 if stored:
                     return kept or {}
 
+    @takes_encoded
     async def compare_and_set(
         self, key: "Key", value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
@@ -172,6 +184,7 @@ class OutsideCalls:
         singly = [(key, await self._get(key)) for key in wanted]
         return {key: each for key, each in singly if each is not None}
 
+    @takes_encoded
     async def set_many(self, values: "Documents", *, ttl: TTL | None = None) -> None:
         """Store values; when one of them is unusable, none."""
         options = self._options(ttl)
@@ -225,8 +238,10 @@ class OutsideCalls:
     async def _kept(self, key: "Key", document: "Document", kept: Any) -> "Document | None":
         if isinstance(kept, Mapping):
             return _own(kept)
-        # The object may have kept the very dictionary.
-        return await self._get(key) if self._rereads else copy.deepcopy(document)
+        if self._rereads:
+            return await self._get(key)
+        # The object may have kept the very dictionary it was given, which is never an encoded document.
+        return document if type(document) is EncodedDocument else copy.deepcopy(document)
 
     async def _seen(self, key: "Key") -> "tuple[Document | None, Any]":
         """What is stored, and the version that tells later whether it still is."""
@@ -279,7 +294,7 @@ class OutsideCalls:
         return {"ttl": ttl}
 
     async def _call(self, action: str, method: str, *arguments: Any, **options: Any) -> Any:
-        with store_errors(self.outside, action):
+        with store_errors(self._name, action):
             return await self._methods[method](*arguments, **options)
 
 

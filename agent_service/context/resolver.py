@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from agent_service.context.documents import translated
 from agent_service.context.factory import get_context_store
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.core.errors import ContextKeyError
 from agent_service.core.logging import logger
+from agent_service.core.store_metrics import translated
 
 __all__ = [
     "DEFAULT_KEY",

@@ -3,11 +3,11 @@
 from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
-from agent_service.context.documents import translated
 from agent_service.context.outside_calls import OutsideCalls, derived
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError
+from agent_service.core.store_metrics import translated
 from agent_service.core.ttl import TTL
 
 __all__ = ["SyncContextStore", "run_immediately"]

@@ -276,7 +276,7 @@ async def test_keys_that_a_cache_may_hold_wrongly_are_bounded_in_bytes():
 
     assert await kept_by(write) < 18 * MIB
     guard = store._guard
-    guard._clean(list(guard._dirty.values()))
+    guard.clean(list(guard.dirty))
     assert guard._dirty_bytes == 0
 
 

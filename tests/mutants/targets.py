@@ -34,9 +34,9 @@ TARGETS = (
     f"{_CACHE}/redis_counters.py",
     f"{_CACHE}/journal.py",
     f"{_CACHE}/replay.py",
-    f"{_REDIS}/record_fence.py",
-    "agent_service/context/fences.py",
-    "agent_service/context/cache_fence.py",
+    "agent_service/context/fences/redis.py",
+    "agent_service/context/fences/local.py",
+    "agent_service/context/fences/cache.py",
     "agent_service/context/key_locks.py",
     # Records and triggers.
     f"{_REDIS}/records.py",
