@@ -10,6 +10,7 @@ for as long as it may be sent again, so sending it again is safe.
 """
 
 import math
+from collections import OrderedDict
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Changes:
     def __init__(self) -> None:
         self._process = token_hex(8)
         self._latest = 0
-        self._open: dict[int, None] = {}
+        self._open: OrderedDict[int, None] = OrderedDict()  # whose first entry is found at once, unlike a dict's
 
     def __len__(self) -> int:
         """How many changes may be sent again."""
