@@ -50,7 +50,7 @@ class Failures:
         if dropped is not None:
             self._bytes -= dropped[2]
 
-    def standing(self, key: str, seen: str = "") -> Exception | None:
+    def recent(self, key: str, seen: str = "") -> Exception | None:
         """Return a copy of the failure for which the key is not to be loaded now; None: it may be loaded.
 
         :param seen: what the load would see of its context; the failure of one that saw something else does not count.

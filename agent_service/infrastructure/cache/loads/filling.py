@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
-from agent_service.core.singleflight import Fence
+from agent_service.core.singleflight import Breakable
 from agent_service.core.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
-from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
+from agent_service.infrastructure.cache.leases import BackendLease, Lease, LeaseBook
 from agent_service.infrastructure.cache.loads.failures import Failures
 from agent_service.infrastructure.cache.loads.policy import LoadPolicy, check_tags
 from agent_service.infrastructure.cache.loads.raised import describe, describe_value, interpret
@@ -41,39 +41,41 @@ class Filler:
         self._failures = failures
 
     async def run(
-        self, fence: Fence, *, loader: Loader, policy: LoadPolicy, fresh: bool = False, grant: Grant | None = None
+        self,
+        lease: Breakable,
+        *,
+        loader: Loader,
+        policy: LoadPolicy,
+        fresh: bool = False,
+        backend_lease: BackendLease | None = None,
     ) -> Encoded:
         """Load and store, or give what another process loaded.
 
-        :param fence: the lease of the load.
+        :param lease: of the load.
         :param fresh: whether loads that began earlier, in whatever process, must not store their values.
-        :param grant: the lease as the backend knows it, where it was granted already.
+        :param backend_lease: the same in the backend, where it was taken already.
         """
-        assert isinstance(fence, Lease)
+        assert isinstance(lease, Lease)
         try:
-            if grant is not None:
-                fence.grant = grant
+            if backend_lease is not None:
+                lease.backend_lease = backend_lease
             elif policy.exclusive and not fresh:
-                elsewhere = await self._wait_for_other(fence, policy)
+                elsewhere = await self._wait_for_other(lease, policy)
                 if elsewhere is not None:
                     return elsewhere
             else:
-                fence.grant = await self.grant(fence, fresh=fresh)
-            return await self._load_and_fill(fence, loader, policy)
+                lease.backend_lease = await self._backend.lease(
+                    lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
+                )
+            return await self._load_and_fill(lease, loader, policy)
         finally:
-            await self.give_back(fence)
+            await self.end(lease)
 
-    async def grant(self, lease: Lease, *, fresh: bool = False) -> Grant:
-        """Ask the backend for the right to store under a lease."""
-        return await self._backend.grant(
-            lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
-        )
-
-    async def give_back(self, lease: Lease) -> None:
+    async def end(self, lease: Lease) -> None:
         """End a lease, here and in the backend."""
         self._leases.close(lease)
-        if lease.grant is not None:
-            await asyncio.shield(lease.grant.release())
+        if lease.backend_lease is not None:
+            await asyncio.shield(lease.backend_lease.release())
 
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
         """Wait while another process loads; give what it stored, or None when it is for this one to load.
@@ -82,9 +84,9 @@ class Filler:
         """
         pause = _FIRST_POLL
         while True:
-            lease.grant = await self._backend.grant(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
-            if not lease.grant.is_first:
-                await lease.grant.release(tell=False)
+            lease.backend_lease = await self._backend.lease(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
+            if not lease.backend_lease.is_first:
+                await lease.backend_lease.release(tell=False)
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_POLL)
             found = await self._backend.read(lease.key, lease.tags)
@@ -97,7 +99,7 @@ class Filler:
                         return self._backend.codec.encode(given[0])
                     except CacheSerializationError:  # nobody here wrote it
                         self._counters.undecodable += 1
-            if lease.grant.is_first:
+            if lease.backend_lease.is_first:
                 return None
 
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
@@ -132,7 +134,11 @@ class Filler:
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> None:
         """Store what was loaded, unless an invalidation came first."""
-        if lease.broken or lease.grant is None or not await lease.grant.fill(lease, encoded, life, tags):
+        if (
+            lease.broken
+            or lease.backend_lease is None
+            or not await lease.backend_lease.fill(lease, encoded, life, tags)
+        ):
             self._counters.fill_rejected += 1
         else:
             self._counters.sets += 1

@@ -100,12 +100,12 @@ class Loading:
 
     async def _may_join(self, flight: str) -> bool:
         """Whether a load is running that this caller may share: nobody broke its lease, in no process, until now."""
-        lease = self.flights.fence_of(flight)
+        lease = self.flights.joinable(flight)
         if not isinstance(lease, Lease):
             return False
-        if lease.grant is not None and not await lease.grant.stands():
+        if lease.backend_lease is not None and not await lease.backend_lease.holds():
             self.leases.close(lease)
-        return self.flights.fence_of(flight) is lease
+        return self.flights.joinable(flight) is lease
 
     async def load(
         self,
@@ -125,7 +125,7 @@ class Loading:
         if fresh:
             self.leases.break_keys((key,))
         else:
-            failure = self.failures.standing(key, policy.seen)
+            failure = self.failures.recent(key, policy.seen)
             if failure is not None:
                 if stale is None:
                     raise failure
@@ -165,9 +165,9 @@ class Loading:
     def _refresh(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         """Begin a refresh, unless one is under way here; whether one is elsewhere is asked in the background."""
         flight = policy.flight(key)
-        if flight in self._refreshing or self.flights.fence_of(flight) is not None:
+        if flight in self._refreshing or self.flights.joinable(flight) is not None:
             return
-        if self.failures.standing(key, policy.seen) is not None:
+        if self.failures.recent(key, policy.seen) is not None:
             return
         task = asyncio.get_running_loop().create_task(self._refresh_if_first(key, loader, policy, tags))
         self._refreshing[flight] = task
@@ -175,17 +175,17 @@ class Loading:
 
     async def _refresh_if_first(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         try:
-            grant = await self._backend.grant(key, tags, "leave", more_tags=policy.tags_of is not None)
-            if not grant.is_first:
-                await grant.release(tell=False)
+            backend_lease = await self._backend.lease(key, tags, "leave", more_tags=policy.tags_of is not None)
+            if not backend_lease.is_first:
+                await backend_lease.release(tell=False)
                 return
             self._counters.refreshes += 1
-            run = functools.partial(self.filler.run, loader=loader, policy=policy, grant=grant)
+            run = functools.partial(self.filler.run, loader=loader, policy=policy, backend_lease=backend_lease)
             open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
             try:
                 await self.flights.run(policy.flight(key), run, open_lease, context=policy.context, goes_on=True)
             finally:
-                await asyncio.shield(grant.release())
+                await asyncio.shield(backend_lease.release())
         except Exception:  # noqa: BLE001 - nobody awaits this
             logger.warning("a refresh failed; the value that is cached goes on being served", exc_info=True)
 

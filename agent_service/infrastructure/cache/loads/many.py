@@ -2,7 +2,7 @@
 
 The loader is called when every key has its lease, with those keys that nobody was loading yet. So a call for many keys
 and a call for one of them share their work, and an invalidation of one key keeps that key's value out and no other.
-Leases are granted and values stored in a few round trips, however many they are.
+Leases are taken and values stored in a few round trips, however many they are.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import CacheSerializationError, CacheValueError
-from agent_service.core.singleflight import Fence, SingleFlight
+from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.leases import Lease
 from agent_service.infrastructure.cache.loads.filling import awaitable
@@ -37,17 +37,17 @@ async def load_many(
     """Load the keys, or join the loads that run; give the values there are."""
     batch = _Batch(backend, loader, life, tags)
 
-    async def load(fence: Fence) -> Encoded | None:
-        assert isinstance(fence, Lease)
+    async def load(lease: Breakable) -> Encoded | None:
+        assert isinstance(lease, Lease)
         batch.begin()
         try:
-            with loading.flights.led_by(batch.leader):
-                return await batch.result(fence.key)
+            with loading.flights.waiting_for(batch.leader):
+                return await batch.result(lease.key)
         finally:
             try:
                 await batch.leave()
             finally:  # also when it is cancelled once more
-                await loading.filler.give_back(fence)
+                await loading.filler.end(lease)
 
     def enrol(key: str) -> Lease:
         lease = loading.leases.open(key, tags)
@@ -104,7 +104,7 @@ class _Batch:
             await asyncio.wait([self._task])
 
     async def _run(self) -> dict[str, Encoded | CacheSerializationError]:
-        await self._take_grants()
+        await self._take_leases()
         counters = self._backend.counters
         counters.loads += 1
         try:
@@ -118,12 +118,12 @@ class _Batch:
             await self._fill(encoded)
         return encoded
 
-    async def _take_grants(self) -> None:
-        grants = await self._backend.grant_many(list(self.leases), self._tags)
-        for lease, grant in zip(self.leases.values(), grants, strict=True):
-            lease.grant = grant
-            if lease.broken:  # perhaps its flight has ended, and nobody else would give the grant back
-                await grant.release()
+    async def _take_leases(self) -> None:
+        taken = await self._backend.lease_many(list(self.leases), self._tags)
+        for lease, backend_lease in zip(self.leases.values(), taken, strict=True):
+            lease.backend_lease = backend_lease
+            if lease.broken:  # perhaps its flight has ended, and nobody else would release it
+                await backend_lease.release()
 
     def _encode(self, value: Any) -> Encoded | CacheSerializationError:
         try:
@@ -139,10 +139,10 @@ class _Batch:
             lease = self.leases[key]
             if isinstance(each, CacheSerializationError):
                 counters.errors += 1
-            elif lease.broken or lease.grant is None:
+            elif lease.broken or lease.backend_lease is None:
                 counters.fill_rejected += 1
             else:
-                fills.append(Fill(lease, lease.grant, each))
+                fills.append(Fill(lease, lease.backend_lease, each))
         stored = sum(await self._backend.fill_many(fills, self._life, self._tags))
         counters.sets += stored
         counters.fill_rejected += len(fills) - stored

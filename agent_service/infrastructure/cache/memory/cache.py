@@ -13,7 +13,7 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease, LeaseBook
 from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
 from agent_service.infrastructure.cache.table_tags import Token
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec, checked_sum
@@ -82,15 +82,15 @@ class MemoryBackend(Backend):
             )
         )
 
-    async def grant(
+    async def lease(
         self,
         key: str,
         tags: Sequence[str] = (),
-        standing: Standing = "share",  # noqa: ARG002 - nobody else loads
+        if_held: IfHeld = "share",  # noqa: ARG002 - nobody else loads
         *,
         more_tags: bool = False,  # noqa: ARG002 - the lease book knows all there is to know
-    ) -> Grant:
-        return MemoryGrant(self, key, tags)
+    ) -> BackendLease:
+        return MemoryLease(self, key, tags)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return sum([self.table.remove(key) for key in keys])
@@ -143,7 +143,7 @@ class MemoryBackend(Backend):
         self.table.clear()
 
 
-class MemoryGrant(Grant):
+class MemoryLease(BackendLease):
     """For entries that only this process changes: the :class:`Lease` knows of every invalidation but those of tags."""
 
     def __init__(self, backend: MemoryBackend, key: str, tags: Sequence[str]) -> None:
@@ -153,11 +153,11 @@ class MemoryGrant(Grant):
         self._tags = tags
         self._tokens = backend.table.tags.take(tags) if tags else ()
 
-    async def stands(self) -> bool:
+    async def holds(self) -> bool:
         return not any(token.dead for token in self._tokens)
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
-        if lease.broken or not await self.stands():
+        if lease.broken or not await self.holds():
             return False
         more = self._backend.table.tags.take([tag for tag in tags if tag not in self._tags])
         self._backend.put(self._key, encoded, life, (*self._tokens, *more))

@@ -17,7 +17,7 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, LeaseBook
 from agent_service.infrastructure.cache.redis.counters import Change, RedisCounters
 from agent_service.infrastructure.cache.redis.entries import (
     EntryFormat,
@@ -25,7 +25,7 @@ from agent_service.infrastructure.cache.redis.entries import (
     stamp,
     stamp_position,
 )
-from agent_service.infrastructure.cache.redis.leases import RedisGrant
+from agent_service.infrastructure.cache.redis.leases import RedisLease
 from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.cache.redis.reader import RedisReader, look
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
@@ -183,20 +183,20 @@ class RedisBackend(Backend):
             return ENTRY_PUT.command([physical, *leases], [data, lifetime])
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
-    async def grant(
-        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
-    ) -> Grant:
-        (grant,) = await self._grants((key,), tags, standing, more_tags=more_tags)
-        return grant
+    async def lease(
+        self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> BackendLease:
+        (lease,) = await self._leased((key,), tags, if_held, more_tags=more_tags)
+        return lease
 
-    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
+    async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
         starts = range(0, len(keys), BATCH)
-        return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
+        return [lease for start in starts for lease in await self._leased(keys[start : start + BATCH], tags)]
 
     @retried_without
-    async def _grants(
-        self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
-    ) -> list[Grant]:
+    async def _leased(
+        self, keys: Sequence[str], tags: Sequence[str], if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> list[BackendLease]:
         """Take the tokens, and with them a lease for each key, in one round trip."""
         names = (NAMESPACE, *tags)
         entries = [self.names.physical(key) for key in keys]
@@ -204,7 +204,7 @@ class RedisBackend(Backend):
         mine = [token_bytes(12) for _ in keys]
         lifetime = milliseconds(self._lease_seconds)
         mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease}
-        takes = [LEASE_TAKE.command(lease, [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
+        takes = [LEASE_TAKE.command(lease, [token, lifetime, if_held]) for lease, token in mine_by_lease.items()]
         take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
         try:
             taken, *replies = await self.client.pipeline([take_tokens, *takes], patience=self._lease_seconds)
@@ -213,40 +213,40 @@ class RedisBackend(Backend):
             raise
         tokens = dict(zip(names, taken, strict=False))
         self._latest = tokens[NAMESPACE]
-        standing_tokens = iter(replies)
-        grants: list[Grant] = []
+        held_tokens = iter(replies)
+        leased: list[BackendLease] = []
         for entry, lease, token in zip(entries, leases, mine, strict=True):
-            stands = next(standing_tokens) if lease else token
-            grants.append(
-                RedisGrant(
+            held = next(held_tokens) if lease else token
+            leased.append(
+                RedisLease(
                     self.client,
                     self.tokens,
                     entry,
                     lease,
-                    token=stands,
+                    token=held,
                     tokens=tokens,
                     epoch=taken[-1] if more_tags else None,
                     seconds=self._lease_seconds,
-                    is_first=stands == token,
+                    is_first=held == token,
                     write=self._format.write,
                 )
             )
-        return grants
+        return leased
 
     @retried_without
     async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
-        if any(isinstance(each.grant, RedisGrant) and each.grant.void for each in fills):
+        if any(isinstance(each.backend_lease, RedisLease) and each.backend_lease.void for each in fills):
             return [False] * len(fills)
         stored: list[bool] = []
         for start in range(0, len(fills), BATCH):
             batch = [
-                (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
+                (lease, encoded) for _, lease, encoded in fills[start : start + BATCH] if isinstance(lease, RedisLease)
             ]
             check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
             tokens, *replies = await self.client.pipeline(
-                [check, *(grant.store_command(each, life) for grant, each in batch)]
+                [check, *(lease.store_command(each, life) for lease, each in batch)]
             )
-            stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
+            stored += [lease.note_stored(reply, tokens) for (lease, _), reply in zip(batch, replies, strict=True)]
         return stored
 
     async def _forgo(self, tokens: Mapping[tuple[bytes, ...], bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
 from agent_service.core.memo import Memo, size_of
-from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Standing
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, CurrentTokens
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 
 __all__ = [
@@ -52,7 +52,7 @@ class EntryFormat:
     def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> CachedValue | None:
         """Read an entry with just these tags and no staleness: the short way of a hit. None: take the long way.
 
-        :param tokens: the standing ones of the namespace and the tags.
+        :param tokens: the current ones of the namespace and the tags.
         """
         section = self._sections.known.get((tags, tokens)) or self._section(tags, tokens)
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
@@ -91,14 +91,14 @@ def freshness(head: Head) -> tuple[float | None, float, float | None]:
     return age, head.stale_at - now, None if head.created_at is None else head.stale_at - head.created_at
 
 
-def is_valid(head: Head, standing: Standing) -> bool:
-    """Whether an entry carries the token of its namespace, and all its tokens are the standing ones."""
-    return NAMESPACE in head.tags and all(standing.get(name) == token for name, token in head.tags.items())
+def is_valid(head: Head, current: CurrentTokens) -> bool:
+    """Whether an entry carries the token of its namespace, and all its tokens are the current ones."""
+    return NAMESPACE in head.tags and all(current.get(name) == token for name, token in head.tags.items())
 
 
-def is_live(head: Head, standing: Standing) -> bool:
+def is_live(head: Head, current: CurrentTokens) -> bool:
     """Whether an entry is valid, fresh and a value: what the contract calls an entry."""
-    return is_valid(head, standing) and freshness(head)[1] > 0 and not head.raised
+    return is_valid(head, current) and freshness(head)[1] > 0 and not head.raised
 
 
 def counter_head(tokens: Mapping[str, bytes]) -> bytes:

@@ -12,17 +12,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
-from agent_service.infrastructure.cache.leases import Grant, Lease
+from agent_service.infrastructure.cache.leases import BackendLease, Lease
 from agent_service.infrastructure.cache.redis.tokens import Tokens
 from agent_service.infrastructure.cache.values import Encoded, Lifetime
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW
 from agent_service.infrastructure.redis.transport.base import Command
 
-__all__ = ["RedisGrant"]
+__all__ = ["RedisLease"]
 
 
-class RedisGrant(Grant):
+class RedisLease(BackendLease):
     """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released.
 
     :param lease: the names of the lease; none for an entry that has no lease, which only tokens protect.
@@ -66,10 +66,10 @@ class RedisGrant(Grant):
 
     @property
     def void(self) -> bool:
-        """Whether it was granted under names that were given up since, so that nobody may break it by them any more."""
+        """Whether it was taken under names that were given up since, so that nobody may break it by them any more."""
         return self._uses_former and not self._known.former.in_use
 
-    async def stands(self) -> bool:
+    async def holds(self) -> bool:
         if self.void:
             return False
         expected = list(self._tokens.values())
@@ -78,12 +78,12 @@ class RedisGrant(Grant):
         keys = self._known.keys(list(self._tokens), epoch=self._epoch is not None)
         found = await self._client.get_together([*self._lease, *keys])
         count = len(self._lease)
-        standing = self._known.standing(found[count:], len(expected))
-        return all(each == self._token for each in found[:count]) and list(standing) == expected
+        current = self._known.current(found[count:], len(expected))
+        return all(each == self._token for each in found[:count]) and list(current) == expected
 
     async def fill(
         self,
-        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or owes Redis that
+        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or will
         encoded: Encoded,
         life: Lifetime,
         tags: Sequence[str],

@@ -46,7 +46,7 @@ class RedisReader:
             if not (shared and await self.former.give_up(self.client)):
                 raise
             return await self.read(key, tags)
-        tokens = self._tokens.standing(found, 1 + len(tags))
+        tokens = self._tokens.current(found, 1 + len(tags))
         if data is None:
             return self._counted(None)
         return self._counted(self._open_expected(data, tags, tokens) or await self._open(data, tags, tokens))
@@ -73,7 +73,7 @@ class RedisReader:
         else:
             read: Command = ("MGET", entry, *self._tokens.keys(names))
             (data, *held), milliseconds = await self.client.pipeline([read, remaining], patience=patience)
-        tokens = self._tokens.standing(held, len(names))
+        tokens = self._tokens.current(held, len(names))
         found = self._counted(None if data is None else await self._open(data, tags, tokens))
         if found is None or milliseconds == -2:
             return found
@@ -85,7 +85,7 @@ class RedisReader:
         own = self._tokens.keys(names)
         physical = [self._names.physical(key) for key in keys]
         replies = await self.client.get_many([*own, *physical], patience=self.client.timeout)
-        tokens = self._tokens.standing(replies[: len(own)], len(names))
+        tokens = self._tokens.current(replies[: len(own)], len(names))
         found: dict[str, CachedValue] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
             each = None

@@ -64,7 +64,7 @@ _EPOCH = "*"
 TOKEN_KIND = b"%token:"
 """What stands in the name of every token, and nothing like it before."""
 
-Standing: TypeAlias = Mapping[str, bytes | None]
+CurrentTokens: TypeAlias = Mapping[str, bytes | None]
 
 
 class Tokens:
@@ -79,7 +79,7 @@ class Tokens:
         self._own_keys = (self._stem,), (self._stem, self._former_stem)
 
     def keys(self, names: Sequence[str], *, epoch: bool = False) -> list[bytes]:
-        """Name tokens in Redis, to be read with :meth:`standing`: by their new names, then by their old ones, if used.
+        """Name tokens in Redis, to be read with :meth:`current`: by their new names, then by their old ones, if used.
 
         :param epoch: whether the epoch is wanted too, after the others.
         """
@@ -91,8 +91,8 @@ class Tokens:
             keys += [self._former_stem + end for end in ends]
         return keys
 
-    def standing(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
-        """Return the ``count`` tokens that stand, given what the names of :meth:`keys` hold."""
+    def current(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
+        """Return the ``count`` current tokens, given what the names of :meth:`keys` hold."""
         if len(found) == count:
             return tuple(found)
         if count == 1:
@@ -116,7 +116,7 @@ class Tokens:
 
     def own(self, held: Sequence[bytes | None]) -> bytes | None:
         """Return the namespace's own token from the reply to :meth:`look`."""
-        return self.standing(held, 1)[0]
+        return self.current(held, 1)[0]
 
     @property
     def prefixes(self) -> tuple[bytes, bytes]:
@@ -148,10 +148,10 @@ class Tokens:
         (tokens,) = await self._client.pipeline([self.take_command(names, seconds)])
         return dict(zip(names, tokens, strict=True))
 
-    async def read(self, names: Sequence[str]) -> Standing:
+    async def read(self, names: Sequence[str]) -> CurrentTokens:
         """Return the tokens as they are."""
         found = await self._client.get_together(self.keys(names))
-        return dict(zip(names, self.standing(found, len(names)), strict=True))
+        return dict(zip(names, self.current(found, len(names)), strict=True))
 
     async def invalidate(self, names: Sequence[str], confirmation: Confirmation | None = None) -> None:
         """Make every entry invalid that carries one of these tokens. Cost: the number of names."""
