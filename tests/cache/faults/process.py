@@ -89,7 +89,7 @@ class Process:
             "operations owed": len(self.journal),
             "changes that may be sent again": len(self.journal.changes),
             "reads that would leave a copy": sum(
-                len(each.backend.near._marks) for each in self.caches if isinstance(each, TieredCache)
+                len(each.backend.near._leases) for each in self.caches if isinstance(each, TieredCache)
             ),
             "refreshes": sum(len(each.loading._refreshing) for each in self.caches),
         }

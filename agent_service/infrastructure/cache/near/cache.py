@@ -38,13 +38,13 @@ class TieredBackend(Backend):
         found = self.near.read(key)
         if found is not None:
             return found
-        mark = self.near.expect(key)
+        lease, began = self.near.lease(key), self.near.now()
         try:
             found = await self._far.read(key, tags, with_expiry=True)
             if found is not None and found.level == "redis":
-                self.near.keep(mark, found)
+                self.near.keep(lease, began, found)
         finally:
-            self.near.done(mark)
+            self.near.end(lease)
         return found
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
