@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from agent_service.core.codec import decode, encode, encode_fields
 from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
-if TYPE_CHECKING:
-    from agent_service.context.interface import Document, Documents
-
 __all__ = [
+    "Document",
+    "Documents",
     "EncodedDocument",
     "accepts_encoded",
     "as_document",
@@ -26,6 +25,12 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Document: TypeAlias = dict[str, Any]
+"""What is stored under a key."""
+
+Documents: TypeAlias = Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]]
+"""Several keys and what is to be stored under them: a mapping, or pairs."""
 
 _TEXT: Final = frozenset({str})
 
@@ -86,13 +91,13 @@ def as_pairs(values: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def as_values(pairs: list[tuple[Any, Any]]) -> "Documents":
+def as_values(pairs: list[tuple[Any, Any]]) -> Documents:
     """Return pairs as a mapping, which every store takes; as pairs where Python holds two of the keys equal."""
     values = dict(pairs)
     return values if len(values) == len(pairs) else pairs
 
 
-def as_document(value: Any, name: str = "value") -> "Document":
+def as_document(value: Any, name: str = "value") -> Document:
     """Return a mapping as a dictionary of its own, top level only.
 
     :raises ContextStoreError: for what is no mapping, or has top-level keys that are no text.
@@ -142,7 +147,7 @@ def _encode(document: dict[str, Any]) -> bytes:
         raise ContextStoreError(str(exc)) from exc
 
 
-def read_document(data: bytes) -> "Document":
+def read_document(data: bytes) -> Document:
     """Undo :func:`write_document`.
 
     :raises ContextStoreError: for bytes that hold no document.
@@ -156,7 +161,7 @@ def read_document(data: bytes) -> "Document":
     return document
 
 
-def own_document(value: Any, name: str = "value") -> "Document":
+def own_document(value: Any, name: str = "value") -> Document:
     """Return an independent copy of a document that every backend could keep.
 
     :raises ContextStoreError: as :func:`as_document` and :func:`write_document`.
@@ -164,7 +169,7 @@ def own_document(value: Any, name: str = "value") -> "Document":
     return read_document(write_document(value if type(value) is EncodedDocument else as_document(value, name)))
 
 
-def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> "Document":
+def merged(present: Mapping[str, Any] | None, patch: Mapping[str, Any], *, drop_none: bool) -> Document:
     """Return the present document with the patch's entries set."""
     news = {name: each for name, each in patch.items() if each is not None} if drop_none else patch
     return {**(present or {}), **news}

@@ -2,22 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from agent_service.context.outside_calls import OutsideCalls, derived
+from agent_service.context.documents import Document, Documents
+from agent_service.context.keys import Key
+from agent_service.context.outside.calls import OutsideCalls, derived
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.ttl import TTL
 
 __all__ = ["ContextStore", "Document", "Documents", "Key"]
-
-Key: TypeAlias = Hashable
-"""What a caller may use as a key: see :mod:`agent_service.context.keys`."""
-
-Document: TypeAlias = dict[str, Any]
-"""What is stored under a key."""
-
-Documents: TypeAlias = Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]]
-"""Several keys and what is to be stored under them: a mapping, or pairs."""
 
 
 class ContextStore(ABC):
@@ -40,7 +33,7 @@ class ContextStore(ABC):
       misuse, before anything is changed, and failures of the backend.
 
     A store of your own needs :meth:`get`, :meth:`set`, :meth:`delete` and :meth:`list_keys`; the other calls are then
-    derived from these (:class:`~agent_service.context.outside_calls.OutsideCalls`), atomic within this process only.
+    derived from these (:class:`~agent_service.context.outside.calls.OutsideCalls`), atomic within this process only.
     Every store of this package writes its own.
     """
 

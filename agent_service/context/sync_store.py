@@ -3,7 +3,7 @@
 from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
-from agent_service.context.outside_calls import OutsideCalls, derived
+from agent_service.context.outside.calls import OutsideCalls, derived
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.documents import EncodedDocument, encoded, own_document, write_document
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.fences.protocol import Fence, Fenced
 from agent_service.context.interface import Document
 from agent_service.context.memory import InMemoryContextStore

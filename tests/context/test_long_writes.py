@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.fences.protocol import Fence, Fenced
 from agent_service.context.interface import ContextStore, Key

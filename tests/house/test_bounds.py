@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import agent_service
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.known import KnownClasses

@@ -9,7 +9,7 @@ from agent_service.context.documents import as_pairs, as_values
 from agent_service.context.interface import Document, Documents, Key
 from agent_service.context.keys import encode_key, is_hashable
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.core.errors import ContextKeyError, ContextStoreError
 from agent_service.core.store_metrics import translated
 

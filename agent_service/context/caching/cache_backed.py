@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import asynccontextmanager
 from typing import Any
 
+from agent_service.context.caching.stamped import StampedStore
 from agent_service.context.documents import EncodedDocument, accepts_encoded, as_pairs, as_values, encoded
 from agent_service.context.fences.guard import CacheGuard
 from agent_service.context.fences.local import LocalFence
@@ -16,9 +17,8 @@ from agent_service.context.interface import ContextStore, Document, Documents, K
 from agent_service.context.keys import decode_key, encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable, is_reservation, read_to_move, withdraw
-from agent_service.context.outside import OutsideStore, as_store
-from agent_service.context.redis import RedisContextStore
-from agent_service.context.stamped import StampedStore
+from agent_service.context.outside_store import OutsideStore, as_store
+from agent_service.context.redis.store import RedisContextStore
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.current_reads import CURRENT_READS, reading_what_is_current
 from agent_service.core.errors import ConfigurationError, ContextStoreError
@@ -47,8 +47,8 @@ class CacheBackedContextStore(ContextStore, Movable):
     The atomicity of :meth:`update` and of bulk calls is that of ``db``. A hit costs one read of the cache; a write
     costs two round trips to the cache beside that to the database.
 
-    :param db: a store, or a :class:`~agent_service.context.repository.DbRepository`; see
-        :class:`~agent_service.context.outside_calls.OutsideCalls` for what others wrote.
+    :param db: a store, or a :class:`~agent_service.context.outside.repository.DbRepository`; see
+        :class:`~agent_service.context.outside.calls.OutsideCalls` for what others wrote.
     :param cache: any store; for this store alone, or with a prefix of its own. One that cannot expire entries keeps
         each with the moment until which it may be read.
     :param ttl: seconds a cached context lives, above 0.

@@ -2,11 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import quote
-
-from pydantic import SecretStr
+from typing import Any
 
 from agent_service.context.documents import EncodedDocument, as_document, as_pairs, takes_encoded
 from agent_service.context.fences.protocol import LEASE_SECONDS, Fence, Fenced
@@ -16,7 +12,8 @@ from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.moving import Movable
 from agent_service.context.per_loop import PerLoop
-from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.context.redis.source import DEFAULT_PREFIX, GivenRedis, check_prefix, url_of
+from agent_service.core.errors import ContextStoreError
 from agent_service.core.keys import glob_escape
 from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
@@ -33,17 +30,7 @@ from agent_service.infrastructure.redis.records.sets import (
     write_records,
 )
 
-__all__ = ["DEFAULT_PREFIX", "RedisContextConfig", "RedisContextStore"]
-
-DEFAULT_PREFIX: Final = "dynagent_ctx"
-
-
-@dataclass(frozen=True)
-class RedisContextConfig:
-    """Where a :class:`RedisContextStore` keeps its contexts."""
-
-    url: str = field(repr=False)  # it may hold a password
-    prefix: str = DEFAULT_PREFIX
+__all__ = ["RedisContextStore"]
 
 
 class RedisContextStore(ContextStore, Fenced, Movable):
@@ -95,33 +82,18 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         timeout: float = 0.5,
         max_connections: int = 50,
     ) -> None:
-        places = {"config": config, "host": host, "url": url, "client": client, "manager": manager}
-        given = [name for name, place in places.items() if place is not None]
-        if len(given) > 1:
-            raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
-        if isinstance(config, str):
-            host = config
-        elif config is not None:
-            url, prefix = _read_config(config, prefix)
-        if host is not None:
-            url = _url(host, port, db, username, password, ssl=ssl)
-        self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
+        given = GivenRedis(config, host=host, url=url, client=client, manager=manager, prefix=prefix)
+        if given.host is not None:
+            given.url = url_of(given.host, port, db, username, password, ssl=ssl)
+        self._prefix = check_prefix(DEFAULT_PREFIX if given.prefix is None else given.prefix)
         self.start = f"{self._prefix}_".encode() if self._prefix else b""
         """What every Redis key begins with."""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
-        self._given: RedisClient | None = None
-        if manager is not None:
-            self._given = _client_of(manager)
-        elif client is not None:
-            self._given = (
-                client
-                if isinstance(client, RedisClient)
-                else RedisClient.over(client, timeout=timeout, max_connections=max_connections)
-            )
-        self.place = ("redis", url, id(self._given if client is None else client), self._prefix)
+        self._given = given.client(timeout=timeout, max_connections=max_connections)
+        self.place = ("redis", given.url, id(self._given if client is None else client), self._prefix)
         self._clients: PerLoop[RedisClient] | None = None
-        if url is not None:
-            target = url
+        if given.url is not None:
+            target = given.url
 
             def connect() -> RedisClient:
                 return RedisClient(target, timeout=timeout, max_connections=max_connections)
@@ -242,43 +214,3 @@ class RedisContextStore(ContextStore, Fenced, Movable):
 def _record(value: Any) -> Mapping[str, Any]:
     """Return what the Redis room takes for a value."""
     return EncodedRecord(value.fields) if type(value) is EncodedDocument and value.fields else as_document(value)
-
-
-def _client_of(manager: object) -> RedisClient:
-    if not isinstance(manager, RedisManager):
-        raise ConfigurationError(f"manager must be a RedisManager, not a {type(manager).__name__}")
-    if not manager.is_configured:
-        raise ConfigurationError("manager has no Redis: it was made without a URL; set REDIS_URL, or give url=")
-    return manager.client
-
-
-def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:
-    values = (
-        config if isinstance(config, Mapping) else {name: getattr(config, name, None) for name in ("url", "prefix")}
-    )
-    url = values.get("url")
-    if isinstance(url, SecretStr):
-        url = url.get_secret_value()
-    if not isinstance(url, str):
-        raise ConfigurationError(f"config must have a url, which a {type(config).__name__} without one has not")
-    return url, values.get("prefix") if prefix is None else prefix
-
-
-def _url(host: str, port: int, db: int, username: str | None, password: str | None, *, ssl: bool) -> str:
-    login = "" if username is None and password is None else f"{quote(username or '', '')}:{quote(password or '', '')}@"
-    address = f"[{host}]" if ":" in host else host
-    return f"redis{'s' if ssl else ''}://{login}{address}:{port}/{db}"
-
-
-def _check_prefix(prefix: Any) -> str:
-    if not isinstance(prefix, str) or not _is_text(prefix):
-        raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!a:.80}")
-    return prefix
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
-from agent_service.context.awaited import AwaitedMethod
+from agent_service.context.outside.awaited import AwaitedMethod
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.plain_threads import PlainThreads
 

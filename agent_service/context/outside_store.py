@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.moving import Movable
-from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
+from agent_service.context.outside.calls import DERIVED, OutsideCalls, own_method
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.store_metrics import store_errors
@@ -22,7 +22,7 @@ _looking: Final = threading.Lock()
 class OutsideStore(OutsideCalls, ContextStore, Movable):
     """A store over any object with ``get``, ``set`` and ``delete``: one of the documented interface, or a repository.
 
-    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them. One that is
+    See :class:`~agent_service.context.outside.calls.OutsideCalls` for what becomes of them. One that is
     :class:`~agent_service.context.moving.Movable` hands over its keys itself.
     """
 
