@@ -13,7 +13,6 @@ as its offset, and objects referred to twice come back as two.
 
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from json.encoder import encode_basestring
 from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
@@ -27,21 +26,9 @@ from agent_service.core.registry import register_type
 from agent_service.core.standard_types import keeps_zone
 from agent_service.core.stored import Stored
 
-__all__ = [
-    "JsonSerializer",
-    "Serializer",
-    "decode",
-    "decode_stored",
-    "encode",
-    "encode_fields",
-    "is_immutable",
-    "register_type",
-]
+__all__ = ["JsonSerializer", "Serializer", "decode", "decode_stored", "encode", "is_immutable", "register_type"]
 
 _SHAREABLE = frozenset({bool, int, float, type(None), bytes, complex, Decimal, UUID, date, timedelta, range})
-_TEXT = frozenset({str})
-_FLAT = frozenset({str, int, bool, type(None)})
-_INT64 = 1 << 63
 _WHOLE = b'{"$whole":'
 _TOO_DEEP = f"value nests deeper than {MAX_DEPTH} levels; flatten it"
 
@@ -95,36 +82,6 @@ def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -
         except orjson.JSONEncodeError as exc:
             reason = exc
     raise CacheSerializationError(f"value cannot be written as JSON: {reason}") from reason
-
-
-def encode_fields(document: dict[str, Any]) -> list[bytes] | None:
-    """Return the names and JSON of a dictionary's entries in turn, as :func:`encode` writes them within the whole.
-
-    None where only :func:`encode` can tell: nothing to return, an entry that looks like a tag, or that lenient JSON
-    refuses.
-    """
-    if (
-        not document
-        or not _TEXT.issuperset(map(type, document))
-        or (len(document) == 1 and next(iter(document))[:1] == "$")
-    ):
-        return None
-    try:
-        is_flat = _FLAT.issuperset(map(type, document.values()))
-        fields: list[bytes] = []
-        for name, node in (document if is_flat else Writer(False).node(document)).items():
-            fields += (name.encode(), _encode_node(node))
-    except (NotWritable, RecursionError, UnicodeEncodeError, orjson.JSONEncodeError):
-        return None
-    return fields
-
-
-def _encode_node(node: Any) -> bytes:
-    kind = type(node)
-    if kind is str:
-        # The same bytes as orjson's, which takes 2 us for each of many that are kept: it shrinks a buffer of 1 KiB.
-        return encode_basestring(node).encode()
-    return b"%d" % node if kind is int and -_INT64 <= node < _INT64 else orjson.dumps(node)
 
 
 def decode(payload: bytes, tagged: bool) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_service.context import documents
 from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.documents import EncodedDocument, encoded, own_document, write_document
@@ -38,6 +39,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             return super().node(value, depth)
 
     monkeypatch.setattr(codec, "Writer", Counting)
+    monkeypatch.setattr(documents, "Writer", Counting)
     return encodings
 
 

@@ -82,7 +82,7 @@ def write_item(field: str, value: Any) -> bytes:
 
 
 class EncodedRecord(dict[str, Any]):
-    """A record that was encoded before, by :func:`~agent_service.core.codec.encode_fields`."""
+    """A record that was encoded before: names and JSON in turn, as :func:`write_record` returns them."""
 
     __slots__ = ("pairs",)
 
