@@ -81,7 +81,10 @@ class RedisFence(Fence):
 
     async def finish(self, token: str, keys: Collection[str], documents: Mapping[str, Document], ttl: float) -> None:
         header: tuple[Argument, ...] = (token, _milliseconds(ttl))
-        rows = [(*header, *_fields(documents[key])) if key in documents else header for key in keys]
+        rows: list[Sequence[Argument]] = []
+        for key in keys:
+            document = documents.get(key)
+            rows.append(header if document is None else (*header, *_fields(document)))
         await self._run("finish writing through a cache", _FINISH, keys, rows)
 
     async def lease(self, keys: Collection[str]) -> str:
