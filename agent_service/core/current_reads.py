@@ -14,7 +14,7 @@ from typing import Final
 __all__ = ["CURRENT_READS", "must_be_current", "reading_what_is_current"]
 
 CURRENT_READS: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", default=False)
-"""Whether reads must be current; to be set and reset where :func:`reading_what_is_current` would cost a generator."""
+"""True where reads must not lag. A load that has a context of its own sets it there for good."""
 
 
 @contextmanager
