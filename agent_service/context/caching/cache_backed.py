@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -284,15 +284,19 @@ class CacheBackedContextStore(ContextStore, Movable):
         await _finished(self._finish(write, documents))
 
     async def _begin(self, texts: Collection[str]) -> "_Write":
-        guard, token = self._guard, ""
+        guard, write = self._guard, _Write(texts)
         if guard.breaker.closed or await guard.serves_again(texts):
             try:
-                token = await self._fence.begin(texts)
+                write.token = await self._fence.begin(texts)
             except Exception as exc:  # noqa: BLE001 - as in get()
                 guard.failed(exc)
-        if not token:
+        if not write.token:
             guard.mark(texts)
-        return _Write(token, texts, self._renew_every, self._renewed)
+        write.timer = asyncio.get_running_loop().call_later(self._renew_every, self._start_renewing, write)
+        return write
+
+    def _start_renewing(self, write: "_Write") -> None:
+        write.renewal = Renewal(write.token, lambda token: self._renewed(token, write.texts), every=self._renew_every)
 
     async def _renewed(self, token: str, texts: Collection[str]) -> str:
         """Renew a write at the fence; return its token from now on."""
@@ -306,8 +310,10 @@ class CacheBackedContextStore(ContextStore, Movable):
 
     async def _finish(self, write: "_Write", documents: Mapping[str, Document]) -> None:
         """End a write at the fence; where that fails its keys are dirty."""
-        guard, texts = self._guard, write.texts
-        token = await write.end()
+        guard, texts, token = self._guard, write.texts, write.token
+        write.timer.cancel()
+        if write.renewal is not None:
+            token = await write.renewal.stop()
         if guard.breaker.closed:
             try:
                 await self._fence.finish(token, texts, documents, self._ttl)
@@ -326,24 +332,14 @@ class CacheBackedContextStore(ContextStore, Movable):
 class _Write:
     """A write that stands at the fence, and is renewed there until it ends. A short one costs a timer, and no task."""
 
-    __slots__ = ("_timer", "renewal", "texts", "token")
+    __slots__ = ("renewal", "texts", "timer", "token")
 
-    def __init__(
-        self, token: str, texts: Collection[str], every: float, renew: Callable[[str, Collection[str]], Awaitable[str]]
-    ) -> None:
-        self.token = token
+    timer: asyncio.TimerHandle
+
+    def __init__(self, texts: Collection[str]) -> None:
         self.texts = texts
+        self.token = ""
         self.renewal: Renewal | None = None
-
-        def begin() -> None:
-            self.renewal = Renewal(token, lambda present: renew(present, texts), every=every)
-
-        self._timer = asyncio.get_running_loop().call_later(every, begin)
-
-    async def end(self) -> str:
-        """Renew it no more; return its present token."""
-        self._timer.cancel()
-        return self.token if self.renewal is None else await self.renewal.stop()
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:

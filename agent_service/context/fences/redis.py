@@ -68,6 +68,7 @@ class RedisFence(Fence):
         self._stem = start + FENCE_MARK + b"fence:"
         self._lease = lifetime_of(lease)
         self._store = store
+        self._ttl, self._lifetime = math.inf, 0
         self._former: WeakKeyDictionary[RedisClient, FormerNames] = WeakKeyDictionary()
 
     async def begin(self, keys: Collection[str]) -> str:
@@ -80,7 +81,7 @@ class RedisFence(Fence):
         return token
 
     async def finish(self, token: str, keys: Collection[str], documents: Mapping[str, Document], ttl: float) -> None:
-        header: tuple[Argument, ...] = (token, _milliseconds(ttl))
+        header = self._header(token, ttl)
         rows: list[Sequence[Argument]] = []
         for key in keys:
             document = documents.get(key)
@@ -101,38 +102,35 @@ class RedisFence(Fence):
     ) -> int:
         if not documents:
             return 0
-        header: tuple[Argument, ...] = (token, _milliseconds(ttl))
+        header = self._header(token, ttl)
         rows = [(*header, *_fields(each)) for each in documents.values()]
         return sum(await self._run("fill a cache", _FILL, documents, rows))
 
     async def _run(
         self, action: str, script: Script, keys: Collection[str], rows: Sequence[Sequence[Argument]]
     ) -> list[int]:
-        """Run a script for each record."""
+        """Run a script for each record, in one round trip."""
         names = self._names(keys)
         client = self._client()
         if not isinstance(client, RedisClient):
             client = await client
         former = self._former.get(client) or self._former_names(client)
+        beside = former.in_use
         with store_errors(self._store, action):
-            if former.in_use:
+            while True:
                 try:
-                    return await self._send(client, script, names, rows)
+                    if len(names) == 1:
+                        return [await client.run_script(script, names[0] if beside else names[0][:2], rows[0])]
+                    return await _run_many(client, script, names if beside else [each[:2] for each in names], rows)
                 except RedisDeniedError:  # a command is refused whole, before it changes anything
-                    if not await former.give_up(client):
+                    if not (beside and await former.give_up(client)):
                         raise
-            return await self._send(client, script, [each[:2] for each in names], rows)
+                    beside = False
 
-    async def _send(
-        self, client: RedisClient, script: Script, names: Sequence[Sequence[bytes]], rows: Sequence[Sequence[Argument]]
-    ) -> list[int]:
-        if len(names) == 1:
-            return [await client.run_script(script, names[0], rows[0])]
-        replies: list[int] = []
-        for start in range(0, len(names), _CHUNK):
-            chunk = zip(names[start : start + _CHUNK], rows[start : start + _CHUNK], strict=True)
-            replies += await client.pipeline([("EVAL", script.source, len(each), *each, *row) for each, row in chunk])
-        return replies
+    def _header(self, token: str, ttl: float) -> tuple[Argument, ...]:
+        if ttl != self._ttl:  # those who use one fence have one time to live
+            self._ttl, self._lifetime = ttl, lifetime_of(None if ttl == math.inf else ttl)
+        return token, self._lifetime
 
     def _names(self, keys: Collection[str]) -> list[list[bytes]]:
         """Return for each record its Redis key, the name of its fence, and a former one where that differs."""
@@ -157,8 +155,14 @@ def _fields(document: Document) -> list[bytes]:
     return fields or write_record(document)
 
 
-def _milliseconds(seconds: float) -> int:
-    return lifetime_of(None if seconds == math.inf else seconds)
+async def _run_many(
+    client: RedisClient, script: Script, names: Sequence[Sequence[bytes]], rows: Sequence[Sequence[Argument]]
+) -> list[int]:
+    replies: list[int] = []
+    for start in range(0, len(names), _CHUNK):
+        chunk = zip(names[start : start + _CHUNK], rows[start : start + _CHUNK], strict=True)
+        replies += await client.pipeline([("EVAL", script.source, len(each), *each, *row) for each, row in chunk])
+    return replies
 
 
 def _former_name(record: bytes) -> bytes:
