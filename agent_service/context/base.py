@@ -49,11 +49,11 @@ class DocumentStore(ContextStore, Movable):
 
     @abstractmethod
     async def _remove(self, texts: Collection[str]) -> int:
-        """Remove the keys; give how many were there."""
+        """Remove the keys; return how many were there."""
 
     @abstractmethod
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:
-        """Put a document through ``change`` while nobody else can; ``ttl`` None: it keeps its own time to live."""
+        """Replace a document by what ``change`` returns, atomically; ``ttl`` None: it keeps its own time to live."""
 
     @abstractmethod
     async def _texts(self) -> Iterable[str]:

@@ -42,14 +42,14 @@ _INT64: Final = 1 << 63
 
 
 class EncodedDocument(dict[str, Any]):
-    """A document that was checked, and its JSON, so that no store on its way encodes it again. Nobody changes it."""
+    """A document that was checked, and its JSON, so that no store on its way encodes it again. Do not change it."""
 
     __slots__ = ("fields", "whole")
 
     fields: list[bytes] | None
     """The names and JSON of its entries in turn, as Redis keeps them; None: it was encoded whole."""
     whole: bytes | None
-    """Its JSON; None: it was encoded by fields, and nobody has asked for the whole yet."""
+    """Its JSON; None: it was encoded by fields, and the whole was not needed yet."""
 
     @property
     def json(self) -> bytes:

@@ -53,7 +53,7 @@ def encode_key(key: Key) -> str:
 def decode_key(text: str) -> Any:
     """Undo :func:`encode_key`.
 
-    :raises ContextStoreError: for text that it did not give.
+    :raises ContextStoreError: for text that it did not return.
     """
     if text[:1] != _MARK:
         return text
@@ -100,7 +100,7 @@ def _json(key: Any, depth: int) -> str:
 
 
 def _require_faithful(key: Any, written: str) -> None:
-    """Refuse what the codec would give back as something else, or write differently in another process."""
+    """Refuse what the codec would read back as something else, or write differently in another process."""
     back = decode(written.encode(), tagged=True)
     if type(back) is not type(key) or back != key:
         raise ContextStoreError(

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
-from agent_service.context.deadlines import Deadlines
+from agent_service.context.expiry import ExpiryHeap
 from agent_service.context.documents import read_document
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
@@ -34,7 +34,7 @@ class InMemoryContextStore(DocumentStore):
         self._renew_lock()
         renew_after_fork(self._renew_lock)
         self._entries: dict[str, tuple[bytes, float]] = {}
-        self._deadlines = Deadlines()
+        self._deadlines = ExpiryHeap()
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()

@@ -21,14 +21,14 @@ class SessionContextStore(ContextStore):
     """Reads and writes ``sessions.context``: what a session's repository shows and this store keeps are one.
 
     Keys are session ids, as UUID or text, and listed as UUIDs. A session that was never given a context has an empty
-    one, and deleting a context empties it. Reading an unknown session gives None and deleting it is no error; writing
+    one, and deleting a context empties it. Reading an unknown session returns None and deleting it is no error; writing
     to one is refused. Values are plain JSON, and U+0000 cannot be kept.
 
     ::
 
         SessionContextStore(get_session)
 
-    :param session_factory: gives an AsyncSession to enter: :func:`get_session`, or an ``async_sessionmaker``.
+    :param session_factory: returns an AsyncSession to enter: :func:`get_session`, or an ``async_sessionmaker``.
     :param tenant_id: whose sessions these are; "" is a tenant like any other.
     """
 

@@ -8,7 +8,7 @@
         store.set(("column", "ColumnA"), {"desc": "Integer values"})
 
 One registry serves both faces: what :func:`set_context_store` sets here,
-:func:`agent_service.context.get_context_store` gives there.
+:func:`agent_service.context.get_context_store` returns there.
 """
 
 from collections.abc import Callable, Mapping
@@ -117,7 +117,7 @@ class ShardManager(SyncContextStore):
     def rebalance(
         self, progress: Callable[[manager.RebalanceProgress], None] | None = None
     ) -> manager.RebalanceProgress:
-        """Move every key to the shard it belongs to, and give what was done."""
+        """Move every key to the shard it belongs to, and return what was done."""
         done: manager.RebalanceProgress = self.run(self.store.rebalance(progress))
         return done
 
@@ -145,7 +145,7 @@ def set_context(key_or_state: Key | Mapping[str, Any], value: Mapping[str, Any])
 def update_context(
     key_or_state: Key | Mapping[str, Any], patch: Mapping[str, Any], *, drop_none: bool = False
 ) -> Document:
-    """Set top-level entries of the context of a key, or of a state, and give the whole."""
+    """Set top-level entries of the context of a key, or of a state, and return the whole."""
     return get_context_store().update(resolver.key_of(key_or_state), patch, drop_none=drop_none)
 
 

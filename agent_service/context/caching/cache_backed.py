@@ -1,4 +1,12 @@
-"""A database with a cache in front: every write goes to the database first, reads use the cache when they can."""
+"""A database with a cache in front: every write goes to the database first, reads use the cache when they can.
+
+A write: encode the document once -> begin at the fence, which empties the cached copy -> write to the database ->
+finish at the fence, with the new copy. A read: the copy, else take a lease at the fence -> read the database -> fill the
+cache under that lease. What the fence guarantees is said in :mod:`agent_service.context.fences.protocol`, what happens
+when the cache fails in :mod:`agent_service.context.fences.guard`.
+
+What has begun at the fence is finished in a task that a cancellation of the caller does not stop.
+"""
 
 import asyncio
 import math
@@ -32,17 +40,17 @@ __all__ = ["CacheBackedContextStore"]
 class CacheBackedContextStore(ContextStore, Movable):
     """Write-through: ``db`` holds the truth, ``cache`` makes reads fast.
 
-    * :meth:`get` gives what is cached, else reads the database and caches it. Writes go to the database, then to the
+    * :meth:`get` returns what is cached, else reads the database and caches it. Writes go to the database, then to the
       cache; :meth:`update` reads the database, never the cache.
     * A database error is raised, and nothing is cached.
     * A cache error is never raised. What could not be taken out of the cache is not read from it by this process until
       it is out; another process may read it until its time to live ends.
     * A value that was read before a write is not cached after it, and of writes that overlap none is cached: see
-      :mod:`agent_service.context.fences`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as cache
+      :mod:`agent_service.context.fences.protocol`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as cache
       that holds between processes.
-    * Whoever dies between the database and the cache leaves the key out of the cache, however long the write took: it
-      is renewed at the fence while it runs, and stands there for ``lease_seconds`` after the death. So those should be
-      more than a database may still work for a client that is gone (DB_STATEMENT_TIMEOUT).
+    * A process that dies between the database and the cache leaves the key out of the cache, however long the write
+      took: it is renewed at the fence while it runs, and stands there for ``lease_seconds`` after the death. These
+      should be more than a database may still work for a client that is gone (DB_STATEMENT_TIMEOUT).
 
     The atomicity of :meth:`update` and of bulk calls is that of ``db``. A hit costs one read of the cache; a write
     costs two round trips to the cache beside that to the database.
@@ -343,7 +351,7 @@ class _Write:
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await to the end even if this task is cancelled meanwhile: whoever began at a fence has to finish."""
+    """Await to the end even if this task is cancelled meanwhile: what began at a fence has to finish."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

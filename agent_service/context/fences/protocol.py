@@ -3,8 +3,8 @@
 Writers and readers of one key, in any number of processes, follow it:
 
 * A writer *begins* at the fence before it writes to the database: the cached value is removed and every lease is
-  broken. It *finishes* afterwards. Its value is cached only if no other writer was under way meanwhile, because then
-  nobody knows whose value the database holds; otherwise the key stays out of the cache.
+  broken. It *finishes* afterwards. Its value is cached only if no other writer was under way meanwhile, because it is
+  unknown then whose value the database holds; otherwise the key stays out of the cache.
 * A reader who misses takes a *lease* before it reads the database, and *fills* the cache under that lease. There is no
   lease while a writer is under way, and a writer who begins breaks it: a late fill is refused.
 

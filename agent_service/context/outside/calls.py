@@ -308,7 +308,7 @@ class _Shared:
 def _shared_by(outside: Any) -> _Shared:
     """Return what the wrappers of an object share, the same for all who use it at one time."""
     with _looking:
-        shared = _shared.get(id(outside))  # whoever holds it holds the object, so no other has its number
+        shared = _shared.get(id(outside))  # its holders hold the object, so no other has its number
         if shared is None:
             shared = _shared[id(outside)] = _Shared()
         return shared

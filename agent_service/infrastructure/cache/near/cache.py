@@ -25,7 +25,7 @@ R = TypeVar("R")
 class TieredBackend(Backend):
     """Copies before another backend. What this process changes it drops from its copies at once, before and after.
 
-    Before, so that nobody reads what is being removed; after, so that no read that began meanwhile leaves a copy.
+    Before, so that no copy of what is being removed is read; after, so that a read that began meanwhile leaves none.
     """
 
     def __init__(self, far: Backend, near: NearCopies) -> None:
@@ -140,7 +140,7 @@ class TieredCache(BaseCache[T]):
     copies serve until trust in them is over, and then whatever ``cache`` does in an outage.
 
     :param cache: in Redis, with memory behind it or not; it is used through this one from now on.
-    :param feed: shared by the caches of one client and prefix; started here, closed by whoever made it.
+    :param feed: shared by the caches of one client and prefix; started here, and closed by its owner.
     :param max_entries: most copies kept; the least recently used leave first.
     :raises CacheValueError: for a bound below 1.
     """

@@ -25,7 +25,7 @@ class NearCopies:
     """Copies of one namespace's entries.
 
     :param clock: monotonic seconds; infinity while no copy may be served.
-    :param longest: gives the seconds a copy may live at most.
+    :param longest: returns the seconds a copy may live at most.
     :param counts: where hits are counted.
     """
 
@@ -90,7 +90,7 @@ class NearCopies:
             return
         try:
             encoded = self._codec.encode(found.value)
-        except CacheSerializationError:  # nobody here wrote it: it nests too deep, say
+        except CacheSerializationError:  # another program wrote it, nested too deep for instance
             return
         self.table.put(
             Entry(

@@ -4,13 +4,13 @@ import heapq
 import math
 from typing import Any, Final
 
-__all__ = ["Deadlines"]
+__all__ = ["ExpiryHeap"]
 
 _SLACK: Final = 64
 """Deadlines that may be out of date however few entries there are."""
 
 
-class Deadlines:
+class ExpiryHeap:
     """The deadlines of the entries of a table, each of which ends with its deadline in monotonic seconds.
 
     An entry that is written again leaves its earlier deadline in the heap, where it says nothing; when most are like
