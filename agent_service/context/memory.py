@@ -5,8 +5,8 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
-from agent_service.context.expiry import ExpiryHeap
 from agent_service.context.documents import read_document
+from agent_service.context.expiry import ExpiryHeap
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
 from agent_service.core.clock import SYSTEM_CLOCK, Clock

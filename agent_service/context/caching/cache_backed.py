@@ -1,9 +1,9 @@
 """A database with a cache in front: every write goes to the database first, reads use the cache when they can.
 
-A write: encode the document once -> begin at the fence, which empties the cached copy -> write to the database ->
-finish at the fence, with the new copy. A read: the copy, else take a lease at the fence -> read the database -> fill the
-cache under that lease. What the fence guarantees is said in :mod:`agent_service.context.fences.protocol`, what happens
-when the cache fails in :mod:`agent_service.context.fences.guard`.
+A write: encode the document once -> begin at the fence, which removes the cached copy -> write to the database ->
+finish at the fence, with the new copy. A read: the copy; else take a lease at the fence -> read the database -> fill
+the cache under that lease. What the fence guarantees is said in :mod:`agent_service.context.fences.protocol`, what
+happens when the cache fails in :mod:`agent_service.context.fences.guard`.
 
 What has begun at the fence is finished in a task that a cancellation of the caller does not stop.
 """
@@ -46,8 +46,8 @@ class CacheBackedContextStore(ContextStore, Movable):
     * A cache error is never raised. What could not be taken out of the cache is not read from it by this process until
       it is out; another process may read it until its time to live ends.
     * A value that was read before a write is not cached after it, and of writes that overlap none is cached: see
-      :mod:`agent_service.context.fences.protocol`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as cache
-      that holds between processes.
+      :mod:`agent_service.context.fences.protocol`. With a :class:`RedisContextStore` or a :class:`CacheContextStore` as
+      cache that holds between processes.
     * A process that dies between the database and the cache leaves the key out of the cache, however long the write
       took: it is renewed at the fence while it runs, and stands there for ``lease_seconds`` after the death. These
       should be more than a database may still work for a client that is gone (DB_STATEMENT_TIMEOUT).
