@@ -16,13 +16,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.keys import encode_key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.infrastructure.database.engine import DatabaseManager
 from benchmarks.timing import print_ratios, seconds_per_call

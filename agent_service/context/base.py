@@ -11,13 +11,14 @@ from agent_service.context.documents import (
     holds,
     merged,
     read_document,
-    store_errors,
+    takes_encoded,
     write_document,
 )
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
 from agent_service.context.moving import Movable
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["REMOVED", "Change", "DocumentStore"]
@@ -48,11 +49,11 @@ class DocumentStore(ContextStore, Movable):
 
     @abstractmethod
     async def _remove(self, texts: Collection[str]) -> int:
-        """Remove the keys; give how many were there."""
+        """Remove the keys; return how many were there."""
 
     @abstractmethod
     async def _change(self, text: str, change: Change, ttl: float | None) -> None:
-        """Put a document through ``change`` while nobody else can; ``ttl`` None: it keeps its own time to live."""
+        """Replace a document by what ``change`` returns, atomically; ``ttl`` None: it keeps its own time to live."""
 
     @abstractmethod
     async def _texts(self) -> Iterable[str]:
@@ -60,12 +61,16 @@ class DocumentStore(ContextStore, Movable):
 
     async def get(self, key: Key) -> Document | None:
         text = encode_key(key)
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             data = (await self._read((text,))).get(text)
         return None if data is None else read_document(data)
 
+    @takes_encoded
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        await self._put_all({encode_key(key): write_document(value)}, ttl)
+        documents = {encode_key(key): write_document(value)}
+        seconds = self._default_ttl if ttl is None else self._seconds(ttl)
+        with store_errors(type(self).__name__, "write contexts"):
+            await self._write(documents, seconds)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         text, news = encode_key(key), read_document(write_document(as_document(patch, "patch")))
@@ -76,7 +81,7 @@ class DocumentStore(ContextStore, Movable):
             result = merged(None if data is None else read_document(data), news, drop_none=drop_none)
             return write_document(result)
 
-        with store_errors(self, "update a context"):
+        with store_errors(type(self).__name__, "update a context"):
             await self._change(text, change, None if self._default_ttl == math.inf else self._default_ttl)
         return result
 
@@ -84,32 +89,32 @@ class DocumentStore(ContextStore, Movable):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors(self, "list the keys of contexts"):
+        with store_errors(type(self).__name__, "list the keys of contexts"):
             texts = await self._texts()
         return [decode_key(text) for text in texts]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         wanted = [(key, encode_key(key)) for key in keys]
-        with store_errors(self, "read contexts"):
+        with store_errors(type(self).__name__, "read contexts"):
             found = await self._read({text for _, text in wanted}) if wanted else {}
         return {key: read_document(found[text]) for key, text in wanted if text in found}
 
+    @takes_encoded
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        await self._put_all({encode_key(key): write_document(value) for key, value in as_pairs(values)}, ttl)
-
-    async def _put_all(self, documents: Mapping[str, bytes], ttl: TTL | None) -> None:
+        documents = {encode_key(key): write_document(value) for key, value in as_pairs(values)}
         seconds = self._seconds(ttl)
         if documents:
-            with store_errors(self, "write contexts"):
+            with store_errors(type(self).__name__, "write contexts"):
                 await self._write(documents, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         texts = {encode_key(key) for key in keys}
         if not texts:
             return 0
-        with store_errors(self, "delete contexts"):
+        with store_errors(type(self).__name__, "delete contexts"):
             return await self._remove(texts)
 
+    @takes_encoded
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
@@ -122,7 +127,7 @@ class DocumentStore(ContextStore, Movable):
             done = holds(None if present is None else read_document(present), wanted)
             return data if done else None
 
-        with store_errors(self, "compare and set a context"):
+        with store_errors(type(self).__name__, "compare and set a context"):
             await self._change(text, change, seconds)
         return done
 
@@ -138,7 +143,7 @@ class DocumentStore(ContextStore, Movable):
             done = present is not None and holds(read_document(present), expected)
             return REMOVED if done else None
 
-        with store_errors(self, "withdraw a context"):
+        with store_errors(type(self).__name__, "withdraw a context"):
             await self._change(encode_key(key), change, None)
         return done
 

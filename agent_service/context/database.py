@@ -48,14 +48,14 @@ class DatabaseContextStore(DocumentStore):
     """Keeps contexts in SQLite or PostgreSQL, as JSON in the columns ``key`` and ``value``.
 
     Shared by every process that opens the database. Each call is one transaction; :meth:`update` locks the key's row
-    meanwhile. Nothing is connected before the first use. Give one of the four places, or none for a file
+    meanwhile. Nothing is connected before the first use. Pass one of the four places, or none for a file
     ``context.db``; from a path or URL the store opens connections of its own, on every event loop that uses it, and
     :meth:`aclose` closes them. An engine or session factory is the caller's, and must be used on the caller's loop.
 
     :param db_path: a SQLite file, made when missing.
     :param url: ``sqlite+aiosqlite:///file.db`` or ``postgresql+asyncpg://user:password@host/name``.
     :param engine: an AsyncEngine.
-    :param session_factory: gives an AsyncSession to enter, as ``async_sessionmaker`` does.
+    :param session_factory: returns an AsyncSession to enter, as ``async_sessionmaker`` does.
     :param table: ``context_store`` comes by migration (``agent-service db upgrade``; a SQLite file migrates itself);
         any other is created when first used. A table of ``key`` and ``value`` alone, as the documented example makes
         it, is taken over with what it holds.

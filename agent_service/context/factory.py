@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.config import ContextConfig, load_context_config
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
 from agent_service.core.errors import ConfigurationError, ContextConfigError, ContextStoreError
 from agent_service.core.forking import renew_after_fork
@@ -30,7 +30,7 @@ def set_context_store(store: Any) -> None:
     The store that was there is not closed.
 
     :param store: of this package, or any object with ``get``, ``set`` and ``delete``; see
-        :class:`~agent_service.context.outside_calls.OutsideCalls`.
+        :class:`~agent_service.context.outside.calls.OutsideCalls`.
     :raises ConfigurationError: for what is no store.
     """
     global _store

@@ -2,22 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from agent_service.context.outside_calls import OutsideCalls, derived
+from agent_service.context.documents import Document, Documents
+from agent_service.context.keys import Key
+from agent_service.context.outside.calls import OutsideCalls, derived
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.ttl import TTL
 
 __all__ = ["ContextStore", "Document", "Documents", "Key"]
-
-Key: TypeAlias = Hashable
-"""What a caller may use as a key: see :mod:`agent_service.context.keys`."""
-
-Document: TypeAlias = dict[str, Any]
-"""What is stored under a key."""
-
-Documents: TypeAlias = Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Any, Mapping[str, Any]]]
-"""Several keys and what is to be stored under them: a mapping, or pairs."""
 
 
 class ContextStore(ABC):
@@ -25,7 +18,7 @@ class ContextStore(ABC):
 
     * **Absence** is None, never an error; deleting what is not there is no error. An empty dictionary is a value.
     * **Keys** are text or any hashable value that :mod:`agent_service.context.keys` can write down, tuples included.
-      They are told apart by type: ``1``, ``"1"``, ``True`` and ``("1",)`` are four keys. :meth:`list_keys` gives back
+      They are told apart by type: ``1``, ``"1"``, ``True`` and ``("1",)`` are four keys. :meth:`list_keys` returns
       what was used as a key.
     * **Values** are mappings whose own keys are text. What they hold comes back equal, types of the standard library
       included (:mod:`agent_service.core.codec`); unregistered dataclasses, models and Enum members become plain data.
@@ -40,7 +33,7 @@ class ContextStore(ABC):
       misuse, before anything is changed, and failures of the backend.
 
     A store of your own needs :meth:`get`, :meth:`set`, :meth:`delete` and :meth:`list_keys`; the other calls are then
-    derived from these (:class:`~agent_service.context.outside_calls.OutsideCalls`), atomic within this process only.
+    derived from these (:class:`~agent_service.context.outside.calls.OutsideCalls`), atomic within this process only.
     Every store of this package writes its own.
     """
 
@@ -87,9 +80,9 @@ class ContextStore(ABC):
 
     @derived
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
-        """Set the patch's top-level entries atomically and give the whole that results.
+        """Set the patch's top-level entries atomically and return the whole that results.
 
-        A missing key starts empty. Where the store has a default time to live it begins anew, else a key keeps its own.
+        A missing key starts empty. A default time to live of the store starts again; without one a key keeps its own.
 
         :param drop_none: ignore entries of the patch that are None, instead of storing None.
         """
@@ -110,14 +103,14 @@ class ContextStore(ABC):
 
     @derived
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        """Remove what is stored under the keys; give how many held something."""
+        """Remove what is stored under the keys; return how many held something."""
         return await OutsideCalls(self).delete_many(keys)
 
     @derived
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        """Store a value in place of the present one if that is as expected, atomically; give whether it was.
+        """Store a value in place of the present one if that is as expected, atomically; return whether it was.
 
         ::
 

@@ -9,13 +9,16 @@ process to process. Keys are told apart as they are written: ``1`` and ``1.0`` a
 from collections.abc import Hashable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
-__all__ = ["decode_key", "encode_key", "hide_one_another", "is_hashable"]
+__all__ = ["Key", "decode_key", "encode_key", "hide_one_another", "is_hashable"]
+
+Key: TypeAlias = Hashable
+"""What a caller may use as a key."""
 
 _MARK: Final = "~"
 _LEAVES: Final = frozenset(
@@ -25,7 +28,7 @@ _UNORDERED: Final = ('"$set"', '"$frozenset"')
 _MAX_DEPTH: Final = 100
 
 
-def encode_key(key: Hashable) -> str:
+def encode_key(key: Key) -> str:
     """Return the text of a key.
 
     :raises ContextStoreError: for a key that is not hashable, holds a lone surrogate, or holds a value whose type does
@@ -50,7 +53,7 @@ def encode_key(key: Hashable) -> str:
 def decode_key(text: str) -> Any:
     """Undo :func:`encode_key`.
 
-    :raises ContextStoreError: for text that it did not give.
+    :raises ContextStoreError: for text that it did not return.
     """
     if text[:1] != _MARK:
         return text
@@ -73,7 +76,7 @@ def is_hashable(key: Any) -> bool:
     return True
 
 
-def hide_one_another(keys: Iterable[Hashable]) -> bool:
+def hide_one_another(keys: Iterable[Key]) -> bool:
     """Whether some of the keys differ as they are written and are equal to Python, so that one dict cannot hold all."""
     listed = list(keys)
     texts = {encode_key(key) for key in listed}
@@ -97,7 +100,7 @@ def _json(key: Any, depth: int) -> str:
 
 
 def _require_faithful(key: Any, written: str) -> None:
-    """Refuse what the codec would give back as something else, or write differently in another process."""
+    """Refuse what the codec would read back as something else, or write differently in another process."""
     back = decode(written.encode(), tagged=True)
     if type(back) is not type(key) or back != key:
         raise ContextStoreError(

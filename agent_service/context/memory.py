@@ -1,13 +1,12 @@
 """Context in this process's memory."""
 
-import heapq
 import math
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
 from agent_service.context.documents import read_document
+from agent_service.context.expiry import ExpiryHeap
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
@@ -15,8 +14,6 @@ from agent_service.core.forking import renew_after_fork
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["InMemoryContextStore"]
-
-_HEAP_SLACK: Final = 64
 
 
 class InMemoryContextStore(DocumentStore):
@@ -37,7 +34,7 @@ class InMemoryContextStore(DocumentStore):
         self._renew_lock()
         renew_after_fork(self._renew_lock)
         self._entries: dict[str, tuple[bytes, float]] = {}
-        self._deadlines: list[tuple[float, str]] = []
+        self._deadlines = ExpiryHeap()
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
@@ -88,20 +85,9 @@ class InMemoryContextStore(DocumentStore):
 
     def _put(self, text: str, data: bytes, deadline: float) -> None:
         self._entries[text] = (data, deadline)
-        if deadline == math.inf:
-            return
-        heapq.heappush(self._deadlines, (deadline, text))
-        if len(self._deadlines) > 2 * len(self._entries) + _HEAP_SLACK:
-            # Most are earlier deadlines of keys that were written again, or of keys that were removed.
-            self._deadlines = [(each, key) for key, (_, each) in self._entries.items() if each != math.inf]
-            heapq.heapify(self._deadlines)
+        if deadline != math.inf:
+            self._deadlines.add(text, deadline, self._entries)
 
     def _expire(self) -> None:
-        """Remove what is over. A key written again has a later deadline, so an earlier one of its says nothing."""
-        if not self._deadlines:
-            return
-        now = self._clock.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, text = heapq.heappop(self._deadlines)
-            if text in self._entries and self._entries[text][1] <= now:
-                del self._entries[text]
+        if self._deadlines.heap:
+            self._deadlines.expire(self._entries, self._clock.monotonic())

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from agent_service.context.documents import translated
 from agent_service.context.factory import get_context_store
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.core.errors import ContextKeyError
 from agent_service.core.logging import logger
+from agent_service.core.store_metrics import translated
 
 __all__ = [
     "DEFAULT_KEY",
@@ -49,7 +49,7 @@ def set_context_key_resolver(resolver: ContextKeyResolver | None, *, required: b
 def resolve_context_key(state: Mapping[str, Any]) -> str:
     """Return the key of the context that belongs to a state.
 
-    :raises ContextKeyError: when the resolver gives no text, or a key is required and the state names none.
+    :raises ContextKeyError: when the resolver returns no text, or a key is required and the state names none.
     """
     global _warned
     key = _resolver(state) if _resolver is not None else state.get("context_key") or DEFAULT_KEY
@@ -86,7 +86,7 @@ async def set_context(key_or_state: Key | Mapping[str, Any], value: Mapping[str,
 async def update_context(
     key_or_state: Key | Mapping[str, Any], patch: Mapping[str, Any], *, drop_none: bool = False
 ) -> Document:
-    """Set top-level entries of the context of a key, or of a state, and give the whole.
+    """Set top-level entries of the context of a key, or of a state, and return the whole.
 
     :param drop_none: ignore entries that are None, as tools do whose arguments a model left out.
     """

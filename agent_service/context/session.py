@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from agent_service.context.documents import as_document, as_pairs, holds, merged, store_errors
+from agent_service.context.documents import as_document, as_pairs, holds, merged
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.lifetimes import refuse_ttl
 from agent_service.core.errors import ContextStoreError
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.transactions.factories import SessionFactory
@@ -20,19 +21,19 @@ class SessionContextStore(ContextStore):
     """Reads and writes ``sessions.context``: what a session's repository shows and this store keeps are one.
 
     Keys are session ids, as UUID or text, and listed as UUIDs. A session that was never given a context has an empty
-    one, and deleting a context empties it. Reading an unknown session gives None and deleting it is no error; writing
+    one, and deleting a context empties it. Reading an unknown session returns None and deleting it is no error; writing
     to one is refused. Values are plain JSON, and U+0000 cannot be kept.
 
     ::
 
         SessionContextStore(get_session)
 
-    :param session_factory: gives an AsyncSession to enter: :func:`get_session`, or an ``async_sessionmaker``.
+    :param session_factory: returns an AsyncSession to enter: :func:`get_session`, or an ``async_sessionmaker``.
     :param tenant_id: whose sessions these are; "" is a tenant like any other.
     """
 
     def __init__(self, session_factory: SessionFactory, *, tenant_id: str = "") -> None:
-        with store_errors(self, "open a store of session contexts"):
+        with store_errors(type(self).__name__, "open a store of session contexts"):
             self._tenant_id = require_text(tenant_id, "tenant_id")
             self._contexts = SessionContexts(session_factory, self._tenant_id)
 
@@ -51,7 +52,7 @@ class SessionContextStore(ContextStore):
 
     async def get(self, key: Key) -> Document | None:
         id_ = self._id(key)
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             return (await self._contexts.read([id_])).get(id_)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
@@ -66,7 +67,7 @@ class SessionContextStore(ContextStore):
             result = merged(present, news, drop_none=drop_none)
             return result
 
-        with store_errors(self, "update a context"):
+        with store_errors(type(self).__name__, "update a context"):
             await self._contexts.change({id_: change})
             return (await self._contexts.read([id_])).get(id_, result)
 
@@ -74,12 +75,12 @@ class SessionContextStore(ContextStore):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors(self, "list the keys of contexts"):
+        with store_errors(type(self).__name__, "list the keys of contexts"):
             return list(await self._contexts.ids())
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         ids = [(key, self._id(key)) for key in keys]
-        with store_errors(self, "read contexts"):
+        with store_errors(type(self).__name__, "read contexts"):
             found = await self._contexts.read({id_ for _, id_ in ids})
         return {key: found[id_] for key, id_ in ids if id_ in found}
 
@@ -88,7 +89,7 @@ class SessionContextStore(ContextStore):
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         ids = {self._id(key) for key in keys}
-        with store_errors(self, "delete contexts"):
+        with store_errors(type(self).__name__, "delete contexts"):
             return await self._contexts.clear(ids)
 
     async def compare_and_set(
@@ -104,13 +105,13 @@ class SessionContextStore(ContextStore):
             done = holds(present, wanted)
             return document if done else None
 
-        with store_errors(self, "compare and set a context"):
+        with store_errors(type(self).__name__, "compare and set a context"):
             await self._contexts.change({id_: change})
         return done
 
     async def _put(self, documents: Mapping[UUID, Document], ttl: TTL | None) -> None:
         refuse_ttl(ttl, "sessions have an expiry of their own")
-        with store_errors(self, "write contexts"):
+        with store_errors(type(self).__name__, "write contexts"):
             await self._contexts.change({id_: _replacing(each) for id_, each in documents.items()})
 
 

@@ -8,27 +8,19 @@
         store.set(("column", "ColumnA"), {"desc": "Integer values"})
 
 One registry serves both faces: what :func:`set_context_store` sets here,
-:func:`agent_service.context.get_context_store` gives there.
+:func:`agent_service.context.get_context_store` returns there.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent_service.context import (
-    cache_adapter,
-    cache_backed,
-    database,
-    factory,
-    file,
-    memory,
-    redis,
-    resolver,
-    session,
-    sharding,
-)
+from agent_service.context import database, factory, memory, redis, resolver, session
 from agent_service.context.adapters.sync import BaseContextAdapter, PandasContextAdapter
+from agent_service.context.caching import cache_adapter, cache_backed
+from agent_service.context.files import store as files
 from agent_service.context.interface import Document, Key
 from agent_service.context.resolver import resolve_context_key, set_context_key_resolver
+from agent_service.context.shards import manager
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.errors import ContextConfigError, ContextError, ContextKeyError, ContextStoreError
 from agent_service.infrastructure.cache.interface import ICache
@@ -87,7 +79,7 @@ class FileContextStore(SyncContextStore):
     """:class:`agent_service.context.FileContextStore`, with the same arguments."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(file.FileContextStore(*arguments, **options))
+        super().__init__(files.FileContextStore(*arguments, **options))
 
 
 class SessionContextStore(SyncContextStore):
@@ -115,7 +107,7 @@ class ShardManager(SyncContextStore):
     """:class:`agent_service.context.ShardManager`; its shards may be stores of either face."""
 
     def __init__(self, shards: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> None:
-        super().__init__(sharding.ShardManager(shards, previous=previous))
+        super().__init__(manager.ShardManager(shards, previous=previous))
 
     def shard_of(self, key: Key) -> str:
         """Return the name of the shard that a key belongs to."""
@@ -123,10 +115,10 @@ class ShardManager(SyncContextStore):
         return name
 
     def rebalance(
-        self, progress: Callable[[sharding.RebalanceProgress], None] | None = None
-    ) -> sharding.RebalanceProgress:
-        """Move every key to the shard it belongs to, and give what was done."""
-        done: sharding.RebalanceProgress = self.run(self.store.rebalance(progress))
+        self, progress: Callable[[manager.RebalanceProgress], None] | None = None
+    ) -> manager.RebalanceProgress:
+        """Move every key to the shard it belongs to, and return what was done."""
+        done: manager.RebalanceProgress = self.run(self.store.rebalance(progress))
         return done
 
 
@@ -153,7 +145,7 @@ def set_context(key_or_state: Key | Mapping[str, Any], value: Mapping[str, Any])
 def update_context(
     key_or_state: Key | Mapping[str, Any], patch: Mapping[str, Any], *, drop_none: bool = False
 ) -> Document:
-    """Set top-level entries of the context of a key, or of a state, and give the whole."""
+    """Set top-level entries of the context of a key, or of a state, and return the whole."""
     return get_context_store().update(resolver.key_of(key_or_state), patch, drop_none=drop_none)
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Final, Self, TypeVar
 
-from agent_service.context.documents import translated
-from agent_service.context.outside_calls import OutsideCalls, derived
+from agent_service.context.outside.calls import OutsideCalls, derived
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.calling_thread import calling_thread
 from agent_service.core.errors import BridgeError, ContextStoreError
+from agent_service.core.store_metrics import translated
 from agent_service.core.ttl import TTL
 
 __all__ = ["SyncContextStore", "run_immediately"]
@@ -83,7 +83,7 @@ class SyncContextStore:
 
     @derived
     def update(self, key: Hashable, patch: Mapping[str, Any], *, drop_none: bool = False) -> dict[str, Any]:
-        """Set the patch's top-level entries atomically and give the whole that results."""
+        """Set the patch's top-level entries atomically and return the whole that results."""
         return self._call("update a context", self.store.update(key, patch, drop_none=drop_none))
 
     @derived
@@ -113,7 +113,7 @@ class SyncContextStore:
 
     @derived
     def delete_many(self, keys: Iterable[Hashable]) -> int:
-        """Remove what is stored under the keys; give how many held something."""
+        """Remove what is stored under the keys; return how many held something."""
         return self._call("delete contexts", self.store.delete_many(keys))  # type: ignore[no-any-return]
 
     @derived
@@ -125,7 +125,7 @@ class SyncContextStore:
         expected: Mapping[str, Any] | None,
         ttl: TTL | None = None,
     ) -> bool:
-        """Store a value in place of the present one if that is as expected; give whether it was."""
+        """Store a value in place of the present one if that is as expected; return whether it was."""
         return self._call(  # type: ignore[no-any-return]
             "compare and set a context", self.store.compare_and_set(key, value, expected=expected, ttl=ttl)
         )

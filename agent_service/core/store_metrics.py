@@ -1,11 +1,12 @@
-"""How long the operations of stores took, and how many failed, by the class of the store."""
+"""Operations of stores: how long they took and how many failed, by the class of the store, and what they raise."""
 
 from time import perf_counter
 from typing import Any, Final
 
+from agent_service.core.errors import AgentServiceError, ContextStoreError
 from agent_service.core.metrics import LatencyHistogram
 
-__all__ = ["STORES", "Measured", "StoreMetrics"]
+__all__ = ["STORES", "Measured", "StoreMetrics", "store_error", "store_errors", "translated"]
 
 
 class _Counts:
@@ -63,3 +64,52 @@ class Measured:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         STORES.add(self._store, perf_counter() - self._started, failed=kind is not None and issubclass(kind, Exception))
+
+
+def store_error(exc: Exception, name: str, action: str) -> ContextStoreError:
+    """Return an error of a store as one of ours: itself if it is one, else one that tells what was under way.
+
+    :param name: of the store's class, which is named for what is no error of this package.
+    :param action: what was under way, as in "read a context".
+    """
+    if isinstance(exc, ContextStoreError):
+        return exc
+    reason = exc if isinstance(exc, AgentServiceError) else f"{name} raised {type(exc).__name__}: {exc}"
+    return ContextStoreError(f"could not {action}: {reason}")
+
+
+class translated:  # noqa: N801 - reads as a statement
+    """Raises what leaves the block as :func:`store_error` tells it, chained to its cause.
+
+    :param name: of the store's class.
+    :param action: what is under way.
+    """
+
+    __slots__ = ("_action", "_name")
+
+    def __init__(self, name: str, action: str) -> None:
+        self._name = name
+        self._action = action
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        if isinstance(exc, Exception):
+            error = store_error(exc, self._name, self._action)
+            if error is not exc:
+                raise error from exc
+
+
+class store_errors(translated):  # noqa: N801 - as above
+    """Does what :class:`translated` does, and counts the block among the operations of the store, as Measured does."""
+
+    __slots__ = ("_started",)
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
+        STORES.add(self._name, perf_counter() - self._started, failed=isinstance(exc, Exception))
+        if exc is not None:
+            super().__exit__(kind, exc, traceback)

@@ -2,7 +2,7 @@
 
 import os
 
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.state.interface import ContextT
 from agent_service.state.over_context import ContextStateStore
 
@@ -13,7 +13,7 @@ class FileStateStore(ContextStateStore[ContextT]):
     """Keeps contexts in a folder, one JSON document per user, shared by all processes of one machine.
 
     Whatever fails at any moment, each file is the old or the new one; see
-    :class:`~agent_service.context.file.FileContextStore`. A damaged file is an error that names it.
+    :class:`~agent_service.context.files.store.FileContextStore`. A damaged file is an error that names it.
 
     :param directory: created by the first write; only this process's user can access it.
     :param model: the class of the contexts; None: CoachContext.

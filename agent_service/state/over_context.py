@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.state.base import VersionedStateStore
 from agent_service.state.interface import ContextT

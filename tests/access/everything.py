@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from agent_service import NEVER, cached, get_cache, get_redis_manager
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
 from agent_service.infrastructure.redis import ops

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.core.globs import compile_globs
-from agent_service.infrastructure.cache.fallback.journal import Increment, Journal
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.pending import Increment
 
 KEYS = st.sampled_from(["a", "b", "ab"])
 STEPS = st.one_of(
@@ -25,10 +26,10 @@ DO: dict[str, Callable[[Journal, Any], None]] = {
     "invalidate": lambda journal, key: journal.invalidate("n", [key]),
     "overwrite": lambda journal, key: journal.invalidate("n", [key], overwritten=True),
     "tags": lambda journal, tag: journal.invalidate_tags("n", [tag]),
-    "match": lambda journal, pattern: journal.match("n", GLOBS[pattern]),
+    "match": lambda journal, pattern: journal.invalidate_matching("n", GLOBS[pattern]),
     "clear": lambda journal, _: journal.clear("n"),
     "add": lambda journal, key: journal.add("n", key, Increment(1, 60)),
-    "add anew": lambda journal, key: journal.add("n", key, Increment(1, 60), anew=True),
+    "add anew": lambda journal, key: journal.add("n", key, Increment(1, 60), restarted=True),
 }
 
 
@@ -36,13 +37,13 @@ def owed(journal: Journal) -> Any:
     """What Redis is owed."""
     return [
         (
-            debt.cleared,
-            sorted(debt.tags),
-            sorted(debt.patterns),
-            sorted(debt.stale),
-            {key: sum(each.amount for each in owed) for key, owed in debt.added.items()},
+            pending.cleared,
+            sorted(pending.tags),
+            sorted(pending.patterns),
+            sorted(pending.keys),
+            {key: sum(each.amount for each in owed) for key, owed in pending.increments.items()},
         )
-        for debt in journal.take().values()
+        for pending in journal.take().values()
     ]
 
 
@@ -71,7 +72,7 @@ def test_what_came_while_another_namespace_was_replayed_is_kept(step: str):
     journal.give_back(taken)
 
     assert len(journal) == 2
-    assert {name for name, debt in journal.take().items() if len(debt)} == {"other", "n"}
+    assert {name for name, pending in journal.take().items() if len(pending)} == {"other", "n"}
 
 
 def test_a_new_journal_is_empty():

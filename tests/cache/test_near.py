@@ -40,10 +40,10 @@ def globs(pattern: str) -> Globs:
 def test_a_copy_lives_from_the_beginning_of_the_read(
     near: NearCopies, clock: FakeClock, expires_in: float, lives: float
 ):
-    mark = near.expect("k")
+    lease, began = near.lease("k"), near.now()
     clock.advance(4)
-    near.keep(mark, CachedValue("v", "redis", expires_in=expires_in))
-    near.done(mark)
+    near.keep(lease, began, CachedValue("v", "redis", expires_in=expires_in))
+    near.end(lease)
 
     clock.advance(lives - 4 - 0.001)
     assert near.read("k") is not None
@@ -52,9 +52,10 @@ def test_a_copy_lives_from_the_beginning_of_the_read(
 
 
 def test_a_read_that_took_longer_than_the_entry_lives_leaves_no_copy(near: NearCopies, clock: FakeClock):
-    mark = near.expect("k")
+    lease, began = near.lease("k"), near.now()
     clock.advance(10)
-    near.keep(mark, CachedValue("v", "redis", expires_in=10.0))
+    near.keep(lease, began, CachedValue("v", "redis", expires_in=10.0))
+    near.end(lease)
 
     assert len(near) == 0
 
@@ -73,11 +74,11 @@ def test_a_read_that_took_longer_than_the_entry_lives_leaves_no_copy(near: NearC
 def test_what_is_heard_of_a_key_keeps_every_read_under_way_from_leaving_a_copy(
     near: NearCopies, drop: Callable[[NearCopies], None], kept: bool
 ):
-    marks = [near.expect("k") for _ in range(2)]
+    leases, began = [near.lease("k") for _ in range(2)], near.now()
     drop(near)
-    for each in marks:
-        near.keep(each, CachedValue("old", "redis", tags=("t",), expires_in=10.0))
-        near.done(each)
+    for each in leases:
+        near.keep(each, began, CachedValue("old", "redis", tags=("t",), expires_in=10.0))
+        near.end(each)
 
     assert (near.read("k") is not None) is kept
 

@@ -1,4 +1,4 @@
-"""What an outage owes Redis is paid in a bounded time, however many patterns there are."""
+"""What Redis missed in an outage is replayed in a bounded time, however many patterns there are."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Paying what Redis is owed: in which order, what is paid only once, and what becomes of what cannot be paid."""
+"""Replaying what Redis missed: in which order, what is made only once, and what becomes of what cannot be made."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -8,8 +8,9 @@ import pytest
 
 from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.globs import compile_globs
-from agent_service.infrastructure.cache.fallback.journal import Debt, Increment, Journal
-from agent_service.infrastructure.cache.fallback.replay import pay
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.pending import Increment, PendingOperations
+from agent_service.infrastructure.cache.fallback.replay import replay
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.cache.redis.counters import REMEMBERED
 from agent_service.infrastructure.redis.client import RedisClient
@@ -32,13 +33,13 @@ def journal() -> Journal:
 def match(journal: Journal, pattern: str) -> None:
     globs = compile_globs([pattern])
     assert globs is not None
-    journal.match("n", globs)
+    journal.invalidate_matching("n", globs)
 
 
-async def paid(cache: RedisCache[Any], journal: Journal) -> Debt:
-    (debt,) = journal.take().values()
-    await pay(cache.backend, debt, journal)
-    return debt
+async def replayed(cache: RedisCache[Any], journal: Journal) -> PendingOperations:
+    (pending,) = journal.take().values()
+    await replay(cache.backend, pending, journal)
+    return pending
 
 
 async def test_invalidations_come_before_increments(cache: RedisCache[Any], journal: Journal):
@@ -52,20 +53,20 @@ async def test_invalidations_come_before_increments(cache: RedisCache[Any], jour
         lambda: journal.add("n", "matched", Increment(2, 60)),
     ):
         owed()
-    debt = await paid(cache, journal)
+    pending = await replayed(cache, journal)
 
     assert await cache.get_many(["n", "stale", "matched", "tagged", "kept"]) == {"n": 5, "matched": 2, "kept": 1}
-    assert len(debt) == 0
+    assert len(pending) == 0
 
 
 async def test_a_cleared_namespace_is_cleared_before_anything_is_added(cache: RedisCache[Any], journal: Journal):
     await cache.set_many({"n": 7, "other": 1})
     journal.clear("n")
     journal.add("n", "n", Increment(5, 60))
-    debt = await paid(cache, journal)
+    pending = await replayed(cache, journal)
 
     assert await cache.get_many(["n", "other"]) == {"n": 5}
-    assert len(debt) == 0
+    assert len(pending) == 0
 
 
 async def test_more_than_one_command_takes_is_all_invalidated_and_added(cache: RedisCache[Any], journal: Journal):
@@ -74,10 +75,10 @@ async def test_more_than_one_command_takes_is_all_invalidated_and_added(cache: R
     journal.invalidate("n", names)
     for name in names[:103]:
         journal.add("n", name, Increment(2, 60))
-    debt = await paid(cache, journal)
+    pending = await replayed(cache, journal)
 
     assert await cache.get_many(names) == dict.fromkeys(names[:103], 2)
-    assert len(debt) == 0
+    assert len(pending) == 0
     assert len(journal.changes) == 0
 
 
@@ -92,7 +93,7 @@ async def test_an_increment_of_unknown_outcome_is_sent_under_its_number_while_re
             await cache.backend.add_once(key, 5, 60, journal.changes.change(number))
         journal.add("n", key, Increment(5, 60, number, clock.monotonic()))
     clock.advance(REMEMBERED)
-    await paid(cache, journal)
+    await replayed(cache, journal)
 
     assert await cache.get_many(["made", "not made"]) == {"made": 5, "not made": 5}
     assert len(journal.changes) == 0
@@ -107,7 +108,7 @@ async def test_an_increment_that_redis_may_have_forgotten_is_not_sent_again_and_
     journal.add("n", "uncertain", Increment(2, 60))
     clock.advance(REMEMBERED + 1)
     with caplog.at_level(logging.WARNING):
-        await paid(cache, journal)
+        await replayed(cache, journal)
 
     assert await cache.get("uncertain") == 2
     assert "outcome will stay unknown" in caplog.text
@@ -121,11 +122,11 @@ async def test_what_is_no_counter_stays_as_it_is_and_the_others_are_paid(
     for key in ("text", "n"):
         journal.add("n", key, Increment(5, 60))
     with caplog.at_level(logging.WARNING):
-        debt = await paid(cache, journal)
+        pending = await replayed(cache, journal)
 
     assert await cache.get_many(["text", "n"]) == {"text": "no number", "n": 5}
     assert "no integer" in caplog.text
-    assert (len(debt), len(journal.changes)) == (0, 0)
+    assert (len(pending), len(journal.changes)) == (0, 0)
 
 
 async def test_what_was_paid_before_a_replay_broke_off_is_not_owed_any_more(redis_proxy: TcpProxy, redis_url: str):
@@ -134,7 +135,7 @@ async def test_what_was_paid_before_a_replay_broke_off_is_not_owed_any_more(redi
     journal = Journal()
     journal.invalidate("n", ["stale"])
     journal.add("n", "n", Increment(5, 60))
-    (debt,) = journal.take().values()
+    (pending,) = journal.take().values()
     remove = cache.backend.remove
 
     async def remove_and_lose_the_connection(keys: Any) -> int:
@@ -144,14 +145,14 @@ async def test_what_was_paid_before_a_replay_broke_off_is_not_owed_any_more(redi
 
     cache.backend.remove = remove_and_lose_the_connection  # type: ignore[method-assign] # a fault at that moment
     with pytest.raises(RedisUnavailableError):
-        await pay(cache.backend, debt, journal)
+        await replay(cache.backend, pending, journal)
 
-    assert (dict(debt.stale), len(debt)) == ({}, 1)
+    assert (dict(pending.keys), len(pending)) == ({}, 1)
     redis_proxy.resume()
     cache.backend.remove = remove  # type: ignore[method-assign]
-    await pay(cache.backend, debt, journal)
+    await replay(cache.backend, pending, journal)
     assert await cache.get("n") == 5
-    assert (len(debt), len(journal.changes)) == (0, 0)
+    assert (len(pending), len(journal.changes)) == (0, 0)
     await cache.aclose()
     await client.aclose()
 
@@ -162,7 +163,7 @@ async def test_an_increment_whose_replay_fails_is_made_once_in_the_end(
 ):
     journal.add("n", "n", Increment(5, 60))
     journal.add("n", "other", Increment(1, 60))
-    (debt,) = journal.take().values()
+    (pending,) = journal.take().values()
     add_once = cache.backend.add_once
     failing = ["n"]
 
@@ -176,10 +177,10 @@ async def test_an_increment_whose_replay_fails_is_made_once_in_the_end(
 
     cache.backend.add_once = add_and_fail  # type: ignore[method-assign, assignment] # a fault at that moment
     with pytest.raises(RedisUnavailableError):
-        await pay(cache.backend, debt, journal)
+        await replay(cache.backend, pending, journal)
 
-    assert len(debt) == 1
+    assert len(pending) == 1
     assert len(journal.changes) == done, "a number is kept while its outcome is unknown, and no longer"
-    await pay(cache.backend, debt, journal)
+    await replay(cache.backend, pending, journal)
     assert await cache.get_many(["n", "other"]) == {"n": 5, "other": 1}
-    assert (len(debt), len(journal.changes)) == (0, 0)
+    assert (len(pending), len(journal.changes)) == (0, 0)

@@ -13,7 +13,7 @@ from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.fallback.cache import FallbackCache
 from agent_service.infrastructure.cache.fallback.journal import Journal
 from agent_service.infrastructure.cache.fallback.outage import Outage
-from agent_service.infrastructure.cache.fallback.replay import pay
+from agent_service.infrastructure.cache.fallback.replay import replay
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
@@ -213,15 +213,15 @@ async def test_wherever_a_replay_breaks_off_what_was_not_confirmed_is_still_owed
     for total in range(1, 900, 30):
         journal = Journal()
         journal.invalidate_tags("default", ["t"])
-        journal.match("default", globs)
+        journal.invalidate_matching("default", globs)
         journal.invalidate("default", ["k"])
         (left,) = journal.take().values()
         room.proxy.cut_after(total)
         try:
-            left = await pay(room.cache.backend.redis, left, journal)
+            left = await replay(room.cache.backend.redis, left, journal)
         except RedisUnavailableError:
             broken_off += 1
-        assert [list(left.tags), list(left.patterns), list(left.stale)] == [["t"], ["a*"], ["k"]]
+        assert [list(left.tags), list(left.patterns), list(left.keys)] == [["t"], ["a*"], ["k"]]
     assert broken_off > 5
     room.proxy.cut_after(1_000_000)
 

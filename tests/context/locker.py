@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 
 
 def stop_at_flush(forks: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.sharding import RebalanceProgress, ShardManager
+from agent_service.context.shards.manager import RebalanceProgress, ShardManager
 
 ROUNDS = 5
 KEYS = 12

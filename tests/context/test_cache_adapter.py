@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import CacheKeyError, ContextStoreError

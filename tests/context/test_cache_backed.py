@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.stamped import StampedStore
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.stamped import StampedStore
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
-from agent_service.context.cache_fence import LEASE_SECONDS, CacheFence
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
+from agent_service.context.fences.cache import CacheFence
+from agent_service.context.fences.protocol import LEASE_SECONDS
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
@@ -221,7 +222,7 @@ class SlowOnce(InMemoryCache[Any]):
 
 async def test_a_writer_whose_mark_expired_while_it_began_does_not_take_another_ones_place():
     cache = SlowOnce()
-    slow, other = CacheFence(cache, cache, LEASE), CacheFence(cache, cache, 3600)
+    slow, other = CacheFence(cache, "SlowOnce", LEASE), CacheFence(cache, "SlowOnce", 3600)
     first = await slow.begin(["a"])
     second = await other.begin(["a"])
     await slow.finish(first, ["a"], {"a": {"first": 1}}, 60)

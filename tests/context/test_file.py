@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.state.file import FileStateStore
 from agent_service.testing.context_contracts import DISTINCT_KEYS, HOSTILE_KEYS, ContextStoreContract

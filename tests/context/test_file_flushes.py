@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 
 
 class Disk:

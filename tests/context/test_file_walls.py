@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
-from agent_service.context.file_locks import LOCKS, digest
-from agent_service.context.outside import as_store
+from agent_service.context.files.locks import LOCKS, digest
+from agent_service.context.files.store import FileContextStore
+from agent_service.context.outside_store import as_store
 from agent_service.core.errors import ConfigurationError, ContextStoreError, StateStoreError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.state.file import FileStateStore

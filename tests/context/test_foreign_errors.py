@@ -11,11 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from agent_service.context import resolver, sync
 from agent_service.context.adapters import PandasContextAdapter
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.factory import set_context_store
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.core.errors import ContextStoreError, StateStoreError
 from agent_service.state.models import CoachContext
 from agent_service.state.over_context import ContextStateStore

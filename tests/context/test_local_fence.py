@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from agent_service.context.fences import LocalFence
+from agent_service.context.fences.local import LocalFence
 from agent_service.context.interface import Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import ContextStoreError

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.fences import Fence, Fenced
+from agent_service.context.fences.protocol import Fence, Fenced
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from agent_service.context import sync
-from agent_service.context.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.context.redis import RedisContextStore
 from agent_service.core.errors import ContextStoreError, StateStoreError
 from agent_service.core.store_metrics import STORES, Measured

@@ -10,7 +10,7 @@ import pytest
 
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from tests.context.interleaved import Interleaved
 
 Stores = dict[str, ContextStore]

@@ -10,17 +10,17 @@ import pytest
 
 from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.documents import holds
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.moving import Movable, read_to_move, withdraw
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache

@@ -12,13 +12,13 @@ import pytest
 
 from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.factory import get_context_store, set_context_store
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.context.resolver import get_context, update_context
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.state.models import CoachContext
 from agent_service.state.over_context import ContextStateStore

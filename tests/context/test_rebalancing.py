@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.moving import read_to_move, withdraw
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.context.sync import ShardManager as SyncShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER

@@ -14,11 +14,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.interface import ContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import OutsideStore
-from agent_service.context.repository import DbRepository, SyncDbRepository, adapt_repository
+from agent_service.context.outside.repository import DbRepository, SyncDbRepository, adapt_repository
+from agent_service.context.outside_store import OutsideStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, DatabaseError
 from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 from agent_service.infrastructure.database.contexts.table import engine_sessions

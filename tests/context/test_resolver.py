@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent_service.context import factory, sync
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.factory import get_context_store, set_context_store
 from agent_service.context.memory import InMemoryContextStore

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_service.context.fences import Fence
+from agent_service.context.fences.protocol import Fence
+from agent_service.context.keys import encode_key
 from agent_service.context.redis import RedisContextStore
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.context.former_release import FormerCache
@@ -100,7 +101,7 @@ async def test_fences_are_no_keys_of_the_store_and_lie_under_its_pattern(
 ):
     await store.set("k", {"v": 1})
 
-    await new.begin(["l", ("a", 1), "{x}"])
+    await new.begin([encode_key(key) for key in ("l", ("a", 1), "{x}")])
 
     fences = [key for key in redis_server.cli("KEYS", "*") if b"fence" in key and not key.startswith(b"%fence:")]
     assert len(fences) == 3

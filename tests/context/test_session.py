@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import ContextStoreError, SessionNotFoundError, SessionValueError

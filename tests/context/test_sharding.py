@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agent_service.context.database import DatabaseContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
-from agent_service.context.sharding import RebalanceProgress, ShardManager
+from agent_service.context.shards.manager import RebalanceProgress, ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.testing.context_contracts import ContextStoreContract
 
@@ -47,7 +47,7 @@ def memory_shards(count: int) -> ShardManager:
 
 def test_routing_is_the_same_in_every_process_and_for_every_hash_seed():
     program = (
-        "from agent_service.context.sharding import ShardManager\n"
+        "from agent_service.context.shards.manager import ShardManager\n"
         "from agent_service.context.memory import InMemoryContextStore as Store\n"
         "shards = ShardManager({name: Store() for name in ['c', 'a', 'b']})\n"
         "print([shards.shard_of(key) for key in ['x', 1, True, ('a', 1), frozenset({'p', 'q', 'r'}), None]])"

@@ -10,7 +10,7 @@ def open_store(kind: str, place: str) -> ContextStore:
     """Open the store that the parent process opened."""
     # Imported here, because the time to start is what these tests spend most.
     if kind == "file":
-        from agent_service.context.file import FileContextStore  # noqa: PLC0415
+        from agent_service.context.files.store import FileContextStore  # noqa: PLC0415
 
         return FileContextStore(place)
     if kind == "database":

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import agent_service
-from agent_service.context.cache_backed import CacheBackedContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.memo import Memo
@@ -277,7 +277,7 @@ async def test_keys_that_a_cache_may_hold_wrongly_are_bounded_in_bytes():
 
     assert await kept_by(write) < 18 * MIB
     guard = store._guard
-    guard._clean(list(guard._dirty.values()))
+    guard.clean(list(guard.dirty))
     assert guard._dirty_bytes == 0
 
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agent_service.context.cache_adapter import CacheContextStore
-from agent_service.context.cache_backed import CacheBackedContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.caching.cache_adapter import CacheContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
+from agent_service.context.outside_store import as_store
 from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.interface import ICache

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.context.cache_backed import CacheBackedContextStore
-from agent_service.context.file import FileContextStore
+from agent_service.context.caching.cache_backed import CacheBackedContextStore
+from agent_service.context.files.store import FileContextStore
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.sharding import ShardManager
+from agent_service.context.shards.manager import ShardManager
 from agent_service.state.dynamodb import DynamoDBStateStore
 from agent_service.state.file import FileStateStore
 from agent_service.state.memory import InMemoryStateStore

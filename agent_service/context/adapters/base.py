@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from agent_service.context.documents import as_pairs, as_values, translated
+from agent_service.context.documents import as_pairs, as_values
 from agent_service.context.interface import Document, Documents, Key
 from agent_service.context.keys import encode_key, is_hashable
 from agent_service.context.memory import InMemoryContextStore
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.core.errors import ContextKeyError, ContextStoreError
+from agent_service.core.store_metrics import translated
 
 __all__ = ["BaseContextAdapter"]
 
@@ -67,7 +68,7 @@ class BaseContextAdapter(ABC):
             await self.store.set_many(as_values(pairs))
 
     async def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
-        """Set entries of a part's context and give the whole.
+        """Set entries of a part's context and return the whole.
 
         :raises ContextKeyError: when there is no such part.
         """
@@ -94,7 +95,7 @@ class BaseContextAdapter(ABC):
             await self.store.delete(known)
 
     async def remove_many(self, keys: Iterable[Key]) -> int:
-        """Remove the contexts of many parts; give how many there were."""
+        """Remove the contexts of many parts; return how many there were."""
         known = [self._known(key) for key in keys]
         with self._errors("delete contexts"):
             return await self.store.delete_many(known)
@@ -106,7 +107,7 @@ class BaseContextAdapter(ABC):
         return [key for key in keys if self._is_known(key)]
 
     async def rename_key(self, old: Key, new: Key) -> int:
-        """Carry context over after a part of the data was renamed, and that of what lies within it; give how many.
+        """Carry context over after a part of the data was renamed, and that of what lies within it; return how many.
 
         The new key's own context, if there is any, is replaced. Contexts are copied and then deleted: broken off, it
         can be called again.

@@ -40,7 +40,7 @@ class BaseContextAdapter(ABC):
         self._run(self._adapter.add_many(contexts))
 
     def update_context(self, key: Key, patch: Mapping[str, Any]) -> Document:
-        """Set entries of a part's context and give the whole."""
+        """Set entries of a part's context and return the whole."""
         return self._run(self._adapter.update_context(key, patch))
 
     def get_context(self, key: Key) -> Document | None:
@@ -52,7 +52,7 @@ class BaseContextAdapter(ABC):
         self._run(self._adapter.remove_context(key))
 
     def remove_many(self, keys: Iterable[Key]) -> int:
-        """Remove the contexts of many parts; give how many there were."""
+        """Remove the contexts of many parts; return how many there were."""
         return self._run(self._adapter.remove_many(keys))
 
     def list_context_keys(self) -> list[Any]:
@@ -60,7 +60,7 @@ class BaseContextAdapter(ABC):
         return self._run(self._adapter.list_context_keys())
 
     def rename_key(self, old: Key, new: Key) -> int:
-        """Carry context over after a part of the data was renamed; give how many contexts."""
+        """Carry context over after a part of the data was renamed; return how many contexts."""
         return self._run(self._adapter.rename_key(old, new))
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.infrastructure.cache.fallback.cache import FallbackCache
-from agent_service.infrastructure.cache.fallback.journal import Debt, Journal
+from agent_service.infrastructure.cache.fallback.journal import Journal
 from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.fallback.pending import PendingOperations
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
@@ -41,14 +42,14 @@ class NotedJournal(Journal):
 
     replayed = 0
 
-    def take(self) -> dict[str, Debt]:
-        debts = super().take()
-        self.replayed += sum(map(len, debts.values()))
-        return debts
+    def take(self) -> dict[str, PendingOperations]:
+        pending = super().take()
+        self.replayed += sum(map(len, pending.values()))
+        return pending
 
-    def give_back(self, debts: dict[str, Debt]) -> None:
-        self.replayed -= sum(map(len, debts.values()))
-        super().give_back(debts)
+    def give_back(self, pending: dict[str, PendingOperations]) -> None:
+        self.replayed -= sum(map(len, pending.values()))
+        super().give_back(pending)
 
 
 class Process:
@@ -88,7 +89,7 @@ class Process:
             "operations owed": len(self.journal),
             "changes that may be sent again": len(self.journal.changes),
             "reads that would leave a copy": sum(
-                len(each.backend.near._marks) for each in self.caches if isinstance(each, TieredCache)
+                len(each.backend.near._leases) for each in self.caches if isinstance(each, TieredCache)
             ),
             "refreshes": sum(len(each.loading._refreshing) for each in self.caches),
         }

@@ -14,8 +14,8 @@ from agent_service.core.globs import Globs
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.fallback.journal import Increment
 from agent_service.infrastructure.cache.fallback.outage import Outage
+from agent_service.infrastructure.cache.fallback.pending import Increment
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCache
@@ -28,9 +28,9 @@ R = TypeVar("R")
 
 
 class FallbackBackend(Backend):
-    """Each operation goes to one of two backends; what Redis missed is written down before memory is asked.
+    """Each operation goes to one of two backends; what Redis missed is recorded before memory is asked.
 
-    A write whose outcome is unknown (sent, no reply) is written down too: an invalidation may happen twice, and an
+    A write whose outcome is unknown (sent, no reply) is recorded too: an invalidation may happen twice, and an
     increment is numbered, so that Redis makes it once however often it is sent.
     """
 
@@ -42,28 +42,28 @@ class FallbackBackend(Backend):
         self._outage = outage
         self._namespace = namespace
 
-    async def _run(self, operation: Callable[[Backend], Awaitable[R]], owe: Callable[[], None] | None = None) -> R:
+    async def _run(self, operation: Callable[[Backend], Awaitable[R]], record: Callable[[], None] | None = None) -> R:
         """Run an operation where it can be served.
 
-        :param owe: writes down what Redis missed.
+        :param record: records in the journal what Redis missed.
         """
-        if owe is not None:
-            await self._outage.give_way()
+        if record is not None:
+            await self._outage.wait_for_recovery()
         if self._outage.breaker.closed:
             try:
                 return await operation(self.redis)
             except RedisUnreplicatedError as exc:
                 self.counters.unreplicated += 1
-                if owe is not None:
-                    owe()
+                if record is not None:
+                    record()
                 self._outage.unreplicated(exc)
                 return cast("R", exc.result)
             except RedisOperationError as exc:
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        if owe is not None:
-            owe()
+        if record is not None:
+            record()
         return await operation(self._memory)
 
     @property
@@ -124,10 +124,10 @@ class FallbackBackend(Backend):
     # -- writing
 
     async def store(self, entries: Mapping[str, Encoded], life: Lifetime, tags: Sequence[str] = ()) -> bool:
-        def owe() -> None:
+        def record() -> None:
             self._outage.journal.invalidate(self._namespace, entries, overwritten=True)
 
-        return await self._run(lambda backend: backend.store(entries, life, tags), owe)
+        return await self._run(lambda backend: backend.store(entries, life, tags), record)
 
     async def lease(
         self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
@@ -170,7 +170,7 @@ class FallbackBackend(Backend):
     async def add(self, key: str, amount: int, seconds: float) -> int:
         journal = self._outage.journal
         increment = Increment(amount, seconds)
-        await self._outage.give_way()
+        await self._outage.wait_for_recovery()
         if self._outage.breaker.closed:
             number = journal.changes.begin()
             may_be_done = False
@@ -186,14 +186,14 @@ class FallbackBackend(Backend):
                 increment = Increment(amount, seconds, number, journal.monotonic())
         else:
             self._outage.serve_from_memory()
-        journal.add(self._namespace, key, increment, anew=self._memory.table.live(key) is None)
+        journal.add(self._namespace, key, increment, restarted=self._memory.table.live(key) is None)
         return await self._memory.add(key, amount, seconds)
 
     async def expire(self, key: str, seconds: float) -> bool:
-        def owe() -> None:
+        def record() -> None:
             self._outage.journal.invalidate(self._namespace, (key,), overwritten=True)
 
-        return await self._run(lambda backend: backend.expire(key, seconds), owe)
+        return await self._run(lambda backend: backend.expire(key, seconds), record)
 
     # -- invalidating
 
@@ -205,7 +205,7 @@ class FallbackBackend(Backend):
     async def remove_matching(self, globs: Globs) -> int:
         return await self._run(
             lambda backend: backend.remove_matching(globs),
-            lambda: self._outage.journal.match(self._namespace, globs),
+            lambda: self._outage.journal.invalidate_matching(self._namespace, globs),
         )
 
     async def invalidate_tags(self, tags: Sequence[str]) -> None:

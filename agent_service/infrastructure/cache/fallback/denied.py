@@ -1,9 +1,11 @@
-"""What the server denies to caches: said once, and looked at again until it is permitted.
+"""What the server denies to caches: logged once, and checked again until it is permitted.
 
 A denied command or key is a fault of configuration, not an outage. It is handled by the steps of an outage with three
-differences: all that is denied is found out at once and logged once, as an error; the journal holds one invalidation,
-of everything, for each namespace that misses any, however long it lasts; and Redis serves again only when all that
-caches need is permitted, so that nothing goes back and forth.
+differences:
+
+* Everything that is denied is found at once and logged once, as an error.
+* The journal holds one invalidation, of everything, for each namespace that misses any, however long it lasts.
+* Redis serves again only when all that caches need is permitted, so that it does not switch back and forth.
 """
 
 import math
@@ -38,17 +40,17 @@ class Denial:
         self._root = root_prefix(prefix)
         self._keys: list[bytes] = []
         self._ended_at = -math.inf
-        self._said = False
+        self._logged = False
 
     def begin(self, exc: RedisDeniedError) -> bool:
-        """Take note of a denial. True when all seemed permitted since, so that no check finds it."""
+        """Note a denial. True if all seemed permitted since the same one before, so that no check finds it."""
         again = str(exc) == self._latest and self._monotonic() - self._ended_at < _SOON
-        self._said = self._said and again
+        self._logged = self._logged and again
         self._latest = str(exc)
         self._keys = [key for key in exc.keys if key.startswith(self._root)]
         self.text = describe_denials(self._prefix, [exc])
         if again:
-            self._say()
+            self._log()
         return again
 
     async def check(self) -> None:
@@ -60,16 +62,16 @@ class Denial:
         denials = await check_permissions(self._client, self._prefix, self._keys)
         if denials:
             self.text = describe_denials(self._prefix, denials)
-            self._say()
+            self._log()
             raise denials[0]
 
     def end(self) -> None:
-        """Take note that Redis serves."""
+        """Note that Redis serves."""
         if self.text is not None:
             self.text = None
             self._ended_at = self._monotonic()
 
-    def _say(self) -> None:
-        if not self._said:
-            self._said = True
+    def _log(self) -> None:
+        if not self._logged:
+            self._logged = True
             logger.error("%s; caches use this process's memory until then", self.text)

@@ -1,15 +1,22 @@
-"""Getting through an outage of Redis: notice it, write down what Redis misses, try again, pay the debts, serve again.
+"""Outage handling: detect, journal missed writes, probe, replay, resume.
 
-One :class:`Outage` serves all caches of an event loop. Nothing runs while Redis is well: an operation that fails opens
-the breaker, and an operation that finds the wait over starts the one task that probes and replays. The step from "the
-journal is empty" to "closed" has no await in it, so no debt can be written down and then overlooked.
+One :class:`Outage` serves all caches of an event loop. While Redis is well nothing runs.
 
-Where more is written than can be replayed meanwhile the journal would never be empty. So after the first replay writes
-wait for the end of the recovery, none longer than an operation on Redis may take. A pass over all keys of Redis takes
-longer than that: after :data:`PASSES` replays a namespace that is owed patterns is cleared instead.
+1. **Detect.** The first operation that fails opens the circuit breaker. From then on memory serves, and what Redis
+   misses is recorded in the journal before memory is touched.
+2. **Probe.** An operation that finds the breaker's wait over starts the one recovery task. It probes with a write, and
+   has the server drop the connections whose commands may still arrive.
+3. **Replay.** The task takes the journal out and replays it, until a replay leaves the journal empty. If Redis fails
+   again, what is left goes back into the journal and the breaker opens for longer.
+4. **Resume.** Memory is emptied and the breaker closes. The step from "the journal is empty" to "closed" has no await
+   in it, so nothing can be recorded and then overlooked.
 
-An invalidation that too few replicas have confirmed (REDIS_WAIT_REPLICAS) is done, and is undone when one of them takes
-over. It is written into the journal too, and sent again until they have confirmed it, while Redis serves.
+If more is written than can be replayed meanwhile, the journal would never become empty. So after the first replay
+writes wait for the end of the recovery, none longer than an operation on Redis may take. A pass over all keys of Redis
+takes longer than that: after :data:`PASSES` replays a namespace with pending patterns is cleared instead.
+
+An invalidation that too few replicas have confirmed (REDIS_WAIT_REPLICAS) is made, but a failover may undo it. It is
+recorded in the journal too, and sent again until enough replicas have confirmed it, while Redis serves.
 
 What the server denies to this user takes the same steps; see :mod:`agent_service.infrastructure.cache.fallback.denied`.
 """
@@ -24,8 +31,9 @@ from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisUnreplicatedError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.fallback.denied import Denial
-from agent_service.infrastructure.cache.fallback.journal import Debt, Journal
-from agent_service.infrastructure.cache.fallback.replay import pay
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.pending import PendingOperations
+from agent_service.infrastructure.cache.fallback.replay import replay
 from agent_service.infrastructure.cache.redis.cache import RedisBackend
 from agent_service.infrastructure.cache.table import MemoryStore
 from agent_service.infrastructure.redis.client import RedisClient
@@ -60,7 +68,7 @@ class Outage:
         self.denial = Denial(client, prefix, journal.monotonic)
 
     def protect(self, namespace: str, redis: RedisBackend, memory: MemoryStore) -> None:
-        """Take a namespace in: its debts are replayed against ``redis``, and ``memory`` is emptied after an outage."""
+        """Add a namespace: what it misses is replayed against ``redis``, and ``memory`` is emptied after an outage."""
         self._caches[namespace] = (redis, memory)
 
     @property
@@ -107,26 +115,26 @@ class Outage:
     def _was_denied(self, exc: RedisDeniedError) -> None:
         if not self.breaker.closed:
             return
-        self.journal.brief = True
+        self.journal.clears_only = True
         again = self.denial.begin(exc)
         self.breaker.failed(again=again)
         if not again and self.breaker.try_probe(at_once=True):  # so that all that is missing is known
             self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
     def serve_from_memory(self) -> None:
-        """Say that an operation is about to use memory; starts the recovery when it is time to try."""
+        """Note that an operation is about to use memory; start the recovery if it is time to try."""
         if self.breaker.try_probe():
             self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
-    async def give_way(self) -> None:
-        """Wait, before a write, for a recovery that writes would keep from coming to its end."""
+    async def wait_for_recovery(self) -> None:
+        """Wait, before a write, for a recovery that further writes would prevent from ending."""
         if not self._writes_may_go_on.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._client.timeout):
                     await self._writes_may_go_on.wait()
 
     async def aclose(self) -> None:
-        """Stop a recovery that is under way. Debts that were not paid are lost, and a warning says how many."""
+        """Stop a recovery that is under way. What was not replayed is lost, and a warning says how much."""
         self._closed = True
         running = [each for each in (self._recovery, self._confirming) if each is not None]
         for each in running:
@@ -136,14 +144,14 @@ class Outage:
             logger.warning("closing with %d operations that Redis never received", len(self.journal))
 
     async def _stop_confirming(self) -> None:
-        """Have what is being sent again in the journal, where a recovery finds it."""
+        """Return what is being sent again to the journal, where a recovery finds it."""
         if self._confirming is not None:
             self._confirming.cancel()
             await asyncio.wait({self._confirming})
             self._confirming = None
 
     async def _recover(self) -> None:
-        unconfirmed: list[dict[str, Debt]] = []
+        unconfirmed: list[dict[str, PendingOperations]] = []
         try:
             await self._stop_confirming()
             await self.denial.check()  # a server that refuses writes or scripts does not serve either
@@ -163,38 +171,40 @@ class Outage:
                 raise
             if isinstance(exc, RedisDeniedError) and self.denial.text is None:
                 self.denial.begin(exc)
-            self.journal.brief = self.denial.text is not None
+            self.journal.clears_only = self.denial.text is not None
             return
         finally:
             self._writes_may_go_on.set()
         for _, memory in self._caches.values():
             memory.clear()
         self.breaker.close()
-        self.journal.brief = False
+        self.journal.clears_only = False
         self.denial.end()
         logger.info("Redis serves again; %d operations replayed", replayed)
         self._give_back(unconfirmed)
         if len(self.journal):
             self._confirm()
 
-    def _give_back(self, unconfirmed: Iterable[dict[str, Debt]]) -> None:
+    def _give_back(self, unconfirmed: Iterable[dict[str, PendingOperations]]) -> None:
         for missing in unconfirmed:
             self.journal.give_back(missing)
 
-    async def _replay(self, debts: dict[str, Debt], *, in_haste: bool = False) -> tuple[int, dict[str, Debt]]:
-        """Pay debts; return how many, and which too few replicas have confirmed."""
-        total = sum(map(len, debts.values()))
-        unconfirmed: dict[str, Debt] = {}
+    async def _replay(
+        self, taken: dict[str, PendingOperations], *, in_haste: bool = False
+    ) -> tuple[int, dict[str, PendingOperations]]:
+        """Replay what was taken out of the journal; return how much, and what too few replicas have confirmed."""
+        total = sum(map(len, taken.values()))
+        unconfirmed: dict[str, PendingOperations] = {}
         try:
-            await self._client.settle()  # what is owed may have been given up since, and must not arrive after this
-            for namespace, debt in debts.items():
-                missing = await pay(self._caches[namespace][0], debt, self.journal, in_haste=in_haste)
+            await self._client.settle()  # a command may have been given up since, and must not arrive after the replay
+            for namespace, pending in taken.items():
+                missing = await replay(self._caches[namespace][0], pending, self.journal, in_haste=in_haste)
                 if len(missing):
                     unconfirmed[namespace] = missing
         except BaseException:
             for namespace, missing in unconfirmed.items():
-                debts[namespace].owe_again(missing)
-            self.journal.give_back(debts)
+                taken[namespace].restore(missing)
+            self.journal.give_back(taken)
             raise
         return total, unconfirmed
 

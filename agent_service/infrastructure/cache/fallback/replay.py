@@ -1,7 +1,7 @@
-"""Paying what Redis is owed after an outage: invalidations, then increments.
+"""Replaying what Redis missed in an outage: invalidations, then increments.
 
-What was paid leaves the debt at once, so that a replay that breaks off goes on where it stopped. An invalidation may
-happen twice. An increment may be sent twice and is made once.
+What was replayed leaves the pending operations at once, so that a replay that breaks off goes on where it stopped. An
+invalidation may happen twice. An increment may be sent twice and is made once.
 """
 
 import asyncio
@@ -10,57 +10,74 @@ from itertools import islice
 
 from agent_service.core.errors import CacheValueError, RedisUnavailableError, RedisUnreplicatedError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.cache.fallback.journal import Debt, Increment, Journal
+from agent_service.infrastructure.cache.fallback.journal import Journal
+from agent_service.infrastructure.cache.fallback.pending import Increment, PendingOperations
 from agent_service.infrastructure.cache.patterns import compiled
 from agent_service.infrastructure.cache.redis.cache import RedisBackend
 from agent_service.infrastructure.cache.redis.counters import REMEMBERED
 
-__all__ = ["pay"]
+__all__ = ["replay"]
 
 REPLAY_BATCH = 500
 INCREMENTS_TOGETHER = 20
 
 
-async def pay(redis: RedisBackend, debt: Debt, journal: Journal, *, in_haste: bool = False) -> Debt:
-    """Replay the debt of one namespace; return the invalidations that too few replicas have confirmed.
+async def replay(
+    redis: RedisBackend, pending: PendingOperations, journal: Journal, *, in_haste: bool = False
+) -> PendingOperations:
+    """Replay the operations of one namespace; return the invalidations that too few replicas have confirmed.
 
     Patterns take one pass over the keys of Redis, however many they are.
 
     :param in_haste: clear the namespace in place of a pass over the keys.
-    :raises RedisOperationError: when Redis fails again; what is left in ``debt`` was not paid, or not confirmed.
+    :raises RedisOperationError: when Redis fails again; what is left in ``pending`` was not made, or not confirmed.
     """
-    unconfirmed = Debt()
+    unconfirmed = PendingOperations(journal.changes)
     try:
-        await _pay(redis, debt, journal, unconfirmed, in_haste=in_haste)
+        await _replay_invalidations(redis, pending, unconfirmed, in_haste=in_haste)
+        await _replay_increments(redis, pending, journal)
     except BaseException:
-        debt.owe_again(unconfirmed)
+        pending.restore(unconfirmed)
         raise
     return unconfirmed
 
 
-async def _pay(redis: RedisBackend, debt: Debt, journal: Journal, unconfirmed: Debt, *, in_haste: bool) -> None:
-    if debt.cleared:
-        unconfirmed.cleared = not await _is_confirmed(redis.clear())
-        debt.cleared = False
-    for batch in _batches(debt.tags):
-        if not await _is_confirmed(redis.invalidate_tags(batch)):
-            unconfirmed.tags.update(dict.fromkeys(batch))
-        _forget(debt.tags, batch)
-    if debt.patterns:
-        globs = None if in_haste else await compiled(debt.patterns)
-        if globs is None:
-            redis.counters.pattern_clears += 1
-            unconfirmed.cleared |= not await _is_confirmed(redis.clear())
-        elif not await _is_confirmed(redis.remove_matching(globs)):
-            unconfirmed.patterns.update(debt.patterns)
-        debt.patterns.clear()
-    for batch in _batches(debt.stale):
-        if not await _is_confirmed(redis.remove(batch)):
-            unconfirmed.stale.update(dict.fromkeys(batch))
-        _forget(debt.stale, batch)
-    for keys in _batches(debt.added, INCREMENTS_TOGETHER):
-        paying = [_pay_counter(redis, key, debt, journal) for key in keys]
-        for outcome in await asyncio.gather(*paying, return_exceptions=True):
+async def _replay_invalidations(
+    redis: RedisBackend, pending: PendingOperations, unconfirmed: PendingOperations, *, in_haste: bool
+) -> None:
+    if pending.cleared:
+        if not await _is_confirmed(redis.clear()):
+            unconfirmed.unconfirmed(cleared=True)
+        pending.done_clear()
+    for tags in _batches(pending.tags):
+        if not await _is_confirmed(redis.invalidate_tags(tags)):
+            unconfirmed.unconfirmed(tags=tags)
+        pending.done_tags(tags)
+    if pending.patterns:
+        await _replay_patterns(redis, pending, unconfirmed, in_haste=in_haste)
+    for keys in _batches(pending.keys):
+        if not await _is_confirmed(redis.remove(keys)):
+            unconfirmed.unconfirmed(keys=keys)
+        pending.done_keys(keys)
+
+
+async def _replay_patterns(
+    redis: RedisBackend, pending: PendingOperations, unconfirmed: PendingOperations, *, in_haste: bool
+) -> None:
+    globs = None if in_haste else await compiled(pending.patterns)
+    if globs is None:
+        redis.counters.pattern_clears += 1
+        if not await _is_confirmed(redis.clear()):
+            unconfirmed.unconfirmed(cleared=True)
+    elif not await _is_confirmed(redis.remove_matching(globs)):
+        unconfirmed.unconfirmed(patterns=pending.patterns)
+    pending.done_patterns()
+
+
+async def _replay_increments(redis: RedisBackend, pending: PendingOperations, journal: Journal) -> None:
+    for counters in _batches(pending.increments, INCREMENTS_TOGETHER):
+        adding = [_replay_counter(redis, key, pending, journal) for key in counters]
+        for outcome in await asyncio.gather(*adding, return_exceptions=True):
             if outcome is not None:
                 raise outcome
 
@@ -73,12 +90,14 @@ async def _is_confirmed(invalidation: Awaitable[object]) -> bool:
     return True
 
 
-async def _pay_counter(redis: RedisBackend, key: str, debt: Debt, journal: Journal) -> None:
-    owed = debt.added[key]
-    while owed:
-        await _add(redis, key, owed[0], journal)
-        owed.pop(0)
-    del debt.added[key]
+async def _replay_counter(redis: RedisBackend, key: str, pending: PendingOperations, journal: Journal) -> None:
+    done = 0
+    try:
+        for increment in pending.increments[key]:
+            await _add(redis, key, increment, journal)
+            done += 1
+    finally:
+        pending.done_increments(key, done)
 
 
 async def _add(redis: RedisBackend, key: str, increment: Increment, journal: Journal) -> None:
@@ -101,14 +120,9 @@ async def _add(redis: RedisBackend, key: str, increment: Increment, journal: Jou
     changes.end(increment.number)
 
 
-def _batches(owed: Iterable[str], size: int = REPLAY_BATCH) -> "list[Sequence[str]]":
-    keys = iter(list(owed))
+def _batches(names: Iterable[str], size: int = REPLAY_BATCH) -> list[Sequence[str]]:
+    left = iter(list(names))
     batches: list[Sequence[str]] = []
-    while batch := list(islice(keys, size)):
+    while batch := list(islice(left, size)):
         batches.append(batch)
     return batches
-
-
-def _forget(owed: dict[str, None], paid: Sequence[str]) -> None:
-    for each in paid:
-        del owed[each]

@@ -25,7 +25,7 @@ R = TypeVar("R")
 class TieredBackend(Backend):
     """Copies before another backend. What this process changes it drops from its copies at once, before and after.
 
-    Before, so that nobody reads what is being removed; after, so that no read that began meanwhile leaves a copy.
+    Before, so that no copy of what is being removed is read; after, so that a read that began meanwhile leaves none.
     """
 
     def __init__(self, far: Backend, near: NearCopies) -> None:
@@ -38,13 +38,13 @@ class TieredBackend(Backend):
         found = self.near.read(key)
         if found is not None:
             return found
-        mark = self.near.expect(key)
+        lease, began = self.near.lease(key), self.near.now()
         try:
             found = await self._far.read(key, tags, with_expiry=True)
             if found is not None and found.level == "redis":
-                self.near.keep(mark, found)
+                self.near.keep(lease, began, found)
         finally:
-            self.near.done(mark)
+            self.near.end(lease)
         return found
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
@@ -140,7 +140,7 @@ class TieredCache(BaseCache[T]):
     copies serve until trust in them is over, and then whatever ``cache`` does in an outage.
 
     :param cache: in Redis, with memory behind it or not; it is used through this one from now on.
-    :param feed: shared by the caches of one client and prefix; started here, closed by whoever made it.
+    :param feed: shared by the caches of one client and prefix; started here, and closed by its owner.
     :param max_entries: most copies kept; the least recently used leave first.
     :raises CacheValueError: for a bound below 1.
     """

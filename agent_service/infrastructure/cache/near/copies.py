@@ -1,39 +1,31 @@
 """Copies of Redis entries in this process's memory: level 1 of a tiered cache, for one namespace.
 
-A copy is taken only of what was read from Redis, and only if nothing was heard of the key, or of any token of the
-namespace, since the read began: the reader leaves a mark first, and whoever drops copies breaks the marks as well. It
-lives no longer than the entry in Redis, counted from the beginning of the read. The clock of the table stands at the
-end of time while what is heard of Redis cannot be trusted, so that every copy counts as expired then, on the shortest
-way as well.
+A copy is kept only of what was read from Redis, and only if nothing was heard of the key, or of any token of the
+namespace, since the read began: the reader takes a lease first (:mod:`agent_service.infrastructure.cache.leases`), and
+whatever drops copies breaks the leases as well. A copy lives no longer than the entry in Redis, counted from the
+beginning of the read.
+
+While what is heard of Redis cannot be trusted, the clock of the table returns infinity. Every copy counts as expired
+then, also for readers that look into the table directly.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from agent_service.core.errors import CacheSerializationError
 from agent_service.core.metrics import LevelCounter
+from agent_service.infrastructure.cache.leases import Lease, LeaseBook
 from agent_service.infrastructure.cache.table import Entry, MemoryStore
 from agent_service.infrastructure.cache.values import CachedValue, ValueCodec
 
-__all__ = ["Mark", "NearCopies"]
-
-
-class Mark:
-    """A read under way. Broken when what it reads may be out of date."""
-
-    __slots__ = ("began", "broken", "key")
-
-    def __init__(self, key: str, began: float) -> None:
-        self.key = key
-        self.began = began
-        self.broken = False
+__all__ = ["NearCopies"]
 
 
 class NearCopies:
     """Copies of one namespace's entries.
 
     :param clock: monotonic seconds; infinity while no copy may be served.
-    :param longest: gives the seconds a copy may live at most.
+    :param longest: returns the seconds a copy may live at most.
     :param counts: where hits are counted.
     """
 
@@ -50,7 +42,7 @@ class NearCopies:
         self.counts = counts
         self._codec = codec
         self._longest = longest
-        self._marks: dict[str, list[Mark]] = {}
+        self._leases = LeaseBook()
 
     def __len__(self) -> int:
         """How many copies there are."""
@@ -73,35 +65,36 @@ class NearCopies:
             raised=entry.raised,
         )
 
-    def expect(self, key: str) -> Mark:
-        """Say that a read of this key begins. It must :meth:`done`."""
-        mark = Mark(key, self.table.monotonic())
-        self._marks.setdefault(key, []).append(mark)
-        return mark
+    def now(self) -> float:
+        """Return the time of the table; infinity while no copy may be served."""
+        return self.table.monotonic()
 
-    def done(self, mark: Mark) -> None:
-        """Say that a read ended."""
-        marks = self._marks.get(mark.key)
-        if marks is not None and mark in marks:
-            marks.remove(mark)
-            if not marks:
-                del self._marks[mark.key]
+    def lease(self, key: str) -> Lease:
+        """Take the right to keep a copy of what is about to be read. It must be given to :meth:`end`."""
+        return self._leases.open(key, more_tags=True)
 
-    def keep(self, mark: Mark, found: CachedValue) -> None:
-        """Take a copy of what was read, if nothing was heard of it since the read began."""
+    def end(self, lease: Lease) -> None:
+        """End a lease, whether a copy was kept or not."""
+        self._leases.close(lease)
+
+    def keep(self, lease: Lease, began: float, found: CachedValue) -> None:
+        """Keep a copy of what was read, if nothing was heard of it since the read began.
+
+        :param began: :meth:`now` when the lease was taken.
+        """
         now = self.table.monotonic()
-        if mark.broken or math.inf in {now, mark.began} or found.expires_in is None:
+        if lease.broken or math.inf in {now, began} or found.expires_in is None:
             return
-        lives = min(found.left, mark.began + min(found.expires_in, self._longest()) - now)
+        lives = min(found.left, began + min(found.expires_in, self._longest()) - now)
         if lives <= 0:
             return
         try:
             encoded = self._codec.encode(found.value)
-        except CacheSerializationError:  # nobody here wrote it: it nests too deep, say
+        except CacheSerializationError:  # another program wrote it, nested too deep for instance
             return
         self.table.put(
             Entry(
-                mark.key,
+                lease.key,
                 encoded.kept,
                 expires=now + lives,
                 created=now - (found.age or 0.0),
@@ -112,29 +105,26 @@ class NearCopies:
             )
         )
 
-    def drop(self, keys: Iterable[str]) -> None:
+    def drop(self, keys: Collection[str]) -> None:
         """Forget the copies of these keys, and let no read under way bring them back."""
         for key in keys:
             self.table.remove(key)
-            for mark in self._marks.pop(key, ()):
-                mark.broken = True
+        self._leases.break_keys(keys)
 
-    def drop_tags(self, tags: Iterable[str]) -> None:
+    def drop_tags(self, tags: Collection[str]) -> None:
         """Forget the copies that carry one of these tags."""
         self.table.tags.invalidate(tags)
-        self._break_all()
+        self._leases.break_tags(tags)
 
     def drop_matching(self, matches: Callable[[bytes], bool]) -> None:
         """Forget the copies of the keys that match."""
-        self.drop([key for key in (*self.table.keys(), *self._marks) if matches(key.encode())])
+        kept = self.table.keys()
+        for key in kept:
+            if matches(key.encode()):
+                self.table.remove(key)
+        self._leases.break_matching(matches)
 
     def drop_all(self) -> None:
         """Forget every copy."""
         self.table.clear()
-        self._break_all()
-
-    def _break_all(self) -> None:
-        for marks in self._marks.values():
-            for mark in marks:
-                mark.broken = True
-        self._marks.clear()
+        self._leases.break_all()

@@ -1,4 +1,4 @@
-"""What Redis says about changes, led to the copies it concerns: one stream for all namespaces of a prefix."""
+"""Passing on what Redis pushes: one stream of changed keys, for the copies of all namespaces of a prefix."""
 
 import math
 import time
@@ -17,8 +17,8 @@ __all__ = ["NearFeed"]
 class NearFeed:
     """Keeps the copies of several namespaces coherent with Redis.
 
-    A copy is never served later than ``max_staleness`` after it was changed in Redis, whoever changed it and whatever
-    becomes of the connection. With a server that cannot push, which is logged as a warning, copies live for
+    A copy is never served later than ``max_staleness`` after its entry was changed in Redis, by whatever means and
+    whatever happens to the connection. With a server that cannot push, which is logged as a warning, copies live for
     ``max_staleness`` seconds at most instead, which keeps the same bound. It needs one more connection to each server.
 
     :param client: made from a URL; not closed by this object.

@@ -13,6 +13,7 @@ Invariants:
 """
 
 import math
+from collections import OrderedDict
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Changes:
     def __init__(self) -> None:
         self._process = token_hex(8)
         self._latest = 0
-        self._open: dict[int, None] = {}
+        self._open: OrderedDict[int, None] = OrderedDict()  # whose first entry is found at once, unlike a dict's
 
     def __len__(self) -> int:
         """How many changes may be sent again."""

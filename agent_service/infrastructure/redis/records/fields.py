@@ -14,6 +14,7 @@ from agent_service.core.errors import CacheSerializationError, RecordValueError,
 
 __all__ = [
     "EMPTY",
+    "EncodedRecord",
     "field_name",
     "read_record",
     "read_value",
@@ -80,11 +81,23 @@ def write_item(field: str, value: Any) -> bytes:
     return write_value(field, [value])[1:-1]
 
 
+class EncodedRecord(dict[str, Any]):
+    """A record that was encoded before: names and JSON in turn, as :func:`write_record` returns them."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[bytes]) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+
 def write_record(data: Mapping[str, Any]) -> list[bytes]:
     """Return the names and values of a record's fields in turn, at least one pair.
 
     :raises RecordValueError: for data that is no mapping, and for a field that cannot be written.
     """
+    if type(data) is EncodedRecord:
+        return data.pairs
     if not isinstance(data, Mapping):
         raise RecordValueError(f"data must be a mapping of fields to values, not {type(data).__name__}: {data!r:.80}")
     pairs: list[bytes] = []

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
-from agent_service.context.awaited import AwaitedMethod
+from agent_service.context.outside.awaited import AwaitedMethod
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.plain_threads import PlainThreads
 
@@ -20,7 +20,7 @@ class DbRepository(Protocol):
     """Keeps JSON-serialisable contexts under text keys. The implementation may restrict keys and map them to a schema.
 
     A repository that keeps other data than it is given says so by ``restricts_keys = True``, or returns from ``set``
-    the mapping that it kept. One that can merge atomically has ``update(context_key, patch)``, which gives the whole;
+    the mapping that it kept. One that can merge atomically has ``update(context_key, patch)``, which returns the whole;
     one with a version is a :class:`VersionedDbRepository`. Methods may be coroutines or plain, and plain ones may
     return what is to be awaited. One that can list its keys is better a :class:`ContextStore`.
     """

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent_service.context.cache_fence import CacheFence, entry_name
-from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
-from agent_service.context.fences import LEASE_SECONDS, Fence, Fenced
+from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document
+from agent_service.context.fences.cache import CacheFence, entry_name
+from agent_service.context.fences.protocol import LEASE_SECONDS, Fence, Fenced
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.key_locks import KeyLocks
 from agent_service.context.keys import decode_key
 from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.moving import Movable
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.cache.interface import ICache
 
@@ -21,7 +22,7 @@ class CacheContextStore(ContextStore, Fenced, Movable):
     """A store that may forget: what the cache evicts or loses is missing, and while it is down nothing is raised.
 
     Meant as the cache of a :class:`CacheBackedContextStore`, which then keeps its promises between all processes that
-    share the cache (:mod:`agent_service.context.cache_fence`); that costs a counter beside each entry, two more round
+    share the cache (:mod:`agent_service.context.fences.cache`); that costs a counter beside each entry, two more round
     trips for a miss and four more for a write. Keys are at most 8,192 bytes. ``update``, ``compare_and_set`` and a move
     to another shard are atomic within this process. Entries live as long as the cache says, unless ``ttl`` does.
 
@@ -47,7 +48,7 @@ class CacheContextStore(ContextStore, Fenced, Movable):
         name, news = entry_name(key), own_document(patch, "patch")
         async with self._locks.hold((name,)):
             result = merged(await self._read(name), news, drop_none=drop_none)
-            with store_errors(self, "update a context"):
+            with store_errors(type(self).__name__, "update a context"):
                 left = await self._cache.ttl(name)
             await self._write({name: result}, left)
         return result
@@ -56,12 +57,12 @@ class CacheContextStore(ContextStore, Fenced, Movable):
         await self.delete_many((key,))
 
     async def list_keys(self) -> list[Any]:
-        with store_errors(self, "list the keys of contexts"):
+        with store_errors(type(self).__name__, "list the keys of contexts"):
             return [decode_key(name[1:]) async for name in self._cache.scan("=*")]
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         names = [(key, entry_name(key)) for key in keys]
-        with store_errors(self, "read contexts"):
+        with store_errors(type(self).__name__, "read contexts"):
             found = await self._cache.get_many({name for _, name in names})
         return {key: as_document(found[name], "what is cached") for key, name in names if name in found}
 
@@ -74,7 +75,7 @@ class CacheContextStore(ContextStore, Fenced, Movable):
     async def delete_many(self, keys: Iterable[Key]) -> int:
         names = {entry_name(key) for key in keys}
         async with self._locks.hold(names):
-            with store_errors(self, "delete contexts"):
+            with store_errors(type(self).__name__, "delete contexts"):
                 return await self._cache.delete_many(names)
 
     async def compare_and_set(
@@ -92,7 +93,7 @@ class CacheContextStore(ContextStore, Fenced, Movable):
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         name = entry_name(key)
         document = await self._read(name)
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             left = None if document is None else await self._cache.ttl(name)
         if document is None or left is None:  # it expired between the two
             return None
@@ -103,19 +104,19 @@ class CacheContextStore(ContextStore, Fenced, Movable):
         async with self._locks.hold((name,)):
             if not holds(await self._read(name), expected):
                 return False
-            with store_errors(self, "withdraw a context"):
+            with store_errors(type(self).__name__, "withdraw a context"):
                 return await self._cache.delete(name)
 
     def fence(self, lease: float = LEASE_SECONDS) -> Fence:
-        return CacheFence(self._cache, self, lease)
+        return CacheFence(self._cache, type(self).__name__, lease)
 
     async def _read(self, name: str) -> Document | None:
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             found = await self._cache.get(name)
         return None if found is None else as_document(found, "what is cached")
 
     async def _write(self, documents: Mapping[str, Document], ttl: Any) -> None:
-        with store_errors(self, "write contexts"):
+        with store_errors(type(self).__name__, "write contexts"):
             await self._cache.set_many(documents, ttl=ttl)
 
 

@@ -1,27 +1,26 @@
 """Context in Redis: one hash a key, so that an update is one atomic step of the server."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import quote
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pydantic import SecretStr
-
-from agent_service.context.documents import as_document, as_pairs, store_errors
-from agent_service.context.fences import LEASE_SECONDS, Fence, Fenced
+from agent_service.context.documents import EncodedDocument, as_document, as_pairs, takes_encoded
+from agent_service.context.fences.protocol import LEASE_SECONDS, Fence, Fenced
+from agent_service.context.fences.redis import FENCE_MARK, RedisFence
 from agent_service.context.interface import ContextStore, Document, Documents, Key
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.moving import Movable
 from agent_service.context.per_loop import PerLoop
-from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.context.redis.source import DEFAULT_PREFIX, GivenRedis, check_prefix, url_of
+from agent_service.core.errors import ContextStoreError
 from agent_service.core.keys import glob_escape
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
-from agent_service.infrastructure.redis.records.fence import FENCE_MARK, RecordFence
+from agent_service.infrastructure.redis.records.fields import EncodedRecord
 from agent_service.infrastructure.redis.records.record import HashRecord
 from agent_service.infrastructure.redis.records.sets import (
     exchange_record,
@@ -31,17 +30,7 @@ from agent_service.infrastructure.redis.records.sets import (
     write_records,
 )
 
-__all__ = ["DEFAULT_PREFIX", "RedisContextConfig", "RedisContextStore"]
-
-DEFAULT_PREFIX: Final = "dynagent_ctx"
-
-
-@dataclass(frozen=True)
-class RedisContextConfig:
-    """Where a :class:`RedisContextStore` keeps its contexts."""
-
-    url: str = field(repr=False)  # it may hold a password
-    prefix: str = DEFAULT_PREFIX
+__all__ = ["RedisContextStore"]
 
 
 class RedisContextStore(ContextStore, Fenced, Movable):
@@ -93,33 +82,18 @@ class RedisContextStore(ContextStore, Fenced, Movable):
         timeout: float = 0.5,
         max_connections: int = 50,
     ) -> None:
-        places = {"config": config, "host": host, "url": url, "client": client, "manager": manager}
-        given = [name for name, place in places.items() if place is not None]
-        if len(given) > 1:
-            raise ConfigurationError(f"{' and '.join(given)} were given; give one of {', '.join(places)}")
-        if isinstance(config, str):
-            host = config
-        elif config is not None:
-            url, prefix = _read_config(config, prefix)
-        if host is not None:
-            url = _url(host, port, db, username, password, ssl=ssl)
-        self._prefix = _check_prefix(DEFAULT_PREFIX if prefix is None else prefix)
+        given = GivenRedis(config, host=host, url=url, client=client, manager=manager, prefix=prefix)
+        if given.host is not None:
+            given.url = url_of(given.host, port, db, username, password, ssl=ssl)
+        self._prefix = check_prefix(DEFAULT_PREFIX if given.prefix is None else given.prefix)
         self.start = f"{self._prefix}_".encode() if self._prefix else b""
         """What every Redis key begins with."""
         self._default_ttl = resolve_store_ttl(ttl, math.inf)
-        self._given: RedisClient | None = None
-        if manager is not None:
-            self._given = _client_of(manager)
-        elif client is not None:
-            self._given = (
-                client
-                if isinstance(client, RedisClient)
-                else RedisClient.over(client, timeout=timeout, max_connections=max_connections)
-            )
-        self.place = ("redis", url, id(self._given if client is None else client), self._prefix)
+        self._given = given.client(timeout=timeout, max_connections=max_connections)
+        self.place = ("redis", given.url, id(self._given if client is None else client), self._prefix)
         self._clients: PerLoop[RedisClient] | None = None
-        if url is not None:
-            target = url
+        if given.url is not None:
+            target = given.url
 
             def connect() -> RedisClient:
                 return RedisClient(target, timeout=timeout, max_connections=max_connections)
@@ -142,25 +116,26 @@ class RedisContextStore(ContextStore, Fenced, Movable):
             return self._given
         if self._clients is not None:
             return self._clients.get()
-        with store_errors(self, "find Redis"):
+        with store_errors(type(self).__name__, "find Redis"):
             return (await get_redis_manager()).client
 
     async def get(self, key: Key) -> Document | None:
         name, client = self.redis_key(key), await self.client()
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             return await HashRecord(client, name).get()
 
+    @takes_encoded
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
+        name, document, seconds = self.redis_key(key), _record(value), self._seconds(ttl)
         client = await self.client()
-        with store_errors(self, "write a context"):
+        with store_errors(type(self).__name__, "write a context"):
             await HashRecord(client, name, ttl=seconds).set(document)
 
     async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         name, news, client = self.redis_key(key), as_document(patch, "patch"), await self.client()
         if drop_none:
             news = {field: value for field, value in news.items() if value is not None}
-        with store_errors(self, "update a context"):
+        with store_errors(type(self).__name__, "update a context"):
             return await HashRecord(client, name, ttl=self._seconds(None)).merge(news)
 
     async def delete(self, key: Key) -> None:
@@ -173,7 +148,7 @@ class RedisContextStore(ContextStore, Fenced, Movable):
             )
         start, client = self.start, await self.client()
         names: dict[bytes, None] = {}
-        with store_errors(self, "list the keys of contexts"):
+        with store_errors(type(self).__name__, "list the keys of contexts"):
             async for page in client.scan(glob_escape(start.decode()).encode() + b"*"):
                 names.update(dict.fromkeys([name for name in page if not name.startswith(start + FENCE_MARK)]))
         try:
@@ -184,141 +159,58 @@ class RedisContextStore(ContextStore, Fenced, Movable):
     async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         names = [(key, self.redis_key(key)) for key in keys]
         client = await self.client()
-        with store_errors(self, "read contexts"):
+        with store_errors(type(self).__name__, "read contexts"):
             found = await read_records(client, [name for _, name in names])
         return {key: each for (key, _), each in zip(names, found, strict=True) if each is not None}
 
+    @takes_encoded
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         seconds = self._seconds(ttl)
-        records = {self.redis_key(key): as_document(value) for key, value in as_pairs(values)}
+        records = {self.redis_key(key): _record(value) for key, value in as_pairs(values)}
         client = await self.client()
-        with store_errors(self, "write contexts"):
+        with store_errors(type(self).__name__, "write contexts"):
             await write_records(client, records, seconds)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         names = list({self.redis_key(key): None for key in keys})
         client = await self.client()
-        with store_errors(self, "delete contexts"):
+        with store_errors(type(self).__name__, "delete contexts"):
             return await client.unlink(names)
 
+    @takes_encoded
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        name, document, seconds = self.redis_key(key), as_document(value), self._seconds(ttl)
+        name, document, seconds = self.redis_key(key), _record(value), self._seconds(ttl)
         wanted = None if expected is None else as_document(expected, "expected")
         client = await self.client()
-        with store_errors(self, "compare and set a context"):
+        with store_errors(type(self).__name__, "compare and set a context"):
             return await exchange_record(client, name, document, expected=wanted, ttl=seconds)
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         name, client = self.redis_key(key), await self.client()
-        with store_errors(self, "read a context"):
+        with store_errors(type(self).__name__, "read a context"):
             found = await read_record_with_ttl(client, name)
         return None if found is None else (found[0], NEVER if found[1] is None else max(found[1], 0.001))
 
     async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
         name, client = self.redis_key(key), await self.client()
-        with store_errors(self, "withdraw a context"):
+        with store_errors(type(self).__name__, "withdraw a context"):
             return await withdraw_record(client, name, expected=expected)
 
     def _seconds(self, ttl: TTL | None) -> float | None:
-        return _lifetime(resolve_store_ttl(ttl, self._default_ttl))
+        seconds = self._default_ttl if ttl is None else resolve_store_ttl(ttl, self._default_ttl)
+        return None if seconds == math.inf else seconds
 
     def fence(self, lease: float = LEASE_SECONDS) -> Fence:
-        return RedisFence(self, lease)
+        client = self.client if self._clients is None else self._clients.get
+        return RedisFence(client, self.start, lease, store=type(self).__name__)
 
     async def aclose(self) -> None:
         if self._clients is not None:
             await self._clients.aclose()
 
 
-class RedisFence(Fence):
-    """A fence in Redis itself, so that it holds between processes."""
-
-    def __init__(self, store: RedisContextStore, lease: float) -> None:
-        self._store = store
-        self._lease = lease
-
-    async def begin(self, keys: Collection[Key]) -> str:
-        fence, names = await self._open(keys)
-        with store_errors(self._store, "begin to write through a cache"):
-            return await fence.begin(names)
-
-    async def renew(self, token: str, keys: Collection[Key]) -> str:
-        fence, names = await self._open(keys)
-        with store_errors(self._store, "go on writing through a cache"):
-            await fence.renew(token, names)
-        return token
-
-    async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
-        fence, names = await self._open(keys)
-        with store_errors(self._store, "finish writing through a cache"):
-            records = {name: documents.get(key) for key, name in zip(keys, names, strict=True)}
-            await fence.finish(token, records, _lifetime(ttl))
-
-    async def lease(self, keys: Collection[Key]) -> str:
-        fence, names = await self._open(keys)
-        with store_errors(self._store, "take a lease in a cache"):
-            return await fence.lease(names)
-
-    async def fill(
-        self,
-        token: str,
-        keys: Collection[Key],  # noqa: ARG002 - the leases of those without a document end by themselves
-        documents: Mapping[Any, Document],
-        ttl: float,
-    ) -> int:
-        if not documents:
-            return 0
-        fence, names = await self._open(documents)
-        with store_errors(self._store, "fill a cache"):
-            return await fence.fill(token, dict(zip(names, documents.values(), strict=True)), _lifetime(ttl))
-
-    async def _open(self, keys: Collection[Key]) -> tuple[RecordFence, list[bytes]]:
-        fence = RecordFence(await self._store.client(), self._store.start, self._lease)
-        return fence, [self._store.redis_key(key) for key in keys]
-
-
-def _lifetime(seconds: float) -> float | None:
-    """What the Redis room takes for a time to live: None is for ever."""
-    return None if seconds == math.inf else seconds
-
-
-def _client_of(manager: object) -> RedisClient:
-    if not isinstance(manager, RedisManager):
-        raise ConfigurationError(f"manager must be a RedisManager, not a {type(manager).__name__}")
-    if not manager.is_configured:
-        raise ConfigurationError("manager has no Redis: it was made without a URL; set REDIS_URL, or give url=")
-    return manager.client
-
-
-def _read_config(config: Any, prefix: str | None) -> tuple[str, str | None]:
-    values = (
-        config if isinstance(config, Mapping) else {name: getattr(config, name, None) for name in ("url", "prefix")}
-    )
-    url = values.get("url")
-    if isinstance(url, SecretStr):
-        url = url.get_secret_value()
-    if not isinstance(url, str):
-        raise ConfigurationError(f"config must have a url, which a {type(config).__name__} without one has not")
-    return url, values.get("prefix") if prefix is None else prefix
-
-
-def _url(host: str, port: int, db: int, username: str | None, password: str | None, *, ssl: bool) -> str:
-    login = "" if username is None and password is None else f"{quote(username or '', '')}:{quote(password or '', '')}@"
-    address = f"[{host}]" if ":" in host else host
-    return f"redis{'s' if ssl else ''}://{login}{address}:{port}/{db}"
-
-
-def _check_prefix(prefix: Any) -> str:
-    if not isinstance(prefix, str) or not _is_text(prefix):
-        raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!a:.80}")
-    return prefix
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _record(value: Any) -> Mapping[str, Any]:
+    """Return what the Redis room takes for a value."""
+    return EncodedRecord(value.fields) if type(value) is EncodedDocument and value.fields else as_document(value)

@@ -8,11 +8,9 @@ __all__ = ["Renewal"]
 
 
 class Renewal:
-    """Renews a token again and again, from when it is made until it is stopped.
+    """A task that renews a token at once and then again and again, until it is stopped.
 
-    Work that ends before the first renewal costs a timer, and no task.
-
-    :param renew: gives the token that goes on in place of the one it is given, and does not raise.
+    :param renew: returns the token that replaces the one it is given, and does not raise.
     :param every: seconds between two renewals.
     """
 
@@ -20,10 +18,6 @@ class Renewal:
         self._token = token
         self._renew = renew
         self._every = every
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(every, self._begin)
-
-    def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._go_on())
 
     async def _go_on(self) -> None:
@@ -32,10 +26,8 @@ class Renewal:
             await asyncio.sleep(self._every)
 
     async def stop(self) -> str:
-        """Renew no more, wait for a renewal that is under way, and give the present token."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Renew no more, wait for a renewal that is under way, and return the present token."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
         return self._token

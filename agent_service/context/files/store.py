@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from agent_service.context.base import REMOVED, Change, DocumentStore
-from agent_service.context.file_locks import FileLocks, digest
+from agent_service.context.files.locks import FileLocks, digest
 from agent_service.context.interface import Key
 from agent_service.context.keys import encode_key
 from agent_service.core.calling_thread import run_plain

@@ -4,22 +4,30 @@ import copy
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
-from agent_service.context.awaited import AwaitedMethod
-from agent_service.context.documents import as_document, as_pairs, holds, merged, own_document, store_errors
+from agent_service.context.documents import (
+    Document,
+    Documents,
+    EncodedDocument,
+    as_document,
+    as_pairs,
+    holds,
+    merged,
+    own_document,
+    takes_encoded,
+)
 from agent_service.context.key_locks import KeyLocks
-from agent_service.context.keys import encode_key, hide_one_another
+from agent_service.context.keys import Key, encode_key, hide_one_another
 from agent_service.context.lifetimes import refuse_ttl, resolve_store_ttl
-from agent_service.context.repository import require_methods
+from agent_service.context.outside.awaited import AwaitedMethod
+from agent_service.context.outside.repository import require_methods
 from agent_service.core.current_reads import reading_what_is_current
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.plain_threads import PlainThreads
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import TTL
-
-if TYPE_CHECKING:
-    from agent_service.context.interface import Document, Documents, Key
 
 __all__ = ["DERIVED", "OutsideCalls", "derived", "own_method"]
 
@@ -56,8 +64,8 @@ class OutsideCalls:
       and cannot be listed.
     * ``update``, ``get_many``, ``set_many``, ``delete_many`` and ``compare_and_set`` are used where they are offered.
       Else bulk calls are calls in a row, and the others read and write under a lock of this process, unless the object
-      has a version (:class:`~agent_service.context.repository.VersionedDbRepository`); another process that writes the
-      same key may get between.
+      has a version (:class:`~agent_service.context.outside.repository.VersionedDbRepository`); another process that
+      writes the same key may get between.
     * It cannot expire entries, unless it says ``expires = True`` and each method that stores takes ``ttl=``.
     * Whatever it raises is the cause of a ContextStoreError that names its class.
 
@@ -85,22 +93,24 @@ class OutsideCalls:
         self._rereads = bool(getattr(outside, "restricts_keys", False))
         self.expires = getattr(outside, "expires", False) is True
 
-    async def get(self, key: "Key") -> "Document | None":
+    async def get(self, key: Key) -> Document | None:
         """Return what is stored under the key, or None."""
         self._text(key)
         return await self._get(key)
 
-    async def set(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
+    @takes_encoded
+    async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
         """Store a value, in place of any other."""
         await self.store(key, value, ttl=ttl)
 
-    async def store(self, key: "Key", value: Mapping[str, Any], *, ttl: TTL | None = None) -> "Document | None":
+    async def store(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> Document | None:
         """Do what :meth:`set` does, and return what is kept now as far as the object says so."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
         async with self._writing((text,)):
-            return await self._put(key, document, options)
+            kept = await self._call("write a context", "set", key, document, **options)
+            return await self._kept(key, value if type(value) is EncodedDocument else document, kept)
 
-    async def delete(self, key: "Key") -> None:
+    async def delete(self, key: Key) -> None:
         """Remove what is stored under the key."""
         async with self._writing((self._text(key),)):
             await self._call("delete a context", "delete", key)
@@ -109,7 +119,7 @@ class OutsideCalls:
         """Return every key that holds a value."""
         if "list_keys" not in self._methods:
             raise ContextStoreError(f"{self._name} cannot list keys: it has no method list_keys; use a store that has")
-        with store_errors(self.outside, "list the keys of contexts"):
+        with store_errors(self._name, "list the keys of contexts"):
             found = await self._methods["list_keys"]()
             if isinstance(found, AsyncIterable):
                 return [key async for key in found]
@@ -117,7 +127,7 @@ class OutsideCalls:
                 return list(found)
         raise ContextStoreError(f"{self._name}.list_keys must return keys, not {found!r:.80}")
 
-    async def update(self, key: "Key", patch: Mapping[str, Any], *, drop_none: bool = False) -> "Document":
+    async def update(self, key: Key, patch: Mapping[str, Any], *, drop_none: bool = False) -> Document:
         """Set the patch's top-level entries and return the whole that results."""
         text, news = self._text(key), merged(None, own_document(patch, "patch"), drop_none=drop_none)
         async with self._writing((text,)):
@@ -131,8 +141,9 @@ class OutsideCalls:
                 if stored:
                     return kept or {}
 
+    @takes_encoded
     async def compare_and_set(
-        self, key: "Key", value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
+        self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
         """Store a value in place of the present one if that is as expected; return whether it was."""
         text, document, options = self._text(key), own_document(value), self._options(ttl)
@@ -150,7 +161,7 @@ class OutsideCalls:
                 if (await self._replace(key, document, version, options))[1]:
                     return True
 
-    async def delete_if(self, key: "Key", expected: Mapping[str, Any]) -> bool:
+    async def delete_if(self, key: Key, expected: Mapping[str, Any]) -> bool:
         """Remove what is stored under the key if it has these entries among its own; return whether it had."""
         async with self._writing((self._text(key),)):
             present = await self._get(key)
@@ -159,7 +170,7 @@ class OutsideCalls:
             await self._call("delete a context", "delete", key)
             return True
 
-    async def get_many(self, keys: "Iterable[Key]") -> "dict[Any, Document]":
+    async def get_many(self, keys: Iterable[Key]) -> dict[Any, Document]:
         """Return what is stored under those keys that hold something."""
         wanted = list(keys)
         for key in wanted:
@@ -172,7 +183,8 @@ class OutsideCalls:
         singly = [(key, await self._get(key)) for key in wanted]
         return {key: each for key, each in singly if each is not None}
 
-    async def set_many(self, values: "Documents", *, ttl: TTL | None = None) -> None:
+    @takes_encoded
+    async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
         """Store values; when one of them is unusable, none."""
         options = self._options(ttl)
         texts = {self._text(key): (key, own_document(value)) for key, value in as_pairs(values)}
@@ -184,7 +196,7 @@ class OutsideCalls:
             for key, document in documents:
                 await self._put(key, document, options)
 
-    async def delete_many(self, keys: "Iterable[Key]") -> int:
+    async def delete_many(self, keys: Iterable[Key]) -> int:
         """Remove what is stored under the keys; return how many held something."""
         wanted = {self._text(key): key for key in keys}
         async with self._writing(wanted):
@@ -208,27 +220,29 @@ class OutsideCalls:
             with reading_what_is_current():
                 yield
 
-    async def _get(self, key: "Key") -> "Document | None":
+    async def _get(self, key: Key) -> Document | None:
         found = await self._call("read a context", "get", key)
         return None if found is None else self._document(found)
 
-    async def _present(self, keys: "Sequence[Key]") -> "list[Key]":
+    async def _present(self, keys: Sequence[Key]) -> list[Key]:
         if hide_one_another(keys):
             return [key for key in keys if await self._get(key) is not None]
         found = await self.get_many(keys)
         return [key for key in keys if key in found]
 
-    async def _put(self, key: "Key", document: "Document", options: Mapping[str, Any]) -> "Document | None":
+    async def _put(self, key: Key, document: Document, options: Mapping[str, Any]) -> Document | None:
         kept = await self._call("write a context", "set", key, document, **options)
         return await self._kept(key, document, kept)
 
-    async def _kept(self, key: "Key", document: "Document", kept: Any) -> "Document | None":
+    async def _kept(self, key: Key, document: Document, kept: Any) -> Document | None:
         if isinstance(kept, Mapping):
             return _own(kept)
-        # The object may have kept the very dictionary.
-        return await self._get(key) if self._rereads else copy.deepcopy(document)
+        if self._rereads:
+            return await self._get(key)
+        # The object may have kept the very dictionary it was given, which is never an encoded document.
+        return document if type(document) is EncodedDocument else copy.deepcopy(document)
 
-    async def _seen(self, key: "Key") -> "tuple[Document | None, Any]":
+    async def _seen(self, key: Key) -> tuple[Document | None, Any]:
         """What is stored, and the version that tells later whether it still is."""
         if "set_versioned" not in self._methods:
             return await self._get(key), None
@@ -242,8 +256,8 @@ class OutsideCalls:
         return self._document(seen[0]), seen[1]
 
     async def _replace(
-        self, key: "Key", document: "Document", version: Any, options: Mapping[str, Any]
-    ) -> "tuple[Document | None, bool]":
+        self, key: Key, document: Document, version: Any, options: Mapping[str, Any]
+    ) -> tuple[Document | None, bool]:
         """Put a document in place of what was seen; return what is kept, and whether it still was."""
         if "set_versioned" not in self._methods:
             return await self._put(key, document, options), True
@@ -257,10 +271,10 @@ class OutsideCalls:
             raise ContextStoreError(f"{self._name}.{method} must return True or False, not {answer!r:.80}")
         return answer
 
-    def _document(self, found: Any) -> "Document":
+    def _document(self, found: Any) -> Document:
         return _own(as_document(found, f"what {self._name} returned"))
 
-    def _text(self, key: "Key") -> str:
+    def _text(self, key: Key) -> str:
         """The text of a key that the object can be given."""
         text = encode_key(key)
         if "list_keys" not in self._methods and not isinstance(key, str):
@@ -279,7 +293,7 @@ class OutsideCalls:
         return {"ttl": ttl}
 
     async def _call(self, action: str, method: str, *arguments: Any, **options: Any) -> Any:
-        with store_errors(self.outside, action):
+        with store_errors(self._name, action):
             return await self._methods[method](*arguments, **options)
 
 
@@ -294,11 +308,11 @@ class _Shared:
 def _shared_by(outside: Any) -> _Shared:
     """Return what the wrappers of an object share, the same for all who use it at one time."""
     with _looking:
-        shared = _shared.get(id(outside))  # whoever holds it holds the object, so no other has its number
+        shared = _shared.get(id(outside))  # its holders hold the object, so no other has its number
         if shared is None:
             shared = _shared[id(outside)] = _Shared()
         return shared
 
 
-def _own(document: Mapping[str, Any]) -> "Document":
+def _own(document: Mapping[str, Any]) -> Document:
     return copy.deepcopy(dict(document))

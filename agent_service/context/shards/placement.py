@@ -8,7 +8,7 @@ from typing import Any
 from agent_service.context.interface import ContextStore, Key
 from agent_service.context.keys import encode_key
 from agent_service.context.moving import Shard
-from agent_service.context.outside import as_store
+from agent_service.context.outside_store import as_store
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 
 __all__ = ["Placement", "Search"]

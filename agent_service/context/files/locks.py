@@ -1,7 +1,7 @@
 """Locks between the processes that write into one folder, and what to do when one of them does not let go.
 
 ``flock`` waits without a limit, and the thread that waits can do nothing else meanwhile. So a lock is only ever tried;
-whoever finds it taken tries again a little later, from the event loop, until the time is up. Within a process writers
+a writer that finds it taken tries again later, from the event loop, until the time is up. Within a process writers
 of a key queue, so that one of them at most tries.
 
 A lock is held by an open file. A process that dies lets go of it whatever it was doing; one that was stopped does not.

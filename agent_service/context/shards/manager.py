@@ -20,7 +20,7 @@ from agent_service.context.moving import (
     visible,
     withdraw,
 )
-from agent_service.context.placement import Placement
+from agent_service.context.shards.placement import Placement
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.ttl import TTL
 

@@ -1,9 +1,9 @@
 """A fence over any cache, so that it holds between all processes that share the cache.
 
 A cache offers an atomic counter, and a load whose value is not stored when its key was deleted since the load began.
-So each key has a *mark* beside its entry, a counter that holds two numbers: how many write now, in the lowest 16 bits,
-and a ticket above, which every writer raises by a random step when it begins and when it finishes. A mark that was
-evicted or has expired begins anew with a random ticket, so no mark is ever taken for an earlier one.
+So each key has a counter beside its entry, its *mark*. It holds two numbers: in the lowest 16 bits how many writers are
+under way, above them a ticket, which every writer raises by a random step when it begins and when it finishes. A mark
+that was evicted or has expired begins again with a random ticket, so no mark is ever taken for an earlier one.
 
 * A writer raises the mark, then deletes the entry. It was alone if the mark counted no other writer, and is still the
   same when it finishes.
@@ -22,15 +22,15 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
-from agent_service.context.documents import store_errors
-from agent_service.context.fences import LEASE_SECONDS, Fence
+from agent_service.context.fences.protocol import LEASE_SECONDS, Fence
 from agent_service.context.interface import Document, Key
 from agent_service.context.keys import encode_key
 from agent_service.core.errors import CacheValueError
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.interface import ICache
 
-__all__ = ["LEASE_SECONDS", "CacheFence", "entry_name"]
+__all__ = ["CacheFence", "entry_name"]
 
 T = TypeVar("T")
 
@@ -46,23 +46,23 @@ class CacheFence(Fence):
     """See the module. Holds no state.
 
     :param cache: where entries and marks are.
-    :param owner: the store that this is the fence of, for errors.
+    :param owner: name of the class of the store that this is the fence of, for errors and metrics.
     :param lease: seconds that a mark lives after the last writer began or renewed; the same in every process.
     """
 
-    def __init__(self, cache: ICache[Any], owner: object, lease: float = LEASE_SECONDS) -> None:
+    def __init__(self, cache: ICache[Any], owner: str, lease: float = LEASE_SECONDS) -> None:
         self._cache = cache
         self._owner = owner
         self._lease = lease
 
-    async def begin(self, keys: Collection[Key]) -> str:
+    async def begin(self, keys: Collection[str]) -> str:
         since = time.monotonic()  # of the mark that is set first: the others may take long
         with store_errors(self._owner, "begin to write through a cache"):
             marks = await _each(keys, self._enter)
-            await self._cache.delete_many([entry_name(key) for key in keys])
-            return json.dumps({"since": since, "marks": _by_text(keys, marks)})
+            await self._cache.delete_many([_entry(key) for key in keys])
+            return json.dumps({"since": since, "marks": dict(zip(keys, marks, strict=True))})
 
-    async def renew(self, token: str, keys: Collection[Key]) -> str:
+    async def renew(self, token: str, keys: Collection[str]) -> str:
         begun: dict[str, Any] = json.loads(token)
         marks: dict[str, int] = begun["marks"]
         since = time.monotonic()
@@ -72,95 +72,88 @@ class CacheFence(Fence):
             lapsed = [key for key, each in zip(keys, counted, strict=True) if not (each and in_time)]
             if lapsed:  # others may have read, cached or written since: begin again, as one of several
                 await _each(lapsed, self._enter)
-                await self._cache.delete_many([entry_name(key) for key in lapsed])
-                marks |= dict.fromkeys(map(encode_key, lapsed), _NOT_ALONE)
+                await self._cache.delete_many([_entry(key) for key in lapsed])
+                marks |= dict.fromkeys(lapsed, _NOT_ALONE)
         return json.dumps({"since": since, "marks": marks})
 
-    async def finish(self, token: str, keys: Collection[Key], documents: Mapping[Any, Document], ttl: float) -> None:
+    async def finish(self, token: str, keys: Collection[str], documents: Mapping[str, Document], ttl: float) -> None:
         begun: dict[str, Any] = json.loads(token) if token else {"since": 0.0, "marks": {}}
         marks: Mapping[str, int] = begun["marks"]
         alone = {
-            entry_name(key): (documents[key], marks[encode_key(key)])
-            for key in keys
-            if key in documents and marks.get(encode_key(key), 0) & _WRITERS == 1
+            key: (documents[key], marks[key]) for key in keys if key in documents and marks.get(key, 0) & _WRITERS == 1
         }
         with store_errors(self._owner, "finish writing through a cache"):
             stored = await self._fill(alone, ttl) if alone else set()
-            lost = [name for name in map(entry_name, keys) if name not in stored]
+            lost = [_entry(key) for key in keys if key not in stored]
             if lost:
                 await self._cache.delete_many(lost)
-            await _each(marks, lambda text: self._leave(text, begun["since"]))
+            await _each(marks, lambda key: self._leave(key, begun["since"]))
 
-    async def lease(self, keys: Collection[Key]) -> str:
+    async def lease(self, keys: Collection[str]) -> str:
         with store_errors(self._owner, "take a lease in a cache"):
-            marks = _by_text(keys, await _each(keys, self._note))
-        return json.dumps({text: mark for text, mark in marks.items() if not mark & _WRITERS})
+            marks = await _each(keys, self._note)
+        return json.dumps({key: mark for key, mark in zip(keys, marks, strict=True) if not mark & _WRITERS})
 
     async def fill(
         self,
         token: str,
-        keys: Collection[Key],  # noqa: ARG002 - a lease is a number that was noted, and ends by itself
-        documents: Mapping[Any, Document],
+        keys: Collection[str],  # noqa: ARG002 - a lease is a number that was noted, and ends by itself
+        documents: Mapping[str, Document],
         ttl: float,
     ) -> int:
         marks = json.loads(token)
-        standing = {
-            entry_name(key): (document, marks[text])
-            for key, document in documents.items()
-            if (text := encode_key(key)) in marks
-        }
+        standing = {key: (document, marks[key]) for key, document in documents.items() if key in marks}
         if not standing:
             return 0
         with store_errors(self._owner, "fill a cache"):
             return len(await self._fill(standing, ttl))
 
     async def _fill(self, entries: Mapping[str, tuple[Document, int]], ttl: float) -> set[str]:
-        """Store those entries whose marks are as noted; return the names of what was stored by this call."""
-        unchanged: dict[str, Document] = {}
+        """Store those documents whose marks are as noted; return the keys of what was stored by this call."""
+        unchanged: set[str] = set()
 
         async def load(names: list[str]) -> Mapping[str, Document]:
-            marks = await _each(names, lambda name: self._present(_text_of(name)))
-            unchanged.update(
-                {name: entries[name][0] for name, mark in zip(names, marks, strict=True) if mark == entries[name][1]}
-            )
-            return unchanged
+            keys = [name[1:] for name in names]
+            marks = await _each(keys, self._present)
+            unchanged.update(key for key, mark in zip(keys, marks, strict=True) if mark == entries[key][1])
+            return {_entry(key): dict(entries[key][0]) for key in keys if key in unchanged}
 
-        await self._cache.get_or_load_many(entries, load, ttl=NEVER if ttl == float("inf") else ttl)
-        return set(unchanged)
+        lifetime = NEVER if ttl == float("inf") else ttl
+        await self._cache.get_or_load_many([_entry(key) for key in entries], load, ttl=lifetime)
+        return unchanged
 
-    async def _enter(self, key: Key) -> int:
+    async def _enter(self, key: str) -> int:
         """Count one more writer, and return the mark."""
         step = _step() + 1
-        mark = await self._add(encode_key(key), step)
+        mark = await self._add(key, step)
         while mark != step:  # it was there, with a time to live of its own
-            if await self._cache.expire(_mark_name(encode_key(key)), self._lease):
+            if await self._cache.expire(_mark(key), self._lease):
                 break
-            mark = await self._add(encode_key(key), step)  # it expired between the two
+            mark = await self._add(key, step)  # it expired between the two
         return mark
 
-    async def _extend(self, key: Key) -> bool:
+    async def _extend(self, key: str) -> bool:
         """Let a mark live for another lease; return whether it counts a writer."""
-        extended = await self._cache.expire(_mark_name(encode_key(key)), self._lease)
-        return extended and await self._present(encode_key(key)) & _WRITERS != 0
+        extended = await self._cache.expire(_mark(key), self._lease)
+        return extended and await self._present(key) & _WRITERS != 0
 
-    async def _leave(self, text: str, since: float) -> None:
-        # Whose mark may have expired since is not counted any more: another writer may be, in its place.
+    async def _leave(self, key: str, since: float) -> None:
+        # A writer whose mark may have expired is not counted any more: another one may be, in its place.
         writers = -1 if time.monotonic() - since < self._lease else 0
-        mark = await self._add(text, _step() + writers)
+        mark = await self._add(key, _step() + writers)
         if mark & _WRITERS > _WRITERS >> 1:  # the mark was evicted and counted no writer
-            await self._add(text, 1)
+            await self._add(key, 1)
 
-    async def _note(self, key: Key) -> int:
+    async def _note(self, key: str) -> int:
         """Return the mark that tells later whether anyone has written; where there is none, make one."""
-        text = encode_key(key)
-        return await self._present(text) or await self._add(text, _step())
+        return await self._present(key) or await self._add(key, _step())
 
-    async def _present(self, text: str) -> int:
+    async def _present(self, key: str) -> int:
         # Adding nothing asks the cache that all share; a read could be answered by a copy in memory.
-        return await self._add(text, 0)
+        return await self._add(key, 0)
 
-    async def _add(self, text: str, amount: int) -> int:
-        name = _mark_name(text)
+    async def _add(self, key: str, amount: int) -> int:
+        name = _mark(key)
         try:
             return await self._cache.increment(name, amount, ttl=self._lease)
         except CacheValueError:  # beyond 64 bits after millions of writes without a pause
@@ -170,24 +163,20 @@ class CacheFence(Fence):
 
 def entry_name(key: Key) -> str:
     """Return the name of a context's entry. A cache has no empty keys, so each begins with a sign."""
-    return f"={encode_key(key)}"
+    return _entry(encode_key(key))
 
 
-def _text_of(name: str) -> str:
-    return name[1:]
+def _entry(key: str) -> str:
+    return f"={key}"
 
 
-def _mark_name(text: str) -> str:
-    return f"!{text}"
+def _mark(key: str) -> str:
+    return f"!{key}"
 
 
 def _step() -> int:
     """How far a writer raises the ticket."""
     return (1 + secrets.randbelow(_STEPS)) << 16
-
-
-def _by_text(keys: Collection[Key], marks: list[int]) -> dict[str, int]:
-    return {encode_key(key): mark for key, mark in zip(keys, marks, strict=True)}
 
 
 async def _each(items: Collection[T], call: Callable[[T], Awaitable[Any]]) -> list[Any]:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from agent_service.context.documents import store_errors
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.moving import Movable
-from agent_service.context.outside_calls import DERIVED, OutsideCalls, own_method
+from agent_service.context.outside.calls import DERIVED, OutsideCalls, own_method
 from agent_service.context.sync_store import SyncContextStore
 from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["OutsideStore", "as_store"]
@@ -22,13 +22,13 @@ _looking: Final = threading.Lock()
 class OutsideStore(OutsideCalls, ContextStore, Movable):
     """A store over any object with ``get``, ``set`` and ``delete``: one of the documented interface, or a repository.
 
-    See :class:`~agent_service.context.outside_calls.OutsideCalls` for what becomes of them. One that is
+    See :class:`~agent_service.context.outside.calls.OutsideCalls` for what becomes of them. One that is
     :class:`~agent_service.context.moving.Movable` hands over its keys itself.
     """
 
     async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
         if isinstance(self.outside, Movable):
-            with store_errors(self.outside, "read a context"), reading_what_is_current():
+            with store_errors(self._name, "read a context"), reading_what_is_current():
                 return await self.outside.read_to_move(key)
         with reading_what_is_current():
             document = await self.get(key)
@@ -36,7 +36,7 @@ class OutsideStore(OutsideCalls, ContextStore, Movable):
 
     async def withdraw(self, key: Key, expected: Mapping[str, Any]) -> bool:
         if isinstance(self.outside, Movable):
-            with store_errors(self.outside, "withdraw a context"):
+            with store_errors(self._name, "withdraw a context"):
                 return await self.outside.withdraw(key, expected)
         return await self.delete_if(key, expected)
 

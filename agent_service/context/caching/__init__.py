@@ -1,0 +1,1 @@
+"""A cache before a store, and what may be one."""

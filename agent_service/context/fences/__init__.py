@@ -1,0 +1,1 @@
+"""Fences: what keeps a cache from holding what the database no longer says."""

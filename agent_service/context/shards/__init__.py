@@ -1,0 +1,1 @@
+"""Contexts spread over several stores."""
