@@ -12,7 +12,7 @@ from agent_service.core.settings import Settings, reset_settings
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-pytest_plugins = ["tests.loops", "tests.servers.redis", "tests.servers.postgres"]
+pytest_plugins = ["tests.loops", "tests.servers.redis", "tests.servers.postgres", "tests.support.reports"]
 
 
 @pytest.fixture(autouse=True)

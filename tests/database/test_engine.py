@@ -14,11 +14,12 @@ from sqlalchemy import text
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database import close_database, get_database, get_session, revisions
+from agent_service.infrastructure.database import close_database, get_database, get_session
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.schema import revisions
 from tests.servers.pgbouncer import by_way_of, running_pgbouncer
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.proxy import TcpProxy
