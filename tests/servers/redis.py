@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,15 +18,19 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+import hiredis
 import pytest
 import pytest_asyncio
 import redis
+from redis._parsers.base import BaseParser
 
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 
 START_SECONDS = 10
+ANSWER_SECONDS = 10
 
 
 class RedisServer:
@@ -156,13 +161,33 @@ class RedisServer:
 
 
 def run_command(url: str, *command: Any) -> Any:
-    """Run one command over a connection of its own and give its raw reply."""
-    connection = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=10).make_connection()
+    """
+    Run one command over a connection of its own and give its raw reply.
+
+    Every test asks several times, and redis-py reads the metadata of packages for each connection it makes.
+    """
+    where = urlsplit(url)
+    before = [("AUTH", *filter(None, (where.username, where.password)))] if where.password else []
+    if where.path.strip("/") not in {"", "0"}:
+        before.append(("SELECT", where.path.strip("/")))
+    commands = [*before, command]
+    replies = hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=Ellipsis)
     try:
-        connection.send_command(*command)
-        return connection.read_response()
-    finally:
-        connection.disconnect()
+        with socket.create_connection((where.hostname, where.port or 6379), ANSWER_SECONDS) as connection:
+            connection.sendall(b"".join(hiredis.pack_command(each) for each in commands))
+            for _ in commands:
+                while (reply := replies.gets()) is Ellipsis:
+                    received = connection.recv(65_536)
+                    if not received:
+                        raise redis.ConnectionError("Connection closed by server.")
+                    replies.feed(received)
+                if isinstance(reply, Exception):
+                    raise reply
+            return reply
+    except TimeoutError as exc:
+        raise redis.TimeoutError(str(exc)) from exc
+    except OSError as exc:
+        raise redis.ConnectionError(str(exc)) from exc
 
 
 def find_binary() -> str:
@@ -183,14 +208,21 @@ def wheel_binary() -> str | None:
 
 
 class GivenServer:
-    """The server of ``TEST_REDIS_URL``."""
+    """The server of ``TEST_REDIS_URL``, which may be of any kind that redis-py can reach."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def cli(self, *command: Any) -> Any:
         """Run one command from outside and give its raw reply."""
-        return run_command(self.url, *command)
+        connection = redis.ConnectionPool.from_url(
+            self.url, protocol=2, socket_timeout=ANSWER_SECONDS
+        ).make_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
 
 
 @pytest.fixture(scope="session")
