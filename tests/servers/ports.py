@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import socket
+from collections.abc import Iterator
 
 LOWEST = 10_000
 BUS = 10_000
@@ -33,6 +34,6 @@ def _slice() -> int:
 
 
 _start = os.getpid() % PER_SLICE
-_ports = (
+_ports: Iterator[int] = (
     LOWEST + _slice() * PER_SLICE + number for number in itertools.cycle((*range(_start, PER_SLICE), *range(_start)))
 )

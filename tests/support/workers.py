@@ -15,6 +15,15 @@ def pytest_xdist_auto_num_workers() -> int | None:
     """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    if "TEST_REDIS_URL" in os.environ or "TEST_DATABASE_URL" in os.environ:
+    if _given():
         return 0
     return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _given() and (config.getoption("numprocesses", None) or 0) > 1:
+        raise pytest.UsageError(f"{' and '.join(_given())} can serve one process only: leave -n out, or say -n 0")
+
+
+def _given() -> list[str]:
+    return [name for name in ("TEST_REDIS_URL", "TEST_DATABASE_URL") if name in os.environ]
