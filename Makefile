@@ -2,34 +2,56 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+BUILT  := $(VENV)/.built
 READY  := $(VENV)/.ready
+# How many processes share the tests; auto: two for each processor.
+WORKERS ?= auto
+# Bytecode is written whatever the shell says, or each interpreter that a test starts compiles the package.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench faults mutants audit clean
+.PHONY: help run test check lint rules types contracts quick format bench faults mutants audit clean
 
 help:  ## show what can be made
 	@$(PYTHON) -c 'import re; [print(f"make {t:8}{d}") for t, d in re.findall(r"(?m)^([a-z]+):.*?## (.*)$$", open("Makefile").read())]'
 
-$(READY): pyproject.toml
+$(BUILT): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.12"; exit 2; }
-	@echo "Setting up $(VENV) (once; takes about a minute) ..."
+	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv"; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	@$(BIN)/python -m pip install --quiet --editable ".[cli,servers,test,lint]"
+	@$(BIN)/python -m pip install --quiet --editable ".[cli]"
 	@touch $@
 
-run: $(READY)  ## a tour on embedded defaults: examples, a cache trace and conversations replayed
+$(READY): $(BUILT)
+	@echo "Adding servers, tests and linters to $(VENV) (once; takes about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,servers,test,lint]"
+	@touch $@
+
+run: $(BUILT)  ## a tour on embedded defaults: examples, a cache trace and conversations replayed
 	@$(BIN)/python -m agent_service tour
 
-test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite
-	$(BIN)/python -m pytest
+test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite (WORKERS=1: in one process)
+	$(PYTEST)
 
-lint: $(READY)  ## format, rules, types, import contracts; changes nothing
+check: $(READY)  ## what can be said in a minute: lint, and the tests that need neither server nor database
+	@$(MAKE) --no-print-directory --jobs 4 rules types contracts quick
+
+lint: rules types contracts  ## format, rules, types, import contracts; changes nothing
+
+rules: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(READY)
 	$(BIN)/mypy
+
+contracts: $(READY)
 	$(BIN)/lint-imports
+
+quick: $(READY)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -m "not faults and not server" tests/core tests/house
 
 format: $(READY)  ## rewrite the code in the house format
 	$(BIN)/ruff format .

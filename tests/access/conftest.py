@@ -1,30 +1,16 @@
 """Servers of our own whose users may do less than everything."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
 from tests.servers.redis import RedisServer, wheel_binary
-
-USER, PASSWORD = "app", "pw"
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "cache.md"
+from tests.support.acl import PASSWORD, USER
 
 Use = Callable[..., None]
-
-
-def documented_rules() -> dict[str, list[str]]:
-    """The ACL rules of docs/cache.md, by user, as arguments of ACL SETUSER."""
-    blocks = re.findall(r"^```redis\n(.*?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    rules: dict[str, list[str]] = {}
-    for line in "".join(blocks).splitlines():
-        _, _, user, *words = line.split()
-        rules.setdefault(user, []).extend(words)
-    return rules
 
 
 @pytest.fixture(scope="session", params=["the newest at hand", "6.2"])
@@ -63,10 +49,3 @@ def as_user(server: RedisServer, use: Use) -> Iterator[Callable[..., None]]:
 
     yield permit
     server.cli("ACL", "DELUSER", USER)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -13,8 +13,9 @@ from agent_service.core.errors import ContextStoreError
 from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.tenants import RedisUser
-from tests.access.conftest import PASSWORD, USER, Use, documented_rules
+from tests.access.conftest import Use
 from tests.servers.redis import RedisServer
+from tests.support.acl import PASSWORD, USER, documented_rules
 
 Permit = Callable[..., None]
 

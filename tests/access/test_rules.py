@@ -10,9 +10,10 @@ import redis
 
 from agent_service import get_cache, get_redis_manager
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.access.conftest import PASSWORD, USER, documented_rules, until
 from tests.access.everything import use_caches, use_manager, use_ops, use_stores, use_tenants
 from tests.servers.redis import RedisServer
+from tests.support.acl import PASSWORD, USER, documented_rules
+from tests.support.waiting import until
 
 Permit = Callable[..., None]
 

@@ -18,7 +18,7 @@ from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback
+from tests.support.caches import make_fallback
 
 tenant: contextvars.ContextVar[Any] = contextvars.ContextVar("tenant")
 

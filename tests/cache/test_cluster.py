@@ -11,9 +11,10 @@ from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.contracts import CacheContract
-from tests.cache.conftest import make_fallback, until
 from tests.redis.cluster import running_cluster
 from tests.servers.redis import RedisServer
+from tests.support.caches import make_fallback
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.contracts import CacheContract
-from tests.cache.conftest import make_fallback
-from tests.servers.redis import free_port
+from tests.servers.ports import free_port
+from tests.support.caches import make_fallback
 
 
 class TestMemory(CacheContract):

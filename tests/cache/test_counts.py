@@ -16,7 +16,7 @@ from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.cache.room import Failing, giving
-from tests.cache.conftest import make_fallback
+from tests.support.caches import make_fallback
 
 
 @pytest.fixture(params=["memory", "redis", "fallback", "tiered"])

@@ -20,10 +20,10 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
-from tests.cache.conftest import make_fallback, recover
 from tests.cache.gates import GatedClient, Gates, free
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.caches import make_fallback, recover
 
 Cache = RedisCache[Any]
 

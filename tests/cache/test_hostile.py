@@ -23,7 +23,8 @@ from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
-from tests.cache.conftest import make_fallback, until
+from tests.support.caches import make_fallback
+from tests.support.waiting import until
 
 KEY, TAG = "k", "t"
 

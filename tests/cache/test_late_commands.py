@@ -11,8 +11,9 @@ from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS, Hit
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy
+from tests.support.caches import make_fallback, recover
+from tests.support.waiting import until
 
 Pair = tuple[FallbackCache, Outage]
 

@@ -12,8 +12,9 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.cache.machine import CacheMachine
 from agent_service.testing.clock import FakeClock
-from tests.cache.conftest import make_fallback
-from tests.servers.redis import GivenServer, RedisServer, free_port
+from tests.servers.ports import free_port
+from tests.servers.redis import GivenServer, RedisServer
+from tests.support.caches import make_fallback
 
 LATER = """
 local passed = tonumber(ARGV[1])

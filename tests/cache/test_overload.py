@@ -15,9 +15,10 @@ from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback, recover, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.caches import make_fallback, recover
+from tests.support.waiting import until
 
 MANY = 5_000
 TIMEOUT = 0.5

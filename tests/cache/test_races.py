@@ -20,10 +20,10 @@ from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback
 from tests.cache.gates import GatedClient, Gates, free
 from tests.cache.truth import INVALIDATIONS, OF_ALL_KEYS, READS, Truth
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.caches import make_fallback
 
 KEY = "a"
 MOST_AT_ONCE = 8

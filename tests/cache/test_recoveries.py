@@ -14,9 +14,9 @@ from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.cache.conftest import make_fallback, recover
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.caches import make_fallback, recover
 
 Pair = tuple[FallbackCache, Outage]
 

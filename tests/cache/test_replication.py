@@ -19,9 +19,10 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.replication import Replication
-from tests.cache.conftest import recover, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.caches import recover
+from tests.support.waiting import until
 
 ASKED = Replication(1, 0.1)
 

@@ -10,9 +10,9 @@ from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import until
 from tests.cache.former_release import FormerProcess
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 New = RedisCache[Any]
 Change = tuple[Callable[[FormerProcess], object], Callable[[New], Awaitable[object]]]

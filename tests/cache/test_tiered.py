@@ -24,9 +24,10 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.testing.contracts import CacheContract
-from tests.cache.conftest import make_fallback, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.caches import make_fallback
+from tests.support.waiting import until
 
 
 @dataclass

@@ -11,10 +11,11 @@ from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import make_fallback, until
 from tests.cache.test_machine import RedisMachine, over, play
 from tests.cache.test_races import Stress
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.caches import make_fallback
+from tests.support.waiting import until
 
 BOUND = 0.2
 """Seconds."""

@@ -9,8 +9,8 @@ import pytest
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import keys
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.leftovers import keys
 
 Cache = RedisCache[Any]
 LONG = 30 * 24 * 3600.0

@@ -13,6 +13,7 @@ from agent_service.context import sync
 from agent_service.context.adapters import PandasContextAdapter
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.core.errors import ContextKeyError
+from tests.support.ids import steady
 
 
 def test_the_documents_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
@@ -69,7 +70,7 @@ async def test_columns_rows_and_cells_have_contexts(adapter: PandasContextAdapte
         ("column", np.array(["a"])), {"column": "a"}, {"column", "a"}, bytearray(b"a"), ("column", object()),
         ("row", "x", "column", {"a"}), ("column", "\ud800"),
     ],
-    ids=ascii,
+    ids=steady,
 )  # fmt: skip
 async def test_a_key_of_another_form_is_refused(adapter: PandasContextAdapter, key: Any):
     for call in (

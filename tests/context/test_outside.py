@@ -24,6 +24,7 @@ from agent_service.state.models import CoachContext
 from agent_service.state.over_context import ContextStateStore
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import document_c
+from tests.support.ids import steady
 
 COLUMN = ("column", "ColumnA")
 
@@ -283,7 +284,7 @@ async def test_bulk_methods_that_an_outside_store_offers_are_used():
     assert Bulk.calls == ["set_many", "get_many", "get_many", "delete_many"]
 
 
-@pytest.mark.parametrize("thing", [object(), {}, 5, Ducks, document_c.InMemoryContextStore], ids=repr)
+@pytest.mark.parametrize("thing", [object(), {}, 5, Ducks, document_c.InMemoryContextStore], ids=steady)
 def test_what_is_no_store_is_refused_where_it_is_given(thing: Any, frame: pd.DataFrame):
     for make in (
         lambda: PandasContextAdapter(frame, context_store=thing),

@@ -27,6 +27,7 @@ from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import rebalancer
 from tests.context.interleaved import Interleaved
+from tests.support.ids import steady
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -590,7 +591,7 @@ async def test_what_is_read_to_move_is_what_is_there(movable: ContextStore):
 # -- what is refused
 
 
-@pytest.mark.parametrize("wrong", [{}, [], {1: InMemoryContextStore()}, "a"], ids=repr)
+@pytest.mark.parametrize("wrong", [{}, [], {1: InMemoryContextStore()}, "a"], ids=steady)
 def test_unusable_shards_of_before_are_refused(wrong: Any):
     with pytest.raises(ConfigurationError):
         ShardManager(memory("a"), previous=wrong)

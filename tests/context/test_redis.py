@@ -19,7 +19,8 @@ from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.state.redis import RedisStateStore
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context.processes import updates_from_processes
-from tests.servers.redis import GivenServer, RedisServer, free_port
+from tests.servers.ports import free_port
+from tests.servers.redis import GivenServer, RedisServer
 
 
 class TestRedisContextStore(ContextStoreContract):

@@ -22,6 +22,7 @@ from agent_service.context.outside_store import OutsideStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError, DatabaseError
 from agent_service.infrastructure.database.contexts.repository import SqlContextRepository
 from agent_service.infrastructure.database.contexts.table import engine_sessions
+from tests.support.ids import steady
 
 
 class Base(DeclarativeBase):
@@ -335,7 +336,7 @@ async def test_a_plain_write_whose_caller_is_cancelled_is_over_before_the_cancel
     assert await store.get("a") == {"v": "new"}
 
 
-@pytest.mark.parametrize("thing", [object(), {}, Awaited], ids=repr)
+@pytest.mark.parametrize("thing", [object(), {}, Awaited], ids=steady)
 def test_an_object_that_is_no_repository_is_refused(thing: Any):
     for refuse in (OutsideStore, adapt_repository):
         with pytest.raises(ContextStoreError, match="get, set and delete"):

@@ -14,6 +14,7 @@ from agent_service.core.errors import ContextStoreError, SessionNotFoundError, S
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.support.ids import steady
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ async def test_a_key_that_is_no_session_id_is_refused(store: SessionContextStore
             await call
 
 
-@pytest.mark.parametrize("value", [{"a": "\x00"}, {"a": (1,)}, {"a": object()}, {1: 2}, []], ids=repr)
+@pytest.mark.parametrize("value", [{"a": "\x00"}, {"a": (1,)}, {"a": object()}, {1: 2}, []], ids=steady)
 async def test_a_value_that_sessions_cannot_keep_is_refused(
     store: SessionContextStore, database: DatabaseManager, value: Any
 ):

@@ -18,6 +18,7 @@ from agent_service.context.redis import RedisContextStore
 from agent_service.context.shards.manager import RebalanceProgress, ShardManager
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.testing.context_contracts import ContextStoreContract
+from tests.support.ids import steady
 
 
 class TestMixedShards(ContextStoreContract):
@@ -168,7 +169,7 @@ async def test_a_failing_shard_is_named_and_a_partial_list_is_an_error():
 SAME: ContextStore = InMemoryContextStore()
 
 
-@pytest.mark.parametrize("shards", [{}, [], None, {1: SAME}, {"a": SAME, "b": SAME}], ids=repr)
+@pytest.mark.parametrize("shards", [{}, [], None, {1: SAME}, {"a": SAME, "b": SAME}], ids=steady)
 def test_unusable_shards_are_refused(shards: Any):
     with pytest.raises(ConfigurationError):
         ShardManager(shards)

@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import UndecodableError
 from agent_service.core.values.typed import restorer
+from tests.support.ids import steady
 
 T = TypeVar("T")
 
@@ -195,7 +196,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=lambda each: steady(each)[:40])
 def test_a_value_comes_back_as_its_annotation_says(annotation, value):
     restore = restorer(annotation)
     assert restore is not None

@@ -15,6 +15,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
 from agent_service.infrastructure.database.repositories import SessionRepository, feed
 from tests.database.held import somebody_waits
+from tests.support.waiting import until
 
 MESSAGE = {"role": "user", "content": "Hi", "token_count": 3}
 
@@ -74,12 +75,6 @@ async def watched(database: DatabaseManager) -> Any:
     statement = "SELECT watched_until, watched_until - clock_timestamp() FROM agent_service_sessions"
     async with database.session() as db:
         return (await db.execute(text(statement))).one()
-
-
-async def until(condition: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_what_is_appended_right_after_a_look_is_notified(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
@@ -21,6 +21,7 @@ from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.postgres.notifications import Notifications
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
+from tests.support.waiting import until
 
 PATIENCE = 20.0
 Feed = AsyncGenerator[SessionMessage, None]
@@ -49,12 +50,6 @@ async def following(database: DatabaseManager, session_id: UUID, after_seq: int 
 async def take(feed: Feed, count: int) -> list[Any]:
     async with asyncio.timeout(PATIENCE):
         return [(await anext(feed)).content for _ in range(count)]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def listening(database: DatabaseManager) -> None:

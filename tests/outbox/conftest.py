@@ -1,27 +1,17 @@
 """The configured database and cache over real servers, closed after each test with nothing left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import func, select
 
-from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
-from agent_service.infrastructure.database.connection import close_database, get_database, get_session
-from agent_service.infrastructure.database.models.outbox import OutboxRow
+from agent_service.infrastructure.database.connection import close_database, get_database
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.servers.proxy import TcpProxy
-
-NAMESPACE = "users"
-
-
-def configure(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
-    """Set settings for this process from now on."""
-    for name, value in settings.items():
-        monkeypatch.setenv(name.upper(), value)
-    reset_settings()
+from tests.support.outbox import NAMESPACE, configure
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ async def house(database_url: str, redis_proxy: TcpProxy, monkeypatch: pytest.Mo
     async def nothing_runs() -> bool:
         return not [task for task in asyncio.all_tasks() if task.get_name() == "outbox"]
 
-    await until(nothing_runs, 1)
+    await until(nothing_runs)
 
 
 @pytest.fixture
@@ -53,25 +43,3 @@ async def others(redis_url: str) -> AsyncIterator[RedisCache[object]]:
     client = RedisClient(redis_url, timeout=10)
     yield RedisCache(client, namespace=NAMESPACE)
     await client.aclose()
-
-
-async def rows() -> int:
-    """How many rows are in the outbox."""
-    async with get_session() as db:
-        return (await db.scalars(select(func.count()).select_from(OutboxRow))).one()
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
-async def until_drained() -> None:
-    """Wait until the outbox is empty."""
-
-    async def empty() -> bool:
-        return await rows() == 0
-
-    await until(empty)

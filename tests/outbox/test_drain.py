@@ -22,9 +22,10 @@ from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import BATCH
 from agent_service.infrastructure.outbox.invalidation import MAX_PATTERNS, Invalidation
 from agent_service.infrastructure.redis.factory import get_redis_manager
-from tests.outbox.conftest import NAMESPACE, configure, rows, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.outbox import NAMESPACE, configure, rows
+from tests.support.waiting import until
 
 GOLDEN = '{"namespace":"users","keys":["ada","nul\\u0000"],"patterns":["user:*"]}'
 """As the first version wrote it."""

@@ -13,11 +13,12 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.outbox import invalidate_in
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.outbox.conftest import NAMESPACE, configure, until, until_drained
 from tests.outbox.test_processes import said, worker
 from tests.outbox.test_run import running
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.outbox import NAMESPACE, configure, until_drained
+from tests.support.waiting import until
 
 KEYS = [f"row:{n}" for n in range(6)]
 

@@ -16,8 +16,8 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from agent_service.infrastructure.outbox.bells import hung_bell, ring
-from tests.outbox.conftest import NAMESPACE, rows
 from tests.servers.proxy import TcpProxy
+from tests.support.outbox import NAMESPACE, rows
 
 
 async def test_a_write_and_its_invalidation_commit_together(house: TcpProxy, others: RedisCache[object]):

@@ -14,8 +14,9 @@ from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from tests.outbox.conftest import NAMESPACE, rows, until, until_drained
 from tests.servers.proxy import TcpProxy
+from tests.support.outbox import NAMESPACE, rows, until_drained
+from tests.support.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -18,10 +18,11 @@ from agent_service.infrastructure.database.connection import close_database, get
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from agent_service.infrastructure.outbox.drain import BATCH
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.outbox.conftest import NAMESPACE, configure, rows, until, until_drained
 from tests.outbox.test_drain import ask
 from tests.outbox.test_run import running
 from tests.servers.proxy import TcpProxy
+from tests.support.outbox import NAMESPACE, configure, rows, until_drained
+from tests.support.waiting import until
 
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 

@@ -17,10 +17,10 @@ from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from tests.outbox.conftest import NAMESPACE, configure, until_drained
 from tests.outbox.test_run import running
 from tests.servers.postgres import PostgresServer
 from tests.servers.standby import running_primary_and_standby
+from tests.support.outbox import NAMESPACE, configure, until_drained
 
 Pair = tuple[PostgresServer, PostgresServer]
 Read = Callable[[str], Awaitable[int]]

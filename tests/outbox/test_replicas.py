@@ -7,9 +7,10 @@ import pytest
 from agent_service.infrastructure.cache.factory import get_cache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from tests.outbox.conftest import NAMESPACE, configure, rows, until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.outbox import NAMESPACE, configure, rows
+from tests.support.waiting import until
 
 
 async def test_a_row_stays_until_a_replica_has_it(

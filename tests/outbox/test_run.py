@@ -17,9 +17,10 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import close_database, get_session
 from agent_service.infrastructure.outbox import run_outbox
 from agent_service.infrastructure.outbox.counters import counters
-from tests.outbox.conftest import NAMESPACE, configure, rows, until, until_drained
 from tests.outbox.test_drain import GOLDEN, ask, put
 from tests.servers.proxy import TcpProxy
+from tests.support.outbox import NAMESPACE, configure, rows, until_drained
+from tests.support.waiting import until
 
 
 @asynccontextmanager

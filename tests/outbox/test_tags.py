@@ -3,8 +3,8 @@
 from agent_service.infrastructure.cache.calls.decorators import cached
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
-from tests.outbox.conftest import NAMESPACE
 from tests.servers.proxy import TcpProxy
+from tests.support.outbox import NAMESPACE
 
 
 async def test_entries_that_carry_a_tag_are_loaded_again_after_the_commit(house: TcpProxy):

@@ -1,8 +1,6 @@
 """After each test of this room: no task is left, and no connection."""
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -16,6 +14,8 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
 from tests.redis.listener import Listener
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.certificates import make_certificate
+from tests.support.leftovers import open_sockets
 
 
 @pytest_asyncio.fixture(autouse=True)
@@ -27,10 +27,6 @@ async def nothing_left() -> AsyncIterator[None]:
     assert not left
     await asyncio.sleep(0)  # a closed transport gives up its socket in the next tick
     assert open_sockets() <= before
-
-
-def open_sockets() -> set[str]:
-    return {descriptor.name for descriptor in Path("/dev/fd").iterdir() if descriptor.is_socket()}
 
 
 Connect = Callable[..., RedisClient]
@@ -89,13 +85,3 @@ async def listen(connect: Connect) -> AsyncIterator[Listen]:
 def certificate(tmp_path: Path) -> Path:
     """A self-signed certificate for 127.0.0.1; its key is ``key.pem`` beside it."""
     return make_certificate(tmp_path)
-
-
-def make_certificate(folder: Path) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl command to make a certificate with")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([openssl, *request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    return certificate

@@ -1,11 +1,11 @@
 """What the tests of invalidations listen with."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
+from tests.support.waiting import until
 
 LATE = 0.2
 """Seconds by which a test on a busy machine may notice late."""
@@ -47,9 +47,3 @@ class Listener:
         """Wait until copies may be served, and forget what was heard before."""
         await until(lambda: self.trusted)
         self.heard.clear()
-
-
-async def until(fact: Callable[[], bool], *, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not fact():
-            await asyncio.sleep(0.002)

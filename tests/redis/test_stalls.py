@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -22,6 +21,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from tests.redis.cluster import running_cluster
 from tests.redis.conftest import Connect
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 MEGABYTE = 1_000_000
 
@@ -150,12 +150,6 @@ async def test_a_stream_that_waits_for_entries_survives_a_stall(own_redis: Redis
 
     assert all(changes)
     await stream.aclose()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Traffic:

@@ -11,9 +11,10 @@ from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
-from tests.redis.listener import Listener, until
+from tests.redis.listener import Listener
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.waiting import until
 
 AnyServer = RedisServer | GivenServer
 

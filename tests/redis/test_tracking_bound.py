@@ -12,9 +12,9 @@ import pytest
 from agent_service.core.errors import RedisOperationError
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.redis.conftest import Connect, Listen
-from tests.redis.listener import until
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 
 async def test_trust_is_given_only_for_what_was_told(redis_url: str, connect: Connect, listen: Listen):

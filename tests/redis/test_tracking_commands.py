@@ -7,8 +7,9 @@ import pytest
 
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.redis.conftest import Connect, Listen
-from tests.redis.listener import LATE, Listener, until
+from tests.redis.listener import LATE, Listener
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 Command = tuple[object, ...]
 

@@ -11,9 +11,10 @@ import redis
 from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
-from tests.redis.listener import LATE, Listener, until
+from tests.redis.listener import LATE, Listener
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 NAME = b"name=faults-invalidations"
 

@@ -11,9 +11,10 @@ from redis.crc import key_slot
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Listen
-from tests.redis.listener import LATE, until
+from tests.redis.listener import LATE
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, run_command, wheel_binary
+from tests.support.waiting import until
 
 
 async def test_a_unix_socket_a_user_and_a_database_are_used(tmp_path: Path, listen: Listen):

@@ -1,13 +1,13 @@
 """After each test: no runtime lives, no task and no thread of a pool is left."""
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
 from agent_service.runtime import AgentRuntime, GlobalSymphonyConfig
+from tests.support.leftovers import pool_threads
 
 
 @pytest_asyncio.fixture(autouse=True)
@@ -21,10 +21,6 @@ async def nothing_left() -> AsyncIterator[None]:
     while left := pool_threads() - before:
         assert time.monotonic() < deadline, left
         await asyncio.sleep(0.001)
-
-
-def pool_threads() -> set[threading.Thread]:
-    return {each for each in threading.enumerate() if each.name.startswith("agent-service-")}
 
 
 @pytest_asyncio.fixture

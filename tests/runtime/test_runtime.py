@@ -24,9 +24,9 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.runtime import AgentRuntime, GlobalSymphony, GlobalSymphonyConfig
 from agent_service.tenants.shared_state import RedisSharedState
-from tests.runtime.conftest import pool_threads
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.leftovers import pool_threads
 
 NOBODY = "redis://127.0.0.1:1/0"
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.servers.postgres import PostgresServer, _free_port, _unprivileged_account
+from tests.servers.ports import free_port
+from tests.servers.postgres import PostgresServer, _unprivileged_account
 
 CONFIGURATION = """
 [databases]
@@ -47,7 +48,7 @@ def running_pgbouncer(server: PostgresServer, *, ignoring: str = "") -> Iterator
         sys.stderr.write("\nSKIPPING every pgbouncer test: none is installed\n")
         pytest.skip("no pgbouncer is installed")
     home = Path(tempfile.mkdtemp(prefix="agent-service-pgbouncer-"))
-    target, own_port = urlsplit(server.url), _free_port()
+    target, own_port = urlsplit(server.url), free_port()
     configuration = home / "pgbouncer.ini"
     configuration.write_text(
         CONFIGURATION.format(host=target.hostname, port=target.port, own_port=own_port, ignoring=ignoring),

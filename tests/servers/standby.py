@@ -7,14 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers.postgres import (
-    PostgresServer,
-    _binaries,
-    _free_port,
-    _stop,
-    _wait_until_ready,
-    running_postgres,
-)
+from tests.servers.postgres import PostgresServer, _binaries, running_postgres, serving
 
 
 @contextlib.contextmanager
@@ -29,25 +22,9 @@ def running_primary_and_standby(lag: str = "0") -> Iterator[tuple[PostgresServer
     try:
         binaries, account = _binaries(home)
         with running_postgres() as primary:
-            data, port = home / "data", _free_port()
-            copying = [str(binaries / "pg_basebackup"), "-D", str(data), "-d", primary.url, "-R", "--checkpoint=fast"]
-            subprocess.run(copying, check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
-            options = {"port": str(port), "unix_socket_directories": str(home), "listen_addresses": "127.0.0.1"}
-            options["recovery_min_apply_delay"] = lag
-            arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-            arguments += ["-c", "max_connections=200"]
-            with (home / "log").open("wb") as log:
-                process = subprocess.Popen(
-                    [str(binaries / "postgres"), "-D", str(data), *arguments],
-                    stdout=log,
-                    stderr=log,
-                    cwd=home,
-                    **account,
-                )
-            try:
-                _wait_until_ready(binaries, port, process, home / "log")
-                yield primary, PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", process.pid)
-            finally:
-                _stop(process)
+            copying = [str(binaries / "pg_basebackup"), "-D", str(home / "data"), "-d", primary.url, "-R"]
+            subprocess.run([*copying, "--checkpoint=fast"], check=True, stdout=subprocess.DEVNULL, cwd=home, **account)
+            with serving(binaries, home, account, recovery_min_apply_delay=lag) as standby:
+                yield primary, standby
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -13,25 +13,28 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from tests.servers.redis import free_port
-
 START_SECONDS = 60
 _SERVE = """
-import sys
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
-make_server("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app)).serve_forever()
+server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app))
+print(server.server_port, flush=True)
+server.serve_forever()
 """
 
 
 @contextlib.contextmanager
 def running_dynamodb(folder: Path) -> Iterator[str]:
     """Return the URL of an empty server."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", _SERVE, str(port)], stdout=log, stderr=log, env=os.environ)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ
+        )
         try:
+            assert process.stdout is not None
+            port = process.stdout.readline()
+            assert port, (folder / "log").read_text()
+            url = f"http://127.0.0.1:{int(port)}"
             deadline = time.monotonic() + START_SECONDS
             while not _answers(url):
                 assert process.poll() is None, (folder / "log").read_text()
@@ -40,7 +43,7 @@ def running_dynamodb(folder: Path) -> Iterator[str]:
             yield url
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def _answers(url: str) -> bool:

@@ -15,6 +15,7 @@ from agent_service.state.dynamodb import DynamoDBStateStore
 from agent_service.state.models import CoachContext
 from tests.servers.proxy import TcpProxy
 from tests.state.processes import CHECKOUT
+from tests.support.ids import steady
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_a_client_that_cannot_be_awaited_is_refused_by_name():
         DynamoDBStateStore("table", client=client)
 
 
-@pytest.mark.parametrize("client", [object(), "dynamodb", {}], ids=repr)
+@pytest.mark.parametrize("client", [object(), "dynamodb", {}], ids=steady)
 def test_what_is_no_client_is_refused_by_name(client: Any):
     with pytest.raises(ConfigurationError, match=r"client.*get_item"):
         DynamoDBStateStore("table", client=client)

@@ -10,14 +10,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.tenants.keys import PERMANENT_KINDS, KeyFactory
 from tests.servers.redis import GivenServer, RedisServer, wheel_binary
-
-FOREVER = """
-local found = {}
-for _, key in ipairs(redis.call('KEYS', '*')) do
-  if redis.call('PTTL', key) == -1 then found[#found + 1] = key end
-end
-return found
-"""
+from tests.support.leftovers import immortal_keys
 
 
 @pytest.fixture(scope="session", params=["the newest at hand", "6.2"])
@@ -60,6 +53,5 @@ async def client() -> RedisClient:
 
 def permanent_keys(server: RedisServer | GivenServer) -> list[bytes]:
     """Keys of the server that never expire and do not stand on the written list."""
-    forever: list[bytes] = server.cli("EVAL", FOREVER, 0)
-    parsed = {key: KeyFactory().parse(key) for key in forever}
+    parsed = {key: KeyFactory().parse(key) for key in immortal_keys(server)}
     return [key for key, parts in parsed.items() if parts is None or parts.kind not in PERMANENT_KINDS]

@@ -21,6 +21,7 @@ from agent_service.tenants.runner import TriggerRunner, on_trigger
 from agent_service.tenants.schedule import Trigger, TriggerClaim, TriggerSchedule
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +78,6 @@ class Recorder:
     async def seen(self, number: int) -> list[Trigger]:
         await until(lambda: len(self.got) >= number)
         return self.got
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.002)
 
 
 async def until_done(triggers: RedisTrigger) -> None:

@@ -20,6 +20,7 @@ from agent_service.tenants.schedule import Trigger, TriggerSchedule
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer, run_command
+from tests.support.waiting import until
 
 SOON = 60.0
 """Seconds in which a runner that is woken acts, on the slowest machine; one that is not woken sleeps for an hour."""
@@ -76,13 +77,6 @@ async def run() -> AsyncIterator[Run]:
     yield start
     for each in runners:
         await each.stop(timeout=0.1)
-
-
-async def until(condition: Callable[[], bool], seconds: float = SOON) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.002)
 
 
 async def soon(handled: "asyncio.Queue[str]") -> str:

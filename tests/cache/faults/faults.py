@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
-from tests.servers.redis import RedisServer, free_port
+from tests.servers.redis import RedisServer
 
 __all__ = ["FAULTS", "Fault"]
 

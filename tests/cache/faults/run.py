@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.cache.conftest import until
 from tests.cache.faults.deadlines import allowed
 from tests.cache.faults.faults import Fault
 from tests.cache.faults.load import Load
@@ -17,6 +16,7 @@ from tests.cache.faults.process import LEASE_SECONDS, Process
 from tests.cache.faults.user import HARD_TIMEOUT
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.waiting import until
 
 __all__ = ["LONG", "SHORT", "Scale", "run"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cache.faults.faults import FAULTS, Fault
 from tests.cache.faults.run import LONG, SHORT, run
-from tests.redis.conftest import open_sockets
+from tests.support.leftovers import open_sockets
 
 KINDS = pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -64,19 +63,21 @@ def postgres_template(request: pytest.FixtureRequest, layout: str) -> str:
     return templates[layout]
 
 
+@pytest.fixture(scope="session")
+def named_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The content of a migrated database of SQLite of each layout."""
+    folder = tmp_path_factory.mktemp("named")
+    for layout in LAYOUTS:
+        made(f"sqlite+aiosqlite:///{folder / layout}", layout)
+    return {layout: (folder / layout).read_bytes() for layout in LAYOUTS}
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
-    name = f"named_{next(_numbers)}"
-    yield postgres_server.create_database(name, postgres_template)
-    postgres_server.drop_database(name)
-
-
-_numbers = iter(range(10**9))
+def sqlite_template(named_files: dict[str, bytes], layout: str) -> bytes:
+    return named_files[layout]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, layout: str, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return made(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}", layout)
-    url: str = request.getfixturevalue("postgres_url")
+def database_url(request: pytest.FixtureRequest, layout: str) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
     return url
