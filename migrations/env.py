@@ -1,4 +1,4 @@
-"""Run revisions over the connection that was handed in, or over DATABASE_URL when `alembic` was called by itself."""
+"""Run revisions over the connection that was passed in, or over DATABASE_URL when `alembic` is called directly."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ def moves() -> bool:
     except KeyError:
         return False
     except CommandError:
-        return True  # An unknown one, which the revisions are about to say.
+        return True  # An unknown revision, which Alembic is about to report.
     return True
 
 

@@ -119,7 +119,7 @@ def create_partial_index(name: str, table: str, columns: list[str], where: str, 
 
 
 def create_extension(connection: sa.Connection) -> None:
-    """Make what indexes text by trigrams, where the server has it and lets us; search works without."""
+    """Create the extension for trigram indexes, where the server has it and allows it; search works without."""
     usual = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
     # Where applications expect an extension, or in our own schema where we may not write to that.
     schema = "public" if connection.exec_driver_sql(usual).scalar() else quoted(str(names_of(connection).schema))
@@ -131,7 +131,7 @@ def create_extension(connection: sa.Connection) -> None:
 
 
 def by_trigrams(column: str) -> Callable[[sa.Connection], str | None]:
-    """Return what says how the index of a column is made; none is where there is no extension."""
+    """Return the definition of a column's trigram index, or None where the extension is missing."""
 
     def definition(connection: sa.Connection) -> str | None:
         # The extension may have been there, in whatever schema.

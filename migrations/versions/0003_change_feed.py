@@ -21,7 +21,7 @@ BEGIN
 END
 $$
 """
-# The condition is part of the trigger, so that sessions which nobody watches pay for neither a function call nor a
+# The condition is part of the trigger, so that sessions which nobody watches cost neither a function call nor a
 # NOTIFY: transactions that notify commit one after another.
 ON_CHANGE = """
 CREATE TRIGGER agent_service_session_changed AFTER UPDATE OF last_seq, deleted_at ON agent_service_sessions FOR EACH ROW

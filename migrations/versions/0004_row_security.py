@@ -20,7 +20,7 @@ def upgrade() -> None:
         f"CREATE POLICY tenant ON {SESSIONS} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')",
         {SESSIONS: Lock.ACCESS_EXCLUSIVE},
     )
-    # A message belongs to whoever may see its session.
+    # A message is visible to those who may see its session.
     of_messages = Change(
         "make the policy of messages",
         f"""

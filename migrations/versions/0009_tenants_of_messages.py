@@ -8,7 +8,7 @@ SQLite, where one version at a time uses a file, the next revision does it all.
 from alembic import op
 
 from agent_service.infrastructure.database.schema.crossing_links import cut_links
-from agent_service.infrastructure.database.schema.key_shapes import keys_are_led_by_tenant
+from agent_service.infrastructure.database.schema.key_shapes import keys_begin_with_tenant
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
 from agent_service.infrastructure.database.schema.steps import Change, DropIndex, FillRows, Lock, MakeIndex, run
 
@@ -31,7 +31,7 @@ BEGIN
 END
 $$
 """
-# The condition is part of the trigger, so that statements which say the tenant do not pay for it.
+# The condition is part of the trigger, so that statements which name the tenant do not call it.
 FILLING = f"""
 CREATE TRIGGER agent_service_tenant_filled BEFORE INSERT ON {MESSAGES} FOR EACH ROW
 WHEN (NEW.tenant_id IS NULL) EXECUTE FUNCTION agent_service_fill_tenant()
@@ -39,7 +39,7 @@ WHEN (NEW.tenant_id IS NULL) EXECUTE FUNCTION agent_service_fill_tenant()
 
 
 def upgrade() -> None:
-    if op.get_bind().dialect.name == "sqlite" or (tables_are_made() and keys_are_led_by_tenant(op.get_bind())):
+    if op.get_bind().dialect.name == "sqlite" or (tables_are_made() and keys_begin_with_tenant(op.get_bind())):
         run(revision)
         return
     run(
@@ -68,7 +68,7 @@ def upgrade() -> None:
         ),
         Change(
             "have no message without a tenant",
-            # PostgreSQL reads no row for it, because the constraint is proved.
+            # PostgreSQL reads no row for it, because the constraint is validated.
             (
                 f"ALTER TABLE {MESSAGES} ALTER COLUMN tenant_id SET NOT NULL",
                 f"ALTER TABLE {MESSAGES} DROP CONSTRAINT {SAID}",

@@ -8,13 +8,13 @@ from alembic import op
 from sqlalchemy import Connection
 
 from agent_service.infrastructure.database.schema.key_shapes import (
-    keys_are_led_by_tenant,
+    keys_begin_with_tenant,
     require_ids_of_one_tenant,
     require_own_references,
 )
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
-from agent_service.infrastructure.database.schema.sqlite_search_shape import lead_search_by_tenant
-from agent_service.infrastructure.database.schema.sqlite_shapes import lead_by_id, lead_by_tenant
+from agent_service.infrastructure.database.schema.sqlite_search_shape import rebuild_search_with_tenant_keys
+from agent_service.infrastructure.database.schema.sqlite_shapes import rebuild_with_id_keys, rebuild_with_tenant_keys
 from agent_service.infrastructure.database.schema.steps import Change, DropIndex, Lock, MakeIndex, Step, constraint, run
 
 revision = "agent_service_0010"
@@ -59,10 +59,10 @@ WHEN (NEW.tenant_id IS NULL) EXECUTE FUNCTION agent_service_fill_tenant()
 
 
 def upgrade() -> None:
-    made = tables_are_made() and keys_are_led_by_tenant(op.get_bind())
+    made = tables_are_made() and keys_begin_with_tenant(op.get_bind())
     if op.get_bind().dialect.name == "sqlite":
-        tables = Change("make the tables again with keys that begin with the tenant", lead_by_tenant, BOTH)
-        search = Change("have the search index name the tenant", lead_search_by_tenant)
+        tables = Change("make the tables again with keys that begin with the tenant", rebuild_with_tenant_keys, BOTH)
+        search = Change("have the search index name the tenant", rebuild_search_with_tenant_keys)
         run(revision, search if made else tables)
         return
     policy = Change("compare a message's own tenant in its policy", OWN_TENANT, {MESSAGES: Lock.ACCESS_EXCLUSIVE})
@@ -70,7 +70,7 @@ def upgrade() -> None:
 
 
 def swap() -> tuple[Step, ...]:
-    """Return the steps that put the new keys in the place of the old ones."""
+    """Return the steps that replace the old keys with the new ones."""
     return (
         Change("look for foreign keys and views of others", require_own_references),
         *constraint(SESSION, MESSAGES, OF_SESSION, locks={SESSIONS: Lock.SHARE_ROW_EXCLUSIVE}),
@@ -104,7 +104,7 @@ def refer(table: str, name: str, definition: str) -> str:
 
 def downgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
-        run(revision, Change("make the tables again with the keys of before", lead_by_id, BOTH), down=True)
+        run(revision, Change("make the tables again with the keys of before", rebuild_with_id_keys, BOTH), down=True)
         return
     run(
         revision,
@@ -136,13 +136,13 @@ def downgrade() -> None:
 
 
 def require_way_back(connection: Connection) -> None:
-    """Refuse before anything changes where an id alone would not do."""
+    """Refuse, before anything changes, what keys without a tenant cannot express."""
     require_own_references(connection, key="(id)")
     require_ids_of_one_tenant(connection)
 
 
 def proved(table: str, name: str) -> Change:
-    """Return the step that proves a foreign key for the rows that are there."""
+    """Return the step that validates a foreign key for existing rows."""
     return Change(
         f"prove the constraint {name} for the rows that are there",
         f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}",

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Uuid, inspect, text
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.naming.engines import names_of
 
-__all__ = ["keys_are_led_by_tenant", "require_ids_of_one_tenant", "require_own_references"]
+__all__ = ["keys_begin_with_tenant", "require_ids_of_one_tenant", "require_own_references"]
 
 _SHARED: Final = text("SELECT id FROM agent_service_sessions GROUP BY id HAVING count(*) > 1 LIMIT 3").columns(
     id=Uuid()
@@ -31,7 +31,7 @@ AND m.name NOT IN (:sessions, :messages) ORDER BY 2, 1
 """)
 
 
-def keys_are_led_by_tenant(connection: Connection) -> bool:
+def keys_begin_with_tenant(connection: Connection) -> bool:
     """Whether the tables, which are there, have the primary keys of this version."""
     names = names_of(connection)
     for table in ("sessions", "session_messages"):

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-__all__ = ["SEARCH_TRIGGERS", "drop_search_parts", "lead_search_by_tenant", "make_search_again"]
+__all__ = ["SEARCH_TRIGGERS", "drop_search_parts", "make_search_again", "rebuild_search_with_tenant_keys"]
 
 SEARCH_TRIGGERS: Final = (
     "title_added", "title_changed", "title_removed", "message_added", "message_removed", "pending_taken", "entry_added",
@@ -15,7 +15,7 @@ SEARCH_TRIGGERS: Final = (
 )  # fmt: skip
 
 
-def lead_search_by_tenant(connection: Connection) -> None:
+def rebuild_search_with_tenant_keys(connection: Connection) -> None:
     """Rebuild the search index's tables with keys that begin with the tenant; the other tables have them already."""
     drop_search_parts(connection)
     make_search_again(connection, by_tenant=True)

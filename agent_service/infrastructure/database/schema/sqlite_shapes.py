@@ -40,7 +40,7 @@ from agent_service.infrastructure.database.schema.sqlite_search_shape import (
     make_search_again,
 )
 
-__all__ = ["lead_by_id", "lead_by_tenant"]
+__all__ = ["rebuild_with_id_keys", "rebuild_with_tenant_keys"]
 
 _SESSIONS: Final = "agent_service_sessions"
 _MESSAGES: Final = "agent_service_session_messages"
@@ -48,14 +48,14 @@ _STATUSES: Final = "status IN ('active', 'completed', 'failed', 'cancelled')"
 _MOMENT: Final = DateTime(timezone=True)
 
 
-def lead_by_tenant(connection: Connection) -> None:
+def rebuild_with_tenant_keys(connection: Connection) -> None:
     """Let all keys begin with the tenant."""
     require_own_references(connection)
     cut_links(connection)
     _make_again(connection, by_tenant=True)
 
 
-def lead_by_id(connection: Connection) -> None:
+def rebuild_with_id_keys(connection: Connection) -> None:
     """Go back to keys that begin with the id of a session.
 
     :raises DatabaseError: two tenants use the same id.
