@@ -27,8 +27,12 @@ _RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, date
 
 def identity_digest(function_name: str, arguments: bytes) -> str:
     """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
+    return blake2b(_digest_head(function_name) + arguments, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _digest_head(function_name: str) -> bytes:
     name = function_name.encode("utf-8", "surrogatepass")
-    return blake2b(b"%d:%b%b" % (len(name), name, arguments), digest_size=_DIGEST_BYTES).hexdigest()
+    return b"%d:%b" % (len(name), name)
 
 
 class CallSignature:
@@ -52,6 +56,7 @@ class CallSignature:
         self.is_wrapper = self._wrapped is not None
         """Whether the function is a wrapper that accepts any arguments."""
         self._qualified = f"{function.__module__}.{function.__qualname__}"
+        self._digest_head = _digest_head(self._qualified)
         parameters = self._signature.parameters
         if isinstance(ignore, str):
             raise CacheKeyError(f"ignore must be several parameter names, not a str; write ignore=[{ignore!r}]")
@@ -95,12 +100,19 @@ class CallSignature:
         :param context: distinguishes calls beside the arguments.
         :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
         """
-        parts: list[bytes] = []
-        for label, name, value in zip(self._labels, self.names, self.values(args, kwargs), strict=True):
+        return self.digest_of(self.values(args, kwargs), context)
+
+    def digest_of(self, values: Arguments, context: str = "") -> str:
+        """Return :meth:`digest` of a call, given what :meth:`values` gave for it.
+
+        :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
+        """
+        parts = [self._digest_head]
+        for label, name, value in zip(self._labels, self.names, values, strict=True):
             parts += (label, encode_argument(value, name))
         if context:
             parts.append(f"*{context}".encode())  # no label of a parameter begins like this
-        return identity_digest(self._qualified, b"".join(parts))
+        return blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def own_signature(function: Callable[..., Any]) -> inspect.Signature:

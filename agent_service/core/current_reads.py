@@ -11,21 +11,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["must_be_current", "reading_what_is_current"]
+__all__ = ["CURRENT_READS", "must_be_current", "reading_what_is_current"]
 
-_wanted: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", default=False)
+CURRENT_READS: Final[ContextVar[bool]] = ContextVar("agent_service_current_reads", default=False)
+"""True where reads must not lag. A load that has a context of its own sets it there for good."""
 
 
 @contextmanager
 def reading_what_is_current() -> Iterator[None]:
     """Have all reads of the block see what was committed before they began."""
-    token = _wanted.set(True)
+    token = CURRENT_READS.set(True)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        CURRENT_READS.reset(token)
 
 
 def must_be_current() -> bool:
     """Whether a read made here must see what was committed before it began."""
-    return _wanted.get()
+    return CURRENT_READS.get()

@@ -35,6 +35,8 @@ class Returned:
         """Whether instances of classes are restored; False if all is plain data, as under Any."""
         self.unresolved: str | None = None
         """Why the annotation cannot be resolved; None when it can, or there is none."""
+        self.rebuilds = False
+        """Whether results that hold no class of their own may need rebuilding all the same."""
         self._resolve()
         self._is_first = True
 
@@ -44,6 +46,7 @@ class Returned:
             self_class = _class_of(self._function) if _mentions_self(annotation) else None
         except Exception as exc:  # noqa: BLE001 - evaluating an annotation runs the caller's code
             self.unresolved = f"{type(exc).__name__}: {exc!s:.200}"
+            self.rebuilds = True
             return
         self.unresolved = None
         self.names_classes = names_classes(annotation)
@@ -51,11 +54,7 @@ class Returned:
             self._wanted = Wanted(annotation, self_class)
             self._rebuild = restorer(annotation)
             self._check = conforms(annotation, self_class)
-
-    @property
-    def rebuilds(self) -> bool:
-        """Whether results that hold no class of their own may need rebuilding all the same."""
-        return self._rebuild is not None or self.unresolved is not None
+        self.rebuilds = self._rebuild is not None
 
     def __call__(self, data: Any) -> Any:
         """Return a decoded result as what the annotation promises.

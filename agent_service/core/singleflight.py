@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. At most one flight per key is joinable. A flight whose fence broke (its key was invalidated while it ran) is not
+1. At most one flight per key is joinable. A flight whose lease broke (its key was invalidated while it ran) is not
    joinable: a caller who arrives later starts a new one, and only the callers who were there before get the old result.
 2. The load belongs to nobody: each caller waits behind a shield. It is cancelled when its last waiter is cancelled, and
    only then; not even then when one of them wanted it to go on in the background.
@@ -16,7 +16,7 @@ Invariants:
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,13 +24,13 @@ from agent_service.core.errors import ReentrantLoadError
 from agent_service.core.exception_copies import copy_for_another
 from agent_service.core.logging import logger
 
-__all__ = ["Fence", "SingleFlight"]
+__all__ = ["Breakable", "SingleFlight"]
 
 T = TypeVar("T")
 
 
-class Fence(Protocol):
-    """Something that stands while a load runs, and breaks when what it loads is invalidated."""
+class Breakable(Protocol):
+    """The lease of a load, which breaks when what it loads is invalidated."""
 
     @property
     def broken(self) -> bool:
@@ -39,11 +39,11 @@ class Fence(Protocol):
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("fence", "goes_on", "key", "shared", "task", "waiters", "waits_for")
+    __slots__ = ("goes_on", "key", "lease", "shared", "task", "waiters", "waits_for")
 
-    def __init__(self, key: str, fence: Fence) -> None:
+    def __init__(self, key: str, lease: Breakable) -> None:
         self.key = key
-        self.fence = fence
+        self.lease = lease
         self.task: asyncio.Task[T]
         self.waiters = 0
         self.goes_on = False
@@ -73,69 +73,70 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight[Any]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.running: set[asyncio.Task[Any]] = set()
+        """Of every event loop, those that nobody may join any more among them."""
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self.running)
 
-    def fence_of(self, key: str) -> Fence | None:
-        """Return the fence of the load that a caller for this key would join now; None: there is none to join."""
+    def joinable(self, key: str) -> Breakable | None:
+        """Return the lease of the load that a caller for this key would join now; None: there is none to join."""
         flight = self._flights.get(_here(key))
-        return None if flight is None or flight.fence.broken else flight.fence
+        return None if flight is None or flight.lease.broken else flight.lease
 
     async def run(
         self,
         key: str,
-        load: Callable[[Fence], Awaitable[T]],
-        open_fence: Callable[[], Fence],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
+        open_lease: Callable[[], Breakable],
         *,
         context: Iterable[contextvars.ContextVar[Any]] = (),
         goes_on: bool = False,
     ) -> T:
         """Join the running load of ``key`` or start one, and wait for its result.
 
-        :param load: called with the fence of its flight.
-        :param open_fence: called synchronously before the load starts.
+        :param load: called with the lease of its flight.
+        :param open_lease: called synchronously before the load starts.
         :param context: the context variables that the load may see, with the values of the caller that starts it.
         :param goes_on: whether the load goes on when nobody waits for it any more.
         :raises ReentrantLoadError: when waiting could never end.
         """
-        return await self._wait(self._join(key, load, open_fence, context, goes_on=goes_on))
+        return await self._wait(self._join(key, load, open_lease, context, goes_on=goes_on))
 
     def launch(
         self,
         key: str,
-        load: Callable[[Fence], Awaitable[Any]],
-        open_fence: Callable[[], Fence],
+        load: Callable[[Breakable], Coroutine[Any, Any, Any]],
+        open_lease: Callable[[], Breakable],
         *,
         context: Iterable[contextvars.ContextVar[Any]] = (),
     ) -> None:
         """:meth:`run`, without waiting: the load goes on in the background. What it raises is logged."""
-        self._join(key, load, open_fence, context, goes_on=True)
+        self._join(key, load, open_lease, context, goes_on=True)
 
     def _join(
         self,
         key: str,
-        load: Callable[[Fence], Awaitable[T]],
-        open_fence: Callable[[], Fence],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
+        open_lease: Callable[[], Breakable],
         context: Iterable[contextvars.ContextVar[Any]],
         *,
         goes_on: bool,
     ) -> _Flight[T]:
         flight: _Flight[T] | None = self._flights.get(_here(key))
-        if flight is None or flight.fence.broken:
-            flight = self._start(key, load, open_fence(), context)
+        if flight is None or flight.lease.broken:
+            flight = self._start(key, load, open_lease(), context)
         flight.goes_on = flight.goes_on or goes_on
         return flight
 
     def _start(
         self,
         key: str,
-        load: Callable[[Fence], Awaitable[T]],
-        fence: Fence,
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
+        lease: Breakable,
         context: Iterable[contextvars.ContextVar[Any]],
     ) -> _Flight[T]:
-        flight: _Flight[T] = _Flight(key, fence)
+        flight: _Flight[T] = _Flight(key, lease)
         run_in = contextvars.Context()
         for variable in context:
             try:
@@ -143,9 +144,9 @@ class SingleFlight:
             except LookupError:
                 continue
         run_in.run(_current.set, flight)
-        flight.task = asyncio.get_running_loop().create_task(_call(load, fence), context=run_in)
+        flight.task = asyncio.get_running_loop().create_task(load(lease), context=run_in)
         self._flights[_here(key)] = flight
-        self._tasks.add(flight.task)
+        self.running.add(flight.task)
         flight.task.add_done_callback(lambda _task: self._land(flight))
         return flight
 
@@ -179,36 +180,36 @@ class SingleFlight:
 
     def _land(self, flight: _Flight[Any]) -> None:
         self._detach(flight)
-        self._tasks.discard(flight.task)
+        self.running.discard(flight.task)
         if not flight.task.cancelled() and flight.task.exception() is not None and not flight.waiters:
             logger.warning("a load failed and nobody waits for it", exc_info=flight.task.exception())
 
     @contextmanager
-    def led_by(self, leader: object) -> Iterator[None]:
-        """Let the load that calls this wait for another one, ``leader``, that does its work along with its own.
+    def waiting_for(self, other: object) -> Iterator[None]:
+        """Note that the load that calls this waits for another one, which does its work along with its own.
 
-        :param leader: what :meth:`current` gave inside that load.
+        :param other: what :meth:`current` gave inside that load.
         """
         me = _current.get()
-        if me is None or me is leader or not isinstance(leader, _Flight):
+        if me is None or me is other or not isinstance(other, _Flight):
             yield
             return
-        me.waits_for.append(leader)
+        me.waits_for.append(other)
         try:
             yield
         finally:
-            me.waits_for.remove(leader)
+            me.waits_for.remove(other)
 
     @staticmethod
     def current() -> object:
-        """Return something that stands for the load that calls this; None outside of loads."""
+        """Return a handle of the load that calls this, for :meth:`waiting_for`; None outside of loads."""
         return _current.get()
 
     async def aclose(self) -> None:
         """Cancel the running loads of this event loop and wait until they ended."""
         await asyncio.sleep(0)  # one that was cancelled before it began would not end what was opened for it
         loop = asyncio.get_running_loop()
-        running = [task for task in self._tasks.copy() if task.get_loop() is loop]
+        running = [task for task in self.running.copy() if task.get_loop() is loop]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -216,10 +217,6 @@ class SingleFlight:
 
 def _here(key: str) -> tuple[asyncio.AbstractEventLoop, str]:
     return asyncio.get_running_loop(), key
-
-
-async def _call(load: Callable[[Fence], Awaitable[T]], fence: Fence) -> T:
-    return await load(fence)
 
 
 def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend, MemoryGrant
+from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend, MemoryLease
 from agent_service.infrastructure.cache.values import CachedValue
 
 
@@ -43,15 +43,15 @@ async def test_a_lease_is_given_back_whoever_is_cancelled_meanwhile(monkeypatch:
     cache: InMemoryCache[str] = InMemoryCache()
     begun, gate, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def release(_self: MemoryGrant, *, tell: bool = True) -> None:
+    async def release(_self: MemoryLease, *, tell: bool = True) -> None:
         begun.set()
         await gate.wait()
         ended.set()
 
     async def give() -> str:
-        return "value"
+        raise LookupError  # a value that is stored ends the lease by itself
 
-    monkeypatch.setattr(MemoryGrant, "release", release)
+    monkeypatch.setattr(MemoryLease, "release", release)
     asking = asyncio.create_task(cache.get_or_load("k", give))
     await begun.wait()
     asking.cancel()

@@ -1,11 +1,14 @@
 """Every read is counted once, as a hit or as a miss, on every backend."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from agent_service.core.errors import RedisUnavailableError, UndecodableError
+from agent_service.infrastructure.cache import cached
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.near.cache import TieredCache
@@ -115,3 +118,109 @@ async def test_waiting_for_another_process_is_no_further_read(client: RedisClien
     assert await caches[1].get_or_load("k", giving(2), lock="distributed") == 1
     assert await first == 1
     assert [counts(each) for each in caches] == [(0, 1), (0, 1)]
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+
+
+async def test_a_decorated_read_that_does_not_fit_the_annotation_is_one_miss(cache: BaseCache[Any]):
+    @cached(ttl=60, cache=cache)
+    async def point(_n: int) -> Point:
+        return "none"  # type: ignore[return-value] # which is not stored
+
+    await cache.set(point.cache_key(1), "none either")
+    for _ in range(4):
+        await point(1)
+
+    assert counts(cache) == (0, 4)
+    assert cache.counters.undecodable == 4
+    assert point.cache_info() == (0, 4)
+
+
+async def test_a_decorated_read_that_does_not_fit_is_replaced_and_read_from_then_on(cache: BaseCache[Any]):
+    @cached(ttl=60, cache=cache)
+    async def point(n: int) -> Point:
+        return Point(n)
+
+    await point(1)
+    await point(1)
+    await cache.set(point.cache_key(1), "no point")
+    assert [await point(1) for _ in range(4)] == [Point(1)] * 4
+
+    assert counts(cache) == (4, 2)
+    assert cache.counters.undecodable == 1
+    assert point.cache_info() == (4, 2)
+
+
+async def test_a_stale_value_that_does_not_fit_is_not_counted_as_served(cache: BaseCache[Any]):
+    """A set of instances has no form as plain data, which is what get_or_load gives."""
+
+    @cached(ttl=0.03, stale_for=60, cache=cache)
+    async def points() -> set[Point]:
+        return {Point(1)}
+
+    await points()
+    before = counts(cache)
+    await asyncio.sleep(0.05)
+    given = await cache.get_or_load(points.cache_key(), giving("loaded"), stale_for=60, soft_timeout=0, info=True)
+
+    assert (given.value, given.stale_reason) == ("loaded", None)
+    assert (cache.counters.stale, counts(cache)) == (0, (before[0], before[1] + 1))
+
+
+async def test_joining_a_load_whose_result_does_not_fit_is_one_miss(cache: BaseCache[Any]):
+    begun, finish = asyncio.Event(), asyncio.Event()
+
+    @cached(ttl=60, cache=cache)
+    async def points() -> set[Point]:
+        begun.set()
+        await finish.wait()
+        return {Point(1)}
+
+    first = asyncio.create_task(points())
+    await begun.wait()
+    second = asyncio.create_task(cache.get_or_load(points.cache_key(), giving("loaded")))
+    await asyncio.sleep(0.02)
+    finish.set()
+
+    assert (await first, await second) == ({Point(1)}, "loaded")
+    assert counts(cache) == (0, 2)
+
+
+async def test_a_read_of_many_that_fails_half_way_counts_each_key_once(
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch
+):
+    cache, outage = make_fallback(client)
+    await cache.set("a", 1)
+    await cache.set("b", 2, tags=["t"])
+
+    async def fail(_names: Sequence[str]) -> Mapping[str, bytes | None]:
+        raise RedisUnavailableError("cut off")
+
+    monkeypatch.setattr(cache.backend.redis.tokens, "read", fail)
+    assert await cache.get_many(["a", "b"]) == {}
+
+    of_memory = cache.backend._memory.counters
+    assert (counts(cache), (of_memory.hits, of_memory.misses)) == ((0, 0), (0, 2))
+    await cache.aclose()
+    await outage.aclose()
+
+
+class Unreadable:
+    def dumps(self, _value: Any) -> bytes:
+        return b"written"
+
+    def loads(self, _data: bytes) -> Any:
+        raise UndecodableError("not readable")
+
+
+async def test_what_memory_cannot_decode_is_a_miss():
+    cache: InMemoryCache[Any] = InMemoryCache(serializer=Unreadable())
+    await cache.set("a", [[1]])
+
+    assert await cache.get("a") is None
+    assert await cache.get_many(["a"]) == {}
+    assert counts(cache) == (0, 2)
+    assert cache.counters.undecodable == 2

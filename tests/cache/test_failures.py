@@ -21,11 +21,11 @@ def failures(clock: FakeClock) -> Failures:
 def test_a_failure_stands_until_its_back_off_is_over(failures: Failures, clock: FakeClock):
     failures.remember("a", LookupError("no"), 2)
     clock.advance(1.9)
-    before = failures.standing("a")
+    before = failures.recent("a")
     clock.advance(0.1)
 
     assert repr(before) == "LookupError('no')"
-    assert failures.standing("a") is None
+    assert failures.recent("a") is None
     assert len(failures) == 0
 
 
@@ -33,22 +33,22 @@ def test_the_latest_failure_of_a_key_counts_with_its_own_time(failures: Failures
     failures.remember("a", LookupError("first"), 10)
     failures.remember("a", LookupError("second"), 2)
 
-    assert str(failures.standing("a")) == "second"
+    assert str(failures.recent("a")) == "second"
     clock.advance(2)
-    assert failures.standing("a") is None
+    assert failures.recent("a") is None
 
 
 def test_past_the_bound_the_oldest_failure_is_forgotten_first(failures: Failures):
     for number in range(BOUND):
         failures.remember(f"{number}", LookupError(), 60)
     failures.remember("1", LookupError(), 60)  # the youngest again, and no further one
-    known = failures.standing("0")
+    known = failures.recent("0")
     failures.remember("one more", LookupError(), 60)
     failures.remember("and another", LookupError(), 60)
 
     assert known is not None
     assert len(failures) == BOUND
-    assert [failures.standing(key) is None for key in ("0", "1", "2", "3", "one more")] == [
+    assert [failures.recent(key) is None for key in ("0", "1", "2", "3", "one more")] == [
         True,
         False,
         True,
@@ -62,7 +62,7 @@ def test_each_who_asks_gets_an_exception_of_its_own_without_the_frames_of_the_lo
         raise LookupError("no")
     except LookupError as exc:
         failures.remember("a", exc, 60)
-    first, second = failures.standing("a"), failures.standing("a")
+    first, second = failures.recent("a"), failures.recent("a")
 
     assert first is not second
     assert first is not None
@@ -74,6 +74,6 @@ def test_what_is_forgotten_may_be_loaded_at_once_and_nothing_else(failures: Fail
         failures.remember(key, LookupError(), 60)
     failures.forget(["a", "nobody"])
 
-    assert [failures.standing(key) is None for key in "abc"] == [True, False, False]
+    assert [failures.recent(key) is None for key in "abc"] == [True, False, False]
     failures.clear()
     assert len(failures) == 0

@@ -437,7 +437,7 @@ async def test_closing_a_cache_leaves_no_lease_of_many_whose_loader_ends_slowly(
 
 async def load_freely(cache: RedisCache[Any], key: str, load: Callable[[], Awaitable[Any]], **options: Any) -> None:
     """Load a value for every context, past the gates."""
-    await cache.loading.obtain(key, load, make_policy(300, context=[free], **options))
+    await cache.loading.obtain(key, load, make_policy(300, {"context": [free], **options}))
 
 
 async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_again(redis_url: str):

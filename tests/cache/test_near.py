@@ -126,8 +126,8 @@ class Far(MemoryBackend):
 
 
 async def fill_many(tiers: TieredBackend) -> None:
-    (grant,) = await tiers.grant_many(["k"])
-    fill = Fill(Lease("k", (), more_tags=False), grant, tiers.codec.encode(2))
+    (backend_lease,) = await tiers.lease_many(["k"])
+    fill = Fill(Lease("k", (), more_tags=False), backend_lease, tiers.codec.encode(2))
     assert await tiers.fill_many([fill], LIFE) == [True]
 
 
@@ -176,7 +176,7 @@ async def test_a_change_drops_the_copy_before_it_and_the_one_that_was_made_meanw
 
 
 async def test_what_a_load_stores_replaces_the_copy(tiers: TieredBackend):
-    grant = await tiers.grant("k")
+    backend_lease = await tiers.lease("k")
 
-    assert await grant.fill(Lease("k", (), more_tags=False), tiers.codec.encode(2), LIFE, ())
+    assert await backend_lease.fill(Lease("k", (), more_tags=False), tiers.codec.encode(2), LIFE, ())
     assert tiers.near.read("k") is None

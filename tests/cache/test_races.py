@@ -9,14 +9,14 @@ as it goes.
 import asyncio
 import contextvars
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from agent_service.core.singleflight import Fence, SingleFlight
+from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
@@ -49,8 +49,10 @@ class LoadFailedError(Exception):
 class FreeFlights(SingleFlight):
     """Loads that pass the gates where their callers do, which is nothing that tells loads apart."""
 
-    def _start(self, key: str, load: Callable[[Fence], Awaitable[Any]], fence: Fence, context: Iterable[Any]) -> Any:
-        return super()._start(key, load, fence, (*context, free))
+    def _start(
+        self, key: str, load: Callable[[Breakable], Coroutine[Any, Any, Any]], lease: Breakable, context: Iterable[Any]
+    ) -> Any:
+        return super()._start(key, load, lease, (*context, free))
 
 
 class Race:

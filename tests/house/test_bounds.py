@@ -173,7 +173,7 @@ async def test_failures_are_bounded_in_bytes_and_leave_when_they_are_over():
             failures.remember(f"large {number}", ValueError("x" * 100_000 + str(number)), 60)
 
     assert await kept_by(fail) < 18 * MIB
-    assert failures.standing("large 399") is not None
+    assert failures.recent("large 399") is not None
     for number in range(1000):
         clock.advance(1)
         failures.remember(f"{number}", ValueError(), 10)
@@ -285,16 +285,16 @@ async def test_loads_that_wait_for_one_another_are_looked_at_once_each():
     """A diamond on a diamond: each level has two loads, and both wait for both of the next level."""
     flights, levels = SingleFlight(), 24
 
-    class Fence:
+    class Lease:
         broken = False
 
     async def load(level: int, side: int) -> int:
-        async def inner(_fence: object) -> int:
+        async def inner(_lease: object) -> int:
             if level == levels:
                 return 1
             return sum(await asyncio.gather(load(level + 1, 0), load(level + 1, 1)))
 
-        return await flights.run(f"{level}/{side}", inner, Fence)
+        return await flights.run(f"{level}/{side}", inner, Lease)
 
     async with asyncio.timeout(60):  # milliseconds; without the visited set, days
         total = await load(0, 0)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agent_service.core.globs import Globs
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
-from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 
 __all__ = ["Backend", "Fill"]
@@ -17,7 +17,7 @@ class Fill(NamedTuple):
     """A value to store under a lease."""
 
     lease: Lease
-    grant: Grant
+    backend_lease: BackendLease
     encoded: Encoded
 
 
@@ -52,24 +52,24 @@ class Backend(ABC):
         """Write entries. False when the backend had no room for one; what was under its key is gone."""
 
     @abstractmethod
-    async def grant(
-        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
-    ) -> Grant:
+    async def lease(
+        self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> BackendLease:
         """Return the right to store what is about to be loaded; every invalidation from now on breaks it.
 
         :param tags: what the entry will be tagged with.
-        :param standing: what to do when another process loads the entry already. "leave" gives a grant that stores
+        :param if_held: what to do when another process loads the entry already. "leave" gives a lease that stores
             nothing where there is one.
         :param more_tags: whether the loaded value may bring further tags.
         """
 
-    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
-        """:meth:`grant` for many keys; shares the leases of other processes."""
-        return [await self.grant(key, tags) for key in keys]
+    async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
+        """:meth:`lease` for many keys; shares the leases of other processes."""
+        return [await self.lease(key, tags) for key in keys]
 
     async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
-        """``Grant.fill`` for many grants that one :meth:`grant_many` gave."""
-        return [await each.grant.fill(each.lease, each.encoded, life, tags) for each in fills]
+        """``BackendLease.fill`` for many leases that one :meth:`lease_many` gave."""
+        return [await each.backend_lease.fill(each.lease, each.encoded, life, tags) for each in fills]
 
     @abstractmethod
     async def remove(self, keys: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""What every cache shares, whatever it is stored in: checking arguments, breaking leases, counting, loading."""
+"""What all caches share, whatever they are stored in: checking arguments, breaking leases, counting, loading."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ _WILDCARDS = frozenset("*?[\\")
 
 
 class BaseCache(ICache[T]):
-    """The contract, resting on the few operations of a :class:`Backend`.
+    """The contract of :class:`ICache`, built on the few operations of a :class:`Backend`.
 
     :param namespace: "" is the default namespace.
     :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.
@@ -204,7 +204,8 @@ class BaseCache(ICache[T]):
 
     def _break_keys(self, keys: Iterable[str]) -> None:
         self.leases.break_keys(keys)
-        self.loading.failures.forget(keys)
+        if self.loading.failures.known:
+            self.loading.failures.forget(keys)
 
     # -- loading
 
@@ -237,7 +238,7 @@ class BaseCache(ICache[T]):
         check_key(key)
         if not callable(loader):
             raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
-        policy = make_policy(self.default_ttl, **options)
+        policy = make_policy(self.default_ttl, options)
         if policy.context:
             policy = policy._replace(seen=CallContext(policy.context).digest())
         tags = options.get("tags", ())
@@ -245,8 +246,7 @@ class BaseCache(ICache[T]):
         found = await self.loading.obtain(key, loader, policy, named)
         value = self._plain(found.value, MISS)
         if value is MISS:
-            if found.stale_reason is None:
-                self.counters.retract_hit(found.level)
+            self.loading.withdraw(found)
             found = await self.loading.load(key, loader, policy, named, fresh=True)
             value = plain(found.value)
         return Loaded(value, found.level, found.age, found.stale_reason) if info else value

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.keys import normalise_namespace
@@ -24,7 +24,7 @@ from agent_service.infrastructure.cache.table import MemoryStore
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
 
-__all__ = ["close_cache", "get_cache", "open_cache"]
+__all__ = ["Opened", "close_cache", "get_cache", "open_cache", "opened"]
 
 
 @dataclass
@@ -77,8 +77,24 @@ async def get_cache(namespace: str = "", *, l1: bool | None = None) -> ICache[An
     return await open_cache(namespace, l1=l1)
 
 
+class Opened(NamedTuple):
+    """What :func:`get_cache` gives, and what that depends on."""
+
+    cache: BaseCache[Any]
+    loop: asyncio.AbstractEventLoop
+    manager: RedisManager
+    settings: Settings
+
+
+async def opened(namespace: str) -> Opened:
+    """:func:`get_cache` for who keeps the cache, for as long as the rest of what is returned stays as it is."""
+    settings = get_settings()
+    cache = await open_cache(namespace)
+    return Opened(cache, asyncio.get_running_loop(), await get_redis_manager(), settings)
+
+
 async def open_cache(namespace: str, *, l1: bool | None = None) -> BaseCache[Any]:
-    """:func:`get_cache` for the decorators, which use more of a cache than its contract."""
+    """:func:`get_cache` for who uses more of a cache than its contract."""
     name = normalise_namespace(namespace)
     caches = _caches.find()
     if caches is None or caches.manager.closed:  # without close_cache()

@@ -1,34 +1,43 @@
 """Leases: what keeps a value that was loaded before an invalidation from being stored after it.
 
 A load takes a lease on its key before it starts. Writing, deleting or invalidating the key, or invalidating a tag that
-the value will have, breaks the lease, and a fill with a broken lease is refused: the invalidation always wins. The book
-holds running loads only, so it is as small as they are few, and an operation on a cache that loads nothing pays one
-truth test.
+the value will have, breaks the lease, and a fill with a broken lease is refused: the invalidation always wins.
+
+One load has a lease twice. :class:`Lease` is known to this process, in the :class:`LeaseBook` of the namespace, and is
+broken at once by whatever is invalidated here. :class:`BackendLease` is the same right as the backend keeps it, so that
+an invalidation by another process breaks it too; there is one class for each backend, beside it.
+
+The book holds the leases of running loads only. It is indexed by key, so that a write costs what its own keys cost,
+however many loads are running, and a truth test where none are. Threads (event loops) share a book without a lock: each
+thread adds and removes in a part of its own, and others only mark what they find there as broken. Adding ends with the
+part, and what the key holds in it, being put in place: a finaliser of the same thread, which may close another lease in
+between, cannot leave the new one where nobody looks.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import get_ident
 from typing import Literal, Protocol, TypeAlias
 
 from agent_service.infrastructure.cache.values import Encoded, Lifetime
 
-__all__ = ["Grant", "Lease", "LeaseBook", "Standing"]
+__all__ = ["BackendLease", "IfHeld", "Lease", "LeaseBook"]
 
-Standing: TypeAlias = Literal["share", "leave", "break"]
+IfHeld: TypeAlias = Literal["share", "leave", "break"]
 """What to do with the lease of another process: load beside it, wait for it, or load in its place."""
 
 
-class Grant(Protocol):
+class BackendLease(Protocol):
     """A lease as the backend knows it, so that an invalidation by another process breaks it too."""
 
     is_first: bool
-    """Whether no other process was loading the entry when this was granted."""
+    """Whether no other process was loading the entry when this was taken."""
 
-    async def stands(self) -> bool:
+    async def holds(self) -> bool:
         """Whether nobody has broken it so far."""
         ...
 
     async def fill(self, lease: "Lease", encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
-        """Store the value and end the grant; False, with nothing stored that anyone could read, when it was broken.
+        """Store the value and end the lease; False, with nothing stored that anyone could read, when it was broken.
 
         :param lease: the same right in this process, which may break while the backend is asked.
         :param tags: all of the entry's tags.
@@ -49,65 +58,92 @@ class Lease:
     :param more_tags: whether the loaded value may bring further tags than ``tags``.
     """
 
-    __slots__ = ("broken", "grant", "key", "more_tags", "tags")
+    __slots__ = ("backend_lease", "broken", "key", "more_tags", "tags", "thread")
 
     def __init__(self, key: str, tags: Sequence[str], *, more_tags: bool) -> None:
         self.key = key
         self.tags = tags
         self.more_tags = more_tags
         self.broken = False
-        self.grant: Grant | None = None
+        self.backend_lease: BackendLease | None = None
         """The same right as the backend knows it; None until the backend was asked."""
+        self.thread = get_ident()
+        """Where it was taken."""
 
 
 class LeaseBook:
-    """The leases of one namespace in this process. Every method is atomic under the interpreter's own lock."""
+    """The leases of one namespace in this process."""
 
     __slots__ = ("_open", "ended")
 
     def __init__(self) -> None:
-        self._open: dict[Lease, None] = {}
+        self._open: dict[int, dict[str, dict[Lease, None]]] = {}
+        """By thread and key. Whatever is empty is removed."""
         self.ended = 0
-        """How many leases were closed. Nobody joins a load whose lease was, and what it stored can be read: a caller
-        who counts before and after he reads knows whether his miss may be out of date."""
+        """How often a lease was broken or closed. A load whose lease was is not joined any more, and what it stored can
+        be read. So if this changed during a read, a load ended meanwhile and the miss may be out of date."""
 
     def __len__(self) -> int:
-        return len(self._open)
+        """How many leases are open, broken ones among them."""
+        return len(list(self._leases()))
 
     def open(self, key: str, tags: Sequence[str] = (), *, more_tags: bool = False) -> Lease:
-        """Take a lease. Whoever takes it must :meth:`close` it."""
+        """Take a lease. Whoever takes it must :meth:`close` it, in the same thread."""
         lease = Lease(key, tags, more_tags=more_tags)
-        self._open[lease] = None
+        part = self._open.setdefault(lease.thread, {})
+        held = part.setdefault(key, {})
+        held[lease] = None
+        part[key] = held
+        self._open[lease.thread] = part
         return lease
 
     def close(self, lease: Lease) -> None:
         """Close a lease; it is broken from then on."""
-        lease.broken = True
-        self._open.pop(lease, None)
-        self.ended += 1
+        self._break(lease)
+        part = self._open.get(lease.thread)
+        held = None if part is None else part.get(lease.key)
+        if part is None or held is None:
+            return
+        held.pop(lease, None)
+        if not held:
+            part.pop(lease.key, None)
+            if not part:
+                self._open.pop(lease.thread, None)
 
     def break_keys(self, keys: Iterable[str]) -> None:
-        """Break the leases on these keys."""
+        """Break the leases on these keys. Cost: the number of keys."""
         if self._open:
-            wanted = frozenset(keys)
-            self._break(lambda lease: lease.key in wanted)
+            wanted = tuple(keys)
+            for part in tuple(self._open.values()):
+                for key in wanted:
+                    held = part.get(key)
+                    if held is not None:
+                        for lease in tuple(held):
+                            self._break(lease)
 
     def break_matching(self, matches: Callable[[bytes], bool]) -> None:
         """Break the leases on the keys that match."""
-        if self._open:
-            self._break(lambda lease: matches(lease.key.encode()))
+        keys = {key for part in tuple(self._open.values()) for key in tuple(part)}
+        self.break_keys([key for key in keys if matches(key.encode())])
 
     def break_tags(self, tags: Iterable[str]) -> None:
         """Break the leases on entries that will, or may, have one of these tags."""
         if self._open:
             wanted = frozenset(tags)
-            self._break(lambda lease: lease.more_tags or not wanted.isdisjoint(lease.tags))
+            for lease in self._leases():
+                if lease.more_tags or not wanted.isdisjoint(lease.tags):
+                    self._break(lease)
 
     def break_all(self) -> None:
         """Break every lease."""
-        self._break(lambda _lease: True)
+        for lease in self._leases():
+            self._break(lease)
 
-    def _break(self, wanted: Callable[[Lease], bool]) -> None:
-        for lease in tuple(self._open):
-            if wanted(lease):
-                self.close(lease)
+    def _leases(self) -> Iterator[Lease]:
+        for part in tuple(self._open.values()):
+            for held in tuple(part.values()):
+                yield from tuple(held)
+
+    def _break(self, lease: Lease) -> None:
+        lease.broken = True
+        self.ended += 1

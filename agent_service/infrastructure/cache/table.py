@@ -1,13 +1,12 @@
 """The table behind the memory cache: exact LRU over cachetools, a TTL for each entry, bounds in entries and bytes.
 
-Why not ``cachetools.TTLCache`` or ``TLRUCache``: they pay several times more for a read, and a read is what this
-table is for. It is a :class:`cachetools.Cache` with an order of its own (an ``OrderedDict``) and a heap of expiry
-times.
+Why not ``cachetools.TTLCache`` or ``TLRUCache``: a read takes them several times longer, and reads are what this table
+is for. It is a :class:`cachetools.Cache` with an order of its own (an ``OrderedDict``) and a heap of expiry times.
 
 Two ideas make a decorated hit cheap:
 
 * *An entry that left is dead.* Eviction, deletion, overwriting and clearing set all times of an entry to minus
-  infinity, so whoever kept a reference (a decorated function keeps one for each argument tuple) needs a single
+  infinity, so the owner of a reference (a decorated function keeps one for each argument tuple) needs a single
   comparison, ``entry.settled_until > now``, to know that it is in the table, fresh, and not due for a refresh. Only
   entries with tags need a look at their tokens besides.
 * *Expired entries leave in a batch.* Every write first removes all that are due, by the heap, at O(log n) each. Heap

@@ -12,7 +12,7 @@ __all__ = ["TagTable", "Token"]
 
 
 class Token:
-    """What a tag stands for until it is invalidated."""
+    """A tag, from when an entry first carries it until it is invalidated."""
 
     __slots__ = ("__weakref__", "dead")
 
@@ -32,7 +32,7 @@ class TagTable:
         return len(self._tokens)
 
     def take(self, tags: Iterable[str]) -> tuple[Token, ...]:
-        """Return the token of each tag; whoever keeps them sees them die when their tag is invalidated."""
+        """Return the token of each tag. It is dead once its tag was invalidated."""
         with self._lock:
             return tuple([self._tokens.setdefault(tag, Token()) for tag in tags])
 

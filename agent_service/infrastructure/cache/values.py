@@ -54,11 +54,6 @@ class Lifetime(NamedTuple):
         """Seconds until it is gone."""
         return self.seconds + self.stale_for
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the entry is gone as soon as it is stale, and nobody asks how much of its life is over."""
-        return not self.stale_for and self.refresh_at is None
-
 
 class CachedValue(NamedTuple):
     """An entry that was read."""
@@ -142,7 +137,13 @@ class ValueCodec:
     def decode_body(self, data: bytes, flags: int, start: int) -> Any:
         """Read the value behind a head that was read already; see :func:`~agent_service.core.envelope.read_head`."""
         payload, tagged, is_counter = read_payload(data, flags, start)
-        if self._serializer is None or is_counter:  # an integer is a counter, whatever the serializer
+        if is_counter:  # an integer is a counter, whatever the serializer
+            return decode_stored(payload, tagged)
+        return self.decode_payload(payload, tagged=tagged)
+
+    def decode_payload(self, payload: bytes, *, tagged: bool) -> Any:
+        """Read the value of a payload; see :func:`~agent_service.core.envelope.read_payload`."""
+        if self._serializer is None:
             return decode_stored(payload, tagged)
         try:
             return self._serializer.loads(payload)

@@ -1,4 +1,4 @@
-"""For applications with an Alembic of their own in the same database: theirs leaves our tables alone, or makes them."""
+"""For applications with an Alembic of their own in the same database: it leaves our tables alone, or creates them."""
 
 import re
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ _SEARCH_INDEX: Final = re.compile(r"ix_(sessions_title|session_messages_content)
 
 
 def include_object(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: ARG001
-    """Keep an application's ``--autogenerate`` from dropping what this package has in the database.
+    """Keep an application's ``--autogenerate`` from dropping objects of this package.
 
-    For ``context.configure(include_object=include_object)``. It knows our tables by their columns, so it needs not be
-    told of schemas and prefixes, and tables of the application's own that have the same names are not left out.
+    For ``context.configure(include_object=include_object)``. It recognises our tables by their columns, so it needs
+    no schemas and prefixes, and includes tables of the application that have the same names.
     """
     if not reflected or compare_to is not None:
         return True

@@ -34,7 +34,7 @@ _databases: Final = LoopRegistry[_Databases]()
 def open_database(
     settings: Settings, url: str | None = None, *, setting: str = "DATABASE_URL", **options: Any
 ) -> DatabaseManager:
-    """Make a manager with the settings' DB_* and DATABASE_URL, or another URL. Who makes it closes it.
+    """Make a manager with the settings' DB_* and DATABASE_URL, or another URL. The caller closes it.
 
     :param setting: where that other URL comes from, for errors.
     :param options: of :class:`DatabaseManager`, in place of what the settings say.

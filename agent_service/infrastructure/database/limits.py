@@ -18,7 +18,7 @@ class SessionLimits:
     expiry: timedelta
 
     def warn_if_long(self, session_id: UUID, count: int) -> None:
-        """Say in the log that a session has outgrown its limit."""
+        """Log a warning if a session has outgrown its limit."""
         if count > self.max_messages:
             logger.warning(
                 "session %s holds %d messages, more than SESSION_MAX_MESSAGES (%d)",

@@ -1,4 +1,4 @@
-"""The table of work that is committed together with its reason, and done afterwards by whoever comes first."""
+"""The transactional outbox: work that commits with the change that causes it, and is done later."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -25,12 +25,12 @@ DatabaseSession: TypeAlias = AsyncSession | Session
 """What a caller's own session is."""
 
 FORMAT: Final = 1
-"""How the bodies are written that this version writes and reads. It leaves later ones to processes that know them."""
+"""Format of the bodies that this version writes and reads. Rows of later formats are left to later versions."""
 
 PATIENCE = timedelta(minutes=2)
-"""How long a process that is frozen, but whose connection lives, keeps the rows it has taken from others."""
+"""How long a process that is frozen, but whose connection lives, keeps the rows it has claimed."""
 _SILENCE: Final = 5.0
-"""Seconds without a statement that a transaction is not left to: somebody on the way may be less patient."""
+"""Longest time without a statement in a transaction, in seconds: a proxy on the way may be less patient."""
 
 _PENDING: Final = "agent_service_after_commit"
 
@@ -62,12 +62,12 @@ def _tell(session: Session) -> None:
 
 
 class Claim:
-    """Rows that are taken.
+    """Rows that this process has claimed.
 
-    On PostgreSQL a transaction holds them, so that other processes take others. The server ends it when nothing is
-    sent for :data:`PATIENCE`, others on the way there perhaps earlier; :meth:`renew` sends something. Where it was
-    ended all the same others may do the same again, and what was done is recorded in another transaction: so there is
-    progress, however long it takes.
+    On PostgreSQL a transaction locks them, so that other processes claim others. The server ends it when nothing is
+    sent for :data:`PATIENCE`, a proxy perhaps earlier; :meth:`renew` sends something. If it was ended all the same,
+    others may do the same work again, and what was done is recorded in another transaction: so there is progress,
+    however long the work takes.
     """
 
     def __init__(self, database: DatabaseManager, db: AsyncSession | None, rows: list[tuple[UUID, str]]) -> None:
@@ -81,7 +81,7 @@ class Claim:
         return min(PATIENCE.total_seconds() / 4, _SILENCE)
 
     async def renew(self) -> None:
-        """Keep the rows: this process still works on them."""
+        """Keep the claim alive while this process works."""
         if self._db is not None:
             try:
                 with database_errors("keep what was taken of the outbox"):
@@ -90,7 +90,7 @@ class Claim:
                 await self.let_go()
 
     async def finish(self, done: Collection[UUID], unreadable: Collection[UUID]) -> int:
-        """Remove the rows that are done, set aside the unreadable, and let go of the others; give how many went.
+        """Remove the rows that are done, set aside the unreadable, release the others; return how many were removed.
 
         :raises DatabaseError: the database fails. What was done may be done again.
         """
@@ -107,7 +107,7 @@ class Claim:
             return await _record(db, done, unreadable)
 
     async def let_go(self) -> None:
-        """Leave the rows to others."""
+        """Release the rows to other processes."""
         db, self._db = self._db, None
         if db is not None:
             with suppress(*FAILED_STATEMENTS):
@@ -118,7 +118,7 @@ class Claim:
 async def claim(
     database: DatabaseManager, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
 ) -> AsyncIterator[Claim]:
-    """Take rows as :func:`take_rows` does, until the block ends. SQLite has no locks for that, and holds nothing."""
+    """Claim rows as :func:`take_rows` does, until the block ends. SQLite has no row locks, and holds nothing."""
     if database.embedded:
         async with database.session(read_committed=True) as db:
             rows = await take_rows(db, size, without=without, only=only)
@@ -138,7 +138,7 @@ async def _record(db: AsyncSession, done: Collection[UUID], unreadable: Collecti
 async def take_rows(
     db: AsyncSession, size: int, *, without: Collection[UUID] = (), only: Collection[UUID] | None = None
 ) -> list[tuple[UUID, str]]:
-    """Return the ids and bodies of the oldest rows, which are this transaction's alone on PostgreSQL.
+    """Return the ids and bodies of the oldest rows, locked by this transaction on PostgreSQL.
 
     :param without: rows to leave.
     :param only: rows to choose from; None: all.
@@ -151,7 +151,7 @@ async def take_rows(
 
 
 async def remove_rows(db: AsyncSession, ids: Collection[UUID]) -> int:
-    """Remove rows; give how many of them were still there."""
+    """Remove rows; return how many of them still existed."""
     if not ids:
         return 0
     with database_errors("remove what was done from the outbox"):
@@ -160,7 +160,7 @@ async def remove_rows(db: AsyncSession, ids: Collection[UUID]) -> int:
 
 
 async def set_rows_aside(db: AsyncSession, ids: Collection[UUID]) -> None:
-    """Keep rows out of :func:`take_rows` until somebody clears their ``failed_at``."""
+    """Keep rows out of :func:`take_rows` until their ``failed_at`` is cleared."""
     if ids:
         with database_errors("set aside what cannot be read in the outbox"):
             await db.execute(queries.set_aside(ids, SYSTEM_CLOCK.now()))

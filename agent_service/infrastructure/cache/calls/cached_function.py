@@ -1,5 +1,17 @@
-"""The calls of one decorated function: their way to the cache, and their counts."""
+"""The calls of one decorated function: their way to the cache, and their counts.
 
+The compiled wrapper (``compiled.py``) answers what it finds in memory. Every other call takes four steps:
+
+1. its name, looked up or made (``keys.py``);
+2. the cache: the one that was used last, unless the event loop, the settings or the Redis manager changed;
+3. one read;
+4. only where that found no fresh value, the loads (``loads/loading.py``).
+
+What was read or loaded is then turned into what the return annotation promises. A value that does not fit, because
+another version of the function stored it, counts as a miss and is loaded again.
+"""
+
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
@@ -8,12 +20,12 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from agent_service.core.errors import UndecodableError
 from agent_service.core.logging import logger
 from agent_service.core.returned import Returned
+from agent_service.core.settings import get_settings
 from agent_service.core.values.stored import Stored
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.calls.compiled import HotPath, compile_wrapper
-from agent_service.infrastructure.cache.calls.keys import CallName, CallNames, KeySpec
-from agent_service.infrastructure.cache.calls.tags import CallTags
-from agent_service.infrastructure.cache.factory import open_cache
+from agent_service.infrastructure.cache.calls.keys import CallName, CallNames, CallTags, KeySpec
+from agent_service.infrastructure.cache.factory import Opened, opened
 from agent_service.infrastructure.cache.loads.loading import Obtained
 from agent_service.infrastructure.cache.loads.policy import LoadPolicy, make_policy
 from agent_service.infrastructure.cache.values import Encoded
@@ -54,6 +66,8 @@ class CachedCalls(Generic[R]):
         self._tags = tags
         self._condition = condition
         self._cache = cache
+        self._opened: Opened | None = None
+        """The cache of the settings, when it was last used."""
         self._returned = Returned(function)
         self._names = CallNames(function, spec, tags, namespace)
         self._path = HotPath(looks_at_tags=bool(tags))
@@ -98,55 +112,84 @@ class CachedCalls(Generic[R]):
     async def refresh(self, *args: Any, **kwargs: Any) -> R:
         """Call the function and cache its result."""
         cache = await self._open()
-        return await self._load(cache, self._names.of(None, args, kwargs), args, kwargs)
+        return await self._load(cache, self._names.make(args, kwargs), args, kwargs)
 
     async def _open(self) -> BaseCache[Any]:
-        return await open_cache(self._namespace) if self._cache is None else self._cache
+        """Return the cache: the one that was given, else that of the settings, the event loop and the Redis of now."""
+        if self._cache is not None:
+            return self._cache
+        known = self._opened  # once: another thread's event loop may replace it
+        if (
+            known is None
+            or known.loop is not asyncio.get_running_loop()
+            or known.settings is not get_settings()
+            or known.manager.closed
+        ):
+            known = self._opened = await opened(self._namespace)
+        return known.cache
 
     def _policy(self, cache: BaseCache[Any]) -> LoadPolicy:
-        """The options over the default TTL of the cache that is used."""
+        """Return the options over the default TTL of the cache that is used."""
         policy = self._policies.get(cache.default_ttl)
         if policy is None:
-            policy = make_policy(cache.default_ttl, **self._options, strict=False)._replace(
-                annotated=self._returned.names_classes, come_back=self._comes_back
-            )
+            policy = make_policy(cache.default_ttl, self._options)
+            policy = policy._replace(strict=False, life=policy.known_life())
+            if self._returned.names_classes:
+                policy = policy._replace(annotated=True, rebuilds=self._returned.rebuilds, come_back=self._comes_back)
             self._policies[cache.default_ttl] = policy
         return policy
 
+    def _tagging(self, policy: LoadPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
+        """Return the policy of one call's load, whose result decides its tags."""
+        tags_of = self._tags.of_result
+        return policy if tags_of is None else policy._replace(tags=lambda result: tags_of(result, *args, **kwargs))
+
     async def _call(self, identity: tuple[object, ...] | None, /, *args: Any, **kwargs: Any) -> R:
+        """Answer a call that the compiled wrapper did not.
+
+        :param identity: the types and values, in turn, of what tells calls apart, whatever they are; None: not known.
+        """
         if self._condition is not None and not self._condition(*args, **kwargs):
             return await self._function(*args, **kwargs)
-        name = self._names.of(identity, args, kwargs)
-        cache = await open_cache(self._namespace) if self._cache is None else self._cache
-        function = functools.partial(self._function, *args, **kwargs)
-        obtained = await cache.loading.obtain(name.key, function, self._policy_of(cache, args, kwargs), name.tags)
+        try:
+            name = self._names.known.get(identity)
+        except TypeError:  # an argument that cannot be hashed
+            name = None
+        if name is None:
+            name = self._names.make(args, kwargs)
+        cache = await self._open()
+        policy = self._policy(cache)
+        ended = cache.leases.ended
+        found = await cache.backend.read(name.key, name.tags)
+        if found is not None and found.left > 0 and not found.raised and policy.refresh_at is None:
+            obtained = Obtained(found.value, found.level, found.age, None)  # what the loads would say, without a visit
+        else:
+            function = functools.partial(self._function, *args, **kwargs)
+            if self._tags.of_result is not None:
+                policy = self._tagging(policy, args, kwargs)
+            obtained = await cache.loading.answer(name.key, function, policy, name.tags, found=found, ended=ended)
         served = obtained.encoded is None
         try:
             result = self._given(obtained)
         except Exception:  # noqa: BLE001 - an entry of another version of the type counts as undecodable
             cache.counters.undecodable += 1
-            if served:
-                _take_back(cache, obtained)
-                served = False
+            cache.loading.withdraw(obtained)
+            served = False
             result = await self._load(cache, name, args, kwargs)
         if served:
             self._hits += 1
         else:
             self._misses += 1
         # The short way without an annotation to rebuild knows nothing of classes.
-        is_plain = self._returned.rebuilds or type(obtained.value) is not Stored
-        if is_plain and name.identity is not None and (hot := cache.hot_table) is not None:
-            self._path.remember(name.identity, name.key, *hot)
+        if name.identity is not None and (self._returned.rebuilds or type(obtained.value) is not Stored):
+            hot = cache.hot_table
+            if hot is not None:
+                self._path.remember(name.identity, name.key, *hot)
         return result
-
-    def _policy_of(self, cache: BaseCache[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadPolicy:
-        policy = self._policy(cache)
-        tags_of = self._tags.of_result(args, kwargs)
-        return policy if tags_of is None else policy._replace(tags_of=tags_of)
 
     async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = functools.partial(self._function, *args, **kwargs)
-        policy = self._policy_of(cache, args, kwargs)
+        policy = self._tagging(self._policy(cache), args, kwargs)
         obtained = await cache.loading.load(name.key, function, policy, name.tags, fresh=True)
         try:
             return self._given(obtained)
@@ -162,7 +205,8 @@ class CachedCalls(Generic[R]):
         """
         encoded = obtained.encoded
         if encoded is None or encoded.data is not None:
-            return cast("R", self._returned(obtained.value))
+            value = obtained.value
+            return cast("R", self._returned(value) if self._returned.rebuilds or type(value) is Stored else value)
         if encoded.refusal:
             self._warn(encoded.value, encoded.refusal)
         return cast("R", encoded.value)
@@ -199,11 +243,3 @@ class CachedCalls(Generic[R]):
 def _misfit(exc: Exception) -> str:
     reason = str(exc) if isinstance(exc, UndecodableError) else type(exc).__name__
     return f"it would not come back as the return annotation says: {reason}"
-
-
-def _take_back(cache: BaseCache[Any], obtained: Obtained) -> None:
-    """Count as a miss what was counted as a hit, or as served stale, and does not fit the return annotation."""
-    if obtained.stale_reason is None:
-        cache.counters.retract_hit(obtained.level)
-    else:
-        cache.counters.stale -= 1

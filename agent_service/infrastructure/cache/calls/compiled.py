@@ -5,24 +5,19 @@ for generated code (as in dataclasses): arguments arrive bound by the interprete
 function's own parameters; their identity is a tuple of types and values, so that ``1``, ``True`` and ``"1"`` differ
 without a key being made; and that tuple leads straight to the entry in the table, which knows when it is dead.
 
-Only arguments of :data:`SCALARS` are ever remembered, by their exact type, so a lookup that meets anything else,
-hashable or not, finds nothing and takes the long way.
+Only arguments of a few types (``SCALARS`` of ``keys.py``) are ever remembered, by their exact type, so a lookup that
+meets anything else, hashable or not, finds nothing and takes the long way.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable
-from datetime import date
 from typing import Any
-from uuid import UUID
 
 from agent_service.core.memo import size_of
-from agent_service.infrastructure.cache.loads.context import CallContext, Unset
+from agent_service.infrastructure.cache.loads.context import CallContext
 from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
 
-__all__ = ["SCALARS", "HotPath", "compile_wrapper", "identity_of"]
-
-SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date, Unset})
-"""Types whose equal values mean the same. Not float: 0.0 == -0.0. Not datetime: one moment in two time zones."""
+__all__ = ["HotPath", "compile_wrapper"]
 
 _MOST_BYTES = 4 << 20
 
@@ -107,17 +102,6 @@ class HotPath:
 
 def _size(identity: tuple[object, ...]) -> int:
     return size_of(identity[1::2])  # types stand between the values
-
-
-def identity_of(values: tuple[object, ...]) -> tuple[object, ...] | None:
-    """What the compiled wrapper makes of these arguments; None when one of them is no scalar."""
-    parts: list[object] = []
-    for value in values:
-        kind = type(value)
-        if kind not in SCALARS:
-            return None
-        parts += (kind, value)
-    return tuple(parts)
 
 
 def compile_wrapper(

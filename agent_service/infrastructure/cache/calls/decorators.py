@@ -14,17 +14,16 @@ from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.calls.cached_function import CachedCalls, CacheInfo
-from agent_service.infrastructure.cache.calls.keys import KeySpec, every_context
+from agent_service.infrastructure.cache.calls.keys import CallTags, KeySpec, every_context
 from agent_service.infrastructure.cache.calls.methods import (
     BoundCall,
     CachedClassMethod,
     CachedMethod,
     is_defined_in_class,
 )
-from agent_service.infrastructure.cache.calls.tags import CallTags
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.cache.loads.context import CallContext
-from agent_service.infrastructure.cache.loads.policy import make_policy
+from agent_service.infrastructure.cache.loads.policy import OPTIONS, make_policy
 
 __all__ = ["CachedFunction", "cache_invalidate", "cached"]
 
@@ -164,26 +163,13 @@ def cached(
     :raises CacheValueError: for an unusable option.
     :raises LoadTimeoutError: when called, after ``hard_timeout``, where there is no stale value to give.
     """
+    given = locals()
     if callable(ttl) and inspect.iscoroutinefunction(ttl):
         raise TypeError("write @cached() with parentheses")
     if condition is not None and not callable(condition):
         raise CacheValueError(f"condition must be a function of the arguments, not {type(condition).__name__}")
-    options = {
-        "ttl": ttl,
-        "cache_none": cache_none,
-        "negative_ttl": negative_ttl,
-        "cache_if": cache_if,
-        "cache_exceptions": cache_exceptions,
-        "stale_for": stale_for,
-        "soft_timeout": soft_timeout,
-        "hard_timeout": hard_timeout,
-        "refresh_at": refresh_at,
-        "failure_backoff": failure_backoff,
-        "jitter": jitter,
-        "lock": lock,
-        "context": tuple(context),
-    }
-    policy = make_policy(0.0, **options)  # type: ignore[arg-type] # so that a mistake is told where it was made
+    options = {each: given[each] for each in OPTIONS if each != "tags"} | {"context": tuple(context)}
+    policy = make_policy(0.0, options)  # so that a mistake is told where it was made
     name = normalise_namespace(namespace)
     ignored = ignore if isinstance(ignore, str) else tuple(ignore)
     spec = KeySpec(

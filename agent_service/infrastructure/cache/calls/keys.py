@@ -6,17 +6,22 @@ remembered, so that a hit in Redis makes neither again.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
+from itertools import chain
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from agent_service.core.arguments import CallSignature, Template, identity_digest
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import check_key, glob_escape
 from agent_service.core.memo import Memo, size_of
-from agent_service.infrastructure.cache.calls.compiled import identity_of
-from agent_service.infrastructure.cache.calls.tags import CallTags
-from agent_service.infrastructure.cache.loads.context import CallContext
+from agent_service.infrastructure.cache.loads.context import CallContext, Unset
+from agent_service.infrastructure.cache.loads.policy import check_tags
 
-__all__ = ["CallName", "CallNames", "KeySpec", "every_context"]
+__all__ = ["SCALARS", "CallName", "CallNames", "CallTags", "KeySpec", "every_context"]
+
+SCALARS = frozenset({str, int, bool, bytes, type(None), UUID, date, Unset})
+"""Types whose equal values mean the same. Not float: 0.0 == -0.0. Not datetime: one moment in two time zones."""
 
 _MOST_REMEMBERED = 10_000
 
@@ -49,6 +54,36 @@ class KeySpec:
     context: CallContext
 
 
+class CallTags:
+    """What ``tags=`` of a decorator says. False when it says nothing.
+
+    :param tags: templates over the parameters of ``function``, or a function of its result and arguments.
+    :raises CacheKeyError: for one str in place of several, and for templates that cannot be used.
+    """
+
+    def __init__(self, tags: str | Iterable[str] | Callable[..., Iterable[str]], function: Callable[..., Any]) -> None:
+        if isinstance(tags, str):
+            raise CacheKeyError(f"tags must be several templates, not one str; write tags=[{tags!r}]")
+        self.of_result = tags if callable(tags) else None
+        """The function of the result and the arguments that decides them, if there is one."""
+        self._templates = () if callable(tags) else tuple([Template(each, function) for each in tags])
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of the parameters that the templates need."""
+        return {name for each in self._templates for name in each.parameters}
+
+    def __bool__(self) -> bool:
+        return bool(self._templates) or self.of_result is not None
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+        """Return the tags that the arguments decide.
+
+        :raises CacheKeyError: for a value that has no text, or a tag that is empty or too long.
+        """
+        return check_tags([each.fill(args, kwargs) for each in self._templates]) if self._templates else ()
+
+
 class CallName(NamedTuple):
     """The key of a call, and those of its tags that the arguments decide."""
 
@@ -66,89 +101,75 @@ class CallNames:
 
     def __init__(self, function: Callable[..., Any], spec: KeySpec, tags: CallTags, namespace: str) -> None:
         self._function = function
-        self._tags = tags
+        self._qualified = f"{function.__module__}.{function.__qualname__}"
+        self._tags = tags or None
         self.context = spec.context
         """The context variables that tell calls apart."""
+        self._sees_context = bool(spec.context)
         self._signature = CallSignature(function, ignore=spec.ignore)
-        self._remembered: Memo[tuple[object, ...], CallName] = Memo(_MOST_REMEMBERED)
         self.signature = self._signature.own
         """What calls of the function itself must match."""
         self.parameters = self._signature.names if spec.include_args else ()
         """The parameters that tell calls apart."""
-        self._needs = set(tags.parameters)
-        self.key = self._key_maker(spec, namespace)
-        self.can_remember = not callable(spec.key) and self._needs <= set(self.parameters)
+        prefix = () if spec.prefix == "" else (check_key(spec.prefix, name="key_prefix"),)
+        self._stem = ":".join((*prefix, function.__name__))
+        self._include_args = spec.include_args
+        template = Template(spec.key, function) if spec.key is not None and not callable(spec.key) else None
+        self._render: Callable[..., object] | None = spec.key if callable(spec.key) else None
+        if template is not None:
+            self._render = lambda *args, **kwargs: template.render(args, kwargs)
+        if self._render is not None:
+            self._own_stem(namespace)
+        needs = tags.parameters if template is None else tags.parameters | template.parameters
+        self.can_remember = not callable(spec.key) and needs <= set(self.parameters)
         """Whether calls with the same values of :attr:`parameters` and :attr:`context` have the same name."""
+        self._remembered: Memo[tuple[object, ...] | None, CallName] = Memo(_MOST_REMEMBERED)
+        self.known = self._remembered.known
+        """Names by the types and values, in turn, of the arguments and context variables that tell calls apart."""
 
-    def _key_maker(self, spec: KeySpec, namespace: str) -> Callable[..., str]:
-        name = f"{self._function.__module__}.{self._function.__qualname__}"
-        stem = self._function.__name__
-        if spec.prefix != "":
-            stem = f"{check_key(spec.prefix, name='key_prefix')}:{stem}"
-        if spec.key is None:
-            if not spec.include_args:
-                if spec.context:
-                    return lambda *_args, **_kwargs: f"{stem}:{identity_digest(name, spec.context.digest().encode())}"
-                constant = f"{stem}:{identity_digest(name, b'')}"
-                return lambda *_args, **_kwargs: constant
-            if spec.context:
-                return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs, spec.context.digest())}"
-            return lambda *args, **kwargs: f"{stem}:{self._signature.digest(args, kwargs)}"
-        template = None if callable(spec.key) else Template(spec.key, self._function)
-        owner = _rendered.setdefault((namespace, stem), name)
-        if owner != name:
+    def _own_stem(self, namespace: str) -> None:
+        """Claim the stem: rendered keys do not tell functions apart."""
+        owner = _rendered.setdefault((namespace, self._stem), self._qualified)
+        if owner != self._qualified:
             raise CacheKeyError(
-                f"{name} and {owner} would share the keys {stem!r}:...; "
+                f"{self._qualified} and {owner} would share the keys {self._stem!r}:...; "
                 "give one of them another key_prefix or namespace"
             )
-        if template is None:
-            given: Any = spec.key
+        if self._sees_context:
+            _told_apart.add(self._stem)
 
-            def make(*args: Any, **kwargs: Any) -> str:
-                return f"{stem}:{_text(given(*args, **kwargs), name)}"
-        else:
-            self._needs |= set(template.parameters)
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """Return the key of a call."""
+        return self._make(args, kwargs)[0]
 
-            def make(*args: Any, **kwargs: Any) -> str:
-                return f"{stem}:{template.render(args, kwargs)}"
-
-        if not spec.context:
-            return lambda *args, **kwargs: check_key(make(*args, **kwargs))
-        _told_apart.add(stem)
-        return lambda *args, **kwargs: check_key(f"{make(*args, **kwargs)}:{spec.context.digest()}")
-
-    def of(self, identity: tuple[object, ...] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
-        """Return the name of a call.
-
-        :param identity: what :func:`identity_of` would make of the values of :attr:`parameters` and of :attr:`context`,
-            without a look at their types; None: it is not known.
-        """
-        if identity is not None:
-            try:
-                known = self._remembered.known.get(identity)
-            except TypeError:  # an argument that cannot be hashed
-                known = None
-            if known is not None:
-                return known
-        return self._make(args, kwargs)
-
-    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
-        identity = None
-        if self.can_remember:
-            values = self._signature.values(args, kwargs) if self.parameters else ()
-            identity = identity_of((*values, *self.context.values()) if self.context else values)
-        key, tags = self.key(*args, **kwargs), self._tags.of_call(args, kwargs)
-        if identity is None:
+    def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
+        """Return the name of a call, and remember it where it may be looked up in :attr:`known`."""
+        key, values = self._make(args, kwargs)
+        tags = self._tags.of_call(args, kwargs) if self._tags else ()
+        if not self.can_remember:
             return CallName(key, tags, None)
-        size = size_of((*identity[1::2], key, *tags))  # types stand between the values
+        telling = (*values, *self.context.values()) if self._sees_context else values
+        if not SCALARS.issuperset(map(type, telling)):
+            return CallName(key, tags, None)
+        identity = tuple(chain.from_iterable(zip(map(type, telling), telling, strict=True)))
+        size = size_of((*telling, key, *tags))
         if not self._remembered.keeps(size):
             return CallName(key, tags, None)
         name = CallName(key, tags, identity)
         self._remembered.keep(identity, name, size)
         return name
 
-
-def _text(key: object, function: str) -> str:
-    if not isinstance(key, str):
-        raise CacheKeyError(f"key= of {function} must return a str, not {type(key).__name__}: {key!r:.80}")
-    return key
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        """Return the key of a call, and the values of :attr:`parameters`."""
+        values = self._signature.values(args, kwargs) if self.parameters else ()
+        seen = self.context.digest() if self._sees_context else ""
+        if self._render is None:
+            if self._include_args:
+                return f"{self._stem}:{self._signature.digest_of(values, seen)}", values
+            return f"{self._stem}:{identity_digest(self._qualified, seen.encode())}", values
+        rendered = self._render(*args, **kwargs)
+        if not isinstance(rendered, str):
+            raise CacheKeyError(
+                f"key= of {self._qualified} must return a str, not {type(rendered).__name__}: {rendered!r:.80}"
+            )
+        return check_key(f"{self._stem}:{rendered}:{seen}" if seen else f"{self._stem}:{rendered}"), values

@@ -16,7 +16,7 @@ from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback.journal import Increment
 from agent_service.infrastructure.cache.fallback.outage import Outage
-from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache, MemoryBackend
 from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCache
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
@@ -129,36 +129,36 @@ class FallbackBackend(Backend):
 
         return await self._run(lambda backend: backend.store(entries, life, tags), owe)
 
-    async def grant(
-        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
-    ) -> Grant:
-        granted: Grant | None = None
+    async def lease(
+        self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> BackendLease:
+        leased: BackendLease | None = None
         if self._outage.breaker.closed:
             try:
-                granted = await self.redis.grant(key, tags, standing, more_tags=more_tags)
+                leased = await self.redis.lease(key, tags, if_held, more_tags=more_tags)
             except RedisOperationError as exc:
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        return FallbackGrant(granted, await self._memory.grant(key, tags), self)
+        return FallbackLease(leased, await self._memory.lease(key, tags), self)
 
-    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
-        granted: Sequence[Grant | None] = [None] * len(keys)
+    async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
+        leased: Sequence[BackendLease | None] = [None] * len(keys)
         if self._outage.breaker.closed:
             try:
-                granted = await self.redis.grant_many(keys, tags)
+                leased = await self.redis.lease_many(keys, tags)
             except RedisOperationError as exc:
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        memory = await self._memory.grant_many(keys, tags)
-        return [FallbackGrant(redis, each, self) for redis, each in zip(granted, memory, strict=True)]
+        memory = await self._memory.lease_many(keys, tags)
+        return [FallbackLease(redis, each, self) for redis, each in zip(leased, memory, strict=True)]
 
     async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
         in_redis = [
-            each._replace(grant=each.grant.redis)
+            each._replace(backend_lease=each.backend_lease.redis)
             for each in fills
-            if isinstance(each.grant, FallbackGrant) and each.grant.redis is not None
+            if isinstance(each.backend_lease, FallbackLease) and each.backend_lease.redis is not None
         ]
         if self.redis_serves and len(in_redis) == len(fills):
             try:
@@ -218,26 +218,26 @@ class FallbackBackend(Backend):
         await self._run(lambda backend: backend.clear(), lambda: self._outage.journal.clear(self._namespace))
 
 
-class FallbackGrant(Grant):
-    """A grant of Redis, or None when Redis did not serve as the load began; and one of memory.
+class FallbackLease(BackendLease):
+    """A lease of Redis, or None when Redis did not serve as the load began; and one of memory.
 
     One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may
     have invalidated the entry there since, and this one would not know.
     """
 
-    def __init__(self, redis: Grant | None, memory: Grant, backend: FallbackBackend) -> None:
+    def __init__(self, redis: BackendLease | None, memory: BackendLease, backend: FallbackBackend) -> None:
         self.is_first = redis is None or redis.is_first
         self.redis = redis
         self._memory = memory
         self._backend = backend
 
-    async def stands(self) -> bool:
-        if not await self._memory.stands():
+    async def holds(self) -> bool:
+        if not await self._memory.holds():
             return False
         if self.redis is None or not self._backend.redis_serves:
             return not self._backend.redis_serves
         try:
-            return await self.redis.stands()
+            return await self.redis.holds()
         except RedisOperationError as exc:
             self._backend.failed(exc)
             return True
@@ -250,7 +250,10 @@ class FallbackGrant(Grant):
                 return await self.redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        return await self._memory.fill(lease, encoded, life, tags)
+        stored = await self._memory.fill(lease, encoded, life, tags)
+        if stored:
+            await self.release()  # nobody else ends the lease in Redis
+        return stored
 
     async def release(self, *, tell: bool = True) -> None:
         if self.redis is None:

@@ -18,7 +18,7 @@ class Unset:
 
 
 UNSET: Final = Unset()
-"""What stands for the value of a variable that has none; differs from every value."""
+"""The value of a variable that has none; differs from every other value."""
 
 
 class CallContext:

@@ -22,11 +22,12 @@ class Failures:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._failed: OrderedDict[str, tuple[float, Exception, int, str]] = OrderedDict()
+        self.known: OrderedDict[str, tuple[float, Exception, int, str]] = OrderedDict()
+        """By key: until when, the failure, its size, and what the load saw of its context."""
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._failed)
+        return len(self.known)
 
     def remember(self, key: str, exc: Exception, seconds: float, seen: str = "") -> None:
         """Remember a failure, without its traceback, which would keep the frames of the load alive.
@@ -36,26 +37,26 @@ class Failures:
         now, size = self._monotonic(), _size(key, exc)
         self._drop(key)
         self._bytes += size
-        self._failed[key] = (now + seconds, bare_copy(exc), size, seen)
+        self.known[key] = (now + seconds, bare_copy(exc), size, seen)
         with suppress(RuntimeError):  # another thread changed it: the next failure goes on
-            while len(self._failed) > 1:
-                oldest, (until, *_) = next(iter(self._failed.items()))
+            while len(self.known) > 1:
+                oldest, (until, *_) = next(iter(self.known.items()))
                 # Where all have the same back-off, those that are over are the oldest.
-                if len(self._failed) <= _MOST and self._bytes <= _MOST_BYTES and until > now:
+                if len(self.known) <= _MOST and self._bytes <= _MOST_BYTES and until > now:
                     return
                 self._drop(oldest)
 
     def _drop(self, key: str) -> None:
-        dropped = self._failed.pop(key, None)
+        dropped = self.known.pop(key, None)
         if dropped is not None:
             self._bytes -= dropped[2]
 
-    def standing(self, key: str, seen: str = "") -> Exception | None:
+    def recent(self, key: str, seen: str = "") -> Exception | None:
         """Return a copy of the failure for which the key is not to be loaded now; None: it may be loaded.
 
         :param seen: what the load would see of its context; the failure of one that saw something else does not count.
         """
-        found = self._failed.get(key)
+        found = self.known.get(key)
         if found is None or found[3] != seen:
             return None
         until, exc, *_ = found
@@ -66,13 +67,12 @@ class Failures:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Let these keys be loaded again at once."""
-        if self._failed:
-            for key in keys:
-                self._drop(key)
+        for key in keys:
+            self._drop(key)
 
     def clear(self) -> None:
         """Let every key be loaded again at once."""
-        self._failed.clear()
+        self.known.clear()
         self._bytes = 0
 
 

@@ -1,7 +1,15 @@
 """One load, from its lease to the stored value.
 
-A load runs under a lease that was opened before it began (``leases.py``), here and in the backend. What it gives is
-stored only while both stand, so a load that was overtaken by an invalidation stores nothing.
+Invariants:
+
+1. The lease is taken before the loader is called: in this process when the flight starts, in the backend first thing in
+   the load. Whatever is invalidated from then on breaks one of them.
+2. The value is stored only while both hold, and storing it ends the one in the backend. A load that an invalidation
+   overtook stores nothing; those who waited for it get its result all the same.
+3. However a load ends, both leases end with it, also when it is cancelled meanwhile.
+4. A result is stored only if it comes back as it is: as the bytes that were written, and as the return annotation of
+   its readers says. What does not is given to the callers and stays out of the cache.
+5. The loader reads from the primary: a replica may lag behind the invalidation that made this load necessary.
 """
 
 import asyncio
@@ -9,13 +17,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
-from agent_service.core.singleflight import Fence
+from agent_service.core.singleflight import Breakable
 from agent_service.core.values.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
-from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook
+from agent_service.infrastructure.cache.leases import BackendLease, Lease, LeaseBook
 from agent_service.infrastructure.cache.loads.failures import Failures
 from agent_service.infrastructure.cache.loads.policy import LoadPolicy, check_tags
 from agent_service.infrastructure.cache.loads.raised import describe, describe_value, interpret
@@ -41,39 +49,41 @@ class Filler:
         self._failures = failures
 
     async def run(
-        self, fence: Fence, *, loader: Loader, policy: LoadPolicy, fresh: bool = False, grant: Grant | None = None
+        self,
+        lease: Breakable,
+        *,
+        loader: Loader,
+        policy: LoadPolicy,
+        fresh: bool = False,
+        backend_lease: BackendLease | None = None,
     ) -> Encoded:
         """Load and store, or give what another process loaded.
 
-        :param fence: the lease of the load.
+        :param lease: of the load.
         :param fresh: whether loads that began earlier, in whatever process, must not store their values.
-        :param grant: the lease as the backend knows it, where it was granted already.
+        :param backend_lease: the same in the backend, where it was taken already.
         """
-        assert isinstance(fence, Lease)
+        assert isinstance(lease, Lease)
         try:
-            if grant is not None:
-                fence.grant = grant
-            elif policy.exclusive and not fresh:
-                elsewhere = await self._wait_for_other(fence, policy)
+            if backend_lease is not None:
+                lease.backend_lease = backend_lease
+            elif policy.lock is not None and not fresh:
+                elsewhere = await self._wait_for_other(lease, policy)
                 if elsewhere is not None:
                     return elsewhere
             else:
-                fence.grant = await self.grant(fence, fresh=fresh)
-            return await self._load_and_fill(fence, loader, policy)
+                lease.backend_lease = await self._backend.lease(
+                    lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
+                )
+            return await self._load_and_fill(lease, loader, policy)
         finally:
-            await self.give_back(fence)
+            await self.end(lease)
 
-    async def grant(self, lease: Lease, *, fresh: bool = False) -> Grant:
-        """Ask the backend for the right to store under a lease."""
-        return await self._backend.grant(
-            lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
-        )
-
-    async def give_back(self, lease: Lease) -> None:
+    async def end(self, lease: Lease) -> None:
         """End a lease, here and in the backend."""
         self._leases.close(lease)
-        if lease.grant is not None:
-            await asyncio.shield(lease.grant.release())
+        if lease.backend_lease is not None:
+            await asyncio.shield(lease.backend_lease.release())
 
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
         """Wait while another process loads; give what it stored, or None when it is for this one to load.
@@ -82,9 +92,9 @@ class Filler:
         """
         pause = _FIRST_POLL
         while True:
-            lease.grant = await self._backend.grant(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
-            if not lease.grant.is_first:
-                await lease.grant.release(tell=False)
+            lease.backend_lease = await self._backend.lease(lease.key, lease.tags, "leave", more_tags=lease.more_tags)
+            if not lease.backend_lease.is_first:
+                await lease.backend_lease.release(tell=False)
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_POLL)
             found = await self._backend.read(lease.key, lease.tags)
@@ -95,22 +105,23 @@ class Filler:
                 if given is not None:
                     try:
                         return self._backend.codec.encode(given[0])
-                    except CacheSerializationError:  # nobody here wrote it
+                    except CacheSerializationError:  # no version of this package wrote it
                         self._counters.undecodable += 1
-            if lease.grant.is_first:
+            if lease.backend_lease.is_first:
                 return None
 
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
         try:
-            with reading_what_is_current():
-                value = await awaitable(loader())
+            CURRENT_READS.set(True)  # the load has a context of its own
+            value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
             await self._keep_failure(lease, exc, policy)
             raise
-        self._failures.forget((lease.key,))
-        life = policy.life_of(value)
+        if self._failures.known:
+            self._failures.forget((lease.key,))
+        life = policy.life_of(value) if policy.life is None or value is None else policy.life
         try:
             encoded = self._backend.codec.encode(value, annotated=policy.annotated)
         except CacheSerializationError as exc:
@@ -118,11 +129,13 @@ class Filler:
             if policy.strict:
                 raise
             return Encoded(value, None, value, None, refusal=str(exc))
-        if policy.come_back is not None and not policy.come_back(encoded):
+        # What memory keeps as it is holds no instance of a class, so it can only change where something is rebuilt.
+        is_kept = encoded.kept is not encoded.data and not policy.rebuilds
+        if policy.come_back is not None and not is_kept and not policy.come_back(encoded):
             self._counters.errors += 1
             return Encoded(value, None, value, None)
         if life is not None and life.seconds > 0:
-            more = () if policy.tags_of is None else check_tags(policy.tags_of(value))
+            more = () if policy.tags is None else check_tags(policy.tags(value))
             stored = encoded
             if policy.seen:
                 described = describe_value(value, policy.seen)
@@ -132,15 +145,17 @@ class Filler:
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> None:
         """Store what was loaded, unless an invalidation came first."""
-        if lease.broken or lease.grant is None or not await lease.grant.fill(lease, encoded, life, tags):
+        backend_lease = lease.backend_lease
+        if lease.broken or backend_lease is None or not await backend_lease.fill(lease, encoded, life, tags):
             self._counters.fill_rejected += 1
         else:
+            lease.backend_lease = None  # it ended when it was filled
             self._counters.sets += 1
 
     async def _keep_failure(self, lease: Lease, exc: Exception, policy: LoadPolicy) -> None:
         life = policy.life_of_exception(exc)
         if life is not None and life.seconds > 0:
-            described = describe(exc, policy.exceptions, policy.seen)
+            described = describe(exc, policy.cache_exceptions, policy.seen)
             try:
                 encoded = None if described is None else self._backend.codec.encode(described)
             except CacheSerializationError:
@@ -153,13 +168,11 @@ class Filler:
 
 
 def opened(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters) -> Exception | tuple[Any] | None:
-    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: it has none of
-    both for this reader.
-    """
+    """Return the value of an entry, in a tuple, or the cached exception that this reader chose; None: neither."""
     if not found.raised:
         return (found.value,)
     try:
-        return interpret(plain(found.value), policy.exceptions, policy.seen)
+        return interpret(plain(found.value), policy.cache_exceptions, policy.seen)
     except UndecodableError:
         counters.undecodable += 1
         return None

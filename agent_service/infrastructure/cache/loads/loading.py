@@ -9,6 +9,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from agent_service.core.errors import CacheError, LoadTimeoutError
@@ -55,8 +56,28 @@ class Loading:
         """Return the cached value or load it."""
         ended = self.leases.ended
         found = await self._backend.read(key, tags)
-        if found is None or found.left <= 0:
-            found = await self._settle(found, ended, key, tags, policy)
+        return await self.answer(key, loader, policy, tags, found=found, ended=ended)
+
+    async def answer(
+        self,
+        key: str,
+        loader: Loader,
+        policy: LoadPolicy,
+        tags: Sequence[str] = (),
+        *,
+        found: CachedValue | None,
+        ended: int,
+    ) -> Obtained:
+        """:meth:`obtain`, given what was read.
+
+        :param ended: what ``leases.ended`` was before the read.
+        """
+        missed = found is None or found.left <= 0
+        joins = missed and self.flights.running and await self._may_join(_flight(key, policy))
+        if missed and not joins and ended != self.leases.ended:
+            # A load ended meanwhile, and the miss may be older than what it stored. Both reads are counted as one.
+            self._counters.take_back(None)
+            found = await self._backend.read(key, tags)
         stale = None
         if found is not None:
             if found.left > 0:
@@ -70,15 +91,6 @@ class Loading:
                 old = opened(found, policy, self._counters)
                 stale = found._replace(value=old[0]) if isinstance(old, tuple) else None
         return await self.load(key, loader, policy, tags, stale=stale)
-
-    async def _settle(
-        self, missed: CachedValue | None, ended: int, key: str, tags: Sequence[str], policy: LoadPolicy
-    ) -> CachedValue | None:
-        """After a miss, read again when a load ended meanwhile: the miss may be older than what that load stored."""
-        if not await self._may_join(policy.flight(key)) and ended != self.leases.ended:
-            self._counters.take_back(None)  # both looks are one read
-            return await self._backend.read(key, tags)
-        return missed
 
     async def read_many_settled(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
         """Return the fresh entries among many keys, with the same care as for one."""
@@ -100,12 +112,12 @@ class Loading:
 
     async def _may_join(self, flight: str) -> bool:
         """Whether a load is running that this caller may share: nobody broke its lease, in no process, until now."""
-        lease = self.flights.fence_of(flight)
+        lease = self.flights.joinable(flight)
         if not isinstance(lease, Lease):
             return False
-        if lease.grant is not None and not await lease.grant.stands():
+        if lease.backend_lease is not None and not await lease.backend_lease.holds():
             self.leases.close(lease)
-        return self.flights.fence_of(flight) is lease
+        return self.flights.joinable(flight) is lease
 
     async def load(
         self,
@@ -124,29 +136,30 @@ class Loading:
         """
         if fresh:
             self.leases.break_keys((key,))
-        else:
-            failure = self.failures.standing(key, policy.seen)
+        elif self.failures.known:
+            failure = self.failures.recent(key, policy.seen)
             if failure is not None:
                 if stale is None:
                     raise failure
                 return self._stale(stale, "backoff")
         run = functools.partial(self.filler.run, loader=loader, policy=policy, fresh=fresh)
-        open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
+        open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags is not None)
         if stale is not None and policy.soft_timeout == 0:
             self._counters.refreshes += 1
-            self.flights.launch(policy.flight(key), run, open_lease, context=policy.context)
+            self.flights.launch(_flight(key, policy), run, open_lease, context=policy.context)
             return self._stale(stale, "timeout")
         goes_on = stale is not None and policy.soft_timeout is not None
         limit = _shorter(policy.soft_timeout if goes_on else None, policy.hard_timeout)
+        scope = None if limit is None else Turns(limit)
         try:
-            async with Turns(limit) as scope:
+            async with scope or nullcontext():
                 encoded = None
                 while encoded is None:  # a load for many keys may find no value for this one
                     encoded = await self.flights.run(
-                        policy.flight(key), run, open_lease, context=policy.context, goes_on=goes_on
+                        _flight(key, policy), run, open_lease, context=policy.context, goes_on=goes_on
                     )
         except Exception as exc:
-            timed_out = scope.expired and isinstance(exc, TimeoutError)
+            timed_out = scope is not None and scope.expired and isinstance(exc, TimeoutError)
             if stale is not None and not isinstance(exc, CacheError) and policy.life_of_exception(exc) is None:
                 return self._stale(stale, "timeout" if timed_out else "error")
             if timed_out:
@@ -156,6 +169,15 @@ class Loading:
             raise
         return Obtained(encoded.open(), "load", 0.0, None, encoded)
 
+    def withdraw(self, obtained: Obtained) -> None:
+        """Count as a miss what was read and could not be given to the caller after all; what was loaded is one."""
+        if obtained.encoded is not None:
+            return
+        if obtained.stale_reason is None:
+            self._counters.retract_hit(obtained.level)
+        else:
+            self._counters.stale -= 1
+
     def _stale(self, found: CachedValue, reason: str) -> Obtained:
         self._counters.stale += 1
         return Obtained(found.value, found.level, found.age, reason)
@@ -164,10 +186,10 @@ class Loading:
 
     def _refresh(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         """Begin a refresh, unless one is under way here; whether one is elsewhere is asked in the background."""
-        flight = policy.flight(key)
-        if flight in self._refreshing or self.flights.fence_of(flight) is not None:
+        flight = _flight(key, policy)
+        if flight in self._refreshing or self.flights.joinable(flight) is not None:
             return
-        if self.failures.standing(key, policy.seen) is not None:
+        if self.failures.known and self.failures.recent(key, policy.seen) is not None:
             return
         task = asyncio.get_running_loop().create_task(self._refresh_if_first(key, loader, policy, tags))
         self._refreshing[flight] = task
@@ -175,17 +197,17 @@ class Loading:
 
     async def _refresh_if_first(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str]) -> None:
         try:
-            grant = await self._backend.grant(key, tags, "leave", more_tags=policy.tags_of is not None)
-            if not grant.is_first:
-                await grant.release(tell=False)
+            backend_lease = await self._backend.lease(key, tags, "leave", more_tags=policy.tags is not None)
+            if not backend_lease.is_first:
+                await backend_lease.release(tell=False)
                 return
             self._counters.refreshes += 1
-            run = functools.partial(self.filler.run, loader=loader, policy=policy, grant=grant)
-            open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags_of is not None)
+            run = functools.partial(self.filler.run, loader=loader, policy=policy, backend_lease=backend_lease)
+            open_lease = functools.partial(self.leases.open, key, tags, more_tags=policy.tags is not None)
             try:
-                await self.flights.run(policy.flight(key), run, open_lease, context=policy.context, goes_on=True)
+                await self.flights.run(_flight(key, policy), run, open_lease, context=policy.context, goes_on=True)
             finally:
-                await asyncio.shield(grant.release())
+                await asyncio.shield(backend_lease.release())
         except Exception:  # noqa: BLE001 - nobody awaits this
             logger.warning("a refresh failed; the value that is cached goes on being served", exc_info=True)
 
@@ -204,6 +226,11 @@ class Loading:
         for each in self._refreshing.copy().values():
             each.cancel()
         self._refreshing.clear()
+
+
+def _flight(key: str, policy: LoadPolicy) -> str:
+    """Return the name of the load of a key, which callers share who see the same. No key is such a name."""
+    return f"{key}\udcff{policy.seen}" if policy.seen else key
 
 
 def _is_due(found: CachedValue, refresh_at: float) -> bool:

@@ -1,8 +1,16 @@
 """Many keys, one load: each key has a flight and a lease of its own, and all of them wait for one call of the loader.
 
-The loader is called when every key has its lease, with those keys that nobody was loading yet. So a call for many keys
-and a call for one of them share their work, and an invalidation of one key keeps that key's value out and no other.
-Leases are granted and values stored in a few round trips, however many they are.
+Invariants:
+
+1. Each key that nobody is loading yet gets a flight (``core/singleflight.py``), and each flight a lease, before the
+   loader is called. So a call for many keys and a call for one of them share their work, and an invalidation of one key
+   keeps that key's value out and no other.
+2. The flights of one call form a batch: the first that runs starts the one task that calls the loader, and the last
+   that ends cancels it if it still runs.
+3. The other flights of the batch are noted as waiting for the first, in whose context the loader runs: a loader that
+   asks for one of its own keys gets an error instead of waiting for ever.
+4. Leases are taken and values stored in a few round trips, however many they are.
+5. A key that the loader leaves out is stored nowhere; a caller who waits for this key alone loads it alone.
 """
 
 import asyncio
@@ -11,9 +19,9 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agent_service.core.current_reads import reading_what_is_current
+from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError
-from agent_service.core.singleflight import Fence, SingleFlight
+from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.leases import Lease
 from agent_service.infrastructure.cache.loads.filling import awaitable
@@ -37,17 +45,17 @@ async def load_many(
     """Load the keys, or join the loads that run; give the values there are."""
     batch = _Batch(backend, loader, life, tags)
 
-    async def load(fence: Fence) -> Encoded | None:
-        assert isinstance(fence, Lease)
+    async def load(lease: Breakable) -> Encoded | None:
+        assert isinstance(lease, Lease)
         batch.begin()
         try:
-            with loading.flights.led_by(batch.leader):
-                return await batch.result(fence.key)
+            with loading.flights.waiting_for(batch.leader):
+                return await batch.result(lease.key)
         finally:
             try:
                 await batch.leave()
             finally:  # also when it is cancelled once more
-                await loading.filler.give_back(fence)
+                await loading.filler.end(lease)
 
     def enrol(key: str) -> Lease:
         lease = loading.leases.open(key, tags)
@@ -65,7 +73,7 @@ async def load_many(
 
 
 class _Batch:
-    """One call of the loader, in the name of the flights that wait for it."""
+    """One call of the loader, and the flights that wait for it."""
 
     def __init__(self, backend: Backend, loader: LoaderOfMany, life: Lifetime, tags: Sequence[str]) -> None:
         self._backend = backend
@@ -77,7 +85,7 @@ class _Batch:
         self.leases: dict[str, Lease] = {}
         """By key. All flights that this batch starts are started before the first of them runs."""
         self.leader: object = None
-        """The flight in whose context the loader runs: who waits for it there would wait for itself."""
+        """The flight in whose context the loader runs."""
 
     def begin(self) -> None:
         """Start, when the first flight runs."""
@@ -86,7 +94,7 @@ class _Batch:
             self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.copy_context())
 
     async def result(self, key: str) -> Encoded | None:
-        """Return the value of a key; None: the loader knows none.
+        """Return the value of a key; None: the loader left it out.
 
         :raises CacheSerializationError: when it cannot be written down.
         """
@@ -104,12 +112,12 @@ class _Batch:
             await asyncio.wait([self._task])
 
     async def _run(self) -> dict[str, Encoded | CacheSerializationError]:
-        await self._take_grants()
+        await self._take_leases()
         counters = self._backend.counters
         counters.loads += 1
         try:
-            with reading_what_is_current():
-                values = _checked(await awaitable(self._loader(list(self.leases))))
+            CURRENT_READS.set(True)  # the task has a context of its own
+            values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
             counters.load_errors += 1
             raise
@@ -118,12 +126,12 @@ class _Batch:
             await self._fill(encoded)
         return encoded
 
-    async def _take_grants(self) -> None:
-        grants = await self._backend.grant_many(list(self.leases), self._tags)
-        for lease, grant in zip(self.leases.values(), grants, strict=True):
-            lease.grant = grant
-            if lease.broken:  # perhaps its flight has ended, and nobody else would give the grant back
-                await grant.release()
+    async def _take_leases(self) -> None:
+        taken = await self._backend.lease_many(list(self.leases), self._tags)
+        for lease, backend_lease in zip(self.leases.values(), taken, strict=True):
+            lease.backend_lease = backend_lease
+            if lease.broken:  # perhaps its flight has ended, and nobody else would release it
+                await backend_lease.release()
 
     def _encode(self, value: Any) -> Encoded | CacheSerializationError:
         try:
@@ -139,10 +147,10 @@ class _Batch:
             lease = self.leases[key]
             if isinstance(each, CacheSerializationError):
                 counters.errors += 1
-            elif lease.broken or lease.grant is None:
+            elif lease.broken or lease.backend_lease is None:
                 counters.fill_rejected += 1
             else:
-                fills.append(Fill(lease, lease.grant, each))
+                fills.append(Fill(lease, lease.backend_lease, each))
         stored = sum(await self._backend.fill_many(fills, self._life, self._tags))
         counters.sets += stored
         counters.fill_rejected += len(fills) - stored

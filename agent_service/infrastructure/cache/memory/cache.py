@@ -6,14 +6,14 @@ from typing import TypeVar, cast
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import CacheValueError
+from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.glob import Matches, compile_glob
 from agent_service.core.globs import Globs
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.leases import Grant, Lease, LeaseBook, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease, LeaseBook
 from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
 from agent_service.infrastructure.cache.table_tags import Token
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec, checked_sum
@@ -45,7 +45,11 @@ class MemoryBackend(Backend):
 
     def peek(self, key: str) -> CachedValue | None:
         """:meth:`read`, at once."""
-        found = self.table.read(key)
+        try:
+            found = self.table.read(key)
+        except UndecodableError:  # by the serializer that wrote it
+            self.counters.undecodable += 1
+            found = None
         if found is None:
             self.counters.misses += 1
             return None
@@ -71,7 +75,7 @@ class MemoryBackend(Backend):
             Entry(
                 key,
                 encoded.kept,
-                expires=now + life.kept,
+                expires=now + life.seconds + life.stale_for,
                 created=now,
                 fresh_until=now + life.seconds,
                 due=None if life.refresh_at is None else now + life.seconds * life.refresh_at,
@@ -82,15 +86,15 @@ class MemoryBackend(Backend):
             )
         )
 
-    async def grant(
+    async def lease(
         self,
         key: str,
         tags: Sequence[str] = (),
-        standing: Standing = "share",  # noqa: ARG002 - nobody else loads
+        if_held: IfHeld = "share",  # noqa: ARG002 - nobody else loads
         *,
         more_tags: bool = False,  # noqa: ARG002 - the lease book knows all there is to know
-    ) -> Grant:
-        return MemoryGrant(self, key, tags)
+    ) -> BackendLease:
+        return MemoryLease(self, key, tags)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return sum([self.table.remove(key) for key in keys])
@@ -143,7 +147,7 @@ class MemoryBackend(Backend):
         self.table.clear()
 
 
-class MemoryGrant(Grant):
+class MemoryLease(BackendLease):
     """For entries that only this process changes: the :class:`Lease` knows of every invalidation but those of tags."""
 
     def __init__(self, backend: MemoryBackend, key: str, tags: Sequence[str]) -> None:
@@ -153,14 +157,16 @@ class MemoryGrant(Grant):
         self._tags = tags
         self._tokens = backend.table.tags.take(tags) if tags else ()
 
-    async def stands(self) -> bool:
+    async def holds(self) -> bool:
         return not any(token.dead for token in self._tokens)
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
-        if lease.broken or not await self.stands():
+        if lease.broken or not await self.holds():
             return False
-        more = self._backend.table.tags.take([tag for tag in tags if tag not in self._tags])
-        self._backend.put(self._key, encoded, life, (*self._tokens, *more))
+        tokens = self._tokens
+        if len(tags) > len(self._tags):
+            tokens = (*tokens, *self._backend.table.tags.take([tag for tag in tags if tag not in self._tags]))
+        self._backend.put(self._key, encoded, life, tokens)
         return True
 
     async def release(self, *, tell: bool = True) -> None:

@@ -9,7 +9,7 @@ from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.fallback.cache import FallbackCache
-from agent_service.infrastructure.cache.leases import Grant, Lease, Standing
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.near.copies import NearCopies
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
@@ -73,17 +73,21 @@ class TieredBackend(Backend):
     async def store(self, entries: Mapping[str, Encoded], life: Lifetime, tags: Sequence[str] = ()) -> bool:
         return await self._change(lambda: self.near.drop(entries), self._far.store(entries, life, tags))
 
-    async def grant(
-        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
-    ) -> Grant:
-        return TieredGrant(await self._far.grant(key, tags, standing, more_tags=more_tags), self.near, key)
+    async def lease(
+        self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> BackendLease:
+        return TieredLease(await self._far.lease(key, tags, if_held, more_tags=more_tags), self.near, key)
 
-    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
-        granted = await self._far.grant_many(keys, tags)
-        return [TieredGrant(each, self.near, key) for key, each in zip(keys, granted, strict=True)]
+    async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
+        leased = await self._far.lease_many(keys, tags)
+        return [TieredLease(each, self.near, key) for key, each in zip(keys, leased, strict=True)]
 
     async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
-        far = [each._replace(grant=each.grant.far) for each in fills if isinstance(each.grant, TieredGrant)]
+        far = [
+            each._replace(backend_lease=each.backend_lease.far)
+            for each in fills
+            if isinstance(each.backend_lease, TieredLease)
+        ]
         keys = [each.lease.key for each in fills]
         return await self._change(lambda: self.near.drop(keys), self._far.fill_many(far, life, tags))
 
@@ -106,17 +110,17 @@ class TieredBackend(Backend):
         await self._change(self.near.drop_all, self._far.clear())
 
 
-class TieredGrant(Grant):
-    """The grant of the far backend; what it stores replaces the copy there was."""
+class TieredLease(BackendLease):
+    """The lease of the far backend; what it stores replaces the copy there was."""
 
-    def __init__(self, granted: Grant, near: NearCopies, key: str) -> None:
-        self.is_first = granted.is_first
-        self.far = granted
+    def __init__(self, leased: BackendLease, near: NearCopies, key: str) -> None:
+        self.is_first = leased.is_first
+        self.far = leased
         self._near = near
         self._key = key
 
-    async def stands(self) -> bool:
-        return await self.far.stands()
+    async def holds(self) -> bool:
+        return await self.far.holds()
 
     async def fill(self, lease: Lease, encoded: Encoded, life: Lifetime, tags: Sequence[str]) -> bool:
         try:

@@ -1,57 +1,40 @@
 """The cache in Redis: shared by processes, survives them."""
 
-import asyncio
 import math
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
-from secrets import token_bytes
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from agent_service.core.codec import Serializer
-from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisRefusedError, RedisUnreplicatedError
+from agent_service.core.errors import RedisDeniedError, RedisRefusedError, RedisUnreplicatedError
 from agent_service.core.glob import Matches
 from agent_service.core.globs import Globs
-from agent_service.core.keys import former_internal_key, glob_escape, logical_key
+from agent_service.core.keys import former_internal_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
-from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
-from agent_service.infrastructure.cache.backend import Backend, Fill
+from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.base import BaseCache
-from agent_service.infrastructure.cache.leases import Grant, LeaseBook, Standing
+from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.cache.redis.counters import Change, RedisCounters
 from agent_service.infrastructure.cache.redis.entries import (
-    EntryFormat,
-    freshness,
     stamp,
     stamp_position,
 )
-from agent_service.infrastructure.cache.redis.leases import RedisGrant
+from agent_service.infrastructure.cache.redis.leases import RedisLeases, milliseconds
 from agent_service.infrastructure.cache.redis.names import Names
-from agent_service.infrastructure.cache.redis.reader import RedisReader, look
+from agent_service.infrastructure.cache.redis.reader import SCAN_COUNT, look
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
-from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
+from agent_service.infrastructure.cache.values import Encoded, Lifetime, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames, retried_without
 from agent_service.infrastructure.redis.replication import Confirmation, confirmed
-from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE, LEASE_RENEW, LEASE_TAKE
+from agent_service.infrastructure.redis.scripts import ENTRY_PUT, EXPIRE
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["RedisBackend", "RedisCache"]
 
 T = TypeVar("T")
 
-SCAN_COUNT = 1000
-"""Keys Redis looks at for one page of a scan; measured best between round trips and stalls of the server."""
 
-
-_TURN = 0.005
-"""Seconds in which names are compared with patterns before others have their turn."""
-
-BATCH = 500
-"""Leases taken, or values stored under them, in one round trip."""
-
-
-class RedisBackend(Backend):
+class RedisBackend(RedisLeases):
     """Entries as Redis strings, valid while the tokens they carry stand."""
 
     def __init__(
@@ -64,86 +47,8 @@ class RedisBackend(Backend):
         *,
         lease_seconds: float,
     ) -> None:
-        self.client = client
-        self.names = names
-        self._prefix = names.prefix
-        self.tokens = tokens
-        self.former = tokens.former
-        self._format = EntryFormat(codec)
-        self._reader = RedisReader(client, names, tokens, self._format, counters)
+        super().__init__(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         self._numbers = RedisCounters(client, names, tokens)
-        self._lease_seconds = lease_seconds
-        self._latest: bytes | None = None
-        self.codec = codec
-        self.counters = counters
-
-    # -- reading
-
-    def read(
-        self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False
-    ) -> Coroutine[Any, Any, CachedValue | None]:
-        read = self._reader.read_with_expiry if with_expiry else self._reader.read
-        return read(key, tuple(tags))
-
-    @retried_without
-    async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
-        return await self._reader.read_many(keys, tuple(tags))
-
-    async def exists(self, key: str) -> bool:
-        return (await self._are_live([self.names.physical(key)]))[0]
-
-    @retried_without
-    async def _are_live(self, physical: Sequence[bytes]) -> list[bool]:
-        return await self._reader.are_live(physical)
-
-    @retried_without
-    async def ttl(self, key: str) -> float | Never | None:
-        physical = self.names.physical(key)
-        held, reply, milliseconds = await self.client.pipeline(
-            [self.tokens.look(), look(physical), ("PTTL", physical)], wrong_types=True
-        )
-        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
-        if head is None or milliseconds == -2:
-            return None
-        left = math.inf if milliseconds == -1 else milliseconds / 1000
-        left = min(left, freshness(head)[1])
-        return NEVER if left == math.inf else left
-
-    async def scan(self, pattern: str) -> AsyncIterator[str]:
-        seen: set[str] = set()
-        async for page in self._pages(pattern.encode()):
-            fresh = await self._are_live(page)
-            for physical, is_fresh in zip(page, fresh, strict=True):
-                key = logical_key(physical, self._prefix)
-                if is_fresh and key is not None and key not in seen:
-                    seen.add(key)
-                    yield key
-
-    def _pages(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
-        return self.client.scan(_escaped(self._prefix) + pattern, count=SCAN_COUNT)
-
-    async def _matching_pages(self, globs: Globs) -> AsyncIterator[list[bytes]]:
-        """Iterate over the names of the entries that match: what several patterns have in common Redis looks for."""
-        if len(globs.patterns) == 1:
-            async for page in self._pages(next(iter(globs.patterns)).encode()):
-                yield page
-            return
-        start = len(self._prefix)
-        async for page in self._pages(_escaped(globs.prefix) + b"*"):
-            yield await self._chosen(page, lambda entry: globs.matches(entry[start:]))
-
-    @staticmethod
-    async def _chosen(page: Sequence[bytes], chosen: Callable[[bytes], bool]) -> list[bytes]:
-        """Choose names; others have their turns meanwhile."""
-        found: list[bytes] = []
-        until = time.monotonic() + _TURN
-        for name in page:
-            if chosen(name):
-                found.append(name)
-            if time.monotonic() > until:
-                await asyncio.sleep(0)
-                until = time.monotonic() + _TURN
-        return found
 
     # -- writing
 
@@ -183,77 +88,6 @@ class RedisBackend(Backend):
             return ENTRY_PUT.command([physical, *leases], [data, lifetime])
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
-    async def grant(
-        self, key: str, tags: Sequence[str] = (), standing: Standing = "share", *, more_tags: bool = False
-    ) -> Grant:
-        (grant,) = await self._grants((key,), tags, standing, more_tags=more_tags)
-        return grant
-
-    async def grant_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[Grant]:
-        starts = range(0, len(keys), BATCH)
-        return [grant for start in starts for grant in await self._grants(keys[start : start + BATCH], tags)]
-
-    @retried_without
-    async def _grants(
-        self, keys: Sequence[str], tags: Sequence[str], standing: Standing = "share", *, more_tags: bool = False
-    ) -> list[Grant]:
-        """Take the tokens, and with them a lease for each key, in one round trip."""
-        names = (NAMESPACE, *tags)
-        entries = [self.names.physical(key) for key in keys]
-        leases = [self.names.leases(entry) for entry in entries]
-        mine = [token_bytes(12) for _ in keys]
-        lifetime = milliseconds(self._lease_seconds)
-        mine_by_lease = {lease: token for lease, token in zip(leases, mine, strict=True) if lease}
-        takes = [LEASE_TAKE.command(lease, [token, lifetime, standing]) for lease, token in mine_by_lease.items()]
-        take_tokens = self.tokens.take_command(names, self._lease_seconds, epoch=more_tags)
-        try:
-            taken, *replies = await self.client.pipeline([take_tokens, *takes], patience=self._lease_seconds)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._forgo(mine_by_lease))
-            raise
-        tokens = dict(zip(names, taken, strict=False))
-        self._latest = tokens[NAMESPACE]
-        standing_tokens = iter(replies)
-        grants: list[Grant] = []
-        for entry, lease, token in zip(entries, leases, mine, strict=True):
-            stands = next(standing_tokens) if lease else token
-            grants.append(
-                RedisGrant(
-                    self.client,
-                    self.tokens,
-                    entry,
-                    lease,
-                    token=stands,
-                    tokens=tokens,
-                    epoch=taken[-1] if more_tags else None,
-                    seconds=self._lease_seconds,
-                    is_first=stands == token,
-                    write=self._format.write,
-                )
-            )
-        return grants
-
-    @retried_without
-    async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
-        if any(isinstance(each.grant, RedisGrant) and each.grant.void for each in fills):
-            return [False] * len(fills)
-        stored: list[bool] = []
-        for start in range(0, len(fills), BATCH):
-            batch = [
-                (grant, encoded) for _, grant, encoded in fills[start : start + BATCH] if isinstance(grant, RedisGrant)
-            ]
-            check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
-            tokens, *replies = await self.client.pipeline(
-                [check, *(grant.store_command(each, life) for grant, each in batch)]
-            )
-            stored += [grant.note_stored(reply, tokens) for (grant, _), reply in zip(batch, replies, strict=True)]
-        return stored
-
-    async def _forgo(self, tokens: Mapping[tuple[bytes, ...], bytes]) -> None:
-        """End leases that may have been taken, and that nobody else can end before their time."""
-        with suppress(RedisOperationError):
-            await self.client.pipeline([LEASE_RENEW.command(lease, [token, 0]) for lease, token in tokens.items()])
-
     async def add(self, key: str, amount: int, seconds: float) -> int:
         return await self.add_once(key, amount, seconds, None)
 
@@ -266,7 +100,7 @@ class RedisBackend(Backend):
     async def expire(self, key: str, seconds: float) -> bool:
         physical = self.names.physical(key)
         held, reply = await self.client.pipeline([self.tokens.look(), look(physical)], wrong_types=True)
-        (head,) = await self._reader.live_heads([physical], [reply], self.tokens.own(held))
+        (head,) = await self.live_heads([physical], [reply], self.tokens.own(held))
         if head is None:
             return False
         begins = reply if head.end <= len(reply) else await self.client.get(physical) or b""
@@ -290,7 +124,7 @@ class RedisBackend(Backend):
         values = [self.names.physical(key) for key in keys]
         if len(keys) > 1:  # leases first: a fill between the two must find its lease broken
             await self.client.unlink(leases)
-            fresh = await self._reader.are_live(values)
+            fresh = await self.are_live(values)
             await self.client.unlink(values, confirmation=confirmation)
             return confirmed(confirmation, sum(fresh))
         held, reply, *_ = await self.client.pipeline(
@@ -302,7 +136,7 @@ class RedisBackend(Backend):
             wrong_types=True,
             confirmation=confirmation,
         )
-        heads = await self._reader.live_heads(values, [reply], self.tokens.own(held))
+        heads = await self.live_heads(values, [reply], self.tokens.own(held))
         return confirmed(confirmation, sum(head is not None for head in heads))
 
     def _confirmation(self) -> Confirmation | None:
@@ -318,7 +152,7 @@ class RedisBackend(Backend):
             await self._break_leases(globs.matches)
             async for page in self._matching_pages(globs):
                 if page:
-                    removed += sum(await self._reader.are_live(page))
+                    removed += sum(await self.are_live(page))
                     await self.client.unlink(page, confirmation=confirmation)
             if confirmation is not None and confirmation.fewest is None:  # found nothing: others removed it just before
                 await self.client.pipeline([self.tokens.look()], confirmation=confirmation)
@@ -392,12 +226,3 @@ class RedisCache(BaseCache[T]):
         backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)
-
-
-def _escaped(name: bytes) -> bytes:
-    return glob_escape(name.decode("latin-1")).encode("latin-1")
-
-
-def milliseconds(seconds: float) -> int:
-    """Return whole milliseconds, at least one."""
-    return max(1, math.ceil(seconds * 1000))

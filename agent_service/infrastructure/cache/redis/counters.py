@@ -1,12 +1,15 @@
 """Counters in Redis: added to exactly once, and valid only while their tokens stand.
 
-A counter is an entry whose body is a number. Lua adds to it without knowing what its head means: it is told how a valid
-counter begins and does nothing where the stored bytes begin otherwise, so that an old counter, of which a tag was
-invalidated or whose namespace was cleared, is never added to. The usual head is guessed and the token behind it is read
-in the same round trip.
+Invariants:
 
-An increment whose reply is lost may or may not have been made. A :class:`Change` gives it a number that Redis remembers
-for as long as it may be sent again, so sending it again is safe.
+1. A counter is an entry whose body is a number. It is valid under the same condition as any entry: the tokens in its
+   head are the current ones.
+2. Lua adds without reading heads. It is told how a valid counter begins and does nothing where the stored bytes begin
+   otherwise, so a counter that an invalidated tag or a cleared namespace made invalid is never added to.
+3. The usual head is guessed, and the token in it is read in the same round trip. A wrong guess costs another round: the
+   counter is looked at, and the script is told its head, or that it is invalid and is to be replaced.
+4. An increment whose reply is lost may or may not have been made. A :class:`Change` numbers it, and Redis remembers the
+   number for as long as it may be sent again, so sending it again is safe.
 """
 
 import math

@@ -9,7 +9,7 @@ from typing import Any
 from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
 from agent_service.core.memo import Memo, size_of
-from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Standing
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, CurrentTokens
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 
 __all__ = [
@@ -30,6 +30,7 @@ HEAD_BYTES = 512
 _STAMP = struct.Struct(">q")
 _PLAIN = frozenset({b"\x01\x14", b"\x01\x15"})
 """How an entry begins that has a time of creation, tokens and nothing else; its value tagged or not."""
+_TAGGED = 0x15
 _TOKENS = 10
 """Where the tokens begin in such an entry."""
 _MOST_SECTIONS = 4096
@@ -45,20 +46,25 @@ class EntryFormat:
     def write(self, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> bytes:
         """Return the bytes of an entry that is stored now."""
         packed = encoded.data or b""
-        now = None if packed[:1] != b"\x01" and life.is_plain else time.time()  # so that counters have one head
-        stale_at = None if now is None or life.is_plain or life.seconds == math.inf else now + life.seconds
+        # Whether the entry is gone as soon as it is stale, and nobody asks how much of its life is over.
+        is_plain = not life.stale_for and life.refresh_at is None
+        now = None if is_plain and packed[:1] != b"\x01" else time.time()  # so that counters have one head
+        stale_at = None if now is None or is_plain or life.seconds == math.inf else now + life.seconds
         return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
 
     def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> CachedValue | None:
         """Read an entry with just these tags and no staleness: the short way of a hit. None: take the long way.
 
-        :param tokens: the standing ones of the namespace and the tags.
+        :param tokens: the current ones of the namespace and the tags.
         """
         section = self._sections.known.get((tags, tokens)) or self._section(tags, tokens)
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
-        value = self._codec.decode_body(data, data[1], _TOKENS + len(section))
+        try:
+            value = self._codec.decode_payload(data[_TOKENS + len(section) :], tagged=data[1] == _TAGGED)
+        except UndecodableError:
+            return None
         # Half the cost of calling the class, which counts here: a hit takes this way.
         return tuple.__new__(CachedValue, (value, "redis", age, math.inf, None, False, tags, None))
 
@@ -91,14 +97,14 @@ def freshness(head: Head) -> tuple[float | None, float, float | None]:
     return age, head.stale_at - now, None if head.created_at is None else head.stale_at - head.created_at
 
 
-def is_valid(head: Head, standing: Standing) -> bool:
-    """Whether an entry carries the token of its namespace, and all its tokens are the standing ones."""
-    return NAMESPACE in head.tags and all(standing.get(name) == token for name, token in head.tags.items())
+def is_valid(head: Head, current: CurrentTokens) -> bool:
+    """Whether an entry carries the token of its namespace, and all its tokens are the current ones."""
+    return NAMESPACE in head.tags and all(current.get(name) == token for name, token in head.tags.items())
 
 
-def is_live(head: Head, standing: Standing) -> bool:
+def is_live(head: Head, current: CurrentTokens) -> bool:
     """Whether an entry is valid, fresh and a value: what the contract calls an entry."""
-    return is_valid(head, standing) and freshness(head)[1] > 0 and not head.raised
+    return is_valid(head, current) and freshness(head)[1] > 0 and not head.raised
 
 
 def counter_head(tokens: Mapping[str, bytes]) -> bytes:

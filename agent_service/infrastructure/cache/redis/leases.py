@@ -1,28 +1,46 @@
-"""Leases as the backends know them.
+"""Leases in Redis: taken, renewed, and ended with the value that is stored under them.
 
-In Redis a lease is a key beside the entry (two while old processes may run), holding a token. Whoever changes or
-removes the entry removes the lease first; storing what was loaded is one script that compares the token. So a value
-that was loaded before an invalidation cannot be stored after it, whichever processes load and invalidate, and whatever
-the order in which their commands arrive. Invalidations of a tag or of the whole namespace touch no lease: the entry is
-stored with the tokens from before its load, and those stand no more.
+A lease is a key beside the entry (two while old processes may run), holding a token.
+
+1. Whoever changes or removes the entry removes the lease first. Storing what was loaded is one script that compares the
+   token. So a value that was loaded before an invalidation cannot be stored after it, whichever processes load and
+   invalidate, and whatever the order in which their commands arrive.
+2. Invalidations of a tag or of the whole namespace touch no lease: the entry is stored with the tokens from before its
+   load, which are not the current ones any more.
+3. Loads of several processes share a lease: all hold its token. It renews itself while a load runs, and expires when
+   the process died.
+4. A value that brings tags of its own has no tokens from before its load; the epoch tells whether any tag was
+   invalidated since (``tokens.py``).
+5. A lease that was taken under names of earlier releases is void once these are given up: nobody may break it then.
 """
 
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from secrets import token_bytes
+from typing import NamedTuple
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
-from agent_service.infrastructure.cache.leases import Grant, Lease
-from agent_service.infrastructure.cache.redis.tokens import Tokens
-from agent_service.infrastructure.cache.values import Encoded, Lifetime
+from agent_service.core.metrics import NamespaceCounters
+from agent_service.infrastructure.cache.backend import Fill
+from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
+from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.reader import RedisReader
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
+from agent_service.infrastructure.cache.values import Encoded, Lifetime, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW
+from agent_service.infrastructure.redis.former_names import retried_without
+from agent_service.infrastructure.redis.scripts import LEASE_FILL, LEASE_RENEW, LEASE_TAKE
 from agent_service.infrastructure.redis.transport.base import Command
 
-__all__ = ["RedisGrant"]
+__all__ = ["RedisLease", "RedisLeases"]
+
+BATCH = 500
+"""Leases taken, or values stored under them, in one round trip."""
 
 
-class RedisGrant(Grant):
+class RedisLease(BackendLease):
     """A lease in Redis, shared with whoever else loads the same entry. It renews itself until it is released.
 
     :param lease: the names of the lease; none for an entry that has no lease, which only tokens protect.
@@ -66,10 +84,10 @@ class RedisGrant(Grant):
 
     @property
     def void(self) -> bool:
-        """Whether it was granted under names that were given up since, so that nobody may break it by them any more."""
+        """Whether it was taken under names that were given up since, so that nobody may break it by them any more."""
         return self._uses_former and not self._known.former.in_use
 
-    async def stands(self) -> bool:
+    async def holds(self) -> bool:
         if self.void:
             return False
         expected = list(self._tokens.values())
@@ -78,26 +96,32 @@ class RedisGrant(Grant):
         keys = self._known.keys(list(self._tokens), epoch=self._epoch is not None)
         found = await self._client.get_together([*self._lease, *keys])
         count = len(self._lease)
-        standing = self._known.standing(found[count:], len(expected))
-        return all(each == self._token for each in found[:count]) and list(standing) == expected
+        current = self._known.current(found[count:], len(expected))
+        return all(each == self._token for each in found[:count]) and list(current) == expected
 
     async def fill(
         self,
-        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or owes Redis that
+        lease: Lease,  # noqa: ARG002 - whoever broke it broke the one in Redis, or will
         encoded: Encoded,
         life: Lifetime,
         tags: Sequence[str],
     ) -> bool:
         if self.void or (not self._tokens.keys() >= set(tags) and not await self._take(tags, life)):
             return False
-        check = self._known.take_command(list(self._tokens), life.kept)
+        data = self._write(encoded, life, self._tokens)
+        seconds = life.seconds + life.stale_for
+        store = self._store_command(data, seconds)
+        check = self._known.take_command(list(self._tokens), seconds)
         try:
-            tokens, stored = await self._client.pipeline([check, self.store_command(encoded, life)])
+            tokens, stored = await self._client.pipeline([check, store])
         except RedisDeniedError:
             if not (self._uses_former and await self._known.former.give_up(self._client)):
                 raise
             return False
-        return self.note_stored(stored, tokens)
+        if not self.note_stored(stored, tokens):
+            return False
+        await self.release(tell=False)
+        return True
 
     def note_stored(self, stored: object, tokens: Sequence[bytes]) -> bool:
         """Take note of the reply to :meth:`store_command`; whether what was stored can be read.
@@ -117,11 +141,13 @@ class RedisGrant(Grant):
 
     def store_command(self, encoded: Encoded, life: Lifetime) -> Command:
         """Return the command that stores the value under the lease, and ends it."""
-        data = self._write(encoded, life, self._tokens)
-        milliseconds = 0 if life.kept == math.inf else max(1, math.ceil(life.kept * 1000))
+        return self._store_command(self._write(encoded, life, self._tokens), life.kept)
+
+    def _store_command(self, data: bytes, seconds: float) -> Command:
+        lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000))
         if self._lease:
-            return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, milliseconds])
-        return ("SET", self._entry, data, *(("PX", milliseconds) if milliseconds else ()))
+            return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
+        return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
 
     async def release(self, *, tell: bool = True) -> None:
         if self._released:
@@ -148,3 +174,115 @@ class RedisGrant(Grant):
             stood = True  # perhaps; the fill will tell
         if stood and not self._ended:
             self._timer = self._loop.call_later(self._seconds / 2, self._start_renewal)
+
+
+class RedisLeases(RedisReader):
+    """The part of the backend that takes leases and stores what was loaded under them."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        names: Names,
+        tokens: Tokens,
+        codec: ValueCodec,
+        counters: NamespaceCounters,
+        *,
+        lease_seconds: float,
+    ) -> None:
+        super().__init__(client, names, tokens, codec, counters)
+        self._lease_seconds = lease_seconds
+        self._lease_milliseconds = milliseconds(lease_seconds)
+        self._latest: bytes | None = None
+        """The token of the namespace when it was last looked at."""
+
+    async def lease(
+        self, key: str, tags: Sequence[str] = (), if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> BackendLease:
+        (lease,) = await self._take((key,), tags, if_held, more_tags=more_tags)
+        return lease
+
+    async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
+        starts = range(0, len(keys), BATCH)
+        return [lease for start in starts for lease in await self._take(keys[start : start + BATCH], tags)]
+
+    async def _take(
+        self, keys: Sequence[str], tags: Sequence[str], if_held: IfHeld = "share", *, more_tags: bool = False
+    ) -> list[BackendLease]:
+        """Take the tokens, and with them a lease for each key, in one round trip."""
+        uses_former = self.former.in_use
+        mine: list[_Mine] = []
+        for key in keys:
+            entry = self._prefix + key.encode()
+            mine.append(_Mine(entry, self.names.leases(entry), token_bytes(12)))
+        commands = [self.tokens.take_command((NAMESPACE, *tags), self._lease_seconds, epoch=more_tags)]
+        for _, names, token in mine:
+            if names:
+                commands.append(LEASE_TAKE.command(names, [token, self._lease_milliseconds, if_held]))
+        try:
+            taken, *replies = await self.client.pipeline(commands, patience=self._lease_seconds)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._forgo(mine))
+            raise
+        except RedisDeniedError:
+            if not (uses_former and await self.former.give_up(self.client)):
+                raise
+            return await self._take(keys, tags, if_held, more_tags=more_tags)
+        tokens = dict(zip((NAMESPACE, *tags), taken, strict=False))
+        self._latest = tokens[NAMESPACE]
+        holders = iter(replies)
+        leases: list[BackendLease] = []
+        for entry, names, token in mine:
+            holder = next(holders) if names else token
+            leases.append(
+                RedisLease(
+                    self.client,
+                    self.tokens,
+                    entry,
+                    names,
+                    token=holder,
+                    tokens=tokens,
+                    epoch=taken[-1] if more_tags else None,
+                    seconds=self._lease_seconds,
+                    is_first=holder == token,
+                    write=self._format.write,
+                )
+            )
+        return leases
+
+    @retried_without
+    async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
+        if any(isinstance(each.backend_lease, RedisLease) and each.backend_lease.void for each in fills):
+            return [False] * len(fills)
+        stored: list[bool] = []
+        for start in range(0, len(fills), BATCH):
+            batch = [
+                (lease, encoded) for _, lease, encoded in fills[start : start + BATCH] if isinstance(lease, RedisLease)
+            ]
+            check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
+            tokens, *replies = await self.client.pipeline(
+                [check, *(lease.store_command(each, life) for lease, each in batch)]
+            )
+            stored += [lease.note_stored(reply, tokens) for (lease, _), reply in zip(batch, replies, strict=True)]
+        return stored
+
+    async def _forgo(self, mine: Sequence["_Mine"]) -> None:
+        """End leases that may have been taken, and that nobody else can end before their time."""
+        with suppress(RedisOperationError):
+            await self.client.pipeline(
+                [LEASE_RENEW.command(each.names, [each.token, 0]) for each in mine if each.names]
+            )
+
+
+class _Mine(NamedTuple):
+    """A lease that is asked for."""
+
+    entry: bytes
+    names: tuple[bytes, ...]
+    """Empty for an entry that has no lease."""
+    token: bytes
+    """What its names hold, unless another process holds the lease."""
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, at least one."""
+    return max(1, math.ceil(seconds * 1000))

@@ -37,11 +37,13 @@ class Names:
 
         Where old names are in use there are two for one lease, and the first, which old processes know, decides.
         """
-        lease = name_beside(self._lease, entry)
-        if self._former.in_use:
-            former = name_beside(self._former_lease, entry)
-            return tuple([each for each in (former, lease) if each is not None])
-        return () if lease is None else (lease,)
+        if b"{" not in entry and b"}" not in entry:  # the usual case of name_beside, at once
+            hashed = b"{" + entry + b"}"
+            if self._former.in_use:
+                return self._former_lease + hashed, self._lease + hashed
+            return (self._lease + hashed,)
+        stems = (self._former_lease, self._lease) if self._former.in_use else (self._lease,)
+        return tuple([name for stem in stems if (name := name_beside(stem, entry)) is not None])
 
     def entry(self, lease: bytes) -> bytes | None:
         """Return the key, within this namespace, of the entry that a lease belongs to."""

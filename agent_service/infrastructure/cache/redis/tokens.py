@@ -3,11 +3,11 @@
 The namespace has a token, random bytes under a key of its own, and so has each tag. An entry carries the tokens that
 its namespace and tags had when its load started, and is valid only while they are the current ones. To invalidate is to
 delete a token: the next load makes another one, which no older entry carries. Nothing is compared by time, no list of
-entries is kept, and a token that Redis evicts invalidates instead of resurrecting.
+entries is kept, and a token that Redis evicts invalidates entries; it never brings one back.
 
 A value that brings tags of its own cannot have their tokens from the time when its load started. For such loads each
-namespace has one more token, the epoch, which every invalidation of tags deletes *first*. If it still stands when the
-tokens were read after the load, none of these tags was invalidated since the load started.
+namespace has one more token, the epoch, which every invalidation of tags deletes *first*. If it is still the same when
+the tokens were read after the load, none of these tags was invalidated since the load started.
 
 All tokens of a namespace share a slot of a cluster. They live at least twice as long as any entry that carries them;
 those of entries that never expire do not expire either.
@@ -20,7 +20,7 @@ invalidation by either must reach the other. An old process reads, writes and de
 uses both names of everything, in the commands that it sends anyway:
 
 * **Tokens.** Whoever invalidates deletes the old name; a new process deletes the new name in the same command. A
-  token stands as its old name holds it, so an old process's invalidation is seen, and what one side stored, the other
+  token counts as its old name holds it, so an old process's invalidation is seen, and what one side stored, the other
   can read. Counters go on counting across both. When tokens are taken the new name is set to what the old one holds.
 * **Leases.** A load holds both names with one token and is stored only if both still hold it. An old process breaks
   the old name, any new one breaks both.
@@ -55,7 +55,7 @@ from agent_service.infrastructure.redis.transport.base import MAX_KEYS_PER_COMMA
 __all__ = ["NAMESPACE", "TOKEN_KIND", "Tokens"]
 
 SHARED_TOKEN_BYTES = 8
-"""A token that stands under both names. The script that takes tokens relies on this number."""
+"""A token that is stored under both names. The script that takes tokens relies on this number."""
 OWN_TOKEN_BYTES = 9
 """A token that was made under the new name alone."""
 
@@ -63,9 +63,9 @@ NAMESPACE = ""
 """The name of the namespace's own token among those of its tags."""
 _EPOCH = "*"
 TOKEN_KIND = b"%token:"
-"""What stands in the name of every token, and nothing like it before."""
+"""Part of the name of every token; no name has it further to the left."""
 
-Standing: TypeAlias = Mapping[str, bytes | None]
+CurrentTokens: TypeAlias = Mapping[str, bytes | None]
 
 
 class Tokens:
@@ -77,10 +77,11 @@ class Tokens:
         name = f"{{{_without_braces(normalise_namespace(namespace))}}}"
         self._stem = internal_key(prefix, "token", name)
         self._former_stem = former_internal_key(prefix, "token", name)
-        self._own_keys = (self._stem,), (self._stem, self._former_stem)
+        self.own_keys = (self._stem,), (self._stem, self._former_stem)
+        """What :meth:`keys` gives for the namespace's own token; the second where old names are in use."""
 
     def keys(self, names: Sequence[str], *, epoch: bool = False) -> list[bytes]:
-        """Name tokens in Redis, to be read with :meth:`standing`: by their new names, then by their old ones, if used.
+        """Name tokens in Redis, to be read with :meth:`current`: by their new names, then by their old ones, if used.
 
         :param epoch: whether the epoch is wanted too, after the others.
         """
@@ -92,8 +93,8 @@ class Tokens:
             keys += [self._former_stem + end for end in ends]
         return keys
 
-    def standing(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
-        """Return the ``count`` tokens that stand, given what the names of :meth:`keys` hold."""
+    def current(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
+        """Return the ``count`` current tokens, given what the names of :meth:`keys` hold."""
         if len(found) == count:
             return tuple(found)
         if count == 1:
@@ -106,18 +107,13 @@ class Tokens:
             ]
         )
 
-    @property
-    def own_keys(self) -> tuple[bytes, ...]:
-        """What :meth:`keys` gives for the namespace's own token, at once."""
-        return self._own_keys[self.former.in_use]
-
     def look(self) -> Command:
         """Return the command that reads the namespace's own token, for :meth:`own`."""
-        return ("MGET", *self.own_keys)
+        return ("MGET", *self.own_keys[self.former.in_use])
 
     def own(self, held: Sequence[bytes | None]) -> bytes | None:
         """Return the namespace's own token from the reply to :meth:`look`."""
-        return self.standing(held, 1)[0]
+        return self.current(held, 1)[0]
 
     @property
     def prefixes(self) -> tuple[bytes, bytes]:
@@ -149,10 +145,10 @@ class Tokens:
         (tokens,) = await self._client.pipeline([self.take_command(names, seconds)])
         return dict(zip(names, tokens, strict=True))
 
-    async def read(self, names: Sequence[str]) -> Standing:
+    async def read(self, names: Sequence[str]) -> CurrentTokens:
         """Return the tokens as they are."""
         found = await self._client.get_together(self.keys(names))
-        return dict(zip(names, self.standing(found, len(names)), strict=True))
+        return dict(zip(names, self.current(found, len(names)), strict=True))
 
     async def invalidate(self, names: Sequence[str], confirmation: Confirmation | None = None) -> None:
         """Make every entry invalid that carries one of these tokens. Cost: the number of names."""

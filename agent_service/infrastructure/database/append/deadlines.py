@@ -1,4 +1,4 @@
-"""Giving up on many futures after one and the same time, with one timer for all: one for each costs too much."""
+"""Timeouts of many futures, all equally long, with one timer for all: a timer for each costs too much."""
 
 import asyncio
 from collections import deque
@@ -8,9 +8,9 @@ __all__ = ["Deadlines"]
 
 
 class Deadlines:
-    """Ends futures that are not done in time by a TimeoutError. Of one event loop.
+    """Fails futures of one event loop that are not done in time with a TimeoutError.
 
-    :param seconds: how long each has, from when it is given.
+    :param seconds: timeout of each future, from when it is watched.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -19,7 +19,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, future: "asyncio.Future[Any]") -> None:
-        """Return a future its time, beginning now."""
+        """Start the timeout of a future."""
         waiting, loop = self._waiting, future.get_loop()
         while waiting and waiting[0][1].done():
             waiting.popleft()

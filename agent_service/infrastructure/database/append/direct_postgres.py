@@ -1,7 +1,6 @@
 """Committing batches by asyncpg itself: each is one statement, a transaction by itself, and one round trip.
 
-The connection is not one of the engine's pool but made in the same way beside it: callers that keep the whole pool
-busy while they wait for a commit do not wait for ever. SQLAlchemy opens, replaces and closes it.
+The connection is beside the engine's pool (see ``committer.py``). SQLAlchemy opens, replaces and closes it.
 """
 
 import asyncio
@@ -27,10 +26,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LEVEL: Final = text("SELECT current_setting('default_transaction_isolation')")
-"""Connections of our own engines say it when they are opened. One that may not, behind pgbouncer, or of an engine of
-the caller's, may have another level; then a batch takes a transaction around its statement."""
+"""Connections of our own engines set it when they are opened. Behind pgbouncer, and on an engine of the caller's own,
+it may differ; then a batch takes a transaction around its statement."""
 _HELD: Final = 10.0
-"""Seconds after which the connection passes through its pool again, which replaces what has grown too old."""
+"""Seconds after which the connection returns to its pool once, which replaces it when it is too old."""
 
 
 class DirectPostgres:

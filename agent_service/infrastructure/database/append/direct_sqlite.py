@@ -1,8 +1,8 @@
 """Committing batches on SQLite by a connection with a thread of its own: each is one visit to it.
 
-A driver for asyncio visits its thread for each statement, which costs more than the statement. The connection stands
-beside the engine's pool and queues for the write lock with its connections. It also brings the search index up to date
-while there is nothing to append.
+A driver for asyncio visits its thread for each statement, which costs more than the statement. The connection is
+beside the engine's pool and queues for the same write lock. It also updates the search index while there is nothing to
+append.
 """
 
 import asyncio
@@ -153,6 +153,6 @@ class DirectSqlite:
 
 
 def _look(visit: "asyncio.Future[Any]") -> None:
-    """Ask for the error of a visit that nobody waits for, so that nobody complains about it."""
+    """Mark the error of an abandoned visit as seen, so that asyncio does not log it."""
     if not visit.cancelled():
         visit.exception()

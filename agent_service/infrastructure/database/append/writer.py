@@ -41,7 +41,7 @@ _PAUSE: Final = 0.02
 
 
 class SessionWriter:
-    """Appends to any number of sessions of one tenant, many messages per commit. One for a process.
+    """Appends to any number of sessions of one tenant, many messages per commit. Use one per process.
 
     ::
 
@@ -186,7 +186,7 @@ class SessionWriter:
                 requests = [await self._next(committer)]
                 self._fill(requests)
                 await delivery.deliver([each for each in requests if each is not None])
-                # Callers that were answered just now go on first: what they append next joins the next batch.
+                # Callers that were answered just now run first, so that their next messages join the next batch.
                 await asyncio.sleep(0)
         finally:
             self._abandon(requests)
@@ -204,7 +204,7 @@ class SessionWriter:
         return await self._queue.get()
 
     async def _caught_up(self, committer: Committer) -> bool:
-        """Try to; False: the database cannot be written to now, and it can wait until after the next append."""
+        """Catch up a little; False: the database cannot be written to now, so try after the next append."""
         try:
             await committer.catch_up()
         except (SQLAlchemyError, AgentServiceError):
@@ -221,7 +221,7 @@ class SessionWriter:
             requests.append(self._queue.get_nowait())
 
     def _abandon(self, requests: list[Request | None]) -> None:
-        """Tell those who still wait that nobody works for them any more."""
+        """Fail all requests that still wait: the writer has stopped."""
         self._open, self._abandoned = False, True
         while not self._queue.empty():
             requests.append(self._queue.get_nowait())

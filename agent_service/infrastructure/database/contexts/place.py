@@ -1,4 +1,4 @@
-"""Where a table of keys and values that a user named is, and making it where there is none."""
+"""Finding the key-value table that a user named, or creating it."""
 
 from typing import Any
 

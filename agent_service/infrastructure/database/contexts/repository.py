@@ -60,11 +60,11 @@ class SqlContextRepository:
         return await self._rows.get(context_key)
 
     async def set(self, context_key: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Store a context in place of any other, and give what is kept."""
+        """Store a context in place of any other, and return what is kept."""
         return await self._rows.put(context_key, dict(data), whole=True)
 
     async def update(self, context_key: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Set fields of a context, leave the others, and give the whole."""
+        """Set fields of a context, leave the others, and return the whole."""
         return await self._rows.put(context_key, dict(patch), whole=False)
 
     async def delete(self, context_key: str) -> None:

@@ -38,19 +38,19 @@ class SessionContexts:
         self._tenant_id = tenant_id
 
     async def read(self, ids: Collection[UUID]) -> dict[UUID, Context]:
-        """Return the contexts of those sessions that there are."""
+        """Return the contexts of those sessions that exist."""
         statement = select(Session.id, Session.context).where(*visible(self._tenant_id), Session.id.in_(ids))
         async with self._transaction("read session contexts") as db:
             return {id_: plain(context) for id_, context in await db.execute(statement)}
 
     async def change(self, changes: Mapping[UUID, Callable[[Context], Context | None]]) -> None:
-        """Put each context through its change (which gives None to leave it) while its row is locked; all or none.
+        """Apply to each context its change (which returns None to leave it) while the row is locked; all or none.
 
         :raises SessionNotFoundError: one of the sessions is not there.
         :raises SessionValueError: a value cannot be kept.
         """
         async with self._transaction("change a session context") as db:
-            for id_ in sorted(changes):  # in one order for everybody, so that two never wait for one another
+            for id_ in sorted(changes):  # always in this order, so that two transactions never wait in a circle
                 row = (await db.execute(lock(self._tenant_id, id_, None))).first()
                 if row is None:
                     raise SessionNotFoundError(f"there is no session {id_}; create it before it is given a context")
@@ -63,7 +63,7 @@ class SessionContexts:
             await db.commit()
 
     async def clear(self, ids: Collection[UUID]) -> int:
-        """Empty the contexts of those sessions that there are; give how many."""
+        """Empty the contexts of those sessions that exist; return how many."""
         async with self._transaction("clear session contexts") as db:
             cleared = 0
             for id_ in sorted(ids):

@@ -36,7 +36,7 @@ OWN_TABLE: Final = "context_store"
 """The table that the package's migrations make; whatever schema and prefix it has."""
 
 _LONGEST_KEY: Final = 1024
-"""Bytes of a key that stand in the index themselves; PostgreSQL's limit for an index entry is about 2,700."""
+"""Longest key, in bytes, that is indexed as it is; PostgreSQL's limit for an index entry is about 2,700."""
 _DIGEST_MARK: Final = "~#"
 _CHUNK: Final = 1000
 _ATTEMPTS: Final = 100
@@ -92,7 +92,7 @@ class KeyValueTable:
         await self._repeated(lambda: self._write(values))
 
     async def _write(self, values: Mapping[str, str]) -> None:
-        # In one order for everybody, so that two transactions never wait for one another's rows.
+        # Always in this order, so that two transactions never wait in a circle.
         rows = [row_of(key, value) for key, value in sorted(values.items(), key=lambda item: _row_key(item[0]))]
         async with self._transaction("write") as db:
             insert = self._insert(db)
@@ -103,7 +103,7 @@ class KeyValueTable:
             await db.commit()
 
     async def remove(self, keys: Collection[str]) -> int:
-        """Remove rows; give how many there were."""
+        """Remove rows; return how many there were."""
         return await self._repeated(lambda: self._remove(keys))
 
     async def _remove(self, keys: Collection[str]) -> int:
@@ -118,7 +118,7 @@ class KeyValueTable:
         return removed
 
     async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        """Put a value through ``change`` while the row is locked.
+        """Apply ``change`` to a value while the row is locked.
 
         :param change: takes the value (None: there is none) and returns what shall be (None: leave it; "": none). It
             may be called again, where another transaction came between.
@@ -153,7 +153,7 @@ class KeyValueTable:
             return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
 
     async def _repeated(self, transaction: Callable[[], Awaitable[T]]) -> T:
-        """Run a transaction again while the server refuses it for one that came between.
+        """Repeat a transaction while the server refuses it because of a concurrent one.
 
         With READ COMMITTED that never happens; with stricter isolation one of those that overlap gets through each
         time, and the others were rolled back whole.
@@ -203,7 +203,7 @@ def row_of(key: str, value: str) -> dict[str, str | None]:
 
 
 def _row_key(key: str) -> str:
-    """A digest of 256 bits stands for a long key; no encoded key begins like it."""
+    """Return the key, or a 256-bit digest of a long one; no encoded key begins like a digest."""
     if len(key) * 4 <= _LONGEST_KEY:
         return key
     data = key.encode()

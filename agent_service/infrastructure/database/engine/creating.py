@@ -1,4 +1,4 @@
-"""From a URL to an engine that speaks to its database the way this room needs it."""
+"""Creating an engine for a URL, configured as the statements of this package need it."""
 
 import os
 import sqlite3
@@ -90,7 +90,7 @@ def _unavailable(target: DatabaseTarget, setting: str, pgbouncer: bool, exc: Bas
 
 
 def _unreadable_file(target: DatabaseTarget, exc: BaseException) -> str | None:
-    """Name the option whose file the driver could not read, which it does not."""
+    """Name the option whose file could not be read; the driver does not say which."""
     if isinstance(exc, FileNotFoundError | PermissionError):
         for name in _FILES & target.options.keys():
             if not os.access(target.options[name], os.R_OK):

@@ -53,14 +53,14 @@ _ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
 def _say_nothing(_line: str) -> None:
-    """Report to nobody."""
+    """Ignore a report."""
 
 
 class DatabaseManager:
     """Owns the engine of one database, for the event loop it is used on and the process it was made in.
 
     Nothing is connected before the first use. An embedded (SQLite) database migrates itself then; PostgreSQL is
-    migrated by :meth:`upgrade`, which is what ``agent-service db upgrade`` calls. Who makes a manager closes it.
+    migrated by :meth:`upgrade`, which is what ``agent-service db upgrade`` calls. Whoever makes a manager closes it.
 
     :param url: ``sqlite+aiosqlite:///file.db`` or ``postgresql+asyncpg://user:password@host:port/name``.
     :param pool_size: connections kept open.
@@ -141,7 +141,7 @@ class DatabaseManager:
             async_sessionmaker(engine, expire_on_commit=False, sync_session_class=kind, info={NAMED: True})
             for engine, kind in engines
         )
-        # A notification reaches the connection that listens, which behind pgbouncer is nobody's for long.
+        # LISTEN needs a connection of its own; pgbouncer in transaction mode shares them.
         self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
@@ -189,8 +189,8 @@ class DatabaseManager:
     async def upgrade(self, revision: str = "head", *, report: Callable[[str], None] = _say_nothing) -> None:
         """Move the schema forward to a revision.
 
-        SQLite's whole or not at all. PostgreSQL's in short steps, so that others can go on reading and writing; when it
-        was interrupted, the code of the version before can use it, and calling this again goes on from there.
+        On SQLite all or nothing. On PostgreSQL in short steps, so that others can go on reading and writing. After an
+        interruption the code of the version before can use it, and calling this again continues.
 
         :param report: is told each step, and how far a long one is.
         :raises DatabaseError: a step did not get its locks within a minute; the message says who holds them.
@@ -211,7 +211,7 @@ class DatabaseManager:
             return await self._migrating("plan an upgrade", lambda connection: plan(connection, revision))
 
     async def downgrade(self, revision: str) -> None:
-        """Move the schema back to a revision ("base": to nothing). What its tables hold goes with it."""
+        """Move the schema back to a revision ("base": to nothing). Data of removed tables is lost."""
         from agent_service.infrastructure.database.schema.migration import downgrade  # noqa: PLC0415
 
         async with alembic_turn():
@@ -224,7 +224,7 @@ class DatabaseManager:
         return await self._migrating("check the schema", check)
 
     async def switch_row_security(self, *, on: bool) -> RowSecurity:
-        """Put PostgreSQL's policies between tenants in force, or out of force; only the tables' owner may.
+        """Enable or disable PostgreSQL's policies between tenants; only the tables' owner may.
 
         :raises DatabaseError: the database is SQLite, or not migrated.
         """
@@ -250,7 +250,7 @@ class DatabaseManager:
             await engine.dispose()
 
     async def _migrating(self, action: str, work: Callable[[Connection], T]) -> T:
-        # On a server it takes as long as it takes; a database in memory has no other connection.
+        # Without a time limit on a server; a database in memory has no other connection.
         engine = self.engine if self.embedded else self._patient_engine()
         try:
             with database_errors(action):
@@ -344,8 +344,8 @@ async def _release(db: AsyncSession) -> None:
 
 
 async def _roll_back(db: AsyncSession) -> None:
-    # Where the server gives no answer the connection is lost, and the server ends the transaction with it. What made
-    # the block end is the error to be told.
+    # Where the server does not answer, the connection is lost, and the server ends the transaction with it. The error
+    # to raise is the one that ended the block.
     with suppress(*FAILED_STATEMENTS):
         await db.close()
 
@@ -364,7 +364,7 @@ async def _lag(connection: AsyncConnection) -> str | None:
 
 
 def _load_migration() -> ModuleType:
-    """Import Alembic and read the revisions, which is too long for the event loop; once."""
+    """Import Alembic and read the revisions, once. It would block the event loop for too long."""
     from agent_service.infrastructure.database.schema import migration  # noqa: PLC0415
 
     migration.known_revisions()

@@ -1,9 +1,9 @@
 """Reads that may lag: from a replica while it answers, else from the primary.
 
-A replica that refuses connections is found out at once, one that says nothing only after seconds. So one session at a
-time asks: it opens a connection, or sends a small query where nobody has heard of the replica for a while. The others
-wait a moment for what it finds, and then go to the primary. While all is well nobody asks: connections come from the
-pool, and every session that ended well has heard of the replica.
+A replica that refuses connections is detected at once, one that does not answer only after seconds. So one session at a
+time probes: it opens a connection, or sends a small query if the replica was not heard of for a while. The others wait
+briefly for the result, and then use the primary. While all is well nothing is probed: connections come from the pool,
+and every session that ends without an error has heard of the replica.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ __all__ = ["PATIENCE", "RETRY_AFTER", "ReadReplica"]
 RETRY_AFTER: Final = 5.0
 """Seconds for which a replica that could not be reached is left alone, and one that was heard of is trusted."""
 PATIENCE: Final = 0.5
-"""Seconds that sessions wait for the one that asks, before they go to the primary."""
+"""Seconds that sessions wait for the one that probes, before they use the primary."""
 _ANSWER_TIME: Final = 2.0
-"""Seconds in which a connected replica must answer who asks."""
+"""Seconds in which a connected replica must answer a probe."""
 
 
 class ReadReplica:
     """A replica in front of its primary, for read-only sessions.
 
-    A replica that cannot be reached, or says nothing, costs one session the time it takes to find out; the others go
-    to the primary, and one in five seconds tries again. A session that loses the replica in its middle fails, as it
-    would anywhere, and the next ones go to the primary.
+    A replica that cannot be reached, or does not answer, delays one session; the others use the primary, and one
+    session in five seconds probes again. A session that loses the replica while it is open fails, and the next ones
+    use the primary.
 
-    :param replica: where to read; closed by whoever made it.
+    :param replica: where to read; the caller closes it.
     :param primary: where to read otherwise.
     :param clock: where durations come from.
     """
@@ -96,7 +96,7 @@ class ReadReplica:
         return asking.done() and asking.result()
 
     async def _ask(self, *, must_answer: bool) -> bool:
-        """Find out for everybody."""
+        """Probe on behalf of all sessions."""
         asking = self._asking = asyncio.get_running_loop().create_future()
         self._asking_since = self._clock.monotonic()
         answers = False
@@ -112,7 +112,7 @@ class ReadReplica:
         return answers
 
     async def _find_out(self, *, must_answer: bool) -> bool:
-        """See to it that the pool has an open connection.
+        """Make sure that the pool has an open connection.
 
         :param must_answer: also ask the server something; a new connection is an answer by itself.
         """

@@ -14,7 +14,7 @@ LOST_STATES: Final = ("08", "57P", "25P03")
 """PostgreSQL: connection exceptions; shut down, starting up, idle for too long; idle in a transaction for too long."""
 
 _LOST: Final = (OSError, EOFError, asyncpg.InternalClientError)
-"""The network's and the driver's time limits; and the driver's own confusion by a connection that ended in the middle
+"""The network's and the driver's time limits; and the driver's internal errors when a connection ends in the middle
 of something ("cannot switch to state")."""
 _LOST_TEXTS: Final = ("connection is closed", "connection was closed", "another operation is in progress")
 

@@ -1,4 +1,4 @@
-"""What of a driver's error may stand in a message or a log: nothing in which a value can stand.
+"""Which part of a driver's error may appear in a message or a log: nothing that can contain a value.
 
 Drivers and servers repeat values: asyncpg the argument that it could not encode, PostgreSQL the text that is no number
 and, in DETAIL, the row that breaks a constraint, SQLite a search term that it could not read. So a text is shown only

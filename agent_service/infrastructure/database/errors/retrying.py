@@ -1,4 +1,4 @@
-"""Which failures of a transaction are worth a second try, and when it is made."""
+"""Which failed transactions may be repeated, and after which pause."""
 
 from enum import Enum, auto
 from typing import Final
@@ -15,8 +15,8 @@ __all__ = ["Failure", "classify", "pause_before"]
 
 _PAUSES: Final = Backoff(0.01, 1.0)
 
-# PostgreSQL: serialization failure, deadlock, lock not available, statement timeout; and a unique violation, which is
-# what a message is that somebody appended under the same client id at the same moment: a repetition finds it.
+# PostgreSQL: serialization failure, deadlock, lock not available, statement timeout; and a unique violation, which
+# is a concurrent append under the same client id: a repetition finds its message.
 _ROLLED_BACK_STATES: Final = ("40001", "40P01", "55P03", "57014", "23505")
 _BUSY_TEXTS: Final = ("database is locked", "database is busy", "database table is locked")
 
@@ -27,11 +27,11 @@ class Failure(Enum):
     REFUSED = auto()
     """Nothing was written, and the same statement will be refused again."""
     ROLLED_BACK = auto()
-    """Nothing was written, because of what others did at the same moment: any statement may be repeated."""
+    """Nothing was written, because of a concurrent transaction: any statement may be repeated."""
     NOT_REACHED = auto()
     """Nothing was sent, because there is no connection: any statement may be repeated."""
     UNKNOWN = auto()
-    """The connection was lost before the answer: only what can tell that it was done before may be repeated."""
+    """The connection was lost before the answer: only idempotent statements may be repeated."""
 
 
 def classify(exc: Exception) -> Failure:

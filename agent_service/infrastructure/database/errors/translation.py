@@ -1,6 +1,6 @@
-"""The wall: errors of SQLAlchemy and of drivers leave this room as ours, with the original as ``__cause__``.
+"""Translating errors of SQLAlchemy and of drivers into ours, with the original as ``__cause__``.
 
-Messages carry of the driver's text what ``reasons.py`` lets through, and never a value.
+Messages repeat of the driver's text only what ``reasons.py`` allows, and never a value.
 """
 
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ FAILED_STATEMENTS = (StatementError, PoolTimeoutError)
 """What the database does wrong; SQLAlchemy's other errors (no row where one was asked for) are about its use."""
 
 PGBOUNCER_REMEDY = "this is a pgbouncer in transaction mode: set DB_PGBOUNCER=true"
-"""What helps where a pgbouncer is in the way that nobody told us of."""
+"""The remedy where the URL leads to a pgbouncer and DB_PGBOUNCER is not set."""
 
 _UNAVAILABLE_STATES = (*LOST_STATES, "53300")  # PostgreSQL: too many connections.
 _TOO_SLOW_STATE = "57014"
-# A prepared statement is there already, is not there, or is another one: this is not the connection that prepared it.
+# A prepared statement exists already, is missing, or is another one: another connection prepared it.
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
@@ -56,7 +56,7 @@ def database_errors(action: str) -> Iterator[None]:
 
 
 def translate(exc: Exception, action: str) -> AgentServiceError:
-    """Return the error of ours that an error of SQLAlchemy or of a driver is."""
+    """Return the error of ours for an error of SQLAlchemy or of a driver."""
     original = exc.orig if isinstance(exc, StatementError) else None
     if isinstance(original, AgentServiceError):
         return original

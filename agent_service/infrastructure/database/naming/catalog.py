@@ -1,4 +1,4 @@
-"""Where tables of ours already are in a database, whoever made them: told by their columns, never by a name alone."""
+"""Finding tables of ours in a database: recognised by their columns, never by a name alone."""
 
 from collections.abc import Collection
 from typing import Final
@@ -100,7 +100,7 @@ PLACES: Final = {"postgresql": _PLACES_POSTGRES, "sqlite": _PLACES_SQLITE}
 
 
 def places(connection: Connection) -> list[str]:
-    """Return the schemas that hold tables without a prefix which nobody chose a place for; on SQLite the prefixes."""
+    """Return the schemas with tables that have no prefix and no chosen schema; on SQLite the prefixes."""
     return [str(row[0]) for row in connection.exec_driver_sql(PLACES[connection.dialect.name])]
 
 
@@ -151,7 +151,7 @@ def has_table(connection: Connection, schema: str | None, table: str, columns: C
 def key_value_places(connection: Connection, table: str) -> list[str]:
     """Return the schemas in which an earlier version made a key-value table of that name, where its role looked first.
 
-    Those made since bear a comment.
+    Those made since have a comment.
     """
     return [str(schema) for schema in connection.scalars(_KEY_VALUE_PLACES, {"table": table})]
 

@@ -1,7 +1,7 @@
-"""Which names the statements of an engine go under: those it was given, else those of the tables that are there.
+"""Which table names the statements of an engine use: those that were configured, else those of the existing tables.
 
-Names are found out at the first statement that needs them, on its own connection, so that whatever the statement may
-use (a replica, a pgbouncer, a caller's own engine) is enough for it. They are remembered once tables were found.
+Names are looked up at the first statement that needs them, on its own connection, so that it works wherever the
+statement works (a replica, a pgbouncer, a caller's own engine). They are remembered once tables were found.
 """
 
 from typing import Any, Final
@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, M
 __all__ = ["Naming", "name_tables", "names_of", "naming_of"]
 
 _namings: Final[WeakKeyDictionary[Dialect, "Naming"]] = WeakKeyDictionary()
-"""By dialect, which an engine shares with all that are made from it by ``execution_options``."""
+"""By dialect, which an engine shares with all engines that ``execution_options`` derives from it."""
 
 
 class Naming:
@@ -31,7 +31,7 @@ class Naming:
 
     With neither, tables of a version that had no such choice are served where they are.
 
-    :raises ConfigurationError: for what cannot be a name.
+    :raises ConfigurationError: if an argument cannot be a name.
     """
 
     def __init__(self, schema: str | None = None, table_prefix: str | None = None) -> None:
@@ -47,11 +47,11 @@ class Naming:
 
     @property
     def chosen(self) -> bool:
-        """Whether somebody chose a schema or a prefix."""
+        """Whether a schema or a prefix was configured."""
         return self.schema is not None or self.table_prefix is not None
 
     def serve(self, engine: Engine) -> None:
-        """Have the engine's statements go under these names."""
+        """Make the engine's statements use these names."""
         _namings[engine.dialect] = self
         listeners = engine.dispatch.before_cursor_execute
         if not any(getattr(each, "__self__", None) is self for each in listeners):
@@ -59,7 +59,7 @@ class Naming:
         self._engines.add(engine)
 
     def serves(self, engine: Engine) -> bool:
-        """Whether the engine's statements go under these names."""
+        """Whether the engine's statements use these names."""
         return engine in self._engines
 
     @property
@@ -97,7 +97,7 @@ class Naming:
         elif found:
             self._found = TableNames(found[0], "") if on_postgres else TableNames(None, "")
         elif not on_postgres and holds_documented_store(connection):
-            self._found = TableNames(None, "")  # Its table becomes ours, so that both go on with it.
+            self._found = TableNames(None, "")  # Its table becomes ours, and the example's code can still use it.
         return self._found or default
 
     def _name_statement(
@@ -129,7 +129,7 @@ def name_tables(engine: AsyncEngine | Engine, *, schema: str | None = None, tabl
 
 
 def naming_of(engine: Engine) -> Naming:
-    """Return what names an engine's statements; one that nobody named is named by the settings from now on."""
+    """Return the naming of an engine; an engine without one gets that of the settings."""
     naming = _namings.get(engine.dialect)
     if naming is None:
         naming = Naming()
@@ -139,7 +139,7 @@ def naming_of(engine: Engine) -> Naming:
 
 
 def names_of(connection: Connection) -> TableNames:
-    """Return the names that the statements of a connection go under."""
+    """Return the names that the statements of a connection use."""
     naming = _namings.get(connection.dialect)
     return (naming_of(connection.engine) if naming is None else naming).of(connection)
 

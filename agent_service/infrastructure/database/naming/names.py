@@ -1,10 +1,10 @@
-"""The names of everything this package has in a database: they share a schema (PostgreSQL) and a prefix.
+"""The names of all objects of this package in a database: they share a schema (PostgreSQL) and a prefix.
 
 Models, statements and revisions write each name in one form, ``agent_service_`` and the object's own name, which no
 application uses by accident: ``agent_service_sessions``. :meth:`TableNames.render` turns these into the names of one
 database, in the text of a statement. Nothing else knows what the objects are called, so several databases with
-different names can be served by one process. On SQLite the default prefix is ``agent_service_`` and there is nothing to
-be turned. A name of PostgreSQL is always written with its schema: no ``search_path`` decides whose tables they are.
+different names can be served by one process. On SQLite the default prefix is ``agent_service_``, and names
+stay as they are written. On PostgreSQL they are always qualified with the schema, whatever the ``search_path`` is.
 """
 
 import re
@@ -17,7 +17,7 @@ from agent_service.core.sql_names import LONGEST_NAME
 __all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "TableNames", "quoted"]
 
 MARK: Final = "agent_service_"
-"""What every name begins with where it is written down."""
+"""What every name begins with in our code."""
 DEFAULT_SCHEMA: Final = "agent_service"
 
 TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox")
@@ -26,10 +26,10 @@ SEARCH: Final = ("session_search", "session_search_entries", "session_search_pen
 RELATIONS: Final = (*TABLES, *SEARCH)
 
 _OWN_PLACE: Final = frozenset(RELATIONS) | {"announce", "fill_tenant"}
-"""Names that PostgreSQL looks up in a schema. Those of indexes are, where they are dropped; the others belong to a
-table."""
+"""Names that PostgreSQL looks up in a schema. Names of indexes are looked up where an index is dropped; other names
+belong to a table."""
 _SAID_IN_FULL: Final = frozenset({"announce", "fill_tenant", "version"})
-"""Words that would say nothing without a prefix, so they have one even where tables have none."""
+"""Generic words, which get a prefix even where tables have none."""
 _OTHERS: Final = re.compile(
     rf"(?:pk|fk|ck|uq|ix)_(?:{'|'.join(TABLES)})\w*|session_changed|tenant_filled|session_search_\w+"
 )
@@ -50,7 +50,7 @@ _MARKED: Final = re.compile(rf"\b{MARK}(\w+)")
 _REMEMBERED: Final = 1_000
 """Statements whose text is kept; past that, all are forgotten."""
 _REMEMBERED_BYTES: Final = 16 << 20
-"""Of such texts. A statement with thousands of values in an IN is as long as they are many, and is not kept."""
+"""Bytes of such texts. A long statement, such as one with thousands of values in an IN, is not kept."""
 
 
 class TableNames:

@@ -1,4 +1,4 @@
-"""PostgreSQL as a database that is sometimes slow, restarted, or behind pgbouncer.
+"""Connections to a PostgreSQL that may be slow, restarted, or behind pgbouncer.
 
 A statement has a time limit on both sides. The server's own (``statement_timeout``) ends the statement and leaves the
 connection usable. The driver's, a little longer, is for a server that does not answer at all; a connection that it
@@ -6,8 +6,8 @@ ended is not used again. A pooled connection whose server has hung up is replace
 connection that dies, in whatever way and even while it is set up, is an error that says so.
 
 pgbouncer in transaction mode gives each transaction whichever server connection is free. A prepared statement that
-outlives its transaction is then found by nobody, or under a name that another client took first; so there every
-statement goes through the unnamed one, which belongs to its transaction and leaves nothing behind.
+outlives its transaction is then missing, or its name is taken by another client. So there every statement uses the
+unnamed prepared statement, which ends with its transaction.
 """
 
 import ssl
@@ -30,11 +30,11 @@ __all__ = ["CONNECT_TIMEOUT", "NAME", "NAME_SAYS_TENANT", "POOLED", "connect_opt
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds a new connection may take, unless the URL says ``connect_timeout``."""
 POOLED: Final = "agent_service_pooled"
-"""Execution option: a pgbouncer in transaction mode stands in front, so what a connection was told does not last."""
+"""Execution option: behind a pgbouncer in transaction mode, so settings of a connection do not last."""
 NAME: Final = "agent_service"
 """PostgreSQL's ``application_name`` of connections whose URL says none."""
 NAME_SAYS_TENANT: Final = "agent_service with DB_ROW_SECURITY"
-"""That of connections whose transactions say which tenant they work for."""
+"""``application_name`` of connections whose transactions set their tenant."""
 _SERVED: Final = "agent_service_served"
 _GRACE: Final = 1.0
 """Seconds beyond its own limit in which the server may still answer."""
@@ -46,12 +46,12 @@ _CACHES: Final = ("prepared_statement_cache_size", "statement_cache_size")
 def connect_options(
     target: DatabaseTarget, statement_timeout: float | None, *, pgbouncer: bool, name: str = NAME
 ) -> dict[str, Any]:
-    """Return what asyncpg is to be called with, besides user name, password and database.
+    """Return the arguments for asyncpg, besides user name, password and database.
 
     :param target: where the database is; its ``options`` are libpq's.
     :param statement_timeout: seconds a statement may take; None: any time, as a migration needs it.
-    :param pgbouncer: whether one stands in front, which also refuses settings at the start of a connection; then the
-        driver alone keeps the time.
+    :param pgbouncer: whether the URL leads to one. It also refuses settings at the start of a connection, so that only
+        the driver limits the time of a statement.
     :param name: the ``application_name``, where the target has none.
     """
     given = dict(target.options)
@@ -60,7 +60,7 @@ def connect_options(
     server_settings: dict[str, str] = {"application_name": name}
     server_settings |= {setting: given.pop(setting) for setting in _SERVER_SETTINGS if setting in given}
     if not pgbouncer:
-        # What runs without BEGIN; the others say it there. See isolation.py.
+        # For statements without BEGIN; transactions set it in BEGIN. See transactions/isolation.py.
         server_settings["default_transaction_isolation"] = "read committed"
     if statement_timeout is not None:
         options["command_timeout"] = statement_timeout + (0 if pgbouncer else _GRACE)

@@ -1,6 +1,6 @@
-"""One connection that listens for all subscriptions of a database manager, and wakes the ones concerned.
+"""LISTEN for all subscriptions of a database manager on one connection, and wake those concerned.
 
-It only ever wakes: what there is to read is read by number. So a notification that comes twice, late or (while the
+A notification only wakes: messages are read by number. So a notification that comes twice, late or (while the
 connection is down) not at all costs time and nothing else. It is opened for the first subscription, outside of the
 pool, reopened when it is lost, and closed with the last subscription.
 """
@@ -28,7 +28,7 @@ from agent_service.infrastructure.database.naming.engines import names_of
 __all__ = ["Notifications"]
 
 HEARTBEAT: Final = 30.0
-"""Seconds after which a silent connection is asked whether it still is one."""
+"""Seconds after which a silent connection is checked with a query."""
 _ANSWER_TIME: Final = 5.0
 _PAUSES: Final = Backoff(0.05, 5.0)
 _LOST: Final = (*FAILURES, SQLAlchemyError, AgentServiceError)
@@ -66,7 +66,7 @@ class Notifications:
                 await self._stop()
 
     def require_open(self) -> None:
-        """Refuse to go on after the end.
+        """Refuse to continue after :meth:`close`.
 
         :raises DatabaseUnavailableError: the manager was closed.
         """

@@ -1,8 +1,8 @@
-"""Tables that an earlier version made: taken over where they are, and given back by a downgrade.
+"""Tables that an earlier version made: an upgrade takes them over where they are, a downgrade returns them.
 
 Earlier versions kept their revision in Alembic's default table ``alembic_version``, under the ids 0001 to 0007, where
-it stood in the way of an application's own Alembic. So which revision such tables are at is told by what is there; the
-row of ``alembic_version`` is taken out if it says the same, and any other is the application's and stays.
+it conflicted with an application's own Alembic. So the revision of such tables is derived from the objects that exist.
+The row of ``alembic_version`` is removed if it names that revision; any other row is the application's and stays.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ _FIRST_OWN: Final = identifier(str(LAST_EARLIER + 1))
 
 
 def adopt(connection: Connection, names: TableNames) -> None:
-    """Add a version table of our own to tables that were there before, and take our row out of ``alembic_version``.
+    """Add our own version table to tables of an earlier version, and remove our row from ``alembic_version``.
 
-    :raises DatabaseError: a table has the name of one of ours and is not, or what is there is no revision.
+    :raises DatabaseError: if a foreign table has the name of one of ours, or the objects match no revision.
     """
     if has_version_table(connection, names):
         return
@@ -53,7 +53,7 @@ def adopt(connection: Connection, names: TableNames) -> None:
 def adoptable(connection: Connection, names: TableNames) -> str | None:
     """Return the revision, as earlier versions called it, of tables that have no version table of our own.
 
-    :raises DatabaseError: some of what a revision makes is missing, and nothing else says which one it is.
+    :raises DatabaseError: if objects of a revision are missing, and nothing else identifies it.
     """
     marks = _marks(connection, names)
     made = [revision for revision, is_there in marks.items() if is_there()]
@@ -73,7 +73,7 @@ def adoptable(connection: Connection, names: TableNames) -> str | None:
 
 
 def has_search_or_policies(connection: Connection, names: TableNames) -> bool:
-    """Whether what only revisions of this package make is there: search on SQLite, policies on PostgreSQL."""
+    """Whether objects exist that only revisions of this package make: search on SQLite, policies on PostgreSQL."""
     return _is_ours(connection, names, "session_search") if names.schema is None else _has_policy(connection, names)
 
 
@@ -92,7 +92,7 @@ def hand_back(connection: Connection, names: TableNames) -> None:
 
 
 def require_way_back(connection: Connection, names: TableNames, before: str, after: str) -> None:
-    """Refuse a downgrade that could not be handed back, before anything is changed.
+    """Refuse a downgrade whose tables an earlier version could not use, before anything is changed.
 
     :raises DatabaseError: ``alembic_version`` is the application's.
     """
@@ -127,7 +127,7 @@ def _make_version_table(connection: Connection, schema: str | None, name: str, r
 
 
 def _marks(connection: Connection, names: TableNames) -> dict[int, Callable[[], bool]]:
-    """Return for each revision, in order, whether what only it makes is there; those that make nothing are left out."""
+    """Return for each revision, in order, whether its own objects exist; revisions that make none are left out."""
 
     def ours(kind: str) -> Callable[[], bool]:
         return lambda: _is_ours(connection, names, kind)
@@ -184,7 +184,7 @@ def _refuse_strangers(connection: Connection, names: TableNames) -> None:
 
 
 def _take_out(connection: Connection, names: TableNames, revision: str) -> str:
-    """Take our row out of ``alembic_version``, and return what to say about it."""
+    """Remove our row from ``alembic_version``, and return a line about it."""
     found = _earlier_versions(connection, names)
     if len(found) != 1 or revision not in found[0][1]:
         return ""

@@ -1,7 +1,7 @@
-"""One at a time in this process: Alembic keeps what a revision works on in globals of its modules.
+"""A lock of the process around Alembic, which keeps the connection of a running revision in module globals.
 
-Without it two databases that are migrated at once, by two tasks or two threads with event loops of their own, would run
-their revisions on each other's connections.
+Without it two databases that are migrated at once, by two tasks or by two event loops in threads, would run their
+revisions on each other's connections.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ _turns_of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock
 
 @asynccontextmanager
 async def alembic_turn() -> AsyncIterator[None]:
-    """Wait for the turn without keeping the event loop, and hold it."""
+    """Hold the lock; waiting for it does not block the event loop."""
     loop = asyncio.get_running_loop()
-    # Of each loop one task asks for the turn. No thread waits for it: whoever has it needs threads of the same pool.
+    # One task of each loop polls for the lock. No thread waits for it: its holder needs threads of the same pool.
     async with _turns_of_loops.setdefault(loop, asyncio.Lock()):
         while not _turn.acquire(blocking=False):  # noqa: ASYNC110 - threads have it, of any event loop
             await asyncio.sleep(_POLL)

@@ -1,4 +1,4 @@
-"""Who holds what a step waits for."""
+"""Who holds the locks that a step waits for."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -20,7 +20,7 @@ _CONFLICTS: Final = {
     Lock.EXCLUSIVE: tuple(Lock)[1:],
     Lock.ACCESS_EXCLUSIVE: tuple(Lock),
 }
-"""PostgreSQL's table of locks that exclude one another."""
+"""PostgreSQL's table of conflicting lock modes."""
 
 # Never the text of a statement: it may hold values.
 _HOLDERS: Final = text("""
@@ -35,7 +35,7 @@ GROUP BY l.pid ORDER BY min(a.xact_start) LIMIT 5
 
 
 def blockers(connection: Connection, names: TableNames, locks: Mapping[str, Lock]) -> str:
-    """Say who holds locks now that exclude these; empty if nobody does."""
+    """Describe who holds conflicting locks now; empty if nobody does."""
     found: dict[int, str] = {}
     for table, lock in locks.items():
         # A row that is waited for is held by somebody who may write.

@@ -1,7 +1,7 @@
-"""Parents that an earlier version let a caller name: of another tenant, or of the session itself; and lost ones.
+"""Invalid parents, which earlier versions allowed: of another tenant, the session itself, or missing ones.
 
-A parent can be lost on SQLite only, by a connection that does not check foreign keys. Such links are cut before keys
-make them impossible. The session keeps its own messages and shows nothing of the other tenant's any more; its counters,
+A parent can be missing on SQLite only, where a connection did not check foreign keys. Such links are removed before the
+new keys forbid them. The session keeps its own messages and shows nothing of the other tenant's any more; its counters,
 and those of its forks, are counted again.
 """
 
@@ -27,8 +27,8 @@ WHERE parent_session_id IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM agent_service_sessions AS p WHERE p.id = agent_service_sessions.parent_session_id)
 RETURNING id
 """)
-# Forks of forks, among which any circle is. They are walked over here, where a long chain of them costs no more than
-# its length; PostgreSQL chooses a way that costs its square, for tables that were never analyzed.
+# Forks of forks, which contain every circle. They are walked here, at a cost linear in the chain's length; PostgreSQL
+# plans a quadratic join for tables that were never analyzed.
 _CHAINED: Final = text("""
 SELECT child.id, child.parent_session_id FROM agent_service_sessions AS child
 JOIN agent_service_sessions AS parent ON parent.id = child.parent_session_id
@@ -55,7 +55,7 @@ WHERE id = :id
 
 
 def cut_links(connection: Connection) -> None:
-    """Cut the links that cross, or lead in a circle, and log how many. Keys are still those of before."""
+    """Remove links that cross tenants or form a circle, and log how many. Keys are still the old ones."""
     crossing = set(connection.scalars(_CUT_CROSSING))
     lost = set(connection.scalars(_CUT_LOST))
     circles = _in_circles({row[0]: row[1] for row in connection.execute(_CHAINED)})
@@ -72,7 +72,7 @@ def cut_links(connection: Connection) -> None:
 
 
 def _in_circles(parents: Mapping[Any, Any]) -> set[Any]:
-    """Return those that are among their own ancestors; each is walked over once."""
+    """Return the sessions that are their own ancestors; each is visited once."""
     found: set[Any] = set()
     seen: set[Any] = set()
     for start in parents:

@@ -1,4 +1,4 @@
-"""A SQLite table of ``key`` and ``value`` alone, as the documented example of a store makes it, taken over."""
+"""Taking over a SQLite table of ``key`` and ``value`` alone, as the documented example of a store makes it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +36,13 @@ def take_over(
     make: Callable[[], Table],
     row_of: RowOf,
 ) -> None:
-    """Put the table that ``make`` creates in place of the documented one, with its rows; whole or not at all.
+    """Put the table that ``make`` creates in place of the documented one, with its rows; all or nothing.
 
     Rows without a key or a value, which the example cannot read either, are dropped. A value that is no JSON of a
     dictionary stays as it is, and is an error when it is read.
 
     :param row_of: returns the columns of a row of the new table, from a key and a value.
-    :raises DatabaseError: a key is there more than once.
+    :raises DatabaseError: if a key exists more than once.
     """
     quote = connection.dialect.identifier_preparer.quote
     aside = quote(name + _ASIDE)

@@ -1,4 +1,4 @@
-"""What must hold before the keys of the package's tables change, said by an error of ours where it does not."""
+"""Preconditions of changing the keys of the package's tables; each raises an error of ours where it is not met."""
 
 from typing import Final
 

@@ -1,9 +1,9 @@
-"""Locks on tables that others use, taken such that the others wait for less than a second.
+"""Taking locks on tables in use, with a short lock timeout and retries, so that others wait for less than a second.
 
-Whoever waits for a lock on a table makes all others queue behind it. So the wait ends after ``LOCK_TIMEOUT``, which
-lets the queue go, and is tried again after a pause, until ``PATIENCE`` is over. In a deadlock it is we who give way and
-not the application: PostgreSQL looks for one after ``deadlock_timeout``, and nobody waits that long for us, because all
-locks are taken before anything is done, and within that one time.
+A waiting table lock makes all later statements queue behind it. So the wait ends after ``LOCK_TIMEOUT``, which releases
+the queue, and is tried again after a pause, until ``PATIENCE`` is over. In a deadlock the migration gives way and not
+the application: PostgreSQL looks for deadlocks after ``deadlock_timeout``, and all our locks are taken within less than
+that time, before anything else is done.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ Report = Callable[[str], None]
 LOCK_TIMEOUT: Final = 0.8
 """Seconds that a lock is waited for at a time."""
 PATIENCE: Final = 60.0
-"""Seconds after which it is an error that the locks were never free."""
+"""Seconds of retries, after which it is an error."""
 _PAUSES: Final = Backoff(0.1, 3.0)
 _WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
 """PostgreSQL: lock not available, deadlock, serialization failure."""
@@ -41,7 +41,7 @@ _DEADLOCK_TIMEOUT: Final = "SELECT setting::int8 FROM pg_catalog.pg_settings WHE
 
 
 def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: float = LOCK_TIMEOUT) -> None:
-    """Begin a transaction with its locks on tables; once it has them it may take as long as it needs.
+    """Take a transaction's locks on tables; after that it may take as long as it needs.
 
     :param locks: by table, with ``agent_service_``.
     :param seconds: how long all of them are waited for, and then each lock on a row.
@@ -73,13 +73,13 @@ def retry_for_locks(
     report: Report,
     remedy: str,
 ) -> T:
-    """Do something as often as it takes until it gets its locks; between tries the connection is in no transaction.
+    """Repeat a transaction until it gets its locks; between tries the connection is in no transaction.
 
     :param words: what it does, for errors.
     :param locks: the locks it waits for, by table, to find out who has them.
     :param report: is told each time that it has to try again.
     :param remedy: what to do once they are free, for errors.
-    :raises DatabaseError: it never got them; the message says who holds them.
+    :raises DatabaseError: it did not get them; the message says who holds them.
     """
     deadline, failures = Deadline.after(PATIENCE), 0
     while True:

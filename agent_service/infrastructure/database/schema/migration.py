@@ -1,4 +1,4 @@
-"""How a database's schema gets from one revision to another, and how it compares with the models."""
+"""Moving a database's schema from one revision to another, and comparing it with the models."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -50,12 +50,12 @@ _ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram
 
 
 def _say_nothing(_line: str) -> None:
-    """Report to nobody."""
+    """Ignore a report."""
 
 
 @dataclass(frozen=True)
 class SchemaState:
-    """What a database's schema is, what it should be, and what brings it there (empty: nothing need be done)."""
+    """The revision of a database, the one it should have, and the differences (empty: none)."""
 
     current: str | None
     head: str
@@ -87,12 +87,12 @@ def downgrade(connection: Connection, revision: str, report: Report = _say_nothi
 def moving(
     connection: Connection, report: Report = _say_nothing, destination: str | None = None, *, down: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Around the revisions' own work: tables of earlier versions are taken over before, or given back after it.
+    """Take over tables of earlier versions before the revisions run, or return them after a downgrade.
 
     Yield Alembic's options.
 
     :param destination: the revision that is wanted, where it is known.
-    :param down: it is a downgrade; perhaps one that was ended when only the giving back was left.
+    :param down: it is a downgrade; perhaps one that was interrupted before its last part, returning the tables.
     """
     naming, in_steps = naming_of(connection.engine), connection.dialect.name == "postgresql"
     with ExitStack() as stack:
@@ -151,7 +151,7 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def lag(connection: Connection) -> str | None:
-    """Say what the schema lacks for our statements, and what helps; None: nothing. It may be of a later version."""
+    """Say what the schema lacks for our statements, and the remedy; None if nothing. It may be of a later version."""
     names = names_of(connection)
     current = current_of(connection, names)
     if current is None:

@@ -1,4 +1,4 @@
-"""What an upgrade would do, found out without doing it: its steps, their locks, and what others can do meanwhile."""
+"""The dry run of an upgrade: its steps, their locks, and what others can do meanwhile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

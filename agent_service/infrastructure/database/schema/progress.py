@@ -1,7 +1,7 @@
-"""How far an unfinished revision has come: kept in the database, written in the transactions of its steps.
+"""The progress of an unfinished revision: stored in the database, by the transactions of its steps.
 
-It stands in PostgreSQL's comment on the column of the version table, which is there before the first step and goes with
-the last one, needs no table or right of its own, and says the same as what it is committed with.
+It is PostgreSQL's comment on the column of the version table. That column exists before the first step; the comment
+is removed with the last one, needs no table or privilege of its own, and commits with the step that it describes.
 """
 
 import json
@@ -47,7 +47,7 @@ class Progress:
     def require(self, revision: str, *, down: bool) -> None:
         """Refuse to begin another revision before this one is finished.
 
-        :raises DatabaseError: it is another one, or the other way.
+        :raises DatabaseError: it is another revision, or the other direction.
         """
         if (self.revision, self.down) != (revision, down):
             raise DatabaseError(str(self))
@@ -70,5 +70,5 @@ def write_progress(connection: Connection, names: TableNames, progress: Progress
 
 
 def literal(value: str) -> str:
-    """Return a string as a statement takes it that has no parameters."""
+    """Return a string as a literal, for a statement that takes no parameters."""
     return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""Where the revisions are, and which one a database is at: said by a version table that is the package's own."""
+"""Where the revisions are, and which one a database is at, according to the package's own version table."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def tables_are_made() -> bool:
 
 @contextmanager
 def with_tables_made() -> Iterator[None]:
-    """Have revisions leave tables, columns and indexes to somebody else."""
+    """Have revisions leave tables, columns and indexes to the caller."""
     token = _tables_are_made.set(True)
     try:
         yield

@@ -56,7 +56,7 @@ class Others:
 
 
 def switch(connection: Connection, *, on: bool) -> RowSecurity:
-    """Put the policies in force, or out of force; they stay installed either way. Only the tables' owner may.
+    """Enable or disable the policies; they stay installed either way. Only the tables' owner may.
 
     :raises DatabaseError: the database is SQLite, or the policies are not there yet; or others held the tables.
     """

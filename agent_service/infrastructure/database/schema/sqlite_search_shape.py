@@ -1,4 +1,4 @@
-"""What stands between SQLite's texts and their full text index, made again with other keys.
+"""The tables, view and triggers between SQLite's texts and their full text index, rebuilt with other keys.
 
 The full text index itself stays: it knows texts by the numbers of entries, which do not change.
 """
@@ -16,7 +16,7 @@ SEARCH_TRIGGERS: Final = (
 
 
 def lead_search_by_tenant(connection: Connection) -> None:
-    """Let the search index's tables, which have the keys of before, begin with the tenant; the others do already."""
+    """Rebuild the search index's tables with keys that begin with the tenant; the other tables have them already."""
     drop_search_parts(connection)
     make_search_again(connection, by_tenant=True)
 
@@ -29,7 +29,7 @@ def drop_search_parts(connection: Connection) -> None:
 
 
 def make_search_again(connection: Connection, *, by_tenant: bool) -> None:
-    """Make what stands between the texts and the full text index again, after :func:`drop_search_parts`."""
+    """Create the view and triggers again, after :func:`drop_search_parts`."""
     key = ("tenant_id", "session_id") if by_tenant else ("session_id",)
     words = {
         "sessions": "agent_service_sessions",

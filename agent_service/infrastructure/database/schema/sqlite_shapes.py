@@ -1,6 +1,6 @@
-"""SQLite's tables of sessions and messages, and their search index, made again with other keys.
+"""Rebuilding SQLite's tables of sessions and messages, and their search index, with other keys.
 
-SQLite changes no key in place: a table is made under another name, filled, and takes the place of the old one, all in
+SQLite cannot change a key in place: a table is created under another name, filled, and renamed over the old one, all in
 one transaction. References are rewritten by the renaming, so no row is ever without its session, whether or not
 foreign keys are checked. The full text index stays: it knows texts by numbers that do not change. Views, triggers and
 indexes of the application's are put back as they were.

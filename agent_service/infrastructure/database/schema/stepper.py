@@ -1,8 +1,9 @@
-"""PostgreSQL's way through the steps of revisions, such that whoever uses the tables waits for less than a second.
+"""Running the steps of revisions on PostgreSQL, so that concurrent statements wait for less than a second.
 
-Each step is a transaction that waits briefly for its locks (:mod:`lock_retries`) and notes how far the revision is
-(:mod:`progress`), the last one together with the version; so a process can be killed anywhere, and the next run goes on
-where it was. An index is made outside of a transaction: one that was left half made is not valid, and is made again.
+Each step is a transaction that retries with a short lock timeout (:mod:`lock_retries`) and notes how far the revision
+is (:mod:`progress`), the last one together with the version; so a process can be killed anywhere, and the next run
+continues from there. An index is created outside of a transaction: one that was left half made is invalid, and is
+created again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,9 +50,9 @@ _ESTIMATE: Final = text(
 
 @contextmanager
 def turn_on(engine: Engine) -> Iterator[Connection]:
-    """Hold the turn to change the schema, on a connection of its own, while processes that race wait for it.
+    """Hold the advisory lock for changing the schema, on a connection of its own; concurrent processes wait for it.
 
-    The lock belongs to a transaction, because behind a pgbouncer a connection's own would stay with somebody else.
+    It is an advisory lock of a transaction: behind pgbouncer one of the session would stay on a shared connection.
     """
     with engine.connect() as connection, connection.begin() as transaction:
         for statement in _TURN:
@@ -103,7 +104,7 @@ class Stepper:
         self._known = None
 
     def require_finished(self) -> None:
-        """Refuse to end well beside a revision that was begun before and not wanted now.
+        """Refuse to succeed while a revision that was begun earlier is unfinished and not asked for.
 
         :raises DatabaseError: there is one.
         """
@@ -111,7 +112,7 @@ class Stepper:
             raise DatabaseError(str(self._known))
 
     def do(self, words: str, work: Callable[[], T]) -> T:
-        """Do what belongs to no revision, in a transaction that does not wait for long, as often as it takes."""
+        """Do what belongs to no revision, in a transaction that retries with a short lock timeout."""
         done = self._attempt(words, partial(self._in_transaction, work, {}), {})
         self._connection.commit()
         return done
@@ -131,7 +132,7 @@ class Stepper:
 
     def _attempt(self, words: str, once: Callable[[], T], locks: Mapping[str, Lock]) -> T:
         def in_turn() -> T:
-            self._turn.exec_driver_sql(_TURN[-1])  # An error where the turn was lost with its connection.
+            self._turn.exec_driver_sql(_TURN[-1])  # Raises if the advisory lock was lost with its connection.
             return once()
 
         return retry_for_locks(

@@ -16,10 +16,10 @@ of its steps::
             MakeIndex("agent_service_ix_sessions_note", "agent_service_sessions", "(note)"),
         )
 
-On PostgreSQL each step is a transaction of its own (:mod:`stepper`), so whoever else uses the tables waits for one step
-at most, and an interrupted revision goes on at the step that was not done. So what stands between two steps must serve
-the code of the version before. On SQLite, and in a transaction of the caller's (``complete_tables``), all steps run in
-the connection's one transaction, in the same order.
+On PostgreSQL each step is a transaction of its own (:mod:`stepper`), so other users of the tables wait for one step at
+most, and an interrupted revision continues at the first step that was not done. So the schema between two steps must
+serve the code of the version before (expand/contract). On SQLite, and in a transaction of the caller's
+(``complete_tables``), all steps run in the connection's one transaction, in the same order.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -54,9 +54,9 @@ Work: TypeAlias = str | tuple[str, ...] | Callable[[Connection], object]
 
 @dataclass(frozen=True)
 class Change:
-    """Statements that are done together, quickly: they wait for their locks for less than a second, again and again.
+    """Statements of one short transaction, which is retried with a lock timeout of less than a second.
 
-    :param words: what they do, for who reads ``db upgrade --dry-run``.
+    :param words: what they do, for readers of ``db upgrade --dry-run``.
     :param work: the statements.
     :param locks: the strongest lock on each table that was there before, by its name with ``agent_service_``. What the
         step makes itself needs no entry.
@@ -79,7 +79,7 @@ class Change:
 class MakeIndex:
     """An index on a table with rows in it, made while others read and write (CONCURRENTLY).
 
-    What a killed process left of it is dropped and made again; one that is there is left alone.
+    What a killed process left of it is dropped and created again; an existing index is left alone.
 
     :param definition: what follows the table's name: ``(a, b) WHERE a > 0``, ``USING gin (title)``; or a function that
         returns it, or None for no index on this server.
@@ -114,7 +114,7 @@ class MakeIndex:
 
 @dataclass(frozen=True)
 class DropIndex:
-    """An index that goes while others read and write; one that is not there is no error."""
+    """An index that is dropped while others read and write (CONCURRENTLY); a missing one is no error."""
 
     name: str
     table: str
@@ -138,8 +138,7 @@ class DropIndex:
 class FillRows:
     """Rows that are changed in batches along a key, each batch a transaction; an ended run goes on at its batch.
 
-    What others write meanwhile before the place that was reached is not seen again: a trigger has to fill it, or a
-    default.
+    Rows that others write behind the current position are not seen again: a trigger or a default has to fill them.
 
     :param key: columns of an index that is unique, in its order; none of them is changed.
     :param assign: the SET of an UPDATE; ``t`` is the table.
@@ -170,7 +169,7 @@ Step: TypeAlias = Change | MakeIndex | DropIndex | FillRows
 def constraint(
     name: str, table: str, definition: str, *, locks: Mapping[str, Lock] | None = None
 ) -> tuple[Change, Change]:
-    """Return the steps that add a CHECK or a FOREIGN KEY: for new rows first, then proved for those that are there.
+    """Return the steps that add a CHECK or a FOREIGN KEY: for new rows first, then validated for existing ones.
 
     PostgreSQL's; SQLite cannot add one.
 
@@ -193,7 +192,7 @@ def constraint(
 
 
 class Runner(Protocol):
-    """Who does the steps of revisions, where that is not the connection's one transaction."""
+    """Runs the steps of revisions where that is not the connection's one transaction."""
 
     def handle(self, revision: str, steps: tuple[Step, ...], *, down: bool) -> None:
         """Do the steps of one revision, or what else is wanted of them."""

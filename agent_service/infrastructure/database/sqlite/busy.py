@@ -1,4 +1,4 @@
-"""Waiting for SQLite's locks in short pieces, so that a wait which nobody wants any more ends."""
+"""Waiting for SQLite's locks in short intervals, so that an abandoned wait ends."""
 
 import re
 import sqlite3
@@ -15,7 +15,7 @@ __all__ = ["may_write", "patiently"]
 T = TypeVar("T")
 
 _PIECE: Final = 0.1
-"""Seconds that SQLite itself waits before it is asked again."""
+"""Seconds that SQLite itself waits at a time."""
 _PAUSES: Final = Backoff(0.005, _PIECE)
 _READS: Final = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
 _WRITES: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
@@ -34,7 +34,7 @@ def patiently(
 ) -> T:
     """Call ``attempt`` again while another connection has the lock, in the connection's own thread.
 
-    :param wanted: whether anybody still waits for the result.
+    :param wanted: whether a caller still waits for the result.
     :param patience: seconds after which the database's own error is raised; None: the connection's busy timeout.
     """
     (given,) = raw.execute("PRAGMA busy_timeout").fetchone()

@@ -5,8 +5,8 @@ cursor, to execute, to fetch, to close. A task that is cancelled between two vis
 SQLite's lock held, until the garbage collector finds the cursor.
 
 Here a statement is one visit, which ends without a cursor. A cancelled task interrupts its visit and sends another one
-after it that rolls the transaction back, before anybody else's; what else the task tries in that transaction is refused
-until it rolls back as well. SQLite waits for locks in short pieces, so that a visit which is not wanted any more ends.
+after it that rolls the transaction back, before any other task's. What else the task tries in that transaction is
+refused until it rolls back as well. SQLite waits for locks in short intervals, so that an abandoned visit ends.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
 
 
 class SqliteConnection(AsyncAdapt_aiosqlite_connection):
-    """A connection of aiosqlite as SQLAlchemy uses it, clean whenever somebody takes it from the pool."""
+    """A connection of aiosqlite as SQLAlchemy uses it, clean whenever it is taken from the pool."""
 
     __slots__ = ("_rolling_back", "_streams", "_undone")
 
@@ -50,7 +50,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
     @classmethod
     def over(cls, connection: AsyncAdapt_aiosqlite_connection) -> Self:
-        """Take over a connection that nobody uses."""
+        """Take over an idle connection."""
         made = cls(connection.dbapi, connection.driver_connection)
         made._undone, made._rolling_back, made._streams = False, None, set()
         return made
@@ -62,11 +62,11 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def undone(self) -> bool:
-        """Whether a cancelled task has its transaction rolled back, and does not seem to know yet."""
+        """Whether a cancelled task's transaction was rolled back and the task has not reacted yet."""
         return self._undone
 
     def run(self, step: Callable[[sqlite3.Cursor], object], *, waits: bool = True) -> StatementResult:
-        """Have a cursor do a statement, and give all there is to know of it.
+        """Run a statement with a cursor, and return its complete result.
 
         :param waits: whether it may have to wait for the write lock.
         """
@@ -154,7 +154,7 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         self._undone = True
         if interrupt:
             driver._connection.interrupt()  # noqa: SLF001
-        # The thread does one thing after the other, so this is done before what anybody asks from now on.
+        # The thread works in order, so this is done before anything that is queued from now on.
         undone: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         streams, self._streams = self._streams, set()
         driver._tx.put_nowait((undone, partial(_roll_back, driver._connection, streams)))  # noqa: SLF001
@@ -209,7 +209,7 @@ def _unless_cancelled(
 
 
 def _roll_back(raw: sqlite3.Connection, streams: set[sqlite3.Cursor]) -> bool:
-    """Leave nothing open; give whether there was a transaction. Never raises: who rolls back next sees the error."""
+    """Leave nothing open; return whether there was a transaction. Never raises: the next rollback shows the error."""
     open_before = raw.in_transaction
     with suppress(sqlite3.Error):
         _close_all(streams)

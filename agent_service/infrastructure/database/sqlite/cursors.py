@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class StatementResult(NamedTuple):
-    """What there is to know of a statement once its cursor is closed."""
+    """The complete result of a statement whose cursor is closed."""
 
     description: Any
     rowcount: int
@@ -75,7 +75,7 @@ class SqliteCursor:
         connection = self._connection
         if connection.undone and operation.lstrip()[:8].upper() == "ROLLBACK":
             return  # to a savepoint: it is gone with its transaction
-        # Who has begun to write does not wait for others any more.
+        # A transaction that has begun to write holds the lock already.
         self._answer = connection.run(step, waits=not connection.in_transaction and may_write(operation))
         self._rows = deque(self._answer.rows)
 

@@ -1,7 +1,7 @@
 """A new SQLite file is for this process's user alone; SQLite itself would make it as the umask says.
 
-The files beside it (``-wal``, ``-shm``, ``-journal``) get the permissions of the file itself. A file that is there
-already keeps its own: whoever made it may have meant them.
+The files beside it (``-wal``, ``-shm``, ``-journal``) get the permissions of the file itself. An existing
+file keeps its own, which may be intended.
 """
 
 import os

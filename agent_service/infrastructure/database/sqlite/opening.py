@@ -1,4 +1,4 @@
-"""Opening a connection of a driver such that a cancelled caller leaves nothing behind: no socket, file or thread."""
+"""Opening a connection so that a cancelled caller leaks nothing: no socket, file or thread."""
 
 import asyncio
 import sqlite3

@@ -1,6 +1,6 @@
-"""SQLite as a database that many tasks and processes write.
+"""The write lock of SQLite, for a database that many tasks and processes write.
 
-Left alone, a transaction that reads and then writes fails as soon as another one wrote in between, and waiting writers
+By default, a transaction that reads and then writes fails as soon as another one wrote in between, and waiting writers
 poll. So here a transaction begins with its first write, by BEGIN IMMEDIATE: what was read before is not pinned to an
 old snapshot (each statement sees what is committed, as PostgreSQL's READ COMMITTED does), and the lock is held from
 before the write until the end. Within one process writers queue for it in order of arrival; between processes SQLite's
@@ -41,7 +41,7 @@ def is_ours(dialect: Dialect) -> bool:
 
 
 def is_free(engine: AsyncEngine) -> bool:
-    """Whether nobody has the place of the engine's one writer, or waits for it."""
+    """Whether nobody holds the engine's write lock or waits for it."""
     lock = _locks.get(engine.dialect)
     return lock is None or lock.is_free
 
@@ -61,7 +61,7 @@ def begin_writing(connection: Connection) -> bool:
 
 @asynccontextmanager
 async def write_turn(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Hold the place of the engine's one writer, for a connection that is not of its pool.
+    """Hold the engine's write lock, for a connection that is not of its pool.
 
     :raises DatabaseUnavailableError: another task holds it for too long.
     """
@@ -74,7 +74,7 @@ async def write_turn(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 class WriteLock:
-    """Turns an engine's connections into the ones described above, and hands its one writer's place around."""
+    """Makes an engine's transactions begin with their first write, one writer at a time."""
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         require_version()
@@ -108,12 +108,12 @@ class WriteLock:
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody has the writer's place, or waits for it."""
+        """Whether nobody holds the lock or waits for it."""
         return not self._lock.locked()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold the writer's place without a connection of the engine."""
+        """Hold the lock without a connection of the engine."""
         await self._wait()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The isolation that our statements need, and what is done where a transaction has another.
+"""The isolation level that our statements need, and how transactions with another level are handled.
 
 A statement that takes a session's next number waits for the transaction that holds the row, and then needs to see what
 that one committed: READ COMMITTED does. Under REPEATABLE READ and SERIALIZABLE, PostgreSQL refuses it instead (SQLSTATE
@@ -43,7 +43,7 @@ async def read_committed(db: AsyncSession) -> None:
 
 
 def run_first(db: Session, work: Callable[[Connection], T]) -> T:
-    """Do some work in the session's transaction; if that begins with it, do it again while the server refuses it.
+    """Do some work in the session's transaction; if it comes first there, repeat it after serialization failures.
 
     With READ COMMITTED that never happens, but for deadlocks.
 

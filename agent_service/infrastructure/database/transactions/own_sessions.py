@@ -1,4 +1,4 @@
-"""Sessions of the caller's own: what our statements need is put into their engine, what cannot work is refused.
+"""Sessions of the caller's own: their engines are given what our statements need, or refused.
 
 PostgreSQL needs nothing. On SQLite our statements call functions that each connection must be given. And the driver,
 left to itself, begins a transaction before INSERT, UPDATE and DELETE only, or never: a savepoint outside of one is
@@ -30,7 +30,7 @@ from agent_service.infrastructure.database.sqlite.write_lock import is_ours
 __all__ = ["NAMED", "accept_session", "name_session", "require_engine"]
 
 NAMED: Final = "agent_service_named"
-"""What the ``info`` of a session holds whose statements go under the right names."""
+"""Key in a session's ``info``: its statements use the right names."""
 _GIVEN: Final = "agent_service_functions"
 _SERVED: Final = "agent_service_session"
 
@@ -39,7 +39,7 @@ _prepared: "WeakSet[Engine]" = WeakSet()
 
 
 def accept_session(db: Any) -> AsyncSession:
-    """Return the session that ``db`` is, or currently stands for, ready for our statements.
+    """Return the session that ``db`` is, or a scoped session's current one, ready for our statements.
 
     :raises SessionValueError: it is none, or our statements cannot work in it.
     """
@@ -66,7 +66,7 @@ def accept_session(db: Any) -> AsyncSession:
 
 
 def name_session(db: AsyncSession | SyncSession) -> None:
-    """Have the statements of a session, whose engine may be the caller's own, go under the right names."""
+    """Have the statements of a session, whose engine may be the caller's own, use the right names."""
     if NAMED not in db.info:
         with suppress(UnboundExecutionError):  # Its first statement says so.
             naming_of(db.get_bind(Session).engine)

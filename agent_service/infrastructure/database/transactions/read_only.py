@@ -1,4 +1,4 @@
-"""Read-only sessions: where a read must be current the primary is asked, and what was read before is read again."""
+"""Read-only sessions. Reads that must be current go to the primary, and reload objects that were read before."""
 
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ _PRIMARY: Final = "agent_service_primary"
 class ReadingSession(SyncSession):
     """A session that reads. It may be open when a load of a cache begins, and be handed to it.
 
-    It keeps the objects it has read, and would give their old values again.
+    It keeps the objects it has read, and would return their old values again.
     """
 
     def get_bind(self, *args: Any, **options: Any) -> Engine | Connection:
@@ -40,9 +40,9 @@ def _read_again(state: ORMExecuteState) -> None:
 
 
 class TenantReadingSession(ReadingSession, TenantSession):
-    """Such a session whose transactions begin by saying which tenant they work for."""
+    """A read-only session whose transactions begin by setting their tenant."""
 
 
 def ask_when_it_matters(db: AsyncSession, primary: AsyncEngine) -> None:
-    """Have a session send its reads to ``primary`` where they must be current."""
+    """Have a session read from ``primary`` where reads must be current."""
     db.info[_PRIMARY] = primary.sync_engine

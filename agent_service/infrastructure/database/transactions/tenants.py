@@ -1,10 +1,10 @@
-"""A second wall between tenants, kept by PostgreSQL itself: row-level security.
+"""Telling PostgreSQL's row-level security which tenant a transaction works for.
 
 The repositories name the tenant in every statement; the policies are there for the statement that forgot to. They
 compare a row's tenant with what the transaction says it works for, in the variable ``agent_service.tenant``, and they
-bind every role but the tables' owner and superusers. A transaction that says nothing sees nothing.
+bind every role but the tables' owner and superusers. A transaction that sets nothing sees nothing.
 
-With DB_ROW_SECURITY each transaction says it before its first statement, at the cost of one round trip.
+With DB_ROW_SECURITY each transaction sets it before its first statement, at the cost of one round trip.
 """
 
 from typing import Final
@@ -34,7 +34,7 @@ _SAY: Final = "SELECT set_config('agent_service.tenant', $1, true)"
 
 
 class TenantSession(SyncSession):
-    """A session whose transactions begin by saying which tenant they work for."""
+    """A session whose transactions begin by setting their tenant."""
 
 
 @event.listens_for(TenantSession, "after_begin")
@@ -44,13 +44,13 @@ def _say_tenant(session: SyncSession, transaction: SessionTransaction, connectio
 
 
 def say_tenant_again(session: SyncSession, connection: Connection) -> None:
-    """Say it in a transaction that was begun anew on the connection, where the session's transactions say it."""
+    """Set the tenant in a transaction that was begun anew, if the session's transactions set it."""
     if isinstance(session, TenantSession) and _KEY in session.info:
         fetch_rows(connection, _SAY, (session.info[_KEY],))
 
 
 def serve_tenant(db: AsyncSession, tenant_id: str) -> None:
-    """Note whose transactions these are, where the database is told.
+    """Remember the tenant of a session's transactions, where the database is told.
 
     :raises SessionValueError: the session serves another tenant, or its transaction has begun without one.
     """
@@ -67,22 +67,22 @@ def serve_tenant(db: AsyncSession, tenant_id: str) -> None:
 
 
 def serve_every_tenant(db: AsyncSession) -> None:
-    """Note that these transactions concern all tenants."""
+    """Remember that these transactions concern all tenants."""
     db.info[_KEY] = _EVERY_TENANT
 
 
 def tenant_engine(engine: AsyncEngine, tenant_id: str) -> AsyncEngine:
-    """Return the engine as one tenant uses it: with DB_ROW_SECURITY its transactions say so. The pool is shared."""
+    """Return the engine for one tenant: with DB_ROW_SECURITY its transactions set it. The pool is shared."""
     return engine.execution_options(**{_KEY: _variable(tenant_id)})
 
 
 def say_tenant_on_begin(engine: AsyncEngine) -> None:
-    """Have the transactions of :func:`tenant_engine` say whose they are."""
+    """Have the transactions of :func:`tenant_engine` set their tenant."""
     event.listen(engine.sync_engine, "begin", _say_option)
 
 
 def says_tenant(engine: AsyncEngine) -> bool:
-    """Whether transactions of this engine say whose they are."""
+    """Whether transactions of this engine set their tenant."""
     return event.contains(engine.sync_engine, "begin", _say_option)
 
 

@@ -1,6 +1,6 @@
 """JSON documents as text, without loss.
 
-What is written is proved by reading it back: a value that JSON would change on the way (a tuple, a key that is no
+What is written is verified by reading it back: a value that JSON would change on the way (a tuple, a key that is no
 string, a NaN) is refused with the path to it. A float stays a float even where the database keeps decimals:
 PostgreSQL's jsonb gives ``1e+23`` back as an integer, so it is written ``100000000000000000000000.0``.
 

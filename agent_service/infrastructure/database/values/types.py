@@ -20,7 +20,7 @@ __all__ = ["Identifier", "JsonText", "MergeableJson", "UtcDateTime", "sqlite_mom
 
 
 class Identifier(TypeDecorator[UUID | str]):
-    """An id of the caller's own auth system, stored as text: a canonical UUID comes back as UUID, all else as str."""
+    """An id of the caller's own auth system, stored as text: a canonical UUID comes back as UUID, any other as str."""
 
     impl = String(MAX_IDENTIFIER)
     cache_ok = True

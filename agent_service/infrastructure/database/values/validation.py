@@ -1,4 +1,4 @@
-"""What callers hand in, checked before anything is sent: refusals name the argument, what was given and a remedy."""
+"""Checks of arguments, before anything is sent: errors name the argument, the given value and a remedy."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
