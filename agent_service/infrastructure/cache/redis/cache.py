@@ -13,7 +13,7 @@ from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.leases import LeaseBook
-from agent_service.infrastructure.cache.redis.counters import Change, RedisCounters
+from agent_service.infrastructure.cache.redis.counters import CounterChange, RedisCounters
 from agent_service.infrastructure.cache.redis.entries import (
     stamp,
     stamp_position,
@@ -92,7 +92,7 @@ class RedisBackend(RedisLeases):
         return await self.add_once(key, amount, seconds, None)
 
     @retried_without
-    async def add_once(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
+    async def add_once(self, key: str, amount: int, seconds: float, change: CounterChange | None) -> int:
         """:meth:`add`; a change that is known to have been made is not made again."""
         return await self._numbers.add(key, amount, seconds, change)
 

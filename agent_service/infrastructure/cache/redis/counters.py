@@ -8,8 +8,8 @@ Invariants:
    otherwise, so a counter that an invalidated tag or a cleared namespace made invalid is never added to.
 3. The usual head is guessed, and the token in it is read in the same round trip. A wrong guess costs another round: the
    counter is looked at, and the script is told its head, or that it is invalid and is to be replaced.
-4. An increment whose reply is lost may or may not have been made. A :class:`Change` numbers it, and Redis remembers the
-   number for as long as it may be sent again, so sending it again is safe.
+4. An increment whose reply is lost may or may not have been made. A :class:`CounterChange` numbers it, and Redis
+   remembers the number for as long as it may be sent again, so sending it again is safe.
 """
 
 import math
@@ -26,13 +26,13 @@ from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import INCREMENT
 
-__all__ = ["Change", "Changes", "RedisCounters"]
+__all__ = ["Changes", "CounterChange", "RedisCounters"]
 
 REMEMBERED = 3600.0
 """Seconds that Redis remembers the changes of a process after its latest one: longer outages make them uncertain."""
 
 
-class Change(NamedTuple):
+class CounterChange(NamedTuple):
     """An increment that may be sent more than once."""
 
     process: str
@@ -59,9 +59,9 @@ class Changes:
         self._open[self._latest] = None
         return self._latest
 
-    def change(self, number: int) -> Change:
+    def change(self, number: int) -> CounterChange:
         """Return what is sent with it."""
-        return Change(self._process, number, next(iter(self._open)))
+        return CounterChange(self._process, number, next(iter(self._open)))
 
     def end(self, number: int) -> None:
         """It will not be sent again."""
@@ -77,7 +77,7 @@ class RedisCounters:
         self._tokens = tokens
         self._token = b""
 
-    async def add(self, key: str, amount: int, seconds: float, change: Change | None) -> int:
+    async def add(self, key: str, amount: int, seconds: float, change: CounterChange | None) -> int:
         """Add to a counter; see ``Backend.add``. A ``change`` that was made before is not made again."""
         lifetime = 0 if seconds == math.inf else to_milliseconds(seconds) if seconds > 0 else -1
         physical = self._names.prefix + key.encode()
@@ -127,7 +127,7 @@ class RedisCounters:
             )
         return stored[: head.end], b""
 
-    def _keys(self, physical: bytes, change: Change | None) -> tuple[list[bytes], list[int]]:
+    def _keys(self, physical: bytes, change: CounterChange | None) -> tuple[list[bytes], list[int]]:
         leases = self._names.leases(physical)
         if change is None or not leases:
             return [physical, *leases], []

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
 from agent_service.core.metrics import NamespaceCounters
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.cache.backend import Fill
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.redis.names import Names
@@ -144,7 +145,7 @@ class RedisLease(BackendLease):
         return self._store_command(self._write(encoded, life, self._tokens), life.kept)
 
     def _store_command(self, data: bytes, seconds: float) -> Command:
-        lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000))
+        lifetime = 0 if seconds == math.inf else max(1, to_milliseconds(seconds))
         if self._lease:
             return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
@@ -169,7 +170,9 @@ class RedisLease(BackendLease):
         if self.void:
             return
         try:
-            stood = await self._client.run_script(LEASE_RENEW, self._lease, [self._token, round(self._seconds * 1000)])
+            stood = await self._client.run_script(
+                LEASE_RENEW, self._lease, [self._token, to_milliseconds(self._seconds)]
+            )
         except RedisOperationError:
             stood = True  # perhaps; the fill will tell
         if stood and not self._ended:
@@ -285,4 +288,4 @@ class _Mine(NamedTuple):
 
 def milliseconds(seconds: float) -> int:
     """Return whole milliseconds, at least one."""
-    return max(1, math.ceil(seconds * 1000))
+    return max(1, to_milliseconds(seconds))
