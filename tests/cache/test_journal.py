@@ -347,4 +347,5 @@ def test_the_largest_namespace_is_found_while_sizes_change():
         assert grown == size - sizes.get(name, 0)
         sizes[name] = size
         assert sizes[largest.find()] == max(sizes.values())
+        assert largest._heap is not None
         assert len(largest._heap) <= 2 * len(sizes) + 16
