@@ -144,7 +144,7 @@ class RedisLease(BackendLease):
         return self._store_command(self._write(encoded, life, self._tokens), life.kept)
 
     def _store_command(self, data: bytes, seconds: float) -> Command:
-        lifetime = 0 if seconds == math.inf else max(1, math.ceil(seconds * 1000))
+        lifetime = 0 if seconds == math.inf else milliseconds(seconds)
         if self._lease:
             return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
