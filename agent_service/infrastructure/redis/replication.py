@@ -57,7 +57,7 @@ class Confirmation:
     @property
     def commands(self) -> list[Command]:
         """What to send after the commands of a round trip."""
-        wait = ("WAIT", self.asked.replicas, max(1, to_milliseconds(self.asked.seconds)))
+        wait = ("WAIT", self.asked.replicas, to_milliseconds(self.asked.seconds))
         return [("SET", self.marker, b"", "PX", _MARKER_TTL_MS), wait]
 
     def read(self, operation: Operation, commands: Sequence[Command], replies: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ from agent_service.core.glob import Matches
 from agent_service.core.globs import Globs
 from agent_service.core.keys import former_internal_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.leases import LeaseBook
@@ -18,7 +19,7 @@ from agent_service.infrastructure.cache.redis.entries import (
     stamp,
     stamp_position,
 )
-from agent_service.infrastructure.cache.redis.leases import RedisLeases, milliseconds
+from agent_service.infrastructure.cache.redis.leases import RedisLeases
 from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.cache.redis.reader import SCAN_COUNT, look
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
@@ -82,7 +83,7 @@ class RedisBackend(RedisLeases):
     def _set(self, physical: bytes, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> Command:
         """Return the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
-        lifetime = 0 if life.kept == math.inf else milliseconds(life.kept)
+        lifetime = 0 if life.kept == math.inf else to_milliseconds(life.kept)
         leases = self.names.leases(physical)
         if leases:
             return ENTRY_PUT.command([physical, *leases], [data, lifetime])
@@ -106,7 +107,7 @@ class RedisBackend(RedisLeases):
         begins = reply if head.end <= len(reply) else await self.client.get(physical) or b""
         position = stamp_position(head)
         where = -1 if position is None else position
-        lifetime = 0 if seconds == math.inf else milliseconds(seconds)
+        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds)
         await self.client.pipeline(
             [
                 self.tokens.take_command(list(head.tags), seconds),

@@ -145,7 +145,7 @@ class RedisLease(BackendLease):
         return self._store_command(self._write(encoded, life, self._tokens), life.kept)
 
     def _store_command(self, data: bytes, seconds: float) -> Command:
-        lifetime = 0 if seconds == math.inf else max(1, to_milliseconds(seconds))
+        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds)
         if self._lease:
             return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
@@ -194,7 +194,7 @@ class RedisLeases(RedisReader):
     ) -> None:
         super().__init__(client, names, tokens, codec, counters)
         self._lease_seconds = lease_seconds
-        self._lease_milliseconds = milliseconds(lease_seconds)
+        self._lease_milliseconds = to_milliseconds(lease_seconds)
         self._latest: bytes | None = None
         """The token of the namespace when it was last looked at."""
 
@@ -284,8 +284,3 @@ class _Mine(NamedTuple):
     """Empty for an entry that has no lease."""
     token: bytes
     """What its names hold, unless another process holds the lease."""
-
-
-def milliseconds(seconds: float) -> int:
-    """Return whole milliseconds, at least one."""
-    return max(1, to_milliseconds(seconds))

@@ -136,7 +136,7 @@ class Tokens:
         :param epoch: whether the epoch is wanted too, after the others.
         """
         size = SHARED_TOKEN_BYTES if self.former.in_use else OWN_TOKEN_BYTES
-        milliseconds = 0 if seconds == math.inf else max(1, to_milliseconds(seconds))
+        milliseconds = 0 if seconds == math.inf else to_milliseconds(seconds)
         made = [token_bytes(size) for _ in range(len(names) + epoch)]
         return TOKENS_TAKE.command(self.keys(names, epoch=epoch), [milliseconds, *made])
 
