@@ -223,7 +223,7 @@ class RedisManager:
             if await self._ask("PING") is not None:
                 health["latency_ms"] = round((time.perf_counter() - started) * 1e3, 3)
             facts = _facts(await self._ask("INFO", "server") or b"")
-            health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
+            health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode") or facts.get("server_mode"))
             denials = await self._denials()
             health.update(ok=not denials, error=describe_denials(self.prefix, denials) if denials else None)
             health["limits"] = list(self.client.substitutes.losses.values())
