@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.redis.client import RedisClient
@@ -50,3 +51,14 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     client = RedisClient(redis_url, timeout=5)
     yield client
     await client.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The settings of a service with and without Redis."""
+    if request.param == "redis":
+        monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_url"))
+        monkeypatch.setenv("REDIS_TIMEOUT", "5")
+        reset_settings()
+    yield request.param
+    await close_cache()

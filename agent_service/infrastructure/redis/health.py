@@ -28,7 +28,7 @@ async def check_health(client: RedisClient, prefix: str) -> dict[str, Any]:
         if await _ask(client, "PING") is not None:
             health["latency_ms"] = round((time.perf_counter() - started) * 1e3, 3)
         facts = _facts(await _ask(client, "INFO", "server") or b"")
-        health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode"))
+        health.update(version=facts.get("redis_version"), mode=facts.get("redis_mode") or facts.get("server_mode"))
         denials = await _denials(client, prefix)
         health.update(ok=not denials, error=describe_denials(prefix, denials) if denials else None)
         health["limits"] = list(client.substitutes.losses.values())
