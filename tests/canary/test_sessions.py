@@ -299,7 +299,7 @@ def test_every_public_method_is_driven_here(owner: type) -> None:
 NOT_DRIVEN = {
     "Batch": "what one statement appends, made by the repository and the writer",
     "Delivery": "the writer's",
-    "Key": "a parameter of statements",
+    "SessionKey": "a parameter of statements",
     "Trigger": "an answer",
     "DeadTrigger": "an answer",
 }
