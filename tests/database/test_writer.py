@@ -374,7 +374,7 @@ async def test_a_locked_session_ends_in_an_error_of_ours_within_the_timeout(
         started = asyncio.get_running_loop().time()
         with pytest.raises(DatabaseUnavailableError, match=r"within 0\.3 s"):
             await writer.append(session_id, said("waits"))
-        assert asyncio.get_running_loop().time() - started < 1
+        assert asyncio.get_running_loop().time() - started < 4  # and not the 5 s of SQLite, or the 30 s of PostgreSQL
     async with SessionWriter(database) as writer:
         added = await writer.append(session_id, said("second"))
 
