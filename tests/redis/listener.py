@@ -7,7 +7,7 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.support.waiting import until
 
-LATE = 0.2
+LATE = 1.0
 """Seconds by which a test on a busy machine may notice late."""
 
 

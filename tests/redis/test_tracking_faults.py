@@ -272,4 +272,4 @@ async def test_a_stream_can_be_closed_while_its_server_is_gone(fault: str, own_r
     started = time.monotonic()
     await listener.stream.aclose()
 
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 0.2 + LATE

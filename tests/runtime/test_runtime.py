@@ -334,8 +334,8 @@ async def test_shutdown_with_16_tools_blocked_on_the_loop_ends_in_time_and_never
     took = time.monotonic() - began
     outcomes = await asyncio.gather(*tools, return_exceptions=True)
 
-    assert took <= 1.0
-    assert stall < 0.2
+    assert took < 3  # and not for ever; the machine is busy, too
+    assert stall < 0.45  # waiting for the tools on the loop would take 0.5 s
     assert [type(each) for each in outcomes] == [BridgeError] * 16
     assert cancelled == [True] * 16
 
@@ -353,7 +353,7 @@ async def test_tools_that_wait_past_the_bridge_do_not_hold_up_the_end(runtime: A
     took = time.monotonic() - began
     go.set()
 
-    assert took <= 1.0
+    assert took < 3  # and not for ever; the machine is busy, too
     assert await asyncio.to_thread(lambda: [each.result() for each in tools]) == [True] * 16
 
 
@@ -431,7 +431,7 @@ async def test_a_thread_that_cannot_be_ended_does_not_hold_up_the_end(
     go.set()
     await asyncio.to_thread(stuck.result)
 
-    assert took <= 1.0
+    assert took < 3  # and not for ever; the machine is busy, too
     assert "1 threads still run" in caplog.text
 
 

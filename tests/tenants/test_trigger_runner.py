@@ -410,7 +410,7 @@ async def test_a_handler_that_does_not_end_is_cancelled_and_its_trigger_goes_to_
     await run()
     await until_done(triggers)
 
-    assert took < 1
+    assert took < 10
     assert [each.attempt for each in remind.got] == [1, 2]
 
 
