@@ -240,9 +240,7 @@ def test_what_modules_keep_stands_in_the_table_of_bounds():
     root = Path(agent_service.__file__).parent
     page = (root.parent / "ARCHITECTURE.md").read_text()
     table = page[page.index("## What a process keeps") : page.index("## Guarantees that tests hold up")]
-    rows = [re.findall(r"`([a-z_/]+\.py)`", row) for row in table.splitlines()]
-    # Of several files of one folder only the first is named with it.
-    named = {Path(row[0]).parent / Path(each).name if "/" not in each else Path(each) for row in rows for each in row}
+    named = {Path(each) for each in re.findall(r"`([a-z_/]+\.py)`", table)}
     named |= {Path("infrastructure") / each for each in named}
 
     keeping = {

@@ -44,6 +44,7 @@ def _info(names: set[str]) -> str:
     return next(name.split("/")[0] for name in names if name.endswith(".dist-info/METADATA"))
 
 
+@pytest.mark.timeout(300)  # three interpreters compile the package anew, and the tour takes half a minute
 def test_the_wheel_alone_migrates_a_database_and_gives_the_tour(installed: dict[str, str], tmp_path: Path):
     environment = {**installed, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'wheel.db'}"}
 

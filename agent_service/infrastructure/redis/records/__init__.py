@@ -1,1 +1,1 @@
-"""Records: hashes of typed JSON fields, with a TTL, listings and fences."""
+"""Records: hashes of typed JSON fields, with a TTL, listings and indexes."""
