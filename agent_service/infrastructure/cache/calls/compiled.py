@@ -11,9 +11,9 @@ meets anything else, hashable or not, finds nothing and takes the long way.
 
 import inspect
 from collections.abc import Awaitable, Callable
+from sys import getsizeof
 from typing import Any
 
-from agent_service.core.memo import size_of
 from agent_service.infrastructure.cache.loads.context import CallContext
 from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
 
@@ -101,7 +101,7 @@ class HotPath:
 
 
 def _size(identity: tuple[object, ...]) -> int:
-    return size_of(identity[1::2])  # types stand between the values
+    return sum(map(getsizeof, identity[1::2]))  # types stand between the values
 
 
 def compile_wrapper(

@@ -93,7 +93,8 @@ class Tokens:
             keys += [self._former_stem + end for end in ends]
         return keys
 
-    def current(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
+    @staticmethod
+    def current(found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
         """Return the ``count`` current tokens, given what the names of :meth:`keys` hold."""
         if len(found) == count:
             return tuple(found)
