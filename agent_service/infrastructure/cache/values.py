@@ -103,12 +103,7 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
-            if type(value) is Stored:  # on its way from one level to another, unread
-                payload, tagged = value.payload(), True
-            else:
-                payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
-            data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
-            return Encoded(value, data, *self._kept(value, data))
+            return self._encode_json(value, annotated)
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
@@ -116,13 +111,20 @@ class ValueCodec:
         data = pack_payload(payload, compress_above=self._compress_above)
         return Encoded(value, data, data, self.decode)
 
-    def _kept(self, value: Any, data: bytes) -> tuple[Any, Callable[[Any], Any] | None]:
-        """Choose what memory keeps: the immutable value, a private copy of a flat container, else the bytes."""
+    def _encode_json(self, value: Any, annotated: bool | None) -> Encoded:
+        """Memory keeps the immutable value, or a private copy of a flat container, else the bytes."""
+        if type(value) is Stored:  # on its way from one level to another, unread
+            payload, tagged = value.payload(), True
+        else:
+            payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
+        data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
         if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
-            return value.copy(), dict.copy
+            return Encoded(value, data, value.copy(), dict.copy)
         if type(value) is list and all(map(is_immutable, value)):
-            return value.copy(), list.copy
-        return (value, None) if is_immutable(value) else (data, self.decode)
+            return Encoded(value, data, value.copy(), list.copy)
+        if is_immutable(value):
+            return Encoded(value, data, value, None)
+        return Encoded(value, data, data, self.decode)
 
     def decode(self, data: bytes) -> Any:
         """Read a value back from bytes with or without a head; a Stored where it holds instances of classes.

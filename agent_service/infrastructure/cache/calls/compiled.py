@@ -74,6 +74,7 @@ class HotPath:
         """Lead this identity to the live entry of ``key``, if there is one."""
         if self.bind is None:
             return
+        size = _size(identity)
         entry = store.live(key)
         if entry is None or (entry.tokens and not self.looks_at_tags):
             return
@@ -85,7 +86,7 @@ class HotPath:
         elif len(self.aliases) >= 2 * store.max_entries or self._bytes > _MOST_BYTES:
             self._forget_dead(store)
         if identity not in self.aliases:
-            self._bytes += _size(identity)
+            self._bytes += size
         self.aliases[identity] = entry
 
     def _forget_dead(self, store: MemoryStore) -> None:
