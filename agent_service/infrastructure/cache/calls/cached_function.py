@@ -152,7 +152,7 @@ class CachedCalls(Generic[R]):
         if self._condition is not None and not self._condition(*args, **kwargs):
             return await self._function(*args, **kwargs)
         cache = await self._open()
-        policy = self._policy(cache)
+        policy = self._policies.get(cache.default_ttl) or self._policy(cache)
         try:
             name = self._names.known.get(identity)
         except TypeError:  # an argument that cannot be hashed
