@@ -34,8 +34,6 @@ class BaseCache(ICache[T]):
     :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.
     :param leases: shared by the handles of one namespace in this process; None: a book of its own.
     :param monotonic: seconds that never go back, for what is remembered beside the backend.
-    :param hot_table: the table in this process whose entries may be served without asking anyone, and where such hits
-        count; None: there is none.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class BaseCache(ICache[T]):
         default_ttl: float,
         leases: LeaseBook | None,
         monotonic: Callable[[], float] = time.monotonic,
-        hot_table: tuple[MemoryStore, HitCounter] | None = None,
     ) -> None:
         self.backend = backend
         self.codec = backend.codec
@@ -56,12 +53,16 @@ class BaseCache(ICache[T]):
         self.leases = LeaseBook() if leases is None else leases
         self.loading = Loading(backend, self.leases, monotonic)
         self.flights = self.loading.flights
-        self.hot_table = hot_table
 
     @property
     def caught_up(self) -> bool:
         """Whether every invalidation so far has reached the cache that other processes share."""
         return True
+
+    @property
+    def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
+        """The table in this process whose entries may be served without asking anyone, and where such hits count."""
+        return None
 
     # -- reading
 

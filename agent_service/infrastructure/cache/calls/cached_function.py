@@ -181,9 +181,10 @@ class CachedCalls(Generic[R]):
         else:
             self._misses += 1
         # The short way without an annotation to rebuild knows nothing of classes.
-        may_be_hot = self._returned.rebuilds or type(obtained.value) is not Stored
-        if may_be_hot and name.identity is not None and cache.hot_table is not None:
-            self._path.remember(name.identity, name.key, *cache.hot_table)
+        if name.identity is not None and (self._returned.rebuilds or type(obtained.value) is not Stored):
+            hot = cache.hot_table
+            if hot is not None:
+                self._path.remember(name.identity, name.key, *hot)
         return result
 
     async def _load(self, cache: BaseCache[Any], name: CallName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:

@@ -13,6 +13,7 @@ from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Leas
 from agent_service.infrastructure.cache.near.copies import NearCopies
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
+from agent_service.infrastructure.cache.table import HitCounter, MemoryStore
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
 
 __all__ = ["TieredCache"]
@@ -153,13 +154,7 @@ class TieredCache(BaseCache[T]):
         counts = cache.counters.l1
         near = NearCopies(max_entries, cache.codec, clock=feed.clock, longest=feed.longest, counts=counts)
         backend = TieredBackend(cache.backend, near)
-        super().__init__(
-            backend,
-            cache.namespace,
-            default_ttl=cache.default_ttl,
-            leases=cache.leases,
-            hot_table=(near.table, counts),
-        )
+        super().__init__(backend, cache.namespace, default_ttl=cache.default_ttl, leases=cache.leases)
         self._cache = cache
         feed.watch(redis.names, redis.tokens, near)
         feed.start()
@@ -167,3 +162,7 @@ class TieredCache(BaseCache[T]):
     @property
     def caught_up(self) -> bool:
         return self._cache.caught_up
+
+    @property
+    def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
+        return self.backend.near.table, self.backend.near.counts
