@@ -1,8 +1,8 @@
 """Seconds, as this package counts durations, to whole milliseconds, as servers do."""
 
-from math import ceil
+from math import ceil, inf
 
-__all__ = ["to_milliseconds"]
+__all__ = ["lifetime_in_milliseconds", "to_milliseconds"]
 
 
 def to_milliseconds(seconds: float) -> int:
@@ -18,3 +18,8 @@ def to_milliseconds(seconds: float) -> int:
     :param seconds: finite.
     """
     return max(ceil(round(seconds * 1000, 3)), 1) if seconds > 0 else 0
+
+
+def lifetime_in_milliseconds(seconds: float) -> int:
+    """Return a time to live as our commands on Redis take it: :func:`to_milliseconds`, and 0 for infinity."""
+    return 0 if seconds == inf else to_milliseconds(seconds)

@@ -14,6 +14,7 @@ part, and what the key holds in it, being put in place: a finaliser of the same 
 between, cannot leave the new one where nobody looks.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import Literal, Protocol, TypeAlias
@@ -88,7 +89,7 @@ class LeaseBook:
         return len(list(self._leases()))
 
     def open(self, key: str, tags: Sequence[str] = (), *, more_tags: bool = False) -> Lease:
-        """Take a lease. Whoever takes it must :meth:`close` it, in the same thread."""
+        """Take a lease. Whoever takes it must :meth:`end` or :meth:`close` it, in the same thread."""
         lease = Lease(key, tags, more_tags=more_tags)
         part = self._open.setdefault(lease.thread, {})
         held = part.setdefault(key, {})
@@ -97,8 +98,14 @@ class LeaseBook:
         self._open[lease.thread] = part
         return lease
 
+    async def end(self, lease: Lease) -> None:
+        """Close a lease, and end it in the backend."""
+        self.close(lease)
+        if lease.backend_lease is not None:
+            await asyncio.shield(lease.backend_lease.release())
+
     def close(self, lease: Lease) -> None:
-        """Close a lease; it is broken from then on."""
+        """Close a lease in this process alone; it is broken from then on."""
         self._break(lease)
         part = self._open.get(lease.thread)
         held = None if part is None else part.get(lease.key)

@@ -103,26 +103,19 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
+            private = _private(value)
             if type(value) is Stored:  # on its way from one level to another, unread
                 payload, tagged = value.payload(), True
             else:
                 payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
             data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
-            return Encoded(value, data, *self._kept(value, data))
+            return Encoded(value, data, *(private or (data, self.decode)))
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
             raise CacheSerializationError(f"{name}.dumps must return bytes, not {type(payload).__name__}")
         data = pack_payload(payload, compress_above=self._compress_above)
         return Encoded(value, data, data, self.decode)
-
-    def _kept(self, value: Any, data: bytes) -> tuple[Any, Callable[[Any], Any] | None]:
-        """Choose what memory keeps: the immutable value, a private copy of a flat container, else the bytes."""
-        if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
-            return value.copy(), dict.copy
-        if type(value) is list and all(map(is_immutable, value)):
-            return value.copy(), list.copy
-        return (value, None) if is_immutable(value) else (data, self.decode)
 
     def decode(self, data: bytes) -> Any:
         """Read a value back from bytes with or without a head; a Stored where it holds instances of classes.
@@ -150,6 +143,18 @@ class ValueCodec:
         except Exception as exc:
             name = type(self._serializer).__name__
             raise UndecodableError(f"{name}.loads failed: {type(exc).__name__}; the entry counts as a miss") from exc
+
+
+def _private(value: Any) -> tuple[Any, Callable[[Any], Any] | None] | None:
+    """Return what memory keeps in place of the bytes, and how a reader copies it; None: it keeps the bytes.
+
+    That is an immutable value itself, or a private copy of a flat container.
+    """
+    if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
+        return value.copy(), dict.copy
+    if type(value) is list and all(map(is_immutable, value)):
+        return value.copy(), list.copy
+    return (value, None) if is_immutable(value) else None
 
 
 def check_amount(amount: int) -> int:

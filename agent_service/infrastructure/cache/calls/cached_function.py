@@ -2,8 +2,8 @@
 
 The compiled wrapper (``compiled.py``) answers what it finds in memory. Every other call takes four steps:
 
-1. its name, looked up or made (``keys.py``);
-2. the cache: the one that was used last, unless the event loop, the settings or the Redis manager changed;
+1. the cache: the one that was used last, unless the event loop, the settings or the Redis manager changed;
+2. its name, looked up or made (``keys.py``);
 3. one read;
 4. only where that found no fresh value, the loads (``loads/loading.py``).
 
@@ -151,14 +151,14 @@ class CachedCalls(Generic[R]):
         """
         if self._condition is not None and not self._condition(*args, **kwargs):
             return await self._function(*args, **kwargs)
+        cache = await self._open()
+        policy = self._policies.get(cache.default_ttl) or self._policy(cache)
         try:
             name = self._names.known.get(identity)
         except TypeError:  # an argument that cannot be hashed
             name = None
         if name is None:
             name = self._names.make(args, kwargs)
-        cache = await self._open()
-        policy = self._policy(cache)
         ended = cache.leases.ended
         found = await cache.backend.read(name.key, name.tags)
         if found is not None and found.left > 0 and not found.raised and policy.refresh_at is None:

@@ -11,9 +11,9 @@ meets anything else, hashable or not, finds nothing and takes the long way.
 
 import inspect
 from collections.abc import Awaitable, Callable
+from sys import getsizeof
 from typing import Any
 
-from agent_service.core.memo import size_of
 from agent_service.infrastructure.cache.loads.context import CallContext
 from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
 
@@ -74,6 +74,7 @@ class HotPath:
         """Lead this identity to the live entry of ``key``, if there is one."""
         if self.bind is None:
             return
+        size = _size(identity)
         entry = store.live(key)
         if entry is None or (entry.tokens and not self.looks_at_tags):
             return
@@ -85,7 +86,7 @@ class HotPath:
         elif len(self.aliases) >= 2 * store.max_entries or self._bytes > _MOST_BYTES:
             self._forget_dead(store)
         if identity not in self.aliases:
-            self._bytes += _size(identity)
+            self._bytes += size
         self.aliases[identity] = entry
 
     def _forget_dead(self, store: MemoryStore) -> None:
@@ -101,7 +102,7 @@ class HotPath:
 
 
 def _size(identity: tuple[object, ...]) -> int:
-    return size_of(identity[1::2])  # types stand between the values
+    return sum(map(getsizeof, identity[1::2]))  # types stand between the values
 
 
 def compile_wrapper(

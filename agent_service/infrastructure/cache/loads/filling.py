@@ -77,13 +77,7 @@ class Filler:
                 )
             return await self._load_and_fill(lease, loader, policy)
         finally:
-            await self.end(lease)
-
-    async def end(self, lease: Lease) -> None:
-        """End a lease, here and in the backend."""
-        self._leases.close(lease)
-        if lease.backend_lease is not None:
-            await asyncio.shield(lease.backend_lease.release())
+            await self._leases.end(lease)
 
     async def _wait_for_other(self, lease: Lease, policy: LoadPolicy) -> Encoded | None:
         """Wait while another process loads; give what it stored, or None when it is for this one to load.

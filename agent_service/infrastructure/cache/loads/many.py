@@ -55,7 +55,7 @@ async def load_many(
             try:
                 await batch.leave()
             finally:  # also when it is cancelled once more
-                await loading.filler.end(lease)
+                await loading.leases.end(lease)
 
     def enrol(key: str) -> Lease:
         lease = loading.leases.open(key, tags)

@@ -10,7 +10,7 @@ from agent_service.core.glob import Matches
 from agent_service.core.globs import Globs
 from agent_service.core.keys import former_internal_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
-from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.milliseconds import lifetime_in_milliseconds
 from agent_service.core.ttl import TTL, resolve_ttl
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.leases import LeaseBook
@@ -58,10 +58,11 @@ class RedisBackend(RedisLeases):
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
         tokens = await self._guess(names, life)
+        lifetime = lifetime_in_milliseconds(life.kept)
         try:
             while True:
                 writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
-                current, *_ = await self.client.pipeline([self.tokens.take_command(names, life.kept), *writes])
+                current, *_ = await self.client.pipeline([self.tokens.take_command(names, lifetime), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -83,7 +84,7 @@ class RedisBackend(RedisLeases):
     def _set(self, physical: bytes, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> Command:
         """Return the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
-        lifetime = 0 if life.kept == math.inf else to_milliseconds(life.kept)
+        lifetime = lifetime_in_milliseconds(life.kept)
         leases = self.names.leases(physical)
         if leases:
             return ENTRY_PUT.command([physical, *leases], [data, lifetime])
@@ -107,10 +108,10 @@ class RedisBackend(RedisLeases):
         begins = reply if head.end <= len(reply) else await self.client.get(physical) or b""
         position = stamp_position(head)
         where = -1 if position is None else position
-        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds)
+        lifetime = lifetime_in_milliseconds(seconds)
         await self.client.pipeline(
             [
-                self.tokens.take_command(list(head.tags), seconds),
+                self.tokens.take_command(list(head.tags), lifetime),
                 EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
             ]
         )

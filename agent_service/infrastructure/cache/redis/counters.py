@@ -12,14 +12,13 @@ Invariants:
    remembers the number for as long as it may be sent again, so sending it again is safe.
 """
 
-import math
 from collections import OrderedDict
 from secrets import token_hex
 from typing import NamedTuple
 
 from agent_service.core.envelope import is_counter
 from agent_service.core.errors import CacheValueError, RedisCommandError, RedisDeniedError
-from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.milliseconds import lifetime_in_milliseconds, to_milliseconds
 from agent_service.infrastructure.cache.redis.entries import HEAD_BYTES, counter_head, is_live, read_known_head
 from agent_service.infrastructure.cache.redis.names import Names
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
@@ -79,7 +78,7 @@ class RedisCounters:
 
     async def add(self, key: str, amount: int, seconds: float, change: CounterChange | None) -> int:
         """Add to a counter; see ``Backend.add``. A ``change`` that was made before is not made again."""
-        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds) if seconds > 0 else -1
+        lifetime = lifetime_in_milliseconds(seconds) if seconds > 0 else -1
         physical = self._names.prefix + key.encode()
         keys, remember = self._keys(physical, change)
         guess = self._token  # others change it while this one waits
@@ -89,7 +88,7 @@ class RedisCounters:
             script = INCREMENT.command(keys, [amount, lifetime, valid, invalid, fresh, *remember])
             try:
                 (token,), reply = await self._client.pipeline(
-                    [self._tokens.take_command((NAMESPACE,), max(seconds, 1)), script]
+                    [self._tokens.take_command((NAMESPACE,), lifetime_in_milliseconds(max(seconds, 1))), script]
                 )
             except RedisDeniedError:
                 raise

@@ -9,7 +9,7 @@ from typing import Any
 from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
 from agent_service.core.memo import Memo, size_of
-from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, CurrentTokens
+from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, CurrentTokens, Tokens
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 
 __all__ = [
@@ -52,12 +52,12 @@ class EntryFormat:
         stale_at = None if now is None or is_plain or life.seconds == math.inf else now + life.seconds
         return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
 
-    def read_expected(self, data: bytes, tags: Sequence[str], tokens: Sequence[bytes | None]) -> CachedValue | None:
+    def read_expected(self, data: bytes, tags: Sequence[str], held: Sequence[bytes | None]) -> CachedValue | None:
         """Read an entry with just these tags and no staleness: the short way of a hit. None: take the long way.
 
-        :param tokens: the current ones of the namespace and the tags.
+        :param held: what the names of the tokens of the namespace and the tags hold; see :meth:`Tokens.keys`.
         """
-        section = self._sections.known.get((tags, tokens)) or self._section(tags, tokens)
+        section = self._sections.known.get((tags, held)) or self._section(tags, held)
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
         age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
@@ -68,12 +68,13 @@ class EntryFormat:
         # Half the cost of calling the class, which counts here: a hit takes this way.
         return tuple.__new__(CachedValue, (value, "redis", age, math.inf, None, False, tags, None))
 
-    def _section(self, tags: Sequence[str], tokens: Sequence[bytes | None]) -> bytes | None:
-        """Return how these tokens are written in a head, and remember it for the next hit; None: no head holds them."""
+    def _section(self, tags: Sequence[str], held: Sequence[bytes | None]) -> bytes | None:
+        """Return how the current tokens are written in a head, and remember it; None: no head holds them."""
+        tokens = Tokens.current(held, 1 + len(tags))
         if any(token is not None and len(token) > LONGEST_TOKEN for token in tokens):
             return None  # somebody else wrote it
         section = pack_tags({name: token or b"" for name, token in zip((NAMESPACE, *tags), tokens, strict=True)})
-        self._sections.keep((tags, tokens), section, size_of((*tags, *tokens, section)))
+        self._sections.keep((tags, held), section, size_of((*tags, *held, section)))
         return section
 
     def read(self, data: bytes, head: Head) -> CachedValue:

@@ -15,7 +15,6 @@ A lease is a key beside the entry (two while old processes may run), holding a t
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_bytes
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
 from agent_service.core.metrics import NamespaceCounters
-from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.milliseconds import lifetime_in_milliseconds, to_milliseconds
 from agent_service.infrastructure.cache.backend import Fill
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.redis.names import Names
@@ -109,10 +108,9 @@ class RedisLease(BackendLease):
     ) -> bool:
         if self.void or (not self._tokens.keys() >= set(tags) and not await self._take(tags, life)):
             return False
-        data = self._write(encoded, life, self._tokens)
-        seconds = life.seconds + life.stale_for
-        store = self._store_command(data, seconds)
-        check = self._known.take_command(list(self._tokens), seconds)
+        lifetime = lifetime_in_milliseconds(life.seconds + life.stale_for)
+        check = self._known.take_command(list(self._tokens), lifetime)
+        store = self.store_command(encoded, life, lifetime)
         try:
             tokens, stored = await self._client.pipeline([check, store])
         except RedisDeniedError:
@@ -135,17 +133,18 @@ class RedisLease(BackendLease):
     async def _take(self, tags: Sequence[str], life: Lifetime) -> bool:
         """Take the tokens of tags that the value brought; False when one of them may have been invalidated."""
         new = [tag for tag in tags if tag not in self._tokens]
-        (found,) = await self._client.pipeline([self._known.take_command(new, life.kept, epoch=True)])
+        lifetime = lifetime_in_milliseconds(life.kept)
+        (found,) = await self._client.pipeline([self._known.take_command(new, lifetime, epoch=True)])
         *taken, epoch = found
         self._tokens.update(zip(new, taken, strict=True))
         return bool(epoch == self._epoch)
 
-    def store_command(self, encoded: Encoded, life: Lifetime) -> Command:
-        """Return the command that stores the value under the lease, and ends it."""
-        return self._store_command(self._write(encoded, life, self._tokens), life.kept)
+    def store_command(self, encoded: Encoded, life: Lifetime, lifetime: int) -> Command:
+        """Return the command that stores the value under the lease, and ends it.
 
-    def _store_command(self, data: bytes, seconds: float) -> Command:
-        lifetime = 0 if seconds == math.inf else to_milliseconds(seconds)
+        :param lifetime: milliseconds until the entry is gone; 0: it stays.
+        """
+        data = self._write(encoded, life, self._tokens)
         if self._lease:
             return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
@@ -217,7 +216,7 @@ class RedisLeases(RedisReader):
         for key in keys:
             entry = self._prefix + key.encode()
             mine.append(_Mine(entry, self.names.leases(entry), token_bytes(12)))
-        commands = [self.tokens.take_command((NAMESPACE, *tags), self._lease_seconds, epoch=more_tags)]
+        commands = [self.tokens.take_command((NAMESPACE, *tags), self._lease_milliseconds, epoch=more_tags)]
         for _, names, token in mine:
             if names:
                 commands.append(LEASE_TAKE.command(names, [token, self._lease_milliseconds, if_held]))
@@ -257,13 +256,14 @@ class RedisLeases(RedisReader):
         if any(isinstance(each.backend_lease, RedisLease) and each.backend_lease.void for each in fills):
             return [False] * len(fills)
         stored: list[bool] = []
+        lifetime = lifetime_in_milliseconds(life.kept)
         for start in range(0, len(fills), BATCH):
             batch = [
                 (lease, encoded) for _, lease, encoded in fills[start : start + BATCH] if isinstance(lease, RedisLease)
             ]
-            check = self.tokens.take_command((NAMESPACE, *tags), life.kept)
+            check = self.tokens.take_command((NAMESPACE, *tags), lifetime)
             tokens, *replies = await self.client.pipeline(
-                [check, *(lease.store_command(each, life) for lease, each in batch)]
+                [check, *(lease.store_command(each, life, lifetime) for lease, each in batch)]
             )
             stored += [lease.note_stored(reply, tokens) for (lease, _), reply in zip(batch, replies, strict=True)]
         return stored

@@ -60,6 +60,7 @@ class RedisReader(Backend):
         if with_expiry:
             return await self._read_with_expiry(key, tuple(tags))
         own: Sequence[bytes]
+        held: Sequence[bytes | None]
         own = self.tokens.keys((NAMESPACE, *tags)) if tags else self.tokens.own_keys[self.former.in_use]
         try:
             data, *held = await self.client.get_together((self._prefix + key.encode(), *own), patient=False)
@@ -70,13 +71,12 @@ class RedisReader(Backend):
         if data is None:
             self.counters.misses += 1
             return None
-        tags = tuple(tags)
-        tokens = self.tokens.current(held, 1 + len(tags))
-        found = self._format.read_expected(data, tags, tokens)
+        tags, held = tuple(tags), tuple(held)
+        found = self._format.read_expected(data, tags, held)
         if found is not None:  # the short way of a hit
             self.counters.hits += 1
             return found
-        return self._counted(await self._open(data, tags, tokens))
+        return self._counted(await self._open(data, tags, held))
 
     def _counted(self, found: CachedValue | None) -> CachedValue | None:
         if found is None or found.left <= 0:
@@ -99,8 +99,7 @@ class RedisReader(Backend):
         else:
             read: Command = ("MGET", entry, *self.tokens.keys(names))
             (data, *held), milliseconds = await self.client.pipeline([read, remaining], patience=patience)
-        tokens = self.tokens.current(held, len(names))
-        found = self._counted(None if data is None else await self._open(data, tags, tokens))
+        found = self._counted(None if data is None else await self._open(data, tags, held))
         if found is None or milliseconds == -2:
             return found
         return found._replace(expires_in=math.inf if milliseconds == -1 else milliseconds / 1000)
@@ -109,15 +108,14 @@ class RedisReader(Backend):
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
         """Read entries, in one round trip."""
         tags = tuple(tags)
-        names = (NAMESPACE, *tags)
-        own = self.tokens.keys(names)
+        own = self.tokens.keys((NAMESPACE, *tags))
         physical = [self.names.physical(key) for key in keys]
         replies = await self.client.get_many([*own, *physical], patience=self.client.timeout)
-        tokens = self.tokens.current(replies[: len(own)], len(names))
+        held = tuple(replies[: len(own)])
         found: dict[str, CachedValue] = {}
         for key, data in zip(keys, replies[len(own) :], strict=True):
             if data is not None:
-                each = self._format.read_expected(data, tags, tokens) or await self._open(data, tags, tokens)
+                each = self._format.read_expected(data, tags, held) or await self._open(data, tags, held)
                 if each is not None:
                     found[key] = each
         hits = sum(each.left > 0 for each in found.values())  # when nothing can fail any more
@@ -125,11 +123,12 @@ class RedisReader(Backend):
         self.counters.misses += len(keys) - hits
         return found
 
-    async def _open(self, data: bytes, tags: tuple[str, ...], tokens: tuple[bytes | None, ...]) -> CachedValue | None:
+    async def _open(self, data: bytes, tags: tuple[str, ...], held: Sequence[bytes | None]) -> CachedValue | None:
         """Read an entry, if its tokens stand; those of tags that nobody expected are read now."""
         try:
             head = read_head(data)
-            known = dict(zip((NAMESPACE, *tags), tokens, strict=True))
+            names = (NAMESPACE, *tags)
+            known = dict(zip(names, self.tokens.current(held, len(names)), strict=True))
             await self._learn([head], known)
             return self._format.read(data, head) if is_valid(head, known) else None
         except UndecodableError:

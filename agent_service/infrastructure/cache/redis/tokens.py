@@ -39,13 +39,12 @@ The end: the release after this one reads the new names only, and still deletes 
 ones. A service that upgrades without a pause therefore takes each of these releases in turn.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from secrets import token_bytes
 from typing import TypeAlias
 
 from agent_service.core.keys import former_internal_key, internal_key, normalise_namespace
-from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.milliseconds import lifetime_in_milliseconds
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from agent_service.infrastructure.redis.replication import Confirmation
@@ -93,7 +92,8 @@ class Tokens:
             keys += [self._former_stem + end for end in ends]
         return keys
 
-    def current(self, found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
+    @staticmethod
+    def current(found: Sequence[bytes | None], count: int) -> tuple[bytes | None, ...]:
         """Return the ``count`` current tokens, given what the names of :meth:`keys` hold."""
         if len(found) == count:
             return tuple(found)
@@ -130,19 +130,19 @@ class Tokens:
         except UnicodeDecodeError:  # every tag has a form in UTF-8
             return None
 
-    def take_command(self, names: Sequence[str], seconds: float, *, epoch: bool = False) -> Command:
-        """Return the command that gives the tokens, and makes the missing ones, for entries that live for ``seconds``.
+    def take_command(self, names: Sequence[str], milliseconds: int, *, epoch: bool = False) -> Command:
+        """Return the command that gives the tokens, and makes the missing ones.
 
+        :param milliseconds: that entries with them will live; 0: for ever.
         :param epoch: whether the epoch is wanted too, after the others.
         """
         size = SHARED_TOKEN_BYTES if self.former.in_use else OWN_TOKEN_BYTES
-        milliseconds = 0 if seconds == math.inf else to_milliseconds(seconds)
         made = [token_bytes(size) for _ in range(len(names) + epoch)]
         return TOKENS_TAKE.command(self.keys(names, epoch=epoch), [milliseconds, *made])
 
     async def take(self, names: Sequence[str], seconds: float) -> dict[str, bytes]:
-        """Return the tokens, making the missing ones."""
-        (tokens,) = await self._client.pipeline([self.take_command(names, seconds)])
+        """Return the tokens, making the missing ones, for entries that live for ``seconds``."""
+        (tokens,) = await self._client.pipeline([self.take_command(names, lifetime_in_milliseconds(seconds))])
         return dict(zip(names, tokens, strict=True))
 
     async def read(self, names: Sequence[str]) -> CurrentTokens:
