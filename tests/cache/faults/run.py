@@ -63,7 +63,7 @@ async def run(kind: type[Fault], scale: Scale) -> str:
         async with load.running():
             await until(lambda: all(each.far.counters.hits and each.outside.counters.l1.hits for each in processes))
             await _harm(fault, scale, processes)
-            await until(lambda: all(each.breaker.closed for each in processes), 20)
+            await until(lambda: all(each.breaker.closed for each in processes), 60)
             await asyncio.sleep(0.3)
         await _recovered(processes)
         told = _tell(kind, scale, load, processes)
@@ -88,7 +88,7 @@ async def _harm(fault: Fault, scale: Scale, processes: Sequence[Process]) -> Non
         await fault.inject()
         await asyncio.sleep(lasts)
         if fault.is_outage and lasts > scale.timeout:  # on a busy machine a deadline takes longer
-            await until(lambda: any(each.breaker.outages for each in processes), 20)
+            await until(lambda: any(each.breaker.outages for each in processes), 60)
         await fault.heal()
         if time.monotonic() + lasts > end:
             return
@@ -97,7 +97,7 @@ async def _harm(fault: Fault, scale: Scale, processes: Sequence[Process]) -> Non
 
 async def _recovered(processes: Sequence[Process]) -> None:
     """Let operations come until Redis serves again, as the traffic of a service would."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for each in processes:
             while not each.breaker.closed:
                 await each.far.exists("probe")

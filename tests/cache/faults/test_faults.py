@@ -27,6 +27,7 @@ async def no_socket_is_left_and_no_error_was_logged(caplog: pytest.LogCaptureFix
 
 
 @KINDS
+@pytest.mark.timeout(300)
 async def test_a_fault_costs_speed_only(kind: type[Fault]):
     await run(kind, SHORT)
 
