@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from agent_service.core.forking import renew_after_fork
+from agent_service.core.logging import logger
 
 __all__ = ["LoopRegistry", "run_on_their_loops"]
 
@@ -72,11 +73,14 @@ async def run_on_their_loops(
 ) -> None:
     """Run each work on its own loop, all at once. A loop that does not run is left out, and so is its work.
 
+    A caller cannot mend what fails on another loop, so that is logged.
+
     :param patience: seconds that other loops have; what takes longer there goes on without being waited for.
-    :raises Exception: what a work has raised within that time; the others are over by then.
+    :raises Exception: what a work of the running loop has raised; by then the others are over, or out of time.
     """
     here = asyncio.get_running_loop()
-    own, elsewhere = [], []
+    own: list[Coroutine[Any, Any, None]] = []
+    elsewhere: list[asyncio.Future[None]] = []
     for loop, work in works:
         if loop is here:
             own.append(_call(work))
@@ -86,15 +90,15 @@ async def run_on_their_loops(
                 elsewhere.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop)))
             except RuntimeError:  # the loop was closed just now
                 call.close()
-    outcomes: list[BaseException | None] = []
-    if own:
-        outcomes += await asyncio.gather(*own, return_exceptions=True)
+    outcomes = await asyncio.gather(*own, return_exceptions=True)
     if elsewhere:
         done, _ = await asyncio.wait(elsewhere, timeout=patience)
-        outcomes += [each.exception() for each in done if not each.cancelled()]
-    for each in outcomes:
-        if each is not None:
-            raise each
+        for each in done:
+            if not each.cancelled() and (error := each.exception()) is not None:
+                logger.warning("Something failed on another event loop: %s: %s", type(error).__name__, error)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
 def _call(work: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:

@@ -164,6 +164,24 @@ async def test_what_a_work_raises_is_raised_when_the_others_are_done():
     with other_loop() as loop:
         here = asyncio.get_running_loop()
         with pytest.raises(ValueError, match="here"):
-            await run_on_their_loops([(loop, fail), (here, work), (loop, work)], patience=30)
+            await run_on_their_loops([(here, fail), (here, work), (loop, work)], patience=30)
 
     assert done == [1, 1]
+
+
+async def test_what_a_work_raises_on_another_loop_is_logged(caplog: pytest.LogCaptureFixture):
+    done = []
+
+    async def fail() -> None:
+        raise ValueError("a leftover")
+
+    async def work() -> None:
+        done.append(1)
+
+    with other_loop() as loop:
+        await run_on_their_loops([(loop, fail), (asyncio.get_running_loop(), work), (loop, work)], patience=30)
+
+    assert done == [1, 1]
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("WARNING", "Something failed on another event loop: ValueError: a leftover")
+    ]
