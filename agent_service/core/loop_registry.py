@@ -3,14 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from agent_service.core.forking import renew_after_fork
 from agent_service.core.logging import logger
 
-__all__ = ["LoopRegistry", "run_on_their_loops"]
+__all__ = ["LoopRegistry", "PerLoop", "run_on_their_loops"]
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 10.0
+"""Seconds that other loops have to close what is theirs, before it is left to them."""
 
 
 class LoopRegistry(Generic[T]):
@@ -66,6 +70,33 @@ class LoopRegistry(Generic[T]):
         self._inherited.append(self._made)
         self._made = {}
         self._lock = threading.Lock()
+
+
+class PerLoop(Generic[T]):
+    """Makes a resource for each event loop when it first asks, and again in a forked process.
+
+    :param make: called on the loop.
+    :param close: awaited on the loop.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._made = LoopRegistry[T]()
+
+    def get(self) -> T:
+        """Return the running loop's resource."""
+        return self._made.get(self._make)
+
+    async def aclose(self) -> None:
+        """Close the resources of every loop that still runs, each on its own; a later :meth:`get` makes new ones.
+
+        A loop that does not get to it within 10 seconds is not waited for.
+        """
+        made = self._made.pop_all()
+        await run_on_their_loops(
+            [(loop, partial(self._close, resource)) for loop, resource in made], patience=_PATIENCE
+        )
 
 
 async def run_on_their_loops(
