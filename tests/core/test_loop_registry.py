@@ -14,8 +14,11 @@ from agent_service.core.loop_registry import LoopRegistry, run_on_their_loops
 def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop that runs in a thread of its own."""
     loop = asyncio.new_event_loop()
+    running = threading.Event()
+    loop.call_soon(running.set)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    running.wait(30)
     try:
         yield loop
     finally:
