@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 from agent_service.context.base import Change, DocumentStore
-from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError
+from agent_service.core.loop_registry import PerLoop
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import open_database
 from agent_service.infrastructure.database.contexts.table import OWN_TABLE, Engine, KeyValueTable, engine_sessions

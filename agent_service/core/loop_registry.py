@@ -3,13 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from agent_service.core.forking import renew_after_fork
+from agent_service.core.logging import logger
 
-__all__ = ["LoopRegistry", "run_on_their_loops"]
+__all__ = ["LoopRegistry", "PerLoop", "run_on_their_loops"]
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 10.0
+"""Seconds that other loops have to close what is theirs, before it is left to them."""
 
 
 class LoopRegistry(Generic[T]):
@@ -67,16 +72,46 @@ class LoopRegistry(Generic[T]):
         self._lock = threading.Lock()
 
 
+class PerLoop(Generic[T]):
+    """Makes a resource for each event loop when it first asks, and again in a forked process.
+
+    :param make: called on the loop.
+    :param close: awaited on the loop.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._made = LoopRegistry[T]()
+
+    def get(self) -> T:
+        """Return the running loop's resource."""
+        return self._made.get(self._make)
+
+    async def aclose(self) -> None:
+        """Close the resources of every loop that still runs, each on its own; a later :meth:`get` makes new ones.
+
+        A loop that does not get to it within 10 seconds is not waited for.
+        """
+        made = self._made.pop_all()
+        await run_on_their_loops(
+            [(loop, partial(self._close, resource)) for loop, resource in made], patience=_PATIENCE
+        )
+
+
 async def run_on_their_loops(
     works: Iterable[tuple[asyncio.AbstractEventLoop, Callable[[], Awaitable[None]]]], *, patience: float
 ) -> None:
     """Run each work on its own loop, all at once. A loop that does not run is left out, and so is its work.
 
+    A caller cannot mend what fails on another loop, so that is logged.
+
     :param patience: seconds that other loops have; what takes longer there goes on without being waited for.
-    :raises Exception: what a work has raised within that time; the others are over by then.
+    :raises Exception: what a work of the running loop has raised; by then the others are over, or out of time.
     """
     here = asyncio.get_running_loop()
-    own, elsewhere = [], []
+    own: list[Coroutine[Any, Any, None]] = []
+    elsewhere: list[asyncio.Future[None]] = []
     for loop, work in works:
         if loop is here:
             own.append(_call(work))
@@ -86,15 +121,15 @@ async def run_on_their_loops(
                 elsewhere.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop)))
             except RuntimeError:  # the loop was closed just now
                 call.close()
-    outcomes: list[BaseException | None] = []
-    if own:
-        outcomes += await asyncio.gather(*own, return_exceptions=True)
+    outcomes = await asyncio.gather(*own, return_exceptions=True)
     if elsewhere:
         done, _ = await asyncio.wait(elsewhere, timeout=patience)
-        outcomes += [each.exception() for each in done if not each.cancelled()]
-    for each in outcomes:
-        if each is not None:
-            raise each
+        for each in done:
+            if not each.cancelled() and (error := each.exception()) is not None:
+                logger.warning("Something failed on another event loop: %s: %s", type(error).__name__, error)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
 def _call(work: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:

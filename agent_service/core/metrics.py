@@ -1,12 +1,11 @@
-"""Counters of the caches, per namespace, and how long Redis operations took."""
+"""Counters of the caches, per namespace."""
 
 import time
-from bisect import bisect_left
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import accumulate, repeat
-from operator import mul
 from typing import Any
+
+from agent_service.core.store_metrics import LatencyHistogram
 
 __all__ = ["CacheMetrics", "LatencyHistogram", "LevelCounter", "NamespaceCounters"]
 
@@ -102,43 +101,6 @@ class NamespaceCounters:
         """Return every counter by name; ``hits`` at all levels, ``l1_hits`` those in memory in front of Redis."""
         counted = {name: getattr(self, name) for name in COUNTERS}
         return {**counted, "hits": self.all_hits, "l1_hits": self.l1.hits}
-
-
-class LatencyHistogram:
-    """Durations in buckets 25 % apart from 10 microseconds to a minute: constant memory, percentiles within 25 %."""
-
-    __slots__ = ("_counts", "count", "total")
-
-    BOUNDS = tuple(accumulate(repeat(1.25, 70), mul, initial=1e-5))
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every observation."""
-        self._counts = [0] * (len(self.BOUNDS) + 1)
-        self.count = 0
-        self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Add one duration."""
-        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
-        self.count += 1
-        self.total += seconds
-
-    def percentile(self, percent: float) -> float:
-        """Return the seconds that ``percent`` of them did not exceed (a bucket's upper bound); 0.0 if empty."""
-        rank = self.count * percent / 100
-        for position, seen in enumerate(accumulate(self._counts)):
-            if seen and seen >= rank:
-                return self.BOUNDS[min(position, len(self.BOUNDS) - 1)]
-        return 0.0
-
-    def snapshot(self) -> dict[str, float]:
-        """Return count, mean and percentiles in milliseconds."""
-        mean = self.total / self.count if self.count else 0.0
-        percentiles = {f"p{percent}_ms": round(self.percentile(percent) * 1e3, 3) for percent in (50, 95, 99)}
-        return {"count": self.count, "mean_ms": round(mean * 1e3, 3), **percentiles}
 
 
 class CacheMetrics:

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final
 from uuid import uuid4
 
-from agent_service.context.per_loop import PerLoop
 from agent_service.core.errors import ConfigurationError, StateStoreError
+from agent_service.core.loop_registry import PerLoop
 
 __all__ = ["DynamoDBTable"]
 

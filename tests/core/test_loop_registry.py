@@ -14,8 +14,11 @@ from agent_service.core.loop_registry import LoopRegistry, run_on_their_loops
 def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop that runs in a thread of its own."""
     loop = asyncio.new_event_loop()
+    running = threading.Event()
+    loop.call_soon(running.set)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    running.wait(30)
     try:
         yield loop
     finally:
@@ -164,6 +167,24 @@ async def test_what_a_work_raises_is_raised_when_the_others_are_done():
     with other_loop() as loop:
         here = asyncio.get_running_loop()
         with pytest.raises(ValueError, match="here"):
-            await run_on_their_loops([(loop, fail), (here, work), (loop, work)], patience=30)
+            await run_on_their_loops([(here, fail), (here, work), (loop, work)], patience=30)
 
     assert done == [1, 1]
+
+
+async def test_what_a_work_raises_on_another_loop_is_logged(caplog: pytest.LogCaptureFixture):
+    done = []
+
+    async def fail() -> None:
+        raise ValueError("a leftover")
+
+    async def work() -> None:
+        done.append(1)
+
+    with other_loop() as loop:
+        await run_on_their_loops([(loop, fail), (asyncio.get_running_loop(), work), (loop, work)], patience=30)
+
+    assert done == [1, 1]
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("WARNING", "Something failed on another event loop: ValueError: a leftover")
+    ]

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from agent_service.context.caching.stamped import StampedStore
 from agent_service.context.documents import EncodedDocument, accepts_encoded, as_pairs, as_values, encoded
@@ -35,6 +35,8 @@ from agent_service.core.store_metrics import store_error, translated
 from agent_service.core.ttl import TTL
 
 __all__ = ["CacheBackedContextStore"]
+
+_KEEPS: Final = "a cache-backed store keeps what it is given"
 
 
 class CacheBackedContextStore(ContextStore, Movable):
@@ -111,7 +113,10 @@ class CacheBackedContextStore(ContextStore, Movable):
         return (await self._load({text: name})).get(name)
 
     async def set(self, key: Key, value: Mapping[str, Any], *, ttl: TTL | None = None) -> None:
-        (name, text), document = self._name(key), self._checked(value, ttl)
+        name, text = self._name(key)
+        if ttl is not None:
+            refuse_ttl(ttl, _KEEPS)
+        document = encoded(value, by_field=self._by_field)
         async with self._writing((text,), "write a context") as written:
             if isinstance(self._db, OutsideStore):
                 kept = await self._db.store(name, document)
@@ -159,10 +164,12 @@ class CacheBackedContextStore(ContextStore, Movable):
         return {key: found[name] for key, name, _ in names if name in found}
 
     async def set_many(self, values: Documents, *, ttl: TTL | None = None) -> None:
-        pairs = [(self._name(key), self._checked(value, ttl)) for key, value in as_pairs(values)]
+        pairs = [(self._name(key), encoded(value, by_field=self._by_field)) for key, value in as_pairs(values)]
         documents = {text: (name, document) for (name, text), document in pairs}
         if not documents:
             return
+        if ttl is not None:
+            refuse_ttl(ttl, _KEEPS)
         async with self._writing(documents, "write contexts") as written:
             given = [(name, self._given(document)) for name, document in documents.values()]
             await self._db.set_many(as_values(given))
@@ -179,7 +186,10 @@ class CacheBackedContextStore(ContextStore, Movable):
     async def compare_and_set(
         self, key: Key, value: Mapping[str, Any], *, expected: Mapping[str, Any] | None, ttl: TTL | None = None
     ) -> bool:
-        (name, text), document = self._name(key), self._checked(value, ttl)
+        name, text = self._name(key)
+        if ttl is not None:
+            refuse_ttl(ttl, _KEEPS)
+        document = encoded(value, by_field=self._by_field)
         async with self._writing((text,), "compare and set a context"):
             return await self._db.compare_and_set(name, self._given(document), expected=expected)
 
@@ -210,11 +220,6 @@ class CacheBackedContextStore(ContextStore, Movable):
         else:
             return key, text
         return name, encode_key(name)
-
-    def _checked(self, value: Any, ttl: TTL | None) -> EncodedDocument:
-        if ttl is not None:
-            refuse_ttl(ttl, "a cache-backed store keeps what it is given")
-        return encoded(value, by_field=self._by_field)
 
     def _given(self, document: EncodedDocument) -> Document:
         """Return a document as the database side may be given it."""

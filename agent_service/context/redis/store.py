@@ -11,10 +11,10 @@ from agent_service.context.interface import ContextStore, Document, Documents, K
 from agent_service.context.keys import decode_key, encode_key
 from agent_service.context.lifetimes import resolve_store_ttl
 from agent_service.context.moving import Movable
-from agent_service.context.per_loop import PerLoop
 from agent_service.context.redis.source import DEFAULT_PREFIX, GivenRedis, check_prefix, url_of
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.keys import glob_escape
+from agent_service.core.loop_registry import PerLoop
 from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.redis.client import RedisClient

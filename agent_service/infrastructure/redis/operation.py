@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.logging import logger
-from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.store_metrics import LatencyHistogram
 from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
