@@ -17,7 +17,7 @@ from agent_service.core.errors import RedisUnavailableError
 from agent_service.infrastructure.cache.loads.policy import make_policy
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.former_names import FormerNames
 from tests.cache.gates import GatedClient, Gates, free
@@ -338,7 +338,7 @@ async def test_a_lease_has_a_time_to_live_so_that_a_dead_process_leaves_none(
 
 @given(st.binary(min_size=1, max_size=30), st.sampled_from(["app", "{app}", "a{b", "a}b", "{}"]))
 def test_a_lease_shares_the_slot_of_its_entry_and_leads_back_to_it(key: bytes, prefix: str):
-    names = Names(prefix, "ns", FormerNames(b"", ""))
+    names = EntryNames(prefix, "ns", FormerNames(b"", ""))
     for each in (key, b"{" + key + b"}", b"a{" + key + b"}b", b"}" + key):
         leases = names.leases(names.prefix + each)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent_service.core.keys import root_prefix
 from agent_service.infrastructure.cache.near.copies import NearCopies
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, TOKEN_KIND, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
@@ -37,7 +37,7 @@ class NearFeed:
             prefix=prefix, on_invalidate=self._changed, on_flush=self._flush, max_staleness=max_staleness
         )
 
-    def watch(self, names: Names, tokens: Tokens, copies: NearCopies) -> None:
+    def watch(self, names: EntryNames, tokens: Tokens, copies: NearCopies) -> None:
         """Tell ``copies`` what changes in a namespace from now on."""
         self._entries[names.prefix] = copies
         self._stream.add_prefix(names.prefix)

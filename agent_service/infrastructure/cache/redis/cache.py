@@ -20,7 +20,7 @@ from agent_service.infrastructure.cache.redis.entries import (
     stamp_position,
 )
 from agent_service.infrastructure.cache.redis.leases import RedisLeases
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.reader import SCAN_COUNT, look
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, Lifetime, ValueCodec
@@ -41,7 +41,7 @@ class RedisBackend(RedisLeases):
     def __init__(
         self,
         client: RedisClient,
-        names: Names,
+        names: EntryNames,
         tokens: Tokens,
         codec: ValueCodec,
         counters: NamespaceCounters,
@@ -224,7 +224,7 @@ class RedisCache(BaseCache[T]):
         codec = ValueCodec(serializer, compress_above=compress_above)
         counters = (metrics or CacheMetrics()).namespace(namespace)
         former = FormerNames.of(client, former_internal_key(prefix, "probe", ""), f"{prefix}:*")
-        tokens, names = Tokens(client, prefix, namespace, former), Names(prefix, namespace, former)
+        tokens, names = Tokens(client, prefix, namespace, former), EntryNames(prefix, namespace, former)
         backend = RedisBackend(client, names, tokens, codec, counters, lease_seconds=lease_seconds)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases)

@@ -20,7 +20,7 @@ from agent_service.core.envelope import is_counter
 from agent_service.core.errors import CacheValueError, RedisCommandError, RedisDeniedError
 from agent_service.core.milliseconds import lifetime_in_milliseconds, to_milliseconds
 from agent_service.infrastructure.cache.redis.entries import HEAD_BYTES, counter_head, is_live, read_known_head
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import INCREMENT
@@ -70,7 +70,7 @@ class Changes:
 class RedisCounters:
     """The counters of one namespace."""
 
-    def __init__(self, client: RedisClient, names: Names, tokens: Tokens) -> None:
+    def __init__(self, client: RedisClient, names: EntryNames, tokens: Tokens) -> None:
         self._client = client
         self._names = names
         self._tokens = tokens

@@ -25,7 +25,7 @@ from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.milliseconds import lifetime_in_milliseconds, to_milliseconds
 from agent_service.infrastructure.cache.backend import Fill
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.reader import RedisReader
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import Encoded, Lifetime, ValueCodec
@@ -184,7 +184,7 @@ class RedisLeases(RedisReader):
     def __init__(
         self,
         client: RedisClient,
-        names: Names,
+        names: EntryNames,
         tokens: Tokens,
         codec: ValueCodec,
         counters: NamespaceCounters,

@@ -10,10 +10,10 @@ from agent_service.core.keys import (
 )
 from agent_service.infrastructure.redis.former_names import FormerNames
 
-__all__ = ["Names"]
+__all__ = ["EntryNames"]
 
 
-class Names:
+class EntryNames:
     """The names of one namespace's keys."""
 
     def __init__(self, prefix: str, namespace: str, former: FormerNames) -> None:

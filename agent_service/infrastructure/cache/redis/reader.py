@@ -24,7 +24,7 @@ from agent_service.infrastructure.cache.redis.entries import (
     is_valid,
     read_known_head,
 )
-from agent_service.infrastructure.cache.redis.names import Names
+from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.cache.values import CachedValue, ValueCodec
 from agent_service.infrastructure.redis.client import RedisClient
@@ -44,7 +44,7 @@ class RedisReader(Backend):
     """The part of the backend that reads the entries of one namespace, and counts hits and misses."""
 
     def __init__(
-        self, client: RedisClient, names: Names, tokens: Tokens, codec: ValueCodec, counters: NamespaceCounters
+        self, client: RedisClient, names: EntryNames, tokens: Tokens, codec: ValueCodec, counters: NamespaceCounters
     ) -> None:
         self.client = client
         self.names = names
