@@ -20,7 +20,8 @@ def test_names_of_test_cases_are_equal_in_every_process(request: pytest.FixtureR
     """xdist compares them between workers; this says which one differs, also in a run of one process."""
     for item in request.session.items:
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        unordered = [repr(each) for each in values if isinstance(each, (set, frozenset)) and len(each) > 1]
+        sets = [each for each in values if isinstance(each, (set, frozenset)) and len(each) > 1]
+        unordered = [repr(each) for each in sets if not all(type(value) is int for value in each)]  # ints are unsalted
 
         assert " at 0x" not in item.nodeid
         assert not any(each in item.nodeid for each in unordered), item.nodeid
