@@ -51,7 +51,7 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 quick: $(READY)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -m "not faults and not server" tests/core tests/house
+	$(PYTEST) -q -m "not faults and not server" tests/core tests/house
 
 format: $(READY)  ## rewrite the code in the house format
 	$(BIN)/ruff format .
