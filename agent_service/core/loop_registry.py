@@ -43,7 +43,7 @@ class LoopRegistry(Generic[T]):
         return self.put(make()) if found is None else found
 
     def put(self, resource: T) -> T:
-        """Give the running loop a resource, in place of the one that it has; return it."""
+        """Replace the resource of the running loop, if it has one, and return the new one."""
         with self._lock:
             for other in [each for each in self._made if each.is_closed()]:
                 del self._made[other]

@@ -19,7 +19,7 @@ KEPT_PREFIXES = ("TEST_", "AGENT_SERVICE_DATA", "PYTEST_", "HYPOTHESIS_", "COV_"
 
 
 def clean() -> None:
-    """Give this process and those it starts the same surroundings everywhere."""
+    """Make the surroundings of this process, and of those it starts, the same everywhere."""
     for name in list(os.environ):
         if name not in KEPT and not name.startswith(KEPT_PREFIXES):
             del os.environ[name]

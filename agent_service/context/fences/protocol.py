@@ -32,8 +32,8 @@ LEASE_SECONDS: Final = 10.0
 class Fence(ABC):
     """The protocol over one cache. Keys are encoded (:func:`~agent_service.context.keys.encode_key`).
 
-    Every method raises what the cache raises. Tokens are text, and "" is one of nothing: :meth:`finish` then only
-    removes the keys from the cache and breaks their leases.
+    Every method raises what the cache raises. Tokens are text. The token "" stands for no write: with it,
+    :meth:`finish` only removes the keys from the cache and breaks their leases.
     """
 
     by_field: bool = False

@@ -269,7 +269,7 @@ class Operation:
         return exc
 
     def may_go_on(self) -> bool:
-        """Give the operation another deadline where this process, not the server, keeps it waiting."""
+        """Take an extension; True if one is left, and this process, not the server, keeps the operation waiting."""
         if self._expired or not self._extensions or self.arrived is None or not self.arrived():
             return False
         self._extensions -= 1

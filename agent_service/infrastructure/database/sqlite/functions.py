@@ -23,7 +23,7 @@ def require_version() -> None:
 
 
 def prepare_connection(connection: SqliteConnection) -> None:
-    """Give a new connection our functions and pragmas, in WAL mode."""
+    """Set up a new connection: our functions, pragmas and WAL mode."""
     create_functions(connection)
     connection.execute("PRAGMA foreign_keys = ON")
     # Two processes that open a new file at once: SQLite refuses the second without waiting by itself.
