@@ -61,8 +61,9 @@ bench: $(READY)  ## benchmarks against peers and raw drivers, printed as ratios
 	@$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m benchmarks
 
-faults: $(READY)  ## the long fault runs: servers killed, stopped and stalled under load
+faults: $(READY)  ## the long fault runs: servers killed, stopped and stalled under load; properties at full depth
 	$(BIN)/python -m pytest -m faults --override-ini addopts= tests
+	TEST_DEPTH=deep $(PYTEST)
 
 # For example MUTANTS="--per-file 10 --files agent_service/infrastructure/cache/*.py"
 MUTANTS ?=

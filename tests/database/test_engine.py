@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -451,3 +452,15 @@ def test_the_configured_database_is_the_loops_own() -> None:
 
     assert first is again
     assert first is not other
+
+
+async def test_a_session_that_outlives_close_closes_its_connection(database_url: str) -> None:
+    database = DatabaseManager(database_url)
+    async with database.session() as db:
+        driver: Any = (await (await db.connection()).get_raw_connection()).driver_connection
+        await database.close()
+        assert (await db.execute(text("SELECT 1"))).scalar_one() == 1
+
+    # What a driver raises after it was closed, on each of its ways.
+    with pytest.raises((ValueError, asyncpg.InterfaceError), match="closed|no active connection"):
+        await driver.execute("SELECT 1")

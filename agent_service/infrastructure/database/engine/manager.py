@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.urls.database import parse_database_url
@@ -320,6 +320,8 @@ class DatabaseManager:
 
     async def close(self) -> None:
         """Close every connection. Sessions that are still open keep theirs until they end; subscriptions end now."""
+        # What is in use while the pool is disposed of comes back to a pool that nobody looks at again.
+        event.listen(self.engine.sync_engine, "checkin", _close_connection)
         await self.notifications.close()
         await self.engine.dispose()
 
@@ -333,6 +335,10 @@ def _require_isolation(level: str | None, *, embedded: bool) -> None:
         raise ConfigurationError(
             f"isolation_level must be {' or '.join(known)} for this database, or left out, got {level!r:.80}"
         )
+
+
+def _close_connection(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.invalidate()
 
 
 async def _release(db: AsyncSession) -> None:
