@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.loops",
     "tests.servers.redis",
     "tests.servers.postgres",
+    "tests.support.garbage",
     "tests.support.needs",
     "tests.support.reports",
     "tests.support.workers",
