@@ -11,9 +11,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, UndecodableError
+from agent_service.core.values.alike import _forgotten
 
 P = 2**61 - 1
 """Integers that differ by it have the same hash."""
@@ -66,6 +69,8 @@ COSTLY: dict[str, Callable[[int], Any]] = {
     "UUIDs": lambda n: {"$frozenset": [{"$uuid": f"{each * P:032x}"} for each in range(n)]},
     "tuples": lambda n: {"$set": [{"$tuple": [{"$int": f"{each * P:x}"}, 1]} for each in range(n)]},
     "fractions": lambda n: {"$set": [{"$fraction": f"{each * P}"} for each in range(n)]},
+    "fractions of one hash": lambda n: {"$set": [{"$fraction": f"{each}/{P - each}"} for each in range(1, n)]},
+    "fractions in tuples": lambda n: {"$set": [{"$tuple": [{"$fraction": f"{each * P}"}, 1]} for each in range(n)]},
     "keys": lambda n: {"$dict": [part for each in range(n) for part in ({"$int": f"{each * P:x}"}, 1)]},
     "classes": lambda n: {"$whole": [[[f"c{each}", "s"] for each in range(n)], 1]},
 }
@@ -84,6 +89,14 @@ def test_the_cost_of_reading_grows_with_the_size_alone(kind: str):
         return min(durations)
 
     assert cost(16_000) < 50 * cost(2000)  # where n * n would be 64, and much more for objects that Python compares
+
+
+@given(
+    st.lists(st.one_of(st.integers(), st.fractions(), st.just(Fraction(P - 1, P)), st.text(), st.just(Fraction(-P, 3))))
+)
+def test_hashes_are_those_of_python(values: list[Any]):
+    for value in (*values, tuple(values), (tuple(values), frozenset(values))):
+        assert hash(_forgotten(value)) == hash(value)
 
 
 @pytest.mark.parametrize("text", ["1e999999999", "1e-999999999", "0.1", "1_0", " 1", "1/-3", ""])

@@ -6,8 +6,10 @@ is stored. Unequal hashes can also be chosen so that they collide in the table; 
 building takes, which is therefore limited.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
+from fractions import Fraction
 from itertools import islice
 from operator import eq
 from time import thread_time
@@ -29,8 +31,38 @@ def too_many_alike(values: Collection[Hashable]) -> bool:
     """Return whether more values share a hash than chance explains. Costs n * log(n)."""
     if len(values) <= MOST_ALIKE or _SALTED.issuperset(map(type, values)):
         return False
-    hashes = sorted(map(hash, values))  # in place of a dict, which could be made slow in the same way
+    hashes = sorted(map(hash, map(_forgotten, values)))  # in place of a dict, which could be made slow in the same way
     return list(map(eq, hashes, islice(hashes, 1, None))).count(True) > MOST_ALIKE
+
+
+class _Hashed:
+    """Stands for a value of this hash."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, value: int) -> None:
+        self._hash = value
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def _forgotten(value: Hashable) -> Hashable:
+    """Return a value of the same hash, which Python does not remember.
+
+    From 3.12 on, it remembers the hashes of fractions in a dict, where fractions of one hash meet each other: to ask
+    for the hashes of n of them would cost n * n comparisons. See "Hashing of numeric types" in Python's reference.
+    """
+    if isinstance(value, Fraction):
+        modulus = sys.hash_info.modulus
+        if value.denominator % modulus == 0:
+            magnitude = sys.hash_info.inf
+        else:
+            magnitude = hash(hash(abs(value.numerator)) * pow(value.denominator, -1, modulus))
+        return _Hashed(magnitude if value.numerator >= 0 else -magnitude)
+    if type(value) is tuple:
+        return tuple(map(_forgotten, value))
+    return frozenset(map(_forgotten, value)) if type(value) is frozenset else value
 
 
 def dict_of(keys: Sequence[Hashable], values: Sequence[Any]) -> dict[Any, Any]:
