@@ -112,10 +112,10 @@ async def test_what_is_remembered_of_calls_is_bounded_in_bytes():
         return 1
 
     async def call() -> None:
-        for number in range(1800):
+        for number in range(2400):
             await load(f"{number:04}" + "x" * 3900)
 
-    assert await kept_by(call) < 10 * MIB  # two memos of 4 MiB, and 1800 entries
+    assert await kept_by(call) < 9 * MIB  # two memos of 4 MiB, and 2400 entries
 
 
 async def test_rendered_keys_and_tags_of_calls_count():
