@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.loops",
     "tests.servers.redis",
     "tests.servers.postgres",
+    "tests.servers.prepared",
     "tests.support.garbage",
     "tests.support.needs",
     "tests.support.reports",

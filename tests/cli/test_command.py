@@ -1,11 +1,13 @@
 """The command line itself: help, mistakes, settings, interruption, output."""
 
+import gzip
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,8 @@ def test_text_of_strangers_cannot_steer_the_terminal():
 
 
 def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkeypatch, tmp_path: Path, capsys):
+    # With all of its requests it runs in tests/house/test_packaging.py.
+    monkeypatch.setattr("agent_service.cli.tour.write_trace", partial(write_trace, requests=5_000))
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://127.0.0.1:9/none")
     before = dict(os.environ)
@@ -120,7 +124,7 @@ def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkey
     assert main(["tour"]) == 0
 
     shown = capsys.readouterr().out
-    assert "requests                    200,000\n" in shown
+    assert "requests                    5,000\n" in shown
     assert "mismatches                  0\n" in shown
     assert "100 callers at once: User(id='7', name='Ada') - queries: 1" in shown
     assert dict(os.environ) == before
@@ -153,7 +157,8 @@ def interrupt_after_first_line(tmp_path: Path, *arguments: str) -> tuple[int, st
 
 def test_ctrl_c_ends_a_replay_quietly_with_130(tmp_path: Path):
     trace, conversations = tmp_path / "trace.csv.gz", tmp_path / "conversations.jsonl.gz"
-    write_trace(trace, requests=500_000)
+    with gzip.open(trace, "wt", compresslevel=1) as file:
+        file.write("timestamp,key,size\n" + "0,1,40\n" * 500_000)
     write_conversations(conversations, conversations=500)
 
     assert interrupt_after_first_line(tmp_path, "replay", "--trace", str(trace)) == (130, "", "")

@@ -37,6 +37,14 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: 
     return url
 
 
+@pytest.fixture
+def migrated_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """DATABASE_URL of a database with our tables, of each engine in turn."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    reset_settings()
+    return database_url
+
+
 def store(*sessions: Session, tenant: str = "") -> None:
     async def run() -> None:
         try:
@@ -108,13 +116,13 @@ def test_an_upgrade_says_its_steps_to_a_person_and_not_to_a_machine(
     assert ("agent_service_0003, step 1 of 3: add the column" in told) is empty_database.startswith("postgresql")
 
 
-def test_an_unknown_revision_is_refused_and_changes_nothing(empty_database: str, as_json: Command, refused):
-    upgraded = as_json("db", "upgrade")
+def test_an_unknown_revision_is_refused_and_changes_nothing(migrated_database: str, as_json: Command, refused):
+    before = as_json("db", "check")
 
     line = refused("db", "downgrade", "nonsense")
 
     assert "nonsense" in line
-    assert as_json("db", "check")["revision"] == upgraded["revision"]
+    assert as_json("db", "check")["revision"] == before["revision"]
 
 
 @pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
@@ -123,8 +131,7 @@ def test_a_database_without_tables_is_refused_with_the_command_that_makes_them(e
     assert "run: agent-service db upgrade" in refused("cleanup")
 
 
-def test_cleanup_completes_what_has_expired_in_every_tenant(empty_database: str, as_json: Command):
-    as_json("db", "upgrade")
+def test_cleanup_completes_what_has_expired_in_every_tenant(migrated_database: str, as_json: Command):
     past = datetime.now(UTC) - timedelta(hours=1)
     store(Session(user_id="alice", expires_at=past), Session(user_id="alice"))
     store(Session(user_id="alice", expires_at=past), tenant="acme")
@@ -137,8 +144,7 @@ def test_cleanup_completes_what_has_expired_in_every_tenant(empty_database: str,
     assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0
 
 
-def test_stats_without_a_user_are_the_whole_tenants(empty_database: str, as_json: Command):
-    as_json("db", "upgrade")
+def test_stats_without_a_user_are_the_whole_tenants(migrated_database: str, as_json: Command):
     store(Session(user_id="alice"), Session(user_id="bob"))
     store(Session(user_id="carol"), tenant="acme")
 
@@ -147,9 +153,7 @@ def test_stats_without_a_user_are_the_whole_tenants(empty_database: str, as_json
     assert [each["total_sessions"] for each in (everybody, acme, alice)] == [2, 1, 1]
 
 
-def test_stats_of_an_empty_user_are_refused(empty_database: str, as_json: Command, refused):
-    as_json("db", "upgrade")
-
+def test_stats_of_an_empty_user_are_refused(migrated_database: str, as_json: Command, refused):
     assert "user_id" in refused("stats", "--user", "")
 
 
@@ -171,15 +175,13 @@ MISSING = "put back by hand what is missing or was changed, as the migrations ma
     ],
 )
 def test_check_tells_a_person_what_differs_and_what_to_do(
-    tmp_path: Path, monkeypatch, capsys, statements, named, remedy
+    sqlite_url: str, monkeypatch, capsys, statements, named, remedy
 ):
-    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
-    assert main(["db", "upgrade"]) == 0
-    with sqlite3.connect(tmp_path / "new.db") as connection:
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    with sqlite3.connect(sqlite_url.partition("///")[2]) as connection:
         for statement in statements:
             connection.execute(statement.format(Session.__tablename__))
     connection.close()
-    capsys.readouterr()
 
     assert main(["db", "check"]) == 1
 
@@ -217,9 +219,8 @@ def test_a_database_that_is_not_there_is_one_line_with_a_remedy_and_without_the_
         assert "s3cret" not in line
 
 
-@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
-def test_row_level_security_is_put_in_force_and_out_again(empty_database: str, as_json: Command):
-    as_json("db", "upgrade")
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_row_level_security_is_put_in_force_and_out_again(migrated_database: str, as_json: Command):
     on = as_json("db", "enable-rls", "--yes")
     checked = as_json("db", "check")
     off = as_json("db", "disable-rls")
@@ -229,23 +230,22 @@ def test_row_level_security_is_put_in_force_and_out_again(empty_database: str, a
     assert checked["ok"]
 
 
-@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 def test_row_level_security_that_would_hide_rows_is_refused_unless_somebody_insists(
-    empty_database: str, as_json: Command, refused, monkeypatch: pytest.MonkeyPatch
+    migrated_database: str, as_json: Command, refused, monkeypatch: pytest.MonkeyPatch
 ):
-    as_json("db", "upgrade")
     store(Session(user_id="alice"))
 
     not_set_here = refused("db", "enable-rls")
     monkeypatch.setenv("DB_ROW_SECURITY", "true")
     reset_settings()
-    with a_service(empty_database, ""):
+    with a_service(migrated_database, ""):
         some_service = refused("db", "enable-rls")
         insisted = as_json("db", "enable-rls", "--yes")
         as_json("db", "disable-rls")
-    with a_service(empty_database, "?application_name=shop"):
+    with a_service(migrated_database, "?application_name=shop"):
         unknown_service = refused("db", "enable-rls")
-    with a_service(empty_database, "", row_security=True):
+    with a_service(migrated_database, "", row_security=True):
         told_service = as_json("db", "enable-rls")
 
     assert "First set DB_ROW_SECURITY=true for every process" in not_set_here
@@ -257,12 +257,11 @@ def test_row_level_security_that_would_hide_rows_is_refused_unless_somebody_insi
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 2)])
-@pytest.mark.parametrize("empty_database", ["postgres"], indirect=True)
-def test_on_a_terminal_it_asks(empty_database: str, answer: str, code: int):
-    assert main(["db", "upgrade"]) == 0
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_on_a_terminal_it_asks(migrated_database: str, answer: str, code: int):
     leader, follower = pty.openpty()
     os.write(leader, answer.encode())
-    environment = {**os.environ, "DATABASE_URL": empty_database}
+    environment = {**os.environ, "DATABASE_URL": migrated_database}
     command = [sys.executable, "-m", "agent_service", "db", "enable-rls"]
 
     done = subprocess.run(command, stdin=follower, env=environment, capture_output=True, text=True, check=False)

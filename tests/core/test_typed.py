@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import UndecodableError
 from agent_service.core.values.typed import restorer
+from tests.support.depth import examples
 from tests.support.ids import steady
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ models = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(30, 100))
 @given(st.dictionaries(st.text(), st.tuples(trees, st.none() | models, st.lists(points))))
 def test_any_nesting_comes_back(value):
     restore = restorer(dict[str, tuple[Tree, Model | None, list[Point]]])

@@ -18,6 +18,7 @@ from agent_service.core.urls.mask import mask_url
 from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.redis.manager import RedisManager
+from tests.support.depth import examples
 
 SPECIAL = "@:/#?%&=+,;[]. !$'\"\\~^{}|"
 """What people leave unencoded in passwords."""
@@ -78,7 +79,7 @@ def require_hidden(pieces: list[str], *texts: str) -> None:
         assert not shown, text
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(150, 600))
 @given(secret_urls(DATABASE))
 def test_no_text_about_a_database_url_shows_a_part_of_its_password(given_url: tuple[str, list[str]]) -> None:
     url, pieces = given_url
@@ -97,7 +98,7 @@ def test_no_text_about_a_database_url_shows_a_part_of_its_password(given_url: tu
         require_hidden(pieces, told(exc))
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(150, 600))
 @given(secret_urls(REDIS))
 def test_no_text_about_a_redis_url_shows_a_part_of_its_password(given_url: tuple[str, list[str]]) -> None:
     url, pieces = given_url

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+import warnings
 from uuid import UUID
 
 from agent_service.core.errors import AgentServiceError
@@ -91,6 +92,7 @@ async def main(url: str, name: str, tasks: int, seconds: float, ids: list[UUID])
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     os.environ["SESSION_MAX_MESSAGES"] = "1000000000"
     target, label, task_count, duration, *sessions = sys.argv[1:]
     asyncio.run(main(target, label, int(task_count), float(duration), [UUID(each) for each in sessions]))

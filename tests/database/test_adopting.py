@@ -14,7 +14,8 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.outbox import take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.application import Application
-from tests.database.earlier import SESSION_ID, make_earlier
+from tests.database.earlier import SESSION_ID, left_by_earlier, make_earlier, taken_over
+from tests.servers.prepared import Prepare
 
 SQLITE_OBJECTS = "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2"
 POSTGRES_OBJECTS = """
@@ -34,13 +35,21 @@ VERSION = "SELECT version_num FROM {}alembic_version ORDER BY 1"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        made = f"sqlite+aiosqlite:///{tmp_path / 'earlier.db'}"
-    else:
-        made = request.getfixturevalue("empty_postgres_url")
-    make_earlier(made)
-    return made
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def url(engine: str, prepare: Prepare) -> str:
+    """A database as the earlier version left it."""
+    return prepare(engine, left_by_earlier)
+
+
+@pytest.fixture
+def taken_url(engine: str, prepare: Prepare) -> str:
+    """The same, taken over by the newest revision."""
+    return prepare(engine, taken_over)
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ async def test_it_is_upgraded_in_place_with_all_that_is_in_it(url: str, applicat
     assert [each for each in after if "alembic_version" in str(each)] == []
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_before_anybody_upgrades_it_errors_say_what_to_do(url: str, application: Application) -> None:
     before = await objects(application)
     database = DatabaseManager(url)
@@ -130,7 +139,7 @@ async def test_before_anybody_upgrades_it_errors_say_what_to_do(url: str, applic
     assert await objects(application) == before
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_it_is_served_from_the_revision_on_that_serves_both_versions(url: str) -> None:
     database = DatabaseManager(url)
     await database.upgrade("0009")
@@ -139,9 +148,9 @@ async def test_it_is_served_from_the_revision_on_that_serves_both_versions(url: 
     await database.close()
 
 
-async def test_afterwards_the_applications_alembic_starts_from_nothing(url: str, application: Application) -> None:
-    database = DatabaseManager(url)
-    await database.upgrade()
+async def test_afterwards_the_applications_alembic_starts_from_nothing(taken_url: str, tmp_path: Path) -> None:
+    application, database = Application(tmp_path / "app", taken_url), DatabaseManager(taken_url)
+    application.add_revisions("0001", "0002", "0003")
 
     await application.upgrade()
     stored, state = await contents(database), await database.check()
@@ -200,11 +209,8 @@ async def test_a_downgrade_gives_it_back_as_it_was(url: str, application: Applic
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-async def test_every_revision_of_earlier_versions_is_recognised(
-    url: str, application: Application, number: int
-) -> None:
-    database = DatabaseManager(url)
-    await database.upgrade()
+async def test_every_revision_of_earlier_versions_is_recognised(taken_url: str, tmp_path: Path, number: int) -> None:
+    application, database = Application(tmp_path / "app", taken_url), DatabaseManager(taken_url)
     await database.downgrade(str(number))
     row, state = await versions(application), await database.check()
 
@@ -219,10 +225,10 @@ async def test_every_revision_of_earlier_versions_is_recognised(
 
 
 async def test_a_downgrade_into_an_alembic_version_of_the_application_is_refused_whole(
-    url: str, application: Application
+    taken_url: str, tmp_path: Path
 ) -> None:
-    database = DatabaseManager(url)
-    await database.upgrade()
+    application, database = Application(tmp_path / "app", taken_url), DatabaseManager(taken_url)
+    application.add_revisions("0001", "0002", "0003")
     await application.upgrade()
     before = await objects(application)
 
@@ -235,9 +241,8 @@ async def test_a_downgrade_into_an_alembic_version_of_the_application_is_refused
     assert (await objects(application), await versions(application)) == (before, ["0003"])
 
 
-async def test_a_downgrade_to_base_leaves_nothing_of_ours(url: str, application: Application) -> None:
-    database = DatabaseManager(url)
-    await database.upgrade()
+async def test_a_downgrade_to_base_leaves_nothing_of_ours(taken_url: str, tmp_path: Path) -> None:
+    application, database = Application(tmp_path / "app", taken_url), DatabaseManager(taken_url)
 
     await database.downgrade("base")
     tables = await application.tables()
@@ -249,7 +254,7 @@ async def test_a_downgrade_to_base_leaves_nothing_of_ours(url: str, application:
     assert state.ok
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_it_is_found_in_whatever_schema_the_role_had_put_it(
     url: str, application: Application, request: pytest.FixtureRequest
 ) -> None:
@@ -270,7 +275,7 @@ async def test_it_is_found_in_whatever_schema_the_role_had_put_it(
     assert await versions(application) == ["0007"]
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_our_row_is_found_in_another_schema_than_the_tables(url: str, application: Application) -> None:
     await application.rows("CREATE SCHEMA elsewhere")
     await application.rows("ALTER TABLE alembic_version SET SCHEMA elsewhere")
@@ -284,7 +289,7 @@ async def test_our_row_is_found_in_another_schema_than_the_tables(url: str, appl
     assert "alembic_version" not in str(await objects(application))
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_of_two_places_one_has_to_be_named(url: str, application: Application) -> None:
     make_earlier(url, schema="second")
     database, chosen = DatabaseManager(url), DatabaseManager(url, schema="second")

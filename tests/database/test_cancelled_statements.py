@@ -43,13 +43,13 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
+def path(sqlite_url: str) -> Path:
+    return Path(sqlite_url.partition("///")[2])
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[DatabaseManager]:
-    manager = DatabaseManager(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=0, pool_timeout=5)
+async def database(sqlite_url: str) -> AsyncIterator[DatabaseManager]:
+    manager = DatabaseManager(sqlite_url, pool_size=2, max_overflow=0, pool_timeout=5)
     await manager.prepare()
     yield manager
     await manager.close()
@@ -118,8 +118,11 @@ async def keep_a_context(database: DatabaseManager, _: UUID) -> None:
     await contexts.delete("ada")
 
 
-async def move_the_schema(database: DatabaseManager, _: UUID) -> None:
+async def compare_the_schema(database: DatabaseManager, _: UUID) -> None:
     await database.check()
+
+
+async def move_the_schema(database: DatabaseManager, _: UUID) -> None:
     await database.upgrade()
 
 
@@ -138,6 +141,7 @@ WORK: dict[str, Work] = {
     "maintenance": clean_up,
     "stream": stream,
     "context repository": keep_a_context,
+    "check": compare_the_schema,
     "migrations": move_the_schema,
 }
 

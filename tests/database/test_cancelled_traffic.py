@@ -1,16 +1,15 @@
 """SQLite traffic of four processes in which one request in ten is cancelled: it never stops, and loses nothing."""
 
 import asyncio
-import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from tests.database.histories import Acknowledged, check, new_sessions
+from tests.support.forked import Forked
 
 PROCESSES, TASKS = 4, 6
 
@@ -34,21 +33,16 @@ class Heard:
 
     async def run(self, url: str, name: str, seconds: float, ids: list[UUID]) -> int:
         """Run a process to its end and give its exit status."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-m", "tests.database.cancelling",
-            url, name, str(TASKS), str(seconds), *map(str, ids),
-            cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        async for line in process.stdout:
-            text = line.decode()
-            if text.startswith("!"):
-                self.errors.append(text)
-                continue
-            client_id, session_id, seq, moment = text.split()
-            self.acknowledged[client_id] = (UUID(session_id), int(seq))
-            self.moments.setdefault(name, []).append(float(moment))
-        return await process.wait()
+        arguments = [url, name, str(TASKS), str(seconds), *map(str, ids)]
+        with await Forked.start("tests.database.cancelling", *arguments) as process:
+            while text := await process.line():
+                if text.startswith("!"):
+                    self.errors.append(text)
+                    continue
+                client_id, session_id, seq, moment = text.split()
+                self.acknowledged[client_id] = (UUID(session_id), int(seq))
+                self.moments.setdefault(name, []).append(float(moment))
+            return await process.wait()
 
 
 @pytest.mark.parametrize(
@@ -57,12 +51,11 @@ class Heard:
     [(3, 20), pytest.param(60, 1, marks=[pytest.mark.faults, pytest.mark.timeout(600)])],
     ids=["short", "long"],
 )
-async def test_cancelled_requests_stop_nobody_and_lose_nothing(tmp_path: Path, seconds: float, bound: float) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
-    database, heard = DatabaseManager(url), Heard()
+async def test_cancelled_requests_stop_nobody_and_lose_nothing(sqlite_url: str, seconds: float, bound: float) -> None:
+    database, heard = DatabaseManager(sqlite_url), Heard()
     ids = await new_sessions(database, 4)
 
-    statuses = await asyncio.gather(*(heard.run(url, f"p{each}", seconds, ids) for each in range(PROCESSES)))
+    statuses = await asyncio.gather(*(heard.run(sqlite_url, f"p{each}", seconds, ids) for each in range(PROCESSES)))
     await check(database, ids, heard.acknowledged)
     await database.close()
 

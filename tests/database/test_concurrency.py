@@ -1,9 +1,7 @@
 """Many writers of one session, in several processes: nothing lost, no gap, no history rewritten. On both engines."""
 
 import asyncio
-import os
-import sys
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 from tests.database.writer import write
+from tests.support.forked import Forked
 
 PROCESSES, TASKS, MESSAGES = 2, 8, 12
 TOTAL = PROCESSES * TASKS * MESSAGES
@@ -34,15 +33,19 @@ async def history(database: DatabaseManager, session: Session) -> list[Any]:
 async def test_sixteen_writers_in_two_processes_and_a_reader(
     database: DatabaseManager, database_url: str, session: Session
 ) -> None:
-    writers = [await start_writer(database_url, session, f"process{number}") for number in range(PROCESSES)]
-    waiting = asyncio.gather(*(each.wait() for each in writers))
     seen: list[Any] = []
-    while not waiting.done():
-        now = await history(database, session)
-        assert now[: len(seen)] == seen
-        seen = now
-        await asyncio.sleep(0.01)
-    assert await waiting == [0] * PROCESSES
+    with ExitStack() as processes:
+        writers = [
+            processes.enter_context(await start_writer(database_url, session, f"process{number}"))
+            for number in range(PROCESSES)
+        ]
+        waiting = asyncio.gather(*(each.wait() for each in writers))
+        while not waiting.done():
+            now = await history(database, session)
+            assert now[: len(seen)] == seen
+            seen = now
+            await asyncio.sleep(0.02)
+        assert await waiting == [0] * PROCESSES
 
     final = await history(database, session)
     async with database.session() as db:
@@ -58,12 +61,9 @@ async def test_sixteen_writers_in_two_processes_and_a_reader(
             assert own == [f"process{process}-{task}-{number}" for number in range(MESSAGES)]
 
 
-async def start_writer(url: str, session: Session, name: str) -> asyncio.subprocess.Process:
+async def start_writer(url: str, session: Session, name: str) -> Forked:
     arguments = [url, str(session.id), name, str(TASKS), str(MESSAGES)]
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "tests.database.writer", *arguments,
-        cwd=Path(__file__).parents[2], env={**os.environ, "SESSION_MAX_MESSAGES": "1000000"},
-    )  # fmt: skip
+    return await Forked.start("tests.database.writer", *arguments, environment={"SESSION_MAX_MESSAGES": "1000000"})
 
 
 async def test_tasks_of_one_process_take_turns(

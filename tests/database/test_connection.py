@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from agent_service.infrastructure.database.connection import get_session as docu
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.support.forked import Forked
 
 
 @pytest.fixture(autouse=True)
@@ -99,47 +98,17 @@ async def test_tasks_that_race_through_first_use_all_succeed() -> None:
         assert len(await SessionRepository(db).get_user_sessions("ada")) == 20
 
 
-FIRST_USE = """
-import asyncio, sys
-from agent_service.infrastructure.database import close_database, get_session
-from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.repositories import SessionRepository
+async def test_processes_that_race_through_first_use_all_succeed(tmp_path: Path) -> None:
+    with ExitStack() as processes:
+        racers = [
+            processes.enter_context(await Forked.start("tests.database.first_use", str(tmp_path))) for _ in range(4)
+        ]
+        for each in racers:
+            each.stdin.close()
+        assert await asyncio.gather(*(each.wait() for each in racers)) == [0] * 4
 
-async def main():
-    async with get_session() as db:
-        await SessionRepository(db).create(Session(user_id="ada"))
-    await close_database()
-
-sys.stdin.read()
-asyncio.run(main())
-"""
-
-
-async def test_processes_that_race_through_first_use_all_succeed() -> None:
-    failures = await asyncio.to_thread(_run_at_once, 4)
-
-    assert failures == [""] * 4
     async with get_session() as db:
         assert len(await SessionRepository(db).get_user_sessions("ada")) == 4
-
-
-def _run_at_once(count: int) -> list[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "error", "-c", FIRST_USE]
-    racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) for _ in range(count)
-    ]
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.close()
-    return [_failure(racer) for racer in racers]
-
-
-def _failure(process: "subprocess.Popen[bytes]") -> str:
-    assert process.stderr is not None
-    with process.stderr:
-        said = process.stderr.read().decode()
-    return said if process.wait() else ""
 
 
 def test_every_loop_has_its_own_manager() -> None:

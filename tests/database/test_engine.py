@@ -225,16 +225,15 @@ async def test_a_database_of_a_later_version_is_healthy(postgres_url: str) -> No
     ],
 )
 async def test_a_role_that_may_not_read_the_revision_is_healthy_if_it_may_read_sessions(
-    empty_postgres_url: str, granted: list[str], error: str | None
+    postgres_url: str, granted: list[str], error: str | None
 ) -> None:
-    owner = DatabaseManager(empty_postgres_url)
-    await owner.upgrade()
+    owner = DatabaseManager(postgres_url)
     role = f"service_{uuid4().hex}"
     async with owner.session() as db:
         await db.execute(text(f"CREATE ROLE {role} LOGIN"))
         for each in granted:
             await db.execute(text(f"GRANT {each.format(schema='agent_service')} TO {role}"))
-    database = DatabaseManager(empty_postgres_url.replace("postgres@", f"{role}@"))
+    database = DatabaseManager(postgres_url.replace("postgres@", f"{role}@"))
     health = await database.health_check()
     await database.close()
     async with owner.session() as db:
@@ -246,9 +245,8 @@ async def test_a_role_that_may_not_read_the_revision_is_healthy_if_it_may_read_s
     assert (error or "None") in str(health["error"])
 
 
-async def test_a_version_table_that_says_two_things_is_an_error_that_names_it(empty_postgres_url: str) -> None:
-    database = DatabaseManager(empty_postgres_url)
-    await database.upgrade()
+async def test_a_version_table_that_says_two_things_is_an_error_that_names_it(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
     async with database.session() as db:
         await db.execute(text("INSERT INTO agent_service.agent_service_version VALUES ('agent_service_0007')"))
     health = await database.health_check()

@@ -1,10 +1,7 @@
 """An upgrade that ends anywhere leaves tables that the version before can use, and the next one goes on from there."""
 
-import asyncio
 import itertools
-import os
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,42 +13,48 @@ from sqlalchemy.util import await_only
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.repositories import SessionRepository
-from tests.database.earlier import SESSION_ID, make_earlier
+from tests.database.earlier import SESSION_ID, back_at_the_first, taken_over
 from tests.database.old_load import Load
 from tests.database.test_adopting import POSTGRES_OBJECTS
 from tests.database.test_upgrading_under_load import LAST_OF_THE_OLD
 from tests.servers.postgres import PostgresServer
+from tests.servers.prepared import Make
+from tests.support.forked import Forked
 
 _numbers = itertools.count()
 
 
 class Copies:
-    """Copies of one database with a conversation in it, at the first revision, as an earlier version left it."""
+    """Copies of one database with a conversation in it."""
 
     def __init__(self, server: PostgresServer, template: str) -> None:
-        self.server = server
+        self._server = server
         self._template = template
         self.made: list[str] = []
 
     def new(self) -> str:
         """Make one, and return its URL."""
         self.made.append(f"{self._template}_{next(_numbers)}")
-        return self.server.create_database(self.made[-1], self._template)
+        return self._server.create_database(self.made[-1], self._template)
 
     def drop(self) -> None:
         """Drop them."""
         while self.made:
-            self.server.drop_database(self.made.pop())
+            self._server.drop_database(self.made.pop())
 
 
 @pytest.fixture
-async def copies(postgres_server: PostgresServer, empty_postgres_url: str) -> AsyncIterator[Copies]:
-    make_earlier(empty_postgres_url)
-    database = DatabaseManager(empty_postgres_url)
-    await database.upgrade()
-    await database.downgrade("0001")
-    await database.close()
-    made = Copies(postgres_server, empty_postgres_url.rpartition("/")[2])
+def copies(postgres_server: PostgresServer, prepared_templates: Callable[[Make], str]) -> Iterator[Copies]:
+    """Copies of a database at the first revision."""
+    made = Copies(postgres_server, prepared_templates(back_at_the_first))
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def newest(postgres_server: PostgresServer, prepared_templates: Callable[[Make], str]) -> Iterator[Copies]:
+    """Copies of it at the newest revision."""
+    made = Copies(postgres_server, prepared_templates(taken_over))
     yield made
     made.drop()
 
@@ -155,10 +158,7 @@ async def test_a_connection_that_is_lost_at_any_statement(copies: Copies, times:
 
 
 @OFTEN
-async def test_a_downgrade_whose_connection_is_lost_at_any_statement(copies: Copies, times: int) -> None:
-    ready = copies.new()
-    await upgrade(ready)
-    newest = Copies(copies.server, ready.rpartition("/")[2])
+async def test_a_downgrade_whose_connection_is_lost_at_any_statement(newest: Copies, times: int) -> None:
     with lost_at(0, uninterrupted := newest.new()) as statements:
         await downgrade(uninterrupted)
     expected = await objects(uninterrupted)
@@ -177,16 +177,11 @@ async def test_a_downgrade_whose_connection_is_lost_at_any_statement(copies: Cop
 )
 async def test_a_process_that_is_killed_in_the_middle_of_it(copies: Copies, after: tuple[int, ...]) -> None:
     url = copies.new()
-    command = [sys.executable, "-m", "agent_service", "db", "upgrade", LAST_OF_THE_OLD]
-    environment = {**os.environ, "DATABASE_URL": url}
 
     for lines in after:
-        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.PIPE)
-        assert process.stderr is not None
-        for _ in range(lines):
-            assert b"step" in await process.stderr.readline()
-        process.kill()
-        await process.communicate()
+        with await Forked.start("tests.database.upgrader", url, LAST_OF_THE_OLD) as process:
+            for _ in range(lines):
+                assert "step" in await process.line()
         await serve_the_version_before(url)
 
     await finish(url, await finish(copies.new()))

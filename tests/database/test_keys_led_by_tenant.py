@@ -22,6 +22,7 @@ from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.schema.crossing_links import cut_links
 from tests.database.earlier import statements
+from tests.servers.prepared import Prepare
 
 BEFORE, EXPANDED, NOW = "agent_service_0008", "agent_service_0009", "agent_service_0010"
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,18 +33,21 @@ WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'old.db'}"
-    empty: str = request.getfixturevalue("empty_postgres_url")
-    return empty
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+async def made_before(url: str) -> None:
+    database = DatabaseManager(url)
+    await database.upgrade(BEFORE)
+    await database.close()
 
 
 @pytest.fixture
-async def old(url: str) -> AsyncIterator[DatabaseManager]:
+async def old(engine: str, prepare: Prepare) -> AsyncIterator[DatabaseManager]:
     """A database as the version before left it."""
-    database = DatabaseManager(url)
-    await database.upgrade(BEFORE)
+    database = DatabaseManager(prepare(engine, made_before))
     yield database
     await database.close()
 
@@ -149,7 +153,7 @@ async def use(database: DatabaseManager, tenant: str) -> list[str]:
         return [each.content for each in await repo.get_messages(fork.id)]
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_services_of_both_versions_work_between_the_two_revisions(old: DatabaseManager) -> None:
     rows = Rows(old)
     session = await rows.session("acme", n=1)
@@ -182,7 +186,7 @@ async def test_services_of_both_versions_work_between_the_two_revisions(old: Dat
     assert (await old.check()).ok
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_two_appends_of_one_client_id_at_once_are_one_between_the_revisions(old: DatabaseManager) -> None:
     rows = Rows(old)
     session = await rows.session("acme")
@@ -252,7 +256,7 @@ async def test_links_across_tenants_and_circles_are_cut(old: DatabaseManager, ca
     assert await shown(old, "evil", thief) == ["needle evil 4"]
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_long_chain_of_forks_is_looked_at_once(old: DatabaseManager, caplog: pytest.LogCaptureFixture) -> None:
     rows = Rows(old)
     chain = [await rows.session("acme", n=1)]
@@ -271,7 +275,7 @@ async def test_a_long_chain_of_forks_is_looked_at_once(old: DatabaseManager, cap
     assert "cut" not in caplog.text
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_parent_that_is_lost_does_not_hold_the_upgrade_up(
     old: DatabaseManager, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,7 +346,7 @@ async def test_a_foreign_key_of_the_application_refuses_the_way_back_before_anyt
     assert await shown(old, "acme", session) == ["needle acme 1"]
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_a_view_that_is_made_of_a_key_is_named_before_anything_changes(old: DatabaseManager) -> None:
     rows = Rows(old)
     await rows.run("CREATE VIEW seen AS SELECT s.id, s.title, count(*) FROM agent_service_sessions AS s GROUP BY s.id")
@@ -357,7 +361,7 @@ async def test_a_view_that_is_made_of_a_key_is_named_before_anything_changes(old
 
 
 @pytest.mark.parametrize("table", ["sessions", "session_messages"])
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_columns_of_the_application_are_not_lost(old: DatabaseManager, table: str) -> None:
     rows = Rows(old)
     await rows.session("acme", n=1)
@@ -372,7 +376,7 @@ async def test_columns_of_the_application_are_not_lost(old: DatabaseManager, tab
     assert (await old.check()).ok
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_views_triggers_and_indexes_of_the_application_stay(old: DatabaseManager) -> None:
     rows = Rows(old)
     await rows.session("acme", n=1)
@@ -402,10 +406,8 @@ async def test_views_triggers_and_indexes_of_the_application_stay(old: DatabaseM
 
 
 @pytest.mark.parametrize("on", [False, True])
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_the_keys_change_whether_or_not_foreign_keys_are_checked(
-    old: DatabaseManager, on: bool, url: str
-) -> None:
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_the_keys_change_whether_or_not_foreign_keys_are_checked(old: DatabaseManager, on: bool) -> None:
     rows = Rows(old)
     parent = await rows.session("acme", n=2)
     await rows.session("acme", parent=parent, fork_seq=2, n=1)
@@ -421,7 +423,7 @@ async def test_the_keys_change_whether_or_not_foreign_keys_are_checked(
     assert await rows.run("PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_a_message_s_policy_looks_at_its_own_tenant(old: DatabaseManager) -> None:
     query = "SELECT qual FROM pg_policies WHERE tablename = 'session_messages'"
     looks: dict[str, Callable[[], Any]] = {"before": lambda: old.upgrade(EXPANDED), "now": old.upgrade}

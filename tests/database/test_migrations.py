@@ -127,9 +127,8 @@ def _tables(connection: Connection) -> list[str]:
     return sorted(connection.execute(text(query)).scalars())
 
 
-async def test_a_table_that_drifted_is_reported(empty_url: Callable[[], str]) -> None:
-    database = DatabaseManager(empty_url())
-    await database.upgrade()
+async def test_a_table_that_drifted_is_reported(database_url: str) -> None:
+    database = DatabaseManager(database_url)
     async with database.engine.begin() as connection:
         await connection.execute(text("ALTER TABLE agent_service_sessions ADD COLUMN stray TEXT"))
 
@@ -156,9 +155,8 @@ async def test_tables_of_the_caller_are_left_alone(empty_url: Callable[[], str])
     assert "users" in tables
 
 
-async def test_a_database_newer_than_the_package_is_an_error_of_ours(empty_url: Callable[[], str]) -> None:
-    database = DatabaseManager(empty_url())
-    await database.upgrade()
+async def test_a_database_newer_than_the_package_is_an_error_of_ours(database_url: str) -> None:
+    database = DatabaseManager(database_url)
     version = "agent_service_version" if database.embedded else "agent_service.agent_service_version"
     async with database.engine.begin() as connection:
         await connection.execute(text(f"UPDATE {version} SET version_num = 'agent_service_9999'"))
@@ -214,9 +212,24 @@ async def test_a_server_without_pg_trgm_is_migrated_and_searched(
 
 def test_alembic_itself_works_in_a_checkout(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "alembic", "-c", str(root / "alembic.ini")]
     environment = {**os.environ, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"}
+    program = """
+import sys
+from alembic.config import main  # as the command calls it
 
-    for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"]):
-        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+for line in ("upgrade head", "check", "downgrade base"):
+    main(["-c", sys.argv[1], *line.split()])
+    print(line)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(root / "alembic.ini")],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line != "No new upgrade operations detected."] == [
+        "upgrade head",
+        "check",
+        "downgrade base",
+    ]

@@ -4,21 +4,24 @@ import pytest
 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.schema import revisions
-from tests.database.earlier import make_earlier
+from tests.database.earlier import back_at_the_first, taken_over
 from tests.database.more_revisions import AddRevision, add_revision
 from tests.database.watched_upgrade import broken_rules, watch_upgrade
+from tests.servers.prepared import Prepare
 
 __all__ = ["add_revision"]
 
 
 @pytest.fixture
-async def first(empty_postgres_url: str) -> DatabaseManager:
+def first(prepare: Prepare) -> DatabaseManager:
     """A database with a conversation, at the first revision."""
-    make_earlier(empty_postgres_url)
-    database = DatabaseManager(empty_postgres_url)
-    await database.upgrade()
-    await database.downgrade("0001")
-    return database
+    return DatabaseManager(prepare("postgres", back_at_the_first))
+
+
+@pytest.fixture
+def newest(prepare: Prepare) -> DatabaseManager:
+    """The same at the newest revision."""
+    return DatabaseManager(prepare("postgres", taken_over))
 
 
 async def test_every_revision_holds_nobody_up_and_says_what_it_locks(first: DatabaseManager) -> None:
@@ -54,12 +57,11 @@ BREAKING = {
 
 @pytest.mark.parametrize(("upgrade", "complaint"), BREAKING.values(), ids=BREAKING)
 async def test_a_revision_that_breaks_the_rule_is_noticed(
-    first: DatabaseManager, add_revision: AddRevision, upgrade: str, complaint: str
+    newest: DatabaseManager, add_revision: AddRevision, upgrade: str, complaint: str
 ) -> None:
-    await first.upgrade()
     revision = add_revision(upgrade)
 
-    seen, planned = await watch_upgrade(first, revision, plan="op." not in upgrade)
-    await first.close()
+    seen, planned = await watch_upgrade(newest, revision, plan="op." not in upgrade)
+    await newest.close()
 
     assert complaint in str(broken_rules(seen, planned))

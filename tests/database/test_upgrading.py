@@ -12,7 +12,10 @@ from agent_service.core.identifiers import uuid7
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.schema.migration import current_of
+from tests.servers.prepared import Prepare
 
 FIRST = "agent_service_0001"
 
@@ -28,11 +31,20 @@ MESSAGES: Any = first(SessionMessage, "tenant_id")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'old.db'}"
-    empty: str = request.getfixturevalue("empty_postgres_url")
-    return empty
+def url(request: pytest.FixtureRequest, prepare: Prepare) -> str:
+    """A database of the first revision."""
+    return prepare(request.param, made_first)
+
+
+async def made_first(url: str) -> None:
+    database = DatabaseManager(url)
+    await database.upgrade(FIRST)
+    await database.close()
+
+
+async def revision_of(database: DatabaseManager) -> str | None:
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(lambda each: current_of(each, names_of(each)))
 
 
 async def fill(connection: AsyncConnection) -> UUID:
@@ -71,7 +83,6 @@ async def contents(database: DatabaseManager) -> list[Any]:
 
 async def test_up_down_and_up_again_keeps_every_conversation(url: str) -> None:
     database = DatabaseManager(url)
-    await database.upgrade(FIRST)
     async with database.engine.begin() as connection:
         session_id = await fill(connection)
     before = await contents(database)
@@ -97,20 +108,19 @@ async def test_up_down_and_up_again_keeps_every_conversation(url: str) -> None:
     assert len(found) == 4
 
 
-async def test_each_revision_can_be_taken_back_and_made_again(url: str) -> None:
-    database = DatabaseManager(url)
-    await database.upgrade()
+async def test_each_revision_can_be_taken_back_and_made_again(database_url: str) -> None:
+    database = DatabaseManager(database_url)
     async with database.session() as db:
         await SessionRepository(db).create(Session(user_id="ada"))
 
     states = []
-    while (state := await database.check()).current != FIRST:
+    while (above := await revision_of(database)) != FIRST:
         await database.downgrade("-1")
-        below = (await database.check()).current
+        below = await revision_of(database)
         await database.upgrade("+1")
-        states.append((await database.check()).current == state.current)
+        states.append(await revision_of(database) == above)
         await database.downgrade("-1")
-        assert (await database.check()).current == below
+        assert await revision_of(database) == below
     await database.upgrade()
     final = await database.check()
     async with database.session() as db:

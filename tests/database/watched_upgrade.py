@@ -23,7 +23,7 @@ AND c.relname NOT LIKE '%version%'
 LOCKS = """
 SELECT relation::int8, mode FROM pg_locks WHERE pid = pg_backend_pid() AND granted AND locktype = 'relation'
 """
-LIMIT = "SELECT setting::int8 FROM pg_settings WHERE name = 'lock_timeout'"
+LIMIT = "SELECT CAST(extract(epoch FROM CAST(current_setting('lock_timeout') AS interval)) AS float8)"
 OUTSIDE_OF_TRANSACTIONS = re.compile(
     r"\s*(SELECT|SET|CREATE (UNIQUE )?INDEX CONCURRENTLY|DROP INDEX CONCURRENTLY)\b", re.IGNORECASE
 )
@@ -100,7 +100,7 @@ class Watcher:
                     self._step,
                     statement,
                     held,
-                    connection.exec_driver_sql(LIMIT).scalar_one() / 1000,
+                    connection.exec_driver_sql(LIMIT).scalar_one(),
                     in_transaction,
                     [table.name for table, _, more in there if more],
                     [table.name for table, file, _ in there if file != table.file],

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import warnings
 
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.repositories import SessionRepository
@@ -22,5 +23,6 @@ async def write(url: str, session_id: str, name: str, tasks: int, messages: int)
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     target, session, label, tasks_each, messages_each = sys.argv[1:]
     asyncio.run(write(target, session, label, int(tasks_each), int(messages_each)))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -23,8 +24,9 @@ def surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest_asyncio.fixture
-async def house(surroundings: str) -> AsyncIterator[str]:
-    """The surroundings, and everything that a test opened in them closed again."""
+async def house(surroundings: str, sqlite_template: bytes, tmp_path: Path) -> AsyncIterator[str]:
+    """The surroundings with an embedded database that is migrated; what a test opened in them is closed again."""
+    (tmp_path / "agent_service.db").write_bytes(sqlite_template)
     yield surroundings
     await close_cache()
     await close_database()

@@ -58,7 +58,11 @@ def accessed() -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.end_lineno in marked:
                 if not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}):
                     yield place, node.attr
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "getattr_static"}:
+            elif (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in {"getattr", "getattr_static"}
+            ):
                 name = node.args[1]
                 if isinstance(name, ast.Constant) and re.match(r"_[a-z]", str(name.value)):
                     yield place, str(name.value)

@@ -71,6 +71,10 @@ class Naming:
         """Return the names; while there are no tables, those that new ones get."""
         return self._found or self._find(connection)
 
+    def settle(self, names: TableNames) -> None:
+        """Use these names until they are forgotten, without looking for tables."""
+        self._found = names
+
     def forget(self) -> None:
         """Find out again, because tables were made or removed."""
         self._found = None

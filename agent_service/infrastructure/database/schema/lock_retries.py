@@ -37,7 +37,10 @@ _WORTH_ANOTHER_TRY: Final = ("55P03", "40P01", "40001")
 """PostgreSQL: lock not available, deadlock, serialization failure."""
 _LIMITS: Final = ("SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0")
 _WAIT: Final = "SET LOCAL lock_timeout = '{}ms'"
-_DEADLOCK_TIMEOUT: Final = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'"
+# pg_settings computes every setting of the server for each query.
+_DEADLOCK_TIMEOUT: Final = (
+    "SELECT CAST(extract(epoch FROM CAST(pg_catalog.current_setting('deadlock_timeout') AS interval)) AS float8)"
+)
 
 
 def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: float = LOCK_TIMEOUT) -> None:
@@ -48,8 +51,8 @@ def take_locks(connection: Connection, locks: Mapping[str, Lock], *, seconds: fl
     """
     for limit in _LIMITS:
         connection.exec_driver_sql(limit)
-    deadlock_timeout: int = connection.exec_driver_sql(_DEADLOCK_TIMEOUT).scalar_one()
-    seconds = min(seconds, 0.8 * deadlock_timeout / 1000)
+    deadlock_timeout: float = connection.exec_driver_sql(_DEADLOCK_TIMEOUT).scalar_one()
+    seconds = min(seconds, 0.8 * deadlock_timeout)
     deadline = Deadline.after(seconds)
     # In the order in which an append takes them.
     for table in sorted(locks, key=_order):

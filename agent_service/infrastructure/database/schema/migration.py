@@ -106,6 +106,7 @@ def moving(
         naming.forget()
         try:
             names = do("take over the tables of an earlier version", partial(_prepare, connection, naming))
+            naming.settle(names)
             before = revisions.current(connection, names)
             if destination in revisions.known() and before in revisions.known():
                 require_way_back(connection, names, before, destination)
