@@ -182,7 +182,7 @@ class CachedCalls(Generic[R]):
             self._misses += 1
         # The short way without an annotation to rebuild knows nothing of classes.
         if name.identity is not None and (self._returned.rebuilds or type(obtained.value) is not Stored):
-            hot = cache.hot_table
+            hot = cache.backend.hot_table
             if hot is not None:
                 self._path.remember(name.identity, name.key, *hot)
         return result
