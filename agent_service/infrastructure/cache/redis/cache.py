@@ -87,7 +87,7 @@ class RedisBackend(RedisLeases):
         lifetime = lifetime_in_milliseconds(life.kept)
         leases = self.names.leases(physical)
         if leases:
-            return ENTRY_PUT.command([physical, *leases], [data, lifetime])
+            return (*ENTRY_PUT.call, 1 + len(leases), physical, *leases, data, lifetime)
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
@@ -112,7 +112,7 @@ class RedisBackend(RedisLeases):
         await self.client.pipeline(
             [
                 self.tokens.take_command(list(head.tags), lifetime),
-                EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
+                (*EXPIRE.call, 1, physical, begins[: head.end], where, stamp(seconds), lifetime),
             ]
         )
         return True

@@ -146,7 +146,7 @@ class RedisLease(BackendLease):
         """
         data = self._write(encoded, life, self._tokens)
         if self._lease:
-            return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
+            return (*LEASE_FILL.call, 1 + len(self._lease), self._entry, *self._lease, self._token, data, lifetime)
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
 
     async def release(self, *, tell: bool = True) -> None:
@@ -219,7 +219,7 @@ class RedisLeases(RedisReader):
         commands = [self.tokens.take_command((NAMESPACE, *tags), self._lease_milliseconds, epoch=more_tags)]
         for _, names, token in mine:
             if names:
-                commands.append(LEASE_TAKE.command(names, [token, self._lease_milliseconds, if_held]))
+                commands.append((*LEASE_TAKE.call, len(names), *names, token, self._lease_milliseconds, if_held))
         try:
             taken, *replies = await self.client.pipeline(commands, patience=self._lease_seconds)
         except asyncio.CancelledError:
@@ -272,7 +272,7 @@ class RedisLeases(RedisReader):
         """End leases that may have been taken, and that nobody else can end before their time."""
         with suppress(RedisOperationError):
             await self.client.pipeline(
-                [LEASE_RENEW.command(each.names, [each.token, 0]) for each in mine if each.names]
+                [(*LEASE_RENEW.call, len(each.names), *each.names, each.token, 0) for each in mine if each.names]
             )
 
 
