@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+from agent_service.core.milliseconds import lifetime_in_milliseconds
 from agent_service.core.values.stored import Stored
 
 __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
@@ -40,8 +42,12 @@ class Encoded:
         return self.kept if self.copy is None else self.copy(self.kept)
 
 
-class Lifetime(NamedTuple):
-    """How long an entry lives: fresh for ``seconds``, then stale for ``stale_for`` seconds, then gone."""
+@dataclass
+class Lifetime:
+    """How long an entry lives: fresh for ``seconds``, then stale for ``stale_for`` seconds, then gone.
+
+    It is shared by many entries and never changed; not frozen, because that takes longer to make.
+    """
 
     seconds: float
     """Above zero; infinity: no expiry."""
@@ -53,6 +59,11 @@ class Lifetime(NamedTuple):
     def kept(self) -> float:
         """Seconds until it is gone."""
         return self.seconds + self.stale_for
+
+    @cached_property
+    def milliseconds(self) -> int:
+        """Milliseconds until it is gone, as our commands on Redis take them: 0 for no expiry."""
+        return lifetime_in_milliseconds(self.kept)
 
 
 class CachedValue(NamedTuple):
