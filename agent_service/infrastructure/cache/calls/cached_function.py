@@ -158,7 +158,7 @@ class CachedCalls(Generic[R]):
         except TypeError:  # an argument that cannot be hashed
             name = None
         if name is None:
-            name = self._names.make(args, kwargs)
+            name = self._names.make(args, kwargs, identity)
         ended = cache.leases.ended
         found = await cache.backend.read(name.key, name.tags)
         if found is not None and found.left > 0 and not found.raised and policy.refresh_at is None:
