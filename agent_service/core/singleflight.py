@@ -101,7 +101,28 @@ class SingleFlight:
         :param goes_on: whether the load goes on when nobody waits for it any more.
         :raises ReentrantLoadError: when waiting could never end.
         """
-        return await self._wait(self._join(key, load, open_lease, context, goes_on=goes_on))
+        flight = self._join(key, load, open_lease, context, goes_on=goes_on)
+        parent = _current.get()
+        if parent is not None:
+            if flight.reaches(parent):
+                raise ReentrantLoadError(
+                    f"the load of {parent.key!r} waits for the load of {flight.key!r}, which waits for it; "
+                    "a loader must not ask the cache for its own key"
+                )
+            parent.waits_for.append(flight)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except Exception as exc:  # noqa: BLE001 - raised below, outside the handler, so that no context is added
+            failure = _own_copy(flight, exc)
+        finally:
+            flight.waiters -= 1
+            if parent is not None:
+                parent.waits_for.remove(flight)
+            if not flight.waiters and not flight.goes_on and not flight.task.done():
+                self._detach(flight)
+                flight.task.cancel()
+        raise failure
 
     def launch(
         self,
@@ -151,29 +172,6 @@ class SingleFlight:
         self.running.add(flight.task)
         flight.task.add_done_callback(lambda _task: self._land(flight))
         return flight
-
-    async def _wait(self, flight: _Flight[T]) -> T:
-        parent = _current.get()
-        if parent is not None:
-            if flight.reaches(parent):
-                raise ReentrantLoadError(
-                    f"the load of {parent.key!r} waits for the load of {flight.key!r}, which waits for it; "
-                    "a loader must not ask the cache for its own key"
-                )
-            parent.waits_for.append(flight)
-        flight.waiters += 1
-        try:
-            return await asyncio.shield(flight.task)
-        except Exception as exc:  # noqa: BLE001 - raised below, outside the handler, so that no context is added
-            failure = _own_copy(flight, exc)
-        finally:
-            flight.waiters -= 1
-            if parent is not None:
-                parent.waits_for.remove(flight)
-            if not flight.waiters and not flight.goes_on and not flight.task.done():
-                self._detach(flight)
-                flight.task.cancel()
-        raise failure
 
     def _detach(self, flight: _Flight[Any]) -> None:
         here = flight.task.get_loop(), flight.key

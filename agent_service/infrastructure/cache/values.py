@@ -1,20 +1,23 @@
 """A value of the cache: how it is written down, how long it lives, and what is known of one that was read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
+from agent_service.core.codec import Serializer, decode_stored, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.milliseconds import lifetime_in_milliseconds
+from agent_service.core.values.json_writer import encode
 from agent_service.core.values.stored import Stored
 
 __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
 
 _INT64 = range(-(2**63), 2**63)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What every JSON has. A str among them has a form in UTF-8, or it could not have been written."""
 _HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
 """How a value begins of which nothing else is known."""
 
@@ -114,13 +117,12 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
-            private = _private(value)
             if type(value) is Stored:  # on its way from one level to another, unread
                 payload, tagged = value.payload(), True
             else:
                 payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
             data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
-            return Encoded(value, data, *(private or (data, self.decode)))
+            return Encoded(value, data, *(_private(value) or (data, self.decode)))
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
@@ -160,12 +162,18 @@ def _private(value: Any) -> tuple[Any, Callable[[Any], Any] | None] | None:
     """Return what memory keeps in place of the bytes, and how a reader copies it; None: it keeps the bytes.
 
     That is an immutable value itself, or a private copy of a flat container.
+
+    :param value: was written down.
     """
-    if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
-        return value.copy(), dict.copy
-    if type(value) is list and all(map(is_immutable, value)):
-        return value.copy(), list.copy
-    return (value, None) if is_immutable(value) else None
+    if type(value) is dict:
+        return (value.copy(), dict.copy) if _all_immutable(value.values()) and _all_immutable(value) else None
+    if type(value) is list:
+        return (value.copy(), list.copy) if _all_immutable(value) else None
+    return (value, None) if _all_immutable((value,)) else None
+
+
+def _all_immutable(values: Collection[Any]) -> bool:
+    return _PLAIN.issuperset(map(type, values)) or all(map(is_immutable, values))
 
 
 def check_amount(amount: int) -> int:
