@@ -17,7 +17,7 @@ __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "
 
 _INT64 = range(-(2**63), 2**63)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-"""What every JSON has. A str among them has a form in UTF-8, or it could not have been written."""
+"""The scalars of JSON."""
 _HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
 """How a value begins of which nothing else is known."""
 
@@ -117,12 +117,13 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
+            private = _private(value)
             if type(value) is Stored:  # on its way from one level to another, unread
                 payload, tagged = value.payload(), True
             else:
                 payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
             data = pack_payload(payload, tagged=tagged, compress_above=self._compress_above)
-            return Encoded(value, data, *(_private(value) or (data, self.decode)))
+            return Encoded(value, data, *(private or (data, self.decode)))
         payload = self._serializer.dumps(value)
         if not isinstance(payload, bytes):
             name = type(self._serializer).__name__
@@ -161,9 +162,8 @@ class ValueCodec:
 def _private(value: Any) -> tuple[Any, Callable[[Any], Any] | None] | None:
     """Return what memory keeps in place of the bytes, and how a reader copies it; None: it keeps the bytes.
 
-    That is an immutable value itself, or a private copy of a flat container.
-
-    :param value: was written down.
+    That is an immutable value itself, or a private copy of a flat container. It is only for a value that can be written
+    down, so a str has a form in UTF-8.
     """
     if type(value) is dict:
         return (value.copy(), dict.copy) if _all_immutable(value.values()) and _all_immutable(value) else None

@@ -123,7 +123,7 @@ class CachedCalls(Generic[R]):
             known is None
             or known.loop is not asyncio.get_running_loop()
             or known.settings is not get_settings()
-            or known.manager.closed
+            or not known.manager.is_open
         ):
             known = self._opened = await opened(self._namespace)
         return known.cache
