@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import agent_service
 from agent_service import Session, SessionRepository
@@ -25,6 +25,9 @@ from agent_service.infrastructure.database import DatabaseManager, SessionWriter
 from tests.servers.redis import RedisServer
 
 ROOT = f"{Path(agent_service.__file__).parent}/"
+
+LONG: Final = 600.0
+"""Seconds that an operation on Redis may take. So no timer looks at its deadline meanwhile, which would be a move."""
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -85,7 +88,7 @@ async def calls(redis_url: str, folder: str) -> AsyncIterator[dict[str, tuple[Ca
     async with (
         AsyncExitStack() as stack,
         database.session() as opened,
-        CacheBackedContextStore(InMemoryContextStore(), RedisContextStore(url=redis_url)) as store,
+        CacheBackedContextStore(InMemoryContextStore(), RedisContextStore(url=redis_url, timeout=LONG)) as store,
     ):
         sessions = SessionRepository(opened)
         session = await sessions.create(Session(user_id="u"))
@@ -124,10 +127,15 @@ async def measure(redis_url: str) -> dict[str, Walk]:
             return walks
 
 
+def settings(redis_url: str) -> dict[str, str]:
+    """Return what the environment must say while calls are followed."""
+    return {"REDIS_URL": redis_url, "REDIS_TIMEOUT": str(LONG)}
+
+
 def run(trail: str | None = None) -> None:
     """Print both figures for each call, and the way of one."""
     with RedisServer() as server:
-        os.environ["REDIS_URL"] = server.url
+        os.environ.update(settings(server.url))
         reset_settings()
         walks = asyncio.run(measure(server.url))
     print(f"\n{'':30}{'files':>6}{'moves':>7}")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from hashlib import blake2b
 from pathlib import PurePath
 from string import Formatter
 from types import FunctionType
@@ -13,26 +12,15 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from agent_service.core.errors import CacheKeyError
-from agent_service.core.identity import encode_argument
+from agent_service.core.identity import CallDigest
 from agent_service.core.keys import escape_rendered, glob_escape
 
-__all__ = ["CallSignature", "Template", "identity_digest", "own_signature"]
+__all__ = ["CallSignature", "Template", "own_signature"]
 
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
 
-_DIGEST_BYTES = 16
 _RENDERED: Final = (str, int, float, bool, type(None), UUID, Decimal, date, datetime, time, timedelta, PurePath)
-
-
-def identity_digest(function_name: str, arguments: bytes) -> str:
-    """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
-    return blake2b(_digest_head(function_name) + arguments, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def _digest_head(function_name: str) -> bytes:
-    name = function_name.encode("utf-8", "surrogatepass")
-    return b"%d:%b" % (len(name), name)
 
 
 class CallSignature:
@@ -55,8 +43,7 @@ class CallSignature:
         self._wrapped = _wrapped_signature(function, self._signature)
         self.is_wrapper = self._wrapped is not None
         """Whether the function is a wrapper that accepts any arguments."""
-        self._qualified = f"{function.__module__}.{function.__qualname__}"
-        self._digest_head = _digest_head(self._qualified)
+        qualified = f"{function.__module__}.{function.__qualname__}"
         parameters = self._signature.parameters
         if isinstance(ignore, str):
             raise CacheKeyError(f"ignore must be several parameter names, not a str; write ignore=[{ignore!r}]")
@@ -65,12 +52,13 @@ class CallSignature:
             if name not in parameters or self.is_wrapper:
                 remedy = "decorate the function that it wraps" if self.is_wrapper else "correct it"
                 raise CacheKeyError(
-                    f"ignore names {name!r}, which is no parameter of {self._qualified}{self._signature}; {remedy}"
+                    f"ignore names {name!r}, which is no parameter of {qualified}{self._signature}; {remedy}"
                 )
         self.names = tuple(name for name in parameters if name not in ignored)
         """The parameters that distinguish calls, in the order of the signature."""
         self._kept = tuple(position for position, name in enumerate(parameters) if name not in ignored)
-        self._labels = tuple(f"{name}=".encode() for name in self.names)
+        self.digest_of = CallDigest(qualified, self.names)
+        """Digests what :meth:`values` gives."""
         self._rests = tuple(_rests(parameters)) if _nameable(parameters) else ()
 
     def bind(self, args: Arguments, kwargs: Keywords) -> Arguments:
@@ -101,18 +89,6 @@ class CallSignature:
         :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
         """
         return self.digest_of(self.values(args, kwargs), context)
-
-    def digest_of(self, values: Arguments, context: str = "") -> str:
-        """Return :meth:`digest` of a call, given what :meth:`values` gave for it.
-
-        :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
-        """
-        parts = [self._digest_head]
-        for label, name, value in zip(self._labels, self.names, values, strict=True):
-            parts += (label, encode_argument(value, name))
-        if context:
-            parts.append(f"*{context}".encode())  # no label of a parameter begins like this
-        return blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def own_signature(function: Callable[..., Any]) -> inspect.Signature:

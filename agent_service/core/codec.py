@@ -14,15 +14,14 @@ as its offset, and objects referred to twice come back as two.
 
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
 
-from agent_service.core.errors import CacheSerializationError, UndecodableError
+from agent_service.core.errors import UndecodableError
 from agent_service.core.values.json_reader import read
-from agent_service.core.values.json_writer import MAX_DEPTH, Writer
-from agent_service.core.values.refusal import NotWritable
+from agent_service.core.values.json_writer import MAX_DEPTH, encode
 from agent_service.core.values.registry import register_type
 from agent_service.core.values.standard_types import keeps_zone
 from agent_service.core.values.stored import Stored
@@ -31,7 +30,6 @@ __all__ = ["JsonSerializer", "Serializer", "decode", "decode_stored", "encode", 
 
 _SHAREABLE = frozenset({bool, int, float, type(None), bytes, complex, Decimal, UUID, date, timedelta, range})
 _WHOLE = b'{"$whole":'
-_TOO_DEEP = f"value nests deeper than {MAX_DEPTH} levels; flatten it"
 
 
 class Serializer(Protocol):
@@ -62,27 +60,6 @@ class JsonSerializer:
     def loads(self, data: bytes) -> Any:
         """Return the value of its JSON. Nothing in untagged JSON looks like a tag, so reading it as tagged is safe."""
         return decode(data, tagged=True)
-
-
-def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -> tuple[bytes, bool]:
-    """Return the value's JSON, and whether :func:`decode` has to look for tagged types in it.
-
-    :param keep_classes: write instances of unregistered classes whole, for :func:`decode_stored`; else as plain data.
-    :param annotated: whether it will be read with an annotation; then classes need not be hashable as plain data.
-    :raises CacheSerializationError: naming the path to what cannot be written, as ``value['a'][3]``, and the remedy.
-    """
-    for strict in (False, True):
-        writer = Writer(strict, keep_classes, annotated)
-        try:
-            node = writer.whole(writer.node(value))
-            return orjson.dumps(node), writer.tagged
-        except NotWritable as refused:
-            _raise(refused)
-        except RecursionError:
-            raise CacheSerializationError(_TOO_DEEP) from None
-        except orjson.JSONEncodeError as exc:
-            reason = exc
-    raise CacheSerializationError(f"value cannot be written as JSON: {reason}") from reason
 
 
 def decode(payload: bytes, tagged: bool) -> Any:
@@ -136,12 +113,3 @@ def _has_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _raise(refused: NotWritable) -> NoReturn:
-    reason = str(refused)
-    if len(set(refused.containers)) < len(refused.containers):
-        reason = "it contains itself; break the cycle"
-    steps = "".join(reversed(refused.steps))
-    path = steps if len(steps) <= 200 else f"{steps[:200]}..."
-    raise CacheSerializationError(f"value{path} cannot be stored: {reason}") from refused.__cause__

@@ -11,11 +11,12 @@ one function share that name; give their objects a ``__cache_key__()`` that diff
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from hashlib import blake2b
 from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
 from uuid import UUID
@@ -25,11 +26,12 @@ from pydantic import BaseModel
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.fixed import FixedDict, FixedList
 
-__all__ = ["MAX_DEPTH", "encode_argument"]
+__all__ = ["MAX_DEPTH", "CallDigest", "encode_argument", "identity_digest"]
 
 MAX_DEPTH: Final = 100
 """Deepest nesting of an argument."""
 
+_DIGEST_BYTES = 16
 _TOO_DEEP = f"contains itself, or nests deeper than {MAX_DEPTH} levels"
 _DOUBLE = struct.Struct(">d")
 _PATHS = frozenset({PosixPath, PurePosixPath, PureWindowsPath, WindowsPath})
@@ -39,6 +41,43 @@ class _Unstable(Exception):  # noqa: N818  (never leaves the module, see encode_
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.steps: list[str] = []
+
+
+class CallDigest:
+    """Digests the arguments of one function.
+
+    :param function_name: tells the function from all others.
+    :param names: of its parameters.
+    """
+
+    def __init__(self, function_name: str, names: Sequence[str]) -> None:
+        self._head = _digest_head(function_name)
+        self._names = names
+        self._labels = tuple(f"{name}=".encode() for name in names)
+
+    def __call__(self, values: Sequence[Any], context: str = "") -> str:
+        """Return 128 bits in hexadecimal: equal for equal values, different for others of this or any function.
+
+        :param values: one for each name, in order.
+        :param context: distinguishes calls beside the arguments.
+        :raises CacheKeyError: naming the argument that has no stable identity, and the remedy.
+        """
+        parts = [self._head]
+        for label, name, value in zip(self._labels, self._names, values, strict=True):
+            parts += (label, encode_argument(value, name))
+        if context:
+            parts.append(f"*{context}".encode())  # no label of a parameter begins like this
+        return blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def identity_digest(function_name: str, arguments: bytes) -> str:
+    """Return 128 bits in hexadecimal that belong to these encoded arguments of this function alone."""
+    return blake2b(_digest_head(function_name) + arguments, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _digest_head(function_name: str) -> bytes:
+    name = function_name.encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(name), name)
 
 
 def encode_argument(value: Any, name: str, *, kind: str = "argument", remedy: str | None = None) -> bytes:

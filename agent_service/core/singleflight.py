@@ -41,14 +41,14 @@ class Breakable(Protocol):
 class _Flight(Generic[T]):
     __slots__ = ("goes_on", "key", "lease", "shared", "task", "waiters", "waits_for")
 
-    def __init__(self, key: str, lease: Breakable) -> None:
+    def __init__(self, key: str, open_lease: Callable[[], Breakable]) -> None:
         self.key = key
-        self.lease = lease
         self.task: asyncio.Task[T]
         self.waiters = 0
         self.goes_on = False
         self.shared = False
         self.waits_for: list[_Flight[Any]] = []  # flights that this flight's own load is waiting for
+        self.lease = open_lease()
 
     def reaches(self, other: "_Flight[Any]") -> bool:
         """Whether this flight is, or waits directly or indirectly for, the other one."""
@@ -81,7 +81,7 @@ class SingleFlight:
 
     def joinable(self, key: str) -> Breakable | None:
         """Return the lease of the load that a caller for this key would join now; None: there is none to join."""
-        flight = self._flights.get(_here(key))
+        flight = self._flights.get((asyncio.get_running_loop(), key))
         return None if flight is None or flight.lease.broken else flight.lease
 
     async def run(
@@ -101,56 +101,7 @@ class SingleFlight:
         :param goes_on: whether the load goes on when nobody waits for it any more.
         :raises ReentrantLoadError: when waiting could never end.
         """
-        return await self._wait(self._join(key, load, open_lease, context, goes_on=goes_on))
-
-    def launch(
-        self,
-        key: str,
-        load: Callable[[Breakable], Coroutine[Any, Any, Any]],
-        open_lease: Callable[[], Breakable],
-        *,
-        context: Iterable[contextvars.ContextVar[Any]] = (),
-    ) -> None:
-        """:meth:`run`, without waiting: the load goes on in the background. What it raises is logged."""
-        self._join(key, load, open_lease, context, goes_on=True)
-
-    def _join(
-        self,
-        key: str,
-        load: Callable[[Breakable], Coroutine[Any, Any, T]],
-        open_lease: Callable[[], Breakable],
-        context: Iterable[contextvars.ContextVar[Any]],
-        *,
-        goes_on: bool,
-    ) -> _Flight[T]:
-        flight: _Flight[T] | None = self._flights.get(_here(key))
-        if flight is None or flight.lease.broken:
-            flight = self._start(key, load, open_lease(), context)
-        flight.goes_on = flight.goes_on or goes_on
-        return flight
-
-    def _start(
-        self,
-        key: str,
-        load: Callable[[Breakable], Coroutine[Any, Any, T]],
-        lease: Breakable,
-        context: Iterable[contextvars.ContextVar[Any]],
-    ) -> _Flight[T]:
-        flight: _Flight[T] = _Flight(key, lease)
-        run_in = contextvars.Context()
-        for variable in context:
-            try:
-                run_in.run(variable.set, variable.get())
-            except LookupError:
-                continue
-        run_in.run(_current.set, flight)
-        flight.task = asyncio.get_running_loop().create_task(load(lease), context=run_in)
-        self._flights[_here(key)] = flight
-        self.running.add(flight.task)
-        flight.task.add_done_callback(lambda _task: self._land(flight))
-        return flight
-
-    async def _wait(self, flight: _Flight[T]) -> T:
+        flight = self._join(key, load, open_lease, context, goes_on=goes_on)
         parent = _current.get()
         if parent is not None:
             if flight.reaches(parent):
@@ -172,6 +123,55 @@ class SingleFlight:
                 self._detach(flight)
                 flight.task.cancel()
         raise failure
+
+    def launch(
+        self,
+        key: str,
+        load: Callable[[Breakable], Coroutine[Any, Any, Any]],
+        open_lease: Callable[[], Breakable],
+        *,
+        context: Iterable[contextvars.ContextVar[Any]] = (),
+    ) -> None:
+        """:meth:`run`, without waiting: the load goes on in the background. What it raises is logged."""
+        self._join(key, load, open_lease, context, goes_on=True)
+
+    def _join(
+        self,
+        key: str,
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
+        open_lease: Callable[[], Breakable],
+        context: Iterable[contextvars.ContextVar[Any]],
+        *,
+        goes_on: bool,
+    ) -> _Flight[T]:
+        here = asyncio.get_running_loop(), key
+        flight: _Flight[T] | None = self._flights.get(here)
+        if flight is None or flight.lease.broken:
+            flight = self._start(here, load, open_lease, context)
+        flight.goes_on = flight.goes_on or goes_on
+        return flight
+
+    def _start(
+        self,
+        here: tuple[asyncio.AbstractEventLoop, str],
+        load: Callable[[Breakable], Coroutine[Any, Any, T]],
+        open_lease: Callable[[], Breakable],
+        context: Iterable[contextvars.ContextVar[Any]],
+    ) -> _Flight[T]:
+        loop, key = here
+        flight: _Flight[T] = _Flight(key, open_lease)
+        run_in = contextvars.Context()
+        for variable in context:
+            try:
+                run_in.run(variable.set, variable.get())
+            except LookupError:
+                continue
+        run_in.run(_current.set, flight)
+        flight.task = loop.create_task(load(flight.lease), context=run_in)
+        self._flights[here] = flight
+        self.running.add(flight.task)
+        flight.task.add_done_callback(lambda _task: self._land(flight))
+        return flight
 
     def _detach(self, flight: _Flight[Any]) -> None:
         here = flight.task.get_loop(), flight.key
@@ -213,10 +213,6 @@ class SingleFlight:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def _here(key: str) -> tuple[asyncio.AbstractEventLoop, str]:
-    return asyncio.get_running_loop(), key
 
 
 def _own_copy(flight: _Flight[Any], exc: Exception) -> Exception:

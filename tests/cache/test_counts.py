@@ -202,7 +202,7 @@ async def test_a_read_of_many_that_fails_half_way_counts_each_key_once(
     monkeypatch.setattr(cache.backend.redis.tokens, "read", fail)
     assert await cache.get_many(["a", "b"]) == {}
 
-    of_memory = cache.backend._memory.counters
+    of_memory = cache.backend.memory.counters
     assert (counts(cache), (of_memory.hits, of_memory.misses)) == ((0, 0), (0, 2))
     await cache.aclose()
     await outage.aclose()

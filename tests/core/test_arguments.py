@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from agent_service.core.arguments import CallSignature, Template, identity_digest
+from agent_service.core.arguments import CallSignature, Template
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.glob import compile_glob
-from agent_service.core.identity import encode_argument
+from agent_service.core.identity import encode_argument, identity_digest
 
 
 async def plain(a, b=2, *, c="x"):

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from agent_service.core.errors import CacheSerializationError
 from agent_service.core.fixed import FixedDict, FixedList
 from agent_service.core.values.alike import MOST_ALIKE, too_many_alike
 from agent_service.core.values.instances import plain_data, rest_of, runs_code
@@ -28,7 +29,7 @@ from agent_service.core.values.registry import BY_CLASS, RegisteredType
 from agent_service.core.values.shapes import class_name, shape_of
 from agent_service.core.values.standard_types import WRITERS, write_float, write_int
 
-__all__ = ["MAX_DEPTH", "Writer"]
+__all__ = ["MAX_DEPTH", "Writer", "encode"]
 
 MAX_DEPTH: Final = 250
 """Deepest nesting of the JSON; orjson's own limit is 254."""
@@ -36,9 +37,32 @@ MAX_DEPTH: Final = 250
 MAX_CLASSES: Final = 1000
 """The most classes in one value."""
 
+_TOO_DEEP = f"value nests deeper than {MAX_DEPTH} levels; flatten it"
 _LENIENT = frozenset({str, int, bool, type(None)})
 _STRICT = frozenset({bool, type(None)})
 _HASHABLE = _LENIENT | {float} | WRITERS.keys()
+
+
+def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -> tuple[bytes, bool]:
+    """Return the value's JSON, and whether :func:`~agent_service.core.codec.decode` has to look for tagged types in it.
+
+    :param keep_classes: write instances of unregistered classes whole, for
+        :func:`~agent_service.core.codec.decode_stored`; else as plain data.
+    :param annotated: whether it will be read with an annotation; then classes need not be hashable as plain data.
+    :raises CacheSerializationError: naming the path to what cannot be written, as ``value['a'][3]``, and the remedy.
+    """
+    for strict in (False, True):
+        writer = Writer(strict, keep_classes, annotated)
+        try:
+            node = writer.whole(writer.node(value))
+            return orjson.dumps(node), writer.tagged
+        except NotWritable as refused:
+            raise refused.error() from refused.__cause__
+        except RecursionError:
+            raise CacheSerializationError(_TOO_DEEP) from None
+        except orjson.JSONEncodeError as exc:
+            reason = exc
+    raise CacheSerializationError(f"value cannot be written as JSON: {reason}") from reason
 
 
 class Writer:
@@ -97,7 +121,7 @@ def _write_dict(writer: Writer, data: dict[Any, Any], depth: int, step: str = "[
                     result = data.copy()
                 result[key] = node
     except NotWritable as refused:
-        _add_step(refused, step.format(key), data)
+        refused.add_step(step.format(key), data)
         raise
     if writer.strict:
         for key in data:
@@ -123,7 +147,7 @@ def _write_list(writer: Writer, data: list[Any], depth: int) -> list[Any]:
                     result = data.copy()
                 result[index] = node
     except NotWritable as refused:
-        _add_step(refused, f"[{index}]", data)
+        refused.add_step(f"[{index}]", data)
         raise
     return result
 
@@ -158,7 +182,7 @@ def _flat(writer: Writer, data: Mapping[Any, Any], depth: int, keys: list[Any] |
         try:
             flat += (node, writer.node(value, depth + 2))
         except NotWritable as refused:
-            _add_step(refused, f"[{key!r:.80}]", data)
+            refused.add_step(f"[{key!r:.80}]", data)
             raise
     return flat
 
@@ -172,7 +196,7 @@ def _write_unordered(writer: Writer, members: Collection[Any], depth: int, what:
     try:
         nodes = [writer.node(member, depth + 1) for member in members]
     except NotWritable as refused:
-        _add_step(refused, f"<{what}>", members)
+        refused.add_step(f"<{what}>", members)
         raise
     if writer.annotated or all(type(member) in _HASHABLE for member in members):
         return nodes
@@ -288,11 +312,6 @@ def _write_slice(writer: Writer, data: slice, depth: int) -> Any:
 
 def _refuse_depth() -> NoReturn:
     raise NotWritable(f"it nests deeper than {MAX_DEPTH} levels; flatten it")
-
-
-def _add_step(refused: NotWritable, step: str, container: object) -> None:
-    refused.steps.append(step)
-    refused.containers.append(id(container))
 
 
 _WALKERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from agent_service.core.errors import CacheSerializationError
+
 __all__ = ["NotWritable", "reason_for"]
 
 
@@ -12,6 +14,21 @@ class NotWritable(Exception):  # noqa: N818  (never leaves the codec, which turn
         super().__init__(reason)
         self.steps: list[str] = []
         self.containers: list[int] = []
+
+    def add_step(self, step: str, container: object) -> None:
+        """Say where in a container the walk was."""
+        self.steps.append(step)
+        self.containers.append(id(container))
+
+    def error(self) -> CacheSerializationError:
+        """Return the error for the caller, which names the path."""
+        reason = "it contains itself; break the cycle" if self._is_cycle() else str(self)
+        steps = "".join(reversed(self.steps))
+        path = steps if len(steps) <= 200 else f"{steps[:200]}..."
+        return CacheSerializationError(f"value{path} cannot be stored: {reason}")
+
+    def _is_cycle(self) -> bool:
+        return len(set(self.containers)) < len(self.containers)
 
 
 def reason_for(value: Any) -> str:

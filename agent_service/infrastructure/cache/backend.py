@@ -8,6 +8,7 @@ from agent_service.core.globs import Globs
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
+from agent_service.infrastructure.cache.table import HitCounter, MemoryStore
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec
 
 __all__ = ["Backend", "Fill"]
@@ -34,6 +35,8 @@ class Backend(ABC):
 
     codec: ValueCodec
     counters: NamespaceCounters
+    hot_table: tuple[MemoryStore, HitCounter] | None = None
+    """The table in this process whose entries may be served without asking anyone, and where such hits count."""
 
     @abstractmethod
     async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> CachedValue | None:

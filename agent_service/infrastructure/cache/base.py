@@ -61,8 +61,8 @@ class BaseCache(ICache[T]):
 
     @property
     def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
-        """The table in this process whose entries may be served without asking anyone, and where such hits count."""
-        return None
+        """See :attr:`Backend.hot_table`."""
+        return self.backend.hot_table
 
     # -- reading
 

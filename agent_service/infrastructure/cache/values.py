@@ -1,18 +1,23 @@
 """A value of the cache: how it is written down, how long it lives, and what is known of one that was read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from agent_service.core.codec import Serializer, decode_stored, encode, is_immutable
+from agent_service.core.codec import Serializer, decode_stored, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
+from agent_service.core.milliseconds import lifetime_in_milliseconds
+from agent_service.core.values.json_writer import encode
 from agent_service.core.values.stored import Stored
 
 __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "checked_sum"]
 
 _INT64 = range(-(2**63), 2**63)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""The scalars of JSON."""
 _HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
 """How a value begins of which nothing else is known."""
 
@@ -40,8 +45,12 @@ class Encoded:
         return self.kept if self.copy is None else self.copy(self.kept)
 
 
-class Lifetime(NamedTuple):
-    """How long an entry lives: fresh for ``seconds``, then stale for ``stale_for`` seconds, then gone."""
+@dataclass
+class Lifetime:
+    """How long an entry lives: fresh for ``seconds``, then stale for ``stale_for`` seconds, then gone.
+
+    It is shared by many entries and never changed; not frozen, because that takes longer to make.
+    """
 
     seconds: float
     """Above zero; infinity: no expiry."""
@@ -53,6 +62,11 @@ class Lifetime(NamedTuple):
     def kept(self) -> float:
         """Seconds until it is gone."""
         return self.seconds + self.stale_for
+
+    @cached_property
+    def milliseconds(self) -> int:
+        """Milliseconds until it is gone, as our commands on Redis take them: 0 for no expiry."""
+        return lifetime_in_milliseconds(self.kept)
 
 
 class CachedValue(NamedTuple):
@@ -148,13 +162,18 @@ class ValueCodec:
 def _private(value: Any) -> tuple[Any, Callable[[Any], Any] | None] | None:
     """Return what memory keeps in place of the bytes, and how a reader copies it; None: it keeps the bytes.
 
-    That is an immutable value itself, or a private copy of a flat container.
+    That is an immutable value itself, or a private copy of a flat container. It is only for a value that can be written
+    down, so a str has a form in UTF-8.
     """
-    if type(value) is dict and all(map(is_immutable, value.values())) and all(map(is_immutable, value)):
-        return value.copy(), dict.copy
-    if type(value) is list and all(map(is_immutable, value)):
-        return value.copy(), list.copy
-    return (value, None) if is_immutable(value) else None
+    if type(value) is dict:
+        return (value.copy(), dict.copy) if _all_immutable(value.values()) and _all_immutable(value) else None
+    if type(value) is list:
+        return (value.copy(), list.copy) if _all_immutable(value) else None
+    return (value, None) if _all_immutable((value,)) else None
+
+
+def _all_immutable(values: Collection[Any]) -> bool:
+    return _PLAIN.issuperset(map(type, values)) or all(map(is_immutable, values))
 
 
 def check_amount(amount: int) -> int:

@@ -148,7 +148,7 @@ class RedisCommands:
     async def run_script(self, script: Script, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Any:
         """Run a Lua script by its digest; where the server does not know it yet, send its source."""
         async with self._operations.begin() as operation:
-            command: Command = ("EVALSHA", script.digest, len(keys), *keys, *args)
+            command: Command = (*script.call, len(keys), *keys, *args)
             operation.command = command = self.substitutes.before(command) if self.substitutes.losses else command
             try:
                 return await self._transport.execute(operation, command)

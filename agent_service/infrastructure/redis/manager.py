@@ -75,7 +75,8 @@ class RedisManager:
         if client is None and url is not None:
             client = RedisClient(url, timeout=timeout, metrics=self.metrics, replication=replication)
         self._client = client
-        self._closed = False
+        self.is_open = True
+        """Whether :meth:`aclose` was not called yet. No property, because every decorated call asks."""
 
     @property
     def client(self) -> RedisClient:
@@ -110,7 +111,7 @@ class RedisManager:
     @property
     def closed(self) -> bool:
         """Whether :meth:`aclose` was called."""
-        return self._closed
+        return not self.is_open
 
     async def scan_keys(self, pattern: str, count: int = 100) -> list[str]:
         """Return the names that match, each once, in no order. Reads the whole key space of the server.
@@ -218,7 +219,7 @@ class RedisManager:
 
     async def aclose(self) -> None:
         """Close the client, unless it was given. Calling it again does nothing."""
-        self._closed = True
+        self.is_open = False
         if self._client is not None and self._owned:
             await self._client.aclose()
 

@@ -85,8 +85,8 @@ def _probes(text: bytes, scores: bytes) -> Sequence[Command]:
         ("ZADD", scores, 1, b"1"),
         ("PEXPIRE", scores, _PROBE_MS),
         ("ZREMRANGEBYSCORE", scores, b"-inf", b"(1"),
-        _NOTHING.command([text]),
-        with_source(_NOTHING.command([text])),
+        (*_NOTHING.call, 1, text),
+        with_source((*_NOTHING.call, 1, text)),
         ("DEL", scores),
         ("UNLINK", text),
     ]

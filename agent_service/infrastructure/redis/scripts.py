@@ -3,12 +3,11 @@
 Those that several files run are loaded here, the others where they are run.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from importlib.resources import files
 
-from agent_service.infrastructure.redis.transport.base import Argument, Command
+from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = [
     "ENTRY_PUT",
@@ -34,15 +33,13 @@ class Script:
     """A Lua script for ``RedisClient.run_script``. On a cluster all keys of one call must share a slot."""
 
     source: str
-    digest: str = field(init=False)
+    call: tuple[str, str] = field(init=False)
+    """How a command that runs it begins; the number of keys, the keys and the arguments follow."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
-        _sources[self.digest] = self.source
-
-    def command(self, keys: Sequence[bytes] = (), args: Sequence[Argument] = ()) -> Command:
-        """Return the command that runs it, for a pipeline."""
-        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+        digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "call", ("EVALSHA", digest))
+        _sources[digest] = self.source
 
 
 def with_source(command: Command) -> Command:

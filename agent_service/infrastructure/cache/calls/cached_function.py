@@ -123,7 +123,7 @@ class CachedCalls(Generic[R]):
             known is None
             or known.loop is not asyncio.get_running_loop()
             or known.settings is not get_settings()
-            or known.manager.closed
+            or not known.manager.is_open
         ):
             known = self._opened = await opened(self._namespace)
         return known.cache
@@ -158,7 +158,7 @@ class CachedCalls(Generic[R]):
         except TypeError:  # an argument that cannot be hashed
             name = None
         if name is None:
-            name = self._names.make(args, kwargs)
+            name = self._names.make(args, kwargs, identity)
         ended = cache.leases.ended
         found = await cache.backend.read(name.key, name.tags)
         if found is not None and found.left > 0 and not found.raised and policy.refresh_at is None:
@@ -182,7 +182,7 @@ class CachedCalls(Generic[R]):
             self._misses += 1
         # The short way without an annotation to rebuild knows nothing of classes.
         if name.identity is not None and (self._returned.rebuilds or type(obtained.value) is not Stored):
-            hot = cache.hot_table
+            hot = cache.backend.hot_table
             if hot is not None:
                 self._path.remember(name.identity, name.key, *hot)
         return result

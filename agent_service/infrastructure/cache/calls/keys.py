@@ -11,8 +11,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from agent_service.core.arguments import CallSignature, Template, identity_digest
+from agent_service.core.arguments import CallSignature, Template
 from agent_service.core.errors import CacheKeyError
+from agent_service.core.identity import identity_digest
 from agent_service.core.keys import check_key, glob_escape
 from agent_service.core.memo import Memo, size_of
 from agent_service.infrastructure.cache.loads.context import CallContext, Unset
@@ -140,18 +141,25 @@ class CallNames:
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call."""
-        return self._make(args, kwargs)[0]
+        return self._key(args, kwargs, self._values(args, kwargs))
 
-    def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallName:
-        """Return the name of a call, and remember it where it may be looked up in :attr:`known`."""
-        key, values = self._make(args, kwargs)
+    def make(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], identity: tuple[object, ...] | None = None
+    ) -> CallName:
+        """Return the name of a call, and remember it where it may be looked up in :attr:`known`.
+
+        :param identity: what may be a key of :attr:`known`, where the arguments were bound before; else None.
+        """
+        values = self._values(args, kwargs) if identity is None else identity[1 : 2 * len(self.parameters) : 2]
+        key = self._key(args, kwargs, values)
         tags = self._tags.of_call(args, kwargs) if self._tags else ()
         if not self.can_remember:
             return CallName(key, tags, None)
         telling = (*values, *self.context.values()) if self._sees_context else values
         if not SCALARS.issuperset(map(type, telling)):
             return CallName(key, tags, None)
-        identity = tuple(chain.from_iterable(zip(map(type, telling), telling, strict=True)))
+        if identity is None:
+            identity = tuple(chain.from_iterable(zip(map(type, telling), telling, strict=True)))
         size = size_of((*telling, key, *tags))
         if not self._remembered.keeps(size):
             return CallName(key, tags, None)
@@ -159,17 +167,19 @@ class CallNames:
         self._remembered.keep(identity, name, size)
         return name
 
-    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
-        """Return the key of a call, and the values of :attr:`parameters`."""
-        values = self._signature.values(args, kwargs) if self.parameters else ()
+    def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the values of :attr:`parameters`."""
+        return self._signature.values(args, kwargs) if self.parameters else ()
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...]) -> str:
         seen = self.context.digest() if self._sees_context else ""
         if self._render is None:
             if self._include_args:
-                return f"{self._stem}:{self._signature.digest_of(values, seen)}", values
-            return f"{self._stem}:{identity_digest(self._qualified, seen.encode())}", values
+                return f"{self._stem}:{self._signature.digest_of(values, seen)}"
+            return f"{self._stem}:{identity_digest(self._qualified, seen.encode())}"
         rendered = self._render(*args, **kwargs)
         if not isinstance(rendered, str):
             raise CacheKeyError(
                 f"key= of {self._qualified} must return a str, not {type(rendered).__name__}: {rendered!r:.80}"
             )
-        return check_key(f"{self._stem}:{rendered}:{seen}" if seen else f"{self._stem}:{rendered}"), values
+        return check_key(f"{self._stem}:{rendered}:{seen}" if seen else f"{self._stem}:{rendered}")

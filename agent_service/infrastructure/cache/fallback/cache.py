@@ -38,7 +38,7 @@ class FallbackBackend(Backend):
         self.codec = redis.codec
         self.counters = redis.counters
         self.redis = redis
-        self._memory = memory
+        self.memory = memory
         self._outage = outage
         self._namespace = namespace
 
@@ -64,7 +64,7 @@ class FallbackBackend(Backend):
             self._outage.serve_from_memory()
         if record is not None:
             record()
-        return await operation(self._memory)
+        return await operation(self.memory)
 
     @property
     def redis_serves(self) -> bool:
@@ -94,7 +94,7 @@ class FallbackBackend(Backend):
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        return self._memory.peek(key)
+        return self.memory.peek(key)
 
     async def read_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> dict[str, CachedValue]:
         return await self._run(lambda backend: backend.read_many(keys, tags))
@@ -118,7 +118,7 @@ class FallbackBackend(Backend):
                 return
         else:
             self._outage.serve_from_memory()
-        async for key in self._memory.scan(pattern):
+        async for key in self.memory.scan(pattern):
             yield key
 
     # -- writing
@@ -140,7 +140,7 @@ class FallbackBackend(Backend):
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        return FallbackLease(leased, await self._memory.lease(key, tags), self)
+        return FallbackLease(leased, self)
 
     async def lease_many(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[BackendLease]:
         leased: Sequence[BackendLease | None] = [None] * len(keys)
@@ -151,8 +151,7 @@ class FallbackBackend(Backend):
                 self.not_served(exc)
         else:
             self._outage.serve_from_memory()
-        memory = await self._memory.lease_many(keys, tags)
-        return [FallbackLease(redis, each, self) for redis, each in zip(leased, memory, strict=True)]
+        return [FallbackLease(each, self) for each in leased]
 
     async def fill_many(self, fills: Sequence[Fill], life: Lifetime, tags: Sequence[str] = ()) -> list[bool]:
         in_redis = [
@@ -186,8 +185,8 @@ class FallbackBackend(Backend):
                 increment = Increment(amount, seconds, number, journal.monotonic())
         else:
             self._outage.serve_from_memory()
-        journal.add(self._namespace, key, increment, restarted=self._memory.table.live(key) is None)
-        return await self._memory.add(key, amount, seconds)
+        journal.add(self._namespace, key, increment, restarted=self.memory.table.live(key) is None)
+        return await self.memory.add(key, amount, seconds)
 
     async def expire(self, key: str, seconds: float) -> bool:
         def record() -> None:
@@ -219,21 +218,19 @@ class FallbackBackend(Backend):
 
 
 class FallbackLease(BackendLease):
-    """A lease of Redis, or None when Redis did not serve as the load began; and one of memory.
+    """A lease of Redis, or None when Redis did not serve as the load began.
 
-    One of Redis is good for memory, too, should Redis fail meanwhile. None is not good for Redis: other processes may
-    have invalidated the entry there since, and this one would not know.
+    Both are good for memory, should Redis not serve when the load ends: only this process changes what is there, and
+    whatever it invalidates breaks its own :class:`Lease`. None is not good for Redis: other processes may have
+    invalidated the entry there since, and this one would not know.
     """
 
-    def __init__(self, redis: BackendLease | None, memory: BackendLease, backend: FallbackBackend) -> None:
+    def __init__(self, redis: BackendLease | None, backend: FallbackBackend) -> None:
         self.is_first = redis is None or redis.is_first
         self.redis = redis
-        self._memory = memory
         self._backend = backend
 
     async def holds(self) -> bool:
-        if not await self._memory.holds():
-            return False
         if self.redis is None or not self._backend.redis_serves:
             return not self._backend.redis_serves
         try:
@@ -250,7 +247,8 @@ class FallbackLease(BackendLease):
                 return await self.redis.fill(lease, encoded, life, tags)
             except RedisOperationError as exc:
                 self._backend.failed(exc)
-        stored = await self._memory.fill(lease, encoded, life, tags)
+        memory = await self._backend.memory.lease(lease.key, tags)  # before it is asked whether ours is broken
+        stored = await memory.fill(lease, encoded, life, tags)
         if stored:
             await self.release()  # nobody else ends the lease in Redis
         return stored

@@ -70,7 +70,7 @@ class LoadPolicy(NamedTuple):
     def life_of_exception(self, exc: Exception) -> Lifetime | None:
         """Return how long an exception is kept in place of a result; None: not at all, as one of a subclass."""
         seconds = self.cache_exceptions.get(type(exc))
-        return None if seconds is None else self._life(seconds)._replace(stale_for=0.0, refresh_at=None)
+        return None if seconds is None else Lifetime(self._life(seconds).seconds)
 
     def _life(self, seconds: float) -> Lifetime:
         if self.jitter and seconds != math.inf:

@@ -14,7 +14,7 @@ from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease, LeaseBook
-from agent_service.infrastructure.cache.table import Entry, HitCounter, MemoryStore
+from agent_service.infrastructure.cache.table import Entry, MemoryStore
 from agent_service.infrastructure.cache.table_tags import Token
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime, ValueCodec, checked_sum
 
@@ -30,6 +30,7 @@ class MemoryBackend(Backend):
         self.table = table
         self.codec = codec
         self.counters = counters
+        self.hot_table = table, counters
 
     async def read(
         self,
@@ -213,10 +214,6 @@ class InMemoryCache(BaseCache[T]):
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases, monotonic=store.monotonic)
-
-    @property
-    def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
-        return self.backend.table, self.counters
 
 
 def _matching(keys: list[str], matches: Matches) -> list[str]:

@@ -13,7 +13,6 @@ from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Leas
 from agent_service.infrastructure.cache.near.copies import NearCopies
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
-from agent_service.infrastructure.cache.table import HitCounter, MemoryStore
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
 
 __all__ = ["TieredCache"]
@@ -32,6 +31,7 @@ class TieredBackend(Backend):
         self.codec = far.codec
         self.counters = far.counters
         self.near = near
+        self.hot_table = near.table, near.counts
         self._far = far
 
     async def read(self, key: str, tags: Sequence[str] = (), *, with_expiry: bool = False) -> CachedValue | None:  # noqa: ARG002
@@ -162,7 +162,3 @@ class TieredCache(BaseCache[T]):
     @property
     def caught_up(self) -> bool:
         return self._cache.caught_up
-
-    @property
-    def hot_table(self) -> tuple[MemoryStore, HitCounter] | None:
-        return self.backend.near.table, self.backend.near.counts

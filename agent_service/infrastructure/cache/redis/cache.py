@@ -58,11 +58,10 @@ class RedisBackend(RedisLeases):
         """Write under the tokens that were the latest when last looked at, and look again in the same round trip."""
         names = (NAMESPACE, *tags)
         tokens = await self._guess(names, life)
-        lifetime = lifetime_in_milliseconds(life.kept)
         try:
             while True:
                 writes = [self._set(self.names.physical(key), each, life, tokens) for key, each in entries.items()]
-                current, *_ = await self.client.pipeline([self.tokens.take_command(names, lifetime), *writes])
+                current, *_ = await self.client.pipeline([self.tokens.take_command(names, life.milliseconds), *writes])
                 latest = dict(zip(names, current, strict=True))
                 self._latest = latest[NAMESPACE]
                 if latest == tokens:
@@ -84,10 +83,10 @@ class RedisBackend(RedisLeases):
     def _set(self, physical: bytes, encoded: Encoded, life: Lifetime, tokens: Mapping[str, bytes]) -> Command:
         """Return the command that writes an entry and breaks its lease, in one step: none may be taken in between."""
         data = self._format.write(encoded, life, tokens)
-        lifetime = lifetime_in_milliseconds(life.kept)
+        lifetime = life.milliseconds
         leases = self.names.leases(physical)
         if leases:
-            return ENTRY_PUT.command([physical, *leases], [data, lifetime])
+            return (*ENTRY_PUT.call, 1 + len(leases), physical, *leases, data, lifetime)
         return ("SET", physical, data, *(("PX", lifetime) if lifetime else ()))
 
     async def add(self, key: str, amount: int, seconds: float) -> int:
@@ -112,7 +111,7 @@ class RedisBackend(RedisLeases):
         await self.client.pipeline(
             [
                 self.tokens.take_command(list(head.tags), lifetime),
-                EXPIRE.command([physical], [begins[: head.end], where, stamp(seconds), lifetime]),
+                (*EXPIRE.call, 1, physical, begins[: head.end], where, stamp(seconds), lifetime),
             ]
         )
         return True

@@ -24,6 +24,7 @@ from agent_service.infrastructure.cache.redis.names import EntryNames
 from agent_service.infrastructure.cache.redis.tokens import NAMESPACE, Tokens
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import INCREMENT
+from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Changes", "CounterChange", "RedisCounters"]
 
@@ -85,7 +86,7 @@ class RedisCounters:
         fresh = counter_head({NAMESPACE: guess})
         valid, invalid = fresh, b""
         while True:
-            script = INCREMENT.command(keys, [amount, lifetime, valid, invalid, fresh, *remember])
+            script: Command = (*INCREMENT.call, len(keys), *keys, amount, lifetime, valid, invalid, fresh, *remember)
             try:
                 (token,), reply = await self._client.pipeline(
                     [self._tokens.take_command((NAMESPACE,), lifetime_in_milliseconds(max(seconds, 1))), script]

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from agent_service.core.errors import RedisDeniedError, RedisOperationError
 from agent_service.core.metrics import NamespaceCounters
-from agent_service.core.milliseconds import lifetime_in_milliseconds, to_milliseconds
+from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.cache.backend import Fill
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease
 from agent_service.infrastructure.cache.redis.names import EntryNames
@@ -108,9 +108,8 @@ class RedisLease(BackendLease):
     ) -> bool:
         if self.void or (not self._tokens.keys() >= set(tags) and not await self._take(tags, life)):
             return False
-        lifetime = lifetime_in_milliseconds(life.seconds + life.stale_for)
-        check = self._known.take_command(list(self._tokens), lifetime)
-        store = self.store_command(encoded, life, lifetime)
+        store = self.store_command(encoded, life)
+        check = self._known.take_command(list(self._tokens), life.milliseconds)
         try:
             tokens, stored = await self._client.pipeline([check, store])
         except RedisDeniedError:
@@ -133,20 +132,17 @@ class RedisLease(BackendLease):
     async def _take(self, tags: Sequence[str], life: Lifetime) -> bool:
         """Take the tokens of tags that the value brought; False when one of them may have been invalidated."""
         new = [tag for tag in tags if tag not in self._tokens]
-        lifetime = lifetime_in_milliseconds(life.kept)
-        (found,) = await self._client.pipeline([self._known.take_command(new, lifetime, epoch=True)])
+        (found,) = await self._client.pipeline([self._known.take_command(new, life.milliseconds, epoch=True)])
         *taken, epoch = found
         self._tokens.update(zip(new, taken, strict=True))
         return bool(epoch == self._epoch)
 
-    def store_command(self, encoded: Encoded, life: Lifetime, lifetime: int) -> Command:
-        """Return the command that stores the value under the lease, and ends it.
-
-        :param lifetime: milliseconds until the entry is gone; 0: it stays.
-        """
+    def store_command(self, encoded: Encoded, life: Lifetime) -> Command:
+        """Return the command that stores the value under the lease, and ends it."""
+        lifetime = life.milliseconds
         data = self._write(encoded, life, self._tokens)
         if self._lease:
-            return LEASE_FILL.command([self._entry, *self._lease], [self._token, data, lifetime])
+            return (*LEASE_FILL.call, 1 + len(self._lease), self._entry, *self._lease, self._token, data, lifetime)
         return ("SET", self._entry, data, *(("PX", lifetime) if lifetime else ()))
 
     async def release(self, *, tell: bool = True) -> None:
@@ -219,7 +215,7 @@ class RedisLeases(RedisReader):
         commands = [self.tokens.take_command((NAMESPACE, *tags), self._lease_milliseconds, epoch=more_tags)]
         for _, names, token in mine:
             if names:
-                commands.append(LEASE_TAKE.command(names, [token, self._lease_milliseconds, if_held]))
+                commands.append((*LEASE_TAKE.call, len(names), *names, token, self._lease_milliseconds, if_held))
         try:
             taken, *replies = await self.client.pipeline(commands, patience=self._lease_seconds)
         except asyncio.CancelledError:
@@ -256,14 +252,13 @@ class RedisLeases(RedisReader):
         if any(isinstance(each.backend_lease, RedisLease) and each.backend_lease.void for each in fills):
             return [False] * len(fills)
         stored: list[bool] = []
-        lifetime = lifetime_in_milliseconds(life.kept)
         for start in range(0, len(fills), BATCH):
             batch = [
                 (lease, encoded) for _, lease, encoded in fills[start : start + BATCH] if isinstance(lease, RedisLease)
             ]
-            check = self.tokens.take_command((NAMESPACE, *tags), lifetime)
+            check = self.tokens.take_command((NAMESPACE, *tags), life.milliseconds)
             tokens, *replies = await self.client.pipeline(
-                [check, *(lease.store_command(each, life, lifetime) for lease, each in batch)]
+                [check, *(lease.store_command(each, life) for lease, each in batch)]
             )
             stored += [lease.note_stored(reply, tokens) for (lease, _), reply in zip(batch, replies, strict=True)]
         return stored
@@ -272,7 +267,7 @@ class RedisLeases(RedisReader):
         """End leases that may have been taken, and that nobody else can end before their time."""
         with suppress(RedisOperationError):
             await self.client.pipeline(
-                [LEASE_RENEW.command(each.names, [each.token, 0]) for each in mine if each.names]
+                [(*LEASE_RENEW.call, len(each.names), *each.names, each.token, 0) for each in mine if each.names]
             )
 
 

@@ -137,8 +137,9 @@ class Tokens:
         :param epoch: whether the epoch is wanted too, after the others.
         """
         size = SHARED_TOKEN_BYTES if self.former.in_use else OWN_TOKEN_BYTES
+        keys = self.keys(names, epoch=epoch)
         made = [token_bytes(size) for _ in range(len(names) + epoch)]
-        return TOKENS_TAKE.command(self.keys(names, epoch=epoch), [milliseconds, *made])
+        return (*TOKENS_TAKE.call, len(keys), *keys, milliseconds, *made)
 
     async def take(self, names: Sequence[str], seconds: float) -> dict[str, bytes]:
         """Return the tokens, making the missing ones, for entries that live for ``seconds``."""
