@@ -278,9 +278,18 @@ def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def shared_statements() -> Iterator[None]:
+    """From the first database on, engines share what they compile."""
+    from tests.support.statements import shared  # noqa: PLC0415 - a run without databases needs no SQLAlchemy
+
+    with shared():
+        yield
+
+
 @pytest.fixture
 def postgres_url(
-    postgres_server: PostgresServer, postgres_databases: Databases, postgres_template: str
+    postgres_server: PostgresServer, postgres_databases: Databases, postgres_template: str, shared_statements: None
 ) -> Iterator[str]:
     """An empty, migrated database; a connection left open at the end fails the test."""
     with postgres_databases.lent(postgres_template) as name:
@@ -296,7 +305,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: bytes, tmp_path: Path) -> str:
+def sqlite_url(sqlite_template: bytes, tmp_path: Path, shared_statements: None) -> str:
     """A migrated, empty database of SQLite."""
     path = tmp_path / "sessions.db"
     path.touch(0o600)
