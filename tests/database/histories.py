@@ -1,9 +1,9 @@
 """What must hold of sessions whatever happened to their writers, and a reader that watches them meanwhile."""
 
 import asyncio
-import sys
+import multiprocessing
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,13 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.database import group_writer
+
+# Each writer is forked from a process that has done nothing but import what it needs.
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(
+    ["pytest", "tests.database.group_writer", "agent_service.infrastructure.database.schema.migration"]
+)
 
 Acknowledged = dict[str, tuple[UUID, int]]
 
@@ -88,23 +95,32 @@ class WriterProcess:
     """A process of :mod:`tests.database.group_writer`, and what it acknowledged."""
 
     def __init__(self, url: str, name: str, ids: list[UUID], *, tasks: int, messages: int) -> None:
-        self._arguments = [url, name, str(tasks), str(messages), *map(str, ids)]
+        self._arguments = (url, name, tasks, messages, [str(each) for each in ids])
         self.acknowledged: Acknowledged = {}
         self._progress = asyncio.Event()
 
     async def run(self) -> int:
         """Run it to its end, whichever that is; give its exit status."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-m", "tests.database.group_writer", *self._arguments,
-            cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        receiving, sending = FORKING.Pipe(duplex=False)
+        self._process = FORKING.Process(target=group_writer.run, args=(sending, dict(os.environ), self._arguments))
+        await asyncio.to_thread(self._process.start)
+        sending.close()
+        lines = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(os.dup(receiving.fileno()), "rb")
+        )
+        receiving.close()
+        async for line in lines:
             if line.endswith(b"\n"):
                 client_id, session_id, seq = line.decode().split()
                 self.acknowledged[client_id] = (UUID(session_id), int(seq))
                 self._progress.set()
-        return await self._process.wait()
+        transport.close()
+        await asyncio.to_thread(self._process.join)
+        status = self._process.exitcode
+        self._process.close()
+        assert status is not None
+        return status
 
     async def killed_after(self, count: int) -> None:
         """Kill it (SIGKILL) once it has acknowledged so many messages."""

@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
+from tests.support.depth import examples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 JSON = st.recursive(
@@ -23,7 +24,7 @@ JSON = st.recursive(
 CONTEXTS = st.dictionaries(TEXT, JSON, max_size=4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=CONTEXTS, patches=st.lists(CONTEXTS, max_size=4))
 async def test_merging_equals_a_dict_update(
     database: DatabaseManager, first: dict[str, Any], patches: list[dict[str, Any]]

@@ -16,6 +16,7 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
 from tests.database.test_context import CONTEXTS, JSON, TEXT
+from tests.support.depth import examples
 
 CHANGES = st.lists(
     st.one_of(
@@ -48,7 +49,7 @@ def follow(context: dict[str, Any], path: list[str], value: Any) -> bool:
     return True
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=CONTEXTS, changes=CHANGES)
 async def test_any_changes_equal_what_python_does(
     database: DatabaseManager, first: dict[str, Any], changes: list[Any]

@@ -1,8 +1,11 @@
 """What a database does wrong arrives as an error of ours, with its cause; and the pool heals."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -55,12 +58,52 @@ async def use(database: DatabaseManager, call: Callable[[SessionRepository], Awa
         return await call(SessionRepository(db))
 
 
-@pytest.mark.parametrize("method", CALLS)
-async def test_a_database_without_our_tables_is_explained(database: DatabaseManager, method: str) -> None:
-    await database.downgrade("base")
+def without_tables(url: str) -> str:
+    """Take the tables out of a migrated database."""
 
+    async def take() -> None:
+        database = DatabaseManager(url)
+        await database.downgrade("base")
+        await database.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, take()).result()
+    return url
+
+
+@pytest.fixture(scope="module")
+def bare_postgres(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """One database for all tests: without tables nothing can be left in it."""
+    yield without_tables(postgres_server.create_database("without_tables", postgres_template))
+    postgres_server.drop_database("without_tables")
+
+
+@pytest.fixture(scope="module")
+def bare_file(sqlite_template: bytes, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("bare") / "sessions.db"
+    path.write_bytes(sqlite_template)
+    without_tables(f"sqlite+aiosqlite:///{path}")
+    return path.read_bytes()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DatabaseManager]:
+    """A database whose tables were taken out; SQLite's after the manager has prepared it."""
+    if request.param == "postgres":
+        database = DatabaseManager(request.getfixturevalue("bare_postgres"))
+    else:
+        database = DatabaseManager(request.getfixturevalue("sqlite_url"))
+        await database.prepare()
+        await database.engine.dispose()
+        (tmp_path / "sessions.db").write_bytes(request.getfixturevalue("bare_file"))
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_a_database_without_our_tables_is_explained(bare: DatabaseManager, method: str) -> None:
     with pytest.raises(DatabaseError, match="agent-service db upgrade") as caught:
-        await use(database, CALLS[method])
+        await use(bare, CALLS[method])
 
     assert isinstance(caught.value.__cause__, SQLAlchemyError)
 

@@ -16,6 +16,10 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
+from tests.support.depth import examples
+
+MANY = 15
+"""Messages that a parent hands down one by one."""
 
 
 async def say(repo: SessionRepository, session: Session, *contents: str) -> None:
@@ -171,7 +175,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4, 12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 async def test_any_history_of_forks_shows_what_copies_would(
     database: DatabaseManager, operations: list[tuple[str, int, int]]
@@ -274,19 +278,19 @@ async def test_a_reader_of_a_fork_never_misses_a_message_that_is_handed_down(dat
     async with database.session() as db:
         repo = SessionRepository(db)
         parent = await repo.create(Session(user_id="ada"))
-        await say(repo, parent, *map(str, range(40)))
-        fork = await repo.fork(parent.id, 40)
+        await say(repo, parent, *map(str, range(MANY)))
+        fork = await repo.fork(parent.id, MANY)
 
     async def pop_everything() -> None:
-        for _ in range(40):
+        for _ in range(MANY):
             async with database.session() as db:
                 await SessionRepository(db).pop_message(parent.id)
 
     popping = asyncio.create_task(pop_everything())
     while not popping.done():
         async with database.session() as db:
-            assert [seq for seq, _ in await shown(SessionRepository(db), fork)] == list(range(1, 41))
+            assert [seq for seq, _ in await shown(SessionRepository(db), fork)] == list(range(1, MANY + 1))
     await popping
 
     async with database.session() as db:
-        assert len(await shown(SessionRepository(db), fork)) == 40
+        assert len(await shown(SessionRepository(db), fork)) == MANY

@@ -18,6 +18,7 @@ from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.support.depth import examples
 
 KEY = UUID("01900000-0000-7000-8000-000000000001")
 MOMENT = "2026-01-02T03:04:05.678901+00:00"
@@ -40,8 +41,8 @@ def export(**changes: Any) -> list[dict[str, Any]]:
     return [{**session, **changes}, *messages]
 
 
-async def works(database: DatabaseManager, tmp: Path) -> None:
-    """Do with the session what is done with any."""
+async def works(database: DatabaseManager, other: Path) -> None:
+    """Do with the session what is done with any; ``other`` is the file of an empty database."""
     async with database.session() as db:
         repo = SessionRepository(db)
         await repo.restore(KEY)
@@ -70,11 +71,17 @@ async def works(database: DatabaseManager, tmp: Path) -> None:
         assert await repo.delete(fork.id, hard=True)
         lines = [line async for line in repo.export_user(user)]
         await repo.cleanup_expired_sessions()
-    elsewhere = DatabaseManager(f"sqlite+aiosqlite:///{tmp / f'{uuid4()}.db'}")
+    elsewhere = DatabaseManager(f"sqlite+aiosqlite:///{other}")
     async with elsewhere.session() as db:
         assert (await SessionRepository(db).import_user(lines)).sessions == 1
         assert [line async for line in SessionRepository(db).export_user(user)] == lines
     await elsewhere.close()
+
+
+def empty_file(folder: Path, template: bytes) -> Path:
+    path = folder / f"{uuid4()}.db"
+    path.write_bytes(template)
+    return path
 
 
 async def clean(database: DatabaseManager) -> None:
@@ -111,10 +118,16 @@ JUNK = st.one_of(
 CHANGES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), JUNK), min_size=1, max_size=3)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES, order=st.permutations(range(4)), keep_order=st.integers(0, 3), catch=st.booleans())
 async def test_changed_lines_are_refused_or_work(
-    database: DatabaseManager, tmp_path: Path, changes: Any, order: list[int], keep_order: int, catch: bool
+    database: DatabaseManager,
+    sqlite_template: bytes,
+    tmp_path: Path,
+    changes: Any,
+    order: list[int],
+    keep_order: int,
+    catch: bool,
 ) -> None:
     await clean(database)
     lines = export()
@@ -144,7 +157,7 @@ async def test_changed_lines_are_refused_or_work(
     async with database.session() as db:
         known = list(await db.scalars(text("SELECT id FROM agent_service_sessions")))
     if [UUID(str(each)) for each in known] == [KEY]:
-        await works(database, tmp_path)
+        await works(database, empty_file(tmp_path, sqlite_template))
 
 
 @pytest.mark.parametrize(
@@ -177,13 +190,13 @@ async def test_a_field_that_cannot_be_is_named_with_its_line(
 @pytest.mark.parametrize("name", MOMENTS)
 @pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 async def test_the_edges_of_the_calendar_arrive(
-    database: DatabaseManager, tmp_path: Path, name: str, moment: datetime
+    database: DatabaseManager, sqlite_template: bytes, tmp_path: Path, name: str, moment: datetime
 ) -> None:
     lines = export(**{name: moment.isoformat()})
     async with database.session() as db:
         await SessionRepository(db).import_user(map(json.dumps, lines))
 
-    await works(database, tmp_path)
+    await works(database, empty_file(tmp_path, sqlite_template))
 
 
 async def test_nesting_that_no_parser_follows_is_refused(database: DatabaseManager) -> None:

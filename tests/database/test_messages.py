@@ -15,6 +15,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 from tests.database.conftest import NewSession
+from tests.support.depth import examples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 JSON = st.recursive(
@@ -39,7 +40,7 @@ def exactly(value: Any) -> Any:
     return type(value).__name__, repr(value)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(MESSAGES, min_size=1, max_size=4))
 async def test_any_message_comes_back_exactly(database: DatabaseManager, messages: list[dict[str, Any]]) -> None:
     async with database.session() as db:

@@ -14,6 +14,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
 from tests.database.test_context import CONTEXTS
 from tests.database.test_context_changes import deeply
+from tests.support.depth import examples
 
 KINDS = ("context", "metadata")
 
@@ -34,7 +35,7 @@ def document(session: Session, kind: str) -> Any:
     return {"context": session.context, "metadata": session.session_metadata}[kind]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=CONTEXTS, patch=CONTEXTS, deep_patch=CONTEXTS, whole=CONTEXTS)
 async def test_changes_of_metadata_equal_what_python_does(
     database: DatabaseManager, first: Any, patch: Any, deep_patch: Any, whole: Any

@@ -20,18 +20,25 @@ from agent_service.infrastructure.database.repositories.results import ImportRes
 from tests.database.conftest import NewSession
 from tests.database.test_context import CONTEXTS
 from tests.database.test_messages import MESSAGES, exactly
+from tests.support.depth import examples
 
 
 async def lines_of(repo: SessionRepository, user: str = "ada") -> list[str]:
     return [line async for line in repo.export_user(user)]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8, 20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(MESSAGES, max_size=4), context=CONTEXTS)
 async def test_anything_arrives_as_it_left(
-    database: DatabaseManager, tmp_path_factory: pytest.TempPathFactory, messages: list[Any], context: dict[str, Any]
+    database: DatabaseManager,
+    sqlite_template: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+    messages: list[Any],
+    context: dict[str, Any],
 ) -> None:
-    elsewhere = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('else')}/other.db")
+    other = tmp_path_factory.mktemp("else") / "other.db"
+    other.write_bytes(sqlite_template)
+    elsewhere = DatabaseManager(f"sqlite+aiosqlite:///{other}")
     async with database.session() as db:
         repo = SessionRepository(db)
         await repo.erase_user("ada")

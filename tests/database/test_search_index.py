@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import index_messages
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.support.depth import examples
 
 WAITING = "SELECT count(*) FROM agent_service_session_search_pending"
 INDEXED = "SELECT count(*) FROM agent_service_session_search_entries WHERE seq > 0"
@@ -23,8 +23,8 @@ PROVE = "INSERT INTO agent_service_session_search (agent_service_session_search,
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ async def test_search_finds_what_histories_show_whatever_happened(
     database: DatabaseManager, writer: SessionWriter, session_id: UUID, seed: int
 ) -> None:
     dice, ids = random.Random(seed), [session_id]
-    for _ in range(40):
+    for _ in range(examples(15, 40)):
         key, event = dice.choice(ids), dice.randrange(8)
         async with database.session() as db:
             repo = SessionRepository(db)

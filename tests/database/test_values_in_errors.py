@@ -29,6 +29,7 @@ from agent_service.infrastructure.database.errors.retrying import Failure, class
 from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
+from tests.support.depth import examples
 
 MARKER = "zqmarkerzq"
 DIGITS = 73_917_391_739_173_917_391
@@ -94,32 +95,24 @@ async def own_engine(database_url: str) -> Any:
     await engine.dispose()
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40, 120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=values, column=st.sampled_from(["name", "amount", "day", "raw"]), value=values, whole=st.booleans())
-def test_a_context_that_cannot_be_written_is_not_repeated(
-    database_url: str, logged: Logged, key: Any, column: str, value: Any, whole: bool
+async def test_a_context_that_cannot_be_written_is_not_repeated(
+    own_engine: AsyncEngine, logged: Logged, key: Any, column: str, value: Any, whole: bool
 ) -> None:
-    async def run() -> None:
-        engine = create_async_engine(database_url)
-        async with engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
-        repository = SqlContextRepository(async_sessionmaker(engine), model=Row)
-        calls: list[Callable[[], Awaitable[object]]] = [
-            lambda: (repository.set if whole else repository.update)(key, {column: value}),
-            lambda: (repository.set if whole else repository.update)("other", {column: value}),
-            lambda: repository.get(key),
-            lambda: repository.delete(key),
-        ]
-        try:
-            for call in calls:
-                try:
-                    await call()
-                except AgentServiceError as exc:
-                    require_hidden(exc, logged)
-        finally:
-            await engine.dispose()
+    repository = SqlContextRepository(async_sessionmaker(own_engine), model=Row)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: (repository.set if whole else repository.update)(key, {column: value}),
+        lambda: (repository.set if whole else repository.update)("other", {column: value}),
+        lambda: repository.get(key),
+        lambda: repository.delete(key),
+    ]
 
-    asyncio.run(run())
+    for call in calls:
+        try:
+            await call()
+        except AgentServiceError as exc:
+            require_hidden(exc, logged)
 
 
 def _calls(repo: SessionRepository, key: Any) -> list[Callable[[], Awaitable[object]]]:
