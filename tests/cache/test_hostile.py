@@ -177,7 +177,7 @@ PLANTS: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("plant", PLANTS)
 async def test_whatever_stands_under_any_key_of_a_cache_it_works_on(room: Room, plant: str):
     for name, keys in room.books().items():
-        for place in [keys, *([key] for key in keys)]:
+        for place in [keys, *([key] for key in keys if len(keys) > 1)]:
             await room.head()
             for key in place:
                 await room.client.unlink([key])
