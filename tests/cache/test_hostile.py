@@ -25,6 +25,7 @@ from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCa
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.support.caches import make_fallback
+from tests.support.depth import examples
 from tests.support.waiting import until
 
 KEY, TAG = "k", "t"
@@ -437,7 +438,7 @@ def mutated(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(mutate=mutated())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_mutated_entries_are_misses_or_values(room: Room, mutate: Callable[[bytes], bytes]):
     head = await room.head()
     for data in (

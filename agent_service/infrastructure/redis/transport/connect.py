@@ -88,7 +88,7 @@ def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _driver() -> dict[str, Any]:
     """Return who redis-py says it is. Without it, 7.2 and later read the metadata of the package per connection."""
     try:
