@@ -26,7 +26,7 @@ class Sizes:
 
 
 FULL = Sizes(callers=50, failing_callers=20, processes=4, callers_per_process=100, few_entries=10, many_entries=10_000)
-QUICK = Sizes(callers=50, failing_callers=20, processes=4, callers_per_process=10, few_entries=10, many_entries=200)
+QUICK = Sizes(callers=50, failing_callers=20, processes=2, callers_per_process=10, few_entries=10, many_entries=200)
 
 
 @dataclass(frozen=True, slots=True)

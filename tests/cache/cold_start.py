@@ -1,6 +1,10 @@
-"""One of several processes that all want the same missing value at the same moment: ``cold_start.py URL CALLERS``."""
+"""Several processes that all want the same missing value at the same moment: ``cold_start.py URL PROCESSES CALLERS``.
+
+They are forked from one that has imported what they need, and fails when one of them does.
+"""
 
 import asyncio
+import os
 import sys
 
 from agent_service.infrastructure.cache.calls.decorators import cached
@@ -20,11 +24,19 @@ async def main(url: str, callers: int) -> None:
 
     await outside.execute("INCR", "ready")
     while not await outside.execute("GET", "go"):
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.005)
     assert await asyncio.gather(*(load(7) for _ in range(callers))) == [[7]] * callers
     await client.aclose()
     await outside.aclose()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    forked = []
+    for _ in range(int(sys.argv[2])):
+        pid = os.fork()
+        if not pid:
+            asyncio.run(main(sys.argv[1], int(sys.argv[3])))
+            sys.exit()
+        forked.append(pid)
+    statuses = [os.waitpid(pid, 0)[1] for pid in forked]
+    sys.exit(any(statuses))

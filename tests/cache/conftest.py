@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,7 +17,14 @@ from tests.support.waiting import ended
 
 @pytest.fixture(autouse=True)
 async def nothing_left_behind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """After each test no task of ours runs, no lease is open, and Redis has no connection, lease or immortal key more.
+    """After each test nothing of it is left, see :func:`leaving_nothing`."""
+    async with leaving_nothing(request, monkeypatch):
+        yield
+
+
+@asynccontextmanager
+async def leaving_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """At the end no task of ours runs, no lease is open, and Redis has no connection, lease or immortal key more.
 
     A test that stores an entry for ever has "never" in its key or in its own name. Where Redis was cut off it could not
     be told of the end of a lease, which then ends by itself.

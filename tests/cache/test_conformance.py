@@ -1,5 +1,6 @@
 """The table of ``benchmarks.conformance``: what it says of ours is tested, and so is that its probes can say no."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -15,16 +16,33 @@ HANDED_ON = {outages.delete_during_an_outage, outages.breaker_with_a_probe}
 """What becomes of these is for the caller of a bare ``RedisCache``, which raises in an outage."""
 
 
+KILLERS = {row.probe for row in ROWS if row.probe.__module__ == outages.__name__}
+
+
 def named(each: Any) -> str:
     return each.behaviour if isinstance(each, Row) else each.__name__
 
 
+@pytest.fixture(scope="module")
+def kept_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(row: Row, request: pytest.FixtureRequest) -> RedisServer:
+    """An empty server: one of its own for a probe that kills it."""
+    found: RedisServer = request.getfixturevalue("own_redis" if row.probe in KILLERS else "kept_redis")
+    found.cli("FLUSHALL")
+    return found
+
+
 @pytest.mark.parametrize("kind", OURS, ids=named)
 @pytest.mark.parametrize("row", ROWS, ids=named)
-async def test_ours_does_what_the_table_says(row: Row, kind: type[Adapter], own_redis: RedisServer):
+async def test_ours_does_what_the_table_says(row: Row, kind: type[Adapter], server: RedisServer):
     asked = (row.needs is None or row.needs in kind.features) and not (kind is OursRedis and row.probe in HANDED_ON)
 
-    verdict = await probe(row, kind, own_redis, QUICK)
+    verdict = await probe(row, kind, server, QUICK)
 
     assert verdict.answer == ("yes" if asked else "n/a"), verdict
 
@@ -52,8 +70,8 @@ class Naive(Adapter):
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.needs is None], ids=named)
-async def test_a_probe_says_no_of_a_naive_cache(row: Row, own_redis: RedisServer):
-    verdict = await probe(row, Naive, own_redis, QUICK)
+async def test_a_probe_says_no_of_a_naive_cache(row: Row, server: RedisServer):
+    verdict = await probe(row, Naive, server, QUICK)
 
     assert verdict.answer == "no", verdict
 

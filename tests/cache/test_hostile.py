@@ -25,6 +25,7 @@ from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCa
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from tests.support.caches import make_fallback
+from tests.support.depth import examples
 from tests.support.waiting import until
 
 KEY, TAG = "k", "t"
@@ -177,7 +178,7 @@ PLANTS: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("plant", PLANTS)
 async def test_whatever_stands_under_any_key_of_a_cache_it_works_on(room: Room, plant: str):
     for name, keys in room.books().items():
-        for place in [keys, *([key] for key in keys)]:
+        for place in [keys, *([key] for key in keys if len(keys) > 1)]:
             await room.head()
             for key in place:
                 await room.client.unlink([key])
@@ -437,7 +438,7 @@ def mutated(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(mutate=mutated())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_mutated_entries_are_misses_or_values(room: Room, mutate: Callable[[bytes], bytes]):
     head = await room.head()
     for data in (

@@ -115,14 +115,14 @@ def over(redis_server: RedisServer | GivenServer, machine: type[RedisMachine]) -
 
 @pytest.mark.parametrize("machine", IN_MEMORY)
 def test_a_history_in_memory_gives_what_a_dictionary_gives(machine: type[CacheMachine]):
-    play(machine, 30, 30)
+    play(machine, 12, 30)
 
 
 @pytest.mark.parametrize("machine", IN_REDIS)
 def test_a_history_in_redis_gives_what_a_dictionary_gives(
     machine: type[RedisMachine], redis_server: RedisServer | GivenServer
 ):
-    play(over(redis_server, machine), 12, 30)
+    play(over(redis_server, machine), 5, 30)
 
 
 @pytest.mark.faults

@@ -195,7 +195,7 @@ def test_in_any_order_of_steps_nothing_is_read_that_was_invalidated_before(
     kind: str, redis_server: RedisServer | GivenServer
 ):
     quickly = (Phase.reuse, Phase.generate)  # to make a failure small takes a while; the long run does it
-    play(redis_server, kind, 40, 30, phases=quickly)
+    play(redis_server, kind, 20, 30, phases=quickly)
 
 
 @pytest.mark.faults

@@ -1,6 +1,5 @@
 """The table behind the memory cache."""
 
-import gc
 import math
 import threading
 import weakref
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent_service.infrastructure.cache.table import Entry, MemoryStore
+from tests.support.depth import examples
 
 
 def entry(key: str, value: object = "v", *, expires: float = math.inf, size: int = 1) -> Entry:
@@ -73,7 +73,6 @@ def test_the_values_of_expired_entries_are_freed():
     del value
     now.now = 1
     store.put(entry("b"))
-    gc.collect()
 
     assert freed() is None
     assert len(store) == 1
@@ -216,4 +215,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestStoreMachine.settings = settings(max_examples=examples(25, 300), stateful_step_count=40, deadline=None)

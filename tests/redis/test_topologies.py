@@ -67,6 +67,23 @@ async def test_a_cluster_gives_the_same_replies(cluster_client: RedisClient):
     await check_commands(cluster_client)
 
 
+async def test_the_table_of_commands_is_asked_for_only_when_it_is_needed(
+    cluster: list[RedisServer], cluster_client: RedisClient
+):
+    for node in cluster:
+        node.cli("CONFIG", "RESETSTAT")
+
+    def asked() -> bool:
+        return any(b"cmdstat_command:" in node.cli("INFO", "commandstats") for node in cluster)
+
+    await cluster_client.set_many({b"a": b"1", b"b": b"2"})
+    await cluster_client.pipeline([("HSET", b"h", b"f", 1), ("PEXPIRE", b"h", 60_000), ("MGET", b"a")])
+    assert not asked()
+
+    assert await cluster_client.execute("STRLEN", b"a") == 1
+    assert asked()
+
+
 async def test_a_manager_of_a_cluster_sees_the_keys_of_all_nodes(cluster_url: str):
     manager = RedisManager(cluster_url, timeout=2)
     names = {f"{number}": f"value {number}" for number in range(300)}

@@ -38,13 +38,14 @@ class CacheCounters(CacheRoom):
         assert 29 < await cache.ttl("given") <= 30  # type: ignore[operator] # a float
         assert await cache.ttl("never") is NEVER
 
-    @pytest.mark.parametrize("value", ["1", 1.0, True, None, [1], 2**63])
-    async def test_only_an_integer_can_be_incremented(self, cache: ICache[Any], value: Any) -> None:
-        await cache.set("n", value)
+    async def test_only_an_integer_can_be_incremented(self, cache: ICache[Any]) -> None:
+        values: list[Any] = ["1", 1.0, True, None, [1], 2**63]
+        for value in values:
+            await cache.set("n", value)
 
-        with pytest.raises(CacheValueError, match="n"):
-            await cache.increment("n")
-        assert await cache.get("n") == value
+            with pytest.raises(CacheValueError, match="n"):
+                await cache.increment("n")
+            assert await cache.get("n") == value
 
     async def test_a_counter_does_not_leave_64_bits(self, cache: ICache[Any]) -> None:
         await cache.set("n", 2**63 - 1)

@@ -146,11 +146,12 @@ class CacheLoads(CacheRoom):
         assert await cache.get_or_load("a", outer) == ["inner"]
         assert await cache.get_many(["a", "b"]) == {"a": ["inner"], "b": "inner"}
 
-    @pytest.mark.parametrize("loader", [5, lambda: 5])
-    async def test_a_loader_must_be_an_async_function(self, cache: ICache[Any], loader: Any) -> None:
-        with pytest.raises(CacheValueError, match="loader"):
-            await cache.get_or_load("a", loader)
-        assert await cache.lookup("a") is MISS
+    async def test_a_loader_must_be_an_async_function(self, cache: ICache[Any]) -> None:
+        loaders: list[Any] = [5, lambda: 5]
+        for loader in loaders:
+            with pytest.raises(CacheValueError, match="loader"):
+                await cache.get_or_load("a", loader)
+            assert await cache.lookup("a") is MISS
 
     async def test_a_loaded_value_that_cannot_be_written_is_refused(self, cache: ICache[Any]) -> None:
         with pytest.raises(CacheSerializationError):

@@ -222,21 +222,23 @@ class CacheTags(CacheRoom):
         with pytest.raises(LookupError):
             await cache.get_or_load("b", Failing(LookupError("away")), stale_for=60)
 
-    @pytest.mark.parametrize("tags", ["t", b"t", 5, ["t", ""], [""], ["\ud800"], ["x" * 8193], ["t", 1], [None]])
-    async def test_unusable_tags_are_refused(self, cache: ICache[Any], tags: Any) -> None:
+    async def test_unusable_tags_are_refused(self, cache: ICache[Any]) -> None:
+        unusable: list[Any] = ["t", b"t", 5, ["t", ""], [""], ["\ud800"], ["x" * 8193], ["t", 1], [None]]
         await cache.set("a", "old", tags=["t"])
-        load = giving("new")
 
-        with pytest.raises(CacheKeyError, match="tag"):
-            await cache.set("a", "new", tags=tags)
-        with pytest.raises(CacheKeyError, match="tag"):
-            await cache.set_many({"a": "new"}, tags=tags)
-        with pytest.raises(CacheKeyError, match="tag"):
-            await cache.get_or_load("b", load, tags=tags)
-        with pytest.raises(CacheKeyError, match="tag"):
-            await cache.invalidate_tags(tags)
-        assert load.calls == 0
-        assert await cache.get_many(["a", "b"]) == {"a": "old"}
-        with pytest.raises(CacheKeyError, match="tag"):
-            await cache.get_or_load("b", load, tags=lambda _result: tags)
-        assert await cache.lookup("b") is MISS
+        for tags in unusable:
+            load = giving("new")
+            result_tags: Any = lambda _result, tags=tags: tags  # noqa: E731
+            with pytest.raises(CacheKeyError, match="tag"):
+                await cache.set("a", "new", tags=tags)
+            with pytest.raises(CacheKeyError, match="tag"):
+                await cache.set_many({"a": "new"}, tags=tags)
+            with pytest.raises(CacheKeyError, match="tag"):
+                await cache.get_or_load("b", load, tags=tags)
+            with pytest.raises(CacheKeyError, match="tag"):
+                await cache.invalidate_tags(tags)
+            assert load.calls == 0
+            assert await cache.get_many(["a", "b"]) == {"a": "old"}
+            with pytest.raises(CacheKeyError, match="tag"):
+                await cache.get_or_load("b", load, tags=result_tags)
+            assert await cache.lookup("b") is MISS

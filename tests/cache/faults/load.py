@@ -16,9 +16,6 @@ from tests.cache.faults.user import Shared, User
 
 __all__ = ["Load"]
 
-_PAUSE = 0.015
-"""Seconds between two calls of one task, on average."""
-
 
 class Load:
     """Calls of every kind, until told to stop.
@@ -26,10 +23,17 @@ class Load:
     :param processes: they share a Redis and do not know of each other.
     :param outside: a cache whose way to Redis no fault of a network is on.
     :param max_staleness: seconds, of the processes' copies in memory.
+    :param pause: seconds between two calls of one task, on average.
     """
 
     def __init__(
-        self, processes: Sequence[Process], outside: RedisCache[Any], *, max_staleness: float, rng: random.Random
+        self,
+        processes: Sequence[Process],
+        outside: RedisCache[Any],
+        *,
+        max_staleness: float,
+        pause: float,
+        rng: random.Random,
     ) -> None:
         self.meter = Meter()
         self.far = Shared("far", self.meter, rng, bound=0)
@@ -38,6 +42,7 @@ class Load:
         """Seconds between a change from outside and the beginning of the latest call that gave what was before it."""
         self._processes = processes
         self._outside = outside
+        self._pause = pause
         self._rng = rng
         self._latest = 0
         self._written: tuple[list[float], list[int]] = [], []
@@ -72,7 +77,7 @@ class Load:
     async def _often(self, act: Callable[..., Awaitable[None]], *args: Any) -> None:
         while self._running:
             await act(*args)
-            await asyncio.sleep(self._rng.expovariate(1 / _PAUSE))
+            await asyncio.sleep(self._rng.expovariate(1 / self._pause))
 
     async def _write_from_outside(self) -> None:
         if self._rng.random() < 0.7:  # else there would be few copies to read

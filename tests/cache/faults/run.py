@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
@@ -29,11 +29,13 @@ class Scale(NamedTuple):
     """REDIS_TIMEOUT."""
     max_staleness: float
     """CACHE_L1_MAX_STALENESS."""
+    pause: float
+    """Between two calls of one task, on average."""
     long: bool
 
 
-SHORT = Scale(1.0, timeout=0.2, max_staleness=0.3, long=False)
-LONG = Scale(60.0, timeout=0.5, max_staleness=1.0, long=True)
+SHORT = Scale(1.0, timeout=0.2, max_staleness=0.3, pause=0.03, long=False)
+LONG = Scale(60.0, timeout=0.5, max_staleness=1.0, pause=0.015, long=True)
 
 _LEASES = "agent_service*%lease:*"
 _IMMORTAL = """
@@ -59,7 +61,8 @@ async def run(kind: type[Fault], scale: Scale) -> str:
             stack.push_async_callback(processes[-1].aclose)
         client = RedisClient(server.url, timeout=scale.timeout)
         stack.push_async_callback(client.aclose)
-        load = Load(processes, RedisCache(client, namespace="outside"), max_staleness=scale.max_staleness, rng=rng)
+        outside: RedisCache[Any] = RedisCache(client, namespace="outside")
+        load = Load(processes, outside, max_staleness=scale.max_staleness, pause=scale.pause, rng=rng)
         async with load.running():
             await until(lambda: all(each.far.counters.hits and each.outside.counters.l1.hits for each in processes))
             await _harm(fault, scale, processes)

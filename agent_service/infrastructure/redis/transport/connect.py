@@ -1,5 +1,6 @@
 """Builds the transport to a target: every redis-py client and pool of the package, with every option spelled out."""
 
+import functools
 import sys
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from agent_service.infrastructure.redis.transport.connections import (
     TlsConnection,
     TlsSentinelConnection,
 )
+from agent_service.infrastructure.redis.transport.key_places import KeyPlaces
 from agent_service.infrastructure.redis.transport.sentinels import SharedSentinel
 from agent_service.infrastructure.redis.transport.server import ServerTransport
 from agent_service.infrastructure.redis.transport.tls import tls_of
@@ -76,6 +78,7 @@ def _how(target: RedisTarget) -> dict[str, Any]:
         "decode_responses": False,
         "retry": _no_retry(),
         **_UNLIMITED,
+        **_driver(),
         "redis_connect_func": greet_and_identify,
         **{name: value for name, value in target.options.items() if not name.startswith("ssl_")},
     }
@@ -85,12 +88,22 @@ def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
+@functools.lru_cache(maxsize=1)
+def _driver() -> dict[str, Any]:
+    """Return who redis-py says it is. Without it, 7.2 and later read the metadata of the package per connection."""
+    try:
+        from redis.driver_info import DriverInfo  # noqa: PLC0415 - not there before 7.2
+    except ImportError:
+        return {}
+    return {"driver_info": DriverInfo()}
+
+
 def open_sentinel(target: RedisTarget, *, timeout: float) -> SharedSentinel:
     """Return what asks the sentinels of a target; each has its share of the time, so that one may hang."""
     share = timeout / (len(target.addresses) + 1)
     sentinel = SharedSentinel(  # type: ignore[no-untyped-call]
         target.addresses,
-        sentinel_kwargs={"protocol": 2, "retry": _no_retry(), **_UNLIMITED, **target.sentinel_options},
+        sentinel_kwargs={"protocol": 2, "retry": _no_retry(), **_UNLIMITED, **_driver(), **target.sentinel_options},
     )
     kind = _kind(target, PatientConnection, TlsConnection)
     for each in sentinel.sentinels:
@@ -109,6 +122,7 @@ def _cluster(target: RedisTarget, timeout: float) -> Transport:
     how = {**_how(target), "max_connections": _NO_LIMIT}
     del how["redis_connect_func"]  # redis-py's cluster client greets its nodes by itself
     client = RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in target.addresses], **how)
+    client.commands_parser = KeyPlaces(client)  # type: ignore[assignment]  # only these two methods are called
     kind = _kind(target, PatientConnection, TlsConnection)
     kind |= {"connect_within": timeout / 4, "answer_within": timeout * 0.8}
     client.connection_kwargs.update(kind)  # of the nodes that it will find
