@@ -1,5 +1,7 @@
 """Fixtures for every test: real servers, and the settings of the developer's own shell kept out."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tests.support import surroundings
 surroundings.clean()
 
 from agent_service.core.settings import Settings, reset_settings  # noqa: E402 - nothing of ours sees the surroundings before
+
+SETTINGS = {spelt for name in Settings.model_fields for spelt in (name, name.upper())}
 
 # No test races the speed of the machine.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,14 +32,21 @@ pytest_plugins = [
 ]
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home and working directory of every test, empty at its beginning."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def clean_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_settings(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
     """No setting of the machine reaches a test, and no embedded database lands in the checkout."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    for name in SETTINGS & os.environ.keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
     reset_settings()
     yield
     reset_settings()
+    for left in home.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
