@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-import sys
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,8 @@ from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import rebalancer
 from tests.context.interleaved import Interleaved
+from tests.support.forked import Forked
 from tests.support.ids import steady
-
-CHECKOUT = Path(__file__).parents[2]
 
 Stores = dict[str, ContextStore]
 
@@ -467,22 +466,17 @@ async def test_what_a_mover_that_ends_in_the_middle_has_reserved_expires(redis_u
 # -- processes
 
 
-async def start(job: str, redis_url: str, sqlite: Path, number: int = 0) -> asyncio.subprocess.Process:
+async def start(job: str, redis_url: str, sqlite: Path, number: int = 0) -> Forked:
     """Start a process and wait until it is at work."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.context.rebalancer", job, redis_url, str(sqlite), str(number)),
-        cwd=CHECKOUT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert await process.stdout.readline()
+    process = await Forked.start("tests.context.rebalancer", job, redis_url, str(sqlite), str(number))
+    assert await process.line()
     return process
 
 
-async def ended(process: asyncio.subprocess.Process) -> int:
-    await process.communicate()
-    assert process.returncode is not None
-    return process.returncode
+async def ended(process: Forked) -> int:
+    with process:
+        await asyncio.to_thread(process.stdout.read)
+        return await process.wait()
 
 
 @pytest.fixture
@@ -524,11 +518,10 @@ async def test_a_rebalance_that_is_killed_loses_nothing_and_is_resumed(stores: S
     await ShardManager(rebalancer.before(stores)).set_many(expected)
     new = ShardManager(rebalancer.after(stores), previous=rebalancer.before(stores))
     for _ in range(2):
-        process = await start("rebalance", redis_url, tmp_path / "context.db")
-        assert process.stdout is not None
-        await process.stdout.readline()
-        process.kill()
-        await process.wait()
+        with await start("rebalance", redis_url, tmp_path / "context.db") as process:
+            await process.line()
+            process.kill()
+            assert await process.wait() == -signal.SIGKILL
         assert await new.get_many(expected) == expected
         assert sorted(await new.list_keys()) == sorted(expected)
     await new.rebalance()

@@ -13,7 +13,7 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.outbox import invalidate_in
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.outbox.test_processes import said, worker
+from tests.outbox.test_processes import worker
 from tests.outbox.test_run import running
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
@@ -86,7 +86,7 @@ async def test_when_all_is_quiet_no_cache_tells_anything_older_than_the_database
             house.resume()
 
     async with worker("run") as process, running(interval=0.05):
-        assert await said(process) == "ready"
+        assert await process.line() == "ready"
         background = [asyncio.create_task(reader(source)) for source in (cache, others, cache, others)]
         disturbing = asyncio.create_task(disturb())
         await asyncio.gather(*map(writer, KEYS))
