@@ -60,8 +60,8 @@ async def cache(client: RedisClient) -> AsyncIterator[RedisCache[Any]]:
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[DatabaseContextStore]:
-    async with DatabaseContextStore(db_path=tmp_path / "context.db") as db:
+async def db(context_file: Path) -> AsyncIterator[DatabaseContextStore]:
+    async with DatabaseContextStore(db_path=context_file) as db:
         await db.set("a", {"v": "old"})
         yield db
 
