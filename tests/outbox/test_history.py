@@ -17,6 +17,7 @@ from tests.outbox.test_processes import worker
 from tests.outbox.test_run import running
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.depth import examples
 from tests.support.outbox import NAMESPACE, configure, until_drained
 from tests.support.waiting import until
 
@@ -63,24 +64,24 @@ async def test_when_all_is_quiet_no_cache_tells_anything_older_than_the_database
     working = True
 
     async def writer(key: str) -> None:
-        for value in range(1, 31):
+        for value in range(1, 1 + examples(12, 30)):
             undo = rng.random() < 0.25
             await write(key, value, by_pattern=rng.random() < 0.5, undo=undo)
             if not undo:
                 committed[key] = value
-            await asyncio.sleep(rng.random() * 0.02)
+            await asyncio.sleep(rng.random() * 0.06)
 
     async def reader(source: ICache[int]) -> int:
         seen = 0
         while working:
             await read(source, rng.choice(KEYS))
             seen += 1
-            await asyncio.sleep(rng.random() * 0.004)
+            await asyncio.sleep(rng.random() * 0.016)
         return seen
 
     async def disturb() -> None:
         while working:
-            await asyncio.sleep(rng.random() * 0.2)
+            await asyncio.sleep(rng.random() * 0.1)
             house.stall()
             await asyncio.sleep(rng.random() * 0.6)
             house.resume()
