@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,11 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     client = RedisClient(redis_url, timeout=10)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def context_file(sqlite_template: bytes, tmp_path: Path) -> Path:
+    """``context.db`` in the folder of the test, with the schema: to make it takes longer than most tests."""
+    path = tmp_path / "context.db"
+    path.write_bytes(sqlite_template)
+    return path

@@ -26,6 +26,7 @@ def stop_at_flush(forks: bool) -> None:
 
 
 if __name__ == "__main__":
+    os.setsid()  # whoever started it ends its child, too
     folder, *how = sys.argv[1:]
     store = FileContextStore(folder)
     asyncio.run(store.set("warm", {}))

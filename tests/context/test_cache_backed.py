@@ -29,8 +29,8 @@ from tests.servers.redis import RedisServer
 
 class TestMemoryOverSQLite(ContextStoreContract):
     @pytest.fixture
-    async def store(self, tmp_path: Path) -> AsyncIterator[ContextStore]:
-        db = DatabaseContextStore(db_path=tmp_path / "context.db")
+    async def store(self, context_file: Path) -> AsyncIterator[ContextStore]:
+        db = DatabaseContextStore(db_path=context_file)
         async with CacheBackedContextStore(db=db, cache=InMemoryContextStore()) as store:
             yield store
 

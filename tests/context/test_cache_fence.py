@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +19,37 @@ from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
+from tests.support.forked import Forked
 
-CHECKOUT = Path(__file__).parents[2]
 LEASE = 0.1
 
 
 class Processes:
     """Processes of :mod:`tests.context.late_reader` over one Redis and one database."""
 
-    def __init__(self, redis: str, database: str) -> None:
+    def __init__(self, redis: str, database: str, stack: ExitStack) -> None:
         self.places = (redis, database)
+        self._stack = stack
 
-    async def start(self, action: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.context.late_reader", action, *self.places),
-            cwd=CHECKOUT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+    async def start(self, action: str) -> Forked:
+        return self._stack.enter_context(await Forked.start("tests.context.late_reader", action, *self.places))
 
     async def run(self, action: str) -> None:
         assert await (await self.start(action)).wait() == 0
 
-    async def begin_to_read(self) -> asyncio.subprocess.Process:
+    async def begin_to_read(self) -> Forked:
         """Start a process that has read the database and not yet filled the cache."""
         reader = await self.start("read")
-        assert await reader.stdout.readline() == b"read\n"  # type: ignore[union-attr] # it is a pipe
+        assert await reader.line() == "read"
         return reader
 
 
-async def end_of(reader: asyncio.subprocess.Process) -> Any:
+async def end_of(reader: Forked) -> Any:
     """Let a reader fill the cache, and return what it read."""
-    written, _ = await reader.communicate(b"go on\n")
-    return json.loads(written)
+    reader.stdin.write(b"go on\n")
+    found = json.loads(await reader.line())
+    await reader.wait()
+    return found
 
 
 @pytest.fixture
@@ -62,15 +60,16 @@ async def cache(client: RedisClient) -> AsyncIterator[RedisCache[Any]]:
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[DatabaseContextStore]:
-    async with DatabaseContextStore(db_path=tmp_path / "context.db") as db:
+async def db(context_file: Path) -> AsyncIterator[DatabaseContextStore]:
+    async with DatabaseContextStore(db_path=context_file) as db:
         await db.set("a", {"v": "old"})
         yield db
 
 
 @pytest.fixture
-def processes(redis_url: str, tmp_path: Path) -> Processes:
-    return Processes(redis_url, f"sqlite+aiosqlite:///{tmp_path / 'context.db'}")
+def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
+    with ExitStack() as stack:
+        yield Processes(redis_url, f"sqlite+aiosqlite:///{tmp_path / 'context.db'}", stack)
 
 
 @pytest.fixture

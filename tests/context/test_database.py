@@ -37,8 +37,8 @@ class Mine(Base):
 
 class TestSQLite(ContextStoreContract):
     @pytest.fixture
-    async def store(self, tmp_path: Path) -> AsyncIterator[DatabaseContextStore]:
-        async with DatabaseContextStore(db_path=tmp_path / "context.db") as store:
+    async def store(self, context_file: Path) -> AsyncIterator[DatabaseContextStore]:
+        async with DatabaseContextStore(db_path=context_file) as store:
             yield store
 
 

@@ -46,7 +46,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 STORES: dict[str, Callable[[RedisClient, Path, str], Any]] = {
     "memory": lambda _client, _folder, _prefix: InMemoryContextStore(),
     "redis": lambda client, _folder, prefix: RedisContextStore(client=client, prefix=prefix),
-    "sqlite": lambda _client, folder, prefix: DatabaseContextStore(db_path=folder / f"{prefix}.db"),
+    "sqlite": lambda _client, folder, _prefix: DatabaseContextStore(db_path=folder / "context.db"),
     "file": lambda _client, folder, prefix: FileContextStore(folder / prefix),
     "outside": lambda _client, _folder, _prefix: document_c.InMemoryContextStore(),
 }
@@ -62,9 +62,10 @@ CALLS: dict[str, Callable[[ContextStore], Awaitable[Any]]] = {
 @pytest.mark.parametrize("cache_kind", ["memory", "redis"])
 @pytest.mark.parametrize("db_kind", STORES)
 async def test_a_document_is_encoded_once(
-    db_kind: str, cache_kind: str, call: str, client: RedisClient, tmp_path: Path, seen: list[Any]
+    db_kind: str, cache_kind: str, call: str, client: RedisClient, context_file: Path, seen: list[Any]
 ):
-    db, cache = STORES[db_kind](client, tmp_path, "db"), STORES[cache_kind](client, tmp_path, "cache")
+    folder = context_file.parent
+    db, cache = STORES[db_kind](client, folder, "db"), STORES[cache_kind](client, folder, "cache")
     store = CacheBackedContextStore(db, cache)
     await store.get("a")
     seen.clear()

@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,8 @@ from agent_service.context.files.store import FileContextStore
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.state.file import FileStateStore
 from agent_service.testing.context_contracts import DISTINCT_KEYS, HOSTILE_KEYS, ContextStoreContract
-from tests.context.processes import CHECKOUT, updates_from_processes
+from tests.context.processes import updates_from_processes
+from tests.support.forked import Forked
 
 
 @pytest.fixture
@@ -181,12 +181,10 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, kills: i
     chance = random.Random(1)
 
     for _ in range(kills):
-        command = [sys.executable, "-m", "tests.context.writer", "file", str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT) as writer:
-            assert writer.stdout is not None
+        with Forked("tests.context.writer", "file", str(tmp_path)) as writer:
             first = writer.stdout.readline()
-            with pytest.raises(subprocess.TimeoutExpired):
-                writer.wait(chance.uniform(0, 0.05))
+            time.sleep(chance.uniform(0, 0.05))
+            assert writer.returncode is None
             writer.kill()
             said = int((first + writer.stdout.read()).split()[-1])
         found = asyncio.run(store.get("killed"))

@@ -5,15 +5,15 @@ import fcntl
 import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent_service.context.database import DatabaseContextStore
@@ -24,18 +24,17 @@ from agent_service.core.errors import ConfigurationError, ContextStoreError, Sta
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.state.file import FileStateStore
 from agent_service.state.models import CoachContext
-from tests.context.processes import CHECKOUT
+from tests.support.forked import Forked
 
 
 @contextmanager
-def stopped_writer(folder: Path, *how: str) -> Iterator[subprocess.Popen[bytes]]:
+def stopped_writer(folder: Path, *how: str) -> Iterator[Forked]:
     """A process that was stopped while it wrote the key "a"."""
-    command = [sys.executable, "-m", "tests.context.locker", str(folder), *how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True) as writer:
+    with Forked("tests.context.locker", str(folder), *how) as writer:
         try:
-            assert writer.stdout is not None
             assert writer.stdout.readline() == b"holding\n"
-            os.waitid(os.P_PID, writer.pid, os.WSTOPPED | os.WNOWAIT)
+            while psutil.Process(writer.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.001)
             yield writer
         finally:
             with suppress(ProcessLookupError):
@@ -111,7 +110,7 @@ async def test_a_child_that_was_forked_in_the_middle_of_a_write_keeps_no_lock(tm
     async with FileContextStore(tmp_path, timeout=30) as store:
         with stopped_writer(tmp_path, "fork") as writer:
             writer.kill()
-            writer.wait()
+            await writer.wait()
 
             await store.set("a", {"n": 1})
 

@@ -1,8 +1,6 @@
 """A write through a cache that takes longer than a lease: nobody caches what the database is about to replace."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
-from tests.context.processes import CHECKOUT
+from tests.support.forked import Forked
 
 LEASE = 3.0
 
@@ -59,17 +57,12 @@ async def outlive(kind: str, cache: ContextStore, redis_url: str, folder: Path) 
         await db.set("a", {"v": "old"})
         store = CacheBackedContextStore(db=db, cache=cache, ttl=300, lease_seconds=LEASE)
         assert await store.get("a") == {"v": "old"}
-        writer = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.context.late_reader", "die-late", redis_url, place, kind, f"{2 * LEASE}"),
-            cwd=CHECKOUT,
-            env={**os.environ, "CACHE_LEASE_SECONDS": f"{LEASE}"},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert await writer.stdout.readline() == b"writing\n"  # type: ignore[union-attr] # it is a pipe
-        ended = asyncio.create_task(writer.wait())
-        while not ended.done():
-            await store.get("a")
-            await asyncio.sleep(0.02)
+        die_late = ("tests.context.late_reader", "die-late", redis_url, place, kind, f"{2 * LEASE}")
+        with await Forked.start(*die_late, environment={"CACHE_LEASE_SECONDS": f"{LEASE}"}) as writer:
+            assert await writer.line() == "writing"
+            while writer.returncode is None:
+                await store.get("a")
+                await asyncio.sleep(0.02)
 
         hits = store.counters["hits"]
         async with asyncio.timeout(60):

@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, client: RedisClient) -
     kinds: dict[str, Any] = {
         "memory": InMemoryContextStore,
         "redis": lambda: RedisContextStore(client=client),
-        "sqlite": lambda: DatabaseContextStore(db_path=tmp_path / "context.db"),
+        "sqlite": lambda: DatabaseContextStore(db_path=request.getfixturevalue("context_file")),
         "file": lambda: FileContextStore(tmp_path),
         "cache": lambda: CacheContextStore(InMemoryCache()),
         "outside": lambda: as_store(document_c.InMemoryContextStore()),

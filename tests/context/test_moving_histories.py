@@ -12,6 +12,7 @@ from agent_service.context.interface import ContextStore, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.shards.manager import ShardManager
 from tests.context.interleaved import Interleaved
+from tests.support.depth import examples
 
 Stores = dict[str, ContextStore]
 
@@ -113,7 +114,7 @@ def test_every_history_of_a_key_that_moves_is_one_of_a_key_that_does_not(first: 
     monkeypatch.setattr("agent_service.context.moving._COURTESY", 0)  # so that they take it from one another
 
     async def play() -> None:
-        for seed in range(first, first + 500):
+        for seed in range(first, first + examples(100, 500)):
             events, beginning = await history(seed)
             assert linearizable(events, beginning), (seed, [(e.name, e.began, e.ended, e.result) for e in events])
 

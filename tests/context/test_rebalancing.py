@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-import sys
+import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,9 @@ from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
 from tests.context import rebalancer
 from tests.context.interleaved import Interleaved
+from tests.support.depth import examples
+from tests.support.forked import Forked
 from tests.support.ids import steady
-
-CHECKOUT = Path(__file__).parents[2]
 
 Stores = dict[str, ContextStore]
 
@@ -47,14 +48,14 @@ def moving_keys(old: ShardManager, new: ShardManager, candidates: Iterable[Key] 
 
 
 class TestBetweenTwoLayoutsOfMixedShards(ContextStoreContract):
-    examples = 10
+    examples = examples(6, 10)
 
     @pytest.fixture
-    async def store(self, tmp_path: Path, redis_url: str) -> AsyncIterator[ShardManager]:
+    async def store(self, tmp_path: Path, context_file: Path, redis_url: str) -> AsyncIterator[ShardManager]:
         stores: Stores = {
             "memory": InMemoryContextStore(),
             "files": FileContextStore(tmp_path / "files"),
-            "sqlite": DatabaseContextStore(db_path=tmp_path / "context.db"),
+            "sqlite": DatabaseContextStore(db_path=context_file),
             "redis": RedisContextStore(url=redis_url, timeout=10),
         }
         after = {name: each for name, each in stores.items() if name != "memory"}
@@ -412,10 +413,12 @@ async def test_a_moved_key_keeps_what_is_left_of_its_time():
     ]
 
 
-async def test_a_moved_key_keeps_its_time_in_redis_and_loses_it_where_nothing_expires(tmp_path: Path, redis_url: str):
+async def test_a_moved_key_keeps_its_time_in_redis_and_loses_it_where_nothing_expires(
+    context_file: Path, redis_url: str
+):
     old_shards: Stores = {"a": RedisContextStore(url=redis_url, prefix="a", ttl=1000, timeout=10)}
     redis = RedisContextStore(url=redis_url, prefix="b", timeout=10)
-    sqlite = DatabaseContextStore(db_path=tmp_path / "context.db")
+    sqlite = DatabaseContextStore(db_path=context_file)
     new = ShardManager({"b": redis, "c": sqlite}, previous=old_shards)
     old = ShardManager(old_shards)
     by_home = {new.shard_of(key): key for key in range(20)}
@@ -467,27 +470,23 @@ async def test_what_a_mover_that_ends_in_the_middle_has_reserved_expires(redis_u
 # -- processes
 
 
-async def start(job: str, redis_url: str, sqlite: Path, number: int = 0) -> asyncio.subprocess.Process:
+async def start(job: str, redis_url: str, sqlite: Path, number: int = 0) -> Forked:
     """Start a process and wait until it is at work."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.context.rebalancer", job, redis_url, str(sqlite), str(number)),
-        cwd=CHECKOUT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert await process.stdout.readline()
+    process = await Forked.start("tests.context.rebalancer", job, redis_url, str(sqlite), str(number))
+    assert await process.line()
     return process
 
 
-async def ended(process: asyncio.subprocess.Process) -> int:
-    await process.communicate()
-    assert process.returncode is not None
-    return process.returncode
+async def ended(process: Forked) -> int:
+    with process:
+        await asyncio.to_thread(process.stdout.read)
+        return await process.wait()
 
 
 @pytest.fixture
-async def stores(redis_url: str, tmp_path: Path) -> AsyncIterator[Stores]:
-    made = rebalancer.shards(redis_url, tmp_path / "context.db")
+async def stores(redis_url: str, context_file: Path) -> AsyncIterator[Stores]:
+    shutil.copy(context_file, f"{context_file}2")
+    made = rebalancer.shards(redis_url, context_file)
     await made["sqlite one"].list_keys()
     await made["sqlite two"].list_keys()
     yield made
@@ -495,11 +494,11 @@ async def stores(redis_url: str, tmp_path: Path) -> AsyncIterator[Stores]:
         await each.aclose()
 
 
-async def test_two_processes_write_while_two_others_rebalance(stores: Stores, redis_url: str, tmp_path: Path):
+async def test_two_processes_write_while_two_others_rebalance(stores: Stores, redis_url: str, context_file: Path):
     old = ShardManager(rebalancer.before(stores))
     await old.set_many({f"shared {n}": {"seed": n} for n in range(rebalancer.KEYS)})
     await old.set_many({f"still {n}": {"seed": n} for n in range(80)})
-    place = (redis_url, tmp_path / "context.db")
+    place = (redis_url, context_file)
     jobs = [("write", 1), ("write", 2), ("rebalance", 0), ("rebalance", 0)]
     processes = await asyncio.gather(*(start(job, *place, number) for job, number in jobs))
     assert await asyncio.gather(*map(ended, processes)) == [0] * 4
@@ -519,16 +518,17 @@ async def test_two_processes_write_while_two_others_rebalance(stores: Stores, re
     assert sum([len(await each.list_keys()) for each in stores.values()]) == len(expected)
 
 
-async def test_a_rebalance_that_is_killed_loses_nothing_and_is_resumed(stores: Stores, redis_url: str, tmp_path: Path):
+async def test_a_rebalance_that_is_killed_loses_nothing_and_is_resumed(
+    stores: Stores, redis_url: str, context_file: Path
+):
     expected = {f"key {n}": {"n": n} for n in range(150)}
     await ShardManager(rebalancer.before(stores)).set_many(expected)
     new = ShardManager(rebalancer.after(stores), previous=rebalancer.before(stores))
     for _ in range(2):
-        process = await start("rebalance", redis_url, tmp_path / "context.db")
-        assert process.stdout is not None
-        await process.stdout.readline()
-        process.kill()
-        await process.wait()
+        with await start("rebalance", redis_url, context_file) as process:
+            await process.line()
+            process.kill()
+            assert await process.wait() == -signal.SIGKILL
         assert await new.get_many(expected) == expected
         assert sorted(await new.list_keys()) == sorted(expected)
     await new.rebalance()
@@ -543,11 +543,11 @@ async def test_a_rebalance_that_is_killed_loses_nothing_and_is_resumed(stores: S
 MOVABLE: dict[str, Callable[[pytest.FixtureRequest, Path], ContextStore]] = {
     "memory": lambda _, __: InMemoryContextStore(),
     "files": lambda _, path: FileContextStore(path / "files"),
-    "sqlite": lambda _, path: DatabaseContextStore(db_path=path / "context.db"),
+    "sqlite": lambda request, _: DatabaseContextStore(db_path=request.getfixturevalue("context_file")),
     "postgres": lambda request, _: DatabaseContextStore(url=request.getfixturevalue("postgres_url")),
     "redis": lambda request, _: RedisContextStore(url=request.getfixturevalue("redis_url"), timeout=10),
-    "cache_backed": lambda _, path: CacheBackedContextStore(
-        db=DatabaseContextStore(db_path=path / "context.db"), cache=InMemoryContextStore()
+    "cache_backed": lambda request, _: CacheBackedContextStore(
+        db=DatabaseContextStore(db_path=request.getfixturevalue("context_file")), cache=InMemoryContextStore()
     ),
     "shards": lambda _, __: ShardManager({name: InMemoryContextStore() for name in "ab"}),
     "cache": lambda _, __: CacheContextStore(InMemoryCache(namespace="moving")),

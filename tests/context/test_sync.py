@@ -42,11 +42,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Ite
     kinds: dict[str, Any] = {
         "memory": lambda: sync.InMemoryContextStore(),
         "file": lambda: sync.FileContextStore(tmp_path),
-        "sqlite": lambda: sync.DatabaseContextStore(tmp_path / "context.db"),
+        "sqlite": lambda: sync.DatabaseContextStore(request.getfixturevalue("context_file")),
         "postgres": lambda: sync.DatabaseContextStore(url=request.getfixturevalue("postgres_url")),
         "redis": lambda: sync.RedisContextStore(url=redis_url, timeout=10),
         "cache_backed": lambda: sync.CacheBackedContextStore(
-            db=sync.DatabaseContextStore(tmp_path / "context.db"), cache=sync.InMemoryContextStore()
+            db=sync.DatabaseContextStore(request.getfixturevalue("context_file")), cache=sync.InMemoryContextStore()
         ),
         "cache": lambda: sync.CacheContextStore(InMemoryCache()),
         "derived": lambda: Own(),

@@ -13,10 +13,11 @@ from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.outbox import invalidate_in
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.outbox.test_processes import said, worker
+from tests.outbox.test_processes import worker
 from tests.outbox.test_run import running
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.support.depth import examples
 from tests.support.outbox import NAMESPACE, configure, until_drained
 from tests.support.waiting import until
 
@@ -63,30 +64,30 @@ async def test_when_all_is_quiet_no_cache_tells_anything_older_than_the_database
     working = True
 
     async def writer(key: str) -> None:
-        for value in range(1, 31):
+        for value in range(1, 1 + examples(12, 30)):
             undo = rng.random() < 0.25
             await write(key, value, by_pattern=rng.random() < 0.5, undo=undo)
             if not undo:
                 committed[key] = value
-            await asyncio.sleep(rng.random() * 0.02)
+            await asyncio.sleep(rng.random() * 0.06)
 
     async def reader(source: ICache[int]) -> int:
         seen = 0
         while working:
             await read(source, rng.choice(KEYS))
             seen += 1
-            await asyncio.sleep(rng.random() * 0.004)
+            await asyncio.sleep(rng.random() * 0.016)
         return seen
 
     async def disturb() -> None:
         while working:
-            await asyncio.sleep(rng.random() * 0.2)
+            await asyncio.sleep(rng.random() * 0.1)
             house.stall()
             await asyncio.sleep(rng.random() * 0.6)
             house.resume()
 
     async with worker("run") as process, running(interval=0.05):
-        assert await said(process) == "ready"
+        assert await process.line() == "ready"
         background = [asyncio.create_task(reader(source)) for source in (cache, others, cache, others)]
         disturbing = asyncio.create_task(disturb())
         await asyncio.gather(*map(writer, KEYS))

@@ -1,12 +1,8 @@
 """Many processes and one outbox: killed, frozen or at work at once, they lose nothing."""
 
-import asyncio
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -15,29 +11,16 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
 from tests.servers.proxy import TcpProxy
+from tests.support.forked import Forked
 from tests.support.outbox import NAMESPACE, rows, until_drained
 from tests.support.waiting import until
 
-CHECKOUT = Path(__file__).parents[2]
-
 
 @asynccontextmanager
-async def worker(*arguments: str) -> AsyncIterator[Process]:
+async def worker(*arguments: str) -> AsyncIterator[Forked]:
     """A process with this one's settings; killed at the end of the block unless it ended by then."""
-    command = (sys.executable, "-m", "tests.outbox.worker", *arguments)
-    process = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdin=PIPE, stdout=PIPE)
-    try:
+    with await Forked.start("tests.outbox.worker", *arguments) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def said(process: Process) -> str:
-    """Return the next line of a process."""
-    assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
 
 
 async def test_a_process_killed_between_commit_and_drain_leaves_the_row_to_others(
@@ -45,7 +28,7 @@ async def test_a_process_killed_between_commit_and_drain_leaves_the_row_to_other
 ):
     await others.set_many({"ada": 1, "grace": 2})
     async with worker("commit", "ada", "grace") as process:
-        assert await said(process) == "committed"
+        assert await process.line() == "committed"
         process.kill()
         await process.wait()
 
@@ -92,9 +75,7 @@ async def drained() -> bool:
 
 
 @asynccontextmanager
-async def drainer_that_hangs(
-    house: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> AsyncIterator[Process]:
+async def drainer_that_hangs(house: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: float) -> AsyncIterator[Forked]:
     """A process that has taken all rows, and waits for a Redis that does not answer."""
     house.stall()
     accepted = house.accepted
@@ -112,7 +93,7 @@ async def drainer_that_hangs(
 async def test_processes_that_drain_at_once_lose_nothing_and_leave_nothing(house: TcpProxy, others: RedisCache[object]):
     keys = [f"k{n}" for n in range(300)]
     async with worker("drain") as first, worker("drain") as second:
-        assert [await said(first), await said(second)] == ["ready", "ready"]
+        assert [await first.line(), await second.line()] == ["ready", "ready"]
         await others.set_many(dict.fromkeys(keys, 1))
         for start in range(0, len(keys), 3):
             async with get_session() as db:
@@ -120,9 +101,8 @@ async def test_processes_that_drain_at_once_lose_nothing_and_leave_nothing(house
                     invalidate_in(db, keys=[key], namespace=NAMESPACE)
         await until_drained()
         for process in (first, second):
-            assert process.stdin is not None
             process.stdin.close()
-        applied = [int(await said(process)) for process in (first, second)]
+        applied = [int(await process.line()) for process in (first, second)]
         ended = (await first.wait(), await second.wait())
 
     assert await others.get_many(keys) == {}
@@ -135,7 +115,7 @@ async def test_what_one_process_commits_is_invalidated_for_all_while_another_run
 ):
     await others.set("ada", 1)
     async with worker("run") as process:
-        assert await said(process) == "ready"
+        assert await process.line() == "ready"
         async with get_session() as db:
             invalidate_in(db, patterns=["a*"], namespace=NAMESPACE)
         await until_drained()

@@ -41,7 +41,7 @@ def other_certificate(tmp_path: Path) -> Path:
     """One that no server of a test has."""
     folder = tmp_path / "other"
     folder.mkdir()
-    return make_certificate(folder)
+    return make_certificate(folder, name="other")
 
 
 def secure(server: RedisServer, **options: object) -> str:

@@ -17,26 +17,36 @@ from tests.servers.redis import RedisServer
 from tests.support.waiting import until
 
 
-async def test_trust_is_given_only_for_what_was_told(redis_url: str, connect: Connect, listen: Listen):
-    """Every write answered before a heartbeat was sent must have been heard when its reply gives trust."""
-    max_staleness = 0.02
-    listener = listen(redis_url, max_staleness=max_staleness)
+async def test_trust_is_given_only_for_what_was_told(
+    redis_url: str, redis_proxy: TcpProxy, connect: Connect, listen: Listen
+):
+    """Every write answered before a heartbeat was sent must have been heard when its reply gives trust.
+
+    What is told takes longer than an answer, so that a trust without proof shows.
+    """
+    max_staleness = 0.05
+    redis_proxy.delay(0.01)
+    listener = listen(redis_proxy.url, max_staleness=max_staleness)
     writers = connect(redis_url)
     answered: list[tuple[float, bytes]] = []
     await listener.is_trusted()
-    end = time.monotonic() + 2
+    checked = proofs = 0
+
+    def enough() -> bool:
+        return checked > 300 and proofs > 5
 
     async def write(writer: int) -> None:
         number = 0
-        while time.monotonic() < end:
+        while not enough():
             number += 1
             key = b"app:%d:%d" % (writer, number)
             await writers.execute("SET", key, 1, "PX", 5_000)
             answered.append((time.monotonic(), key))
 
-    async def check() -> int:
-        proofs, last, checked, heard = 0, 0.0, 0, set[bytes]()
-        while time.monotonic() < end:
+    async def check() -> None:
+        nonlocal checked, proofs
+        last, heard = 0.0, set[bytes]()
+        while not enough():
             if (trusted_until := listener.stream.trusted_until) > last:
                 proofs, last = proofs + 1, trusted_until
                 heard.update(key for key in listener.heard if isinstance(key, bytes))
@@ -45,15 +55,11 @@ async def test_trust_is_given_only_for_what_was_told(redis_url: str, connect: Co
                     assert answered[checked][1] in heard
                     checked += 1
             await asyncio.sleep(0)
-        assert checked > 1000
-        return proofs
 
-    async with asyncio.TaskGroup() as group:
-        checking = group.create_task(check())
-        for writer in range(20):
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(check())
+        for writer in range(10):
             group.create_task(write(writer))
-
-    assert checking.result() > 10
 
 
 class Copies:
@@ -128,7 +134,7 @@ class Race:
                 newer = bisect_right(self._numbers, copy)
                 if newer < len(self._numbers):
                     self.most_stale = max(self.most_stale, now - self._answered[newer])
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.002)
 
 
 async def harm(proxy: TcpProxy, server: RedisServer, seconds: float) -> None:
@@ -166,7 +172,7 @@ async def check_bound(own_redis: RedisServer, connect: Connect, *, seconds: floa
         await until(lambda: copies.stream.trusted_until > time.monotonic())
         await copies.stream.aclose()
 
-    assert race.served > 100 * seconds
+    assert race.served > 20 * seconds
     assert copies.stream.reconnects > 0
     assert race.most_stale <= max_staleness
     return (
