@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
+import botocore.session
 import pytest
 
 from tests.state.dynamodb import running_dynamodb
@@ -17,8 +18,17 @@ def dynamodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def descriptions_of_aws() -> Iterator[None]:
+    """Each client would read megabytes of descriptions of AWS's services, most of its cost; here all share one copy."""
+    loader = botocore.session.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", lambda path=None: loader)
+        yield
+
+
 @pytest.fixture
-def dynamodb_url(dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def dynamodb_url(dynamodb_server: str, descriptions_of_aws: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same, with what AWS clients look for in the environment."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
