@@ -15,7 +15,7 @@ from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.testing.cache.room import Failing, giving
+from agent_service.testing.cache.room import Failing, giving, joined
 from tests.support.caches import make_fallback
 
 
@@ -182,7 +182,7 @@ async def test_joining_a_load_whose_result_does_not_fit_is_one_miss(cache: BaseC
     first = asyncio.create_task(points())
     await begun.wait()
     second = asyncio.create_task(cache.get_or_load(points.cache_key(), giving("loaded")))
-    await asyncio.sleep(0.02)
+    await joined()
     finish.set()
 
     assert (await first, await second) == ({Point(1)}, "loaded")

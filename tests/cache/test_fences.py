@@ -312,10 +312,10 @@ async def test_no_lease_is_left_behind(two: tuple[Cache, Cache], redis_server: R
 
 async def test_a_load_longer_than_its_lease_renews_it(redis_url: str, redis_server: RedisServer):
     client = RedisClient(redis_url, timeout=5)
-    cache = RedisCache[Any](client, lease_seconds=0.2)
+    cache = RedisCache[Any](client, lease_seconds=1)
 
     async def load() -> str:
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(2.5)
         return "value"
 
     assert await cache.get_or_load("k", load) == "value"

@@ -348,7 +348,7 @@ async def test_redis_killed_under_load_raises_nothing_and_brings_nothing_back(
 
     await asyncio.wait_for(asyncio.gather(write(), disturb(), *(read(n) for n in version)), 60)
 
-    assert reads > 500
+    assert reads > 100
     metrics = (await get_redis_manager()).get_metrics()
     assert metrics["journal_length"] == 0
     assert metrics["metrics"]["load:errors"] > 0

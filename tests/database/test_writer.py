@@ -23,6 +23,7 @@ from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
+from tests.database.held import somebody_waits
 
 NewSessions = Callable[[int], Awaitable[list[UUID]]]
 
@@ -407,7 +408,7 @@ async def test_closing_that_is_cancelled_tells_those_who_wait(database: Database
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await writer.close()
-        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
 
     assert {type(each) for each in results} == {DatabaseUnavailableError}
 
@@ -479,9 +480,10 @@ class TestOnPostgres:
     ) -> None:
         first, second = sorted(await new_sessions(2))
         async with database.session() as db:
+            await db.execute(text("SET LOCAL deadlock_timeout = '1h'"))  # so that it is ours that is ended
             await SessionRepository(db).add_message_to_session(second, said("theirs"))
             both = [asyncio.create_task(writer.append(each, said("ours"))) for each in (first, second)]
-            await asyncio.sleep(0.3)
+            await somebody_waits(database)
             await SessionRepository(db).add_message_to_session(first, said("theirs"))
 
         added = await asyncio.gather(*both)
@@ -494,7 +496,7 @@ class TestOnPostgres:
         await writer.append(session_id, said(1))
         async with database.session() as db:
             await db.execute(
-                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                text("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
                      "WHERE datname = current_database() AND pid <> pg_backend_pid()")
             )  # fmt: skip
         await asyncio.sleep(0.05)

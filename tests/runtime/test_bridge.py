@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import AgentServiceError, BridgeError, BridgeTimeoutError, ConfigurationError
+from tests.support.waiting import until
 
 who: ContextVar[str] = ContextVar("who")
 
@@ -99,10 +100,9 @@ async def test_a_timeout_cancels_the_coroutine(bridge: SyncBridge):
 
     with pytest.raises(BridgeTimeoutError, match=r"within 0\.05 s") as caught:
         await asyncio.to_thread(bridge.run, forever(cancelled), 0.05)
-    await asyncio.sleep(0.01)
+    await until(lambda: cancelled == [True])
 
     assert isinstance(caught.value, TimeoutError)
-    assert cancelled == [True]
 
 
 async def test_on_the_thread_of_the_loop_it_raises_at_once(bridge: SyncBridge):
@@ -138,10 +138,9 @@ async def test_closing_ends_the_calls_that_wait(bridge: SyncBridge):
 
     bridge.close()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    await asyncio.sleep(0.01)
+    await until(lambda: cancelled == [True] * 4)
 
     assert [type(each) for each in outcomes] == [BridgeError] * 4
-    assert cancelled == [True] * 4
     assert bridge.closed
     with pytest.raises(BridgeError, match="closed"):
         await asyncio.to_thread(bridge.run, double(1))

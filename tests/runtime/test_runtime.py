@@ -27,6 +27,7 @@ from agent_service.tenants.shared_state import RedisSharedState
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
 from tests.support.leftovers import pool_threads
+from tests.support.waiting import until
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -329,13 +330,13 @@ async def test_shutdown_with_16_tools_blocked_on_the_loop_ends_in_time_and_never
         await asyncio.sleep(0.001)
 
     began = time.monotonic()
-    ending = asyncio.create_task(AgentRuntime.shutdown(timeout=1.0))
+    ending = asyncio.create_task(AgentRuntime.shutdown(timeout=4.0))
     stall = await longest_stall(ending)
     took = time.monotonic() - began
     outcomes = await asyncio.gather(*tools, return_exceptions=True)
 
-    assert took < 3  # and not for ever; the machine is busy, too
-    assert stall < 0.45  # waiting for the tools on the loop would take 0.5 s
+    assert took < 12  # and not for ever; the machine is busy, too
+    assert stall < 1.8  # waiting for the tools on the loop would take 2 s
     assert [type(each) for each in outcomes] == [BridgeError] * 16
     assert cancelled == [True] * 16
 
@@ -347,7 +348,7 @@ async def test_tools_that_wait_past_the_bridge_do_not_hold_up_the_end(runtime: A
         return asyncio.run_coroutine_threadsafe(go.wait(), AgentRuntime.get().loop).result(timeout=30)
 
     tools = [runtime.pool_tool.submit(tool) for _ in range(16)]
-    await asyncio.sleep(0.05)
+    await until(lambda: all(each.running() for each in tools))
     began = time.monotonic()
     await AgentRuntime.shutdown(timeout=1.0)
     took = time.monotonic() - began
@@ -376,9 +377,9 @@ async def test_tools_that_finish_in_time_keep_their_state_until_then(runtime: Ag
     while not runtime.metrics()["bridge"]["waiting"]:
         await asyncio.sleep(0.001)
     began = time.monotonic()
-    await AgentRuntime.shutdown(timeout=5)
+    await AgentRuntime.shutdown(timeout=30)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # it ended when the tool had
     assert await running is True
 
 
@@ -406,10 +407,10 @@ async def test_queued_work_is_cancelled_and_no_more_is_taken(redis_url: str):
     go = threading.Event()
     async with AgentRuntime(GlobalSymphonyConfig(redis_url=redis_url, workers_tool=1)) as runtime:
         running = runtime.loop.run_in_executor(runtime.pool_tool, go.wait)
+        await until(lambda: runtime.metrics()["pools"]["tool"]["busy"] == 1)
         queued = runtime.loop.run_in_executor(runtime.pool_tool, go.wait)
-        await asyncio.sleep(0.01)
         ending = asyncio.create_task(AgentRuntime.shutdown())
-        await asyncio.sleep(0.01)
+        await until(queued.cancelled)
         with pytest.raises(RuntimeStateError, match="'tool' takes no more work"):
             runtime.pool_tool.submit(go.wait)
         go.set()
@@ -436,13 +437,19 @@ async def test_a_thread_that_cannot_be_ended_does_not_hold_up_the_end(
 
 
 async def test_a_failed_tool_stays_its_callers_business(runtime: AgentRuntime):
+    begun, go = threading.Event(), threading.Event()
+
     def fail() -> None:
-        time.sleep(0.05)
+        begun.set()
+        go.wait()
         raise LookupError("the tool's own")
 
     failing = runtime.loop.run_in_executor(runtime.pool_tool, fail)
-    await asyncio.sleep(0.01)
-    await AgentRuntime.shutdown()
+    await until(begun.is_set)
+    ending = asyncio.create_task(AgentRuntime.shutdown())
+    await asyncio.sleep(0)
+    go.set()
+    await ending
 
     with pytest.raises(LookupError, match="the tool's own"):
         await failing
@@ -451,6 +458,7 @@ async def test_a_failed_tool_stays_its_callers_business(runtime: AgentRuntime):
 async def test_cancelling_the_caller_does_not_stop_the_shutdown(runtime: AgentRuntime):
     go = threading.Event()
     running = runtime.loop.run_in_executor(runtime.pool_tool, go.wait)
+    await until(lambda: runtime.metrics()["pools"]["tool"]["busy"] == 1)
     ending = asyncio.create_task(AgentRuntime.shutdown())
     await asyncio.sleep(0.01)
     ending.cancel()
@@ -475,7 +483,4 @@ async def test_after_the_end_no_connection_is_left(redis_url: str, own_redis: Re
     async with AgentRuntime(GlobalSymphonyConfig(redis_url=f"{own_redis.url}?client_name=runtime")):
         assert b"name=runtime" in own_redis.cli("CLIENT", "LIST")
 
-    deadline = time.monotonic() + 2
-    while b"name=runtime" in own_redis.cli("CLIENT", "LIST"):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await until(lambda: b"name=runtime" not in own_redis.cli("CLIENT", "LIST"))

@@ -3,9 +3,11 @@
 import itertools
 from collections.abc import Iterator
 
+import botocore.session
 import pytest
 
 from tests.state.dynamodb import running_dynamodb
+from tests.support.forks import Forker, forking
 
 _names = itertools.count()
 
@@ -17,8 +19,17 @@ def dynamodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def descriptions_of_aws() -> Iterator[None]:
+    """Each client would read megabytes of descriptions of AWS's services, most of its cost; here all share one copy."""
+    loader = botocore.session.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", lambda path=None: loader)
+        yield
+
+
 @pytest.fixture
-def dynamodb_url(dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def dynamodb_url(dynamodb_server: str, descriptions_of_aws: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same, with what AWS clients look for in the environment."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -32,6 +43,13 @@ def dynamodb_url(dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     return dynamodb_server
+
+
+@pytest.fixture(scope="session")
+def writer() -> Iterator[Forker]:
+    """A process that can be forked, to save contexts."""
+    with forking("tests.state.writer") as forker:
+        yield forker
 
 
 @pytest.fixture

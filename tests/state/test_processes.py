@@ -6,27 +6,30 @@ from pathlib import Path
 import pytest
 
 from agent_service.state.file import FileStateStore
+from agent_service.state.interface import StateStore
 from agent_service.state.models import CoachContext
 from agent_service.state.redis import RedisStateStore
 from agent_service.state.sql import SQLStateStore
-from tests.state.processes import race
+from tests.support.forks import Forker
+
+ROUNDS = 5
 
 
-async def test_each_version_is_written_once_in_a_folder(tmp_path: Path):
-    written = await race("file", str(tmp_path), processes=2, rounds=10)
+async def test_each_version_is_written_once_in_a_folder(tmp_path: Path, writer: Forker):
+    written = await _race(writer, "file", str(tmp_path))
 
     await _is_one_history(written, FileStateStore(tmp_path))
 
 
-async def test_each_version_is_written_once_in_redis(redis_url: str):
-    written = await race("redis", redis_url, processes=2, rounds=10)
+async def test_each_version_is_written_once_in_redis(redis_url: str, writer: Forker):
+    written = await _race(writer, "redis", redis_url)
 
     await _is_one_history(written, RedisStateStore(redis_url, timeout=10))
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
-async def test_each_version_is_written_once_in_a_database(database_url: str):
-    written = await race("sql", database_url, processes=2, rounds=10)
+async def test_each_version_is_written_once_in_a_database(database_url: str, writer: Forker):
+    written = await _race(writer, "sql", database_url)
 
     await _is_one_history(written, SQLStateStore(database_url))
 
@@ -45,10 +48,17 @@ async def test_many_stores_make_one_table_at_once(database_url: str):
         await store.aclose()
 
 
-async def _is_one_history(written, store) -> None:
+async def _race(writer: Forker, kind: str, place: str) -> list[int]:
+    """Let two processes save a user, expecting each version in turn; give the versions that they wrote."""
+    with writer.running(2, "tests.state.writer:race", kind, place, ROUNDS) as forks:
+        said, codes = await asyncio.to_thread(forks.finish)
+    assert codes == [0, 0]
+    return [int(version) for version in said]
+
+
+async def _is_one_history(written: list[int], store: StateStore) -> None:
     async with store:
         found = await store.load_context("shared")
-    versions = sorted(version for each in written for version in each)
     assert found is not None
-    assert versions == list(range(1, found.version + 1))
-    assert found.version >= 10
+    assert sorted(written) == list(range(1, found.version + 1))
+    assert found.version >= ROUNDS

@@ -1,34 +1,29 @@
-"""A process of its own that saves contexts: ``python -m tests.state.writer save|race ARGUMENTS``."""
+"""What processes do that save contexts; see tests.support.forks."""
 
 import asyncio
 import contextlib
 import sys
-from typing import Any
 
 from agent_service.core.errors import StateConflictError
+from agent_service.state.file import FileStateStore
 from agent_service.state.interface import StateStore
 from agent_service.state.models import CoachContext
+from agent_service.state.redis import RedisStateStore
+from agent_service.state.sql import SQLStateStore
 
 
 def open_store(kind: str, place: str) -> StateStore:
     """Open the store that the parent process opened."""
-    # Imported here, because the time to start is what these tests spend most.
     if kind == "file":
-        from agent_service.state.file import FileStateStore  # noqa: PLC0415
-
         return FileStateStore(place)
     if kind == "sql":
-        from agent_service.state.sql import SQLStateStore  # noqa: PLC0415
-
         return SQLStateStore(place)
     if kind == "redis":
-        from agent_service.state.redis import RedisStateStore  # noqa: PLC0415
-
         return RedisStateStore(place, timeout=10)
     raise ValueError(kind)
 
 
-async def save(folder: str, *users: str) -> None:
+async def save(_: int, folder: str, users: list[str]) -> None:
     """Save contexts that show their version all through, until somebody kills this process."""
     store = open_store("file", folder)
     while True:
@@ -41,21 +36,17 @@ async def save(folder: str, *users: str) -> None:
             sys.stdout.flush()
 
 
-async def race(kind: str, place: str, number: str, rounds: str) -> None:
-    """Save each version once, from several tasks, if nobody else has; say which were ours."""
+async def race(number: int, kind: str, place: str, rounds: int) -> None:
+    """Save each version of the user ``shared`` once, from several tasks, if nobody else has; say which were ours."""
     async with open_store(kind, place) as store:
 
         async def attempt(expected: int, task: int) -> None:
-            context = CoachContext(user_id="shared", metadata={"by": [int(number), task]})
+            context = CoachContext(user_id="shared", metadata={"by": [number, task]})
             with contextlib.suppress(StateConflictError):
                 await store.save_context(context, expected_version=expected)
                 sys.stdout.write(f"{context.version}\n")
+                sys.stdout.flush()
 
-        for _ in range(int(rounds)):
+        for _ in range(rounds):
             present = await store.load_context("shared")
             await asyncio.gather(*(attempt(0 if present is None else present.version, task) for task in range(3)))
-
-
-if __name__ == "__main__":
-    commands: dict[str, Any] = {"save": save, "race": race}
-    asyncio.run(commands[sys.argv[1]](*sys.argv[2:]))

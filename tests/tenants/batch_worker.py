@@ -1,4 +1,4 @@
-"""A process that fills and empties batches: ``python -m tests.tenants.batch_worker NUMBER SECONDS``.
+"""What a process does that fills and empties batches; see tests.support.forks.
 
 It finds work by asking who is pending, as a coordinator does, so an item of a tenant that is pending no more is lost.
 """
@@ -6,7 +6,6 @@ It finds work by asking who is pending, as a coordinator does, so an item of a t
 import asyncio
 import os
 import random
-import sys
 import time
 
 from agent_service.tenants.base import current_redis
@@ -53,7 +52,3 @@ async def main(number: int, seconds: float) -> None:
     await client.execute("RPUSH", "ready", os.getpid())
     until = time.monotonic() + seconds
     await asyncio.gather(fill(number, until), fill(number + 1000, until), empty(until), empty(until))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))

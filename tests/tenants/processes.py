@@ -2,38 +2,27 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Any
 
 from agent_service.infrastructure.redis.client import RedisClient
-
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.forks import Forker, Forks
 
 
 @asynccontextmanager
 async def running(
-    client: RedisClient, module: str, *arguments: list[str]
-) -> AsyncIterator[list[asyncio.subprocess.Process]]:
-    """Run ``python -m module`` once for each list of arguments; go on when all are ready, and kill what is left."""
-    workers = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", module, *each, cwd=CHECKOUT, env=os.environ)
-        for each in arguments
-    ]
-    try:
+    client: RedisClient, forker: Forker, workers: int, function: str, *arguments: Any
+) -> AsyncIterator[Forks]:
+    """Run a coroutine function in processes; go on when all are ready, and kill what is left."""
+    with forker.running(workers, function, *arguments, environment=os.environ) as forks:
 
         async def all_are_ready() -> bool:
-            return int(await client.execute("LLEN", "ready")) == len(workers)
+            return int(await client.execute("LLEN", "ready")) == workers
 
         await until(all_are_ready, 30)
-        yield workers
-    finally:
-        for each in workers:
-            if each.returncode is None:
-                each.kill()
-            await each.wait()
-        await client.unlink([b"ready"])
+        yield forks
+    await client.unlink([b"ready"])
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:

@@ -13,6 +13,7 @@ from agent_service.core.errors import RecordValueError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.tenants.batch import BatchClaim, RedisBatch
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.depth import examples
 
 QUEUE = ("email_service", "daily_reports", "send")
 
@@ -261,7 +262,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=json_values)
 async def test_any_json_value_comes_back_as_it_went_in(payload: Any):
     batch = RedisBatch("t")
@@ -276,7 +277,7 @@ async def test_any_json_value_comes_back_as_it_went_in(payload: Any):
 hostile = st.text(st.sampled_from([*":_*?[]\\{}%^-/ aé", "\x00"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tenant=hostile, service=hostile, entity=hostile, action=hostile)
 async def test_hostile_names_reach_nobody_else(tenant: str, service: str, entity: str, action: str):
     canary = RedisBatch("canary")

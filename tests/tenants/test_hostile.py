@@ -26,6 +26,7 @@ from agent_service.tenants import (
 )
 from agent_service.tenants import runner as runner_module
 from agent_service.tenants.keys import KeyFactory
+from tests.support.depth import examples
 
 T = "hostile"
 KEYS = KeyFactory()
@@ -79,7 +80,7 @@ async def failure_of(work: Awaitable[Any]) -> AgentServiceError | None:
 
 @pytest.mark.parametrize("reader", READERS)
 @given(name=st.just(b"f") | st.binary(min_size=1, max_size=5), value=JSON)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8, 25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_field_that_nobody_wrote_raises_an_error_of_ours_with_the_key(
     url: str, reader: str, name: bytes, value: bytes
 ):

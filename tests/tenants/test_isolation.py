@@ -1,5 +1,6 @@
 """Whatever a tenant or an id is called, nobody reaches anybody else."""
 
+import asyncio
 import inspect
 import itertools
 from typing import Any
@@ -20,6 +21,7 @@ from agent_service.tenants import (
     RedisUser,
 )
 from tests.servers.redis import RedisServer
+from tests.support.depth import examples
 from tests.tenants.rooms import HOSTILE, ROOMS
 
 NAMES = st.sampled_from(HOSTILE) | st.text(alphabet=":_*?[]\\{}%a1", min_size=1, max_size=4)
@@ -37,14 +39,15 @@ async def test_hostile_names_never_share_a_record(client: RedisClient):
                 rooms.append((ROOMS[name](tenant, one, two), f"{name} {tenant} {one} {two}"))
 
     rooms = [(room, owner) for room, owner in rooms if getattr(room.repository, "user_id", "") != "*"]
-    for room, owner in rooms:
-        await room.put({"owner": owner})
+    for start in range(0, len(rooms), 200):
+        await asyncio.gather(*(room.put({"owner": owner}) for room, owner in rooms[start : start + 200]))
 
-    for room, owner in rooms:
-        assert await room.get() == {"owner": owner}
+    for start in range(0, len(rooms), 200):
+        some = rooms[start : start + 200]
+        assert await asyncio.gather(*(room.get() for room, _ in some)) == [{"owner": owner} for _, owner in some]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15, 60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(tenant=NAMES, victim=NAMES, one=NAMES, two=NAMES)
 async def test_no_method_of_a_tenant_touches_another_tenant(
     server: RedisServer, client: RedisClient, tenant: str, victim: str, one: str, two: str

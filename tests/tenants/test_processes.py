@@ -1,41 +1,20 @@
 """Four processes write to the same records at once, and nothing is lost."""
 
 import asyncio
-import sys
-from pathlib import Path
+import os
 
 from agent_service.tenants import RedisSharedState, RedisStateHandler, RedisTable, RedisUser
+from tests.support.forks import Forker
 from tests.tenants.rooms import ROOMS, Room
 
 PROCESSES = 4
-EACH = 50
-
-WRITER = f"""
-import asyncio, sys
-from agent_service.infrastructure.redis.factory import close_redis
-from tests.tenants.rooms import ROOMS
-
-async def main(number):
-    for make in ROOMS.values():
-        room = make("acme", "ann", "main")
-        await asyncio.gather(
-            *(room.append_to_list("list", f"{{number}}-{{each}}") for each in range({EACH})),
-            *(room.increment_field("int") for _ in range({EACH})),
-            *(room.increment_field("float", 0.5) for _ in range({EACH})),
-            *(room.upsert({{f"{{number}}-{{each}}": each}}) for each in range({EACH})),
-        )
-    await close_redis()
-
-asyncio.run(main(int(sys.argv[1])))
-"""
+EACH = 20
 
 
-async def test_concurrent_writes_of_four_processes_lose_nothing():
-    writers = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, str(number), cwd=Path(__file__).parents[2])
-        for number in range(PROCESSES)
-    ]
-    assert [await writer.wait() for writer in writers] == [0] * PROCESSES
+async def test_concurrent_writes_of_four_processes_lose_nothing(forker: Forker):
+    with forker.running(PROCESSES, "tests.tenants.record_writer:main", EACH, environment=os.environ) as forks:
+        _, codes = await asyncio.to_thread(forks.finish)
+    assert codes == [0] * PROCESSES
 
     names = {f"{number}-{each}" for number in range(PROCESSES) for each in range(EACH)}
     for kind, make in ROOMS.items():

@@ -13,6 +13,7 @@ from agent_service.core.errors import RecordValueError, RedisCommandError, Undec
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.records.listing import RecordListing, find_indexed
 from agent_service.infrastructure.redis.records.record import HashRecord
+from tests.support.depth import examples
 
 KEY = b"agent_service%tenant:{test}:record:one"
 LISTING = b"agent_service%tenant:{test}:records"
@@ -162,7 +163,7 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(held=INTEGERS | FLOATS, by=INTEGERS | FLOATS)
 async def test_any_sum_is_that_of_python_or_an_error(record: HashRecord, held: float, by: float):
     await record.set({"n": held})

@@ -17,11 +17,14 @@ from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.source import set_redis_source
 from agent_service.tenants import RedisGeneric, RedisSharedState, RedisStateHandler, RedisTable, RedisUser, TenantCache
 from tests.servers.redis import RedisServer
+from tests.support.depth import examples
 from tests.tenants.rooms import ROOMS, Room
 from tests.tenants.values import RECORDS, VALUES
 
 on_a_server = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(8, 30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

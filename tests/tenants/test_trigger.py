@@ -14,6 +14,7 @@ from agent_service.tenants.base import current_redis
 from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.depth import examples
 from tests.tenants.test_batch import until_visible
 
 
@@ -268,7 +269,7 @@ async def test_inspection_sees_every_one_of_many(triggers: RedisTrigger):
 hostile = st.text(st.sampled_from([*":_*?[]\\{}%^-/ aé", "\x00"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tenant=hostile, action=hostile, identifier=hostile)
 async def test_hostile_names_reach_nobody_else(tenant: str, action: str, identifier: str):
     canary, triggers = RedisTrigger("canary"), RedisTrigger(tenant)

@@ -11,8 +11,11 @@ from agent_service.tenants import KeyFactory, RedisBatch, RedisTrigger
 from agent_service.tenants.base import current_redis
 from agent_service.tenants.batch import BatchClaim
 from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
+from tests.support.depth import examples
 
-FEW = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=examples(20, 80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 tenants = st.sampled_from(["a", "b"])
 actions = st.sampled_from(["x", "y"])

@@ -1,7 +1,9 @@
 """Several worker processes, one of which dies while it handles triggers."""
 
 import asyncio
+import os
 import random
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
@@ -9,6 +11,7 @@ import pytest
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.tenants.trigger import RedisTrigger
+from tests.support.forks import Forker
 from tests.tenants.processes import running, until
 
 TENANTS = ["a", "b", "c", "d"]
@@ -30,7 +33,15 @@ async def fill_with_other_volatile_keys(client: RedisClient, number: int) -> Non
 
 
 async def race(
-    client: RedisClient, *, others: int, triggers: int, workers: int, seconds: float, lease: float, p99: float
+    client: RedisClient,
+    forker: Forker,
+    *,
+    others: int,
+    triggers: int,
+    workers: int,
+    seconds: float,
+    lease: float,
+    p99: float,
 ) -> None:
     """Let workers fire triggers that become due within ``seconds``, and kill one of them on the way."""
     await fill_with_other_volatile_keys(client, others)
@@ -39,20 +50,21 @@ async def race(
     async def all_ended() -> bool:
         return len({entry.split()[0] for entry in await client.execute("LRANGE", "ended", 0, -1)}) == triggers
 
-    async with running(client, "tests.tenants.trigger_worker", *([str(lease)] for _ in range(workers))) as processes:
-        victim, *others_left = processes
+    async with running(client, forker, workers, "tests.tenants.trigger_worker:main", lease) as forks:
+        victim, *others_left = forks.pids
         for name in names:
             wait = 0.1 + random.random() * seconds
             await RedisTrigger(random.choice(TENANTS)).set("race", name, ttl_seconds=wait)
-        await until(lambda: is_handling(client, victim.pid), seconds)
-        victim.kill()
+        await until(lambda: is_handling(client, victim), seconds + 30)
+        os.kill(victim, signal.SIGKILL)
         await until(all_ended, seconds + 10 * lease)
-        await asyncio.sleep(2 * lease)  # time to repeat what must not be repeated
+        await asyncio.sleep(1.2 * lease)  # by now every lease that was not given back has run out
         for each in others_left:
-            each.terminate()
-        assert [await each.wait() for each in others_left] == [0] * len(others_left)
+            os.kill(each, signal.SIGTERM)
+        _, codes = await asyncio.to_thread(forks.finish)
+    assert codes == [-signal.SIGKILL] + [0] * len(others_left)
 
-    await check(client, names, victim.pid, p99)
+    await check(client, names, victim, p99)
 
 
 async def is_handling(client: RedisClient, pid: int) -> bool:
@@ -85,11 +97,11 @@ async def check(client: RedisClient, names: list[str], victim: int, p99: float) 
         assert await RedisTrigger(tenant).dead() == []
 
 
-async def test_a_worker_that_is_killed_costs_nothing_but_its_own_repetition(record: RedisClient):
-    await race(record, others=2_000, triggers=150, workers=2, seconds=1.0, lease=3, p99=10)
+async def test_a_worker_that_is_killed_costs_nothing_but_its_own_repetition(record: RedisClient, forker: Forker):
+    await race(record, forker, others=2_000, triggers=150, workers=2, seconds=1.0, lease=3, p99=10)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-async def test_two_thousand_triggers_beside_two_hundred_thousand_volatile_keys(record: RedisClient):
-    await race(record, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2, p99=0.25)
+async def test_two_thousand_triggers_beside_two_hundred_thousand_volatile_keys(record: RedisClient, forker: Forker):
+    await race(record, forker, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2, p99=0.25)

@@ -1,9 +1,8 @@
-"""A worker process that fires triggers until it is told to stop: ``python -m tests.tenants.trigger_worker LEASE``."""
+"""What a process does that fires triggers until it is told to stop; see tests.support.forks."""
 
 import asyncio
 import os
 import signal
-import sys
 import time
 
 from agent_service.tenants.base import current_redis
@@ -23,14 +22,10 @@ async def race(trigger: Trigger) -> None:
     await client.execute("RPUSH", "ended", f"{trigger.identifier} {os.getpid()}")
 
 
-async def main(lease: float) -> None:
+async def main(number: int, lease: float) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with TriggerRunner(lease=lease):
         client, _ = await current_redis()
         await client.execute("RPUSH", "ready", os.getpid())
         await stop.wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(float(sys.argv[1])))
