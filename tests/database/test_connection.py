@@ -27,7 +27,7 @@ async def closed_afterwards() -> AsyncIterator[None]:
     await close_database()
 
 
-async def test_the_embedded_default_needs_no_preparation(tmp_path: Path) -> None:
+async def test_the_embedded_default_needs_no_preparation(home: Path) -> None:
     async with get_session() as db:
         session = await SessionRepository(db).create(Session(user_id="ada"))
 
@@ -35,7 +35,7 @@ async def test_the_embedded_default_needs_no_preparation(tmp_path: Path) -> None
         found = await SessionRepository(db).get(session.id)
 
     assert found is not None
-    assert (tmp_path / "agent_service.db").exists()
+    assert (home / "agent_service.db").exists()
     assert str(get_database()) == "sqlite+aiosqlite:///./agent_service.db"
 
 
@@ -269,7 +269,7 @@ async def test_a_file_uri_of_a_database_in_memory_is_one_database(url: str) -> N
     assert limit == 1
 
 
-def test_a_plain_sqlite_client_can_read_the_messages(tmp_path: Path) -> None:
+def test_a_plain_sqlite_client_can_read_the_messages(home: Path) -> None:
     async def write() -> None:
         async with get_session() as db:
             repo = SessionRepository(db)
@@ -278,7 +278,7 @@ def test_a_plain_sqlite_client_can_read_the_messages(tmp_path: Path) -> None:
         await close_database()
 
     asyncio.run(write())
-    connection = sqlite3.connect(tmp_path / "agent_service.db")
+    connection = sqlite3.connect(home / "agent_service.db")
     statement = "SELECT seq, role, content, data FROM agent_service_session_messages"
     row: tuple[Any, ...] = connection.execute(statement).fetchone()
     connection.close()

@@ -24,9 +24,9 @@ def surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest_asyncio.fixture
-async def house(surroundings: str, sqlite_template: bytes, tmp_path: Path) -> AsyncIterator[str]:
+async def house(surroundings: str, sqlite_template: bytes, home: Path) -> AsyncIterator[str]:
     """The surroundings with an embedded database that is migrated; what a test opened in them is closed again."""
-    (tmp_path / "agent_service.db").write_bytes(sqlite_template)
+    (home / "agent_service.db").write_bytes(sqlite_template)
     yield surroundings
     await close_cache()
     await close_database()
