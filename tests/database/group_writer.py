@@ -1,20 +1,18 @@
 """
-A process that appends through one SessionWriter.
+Appends through one SessionWriter: ``python -m tests.database.group_writer URL NAME TASKS MESSAGES SESSION...``.
 
 Every task appends its messages to one session or another, under client ids; some callers leave at a random moment and
-come back. What was acknowledged is printed at once: client id, session, number.
+come back. What was acknowledged is printed at once: client id, session, number. The process ends when all is stored
+and its input has ended: one that is to be killed cannot end before.
 """
 
 import asyncio
-import os
 import random
+import sys
 import warnings
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from zlib import crc32
 
 from agent_service.core.errors import DatabaseError
-from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 
@@ -44,11 +42,8 @@ async def _one(writer: SessionWriter, name: str, messages: int, sessions: list[s
         print(client_id, session, stored.seq, flush=True)  # noqa: T201
 
 
-def run(out: Connection, surroundings: Mapping[str, str], arguments: tuple[str, str, int, int, list[str]]) -> None:
-    """Be such a process: print to ``out``, and take the environment of whoever asked for it."""
-    os.dup2(out.fileno(), 1)
-    os.environ.clear()
-    os.environ.update(surroundings)
-    reset_settings()
+if __name__ == "__main__":
     warnings.simplefilter("error")
-    asyncio.run(write(*arguments))
+    target, label, tasks_each, messages_each, *ids = sys.argv[1:]
+    asyncio.run(write(target, label, int(tasks_each), int(messages_each), ids))
+    sys.stdin.read()

@@ -1,8 +1,6 @@
 """What must hold of sessions whatever happened to their writers, and a reader that watches them meanwhile."""
 
 import asyncio
-import multiprocessing
-import os
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -14,13 +12,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from tests.database import group_writer
-
-# Each writer is forked from a process that has done nothing but import what it needs.
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(
-    ["pytest", "tests.database.group_writer", "agent_service.infrastructure.database.schema.migration"]
-)
+from tests.support.forked import Forked
 
 Acknowledged = dict[str, tuple[UUID, int]]
 
@@ -95,36 +87,21 @@ class WriterProcess:
     """A process of :mod:`tests.database.group_writer`, and what it acknowledged."""
 
     def __init__(self, url: str, name: str, ids: list[UUID], *, tasks: int, messages: int) -> None:
-        self._arguments = (url, name, tasks, messages, [str(each) for each in ids])
+        self._arguments = (url, name, str(tasks), str(messages), *map(str, ids))
         self.acknowledged: Acknowledged = {}
-        self._progress = asyncio.Event()
 
-    async def run(self) -> int:
-        """Run it to its end, whichever that is; give its exit status."""
-        receiving, sending = FORKING.Pipe(duplex=False)
-        self._process = FORKING.Process(target=group_writer.run, args=(sending, dict(os.environ), self._arguments))
-        await asyncio.to_thread(self._process.start)
-        sending.close()
-        lines = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(os.dup(receiving.fileno()), "rb")
-        )
-        receiving.close()
-        async for line in lines:
-            if line.endswith(b"\n"):
-                client_id, session_id, seq = line.decode().split()
+    async def run(self, *, killed_after: int | None = None) -> int:
+        """
+        Run it to its end; return its exit status.
+
+        :param killed_after: how many messages it acknowledges before it is killed (SIGKILL).
+        """
+        with await Forked.start("tests.database.group_writer", *self._arguments) as process:
+            if killed_after is None:
+                process.stdin.close()
+            while line := await process.line():
+                client_id, session_id, seq = line.split()
                 self.acknowledged[client_id] = (UUID(session_id), int(seq))
-                self._progress.set()
-        transport.close()
-        await asyncio.to_thread(self._process.join)
-        status = self._process.exitcode
-        self._process.close()
-        assert status is not None
-        return status
-
-    async def killed_after(self, count: int) -> None:
-        """Kill it (SIGKILL) once it has acknowledged so many messages."""
-        while len(self.acknowledged) < count:
-            self._progress.clear()
-            await self._progress.wait()
-        self._process.kill()
+                if len(self.acknowledged) == killed_after:
+                    process.kill()
+            return await process.wait()

@@ -26,9 +26,9 @@ async def test_writers_in_four_processes_lose_nothing_and_rewrite_nothing(
     ]
 
     victim, *others = writers
-    killing = asyncio.create_task(victim.killed_after(TASKS * messages // 2))
-    killed, *statuses = await asyncio.gather(*(each.run() for each in writers))
-    await killing
+    killed, *statuses = await asyncio.gather(
+        victim.run(killed_after=TASKS * messages // 2), *(each.run() for each in others)
+    )
     await check(database, ids, {k: v for each in writers for k, v in each.acknowledged.items()})
     again = WriterProcess(database_url, "p0", ids, tasks=TASKS, messages=messages)
     statuses.append(await again.run())

@@ -7,7 +7,6 @@ import botocore.session
 import pytest
 
 from tests.state.dynamodb import running_dynamodb
-from tests.support.forks import Forker, forking
 
 _names = itertools.count()
 
@@ -43,13 +42,6 @@ def dynamodb_url(dynamodb_server: str, descriptions_of_aws: None, monkeypatch: p
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     return dynamodb_server
-
-
-@pytest.fixture(scope="session")
-def writer() -> Iterator[Forker]:
-    """A process that can be forked, to save contexts."""
-    with forking("tests.state.writer") as forker:
-        yield forker
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from agent_service.core.errors import ConfigurationError, StateConflictError, St
 from agent_service.state.dynamodb import DynamoDBStateStore
 from agent_service.state.models import CoachContext
 from tests.servers.proxy import TcpProxy
-from tests.support.forks import CHECKOUT
+from tests.support.forked import CHECKOUT
 from tests.support.ids import steady
 
 

@@ -13,7 +13,7 @@ from agent_service.core.errors import StateStoreError
 from agent_service.state.file import FileStateStore
 from agent_service.state.models import CoachContext
 from agent_service.testing.context_contracts import HOSTILE_KEYS
-from tests.support.forks import Forker
+from tests.support.forked import Forked
 
 
 async def test_a_damaged_file_is_an_error_that_names_it_and_is_left_as_it_is(tmp_path: Path):
@@ -90,20 +90,20 @@ async def test_a_file_of_the_first_release_loads_and_is_saved_as_one_document(tm
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.faults)])
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, writer: Forker, kills: int):
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, kills: int):
     users = [f"user-{n}" for n in range(3)]
     known = dict.fromkeys(users, 0)
     chance = random.Random(1)
 
     for _ in range(kills):
-        with writer.running(1, "tests.state.writer:save", str(tmp_path), users) as forks:
-            said = [forks.line()]
+        with Forked("tests.state.writer", "save", str(tmp_path), *users) as writer:
+            first = writer.stdout.readline()
             time.sleep(chance.uniform(0, 0.05))
-            forks.kill()
-            more, codes = forks.finish()
-        assert codes == [-signal.SIGKILL]
+            writer.kill()
+            said = (first + writer.stdout.read()).decode().splitlines()
+        assert writer.returncode == -signal.SIGKILL
         # Each line was written after its save had returned.
-        known |= {user_id: int(version) for user_id, version in map(str.split, said + more)}
+        known |= {user_id: int(version) for user_id, version in map(str.split, said)}
         for user_id in users:
             found = asyncio.run(FileStateStore(tmp_path).load_context(user_id))
             version = 0 if found is None else found.version

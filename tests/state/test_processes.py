@@ -10,26 +10,26 @@ from agent_service.state.interface import StateStore
 from agent_service.state.models import CoachContext
 from agent_service.state.redis import RedisStateStore
 from agent_service.state.sql import SQLStateStore
-from tests.support.forks import Forker
+from tests.support.forked import together
 
 ROUNDS = 5
 
 
-async def test_each_version_is_written_once_in_a_folder(tmp_path: Path, writer: Forker):
-    written = await _race(writer, "file", str(tmp_path))
+async def test_each_version_is_written_once_in_a_folder(tmp_path: Path):
+    written = await _race("file", str(tmp_path))
 
     await _is_one_history(written, FileStateStore(tmp_path))
 
 
-async def test_each_version_is_written_once_in_redis(redis_url: str, writer: Forker):
-    written = await _race(writer, "redis", redis_url)
+async def test_each_version_is_written_once_in_redis(redis_url: str):
+    written = await _race("redis", redis_url)
 
     await _is_one_history(written, RedisStateStore(redis_url, timeout=10))
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
-async def test_each_version_is_written_once_in_a_database(database_url: str, writer: Forker):
-    written = await _race(writer, "sql", database_url)
+async def test_each_version_is_written_once_in_a_database(database_url: str):
+    written = await _race("sql", database_url)
 
     await _is_one_history(written, SQLStateStore(database_url))
 
@@ -48,12 +48,12 @@ async def test_many_stores_make_one_table_at_once(database_url: str):
         await store.aclose()
 
 
-async def _race(writer: Forker, kind: str, place: str) -> list[int]:
-    """Let two processes save a user, expecting each version in turn; give the versions that they wrote."""
-    with writer.running(2, "tests.state.writer:race", kind, place, ROUNDS) as forks:
-        said, codes = await asyncio.to_thread(forks.finish)
-    assert codes == [0, 0]
-    return [int(version) for version in said]
+async def _race(kind: str, place: str) -> list[int]:
+    """Let two processes save a user, expecting each version in turn; return the versions that they wrote."""
+    async with together(2, "tests.state.writer", "race", kind, place, str(ROUNDS)) as writers:
+        said = [await asyncio.to_thread(each.stdout.read) for each in writers]
+        assert [await each.wait() for each in writers] == [0, 0]
+    return [int(version) for each in said for version in each.split()]
 
 
 async def _is_one_history(written: list[int], store: StateStore) -> None:

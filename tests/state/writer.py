@@ -1,4 +1,4 @@
-"""What processes do that save contexts; see tests.support.forks."""
+"""A process that saves contexts: ``... save FOLDER USER... | race KIND PLACE ROUNDS NUMBER``."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from agent_service.state.interface import StateStore
 from agent_service.state.models import CoachContext
 from agent_service.state.redis import RedisStateStore
 from agent_service.state.sql import SQLStateStore
+from tests.support.forked import wait_for_the_others
 
 
 def open_store(kind: str, place: str) -> StateStore:
@@ -23,7 +24,7 @@ def open_store(kind: str, place: str) -> StateStore:
     raise ValueError(kind)
 
 
-async def save(_: int, folder: str, users: list[str]) -> None:
+async def save(folder: str, *users: str) -> None:
     """Save contexts that show their version all through, until somebody kills this process."""
     store = open_store("file", folder)
     while True:
@@ -36,17 +37,23 @@ async def save(_: int, folder: str, users: list[str]) -> None:
             sys.stdout.flush()
 
 
-async def race(number: int, kind: str, place: str, rounds: int) -> None:
+async def race(kind: str, place: str, rounds: str, number: str) -> None:
     """Save each version of the user ``shared`` once, from several tasks, if nobody else has; say which were ours."""
+    wait_for_the_others()
     async with open_store(kind, place) as store:
 
         async def attempt(expected: int, task: int) -> None:
-            context = CoachContext(user_id="shared", metadata={"by": [number, task]})
+            context = CoachContext(user_id="shared", metadata={"by": [int(number), task]})
             with contextlib.suppress(StateConflictError):
                 await store.save_context(context, expected_version=expected)
                 sys.stdout.write(f"{context.version}\n")
                 sys.stdout.flush()
 
-        for _ in range(rounds):
+        for _ in range(int(rounds)):
             present = await store.load_context("shared")
             await asyncio.gather(*(attempt(0 if present is None else present.version, task) for task in range(3)))
+
+
+if __name__ == "__main__":
+    job, *arguments = sys.argv[1:]
+    asyncio.run(save(*arguments) if job == "save" else race(*arguments))

@@ -11,24 +11,26 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
-__all__ = ["CHECKOUT", "Forked"]
+__all__ = ["CHECKOUT", "Forked", "together", "wait_for_the_others"]
 
 CHECKOUT = Path(__file__).parents[2]
 READY = (
     "agent_service.runtime",
     "agent_service.infrastructure.database.schema.migration",
     "agent_service.infrastructure.outbox",
+    "agent_service.state",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
 )
 """What is imported before the fork; no module that a process runs, because ``runpy`` warns of one that is there."""
 
+_READY = "ready"
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(READY))
 
@@ -94,6 +96,30 @@ class Forked:
     async def line(self) -> str:
         """Return the next line of its output, stripped; empty when the process has ended."""
         return (await asyncio.to_thread(self.stdout.readline)).decode().strip()
+
+
+@asynccontextmanager
+async def together(count: int, module: str, *arguments: str) -> AsyncIterator[list[Forked]]:
+    """
+    Run ``python -m module *arguments NUMBER`` in several processes, numbered from 0.
+
+    The block begins when each of them has called :func:`wait_for_the_others`.
+    """
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(await Forked.start(module, *arguments, str(number))) for number in range(count)
+        ]
+        assert [await each.line() for each in processes] == [_READY] * count
+        for each in processes:
+            each.stdin.close()
+        yield processes
+
+
+def wait_for_the_others() -> None:
+    """Return when all processes of :func:`together` have called this; called in such a process."""
+    sys.stdout.write(f"{_READY}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
 
 
 def _run(

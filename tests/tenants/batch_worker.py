@@ -1,15 +1,16 @@
-"""What a process does that fills and empties batches; see tests.support.forks.
+"""A process that fills and empties batches: ``python -m tests.tenants.batch_worker SECONDS NUMBER``.
 
 It finds work by asking who is pending, as a coordinator does, so an item of a tenant that is pending no more is lost.
 """
 
 import asyncio
-import os
 import random
+import sys
 import time
 
 from agent_service.tenants.base import current_redis
 from agent_service.tenants.batch import RedisBatch
+from tests.support.forked import wait_for_the_others
 
 SERVICE = "race"
 TENANTS = ["a", "b", "c"]
@@ -47,8 +48,11 @@ async def work(batch: RedisBatch, queue: tuple[str, str]) -> None:
         await batch.ack(claims)
 
 
-async def main(number: int, seconds: float) -> None:
-    client, _ = await current_redis()
-    await client.execute("RPUSH", "ready", os.getpid())
+async def main(seconds: float, number: int) -> None:
     until = time.monotonic() + seconds
     await asyncio.gather(fill(number, until), fill(number + 1000, until), empty(until), empty(until))
+
+
+if __name__ == "__main__":
+    wait_for_the_others()
+    asyncio.run(main(float(sys.argv[1]), int(sys.argv[2])))

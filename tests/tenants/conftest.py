@@ -10,7 +10,6 @@ from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.tenants.keys import PERMANENT_KINDS, KeyFactory
 from tests.servers.redis import GivenServer, RedisServer, wheel_binary
-from tests.support.forks import Forker, forking
 from tests.support.leftovers import immortal_keys
 
 
@@ -25,13 +24,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | GivenServer
         pytest.skip("no redis-server 6.2: install the extra 'servers'")
     with RedisServer(binary=binary) as old:
         yield old
-
-
-@pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    """A process that can be forked, to be one of several that race."""
-    with forking("tests.tenants.batch_worker", "tests.tenants.record_writer", "tests.tenants.trigger_worker") as forker:
-        yield forker
 
 
 @pytest.fixture

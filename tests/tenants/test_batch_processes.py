@@ -1,7 +1,6 @@
 """Several processes that enqueue, claim and remove at once, one of which dies."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator
 
@@ -9,9 +8,8 @@ import pytest
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.tenants.batch import RedisBatch
-from tests.support.forks import Forker
+from tests.support.forked import together
 from tests.tenants.batch_worker import QUEUES, SERVICE, TENANTS
-from tests.tenants.processes import running
 
 
 @pytest.fixture
@@ -21,11 +19,12 @@ async def record(client: RedisClient) -> AsyncIterator[RedisClient]:
     await client.unlink([b"enqueued", b"processed"])
 
 
-async def race(client: RedisClient, forker: Forker, *, seconds: float, workers: int) -> None:
-    async with running(client, forker, workers, "tests.tenants.batch_worker:main", seconds) as forks:
+async def race(client: RedisClient, *, seconds: float, workers: int) -> None:
+    async with together(workers, "tests.tenants.batch_worker", str(seconds)) as processes:
         await asyncio.sleep(seconds / 2)
-        os.kill(forks.pids[0], signal.SIGKILL)
-        _, codes = await asyncio.wait_for(asyncio.to_thread(forks.finish), seconds + 30)
+        processes[0].kill()
+        async with asyncio.timeout(seconds + 30):
+            codes = [await each.wait() for each in processes]
     assert codes == [-signal.SIGKILL] + [0] * (workers - 1)
 
     enqueued = set(await client.execute("SMEMBERS", "enqueued"))
@@ -38,11 +37,11 @@ async def race(client: RedisClient, forker: Forker, *, seconds: float, workers: 
             assert await RedisBatch(tenant).claim(SERVICE, *queue) == []
 
 
-async def test_every_item_is_processed_though_a_worker_dies(record: RedisClient, forker: Forker):
-    await race(record, forker, seconds=1, workers=2)
+async def test_every_item_is_processed_though_a_worker_dies(record: RedisClient):
+    await race(record, seconds=1, workers=2)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-async def test_four_processes_race_for_half_a_minute_and_orphan_nothing(record: RedisClient, forker: Forker):
-    await race(record, forker, seconds=30, workers=4)
+async def test_four_processes_race_for_half_a_minute_and_orphan_nothing(record: RedisClient):
+    await race(record, seconds=30, workers=4)

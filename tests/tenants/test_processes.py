@@ -1,20 +1,18 @@
 """Four processes write to the same records at once, and nothing is lost."""
 
 import asyncio
-import os
 
 from agent_service.tenants import RedisSharedState, RedisStateHandler, RedisTable, RedisUser
-from tests.support.forks import Forker
+from tests.support.forked import together
 from tests.tenants.rooms import ROOMS, Room
 
 PROCESSES = 4
 EACH = 20
 
 
-async def test_concurrent_writes_of_four_processes_lose_nothing(forker: Forker):
-    with forker.running(PROCESSES, "tests.tenants.record_writer:main", EACH, environment=os.environ) as forks:
-        _, codes = await asyncio.to_thread(forks.finish)
-    assert codes == [0] * PROCESSES
+async def test_concurrent_writes_of_four_processes_lose_nothing():
+    async with together(PROCESSES, "tests.tenants.record_writer", str(EACH)) as writers:
+        assert [await each.wait() for each in writers] == [0] * PROCESSES
 
     names = {f"{number}-{each}" for number in range(PROCESSES) for each in range(EACH)}
     for kind, make in ROOMS.items():

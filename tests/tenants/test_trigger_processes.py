@@ -1,7 +1,6 @@
 """Several worker processes, one of which dies while it handles triggers."""
 
 import asyncio
-import os
 import random
 import signal
 from collections import defaultdict
@@ -11,8 +10,8 @@ import pytest
 
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.tenants.trigger import RedisTrigger
-from tests.support.forks import Forker
-from tests.tenants.processes import running, until
+from tests.support.forked import together
+from tests.support.waiting import until
 
 TENANTS = ["a", "b", "c", "d"]
 
@@ -34,7 +33,6 @@ async def fill_with_other_volatile_keys(client: RedisClient, number: int) -> Non
 
 async def race(
     client: RedisClient,
-    forker: Forker,
     *,
     others: int,
     triggers: int,
@@ -48,30 +46,30 @@ async def race(
     names = [str(n) for n in range(triggers)]
 
     async def all_ended() -> bool:
-        return len({entry.split()[0] for entry in await client.execute("LRANGE", "ended", 0, -1)}) == triggers
+        return int(await client.execute("SCARD", "ended")) == triggers
 
-    async with running(client, forker, workers, "tests.tenants.trigger_worker:main", lease) as forks:
-        victim, *others_left = forks.pids
+    async with together(workers, "tests.tenants.trigger_worker", str(lease)) as processes:
+        victim, *others_left = processes
         for name in names:
             wait = 0.1 + random.random() * seconds
             await RedisTrigger(random.choice(TENANTS)).set("race", name, ttl_seconds=wait)
-        await until(lambda: is_handling(client, victim), seconds + 30)
-        os.kill(victim, signal.SIGKILL)
+        await until(lambda: is_handling(client, victim.pid), seconds + 30)
+        victim.kill()
         await until(all_ended, seconds + 10 * lease)
         await asyncio.sleep(1.2 * lease)  # by now every lease that was not given back has run out
         for each in others_left:
-            os.kill(each, signal.SIGTERM)
-        _, codes = await asyncio.to_thread(forks.finish)
+            each.send_signal(signal.SIGTERM)
+        codes = [await each.wait() for each in processes]
     assert codes == [-signal.SIGKILL] + [0] * len(others_left)
 
-    await check(client, names, victim, p99)
+    await check(client, names, victim.pid, p99)
 
 
 async def is_handling(client: RedisClient, pid: int) -> bool:
     begun = [
         entry.split()[0] for entry in await client.execute("LRANGE", "begun", 0, -1) if int(entry.split()[1]) == pid
     ]
-    ended = {entry.split()[0] for entry in await client.execute("LRANGE", "ended", 0, -1)}
+    ended = set(await client.execute("SMEMBERS", "ended"))
     return len(begun) > 5 and any(each not in ended for each in begun)
 
 
@@ -83,7 +81,7 @@ async def check(client: RedisClient, names: list[str], victim: int, p99: float) 
         handlers[name].append(int(pid))
         if attempt == "1":
             lateness.append(float(late))
-    ended = {entry.decode().split()[0] for entry in await client.execute("LRANGE", "ended", 0, -1)}
+    ended = {name.decode() for name in await client.execute("SMEMBERS", "ended")}
     repeated = [pids for pids in handlers.values() if len(pids) > 1]
 
     assert ended == set(names)
@@ -97,11 +95,11 @@ async def check(client: RedisClient, names: list[str], victim: int, p99: float) 
         assert await RedisTrigger(tenant).dead() == []
 
 
-async def test_a_worker_that_is_killed_costs_nothing_but_its_own_repetition(record: RedisClient, forker: Forker):
-    await race(record, forker, others=2_000, triggers=150, workers=2, seconds=1.0, lease=3, p99=10)
+async def test_a_worker_that_is_killed_costs_nothing_but_its_own_repetition(record: RedisClient):
+    await race(record, others=2_000, triggers=150, workers=2, seconds=1.0, lease=3, p99=10)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-async def test_two_thousand_triggers_beside_two_hundred_thousand_volatile_keys(record: RedisClient, forker: Forker):
-    await race(record, forker, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2, p99=0.25)
+async def test_two_thousand_triggers_beside_two_hundred_thousand_volatile_keys(record: RedisClient):
+    await race(record, others=200_000, triggers=2_000, workers=4, seconds=15, lease=2, p99=0.25)
