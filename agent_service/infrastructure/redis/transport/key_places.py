@@ -11,12 +11,10 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 
 __all__ = ["KeyPlaces"]
 
-_FIRST: Final = frozenset(
-    (
-        "expire get getrange hdel hget hgetall hincrby hset incrby llen lrange ltrim persist pexpire pttl rpush set "
-        "setrange zadd zremrangebyscore zscan"
-    ).split()
-)
+_FIRST: Final = frozenset({
+    "expire", "get", "getrange", "hdel", "hget", "hgetall", "hincrby", "hset", "incrby", "llen", "lrange", "ltrim",
+    "persist", "pexpire", "pttl", "rpush", "set", "setrange", "zadd", "zremrangebyscore", "zscan",
+})  # fmt: skip
 """The key is the first argument."""
 _ALL: Final = frozenset({"del", "exists", "mget", "unlink"})
 """Each argument is a key."""
