@@ -20,6 +20,7 @@ from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
 from agent_service.core import codec
 from agent_service.core.errors import ContextStoreError
+from agent_service.core.values import json_writer
 from agent_service.core.values.json_writer import Writer
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.context import document_c
@@ -38,7 +39,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 encodings.append(value)
             return super().node(value, depth)
 
-    monkeypatch.setattr(codec, "Writer", Counting)
+    monkeypatch.setattr(json_writer, "Writer", Counting)
     monkeypatch.setattr(documents, "Writer", Counting)
     return encodings
 

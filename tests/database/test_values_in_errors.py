@@ -214,17 +214,18 @@ async def test_no_method_repeats_what_it_was_given_when_the_database_refuses_it(
 
 
 async def test_no_method_repeats_what_it_was_given_when_it_takes_too_long(postgres_url: str, logged: Logged) -> None:
-    database = DatabaseManager(postgres_url, statement_timeout=0.1)
-    async with database.session() as db:
+    patient, hasty = DatabaseManager(postgres_url), DatabaseManager(postgres_url, statement_timeout=0.1)
+    async with patient.session() as db:
         session = await SessionRepository(db).create(Session(user_id=MARKER))
-    async with database.session() as blocking:
+    async with patient.session() as blocking:
         await blocking.execute(text("LOCK TABLE agent_service_sessions, agent_service_session_messages"))
         for index in range(5):
             with pytest.raises(DatabaseUnavailableError, match="DB_STATEMENT_TIMEOUT") as caught:
-                async with database.session() as db:
+                async with hasty.session() as db:
                     await _calls(SessionRepository(db), session.id)[index]()
             require_hidden(caught.value, logged)
-    await database.close()
+    await hasty.close()
+    await patient.close()
 
 
 async def test_a_constraint_is_named_and_its_row_is_not(own_engine: AsyncEngine) -> None:

@@ -137,14 +137,14 @@ async def test_the_hard_timeout_of_a_load_counts_no_stall_of_the_loop():
 
 
 async def test_a_stream_that_waits_for_entries_survives_a_stall(own_redis: RedisServer, connect: Connect):
-    client = connect(own_redis.url, timeout=0.05)
+    client, patient = connect(own_redis.url, timeout=0.05), connect(own_redis.url, timeout=30)
     changes: list[bool] = []
     stream = client.notifications(b"s", lambda: changes.append(stream.live))
     stream.start()
     await until(lambda: stream.live)
     for _ in range(3):
         time.sleep(0.4)  # noqa: ASYNC251 - a stall
-        await client.execute("XADD", b"s", "*", b"a", b"b")
+        await patient.execute("XADD", b"s", "*", b"a", b"b")
         await asyncio.sleep(0.01)
     await until(lambda: len(changes) > 1)
 

@@ -119,7 +119,7 @@ class Databases:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
-        self._names = (f"test_{os.getpid()}_{number}" for number in itertools.count(1))
+        self._names = (f"test_{os.getpid()}_lent_{number}" for number in itertools.count(1))
         self._free: dict[str, list[str]] = defaultdict(list)
         self._fresh: dict[str, State] = {}
         self._keepers: dict[str, asyncpg.Connection] = {}
