@@ -98,10 +98,10 @@ async def test_tasks_that_race_through_first_use_all_succeed() -> None:
         assert len(await SessionRepository(db).get_user_sessions("ada")) == 20
 
 
-async def test_processes_that_race_through_first_use_all_succeed(tmp_path: Path) -> None:
+async def test_processes_that_race_through_first_use_all_succeed(home: Path) -> None:
     with ExitStack() as processes:
         racers = [
-            processes.enter_context(await Forked.start("tests.database.first_use", str(tmp_path))) for _ in range(4)
+            processes.enter_context(await Forked.start("tests.database.first_use", str(home))) for _ in range(4)
         ]
         for each in racers:
             each.stdin.close()
