@@ -50,9 +50,13 @@ class FreeFlights(SingleFlight):
     """Loads that pass the gates where their callers do, which is nothing that tells loads apart."""
 
     def _start(
-        self, key: str, load: Callable[[Breakable], Coroutine[Any, Any, Any]], lease: Breakable, context: Iterable[Any]
+        self,
+        here: tuple[asyncio.AbstractEventLoop, str],
+        load: Callable[[Breakable], Coroutine[Any, Any, Any]],
+        open_lease: Callable[[], Breakable],
+        context: Iterable[Any],
     ) -> Any:
-        return super()._start(key, load, lease, (*context, free))
+        return super()._start(here, load, open_lease, (*context, free))
 
 
 class Race:

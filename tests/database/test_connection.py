@@ -100,9 +100,7 @@ async def test_tasks_that_race_through_first_use_all_succeed() -> None:
 
 async def test_processes_that_race_through_first_use_all_succeed(home: Path) -> None:
     with ExitStack() as processes:
-        racers = [
-            processes.enter_context(await Forked.start("tests.database.first_use", str(home))) for _ in range(4)
-        ]
+        racers = [processes.enter_context(await Forked.start("tests.database.first_use", str(home))) for _ in range(4)]
         for each in racers:
             each.stdin.close()
         assert await asyncio.gather(*(each.wait() for each in racers)) == [0] * 4
