@@ -8,6 +8,7 @@ from benchmarks import (
     context,
     records,
     redis_get,
+    search,
     sessions_growth,
     sessions_write,
 )
@@ -21,6 +22,7 @@ BENCHMARKS = (
     append,
     sessions_write,
     sessions_growth,
+    search,
     records,
     bridge,
     context,

@@ -77,10 +77,10 @@ class RepositoryBase:
             scope.append(Session.user_id == user_id)
         return [*scope, *active(self._now())] if active_only else scope
 
-    async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
+    async def _all(self, action: str, statement: Select[Any], values: Mapping[str, Any] | None = None) -> list[Any]:
         """Run a query and return its objects as the database has them now, even those that were loaded before."""
         with database_errors(action):
-            rows = await self._db.scalars(statement, execution_options={"populate_existing": True})
+            rows = await self._db.scalars(statement, values, execution_options={"populate_existing": True})
             return list(rows)
 
     async def _first(self, action: str, statement: Select[Any]) -> Any:
