@@ -9,6 +9,7 @@ from benchmarks import (
     records,
     redis_get,
     search,
+    session_reads,
     sessions_growth,
     sessions_write,
 )
@@ -22,6 +23,7 @@ BENCHMARKS = (
     append,
     sessions_write,
     sessions_growth,
+    session_reads,
     search,
     records,
     bridge,

@@ -12,9 +12,10 @@ term, and only at the user's own.
 
 from typing import Any, Final
 
-from sqlalchemy import Integer, Select, String, bindparam, select, text
+from sqlalchemy import Integer, String, bindparam, select, text
 
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.reads import Read
 from agent_service.infrastructure.database.values.types import Identifier
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
@@ -94,13 +95,14 @@ WHERE e.tenant_id = :tenant_id
 """
 # Whose a message is comes before what it says: lower_unicode is a function of Python.
 _WAITING: Final = """
-SELECT w.session_id, w.seq FROM {pending} AS w CROSS JOIN {messages} AS m
-ON m.tenant_id = w.tenant_id AND m.session_id = w.session_id AND m.seq = w.seq
-WHERE w.tenant_id = :tenant_id AND NOT EXISTS (
-    SELECT 1 FROM {entries} AS e WHERE e.tenant_id = w.tenant_id AND e.session_id = w.session_id AND e.seq = w.seq
+SELECT waiting.session_id, waiting.seq FROM {pending} AS waiting CROSS JOIN {messages} AS m
+ON m.tenant_id = waiting.tenant_id AND m.session_id = waiting.session_id AND m.seq = waiting.seq
+WHERE waiting.tenant_id = :tenant_id AND NOT EXISTS (
+    SELECT 1 FROM {entries} AS e
+    WHERE e.tenant_id = waiting.tenant_id AND e.session_id = waiting.session_id AND e.seq = waiting.seq
 ) AND (
-    EXISTS (SELECT 1 FROM {sessions} AS s WHERE s.id = w.session_id AND {mine})
-    OR w.session_id IN (SELECT owner FROM line)
+    EXISTS (SELECT 1 FROM {sessions} AS s WHERE s.id = waiting.session_id AND {mine})
+    OR waiting.session_id IN (SELECT owner FROM line)
 ) AND instr(lower_unicode(m.content), :lowered) > 0
 """
 _OF_FOUND: Final = """
@@ -134,24 +136,24 @@ SELECT {columns} FROM page CROSS JOIN {sessions} AS s WHERE s.tenant_id = :tenan
 """
 
 
-def _statement(ctes: list[str], ways: list[str], end: str) -> Any:
+def _read(ctes: list[str], ways: list[str], end: str) -> Read[Session]:
     page = f"page (id) AS ({' UNION '.join(ways)})"
     sql = f"WITH RECURSIVE {', '.join([*ctes, page])} {end}".format(**_PARTS)
     bound = text(" ".join(sql.split())).bindparams(
         *(bindparam(name, type_=kind) for name, kind in _TYPES.items() if f":{name}" in sql)
     )
-    return select(Session).from_statement(bound.columns(*Session.__table__.columns))
+    return Read(Session, select(Session).from_statement(bound.columns(*Session.__table__.columns)), bound)
 
 
-_STATEMENTS: Final = {
-    ("postgresql", False): _statement([], [_POSTGRES_TITLES], _POSTGRES_END),
-    ("postgresql", True): _statement([_LINE], [_POSTGRES_TITLES, _POSTGRES_CONTENTS], _POSTGRES_END),
-    ("sqlite", False): _statement(
+_READS: Final = {
+    ("postgresql", False): _read([], [_POSTGRES_TITLES], _POSTGRES_END),
+    ("postgresql", True): _read([_LINE], [_POSTGRES_TITLES, _POSTGRES_CONTENTS], _POSTGRES_END),
+    ("sqlite", False): _read(
         [_FREQUENT, f"found (session_id, seq) AS MATERIALIZED ({_FEW} AND e.seq = 0)"],
         [_OF_FOUND, _WALK.replace("{shown}", _OWN_TITLE)],
         _SQLITE_END,
     ),
-    ("sqlite", True): _statement(
+    ("sqlite", True): _read(
         [_LINE, _FREQUENT, f"found (session_id, seq) AS MATERIALIZED ({_FEW} UNION ALL {_WAITING})"],
         [_OF_FOUND, _FORKS_OF_FOUND, _WALK.replace("{shown}", _ALL_SHOWN)],
         _SQLITE_END,
@@ -159,12 +161,11 @@ _STATEMENTS: Final = {
 }
 
 
-def found_sessions(dialect: str, *, in_content: bool) -> Select[Any]:
+def found_sessions(dialect: str, *, in_content: bool) -> Read[Session]:
     """The sessions of ``tenant_id`` and ``user_id`` whose title, or a message they show, has the term.
 
     At most ``wanted`` of them, the latest activity first. On PostgreSQL the term is the ``term`` that ILIKE takes, and
     ``plan_cache_mode`` is what :data:`PLAN_FOR_TERM` gave back. On SQLite it is a ``phrase`` of the index, and
     ``lowered``. All of these are parameters.
     """
-    statement: Select[Any] = _STATEMENTS[dialect, in_content]
-    return statement
+    return _READS[dialect, in_content]

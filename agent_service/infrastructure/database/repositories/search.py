@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.errors.translation import database_er
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.found_sessions import PLAN_FOR_TERM, TRIGRAM, found_sessions
+from agent_service.infrastructure.database.queries.listing import ordered
 from agent_service.infrastructure.database.queries.search import (
     CONTENT_INDEX,
     containing,
@@ -53,9 +54,9 @@ class SessionSearch(SessionListing):
         await self._warn_without_index()
         if len(term) < TRIGRAM:
             found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
-            return await self._list([found, *scope], limit)
+            return await self._all("search sessions", ordered(found, *scope).limit(limit))
         values = {"tenant_id": self._tenant_id, "user_id": user_id, "wanted": limit, **await self._sought(term)}
-        return await self._all("search sessions", found_sessions(self._dialect(), in_content=in_content), values)
+        return await self._objects("search sessions", found_sessions(self._dialect(), in_content=in_content), values)
 
     async def search_messages(self, user_id: UUID | str, term: str, limit: int = 20) -> list[SearchHit]:
         """Return a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.

@@ -18,7 +18,7 @@ import orjson
 
 from agent_service.core.errors import SessionValueError
 
-__all__ = ["MAX_DEPTH", "check_value", "dumps", "encode_document", "loads", "path_name"]
+__all__ = ["MAX_DEPTH", "check_value", "dumps", "encode_document", "loads", "path_name", "read_json"]
 
 MAX_DEPTH = 200
 """Deepest nesting of a stored document; readers with little stack left must still be able to decode it."""
@@ -28,7 +28,21 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _STRING_OR_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
 _SIMPLE_KEY = re.compile(r"[^\W\d]\w*", re.ASCII)
 
+_LONG_NUMBER = re.compile(r"[0-9]{18}")
+"""Digits that orjson may read as a float where the standard library reads an integer."""
+
 loads = json.loads
+
+
+def read_json(text: str) -> Any:
+    """Return what :data:`loads` does, of a stored text, in a fraction of its time."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:  # NaN, or a lone surrogate; no method of ours stores them
+        return loads(text)
+    if isinstance(value, dict) and _CONSTANT.issuperset(map(type, value.values())):
+        return value
+    return loads(text) if _LONG_NUMBER.search(text) else value
 
 
 def dumps(value: Any) -> str:
