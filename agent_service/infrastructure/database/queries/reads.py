@@ -179,11 +179,25 @@ def _decoder(column: Any, dialect: Dialect) -> Decoder | None:
     if isinstance(kind, Identifier):
         return as_identifier
     if isinstance(kind, Uuid):
-        return UUID if embedded else None
+        return _last_remembered(UUID) if embedded else None
     if isinstance(kind, Enum):
         return {each.value: each for each in kind.enum_class or ()}.__getitem__
     decoder: Decoder | None = kind.dialect_impl(dialect).result_processor(dialect, None)
     return decoder
+
+
+def _last_remembered(decode: Decoder) -> Decoder:
+    """Decode a value that comes several times running, as the session of messages does, once."""
+    last: tuple[Any, Any] = None, None
+
+    def decoded(value: Any) -> Any:
+        nonlocal last
+        known = last
+        if known[0] != value:
+            last = known = value, decode(value)
+        return known[1]
+
+    return decoded
 
 
 def _moment_of_text(text: str) -> datetime:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -28,21 +29,29 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _STRING_OR_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
 _SIMPLE_KEY = re.compile(r"[^\W\d]\w*", re.ASCII)
 
-_LONG_NUMBER = re.compile(r"[0-9]{18}")
-"""Digits that orjson may read as a float where the standard library reads an integer."""
+_LARGE = float(2**63)
 
 loads = json.loads
 
 
 def read_json(text: str) -> Any:
     """Return what :data:`loads` does, of a stored text, in a fraction of its time."""
-    try:
+    # What orjson refuses (NaN, a lone surrogate), and what is nested too deep to be looked at, others wrote.
+    with suppress(orjson.JSONDecodeError, RecursionError):
         value = orjson.loads(text)
-    except orjson.JSONDecodeError:  # NaN, or a lone surrogate; no method of ours stores them
-        return loads(text)
-    if isinstance(value, dict) and _CONSTANT.issuperset(map(type, value.values())):
-        return value
-    return loads(text) if _LONG_NUMBER.search(text) else value
+        flat = isinstance(value, dict) and _CONSTANT.issuperset(map(type, value.values()))
+        if flat or not _holds_large_float(value):
+            return value
+    return loads(text)
+
+
+def _holds_large_float(value: Any) -> bool:
+    """Whether orjson may have read an integer of more than 64 bits as a float."""
+    if isinstance(value, dict):
+        return any(map(_holds_large_float, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_large_float, value))
+    return isinstance(value, float) and not -_LARGE < value < _LARGE
 
 
 def dumps(value: Any) -> str:
