@@ -6,7 +6,7 @@ from shutil import copytree
 
 import pytest
 
-from agent_service.infrastructure.database.schema import revisions
+from agent_service.infrastructure.database.schema import newest, revisions
 
 AddRevision = Callable[..., str]
 
@@ -34,7 +34,7 @@ def downgrade():
 def add_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Add a revision after the newest one, by what it does, and return its id."""
     folder = copytree(Path(__file__).parents[2] / "migrations", tmp_path / "migrations")
-    monkeypatch.setattr(revisions, "_folder", lambda: folder)
+    monkeypatch.setattr(newest, "folder", lambda: folder)
     numbers = iter(range(9001, 9100))
 
     def add(upgrade: str, downgrade: str = "run(revision, down=True)") -> str:

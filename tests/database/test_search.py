@@ -1,12 +1,15 @@
 """Search is literal, in any case, over titles and messages, indexed; the same on both engines."""
 
+import random
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.conftest import NewSession
@@ -18,6 +21,8 @@ PLAN = """
 EXPLAIN QUERY PLAN
 SELECT rowid FROM agent_service_session_search WHERE agent_service_session_search MATCH '"needle"'
 """
+
+PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE 'WITH RECURSIVE%'"
 
 
 @pytest.mark.parametrize(
@@ -153,3 +158,90 @@ async def test_a_rare_word_is_looked_up_in_the_index(db: AsyncSession, database:
     await db.execute(text("SET LOCAL enable_seqscan = off"))
     plan = await db.execute(text("EXPLAIN SELECT 1 FROM agent_service_session_messages WHERE content ILIKE '%needle%'"))
     assert "ix_session_messages_content_trigram" in str(plan.all())
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_found_is_what_a_look_at_every_session_finds(
+    db: AsyncSession, database: DatabaseManager, seed: int
+) -> None:
+    dice = random.Random(seed)
+    repos = {tenant: SessionRepository(db, tenant) for tenant in ("", "acme")}
+    sessions: list[tuple[SessionRepository, UUID]] = []
+    for _ in range(30):
+        repo = repos[dice.choice(["", "", "acme"])]
+        mine = [key for owner, key in sessions if owner is repo]
+        if mine and dice.random() < 0.4:
+            parent = await repo.get(dice.choice(mine))
+            session = await repo.fork(parent.id, dice.randint(0, parent.last_seq)) if parent else None
+        else:
+            user, title = dice.choice(["ada", "ada", "bob"]), dice.choice([None, a_text(dice), a_text(dice)])
+            session = await repo.create(Session(user_id=user, title=title))
+        if session is None:
+            continue
+        sessions.append((repo, session.id))
+        messages = [{"role": "user", "content": a_text(dice)} for _ in range(dice.randrange(12))]
+        if messages:
+            await repo.add_messages_to_session(session.id, messages)
+        if database.embedded and dice.random() < 0.3:
+            await leave_one_to_be_indexed(db, repo, session, a_text(dice))
+        if dice.random() < 0.1:
+            await repo.delete(session.id)
+    searches = [
+        (repo, term, limit, in_content)
+        for repo in repos.values()
+        for term in ("Frequent", "now and then", "rarely", "never", "qu")
+        for limit in (1, 3, 50)
+        for in_content in (True, False)
+    ]
+
+    for repo, term, limit, in_content in searches:
+        found = await repo.search_sessions("ada", term, limit, in_content=in_content)
+        assert [each.id for each in found] == await by_looking(repo, term, limit, in_content=in_content)
+
+
+def a_text(dice: random.Random) -> str:
+    words = [
+        word for word, share in (("frequent", 0.5), ("Now and Then", 0.1), ("RARELY", 0.01)) if dice.random() < share
+    ]
+    return " ".join(["hay", *words])
+
+
+async def leave_one_to_be_indexed(db: AsyncSession, repo: SessionRepository, session: Session, content: str) -> None:
+    """Insert a message as no method of ours does, which would index it."""
+    key, seq = session.id, session.last_seq + 1
+    values = {
+        "tenant_id": repo.tenant_id,
+        "session_id": key,
+        "seq": seq,
+        "role": "user",
+        "created_at": session.created_at,
+    }
+    await db.execute(insert(SessionMessage).values(**values, search_text=content, data={"content": content}))
+    counted = update(Session).where(Session.tenant_id == repo.tenant_id, Session.id == key)
+    await db.execute(counted.values(last_seq=seq, total_messages=Session.total_messages + 1))
+
+
+async def by_looking(repo: SessionRepository, term: str, limit: int, *, in_content: bool) -> list[UUID]:
+    found = []
+    for session in await repo.get_user_sessions("ada", active_only=False, limit=1_000):
+        texts = [session.title or ""]
+        if in_content:
+            texts += [message.content async for message in repo.iter_messages(session.id)]
+        if any(term.lower() in each.lower() for each in texts):
+            found.append(session.id)
+    return found[:limit]
+
+
+async def test_postgres_plans_each_search_for_its_term(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        await db.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        for n in range(8):
+            await repo.search_sessions("ada", f"needle{n}")
+        mode = (await db.execute(text("SHOW plan_cache_mode"))).scalar()
+        plans = (await db.execute(text(PLANS))).all()
+    await database.close()
+
+    assert mode == "force_generic_plan"
+    assert plans == [(0, 8)]

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.infrastructure.database import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -202,3 +203,37 @@ async def fill(database: DatabaseManager, session_id: UUID, numbers: range, *, b
         f"INSERT INTO agent_service_session_messages ({columns}session_id, seq, role, content, data, created_at) "
         f"SELECT {values}'{session_id.hex}', seq, 'user', 'a needle', '{{}}', '2026-01-01 00:00:00.000000' FROM n",
     )
+
+
+async def test_a_search_costs_its_hits_and_its_page(db: AsyncSession) -> None:
+    repo, steps = SessionRepository(db), {}
+    for sessions in (20, 80):
+        for made in range(20 if sessions > 20 else 0, sessions):
+            session = await repo.create(Session(user_id="ada", title=f"about {made}"))
+            contents = [f"frequent {made}" if seq < 4 else "hay" for seq in range(20)]
+            await repo.add_messages_to_session(session.id, [{"role": "user", "content": each} for each in contents])
+        await repo.add_message_to_session(session.id, {"role": "user", "content": f"rarely{sessions}"})
+        for term in ("frequent", f"rarely{sessions}", "absent"):
+            steps[term.rstrip("0123456789"), sessions] = await steps_of(db, repo, term)
+
+    assert steps["absent", 80] <= steps["absent", 20] + 200
+    assert steps["rarely", 80] <= steps["rarely", 20] + 200
+    # The set of hits grows with the hits. Sessions that are not on the page are not compared with it.
+    assert steps["frequent", 80] < steps["frequent", 20] * 6
+
+
+async def steps_of(db: AsyncSession, repo: SessionRepository, term: str) -> int:
+    """Count the steps of SQLite's virtual machine that a search takes."""
+    driver: Any = (await (await db.connection()).get_raw_connection()).driver_connection
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    await repo.search_sessions("ada", term)
+    await driver.set_progress_handler(count, 1)
+    await repo.search_sessions("ada", term)
+    await driver.set_progress_handler(None, 0)
+    return steps

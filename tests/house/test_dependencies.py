@@ -20,6 +20,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ACCESSED: dict[tuple[str, str], str] = {
     ("core/values/rows.py", "_sa_class_manager"): "sqlalchemy",
     ("core/values/text_types.py", "_url"): "pydantic",
+    ("infrastructure/database/queries/reads.py", "_commit_all"): "sqlalchemy",
     ("infrastructure/database/transactions/own_sessions.py", "_connections"): "sqlalchemy",
     ("infrastructure/database/transactions/own_sessions.py", "_on_connect_isolation_level"): "sqlalchemy",
     ("infrastructure/database/sqlite/connection.py", "_connection"): "aiosqlite",

@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.postgres.connections import (
 from agent_service.infrastructure.database.sqlite.opening import open_connection
 from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT, WriteLock
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
-from agent_service.infrastructure.database.values.documents import dumps, loads
+from agent_service.infrastructure.database.values.documents import dumps, read_json
 
 __all__ = ["create_engine"]
 
@@ -68,7 +68,7 @@ def create_engine(
         echo=echo,
         hide_parameters=True,
         json_serializer=dumps,
-        json_deserializer=loads,
+        json_deserializer=read_json,
         connect_args=arguments,
         **pool,
     )

@@ -21,6 +21,7 @@ from agent_service.infrastructure.database.naming.engines import Naming
 from agent_service.infrastructure.database.postgres.connections import POOLED
 from agent_service.infrastructure.database.postgres.notifications import Notifications
 from agent_service.infrastructure.database.schema.alembic_turn import alembic_turn
+from agent_service.infrastructure.database.schema.newest import is_at_newest, make_if_empty
 from agent_service.infrastructure.database.schema.row_security import (
     Others,
     RowSecurity,
@@ -182,7 +183,8 @@ class DatabaseManager:
         async with self._preparing:
             if self._prepared:
                 return
-            if not await self._migrating("read the schema's revision", _is_current):
+            ready = await self._migrating("read the schema's revision", is_at_newest)
+            if not (ready or await self._migrating("make the schema", make_if_empty)):
                 await self.upgrade()
             self._prepared = True
 
@@ -375,9 +377,3 @@ def _load_migration() -> ModuleType:
 
     migration.known_revisions()
     return migration
-
-
-def _is_current(connection: Connection) -> bool:
-    from agent_service.infrastructure.database.schema.migration import is_current  # noqa: PLC0415
-
-    return is_current(connection)

@@ -1,48 +1,38 @@
 """Reading a session's messages by number, at a cost that does not depend on the session's length."""
 
-from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Integer, Select, String, Uuid, bindparam, select
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.reads import Read
 from agent_service.infrastructure.database.queries.scope import holds, one
 
-__all__ = ["by_client_id", "everything", "own", "window"]
+__all__ = ["Bounds", "by_client_id", "everything", "own", "window"]
+
+_KEY: Final = bindparam("tenant_id", type_=String()), bindparam("session_id", type_=Uuid())
+Bounds = tuple[str, ...]
+"""Which of ``before_seq`` and ``after_seq`` are given."""
 
 
-def window(
-    tenant_id: str,
-    session_id: UUID,
-    *,
-    limit: int,
-    before_seq: int | None,
-    after_seq: int | None,
-    roles: Sequence[str] | None,
-) -> Select[Any]:
-    """A visible session's own messages between two numbers, both excluded, each with the session's parent.
+@lru_cache(maxsize=64)
+def window(bounds: Bounds) -> Read[SessionMessage]:
+    """Read a visible session's own messages between two numbers, both excluded, each with the session's parent.
 
     The first ones after ``after_seq`` when given, else the last ones; in the order they are counted from: ascending
-    after ``after_seq``, else descending.
+    after ``after_seq``, else descending. At most ``limit`` of the session ``session_id`` of ``tenant_id``.
     """
-    statement = _messages(tenant_id, session_id).add_columns(Session.parent_session_id)
-    return _bounded(statement, limit, before_seq, after_seq, roles)
+    statement = _messages(*_KEY).add_columns(Session.parent_session_id)
+    return Read(SessionMessage, _bounded(statement, bounds))
 
 
-def own(
-    tenant_id: str,
-    session_id: UUID,
-    *,
-    limit: int,
-    before_seq: int | None,
-    after_seq: int | None,
-    roles: Sequence[str] | None,
-) -> Select[Any]:
-    """The same of any session of the tenant, visible or not: an ancestor's part of a fork's history."""
-    statement = select(SessionMessage).where(*_of(tenant_id, session_id))
-    return _bounded(statement, limit, before_seq, after_seq, roles)
+@lru_cache(maxsize=64)
+def own(bounds: Bounds) -> Read[SessionMessage]:
+    """Read the same of any session of the tenant, visible or not: an ancestor's part of a fork's history."""
+    return Read(SessionMessage, _bounded(select(SessionMessage).where(*_of(*_KEY)), bounds))
 
 
 def everything(tenant_id: str, session_id: UUID) -> Select[Any]:
@@ -55,7 +45,7 @@ def by_client_id(tenant_id: str, session_id: UUID, client_id: str) -> Select[Any
     return _messages(tenant_id, session_id).where(SessionMessage.client_id == client_id)
 
 
-def _messages(tenant_id: str, session_id: UUID) -> Select[Any]:
+def _messages(tenant_id: Any, session_id: Any) -> Select[Any]:
     return (
         select(SessionMessage)
         .join(Session, holds(SessionMessage))
@@ -63,18 +53,14 @@ def _messages(tenant_id: str, session_id: UUID) -> Select[Any]:
     )
 
 
-def _of(tenant_id: str, session_id: UUID) -> tuple[ColumnElement[bool], ...]:
+def _of(tenant_id: Any, session_id: Any) -> tuple[ColumnElement[bool], ...]:
     return SessionMessage.tenant_id == tenant_id, SessionMessage.session_id == session_id
 
 
-def _bounded(
-    statement: Select[Any], limit: int, before_seq: int | None, after_seq: int | None, roles: Sequence[str] | None
-) -> Select[Any]:
-    statement = statement.limit(limit)
-    if roles is not None:
-        statement = statement.where(SessionMessage.role.in_(roles))
-    if before_seq is not None:
-        statement = statement.where(SessionMessage.seq < before_seq)
-    if after_seq is None:
+def _bounded(statement: Select[Any], bounds: Bounds) -> Select[Any]:
+    statement = statement.limit(bindparam("limit", type_=Integer()))
+    if "before_seq" in bounds:
+        statement = statement.where(SessionMessage.seq < bindparam("before_seq"))
+    if "after_seq" not in bounds:
         return statement.order_by(SessionMessage.seq.desc())
-    return statement.where(SessionMessage.seq > after_seq).order_by(SessionMessage.seq)
+    return statement.where(SessionMessage.seq > bindparam("after_seq")).order_by(SessionMessage.seq)

@@ -2,6 +2,7 @@
 
 Titles, messages, and what forks show of their ancestors' messages are looked up apart and united: an OR across the
 joins would use no index. A term of fewer than three characters has no trigram; it is looked for in the latest messages.
+Sessions with a longer term are found by :mod:`~agent_service.infrastructure.database.queries.found_sessions`.
 On SQLite messages are indexed some time after they were appended; those that still wait for it are read.
 """
 
@@ -29,12 +30,12 @@ from sqlalchemy import (
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.queries.found_sessions import TRIGRAM
 from agent_service.infrastructure.database.queries.lineage import lineage, shown
 from agent_service.infrastructure.database.queries.scope import holds
 
-__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "matching", "ranked"]
+__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "containing", "matching", "phrase_of", "ranked"]
 
-TRIGRAM: Final = 3
 LATEST: Final = 10_000
 """Messages that are looked at for a term without trigrams, and hits that are ranked."""
 AROUND: Final = 60
@@ -60,8 +61,11 @@ _pending = _places_table("agent_service_session_search_pending")
 
 
 def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> ColumnElement[bool]:
-    """Return the condition "one of the scope's sessions whose title, or a message it shows, contains the term"."""
-    found = [_titles(dialect, term, scope)]
+    """Return the condition "one of the scope's sessions whose title, or a message it shows, contains the term".
+
+    For a term without trigrams; :mod:`~agent_service.infrastructure.database.queries.found_sessions` is for others.
+    """
+    found = [select(Session.id).where(*scope, _contains(dialect, term)(Session.title))]
     if in_content:
         found += [select(each.subquery().c.bearer) for each in _messages(dialect, term, scope)]
     return Session.id.in_(found[0] if len(found) == 1 else union(*found))
@@ -108,13 +112,6 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
         best, and_(Session.tenant_id == best.c.tenant_id, Session.id == best.c.bearer)
     )
     return joined.order_by(best.c.rank.desc(), best.c.bearer.desc(), best.c.seq.desc())
-
-
-def _titles(dialect: str, term: str, scope: Scope) -> Select[Any]:
-    if dialect == "postgresql" or len(term) < TRIGRAM:
-        return select(Session.id).where(*scope, _contains(dialect, term)(Session.title))
-    entries = select(_entries.c.session_id).where(_entries.c.id.in_(_full_text(term)), _entries.c.seq == 0)
-    return entries.join(Session, holds(_entries.c)).where(*scope)
 
 
 def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
@@ -166,15 +163,25 @@ def _same(left: Any, right: Any) -> ColumnElement[bool]:
     return and_(*(getattr(left, name) == getattr(right, name) for name in ("tenant_id", "session_id", "seq")))
 
 
+def containing(term: str) -> str:
+    """Return the pattern with which ILIKE finds texts that contain the term as it stands."""
+    return f"%{_WILDCARDS.sub(_ESCAPED, term)}%"
+
+
+def phrase_of(term: str) -> str:
+    """Return the query with which SQLite's index finds texts that contain the term as it stands."""
+    # A phrase of trigrams is the literal text; a quote within it is doubled.
+    return '"' + term.replace('"', '""') + '"'
+
+
 def _contains(dialect: str, term: str) -> Callable[[Any], ColumnElement[bool]]:
     if dialect == "postgresql":
-        pattern = f"%{_WILDCARDS.sub(_ESCAPED, term)}%"
+        pattern = containing(term)
         return lambda text: text.ilike(pattern)
     lowered = term.lower()
     return lambda text: func.instr(func.lower_unicode(text), lowered) > 0
 
 
 def _full_text(term: str) -> Select[Any]:
-    # A phrase of trigrams is the literal text; a quote within it is doubled.
-    phrase = '"' + term.replace('"', '""') + '"'
-    return select(_index.c.rowid).where(_index.c.agent_service_session_search.op("MATCH", is_comparison=True)(phrase))
+    matches = _index.c.agent_service_session_search.op("MATCH", is_comparison=True)
+    return select(_index.c.rowid).where(matches(phrase_of(term)))

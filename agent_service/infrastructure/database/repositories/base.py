@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, select
@@ -16,13 +16,16 @@ from agent_service.infrastructure.database.errors.sessions import session_not_fo
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.scope import active, one, visible
+from agent_service.infrastructure.database.queries.reads import Read
+from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.transactions.own_sessions import accept_session
 from agent_service.infrastructure.database.transactions.tenants import serve_tenant
 from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
 
 __all__ = ["MAX_ROWS", "RepositoryBase"]
+
+T = TypeVar("T")
 
 MAX_ROWS: Final = 1_000
 """Most sessions one call returns."""
@@ -70,12 +73,17 @@ class RepositoryBase:
     def _dialect(self) -> str:
         return self._db.get_bind().dialect.name
 
-    def _scope(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> list[ColumnElement[bool]]:
+    def _scope(self, user_id: UUID | str | None = None) -> list[ColumnElement[bool]]:
         scope = list(visible(self._tenant_id))
         if user_id is not None:
             require_identifier(user_id, "user_id")
             scope.append(Session.user_id == user_id)
-        return [*scope, *active(self._now())] if active_only else scope
+        return scope
+
+    async def _objects(self, action: str, read: Read[T], values: Mapping[str, Any]) -> list[T]:
+        """Run a prepared query as :meth:`_all` runs others."""
+        with database_errors(action):
+            return await self._db.run_sync(read.objects, values)
 
     async def _all(self, action: str, statement: Select[Any]) -> list[Any]:
         """Run a query and return its objects as the database has them now, even those that were loaded before."""

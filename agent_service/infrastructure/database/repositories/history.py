@@ -1,6 +1,6 @@
 """Reading the messages of a session, and removing the last one."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import fork_copies, history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
+from agent_service.infrastructure.database.queries.reads import Read, load_by_orm
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.repositories.token_window import TokenWindow
@@ -165,14 +166,11 @@ class SessionHistory(RepositoryBase):
         self, key: UUID, limit: int, before: int | None, after: int | None, roles: Sequence[str] | None
     ) -> list[SessionMessage]:
         """Return messages in the order they are counted from; of a fork, its ancestors' too."""
-        statement = history.window(
-            self._tenant_id, key, limit=limit, before_seq=before, after_seq=after, roles=roles
-        ).execution_options(populate_existing=True)
-        with database_errors("read messages"):
-            rows = (await self._db.execute(statement)).all()
-        parent = rows[0].parent_session_id if rows else (await self._require(key)).parent_session_id
+        values, bounds = _values(self._tenant_id, key, limit, before, after)
+        rows = await self._messages(history.window(bounds), values, roles)
+        parent = rows[0][1] if rows else (await self._require(key)).parent_session_id
         if parent is None:
-            return [row.SessionMessage for row in rows]
+            return [message for message, _ in rows]
         return await self._read_along(key, limit, before, after, roles)
 
     async def _walk_line(self, key: UUID, last_seq: int) -> AsyncIterator[SessionMessage]:
@@ -203,20 +201,31 @@ class SessionHistory(RepositoryBase):
         for owner, upto in line if after is None else line[::-1]:
             end = min(upto, MAX_SEQ if before is None else before - 1)
             if len(messages) < limit and end > (after or 0):
-                part = history.own(
-                    self._tenant_id,
-                    owner,
-                    limit=limit - len(messages),
-                    before_seq=min(end + 1, MAX_SEQ),
-                    after_seq=after,
-                    roles=roles,
-                )
-                messages += await self._all("read messages", part)
+                values, bounds = _values(self._tenant_id, owner, limit - len(messages), min(end + 1, MAX_SEQ), after)
+                messages += [each for each, _ in await self._messages(history.own(bounds), values, roles)]
         return messages
+
+    async def _messages(
+        self, read: Read[SessionMessage], values: Mapping[str, Any], roles: Sequence[str] | None
+    ) -> list[tuple[SessionMessage, UUID | None]]:
+        with database_errors("read messages"):
+            if roles is None:
+                return await self._db.run_sync(read.pairs, values)
+            # A list of any length is no parameter; the ORM writes one for each role.
+            statement = read.statement.where(SessionMessage.role.in_(roles))
+            return await self._db.run_sync(load_by_orm, statement, values)
 
     async def _segments(self, key: UUID) -> list[Segment]:
         with database_errors("read messages"):
             return [Segment(*row) for row in await self._db.execute(lineage.segments(self._tenant_id, key))]
+
+
+def _values(
+    tenant_id: str, session_id: UUID, limit: int, before: int | None, after: int | None
+) -> tuple[dict[str, Any], history.Bounds]:
+    """Return the parameters of a read of messages, and which of its bounds are given."""
+    bounds = {name: each for name, each in (("before_seq", before), ("after_seq", after)) if each is not None}
+    return {"tenant_id": tenant_id, "session_id": session_id, "limit": limit, **bounds}, tuple(bounds)
 
 
 def _require_roles(roles: Any) -> list[str]:

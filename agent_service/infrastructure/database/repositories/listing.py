@@ -2,15 +2,15 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
-
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
+from agent_service.infrastructure.database.queries.listing import counted, listed
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS, RepositoryBase
 from agent_service.infrastructure.database.repositories.results import CursorPage, PaginatedResult
 from agent_service.infrastructure.database.values.validation import require_count, require_identifier, require_text
@@ -37,26 +37,26 @@ class SessionListing(RepositoryBase):
         offset: int = 0,
     ) -> list[Session]:
         """Return a user's sessions. ``limit`` is 1 to 1,000."""
-        return await self._list(self._scope(user_id, active_only=active_only), limit, offset)
+        return await self._list(self._wanted(user_id, active_only=active_only), limit, offset)
 
     async def get_recent_sessions(self, user_id: UUID | str, *, hours: float = 24.0, limit: int = 50) -> list[Session]:
         """Return a user's sessions with activity in the last ``hours``, active or not."""
         if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= 876_000:
             raise SessionValueError(f"hours must be a number above 0, up to 876000, got {hours!r:.80}")
         since = self._now() - timedelta(hours=hours)
-        return await self._list([*self._scope(user_id), Session.last_activity_at >= since], limit)
+        return await self._list({**self._wanted(user_id), "since": since}, limit)
 
     async def get_sessions_by_agent(
         self, agent_id: str, *, active_only: bool = False, limit: int = 50, offset: int = 0
     ) -> list[Session]:
         """Return an agent's sessions with all users."""
-        scope = self._scope(active_only=active_only)
-        return await self._list([*scope, Session.agent_id == require_identifier(agent_id, "agent_id")], limit, offset)
+        wanted = {**self._wanted(active_only=active_only), "agent_id": require_identifier(agent_id, "agent_id")}
+        return await self._list(wanted, limit, offset)
 
     async def get_session_by_title(self, user_id: UUID | str, title: str) -> Session | None:
         """Return the user's latest session with exactly this title, or None."""
-        scope = [*self._scope(user_id), Session.title == require_text(title, "title")]
-        return next(iter(await self._list(scope, 1)), None)
+        wanted = {**self._wanted(user_id), "title": require_text(title, "title")}
+        return next(iter(await self._list(wanted, 1)), None)
 
     async def get_paginated_user_sessions(
         self,
@@ -76,13 +76,13 @@ class SessionListing(RepositoryBase):
         """
         require_count(page_size, "page_size", most=MAX_ROWS)
         require_count(page, "page", most=_MAX_OFFSET // page_size)
-        scope = self._scope(user_id)
+        wanted = self._wanted(user_id)
         if status is not None:
-            scope.append(Session.status == SessionStatus.parse(status))
+            wanted["status"] = SessionStatus.parse(status)
         if agent_id is not None:
-            scope.append(Session.agent_id == require_identifier(agent_id, "agent_id"))
-        total = await self._count(scope)
-        items = await self._list(scope, page_size, (page - 1) * page_size)
+            wanted["agent_id"] = require_identifier(agent_id, "agent_id")
+        total = await self._count(wanted)
+        items = await self._list(wanted, page_size, (page - 1) * page_size)
         return PaginatedResult(items, total, page, page_size)
 
     async def get_user_sessions_page(
@@ -94,32 +94,40 @@ class SessionListing(RepositoryBase):
         :raises SessionValueError: if the cursor does not come from this method.
         """
         require_count(limit, "limit", most=MAX_ROWS)
-        scope = self._scope(user_id)
+        wanted = self._wanted(user_id)
         if cursor is not None:
-            position = tuple_(Session.last_activity_at, Session.id)
-            scope.append(
-                position < tuple_(*_decode_cursor(cursor), types=[Session.last_activity_at.type, Session.id.type])
-            )
-        found = await self._all("list sessions", _ordered(scope).limit(limit + 1))
+            wanted["moment"], wanted["last_id"] = _decode_cursor(cursor)
+        found = await self._read_list(wanted, limit + 1, 0)
         items = found[:limit]
         return CursorPage(items, _encode_cursor(items[-1]) if len(found) > limit else None)
 
     async def count_active_sessions(self, user_id: UUID | str | None = None) -> int:
         """Count the active sessions of a user, or of all."""
-        return await self._count(self._scope(user_id, active_only=True))
+        return await self._count(self._wanted(user_id, active_only=True))
 
-    async def _list(self, scope: list[ColumnElement[bool]], limit: int, offset: int = 0) -> list[Session]:
+    def _wanted(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> dict[str, Any]:
+        """Return the values of a list's conditions; ``queries/listing.py`` knows the conditions."""
+        wanted: dict[str, Any] = {}
+        if user_id is not None:
+            wanted["user_id"] = require_identifier(user_id, "user_id")
+        if active_only:
+            wanted["now"] = self._now()
+        return wanted
+
+    async def _list(self, wanted: Mapping[str, Any], limit: int, offset: int = 0) -> list[Session]:
         require_count(limit, "limit", most=MAX_ROWS)
         require_count(offset, "offset", least=0, most=_MAX_OFFSET)
-        return await self._all("list sessions", _ordered(scope).limit(limit).offset(offset))
+        return await self._read_list(wanted, limit, offset)
 
-    async def _count(self, scope: list[ColumnElement[bool]]) -> int:
+    async def _read_list(self, wanted: Mapping[str, Any], limit: int, offset: int) -> list[Session]:
+        values = {**wanted, "tenant_id": self._tenant_id, "limit": limit, "offset": offset}
+        return await self._objects("list sessions", listed(tuple(wanted)), values)
+
+    async def _count(self, wanted: Mapping[str, Any]) -> int:
         with database_errors("count sessions"):
-            return (await self._db.execute(select(func.count()).select_from(Session).where(*scope))).scalar_one()
-
-
-def _ordered(scope: list[ColumnElement[bool]]) -> Select[Any]:
-    return select(Session).where(*scope).order_by(Session.last_activity_at.desc(), Session.id.desc())
+            values = {**wanted, "tenant_id": self._tenant_id}
+            total: int = await self._db.run_sync(counted(tuple(wanted)).scalar, values)
+        return total
 
 
 def _encode_cursor(session: Session) -> str:

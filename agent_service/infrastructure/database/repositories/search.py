@@ -12,7 +12,15 @@ from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.queries.search import CONTENT_INDEX, matching, ranked
+from agent_service.infrastructure.database.queries.found_sessions import PLAN_FOR_TERM, TRIGRAM, found_sessions
+from agent_service.infrastructure.database.queries.listing import ordered
+from agent_service.infrastructure.database.queries.search import (
+    CONTENT_INDEX,
+    containing,
+    matching,
+    phrase_of,
+    ranked,
+)
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS
 from agent_service.infrastructure.database.repositories.listing import SessionListing
 from agent_service.infrastructure.database.repositories.results import SearchHit
@@ -44,8 +52,11 @@ class SessionSearch(SessionListing):
         if not term.strip():
             return []
         await self._warn_without_index()
-        found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
-        return await self._list([found, *scope], limit)
+        if len(term) < TRIGRAM:
+            found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
+            return await self._all("search sessions", ordered(found, *scope).limit(limit))
+        values = {"tenant_id": self._tenant_id, "user_id": user_id, "wanted": limit, **await self._sought(term)}
+        return await self._objects("search sessions", found_sessions(self._dialect(), in_content=in_content), values)
 
     async def search_messages(self, user_id: UUID | str, term: str, limit: int = 20) -> list[SearchHit]:
         """Return a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.
@@ -61,6 +72,14 @@ class SessionSearch(SessionListing):
         with database_errors("search messages"):
             rows = (await self._db.execute(statement, execution_options={"populate_existing": True})).all()
         return [SearchHit(row.Session, row.seq, _snippet(row, wanted), row.rank) for row in rows]
+
+    async def _sought(self, term: str) -> dict[str, str]:
+        """Return the parameters of a search for sessions that say what is searched for."""
+        if self._dialect() != "postgresql":
+            return {"phrase": phrase_of(term), "lowered": term.lower()}
+        with database_errors("search sessions"):
+            before = (await self._db.execute(PLAN_FOR_TERM)).scalar_one()
+        return {"term": containing(term), "plan_cache_mode": before}
 
     async def _warn_without_index(self) -> None:
         engine = self._db.get_bind().engine

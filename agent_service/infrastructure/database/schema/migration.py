@@ -32,7 +32,6 @@ __all__ = [
     "current_of",
     "differences",
     "downgrade",
-    "is_current",
     "known_revisions",
     "lag",
     "moving",
@@ -139,11 +138,6 @@ def _hand_back(connection: Connection, names: TableNames, before: str | None, *,
     after = revisions.current(connection, names)
     if down or (before is not None and (after is None or revisions.number(after) < revisions.number(before))):
         hand_back(connection, names)
-
-
-def is_current(connection: Connection) -> bool:
-    """Whether the database is at the newest revision; one small read."""
-    return revisions.current(connection, names_of(connection)) == revisions.head()
 
 
 def known_revisions() -> tuple[str, ...]:

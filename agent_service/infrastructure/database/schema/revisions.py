@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 from alembic import op
@@ -18,6 +17,7 @@ from sqlalchemy import Connection
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.naming.catalog import has_table
 from agent_service.infrastructure.database.naming.names import MARK, TableNames
+from agent_service.infrastructure.database.schema import newest
 
 __all__ = [
     "absolute",
@@ -99,7 +99,7 @@ def config(
 ) -> Config:
     """Return what Alembic's commands are called with, and our ``env.py`` finds in its ``attributes``."""
     made = Config()
-    made.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    made.set_main_option("script_location", str(newest.folder()).replace("%", "%%"))
     made.attributes.update(connection=connection, report=report, down=down)
     return made
 
@@ -162,10 +162,3 @@ def _place(revision: str) -> int:
             f"a later version of the package made revision {revision}: install that version, no upgrade helps"
         )
     return known().index(revision)
-
-
-def _folder() -> Path:
-    """Find the revisions: inside an installed package, or at the root of a checkout."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "migrations"
-    return installed if installed.is_dir() else here.parents[4] / "migrations"

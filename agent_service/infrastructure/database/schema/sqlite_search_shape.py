@@ -1,13 +1,19 @@
-"""The tables, view and triggers between SQLite's texts and their full text index, rebuilt with other keys.
+"""The tables, view and triggers between SQLite's texts and their full text index: new, or rebuilt with other keys.
 
-The full text index itself stays: it knows texts by the numbers of entries, which do not change.
+Where they are rebuilt, the full text index itself stays: it knows texts by the numbers of entries, which do not change.
 """
 
 from typing import Final
 
 from sqlalchemy import Connection
 
-__all__ = ["SEARCH_TRIGGERS", "drop_search_parts", "make_search_again", "rebuild_search_with_tenant_keys"]
+__all__ = [
+    "SEARCH_TRIGGERS",
+    "drop_search_parts",
+    "make_search",
+    "make_search_again",
+    "rebuild_search_with_tenant_keys",
+]
 
 SEARCH_TRIGGERS: Final = (
     "title_added", "title_changed", "title_removed", "message_added", "message_removed", "pending_taken", "entry_added",
@@ -28,8 +34,19 @@ def drop_search_parts(connection: Connection) -> None:
     connection.exec_driver_sql("DROP VIEW agent_service_session_search_texts")
 
 
+def make_search(connection: Connection) -> None:
+    """Create the search index of a new database."""
+    _run(connection, _NEW_TABLES, by_tenant=True)
+    _run(connection, _VIEW_AND_TRIGGERS, by_tenant=True)
+
+
 def make_search_again(connection: Connection, *, by_tenant: bool) -> None:
     """Create the view and triggers again, after :func:`drop_search_parts`."""
+    _run(connection, _TABLES_AGAIN, by_tenant=by_tenant)
+    _run(connection, _VIEW_AND_TRIGGERS, by_tenant=by_tenant)
+
+
+def _run(connection: Connection, statements: tuple[str, ...], *, by_tenant: bool) -> None:
     key = ("tenant_id", "session_id") if by_tenant else ("session_id",)
     words = {
         "sessions": "agent_service_sessions",
@@ -48,12 +65,20 @@ def make_search_again(connection: Connection, *, by_tenant: bool) -> None:
         words[f"is_{row}_message"] = f"{tenant}session_id = {row}.session_id"
     same = "AND {0}.tenant_id = e.tenant_id" if by_tenant else ""
     words["same_session"], words["same_message"] = same.format("s"), same.format("m")
-    for each in _SEARCH:
+    for each in statements:
         connection.exec_driver_sql(" ".join(each.format(**words).split()))
 
 
 # The parts are explained in the revisions that made them first: 0001 and 0007.
-_SEARCH: Final = (
+_NEW_TABLES: Final = (
+    """
+    CREATE VIRTUAL TABLE agent_service_session_search
+    USING fts5(body, content = agent_service_session_search_texts, content_rowid = 'id', tokenize = 'trigram')
+    """,
+    "CREATE TABLE {entries} ( id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL, UNIQUE ({key}, seq) )",
+    "CREATE TABLE {pending} ( id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL )",
+)
+_TABLES_AGAIN: Final = (
     """
     CREATE TABLE {entries}_made ( id INTEGER PRIMARY KEY, {columns}, seq BIGINT NOT NULL, UNIQUE ({key}, seq) )
     """,
@@ -70,6 +95,8 @@ _SEARCH: Final = (
     """,
     "DROP TABLE {pending}",
     "ALTER TABLE {pending}_made RENAME TO {pending}",
+)
+_VIEW_AND_TRIGGERS: Final = (
     """
     CREATE VIEW agent_service_session_search_texts AS
     SELECT e.id AS id, s.title AS body FROM {entries} e

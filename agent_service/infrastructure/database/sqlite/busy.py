@@ -18,14 +18,17 @@ _PIECE: Final = 0.1
 """Seconds that SQLite itself waits at a time."""
 _PAUSES: Final = Backoff(0.005, _PIECE)
 _READS: Final = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
-_WRITES: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b", re.IGNORECASE)
+_WRITES: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO)\b")
+_WORDS: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
 def may_write(statement: str) -> bool:
     """Whether a statement may need the write lock."""
     first = statement.lstrip()[:7].upper()
     if first.startswith("WITH"):
-        return _WRITES.search(statement) is not None
+        # Most statements have none of the words; looking for them costs far less than the pattern does.
+        text = statement.upper()
+        return any(word in text for word in _WORDS) and _WRITES.search(text) is not None
     return not first.startswith(_READS)
 
 

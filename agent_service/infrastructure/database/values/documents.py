@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ import orjson
 
 from agent_service.core.errors import SessionValueError
 
-__all__ = ["MAX_DEPTH", "check_value", "dumps", "encode_document", "loads", "path_name"]
+__all__ = ["MAX_DEPTH", "check_value", "dumps", "encode_document", "loads", "path_name", "read_json"]
 
 MAX_DEPTH = 200
 """Deepest nesting of a stored document; readers with little stack left must still be able to decode it."""
@@ -28,7 +29,29 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _STRING_OR_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[\d.]+e\+\d+)')
 _SIMPLE_KEY = re.compile(r"[^\W\d]\w*", re.ASCII)
 
+_LARGE = float(2**63)
+
 loads = json.loads
+
+
+def read_json(text: str) -> Any:
+    """Return what :data:`loads` does, of a stored text, in a fraction of its time."""
+    # What orjson refuses (NaN, a lone surrogate), and what is nested too deep to be looked at, others wrote.
+    with suppress(orjson.JSONDecodeError, RecursionError):
+        value = orjson.loads(text)
+        flat = isinstance(value, dict) and _CONSTANT.issuperset(map(type, value.values()))
+        if flat or not _holds_large_float(value):
+            return value
+    return loads(text)
+
+
+def _holds_large_float(value: Any) -> bool:
+    """Whether orjson may have read an integer of more than 64 bits as a float."""
+    if isinstance(value, dict):
+        return any(map(_holds_large_float, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_large_float, value))
+    return isinstance(value, float) and not -_LARGE < value < _LARGE
 
 
 def dumps(value: Any) -> str:
