@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event, inspect, select, text, update
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import FixedDict, FixedList
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
+from agent_service.infrastructure.database.queries.history import window
+from agent_service.infrastructure.database.queries.listing import listed as listed_read
+from agent_service.infrastructure.database.queries.reads import Read
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.values.documents import dumps, loads, read_json
 from tests.database.conftest import NewSession
@@ -233,3 +237,34 @@ def test_what_others_wrote_is_read_as_well(written: str) -> None:
     read, expected = read_json(written), json.loads(written)
 
     assert repr(read) == repr(expected)
+
+
+@pytest.mark.parametrize("style", ["named", "format"])
+async def test_an_engine_may_have_another_parameter_style(
+    db: AsyncSession, repo: SessionRepository, new_session: NewSession, style: str
+) -> None:
+    made = await new_session(user_id="ada", title="needle")
+    await repo.add_message_to_session(made.id, {"role": "user", "content": "hi"})
+    kind: Any = type(db.get_bind().dialect)
+
+    of_all_engines: tuple[Read[Any], ...] = listed_read(("user_id",)), window(())
+    for each in of_all_engines:
+        each._prepared._compile(kind(paramstyle=style))
+
+    assert await listed(repo) == [made]
+    assert len(await repo.get_messages(made.id)) == 1
+
+
+async def test_criteria_of_the_callers_session_apply_to_a_search(
+    db: AsyncSession, repo: SessionRepository, new_session: NewSession
+) -> None:
+    shown = await new_session(user_id="ada", title="needle")
+    await new_session(user_id="ada", title="needle, hidden")
+
+    def hide(state: ORMExecuteState) -> None:
+        state.statement = state.statement.options(with_loader_criteria(Session, Session.title == "needle"))
+
+    event.listen(db.sync_session, "do_orm_execute", hide)
+
+    assert await repo.search_sessions("ada", "needle") == [shown]
+    assert await repo.search_sessions("ada", "needle", in_content=False) == [shown]

@@ -12,7 +12,7 @@ term, and only at the user's own.
 
 from typing import Any, Final
 
-from sqlalchemy import Integer, String, bindparam, select, text
+from sqlalchemy import Integer, String, and_, bindparam, select, text
 
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.reads import Read
@@ -142,7 +142,11 @@ def _read(ctes: list[str], ways: list[str], end: str) -> Read[Session]:
     bound = text(" ".join(sql.split())).bindparams(
         *(bindparam(name, type_=kind) for name, kind in _TYPES.items() if f":{name}" in sql)
     )
-    return Read(Session, select(Session).from_statement(bound.columns(*Session.__table__.columns)), bound)
+    found = bound.columns(*Session.__table__.columns).subquery("found")
+    # The ORM adds the criteria of the caller's session to this, as it could not add them to a text.
+    same = and_(Session.tenant_id == found.c.tenant_id, Session.id == found.c.id)
+    newest_first = Session.last_activity_at.desc(), Session.id.desc()
+    return Read(Session, select(Session).join(found, same).order_by(*newest_first), bound)
 
 
 _READS: Final = {

@@ -68,7 +68,8 @@ class Prepared:
         return value
 
     def _compile(self, dialect: Dialect) -> _Compiled:
-        compiled: Any = self._sent.compile(dialect=dialect)
+        # The engine may have been given another parameter style; its driver takes the one that its dialect begins with.
+        compiled: Any = self._sent.compile(dialect=type(dialect)())
         constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         parameters = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
