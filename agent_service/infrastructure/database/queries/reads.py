@@ -206,7 +206,10 @@ def _moment_of_text(text: str) -> datetime:
 
 
 def _moment(value: datetime) -> datetime:
-    return value if value.tzinfo is UTC else value.astimezone(UTC)
+    if value.tzinfo is UTC:
+        return value
+    # asyncpg gives the ends of the calendar without a time zone.
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _document(stored: Any) -> Any:
