@@ -15,6 +15,7 @@ from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 
 from agent_service.core.errors import SessionValueError
 from agent_service.core.fixed import FixedDict, FixedList
+from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
 from agent_service.infrastructure.database.queries.history import window
@@ -268,3 +269,15 @@ async def test_criteria_of_the_callers_session_apply_to_a_search(
 
     assert await repo.search_sessions("ada", "needle") == [shown]
     assert await repo.search_sessions("ada", "needle", in_content=False) == [shown]
+
+
+@pytest.mark.parametrize("written", ["2020-01-01", "2020-01-01 00:00:00", "2020-01-01 02:00:00.000000+02:00"])
+async def test_a_moment_that_others_wrote_into_sqlite_is_in_utc(sqlite_url: str, written: str) -> None:
+    database = DatabaseManager(sqlite_url)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        await repo.create(Session(user_id="ada"))
+        await db.execute(text("UPDATE agent_service_sessions SET created_at = :written"), {"written": written})
+        (found,) = await listed(repo)
+        assert (found.created_at, found.created_at.tzinfo) == (datetime(2020, 1, 1, tzinfo=UTC), UTC)
+    await database.close()

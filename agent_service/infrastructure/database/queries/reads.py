@@ -202,13 +202,13 @@ def _last_remembered(decode: Decoder) -> Decoder:
 
 
 def _moment_of_text(text: str) -> datetime:
-    return datetime.fromisoformat(f"{text}+00:00")
+    return _moment(datetime.fromisoformat(text))
 
 
 def _moment(value: datetime) -> datetime:
     if value.tzinfo is UTC:
         return value
-    # asyncpg gives the ends of the calendar without a time zone.
+    # Without a time zone: all that SQLite keeps, and the ends of the calendar as asyncpg gives them.
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
