@@ -35,7 +35,7 @@ run: $(BUILT)  ## a tour on embedded defaults: examples, a cache trace and conve
 test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite (WORKERS=1: in one process)
 	$(PYTEST)
 
-check: $(READY)  ## what can be said in a minute: lint, and the tests that need neither server nor database
+check: $(READY)  ## what can be said in a minute: lint, and the tests of core, house and cache that need no server
 	@$(MAKE) --no-print-directory --jobs 4 rules types contracts quick
 
 lint: rules types contracts  ## format, rules, types, import contracts; changes nothing
@@ -51,7 +51,7 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 quick: $(READY)
-	$(PYTEST) -q -m "not faults and not server" tests/core tests/house
+	$(PYTEST) -q -m "not faults and not server" tests/core tests/house tests/cache
 
 format: $(READY)  ## rewrite the code in the house format
 	$(BIN)/ruff format .

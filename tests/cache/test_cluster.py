@@ -21,7 +21,7 @@ from tests.servers.redis import RedisServer
 from tests.support.caches import make_fallback
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.server]
 
 
 @pytest.fixture(scope="module")

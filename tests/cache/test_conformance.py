@@ -12,6 +12,8 @@ from benchmarks.conformance.stage import QUICK
 from benchmarks.conformance.table import ROWS, Row, probe
 from tests.servers.redis import RedisServer
 
+pytestmark = pytest.mark.server  # each starts some of its own
+
 HANDED_ON = {outages.delete_during_an_outage, outages.breaker_with_a_probe}
 """What becomes of these is for the caller of a bare ``RedisCache``, which raises in an outage."""
 

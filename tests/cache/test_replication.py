@@ -24,6 +24,8 @@ from tests.servers.redis import RedisServer
 from tests.support.caches import recover
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.server  # each starts some of its own
+
 ASKED = Replication(1, 0.1)
 
 

@@ -14,6 +14,8 @@ from tests.cache.faults.faults import FAULTS, Fault
 from tests.cache.faults.run import LONG, SHORT, run
 from tests.support.leftovers import open_sockets
 
+pytestmark = pytest.mark.server  # each starts some of its own
+
 KINDS = pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
 
 
