@@ -70,7 +70,7 @@ INSERT INTO public.context_store VALUES ('k', '{"v": 1}', NULL);
 INSERT INTO public.session_messages VALUES ('01900000-0000-7000-8000-000000000001', 1, 'c1', 'user', 'needle 1', '{"role":"user","content":"needle 1"}', NULL, '2026-11-30 09:22:52.347905+00');
 INSERT INTO public.session_messages VALUES ('01900000-0000-7000-8000-000000000001', 2, 'c2', 'user', 'needle 2', '{"role":"user","content":"needle 2"}', NULL, '2026-11-30 09:22:52.358724+00');
 INSERT INTO public.session_messages VALUES ('01900000-0000-7000-8000-000000000001', 3, 'c3', 'user', 'needle 3', '{"role":"user","content":"needle 3"}', NULL, '2026-11-30 09:22:52.372994+00');
-INSERT INTO public.sessions VALUES ('01900000-0000-7000-8000-000000000001', 'acme', 'one', 'ada', NULL, 'Needle before', 'active', '{"a": 1}', '{"z":1,"a":"\u0000"}', 3, 3, 0, 1, NULL, NULL, '2026-11-30 09:22:52.295491+00', '2026-11-30 09:22:52.372994+00', '2026-11-30 09:22:52.372994+00', '2026-12-01 09:22:52.372994+00', NULL, NULL, NULL);
+INSERT INTO public.sessions VALUES ('01900000-0000-7000-8000-000000000001', 'acme', 'one', 'ada', NULL, 'Needle before', 'active', '{"a": 1}', '{"z":1,"a":"\u0000"}', 3, 3, 0, 1, NULL, NULL, '2026-11-30 09:22:52.295491+00', '2026-11-30 09:22:52.372994+00', '2026-11-30 09:22:52.372994+00', '2126-12-01 09:22:52.372994+00', NULL, NULL, NULL);
 ALTER TABLE ONLY public.agent_state
     ADD CONSTRAINT agent_state_pkey PRIMARY KEY (key);
 ALTER TABLE ONLY public.alembic_version

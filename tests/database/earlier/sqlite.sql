@@ -84,7 +84,7 @@ CREATE UNIQUE INDEX uq_session_messages_client_id ON session_messages (session_i
 CREATE INDEX ix_sessions_deleted ON sessions (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX ix_sessions_forks ON sessions (tenant_id, user_id) WHERE parent_session_id IS NOT NULL;
 INSERT INTO alembic_version VALUES ('0007');
-INSERT INTO sessions VALUES ('01900000000070008000000000000001', 'acme', 'one', 'ada', NULL, 'Needle before', 'active', '{"a":1}', '{"z":1,"a":"\u0000"}', 3, 3, 0, 1, NULL, NULL, '2026-11-30 09:22:47.287907', '2026-11-30 09:22:47.305355', '2026-11-30 09:22:47.305355', '2026-12-01 09:22:47.305355', NULL, NULL, NULL);
+INSERT INTO sessions VALUES ('01900000000070008000000000000001', 'acme', 'one', 'ada', NULL, 'Needle before', 'active', '{"a":1}', '{"z":1,"a":"\u0000"}', 3, 3, 0, 1, NULL, NULL, '2026-11-30 09:22:47.287907', '2026-11-30 09:22:47.305355', '2026-11-30 09:22:47.305355', '2126-12-01 09:22:47.305355', NULL, NULL, NULL);
 INSERT INTO session_messages VALUES ('01900000000070008000000000000001', 1, 'c1', 'user', 'needle 1', '{"role":"user","content":"needle 1"}', NULL, '2026-11-30 09:22:47.298555');
 INSERT INTO session_messages VALUES ('01900000000070008000000000000001', 2, 'c2', 'user', 'needle 2', '{"role":"user","content":"needle 2"}', NULL, '2026-11-30 09:22:47.304084');
 INSERT INTO session_messages VALUES ('01900000000070008000000000000001', 3, 'c3', 'user', 'needle 3', '{"role":"user","content":"needle 3"}', NULL, '2026-11-30 09:22:47.305355');
