@@ -62,7 +62,7 @@ class CacheLoads(CacheRoom):
         async def load() -> None:
             nonlocal calls
             calls += 1
-            await asyncio.sleep(0.1)
+            await joined()
             raise LookupError("no such user")
 
         results = await asyncio.gather(*(cache.get_or_load("a", load) for _ in range(20)), return_exceptions=True)

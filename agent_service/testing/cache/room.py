@@ -81,8 +81,12 @@ def giving(value: Any) -> Load:
 
 
 async def joined() -> None:
-    """Wait until the latest callers have surely joined the running load; there is no way to ask."""
-    await asyncio.sleep(0.1)
+    """Wait until the latest callers have surely joined the running load; there is no way to ask.
+
+    In many turns of the event loop, so that callers get theirs after the whole process was held up.
+    """
+    for _ in range(100):
+        await asyncio.sleep(0.001)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
