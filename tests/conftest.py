@@ -23,6 +23,7 @@ settings.load_profile("steady")
 pytest_plugins = [
     "tests.loops",
     "tests.servers.redis",
+    "tests.servers.cluster",
     "tests.servers.postgres",
     "tests.servers.prepared",
     "tests.support.garbage",

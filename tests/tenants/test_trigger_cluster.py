@@ -8,19 +8,17 @@ import pytest
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.factory import close_redis
 from agent_service.tenants import RedisBatch, RedisTrigger, Trigger, TriggerRunner, on_trigger
-from tests.redis.cluster import running_cluster
 
 TENANTS = ["acme", "other", "{braces}"]
 
 
 @pytest.fixture(autouse=True)
-async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    with running_cluster() as nodes:
-        monkeypatch.setenv("REDIS_URL", f"redis+cluster://127.0.0.1:{nodes[0].port}")
-        monkeypatch.setenv("REDIS_TIMEOUT", "10")
-        reset_settings()
-        yield
-        await close_redis()
+async def house(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setenv("REDIS_URL", cluster_url)
+    monkeypatch.setenv("REDIS_TIMEOUT", "10")
+    reset_settings()
+    yield
+    await close_redis()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
