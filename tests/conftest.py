@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.servers.prepared",
     "tests.support.garbage",
     "tests.support.needs",
+    "tests.support.registered",
     "tests.support.reports",
     "tests.support.workers",
 ]
