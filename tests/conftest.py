@@ -23,10 +23,12 @@ settings.load_profile("steady")
 pytest_plugins = [
     "tests.loops",
     "tests.servers.redis",
+    "tests.servers.cluster",
     "tests.servers.postgres",
     "tests.servers.prepared",
     "tests.support.garbage",
     "tests.support.needs",
+    "tests.support.registered",
     "tests.support.reports",
     "tests.support.workers",
 ]

@@ -15,21 +15,20 @@ store that keeps the contract.
 import asyncio
 import enum
 import math
-from collections.abc import Coroutine
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from agent_service.context.interface import ContextStore
 from agent_service.context.keys import encode_key
 from agent_service.core.errors import ContextStoreError
 from agent_service.core.ttl import NEVER
+from agent_service.testing.histories import StoreHistory, play
 
 __all__ = ["DISTINCT_KEYS", "HOSTILE_KEYS", "ContextStoreContract"]
 
@@ -403,20 +402,7 @@ class ContextStoreContract:
     # -- the whole, against a model
 
     async def test_any_history_gives_what_a_dictionary_gives(self, store: ContextStore) -> None:
-        loop = asyncio.get_running_loop()
-
-        class ContextMachine(_ContextHistory):
-            def __init__(self) -> None:
-                super().__init__(store, loop)
-
-        options = settings(
-            max_examples=self.examples,
-            stateful_step_count=20,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        await asyncio.to_thread(run_state_machine_as_test, ContextMachine, settings=options)
+        await play(_ContextHistory, store, examples=self.examples, steps=20)
 
 
 _KEYS = st.sampled_from(["a", "b", "~", "", 1, "1", True, ("a", 1), None])
@@ -425,18 +411,11 @@ _FIELDS = st.dictionaries(
 )
 
 
-class _ContextHistory(RuleBasedStateMachine):
-    """Plays random calls on a store and on a dictionary; the store lives on the loop of the test."""
-
+class _ContextHistory(StoreHistory[ContextStore]):
     def __init__(self, store: ContextStore, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self.store = store
-        self.loop = loop
+        super().__init__(store, loop)
         self.model: dict[str, dict[str, Any]] = {}
         self.run(store.delete_many(self.run(store.list_keys())))
-
-    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(call, self.loop).result(30)
 
     @rule(key=_KEYS, value=_FIELDS)
     def set(self, key: Any, value: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ Needs pytest, pytest-asyncio in its ``auto`` mode, and Hypothesis.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 from pydantic import BaseModel, Field, ValidationError
 
 from agent_service.core.errors import StateConflictError, StateStoreError
@@ -29,6 +28,7 @@ from agent_service.state.evolution import register_upgrader
 from agent_service.state.interface import StateStore
 from agent_service.state.models import AgentContext, ChatMessage, CoachContext, CoachingState, UserProfile
 from agent_service.testing.context_contracts import HOSTILE_KEYS
+from agent_service.testing.histories import StoreHistory, play
 
 __all__ = ["StateStoreContract"]
 
@@ -359,39 +359,19 @@ class StateStoreContract:
     # -- the whole, against a model
 
     async def test_any_history_gives_what_a_dictionary_gives(self, store: StateStore) -> None:
-        loop = asyncio.get_running_loop()
-
-        class StateMachine(_StateHistory):
-            def __init__(self) -> None:
-                super().__init__(store, loop)
-
-        options = settings(
-            max_examples=self.examples,
-            stateful_step_count=15,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        await asyncio.to_thread(run_state_machine_as_test, StateMachine, settings=options)
+        await play(_StateHistory, store, examples=self.examples, steps=15)
 
 
 _USERS = st.sampled_from(["a", "A", "a/b", "..", "~a", "*", "a\x00"])
 _SUMMARIES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
-class _StateHistory(RuleBasedStateMachine):
-    """Plays random calls on a store and on a dictionary; the store lives on the loop of the test."""
-
+class _StateHistory(StoreHistory[StateStore]):
     def __init__(self, store: StateStore, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self.store = store
-        self.loop = loop
+        super().__init__(store, loop)
         self.model: dict[str, CoachContext] = {}
         for user_id in self.run(store.list_user_ids()):
             self.run(store.delete_context(user_id))
-
-    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(call, self.loop).result(30)
 
     @rule(user_id=_USERS, summary=_SUMMARIES, expected=st.none() | st.integers(0, 3))
     def save(self, user_id: str, summary: str, expected: int | None) -> None:

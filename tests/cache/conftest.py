@@ -10,7 +10,9 @@ from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.redis.client import RedisClient
+from tests.servers.proxy import TcpProxy
 from tests.servers.redis import GivenServer, RedisServer
+from tests.support.caches import Pair, make_fallback
 from tests.support.leftovers import connections, immortal_keys, keys, remembered
 from tests.support.waiting import ended
 
@@ -58,6 +60,18 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     """A client of the shared, emptied Redis."""
     client = RedisClient(redis_url, timeout=5)
     yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def behind_proxy(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
+    """A fallback cache whose Redis keeps its data while the way to it is cut, and the outage that it notices."""
+    client = RedisClient(redis_proxy.url, timeout=0.5)
+    cache, outage = make_fallback(client)
+    yield cache, outage
+    redis_proxy.resume()
+    await cache.aclose()
+    await outage.aclose()
     await client.aclose()
 
 

@@ -3,7 +3,7 @@
 redis-py's cluster client takes its time to learn the slots. So the tests share one, and the event loop that it is of.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,31 +16,24 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.contracts import CacheContract
 from tests.cache.conftest import leaving_nothing
-from tests.redis.cluster import running_cluster
+from tests.servers.cluster import url_of
 from tests.servers.redis import RedisServer
 from tests.support.caches import make_fallback
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.server]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[list[RedisServer]]:
-    with running_cluster() as nodes:
-        yield nodes
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_client(cluster: list[RedisServer]) -> AsyncIterator[RedisClient]:
-    client = RedisClient("redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster), timeout=5)
+    client = RedisClient(url_of(cluster), timeout=5)
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-def cluster_client(cluster: list[RedisServer], shared_client: RedisClient) -> RedisClient:
-    for node in cluster:
-        node.cli("FLUSHALL")
+def cluster_client(cluster_url: str, shared_client: RedisClient) -> RedisClient:
+    """The shared client of the cluster, which ``cluster_url`` has emptied."""
     return shared_client
 
 

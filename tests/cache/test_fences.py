@@ -56,6 +56,23 @@ async def two(redis_url: str) -> AsyncIterator[tuple[Cache, Cache]]:
         await client.aclose()
 
 
+Gated = tuple[Gates, Cache, Cache, contextvars.Context]
+
+
+@pytest.fixture
+async def gated(redis_url: str) -> AsyncIterator[Gated]:
+    """Gates, two caches whose commands stop at them, and a context of tasks that pass them."""
+    gates = Gates()
+    clients = [GatedClient(redis_url, timeout=5) for _ in range(2)]
+    for each in clients:
+        each.gates = gates
+    unhindered = contextvars.copy_context()
+    unhindered.run(free.set, True)
+    yield gates, RedisCache[Any](clients[0]), RedisCache[Any](clients[1]), unhindered
+    for each in clients:
+        await each.aclose()
+
+
 def leases(server: RedisServer | GivenServer) -> list[bytes]:
     return [key for key in server.cli("KEYS", "*") if b"%lease" in key]
 
@@ -225,15 +242,9 @@ async def test_an_increment_elsewhere_keeps_a_loaded_value_out(two: tuple[Cache,
     assert await here.get("n") == 1
 
 
-async def test_a_load_that_begins_while_many_values_are_written_does_not_replace_them(redis_url: str):
+async def test_a_load_that_begins_while_many_values_are_written_does_not_replace_them(gated: Gated):
     """After whichever of the commands of a write it begins."""
-    gates = Gates()
-    clients = [GatedClient(redis_url, timeout=5) for _ in range(2)]
-    for each in clients:
-        each.gates = gates
-    here, there = [RedisCache[Any](each) for each in clients]
-    unhindered = contextvars.copy_context()
-    unhindered.run(free.set, True)
+    gates, here, there, unhindered = gated
     passed = 0
     while True:
         key, load = f"k{passed}", Load("old")
@@ -257,8 +268,6 @@ async def test_a_load_that_begins_while_many_values_are_written_does_not_replace
         passed += 1
 
     assert passed >= 2
-    for each in clients:
-        await each.aclose()
 
 
 async def test_an_invalidation_of_other_keys_breaks_nothing(two: tuple[Cache, Cache], client: RedisClient):
@@ -440,15 +449,9 @@ async def load_freely(cache: RedisCache[Any], key: str, load: Callable[[], Await
     await cache.loading.obtain(key, load, make_policy(300, {"context": [free], **options}))
 
 
-async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_again(redis_url: str):
+async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_again(gated: Gated):
     """Between his look and his lease another process loaded and stored the value."""
-    gates = Gates()
-    clients = [GatedClient(redis_url, timeout=5) for _ in range(2)]
-    for each in clients:
-        each.gates = gates
-    here, there = [RedisCache[Any](each) for each in clients]
-    unhindered = contextvars.copy_context()
-    unhindered.run(free.set, True)
+    gates, here, there, unhindered = gated
     early = asyncio.create_task(here.get_or_load("k", lambda: loaded("again"), lock="distributed"))
     await gates.settle()
     gates.let_through(0)
@@ -459,5 +462,3 @@ async def test_with_a_lock_for_all_processes_who_looked_too_early_does_not_load_
 
     assert await early == "once"
     assert here.counters.loads == 0
-    for each in clients:
-        await each.aclose()

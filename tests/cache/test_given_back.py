@@ -45,8 +45,7 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
 from agent_service.core.returned import Returned
-from agent_service.core.values import registry
-from agent_service.infrastructure.cache import cached, register_type
+from agent_service.infrastructure.cache import cached
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.near.cache import TieredCache
@@ -634,17 +633,6 @@ async def test_neither_constructors_nor_validators_run_when_a_value_is_given_bac
 
     assert made == ["before", "post", "init", "loud"]
     assert (calls, ran, [state(each) for each in results]) == (1, [], [state(value)] * 3)
-
-
-@pytest.fixture
-def registered():
-    """Registrations of this test only."""
-    classes, names = dict(registry.BY_CLASS), dict(registry.BY_NAME)
-    yield register_type
-    registry.BY_CLASS.clear()
-    registry.BY_CLASS.update(classes)
-    registry.BY_NAME.clear()
-    registry.BY_NAME.update(names)
 
 
 @pytest.mark.parametrize(

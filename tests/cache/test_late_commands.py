@@ -1,37 +1,23 @@
 """Commands that were given up for want of an answer, and arrive later all the same."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
 from agent_service.core.breaker import BreakerState
-from agent_service.infrastructure.cache.fallback.cache import FallbackCache
-from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS, Hit
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from tests.servers.proxy import TcpProxy
-from tests.support.caches import make_fallback, recover
+from tests.support.caches import Pair, recover
 from tests.support.waiting import until
-
-Pair = tuple[FallbackCache, Outage]
-
-
-@pytest.fixture
-async def pair(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
-    client = RedisClient(redis_proxy.url, timeout=0.2)
-    cache, outage = make_fallback(client)
-    yield cache, outage
-    await cache.aclose()
-    await outage.aclose()
-    await client.aclose()
 
 
 async def test_a_value_that_was_deleted_meanwhile_is_not_brought_back_by_a_late_command(
-    pair: Pair, redis_proxy: TcpProxy
+    behind_proxy: Pair, redis_proxy: TcpProxy
 ):
-    cache, outage = pair
+    cache, outage = behind_proxy
     await cache.set("k", "first")
     let_go = redis_proxy.hold()
     assert await cache.set("k", "late")
@@ -45,9 +31,9 @@ async def test_a_value_that_was_deleted_meanwhile_is_not_brought_back_by_a_late_
 
 @pytest.mark.parametrize("arrives", ["before the replay", "after the replay", "its reply is lost"])
 async def test_an_increment_of_unknown_outcome_counts_once(
-    pair: Pair, redis_proxy: TcpProxy, client: RedisClient, arrives: str
+    behind_proxy: Pair, redis_proxy: TcpProxy, client: RedisClient, arrives: str
 ):
-    cache, outage = pair
+    cache, outage = behind_proxy
     await cache.increment("n", 10)
     held: list[Callable[[], None]] = []
     if arrives == "its reply is lost":
@@ -73,10 +59,10 @@ async def test_an_increment_of_unknown_outcome_counts_once(
 
 @pytest.mark.parametrize("late", ["increment", "set"])
 async def test_a_command_that_is_given_up_while_redis_recovers_is_late_for_ever(
-    pair: Pair, redis_proxy: TcpProxy, late: str
+    behind_proxy: Pair, redis_proxy: TcpProxy, late: str
 ):
     """Two commands get no answer, one after the other; the second is given up in the middle of the recovery."""
-    cache, outage = pair
+    cache, outage = behind_proxy
     await cache.set("k", "first")
     await cache.increment("n", 10)
     await asyncio.gather(cache.exists("a"), cache.exists("b"), cache.exists("c"))
@@ -101,8 +87,8 @@ async def test_a_command_that_is_given_up_while_redis_recovers_is_late_for_ever(
     assert len(outage.journal) == len(outage.journal.changes) == 0
 
 
-async def test_many_increments_through_cut_replies_add_up(pair: Pair, redis_proxy: TcpProxy):
-    cache, outage = pair
+async def test_many_increments_through_cut_replies_add_up(behind_proxy: Pair, redis_proxy: TcpProxy):
+    cache, outage = behind_proxy
     wanted = 0
     for n in range(200):
         if n % 7 == 0:

@@ -5,15 +5,12 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from agent_service.core.breaker import BreakerState
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
-from agent_service.infrastructure.cache.fallback.cache import FallbackCache
-from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
@@ -21,29 +18,8 @@ from agent_service.infrastructure.redis.factory import get_redis_manager
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
-from tests.support.caches import make_fallback, recover
+from tests.support.caches import Pair, cut, make_fallback, recover
 from tests.support.waiting import until
-
-Pair = tuple[FallbackCache, Outage]
-
-
-@pytest.fixture
-async def behind_proxy(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
-    """A cache whose Redis keeps its data while the way to it is cut."""
-    client = RedisClient(redis_proxy.url, timeout=0.2)
-    cache, outage = make_fallback(client)
-    yield cache, outage
-    redis_proxy.resume()
-    await cache.aclose()
-    await outage.aclose()
-    await client.aclose()
-
-
-async def cut(cache: FallbackCache, outage: Outage, proxy: TcpProxy) -> None:
-    """Stall Redis, and let one read find out."""
-    proxy.stall()
-    assert await cache.get("found out by this read") is None
-    assert outage.breaker.state is BreakerState.OPEN
 
 
 async def test_a_cache_works_when_redis_was_never_there():

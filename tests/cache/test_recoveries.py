@@ -1,42 +1,19 @@
 """What Redis missed in an outage is replayed in a bounded time, however many patterns there are."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from agent_service.core.globs import MOST_TESTS
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache, get_cache, open_cache
-from agent_service.infrastructure.cache.fallback.cache import FallbackCache
-from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.interface import MISS
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
-from tests.support.caches import make_fallback, recover
-
-Pair = tuple[FallbackCache, Outage]
-
-
-@pytest.fixture
-async def behind_proxy(redis_proxy: TcpProxy) -> AsyncIterator[Pair]:
-    """A cache whose Redis keeps its data while the way to it is cut."""
-    client = RedisClient(redis_proxy.url, timeout=0.5)
-    cache, outage = make_fallback(client)
-    yield cache, outage
-    redis_proxy.resume()
-    await cache.aclose()
-    await outage.aclose()
-    await client.aclose()
-
-
-async def cut(cache: FallbackCache, outage: Outage, proxy: TcpProxy) -> None:
-    proxy.stall()
-    await cache.exists("found out by this read")
-    assert not outage.breaker.closed
+from tests.support.caches import Pair, cut, make_fallback, recover
 
 
 def scans(server: RedisServer) -> int:

@@ -87,6 +87,20 @@ def test_overwriting_with_a_ttl_does_not_pile_up_heap_items():
     assert len(heap_of(store)) < 200
 
 
+def test_an_entry_leaves_at_the_time_that_was_set_last():
+    now = Now()
+    store = MemoryStore(10, monotonic=now)
+    store.put(entry("extended", expires=1))
+    store.put(entry("shortened", expires=5))
+    store.expire("extended", 5)
+    store.expire("shortened", 1)
+    now.now = 2
+    left_at_two, live_at_two = len(store), store.live_keys()
+    now.now = 5
+
+    assert (left_at_two, live_at_two, len(store)) == (1, ["extended"], 0)
+
+
 def test_an_entry_that_left_is_dead_for_whoever_kept_it():
     store = MemoryStore(2)
     kept = [entry("overwritten"), entry("removed"), entry("evicted"), entry("cleared")]
@@ -148,13 +162,13 @@ def test_threads_may_share_it():
     assert len(store) <= 50
 
 
-KEYS = st.sampled_from("abcdefgh")
+KEYS = st.sampled_from("abcde")
 
 
 class StoreMachine(RuleBasedStateMachine):
     """Any sequence of operations and any passage of time, against a dictionary."""
 
-    CAPACITY = 4
+    CAPACITY = 3
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
         for key in [key for key, (_, expires) in self.model.items() if expires <= self.now.now]:
             del self.model[key]
 
-    @rule(key=KEYS, ttl=st.sampled_from([0.5, 1, 3, math.inf]))
+    @rule(key=KEYS, ttl=st.sampled_from([1, 2, math.inf]))
     def put(self, key: str, ttl: float) -> None:
         self.count += 1
         self.expire_model()
@@ -190,14 +204,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.expire_model()
         assert self.store.remove(key) == (self.model.pop(key, None) is not None)
 
-    @rule(key=KEYS, ttl=st.sampled_from([0.5, 3, math.inf]))
+    @rule(key=KEYS, ttl=st.sampled_from([1, 2, math.inf]))
     def expire(self, key: str, ttl: float) -> None:
         self.expire_model()
         assert self.store.expire(key, self.now.now + ttl) == (key in self.model)
         if key in self.model:
             self.model[key] = (self.model[key][0], self.now.now + ttl)
 
-    @rule(seconds=st.sampled_from([0.4, 0.5, 1, 5]))
+    @rule(seconds=st.sampled_from([0.5, 1, 2]))
     def advance(self, seconds: float) -> None:
         self.now.now += seconds
 
@@ -207,12 +221,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.clear()
         self.model.clear()
 
+    @rule()
+    def count_entries(self) -> None:
+        """Not after each step: counting removes what expired, which a write must do by itself."""
+        self.expire_model()
+        assert len(self.store) == len(self.model)
+
     @invariant()
     def same_live_keys_in_the_same_order(self) -> None:
         self.expire_model()
-        assert list(self.store.live_keys()) == list(self.model)
-        assert len(self.store) == len(self.model)
+        kept = list(self.store._table.order)
+        assert [key for key in kept if self.store.live(key)] == list(self.model)
+        assert len(kept) <= self.CAPACITY
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=examples(25, 300), stateful_step_count=40, deadline=None)
+TestStoreMachine.settings = settings(max_examples=examples(60, 300), stateful_step_count=40, deadline=None)

@@ -23,6 +23,7 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
 from agent_service.testing.context_contracts import ContextStoreContract
+from tests.context.races import race
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
 
@@ -242,22 +243,7 @@ async def test_random_races_never_leave_the_cache_behind_the_database(client: Re
     db = InMemoryContextStore()
     stores = [CacheBackedContextStore(db=db, cache=RedisContextStore(client=client)) for _ in range(3)]
 
-    async def play(number: int) -> None:
-        store = stores[number % 3]
-        match number % 5:
-            case 0:
-                await store.set("a", {"n": number})
-            case 1:
-                await store.delete("a")
-            case 2:
-                await store.update("a", {f"f{number % 7}": number})
-            case _:
-                await store.get("a")
-
-    for round_ in range(20):
-        await asyncio.gather(*(play(round_ * 7 + n) for n in range(25)))
-        truth = await db.get("a")
-        assert [await store.get("a") for store in stores] == [truth] * 3
+    await race(db, stores, 20)
 
 
 # -- the cache fails

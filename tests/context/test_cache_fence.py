@@ -19,6 +19,7 @@ from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.testing.clock import FakeClock
+from tests.context.races import race
 from tests.support.forked import Forked
 
 LEASE = 0.1
@@ -188,22 +189,7 @@ async def test_random_races_over_a_shared_cache_never_leave_it_behind_the_databa
     caches: list[RedisCache[Any]] = [RedisCache(client, namespace="contexts", default_ttl=300) for _ in range(3)]
     stores = [CacheBackedContextStore(db=db, cache=CacheContextStore(cache)) for cache in caches]
 
-    async def play(number: int) -> None:
-        store = stores[number % 3]
-        match number % 5:
-            case 0:
-                await store.set("a", {"n": number})
-            case 1:
-                await store.delete("a")
-            case 2:
-                await store.update("a", {f"f{number % 7}": number})
-            case _:
-                await store.get("a")
-
-    for round_ in range(10):
-        await asyncio.gather(*(play(round_ * 7 + n) for n in range(25)))
-        truth = await db.get("a")
-        assert [await store.get("a") for store in stores] == [truth] * 3
+    await race(db, stores, 10)
     for cache in caches:
         await cache.aclose()
 

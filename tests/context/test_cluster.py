@@ -1,7 +1,7 @@
 """Redis Cluster: the contract, and a fence that shares the slot of its key, over three real nodes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -9,22 +9,11 @@ from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
 from agent_service.testing.context_contracts import HOSTILE_KEYS, ContextStoreContract
-from tests.redis.cluster import running_cluster
-from tests.servers.redis import RedisServer
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[list[RedisServer]]:
-    with running_cluster() as nodes:
-        yield nodes
 
 
 @pytest.fixture
-async def store(cluster: list[RedisServer]) -> AsyncIterator[RedisContextStore]:
-    for node in cluster:
-        node.cli("FLUSHALL")
-    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
-    async with RedisContextStore(url=url, timeout=10) as store:
+async def store(cluster_url: str) -> AsyncIterator[RedisContextStore]:
+    async with RedisContextStore(url=cluster_url, timeout=10) as store:
         yield store
 
 

@@ -34,9 +34,8 @@ from pydantic import (
 )
 from pydantic_core import Url
 
-from agent_service.core.codec import JsonSerializer, decode, encode, is_immutable, register_type
+from agent_service.core.codec import JsonSerializer, decode, encode, is_immutable
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
-from agent_service.core.values import registry
 
 # Written by the first release. Never edit a line: entries of old processes must stay readable.
 GOLDEN = {
@@ -220,17 +219,6 @@ class Foreign(tzinfo):
 
     def tzname(self, _moment):
         return "foreign"
-
-
-@pytest.fixture
-def registered():
-    """Registrations of this test only."""
-    classes, names = dict(registry.BY_CLASS), dict(registry.BY_NAME)
-    yield register_type
-    registry.BY_CLASS.clear()
-    registry.BY_CLASS.update(classes)
-    registry.BY_NAME.clear()
-    registry.BY_NAME.update(names)
 
 
 @given(values)

@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent_service.core.settings import reset_settings
+from agent_service.infrastructure.database.connection import close_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
@@ -50,3 +52,12 @@ def new_session(repo: SessionRepository) -> NewSession:
         return await repo.create(Session(**{"user_id": uuid4(), "agent_id": "code_agent", **values}))
 
     return create
+
+
+@pytest.fixture
+async def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Settings that lead to a migrated, empty database; afterwards it is closed."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    reset_settings()
+    yield
+    await close_database()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from sqlalchemy import event, text
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import SessionValueError
-from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database import close_database, get_database, get_session, run_cleanup
+from agent_service.infrastructure.database import get_database, get_session, run_cleanup
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import sweep
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
@@ -189,14 +187,6 @@ async def test_a_session_that_is_being_written_is_not_completed(database: Databa
     assert found is not None
     assert found.status is SessionStatus.ACTIVE
     assert found.expires_at > datetime.now(UTC) + timedelta(hours=23)
-
-
-@pytest.fixture
-async def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    reset_settings()
-    yield
-    await close_database()
 
 
 @pytest.mark.usefixtures("configured")

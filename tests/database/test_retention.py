@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -219,14 +218,6 @@ async def test_a_batch_grows_and_shrinks_but_misses_nothing(database: DatabaseMa
             db.add(await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST)))
 
     assert await sweep(database) == 300
-
-
-@pytest.fixture
-async def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    reset_settings()
-    yield
-    await close_database()
 
 
 @pytest.mark.usefixtures("configured")

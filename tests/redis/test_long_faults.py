@@ -9,8 +9,8 @@ import redis
 
 from agent_service.core.errors import RedisOperationError
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.redis.cluster import running_cluster
 from tests.redis.conftest import Connect
+from tests.servers.cluster import running_cluster, url_of
 from tests.servers.redis import RedisServer
 
 pytestmark = pytest.mark.faults
@@ -92,8 +92,7 @@ async def test_a_server_that_dies_and_hangs_for_a_minute(own_redis: RedisServer,
 
 async def test_a_cluster_whose_nodes_die_and_hang_for_a_minute(connect: Connect):
     with running_cluster() as nodes:
-        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-        client = connect(url, timeout=TIMEOUT)
+        client = connect(url_of(nodes), timeout=TIMEOUT)
         await check_under_load(client, nodes)
         await client.aclose()
 

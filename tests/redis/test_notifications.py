@@ -10,10 +10,10 @@ import pytest
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
-from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
+from tests.servers.sentinels import running_sentinels
 
 Hear = Callable[[RedisClient, bytes], "Heard"]
 
@@ -89,10 +89,12 @@ async def test_a_stream_that_was_deleted_is_heard_again_if_its_ids_go_on_growing
         await client.execute("DEL", "stream")
 
 
-async def test_a_cluster_and_sentinels_make_no_difference(connect: Connect, hear: Hear, own_redis: RedisServer):
-    with running_cluster() as nodes, running_sentinels(own_redis, service="main") as sentinels:
+async def test_a_cluster_and_sentinels_make_no_difference(
+    connect: Connect, hear: Hear, cluster_url: str, own_redis: RedisServer
+):
+    with running_sentinels(own_redis, service="main") as sentinels:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
-        for url in (f"redis+cluster://127.0.0.1:{nodes[0].port}", f"redis+sentinel://{hosts}/main"):
+        for url in (cluster_url, f"redis+sentinel://{hosts}/main"):
             client = connect(url, timeout=10)
             for key in (b"a", b"b", b"c", b"{trigger}"):  # of different slots
                 heard = hear(client, key)

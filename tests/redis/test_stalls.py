@@ -18,7 +18,6 @@ from agent_service.infrastructure.cache.near.cache import TieredCache
 from agent_service.infrastructure.cache.near.feed import NearFeed
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.redis.cluster import running_cluster
 from tests.redis.conftest import Connect
 from tests.servers.redis import RedisServer
 from tests.support.waiting import until
@@ -66,18 +65,16 @@ async def test_a_large_value_is_sent_to_its_end_by_a_loop_that_is_busy_all_the_t
     assert await client.execute("STRLEN", b"k") == 30 * MEGABYTE
 
 
-async def test_a_large_reply_of_a_cluster_is_read_to_its_end_by_a_busy_loop(connect: Connect):
-    with running_cluster() as nodes:
-        client = connect(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout=0.2)
-        keys = [b"{k}%d" % number for number in range(12)]
-        for key in keys:
-            await client.execute("SET", key, b"x" * MEGABYTE)
+async def test_a_large_reply_of_a_cluster_is_read_to_its_end_by_a_busy_loop(cluster_url: str, connect: Connect):
+    client = connect(cluster_url, timeout=0.2)
+    keys = [b"{k}%d" % number for number in range(12)]
+    for key in keys:
+        await client.execute("SET", key, b"x" * MEGABYTE)
 
-        async with BusyLoop(0.005):
-            values = await client.get_many(keys)
+    async with BusyLoop(0.005):
+        values = await client.get_many(keys)
 
-        assert [len(each or b"") for each in values] == [MEGABYTE] * 12
-        await client.aclose()
+    assert [len(each or b"") for each in values] == [MEGABYTE] * 12
 
 
 async def test_a_server_that_hangs_is_found_out_by_a_busy_loop_too(own_redis: RedisServer, connect: Connect):

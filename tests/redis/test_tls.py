@@ -18,9 +18,10 @@ from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
 from agent_service.infrastructure.redis.transport.tls import tls_of
-from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect, Listen
+from tests.servers.cluster import running_cluster
 from tests.servers.redis import RedisServer
+from tests.servers.sentinels import running_sentinels
 from tests.support.certificates import make_certificate
 
 

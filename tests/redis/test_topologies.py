@@ -4,7 +4,6 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,10 @@ from agent_service.core.errors import RedisCommandError, RedisUnavailableError
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.manager import RedisManager
 from agent_service.infrastructure.redis.scripts import INCREMENT
-from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Connect
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, wheel_binary
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[list[RedisServer]]:
-    with running_cluster() as nodes:
-        yield nodes
-
-
-@pytest.fixture
-def cluster_url(cluster: list[RedisServer]) -> str:
-    for node in cluster:
-        node.cli("FLUSHALL")
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster)
+from tests.servers.sentinels import running_sentinels
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import pytest
 from redis.crc import key_slot
 
 from agent_service.infrastructure.redis.tracking.stream import TrackingState
-from tests.redis.cluster import running_cluster, running_sentinels
 from tests.redis.conftest import Listen
 from tests.redis.listener import LATE
+from tests.servers.cluster import NODE, running_cluster, url_of
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer, run_command, wheel_binary
+from tests.servers.sentinels import running_sentinels
 from tests.support.waiting import until
 
 
@@ -107,13 +108,10 @@ async def test_sentinels_that_are_gone_end_the_trust(own_redis: RedisServer, lis
 
 
 @pytest.fixture
-def cluster() -> Iterator[list[RedisServer]]:
+def own_cluster() -> Iterator[list[RedisServer]]:
+    """Two nodes for one test, which may kill and stop them."""
     with running_cluster(2) as nodes:
         yield nodes
-
-
-def url_of(nodes: list[RedisServer]) -> str:
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
 def key_of(nodes: list[RedisServer], node: RedisServer) -> bytes:
@@ -122,24 +120,24 @@ def key_of(nodes: list[RedisServer], node: RedisServer) -> bytes:
     return next(key for number in range(1000) if key_slot(key := b"app:%d" % number) * len(nodes) // 16_384 == part)
 
 
-async def test_all_primaries_of_a_cluster_are_listened_to(cluster: list[RedisServer], listen: Listen):
-    listener = listen(url_of(cluster))
+async def test_all_primaries_of_a_cluster_are_listened_to(own_cluster: list[RedisServer], listen: Listen):
+    listener = listen(url_of(own_cluster))
     await listener.is_trusted()
 
-    for node in cluster:
-        node.cli("SET", key_of(cluster, node), 1)
-        await listener.hears(key_of(cluster, node))
+    for node in own_cluster:
+        node.cli("SET", key_of(own_cluster, node), 1)
+        await listener.hears(key_of(own_cluster, node))
 
     listener.stream.add_prefix(b"more:")
     await listener.is_trusted()
-    for node in cluster:
+    for node in own_cluster:
         node.cli("FLUSHALL")
         await listener.hears("flush")
 
 
-async def test_a_primary_that_hangs_ends_the_trust_until_it_answers(cluster: list[RedisServer], listen: Listen):
-    listener = listen(url_of(cluster), max_staleness=0.3)
-    for node in cluster:
+async def test_a_primary_that_hangs_ends_the_trust_until_it_answers(own_cluster: list[RedisServer], listen: Listen):
+    listener = listen(url_of(own_cluster), max_staleness=0.3)
+    for node in own_cluster:
         await listener.is_trusted()
 
         node.stop()
@@ -149,34 +147,35 @@ async def test_a_primary_that_hangs_ends_the_trust_until_it_answers(cluster: lis
         node.cont()
 
     await listener.is_trusted()
-    cluster[-1].cli("SET", key_of(cluster, cluster[-1]), 1)
-    await listener.hears(key_of(cluster, cluster[-1]))
+    own_cluster[-1].cli("SET", key_of(own_cluster, own_cluster[-1]), 1)
+    await listener.hears(key_of(own_cluster, own_cluster[-1]))
 
 
-async def test_a_primary_that_dies_ends_the_trust_until_it_is_back(cluster: list[RedisServer], listen: Listen):
-    listener = listen(url_of(cluster))
+async def test_a_primary_that_dies_ends_the_trust_until_it_is_back(own_cluster: list[RedisServer], listen: Listen):
+    listener = listen(url_of(own_cluster))
     await listener.is_trusted()
 
-    cluster[1].kill()
+    own_cluster[1].kill()
     await listener.comes_to(TrackingState.DOWN)
     assert not listener.trusted
-    cluster[1].restart()
+    own_cluster[1].restart()
 
     await until(lambda: listener.trusted)
     assert "flush" in listener.heard
     assert not any(listener.trusted_when_flushed)
 
 
-async def test_a_primary_that_joins_is_listened_to_before_it_owns_anything(cluster: list[RedisServer], listen: Listen):
-    listener = listen(url_of(cluster))
+async def test_a_primary_that_joins_is_listened_to_before_it_owns_anything(
+    own_cluster: list[RedisServer], listen: Listen
+):
+    listener = listen(url_of(own_cluster))
     await listener.is_trusted()
-    old = cluster[0]
-    key = key_of(cluster, old)
+    old = own_cluster[0]
+    key = key_of(own_cluster, old)
     old.cli("SET", key, 1)
     await listener.hears(key)
 
-    options = (("cluster-enabled", "yes"), ("cluster-node-timeout", "1000"), ("cluster-config-file", "nodes.conf"))
-    with RedisServer(*options) as new:
+    with RedisServer(*NODE) as new:
         new.cli("CLUSTER", "SET-CONFIG-EPOCH", 9)
         new.cli("CLUSTER", "MEET", "127.0.0.1", old.port)
         await until(lambda: listener.trusted and b"-invalidations" in new.cli("CLIENT", "LIST"))
@@ -198,16 +197,15 @@ async def test_a_primary_that_joins_is_listened_to_before_it_owns_anything(clust
 
 
 @pytest.mark.faults
-async def test_a_replica_that_takes_over_is_listened_to(cluster: list[RedisServer], listen: Listen):
-    old = cluster[0]
-    key = key_of(cluster, old)
-    options = (("cluster-enabled", "yes"), ("cluster-node-timeout", "1000"), ("cluster-config-file", "nodes.conf"))
-    with RedisServer(*options) as replica:
+async def test_a_replica_that_takes_over_is_listened_to(own_cluster: list[RedisServer], listen: Listen):
+    old = own_cluster[0]
+    key = key_of(own_cluster, old)
+    with RedisServer(*NODE) as replica:
         replica.cli("CLUSTER", "MEET", "127.0.0.1", old.port)
         await until(lambda: old.cli("CLUSTER", "MYID") in replica.cli("CLUSTER", "NODES"))
         replica.cli("CLUSTER", "REPLICATE", old.cli("CLUSTER", "MYID"))
         replica.wait_until("replication", "master_link_status:up")
-        listener = listen(url_of(cluster), max_staleness=0.3)
+        listener = listen(url_of(own_cluster), max_staleness=0.3)
         await listener.is_trusted()
 
         replica.cli("CLUSTER", "FAILOVER")

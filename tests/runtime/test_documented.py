@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from agent_service.runtime import AgentRuntime, GlobalSymphony
 from agent_service.tenants.current import RedisSharedState, _current_ss, shared_state_scope
+from tests.house.document_e import EXAMPLES
 from tests.house.snippets import run_block
-from tests.runtime.document_e import EXAMPLES
 
 
 async def run(title: str, **names: Any) -> dict[str, Any]:

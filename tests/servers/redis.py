@@ -257,7 +257,8 @@ def redis_server() -> Iterator[RedisServer | GivenServer]:
     if given:
         yield GivenServer(given)
         return
-    with _started() as server:
+    needs_redis()
+    with RedisServer() as server:
         yield server
 
 
@@ -278,17 +279,16 @@ async def redis_proxy(redis_url: str) -> AsyncIterator[TcpProxy]:
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A server for one test, which may kill, stop and configure it."""
-    with _started() as server:
+    needs_redis()
+    with RedisServer() as server:
         yield server
 
 
-@contextlib.contextmanager
-def _started() -> Iterator[RedisServer]:
+def needs_redis() -> None:
+    """Skip what asks where no ``redis-server`` is installed; fail it where ``CI`` is set."""
     try:
-        server = RedisServer()
+        find_binary()
     except LookupError as exc:
         if os.environ.get("CI"):
             pytest.fail(str(exc))
         pytest.skip(str(exc))
-    with server:
-        yield server

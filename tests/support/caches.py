@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.breaker import BreakerState, CircuitBreaker
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.infrastructure.cache.fallback.cache import FallbackCache
 from agent_service.infrastructure.cache.fallback.journal import Journal
@@ -10,6 +10,9 @@ from agent_service.infrastructure.cache.fallback.outage import Outage
 from agent_service.infrastructure.cache.memory.cache import InMemoryCache
 from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.redis.client import RedisClient
+from tests.servers.proxy import TcpProxy
+
+Pair = tuple[FallbackCache, Outage]
 
 
 def make_fallback(
@@ -20,11 +23,18 @@ def make_fallback(
     namespace: str = "",
     clock: Clock = SYSTEM_CLOCK,
     lease_seconds: float = 10.0,
-) -> tuple[FallbackCache, Outage]:
+) -> Pair:
     """Return a fallback cache with a breaker that tries again soon, and its outage."""
     outage = Outage(client, CircuitBreaker(open_seconds, max_open_seconds=open_seconds), Journal(limit))
     redis: RedisCache = RedisCache(client, namespace=namespace, lease_seconds=lease_seconds)
     return FallbackCache(redis, InMemoryCache(namespace=namespace, clock=clock), outage), outage
+
+
+async def cut(cache: FallbackCache, outage: Outage, proxy: TcpProxy) -> None:
+    """Stall Redis, and let one read find out."""
+    proxy.stall()
+    assert await cache.get("found out by this read") is None
+    assert outage.breaker.state is BreakerState.OPEN
 
 
 async def recover(cache: FallbackCache, outage: Outage) -> None:

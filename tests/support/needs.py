@@ -2,7 +2,9 @@
 
 import pytest
 
-SERVERS = frozenset({"redis_server", "own_redis", "postgres_server", "dynamodb_server", "database_url", "surroundings"})
+SERVERS = frozenset(
+    {"redis_server", "own_redis", "cluster", "postgres_server", "dynamodb_server", "database_url", "surroundings"}
+)
 """The fixtures that start one; the last two do so for some of their parameters."""
 
 

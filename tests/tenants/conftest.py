@@ -1,13 +1,14 @@
 """The tenants' rooms on every server at hand, with every key accounted for after each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
+from agent_service.tenants import handlers
 from agent_service.tenants.keys import PERMANENT_KINDS, KeyFactory
 from tests.servers.redis import GivenServer, RedisServer, wheel_binary
 from tests.support.leftovers import immortal_keys
@@ -33,8 +34,16 @@ def url(server: RedisServer | GivenServer) -> str:
     return server.url
 
 
+@pytest.fixture
+def nodes(server: RedisServer | GivenServer) -> Sequence[RedisServer | GivenServer]:
+    """Everything that holds keys of the test: one server here, several for a cluster."""
+    return [server]
+
+
 @pytest.fixture(autouse=True)
-async def house(url: str, server: RedisServer | GivenServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def house(
+    url: str, nodes: Sequence[RedisServer | GivenServer], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
     """Settings that lead to the server; afterwards no task is left, and no key that lives forever unannounced."""
     monkeypatch.setenv("REDIS_URL", url)
     monkeypatch.setenv("REDIS_TIMEOUT", "10")
@@ -42,7 +51,17 @@ async def house(url: str, server: RedisServer | GivenServer, monkeypatch: pytest
     yield
     await close_redis()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert permanent_keys(server) == []
+    assert [key for node in nodes for key in permanent_keys(node)] == []
+
+
+@pytest.fixture(autouse=True)
+def no_handlers() -> Iterator[None]:
+    """Handlers of triggers that one test registers are no handlers of the next."""
+    before = dict(handlers._handlers)
+    handlers._handlers.clear()
+    yield
+    handlers._handlers.clear()
+    handlers._handlers.update(before)
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ from agent_service.tenants import (
     TriggerRunner,
     on_trigger,
 )
-from agent_service.tenants import handlers as registry
 from agent_service.tenants.named import NamedRecords
 from tests.tenants.test_isolation import dump
 
@@ -216,14 +215,11 @@ async def test_a_runner_of_one_tenant_handles_its_own_triggers(first: str, secon
     async def handle(trigger: Trigger) -> None:
         handled.append((trigger.tenant, trigger.identifier))
 
-    try:
-        for tenant in (first, second):
-            await RedisTrigger(tenant).set(action, "told", 0.001)
-        async with TriggerRunner(tenants=[second]):
-            while await RedisTrigger(second).pending():
-                await asyncio.sleep(0.005)
-    finally:
-        registry._handlers.pop(action)
+    for tenant in (first, second):
+        await RedisTrigger(tenant).set(action, "told", 0.001)
+    async with TriggerRunner(tenants=[second]):
+        while await RedisTrigger(second).pending():
+            await asyncio.sleep(0.005)
 
     assert handled == [(second, "told")]
     assert [each.identifier for each in await RedisTrigger(first).pending()] == ["told"]

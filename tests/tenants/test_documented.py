@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from agent_service import tenants
 from agent_service.tenants import RedisSharedState, RedisStateHandler, RedisTable, RedisUser, _current_ss
+from tests.house.document_e import EXAMPLES
 from tests.house.snippets import run_block
-from tests.tenants.document_e import EXAMPLES
 
 Run = Callable[..., Awaitable[dict[str, Any]]]
 

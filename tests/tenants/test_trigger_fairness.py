@@ -1,25 +1,14 @@
 """One tenant's flood of due triggers leaves room for the others."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
-from agent_service.tenants import handlers as registry
 from agent_service.tenants.runner import TriggerRunner, on_trigger
 from agent_service.tenants.schedule import Trigger
 from agent_service.tenants.trigger import RedisTrigger
 
 OTHERS = [f"small{number}" for number in range(8)]
-
-
-@pytest.fixture(autouse=True)
-def empty_registry() -> Iterator[None]:
-    before = dict(registry._handlers)
-    registry._handlers.clear()
-    yield
-    registry._handlers.clear()
-    registry._handlers.update(before)
 
 
 async def test_a_tenant_with_more_due_triggers_than_can_run_does_not_keep_the_others_waiting():

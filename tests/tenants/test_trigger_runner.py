@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 from agent_service.core.errors import RecordValueError, RedisUnavailableError, RuntimeStateError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.factory import close_redis
-from agent_service.tenants import handlers as registry
 from agent_service.tenants.base import current_redis
 from agent_service.tenants.handling import TriggerHandling
 from agent_service.tenants.runner import TriggerRunner, on_trigger
@@ -22,16 +21,6 @@ from agent_service.tenants.schedule import Trigger, TriggerClaim, TriggerSchedul
 from agent_service.tenants.trigger import RedisTrigger
 from tests.servers.redis import RedisServer
 from tests.support.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def empty_registry() -> Iterator[None]:
-    """Handlers of one test are no handlers of the next."""
-    before = dict(registry._handlers)
-    registry._handlers.clear()
-    yield
-    registry._handlers.clear()
-    registry._handlers.update(before)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,15 +26,6 @@ SOON = 60.0
 """Seconds in which a runner that is woken acts, on the slowest machine; one that is not woken sleeps for an hour."""
 
 Run = Callable[..., Awaitable[TriggerRunner]]
-
-
-@pytest.fixture(autouse=True)
-def empty_registry() -> Iterator[None]:
-    before = dict(registry._handlers)
-    registry._handlers.clear()
-    yield
-    registry._handlers.clear()
-    registry._handlers.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,8 @@
-"""Old values, served by choice.
-
-What does not hold is tried again with all times longer, because a busy machine may be slow.
-"""
+"""Old values, served by choice."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from contextlib import suppress
 
 from benchmarks.conformance.adapter import Function, Staleness
 from benchmarks.conformance.stage import Source, Stage
@@ -13,38 +10,14 @@ from benchmarks.conformance.verdict import Verdict, judge
 
 __all__ = ["stale_by_choice"]
 
-SCALES = (1, 8)
-
-
-class Times(NamedTuple):
-    """All times of one attempt."""
-
-    asked: Staleness
-    soon: float
-    """Seconds within which an answer counts as not having waited for the load."""
-    settled: float
-    """Seconds after which a load that may end has ended."""
-
-
-def times(scale: float) -> Times:
-    """Return times that are ``scale`` times the shortest."""
-    asked = Staleness(
-        ttl=0.3 * scale, stale_for=10.0 * scale, soft_timeout=0.05 * scale, hard_timeout=0.2 * scale, refresh_at=0.5
-    )
-    return Times(asked, 0.25 * scale, 0.05 * scale)
+ASKED = Staleness(ttl=1.2, stale_for=30.0, soft_timeout=0.3, hard_timeout=0.6, refresh_at=0.5)
+"""Between any two of these moments a busy machine has a third of a second."""
+SOON = 2.0
+"""Seconds within which an answer counts as not having waited for the load, which waits for ever."""
 
 
 async def stale_by_choice(stage: Stage) -> Verdict:
     """One function decorated with all of it, and each of the four tried on an entry of its own."""
-    best = 0
-    for scale in SCALES:
-        if best < len(CHECKS):
-            best = max(best, await _attempt(stage, times(scale)))
-    return judge(best == len(CHECKS), f"{best} of {len(CHECKS)}")
-
-
-async def _attempt(stage: Stage, time: Times) -> int:
-    """Return how many of the checks held."""
     sources = [Source() for _ in CHECKS]
 
     async def read(number: int) -> object:
@@ -52,58 +25,67 @@ async def _attempt(stage: Stage, time: Times) -> int:
 
     async with stage.open() as cache:
         best = 0
-        for function in cache.stale_served(read, time.asked):
+        for function in cache.stale_served(read, ASKED):
             sources[:] = [Source() for _ in CHECKS]
-            checks = (check(function, number, sources[number], time) for number, check in enumerate(CHECKS))
+            checks = (check(function, number, sources[number]) for number, check in enumerate(CHECKS))
             best = max(best, sum(await asyncio.gather(*checks)))
             for each in sources:
                 each.gate.set()
-            await asyncio.sleep(time.settled)
-    return best
+            await asyncio.sleep(0.05)  # the loads that were held end
+    return judge(best == len(CHECKS), f"{best} of {len(CHECKS)}")
 
 
-async def _stale_on_error(read: Function, number: int, source: Source, time: Times) -> bool:
+async def _stale_on_error(read: Function, number: int, source: Source) -> bool:
     """The entry expired and the load fails: the old value."""
     await read(number)
-    await asyncio.sleep(time.asked.ttl * 1.2)
+    await asyncio.sleep(ASKED.ttl * 1.2)
     source.value = LookupError("nobody")
-    return await _answer(read, number, time.soon) == "old"
+    return await _answer(read, number) == "old"
 
 
-async def _soft_timeout(read: Function, number: int, source: Source, time: Times) -> bool:
+async def _soft_timeout(read: Function, number: int, source: Source) -> bool:
     """The entry expired and the load is slow: the old value soon, and the new one once it is there."""
     await read(number)
-    await asyncio.sleep(time.asked.ttl * 1.2)
+    await asyncio.sleep(ASKED.ttl * 1.2)
     source.value = "new"
     source.gate.clear()
-    at_first = await _answer(read, number, time.soon)
+    at_first = await _answer(read, number)
     source.gate.set()
-    await asyncio.sleep(time.settled)
-    return at_first == "old" and source.loads == 2 and await _answer(read, number, time.soon) == "new"
+    return at_first == "old" and await _becomes_new(read, number, source)
 
 
-async def _hard_timeout(read: Function, number: int, source: Source, time: Times) -> bool:
+async def _hard_timeout(read: Function, number: int, source: Source) -> bool:
     """There is no entry and the load hangs: an error in time."""
     source.gate.clear()
-    answer = await _answer(read, number, time.asked.hard_timeout + time.soon)
+    answer = await _answer(read, number, seconds=ASKED.hard_timeout + SOON)
     return isinstance(answer, TimeoutError) and answer is not _LATE
 
 
-async def _early_refresh(read: Function, number: int, source: Source, time: Times) -> bool:
+async def _early_refresh(read: Function, number: int, source: Source) -> bool:
     """Near the end of its time a read gives the entry at once, and starts a load that replaces it."""
     await read(number)
-    await asyncio.sleep(time.asked.ttl * 0.7)
+    await asyncio.sleep(ASKED.ttl * 0.6)
     source.value = "new"
     source.gate.clear()
-    at_first = await _answer(read, number, time.asked.soft_timeout)
-    await asyncio.sleep(time.settled / 2)
-    loads = source.loads
+    source.started.clear()
+    at_first = await _answer(read, number, seconds=ASKED.soft_timeout)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(source.started.wait(), ASKED.soft_timeout)
+    refreshing = source.started.is_set()
     source.gate.set()
-    await asyncio.sleep(time.settled)
-    return at_first == "old" and loads == 2 and await _answer(read, number, time.soon) == "new"
+    return at_first == "old" and refreshing and await _becomes_new(read, number, source)
 
 
-CHECKS: tuple[Callable[[Function, int, Source, Times], Awaitable[bool]], ...] = (
+async def _becomes_new(read: Function, number: int, source: Source) -> bool:
+    """Whether the value of the second load is served soon, without a third."""
+    loop = asyncio.get_running_loop()
+    last = loop.time() + SOON
+    while await _answer(read, number) != "new" and loop.time() < last:
+        await asyncio.sleep(0.01)
+    return source.loads == 2 and await _answer(read, number) == "new"
+
+
+CHECKS: tuple[Callable[[Function, int, Source], Awaitable[bool]], ...] = (
     _stale_on_error,
     _soft_timeout,
     _hard_timeout,
@@ -113,7 +95,7 @@ CHECKS: tuple[Callable[[Function, int, Source, Times], Awaitable[bool]], ...] = 
 _LATE = TimeoutError("no answer in time")
 
 
-async def _answer(read: Function, number: int, seconds: float) -> object:
+async def _answer(read: Function, number: int, seconds: float = SOON) -> object:
     """What a call gives or raises; ``_LATE`` when it takes longer than it may."""
     call = asyncio.ensure_future(read(number))
     done, _ = await asyncio.wait([call], timeout=seconds)

@@ -1,6 +1,7 @@
 """What invalidating a tag costs."""
 
 import asyncio
+import inspect
 import sys
 import time
 from collections.abc import Awaitable
@@ -69,6 +70,9 @@ async def _bytecodes(work: Awaitable[Any]) -> int:
         executed += event == "opcode"
         return trace
 
+    here = inspect.currentframe()
+    assert here is not None
+    here.f_trace_opcodes = True  # before settrace: Python 3.12 reports bytecodes only where a frame asked for them then
     outer = sys.gettrace()
     sys.settrace(trace)
     try:
