@@ -25,7 +25,10 @@ from tests.support.waiting import until
 
 PATIENCE = 20.0
 Feed = AsyncGenerator[SessionMessage, None]
-LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND starts_with(query, 'LISTEN')"
+LISTENERS = """
+    FROM pg_stat_activity WHERE datname = current_database() AND (starts_with(query, 'LISTEN') OR query = 'SELECT 1')
+"""
+"""By the last statement, which may be the heartbeat."""
 
 
 async def start(database: DatabaseManager, tenant: str = "") -> UUID:
