@@ -13,11 +13,11 @@ A batch is taken, applied and removed. Invariants:
 """
 
 import asyncio
+import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.outbox import Claim, claim
@@ -25,6 +25,8 @@ from agent_service.infrastructure.outbox.batch import OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
+
+logger = logging.getLogger("agent_service.outbox")
 
 BATCH: Final = 500
 """The most rows of a transaction."""

@@ -174,6 +174,7 @@ class RedisClient(RedisCommands):
             prefix=prefix,
             on_invalidate=on_invalidate,
             on_flush=on_flush,
+            availability=self._operations.availability,
             max_staleness=max_staleness,
             timeout=self.timeout,
         )

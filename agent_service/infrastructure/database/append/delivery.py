@@ -29,7 +29,6 @@ from agent_service.infrastructure.database.errors.sessions import session_not_fo
 from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.queries.session_keys import SessionKey
 
 __all__ = ["ACTION", "Delivery"]
 
@@ -90,7 +89,7 @@ class Delivery:
             earlier, sessions = await self._committer.read(_find, tenant_id, left)
         totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
-            self._limits.warn_if_long(SessionKey(tenant_id, session_id), count)
+            self._limits.warn_if_long(tenant_id, session_id, count)
         return [
             batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
             for message, place in placed

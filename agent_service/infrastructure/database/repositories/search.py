@@ -1,5 +1,6 @@
 """Searching sessions and messages for a piece of text."""
 
+import logging
 import re
 from typing import Any, Final
 from uuid import UUID
@@ -8,7 +9,6 @@ from weakref import WeakSet
 from sqlalchemy import Engine, func, select
 
 from agent_service.core.errors import SessionValueError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
@@ -27,6 +27,8 @@ from agent_service.infrastructure.database.repositories.results import SearchHit
 from agent_service.infrastructure.database.values.validation import require_count, require_text
 
 __all__ = ["SessionSearch"]
+
+logger = logging.getLogger("agent_service.database")
 
 _MARKED: Final = r"**\g<0>**"
 _checked: WeakSet[Engine] = WeakSet()
