@@ -9,6 +9,7 @@ from typing import Final
 from agent_service.core.backoff import Backoff
 from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
+from agent_service.core.tracing import span
 from agent_service.tenants.handlers import HANDLERS
 from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 
@@ -72,8 +73,13 @@ class TriggerHandling:
 
     async def _handle(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
         trigger = claim.trigger
+        attributes: dict[str, str | int] = {
+            "agent_service.trigger.action": trigger.action,
+            "agent_service.trigger.attempt": trigger.attempt,
+        }
         try:
-            await HANDLERS[trigger.action](trigger)
+            with span("handle trigger", attributes, kind="consumer", root=True):
+                await HANDLERS[trigger.action](trigger)
         except asyncio.CancelledError:
             await self._note(partial(schedule.retry, claim, 0.0))
         except Exception as exc:  # noqa: BLE001 - whatever a handler raises means: try again

@@ -29,7 +29,9 @@ def loggers_in(folder: str) -> dict[str, set[str]]:
     for path in sorted((PACKAGE / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="getLogger"), args=[ast.Constant(value=str(name))]):
+                case ast.Call(func=ast.Attribute(attr="getLogger"), args=[ast.Constant(value=str(name))]) if (
+                    name != "alembic"
+                ):
                     found.setdefault(str(path.relative_to(PACKAGE)), set()).add(name)
                 case ast.ImportFrom(module="agent_service.core.logging"):
                     found.setdefault(str(path.relative_to(PACKAGE)), set()).add("agent_service")

@@ -29,6 +29,7 @@ from typing import Any, Final, Self
 from agent_service.core.availability import availability_of
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.store_metrics import LatencyHistogram
+from agent_service.core.tracing import TRACING, Server
 from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
@@ -50,10 +51,12 @@ class Operations:
 
     :param timeout: seconds that an operation may take once it has a slot.
     :param slots: operations that run at once.
+    :param server: the same as ``target``, for traces and metrics.
     """
 
-    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram) -> None:
+    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram, server: Server) -> None:
         self.target = target
+        self.server = server
         self.timeout = timeout
         self.available: bool | None = None
         """Whether the latest operation reached the server; None before the first one."""
@@ -138,6 +141,11 @@ class Operations:
         if outcome is None or isinstance(outcome, RedisOperationError):
             self._note(outcome)
         self._latency.observe(now - operation.started)
+        if TRACING.observer is not None:
+            name = operation.command[0] if operation.command else b"PIPELINE"
+            TRACING.observer.operated(
+                self.server, name.decode() if isinstance(name, bytes) else str(name), now - operation.started, outcome
+            )
 
     def _note(self, outcome: RedisOperationError | None) -> None:
         """Note whether the server was reached."""

@@ -45,14 +45,22 @@ class Obtained(NamedTuple):
 class Loading:
     """The loads of one cache on one event loop."""
 
-    def __init__(self, backend: Backend, leases: LeaseBook, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        leases: LeaseBook,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        namespace: str = "default",
+    ) -> None:
         self._backend = backend
+        self.span_attributes = {"agent_service.cache.namespace": namespace}
         self._counters = backend.counters
         self._refreshing: dict[str, asyncio.Task[None] | asyncio.TimerHandle] = {}
         self.leases = leases
         self.flights = SingleFlight()
         self.failures = Failures(monotonic)
-        self.filler = Filler(backend, leases, self.failures)
+        self.filler = Filler(backend, leases, self.failures, self.span_attributes)
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Return the cached value or load it."""
