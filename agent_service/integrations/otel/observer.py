@@ -45,7 +45,7 @@ class OtelObserver:
             description="Duration of database client operations.",
             explicit_bucket_boundaries_advisory=BOUNDS,
         )
-        self._remembered: dict[tuple[Server, str], Attributes] = {}
+        self._remembered: dict[tuple[Server, str, str], Attributes] = {}
 
     def span(
         self, name: str, attributes: Mapping[str, str | int], *, kind: tracing.SpanKind, root: bool
@@ -55,35 +55,41 @@ class OtelObserver:
 
     def trace(self, server: Server, operation: str, collection: str, *, session_id: str | None) -> "_OpenSpan":
         """Open a span for a block that works with a database."""
-        attributes = {**server_attributes(server), OPERATION: operation, COLLECTION: collection}
+        attributes = self._attributes(server, operation, collection)
         if session_id is not None:
-            attributes[CONVERSATION] = session_id
+            attributes = {**attributes, CONVERSATION: session_id}
         return _OpenSpan(self._tracer, f"{operation} {collection}", attributes, SpanKind.CLIENT)
 
     @contextmanager
     def measure(self, server: Server, operation: str, collection: str) -> Iterator[None]:
         """Measure how long a block works with a database."""
-        attributes = {**server_attributes(server), OPERATION: operation, COLLECTION: collection}
+        attributes = self._attributes(server, operation, collection)
         started = time.perf_counter()
         try:
             yield
         except BaseException as exc:
-            attributes[ERROR_TYPE] = error_type(exc)
+            attributes = {**attributes, ERROR_TYPE: error_type(exc)}
             raise
         finally:
             self._durations.record(time.perf_counter() - started, attributes)
 
     def operated(self, server: Server, operation: str, seconds: float, error: BaseException | None) -> None:
         """Record an operation that has ended."""
-        known = (server, operation)
-        attributes = self._remembered.get(known)
-        if attributes is None:
-            attributes = {**server_attributes(server), OPERATION: operation} if operation else server_attributes(server)
-            if len(self._remembered) < _MOST_REMEMBERED:
-                self._remembered[known] = attributes
+        attributes = self._attributes(server, operation)
         if error is not None:
             attributes = {**attributes, ERROR_TYPE: error_type(error)}
         self._durations.record(seconds, attributes)
+
+    def _attributes(self, server: Server, operation: str, collection: str = "") -> Attributes:
+        """Return the attributes of an operation, which are not to be changed; "" is left out."""
+        known = (server, operation, collection)
+        found = self._remembered.get(known)
+        if found is None:
+            more = {OPERATION: operation, COLLECTION: collection}
+            found = server_attributes(server) | {name: value for name, value in more.items() if value}
+            if len(self._remembered) < _MOST_REMEMBERED:
+                self._remembered[known] = found
+        return found
 
     def carry(self, into: Context) -> None:
         """Make the current span the parent of what happens in another context; baggage stays behind.

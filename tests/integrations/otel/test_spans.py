@@ -92,7 +92,7 @@ async def test_searches_are_spans(database: DatabaseManager, session_id: UUID, s
 
 
 async def test_a_load_is_a_child_of_the_caller_that_began_it_and_sees_none_of_its_baggage(seen: Seen) -> None:
-    inside: list[Any] = []
+    inside: list[tuple[int, Any]] = []
 
     @cached(ttl=60, key_prefix="otel")
     async def load(number: int) -> int:
@@ -102,7 +102,7 @@ async def test_a_load_is_a_child_of_the_caller_that_began_it_and_sees_none_of_it
 
     with seen.tracer.start_as_current_span("first") as first:
         token = context.attach(baggage.set_baggage("user", "ada"))
-        assert await asyncio.gather(load(1), load(1), load(1)) == [1, 1, 1]
+        assert list(await asyncio.gather(load(1), load(1), load(1))) == [1, 1, 1]
         context.detach(token)
     with seen.tracer.start_as_current_span("second"):
         await load(1)
@@ -173,7 +173,7 @@ async def test_a_trigger_is_a_trace_of_its_own(
         await close_cache()
 
     failed, done = seen.spans("handle trigger")
-    assert (failed.parent, done.parent) == (None, None)
+    assert failed.parent is done.parent is None
     assert failed.kind is SpanKind.CONSUMER
     assert dict(failed.attributes or {}) == {
         "agent_service.trigger.action": "remind",
