@@ -18,6 +18,7 @@ from agent_service.core.errors import (
     SessionValueError,
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
+from agent_service.infrastructure.database.append import delivery
 from agent_service.infrastructure.database.append.delivery import Delivery
 from agent_service.infrastructure.database.append.writer import TenantWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -300,6 +301,22 @@ async def test_a_writer_and_a_repository_race_with_the_same_client_ids(
 
     assert all(len(set(results[4 * n : 4 * n + 4])) == 1 for n in range(15))
     assert await counters(database, session_id) == (15, 15, 0)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_message_that_another_appends_meanwhile_is_found_and_costs_no_patience(
+    database: DatabaseManager, writer: TenantWriter, session_id: UUID, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", 0)
+    async with database.session() as db:
+        await SessionRepository(db, tenant).add_message_to_session(session_id, said("first"), client_id="m0")
+        appending = [asyncio.create_task(writer.append(session_id, said(n), client_id=f"m{n}")) for n in range(3)]
+        await somebody_waits(database)
+
+    stored = [await each for each in appending]
+
+    assert [(each.seq, each.content) for each in stored] == [(1, "first"), (2, "1"), (3, "2")]
+    assert await counters(database, session_id) == (3, 3, 0)
 
 
 async def test_a_caller_that_leaves_before_its_message_is_sent_leaves_nothing(

@@ -62,13 +62,19 @@ class Delivery:
         await self._deliver(tenant_id, _join(requests))
 
     async def _deliver(self, tenant_id: str, requests: list[Request]) -> None:
-        attempt, deadline = 0, Deadline.after(PATIENCE, self._clock.monotonic)
+        attempt, overtaken, deadline = 0, 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
                     outcomes = await self._commit(tenant_id, requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
+                if failure is Failure.OVERTAKEN:
+                    # Each repetition finds at least one message more. What still fails then is no client id.
+                    overtaken += 1
+                    if overtaken <= len(requests) + 1:
+                        continue
+                    failure = Failure.REFUSED
                 if failure is Failure.REFUSED and len(requests) > 1:
                     middle = len(requests) // 2
                     await self._deliver(tenant_id, requests[:middle])

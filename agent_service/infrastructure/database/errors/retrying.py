@@ -15,9 +15,9 @@ __all__ = ["Failure", "classify", "pause_before"]
 
 _PAUSES: Final = Backoff(0.01, 1.0)
 
-# PostgreSQL: serialization failure, deadlock, lock not available, statement timeout; and a unique violation, which
-# is a concurrent append under the same client id: a repetition finds its message.
-_ROLLED_BACK_STATES: Final = ("40001", "40P01", "55P03", "57014", "23505")
+# PostgreSQL: serialization failure, deadlock, lock not available, statement timeout.
+_ROLLED_BACK_STATES: Final = ("40001", "40P01", "55P03", "57014")
+_UNIQUE_VIOLATION: Final = "23505"
 _BUSY_TEXTS: Final = ("database is locked", "database is busy", "database table is locked")
 
 
@@ -28,6 +28,9 @@ class Failure(Enum):
     """Nothing was written, and the same statement will be refused again."""
     ROLLED_BACK = auto()
     """Nothing was written, because of a concurrent transaction: any statement may be repeated."""
+    OVERTAKEN = auto()
+    """Nothing was written, because another transaction has just stored a row under the same unique key. If that is a
+    message under the same client id, a repetition finds it."""
     NOT_REACHED = auto()
     """Nothing was sent, because there is no connection: any statement may be repeated."""
     UNKNOWN = auto()
@@ -40,6 +43,8 @@ def classify(exc: Exception) -> Failure:
     state = str(getattr(original, "sqlstate", None) or "")
     if state in _ROLLED_BACK_STATES or _is_busy_sqlite(exc):
         return Failure.ROLLED_BACK
+    if state == _UNIQUE_VIOLATION:
+        return Failure.OVERTAKEN
     if isinstance(exc, DatabaseUnavailableError | PoolTimeoutError) or isinstance(original, DatabaseUnavailableError):
         return Failure.NOT_REACHED
     return Failure.UNKNOWN if is_lost(exc) else Failure.REFUSED
