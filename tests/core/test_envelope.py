@@ -173,6 +173,22 @@ def test_a_decompression_bomb_is_refused_without_inflating_it():
     assert peak < 10 << 20
 
 
+@pytest.mark.parametrize("damage", [lambda body: body[:-6], lambda body: body + b"more"], ids=["cut", "longer"])
+def test_a_compressed_body_that_is_cut_or_goes_on_is_refused(damage):
+    data = pack(Envelope(b"text " * 100), compress_above=10)
+
+    with pytest.raises(UndecodableError, match="do not inflate to the 500 bytes"):
+        unpack(damage(data))
+
+
+def test_a_compressed_body_of_another_length_than_it_claims_is_refused():
+    data = pack(Envelope(b"text " * 100), compress_above=10)
+    claims_one_more = data[:2] + (501).to_bytes(4, "big") + data[6:]
+
+    with pytest.raises(UndecodableError, match="do not inflate to the 501 bytes"):
+        unpack(claims_one_more)
+
+
 def test_a_payload_too_large_to_inflate_again_is_stored_uncompressed(monkeypatch):
     monkeypatch.setattr(wire, "MAX_COMPRESSIBLE", 100)
 

@@ -112,6 +112,23 @@ async def test_what_a_parent_pops_stays_with_its_forks(repo: SessionRepository, 
     assert await repo.recount() == []
 
 
+async def test_a_fork_that_its_grandparent_adopts_shows_no_more_of_it_than_before(
+    repo: SessionRepository, new_session: NewSession
+) -> None:
+    grandparent = await new_session()
+    await say(repo, grandparent, "one", "two", "three", "four")
+    parent = await repo.fork(grandparent.id, 2)
+    await say(repo, parent, "other three")
+    fork = await repo.fork(parent.id, 3)
+    before = await shown(repo, fork)
+
+    assert await repo.delete(parent.id, hard=True)
+
+    assert before == [(1, "one"), (2, "two"), (3, "other three")]
+    assert await shown(repo, fork) == before
+    assert await repo.recount() == []
+
+
 async def test_a_fork_pops_what_it_inherited_from_itself_alone(
     repo: SessionRepository, new_session: NewSession
 ) -> None:
@@ -171,11 +188,12 @@ OPERATIONS = st.lists(
         st.integers(0, 5),
         st.integers(0, 6),
     ),
+    min_size=12,
     max_size=25,
 )
 
 
-@settings(max_examples=examples(4, 12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 async def test_any_history_of_forks_shows_what_copies_would(
     database: DatabaseManager, operations: list[tuple[str, int, int]]
