@@ -286,7 +286,9 @@ class DatabaseManager:
         return engine
 
     async def _is_served(self) -> bool:
-        """Ask the database something; note and return whether it answered."""
+        """Whether the database answers now; it is not asked during an outage, whose end others find."""
+        if self.availability.away:
+            return False
         try:
             async with self.session() as db:
                 with database_errors("ask the database something"):
@@ -295,8 +297,6 @@ class DatabaseManager:
             if isinstance(exc, DatabaseUnavailableError):
                 self.availability.failed(exc)
             return False
-        if self.availability.away:
-            self.availability.answered()
         return True
 
     def get_metrics(self) -> dict[str, int]:
