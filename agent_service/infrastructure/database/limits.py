@@ -24,7 +24,7 @@ class SessionLimits:
     max_messages: int
     expiry: timedelta
 
-    def warn_if_long(self, tenant_id: str, session_id: UUID, count: int) -> None:
+    def warn_if_long(self, session_id: UUID, count: int, tenant_id: str = "") -> None:
         """Log a warning if a session has outgrown its limit, once in this process."""
         if count > self.max_messages and (tenant_id, session_id) not in _WARNED_ABOUT.known:
             _WARNED_ABOUT.keep((tenant_id, session_id), None, size_of((tenant_id, session_id.bytes)))

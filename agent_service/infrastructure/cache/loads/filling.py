@@ -21,7 +21,7 @@ from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.singleflight import Breakable
-from agent_service.core.tracing import span
+from agent_service.core.tracing import TRACING, span
 from agent_service.core.values.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.leases import BackendLease, Lease, LeaseBook
@@ -82,6 +82,8 @@ class Filler:
                 lease.backend_lease = await self._backend.lease(
                     lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
                 )
+            if TRACING.observer is None:
+                return await self._load_and_fill(lease, loader, policy)
             with span("cache load", self._span_attributes):
                 return await self._load_and_fill(lease, loader, policy)
         finally:

@@ -108,7 +108,7 @@ class Delivery:
             earlier, sessions = await self._committer.read(_find, tenant_id, left)
         totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
-            self._limits.warn_if_long(tenant_id, session_id, count)
+            self._limits.warn_if_long(session_id, count, tenant_id)
         return [
             batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
             for message, place in placed

@@ -62,7 +62,7 @@ class SessionBatches(SessionMessages):
         columns = (getattr(Session, name) for name in Counters._fields)
         row = (await self._db.execute(select(*columns).where(*of_tenant(self._tenant_id, key)))).one()
         self._note(key, row._asdict())
-        self._limits.warn_if_long(self._tenant_id, key, row.total_messages)
+        self._limits.warn_if_long(key, row.total_messages, self._tenant_id)
 
 
 def _accept(key: UUID, messages: Any, client_ids: Any) -> list[PendingMessage]:

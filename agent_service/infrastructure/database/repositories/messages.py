@@ -67,7 +67,7 @@ class SessionMessages(RepositoryBase):
             if counters is None:
                 return await self._explain(pending, seq, version)
         self._note(pending.session_id, counters._asdict())
-        self._limits.warn_if_long(self._tenant_id, pending.session_id, counters.total_messages)
+        self._limits.warn_if_long(pending.session_id, counters.total_messages, self._tenant_id)
         return batch.stored(pending, counters.last_seq)
 
     async def _explain(self, message: PendingMessage, seq: int | None, version: int | None) -> SessionMessage:
