@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from agent_service.core.errors import RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.parts import Parts, Wanted, require_seconds
+from agent_service.integrations.fastapi.problems import add_problem_handlers
 from agent_service.integrations.fastapi.stopping import told_of_signals
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class AgentService:
         Calling it again changes nothing. An application that is mounted in another one has no lifespan of its own:
         install the same service in it.
         """
+        add_problem_handlers(app)
         app.state.agent_service = self
 
     @property
