@@ -11,6 +11,7 @@ if _typing.TYPE_CHECKING:
     from agent_service.integrations.fastapi.dependencies.database import DbSession, Sessions, Writer
     from agent_service.integrations.fastapi.dependencies.state import Runtime, Shared
     from agent_service.integrations.fastapi.dependencies.tenancy import Service, Tenant, User
+    from agent_service.integrations.fastapi.health import health_router
     from agent_service.integrations.fastapi.openapi import Problem, problem_responses
     from agent_service.integrations.fastapi.problems import add_problem_handlers
     from agent_service.integrations.fastapi.service import AgentService
@@ -29,6 +30,7 @@ __all__ = [
     "Writer",
     "add_problem_handlers",
     "cache",
+    "health_router",
     "problem_responses",
 ]
 
@@ -39,6 +41,7 @@ _FILES = {
     "DbSession": "dependencies.database",
     "Sessions": "dependencies.database",
     "Writer": "dependencies.database",
+    "health_router": "health",
     "Problem": "openapi",
     "problem_responses": "openapi",
     "add_problem_handlers": "problems",

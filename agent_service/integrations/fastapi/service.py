@@ -103,11 +103,13 @@ class AgentService:
             triggers=triggers,
             runtime=runtime,
             background=tuple(background),
+            start_degraded=start_degraded,
         )
         self._wanted.require_possible()
-        self._start_degraded = start_degraded
         self._shutdown_timeout = require_seconds(shutdown_timeout, "shutdown_timeout")
         self._parts: Parts | None = None
+        self.started = False
+        """Whether it serves: from the end of the start to the beginning of the end."""
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -129,8 +131,10 @@ class AgentService:
             with told_of_signals(stop):
                 await parts.open(self._wanted)
                 self.install(app)
+                self.started = True
                 yield
         finally:
+            self.started = False
             parts.stopping.set()
             try:
                 await closing.run(self._shutdown_timeout)
