@@ -56,8 +56,9 @@ class SessionFeed(SessionHistory):
         On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
         0.5 seconds.
 
-        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error and at once,
-            whether it waits, reads or has messages to return. A later subscription goes on after the last number.
+        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error, whether it
+            waits or has messages to return; a read under way has half a second to end. A later subscription goes on
+            after the last number.
         :raises SessionNotFoundError: there is no such session, or it was deleted meanwhile.
         :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`, or ``until``
             is no event.
@@ -76,23 +77,20 @@ class SessionFeed(SessionHistory):
     async def _follow(
         self, database: DatabaseManager, key: UUID, seq: int, ending: Ending
     ) -> AsyncGenerator[SessionMessage, None]:
-        async with database.notifications.bell(key) as bell, ending.watched():
+        async with database.notifications.bell(key) as bell, ending.watched(bell):
             reading = _Reading(database, self._within, key)
             while not ending.due:
                 database.notifications.require_open()
                 page: list[SessionMessage] = []
-                async with ending.interrupting():
+                async with ending.reading():
                     page, notified = await reading.next_page(seq)
-                if ending.due:
-                    return
                 for message in page:
                     if ending.due:
                         return
                     yield message
                     seq = message.seq
-                async with ending.interrupting():
-                    if len(page) < PAGE:
-                        await reading.pause(bell, found=bool(page), notified=notified)
+                if len(page) < PAGE and not ending.due:
+                    await reading.pause(bell, found=bool(page), notified=notified)
 
     def _within(self, db: AsyncSession) -> SessionHistory:
         return type(self)(db, self._tenant_id, limits=self._limits, clock=self._clock)
