@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
@@ -98,9 +99,14 @@ def _told_by_signals(tell: Callable[[], None]) -> Iterator[None]:
 def _wrap_handlers() -> None:
     for signum in _SIGNALS:
         current = signal.getsignal(signum)
-        if callable(current) and current is not _links.get(signum):
+        if callable(current) and current is not _links.get(signum) and not _of_runner(current):
             _links[signum] = _Link(current)
             signal.signal(signum, _links[signum])
+
+
+def _of_runner(handler: object) -> bool:
+    """Say that a handler is that of asyncio.run: it is for this run alone, and cancels the lifespan with all else."""
+    return isinstance(handler, partial) and isinstance(getattr(handler.func, "__self__", None), asyncio.Runner)
 
 
 def _restore_handlers() -> None:
