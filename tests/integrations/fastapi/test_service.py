@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -333,7 +334,7 @@ class TestClosing:
                 raise LookupError
 
         for name in ("last", "hangs", "fails", "first"):
-            closing.add(name, lambda seconds, name=name: close(seconds, name))
+            closing.add(name, partial(close, name=name))
         await closing.run(0.2)
 
         assert order == ["first", "fails", "hangs", "last"]
