@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from agent_service.core.bell import Bell
 from agent_service.core.errors import SessionValueError
 
-__all__ = ["Ending", "Until", "require_until"]
+__all__ = ["Ended", "Ending", "Until", "require_until"]
 
 _GRACE: Final = 0.5
 """Seconds that a read has to end by itself once the event is set: cancelling it costs its connection."""
@@ -39,6 +39,10 @@ def _is_event(value: Any) -> bool:
     # threading.Event has both methods too, and its wait() would block the event loop.
     is_set, wait = getattr(value, "is_set", None), getattr(value, "wait", None)
     return callable(is_set) and inspect.iscoroutinefunction(wait) and not isinstance(value, type)
+
+
+class Ended(Exception):  # noqa: N818 - no error: somebody asked for it
+    """A read was interrupted because the subscription ends."""
 
 
 class Ending:
@@ -76,7 +80,12 @@ class Ending:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Let the block end by itself, or half a second after the event is set; what follows asks :attr:`due`."""
+        """Let the block end by itself, at the latest half a second after the event is set.
+
+        What gives a connection back belongs outside of the block: it is not to be interrupted.
+
+        :raises Ended: it took longer.
+        """
         if self._until is None:
             yield
             return
@@ -84,8 +93,9 @@ class Ending:
         try:
             async with scope:
                 yield
-        except TimeoutError:
+        except TimeoutError as exc:
             if not scope.expired():
                 raise
+            raise Ended from exc
         finally:
             self._reading = None
