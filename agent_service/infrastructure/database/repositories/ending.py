@@ -69,11 +69,12 @@ class Ending:
         if self._until is None:
             yield
             return
+        scope = self._scope = asyncio.timeout(0 if self.due else None)
         try:
-            async with asyncio.timeout(0 if self.due else None) as self._scope:
+            async with scope:
                 yield
         except TimeoutError:
-            if not self._scope.expired():
+            if not scope.expired():
                 raise
         finally:
             self._scope = None
