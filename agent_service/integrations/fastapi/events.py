@@ -8,14 +8,17 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Final
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from agent_service.core.logging import logger
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.integrations.fastapi.models import MessageOut
+from agent_service.integrations.fastapi.problems import problem_of
 
 __all__ = ["MessageEvents"]
 
@@ -63,7 +66,7 @@ async def _events(messages: AsyncGenerator[SessionMessage, None], heartbeat: flo
         try:
             async for message in coming:
                 yield KEEPALIVE_COMMENT if message is None else _event(message)
-        except Exception as exc:  # noqa: BLE001 - the response has begun: the client is told within it
+        except Exception as exc:  # noqa: BLE001 - the response has begun, so the client is told within it
             yield _problem(exc)
 
 
@@ -98,5 +101,7 @@ def _event(message: SessionMessage) -> bytes:
 
 
 def _problem(exc: Exception) -> bytes:
-    problem: dict[str, Any] = {"type": "about:blank", "status": 500, "title": "x", "detail": str(exc)}
+    problem = problem_of(exc)
+    if problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("a stream of events failed", exc_info=exc)
     return format_sse_event(event="problem", data_str=json.dumps(problem))

@@ -15,7 +15,7 @@ A, B, WEAK_A = EntityTag("a"), EntityTag("b"), EntityTag("a", weak=True)
         (['"a", W/"a" ,"b"'], (A, WEAK_A, B)),
         (['"a"', '"b"'], (A, B)),
         ([' ,, "a",\t,'], (A,)),
-        (['"xyzzy"', 'W/"r2d2xxxx", "c3piozzzz"'], (EntityTag("xyzzy"), EntityTag("r2d2xxxx", weak=True), EntityTag("c3piozzzz"))),
+        (['"r2d2xxxx"', 'W/"a", "b"'], (EntityTag("r2d2xxxx"), WEAK_A, B)),
         (['""'], (EntityTag(""),)),
         (['"a,b"'], (EntityTag("a,b"),)),
         (['"\\"'], (EntityTag("\\"),)),
@@ -58,6 +58,6 @@ def test_tags_are_compared_strongly_and_weakly(one: str, other: str, strong: boo
 def test_the_tag_of_some_content_is_the_same_in_every_process() -> None:
     tag = content_tag(b"hello", "3-")
 
-    assert str(tag) == '"3-77a52ad4c0ab0f5c1f5e0e2c"' or parse_tags([str(tag)]) == EntityTags((tag,))
-    assert tag == content_tag(b"hello", "3-")
-    assert tag != content_tag(b"hello!", "3-")
+    assert str(tag) == '"3-8ed7252f4b03f9e8376db5b2"'
+    assert parse_tags([str(tag)]) == EntityTags((tag,))
+    assert content_tag(b"hello!", "3-") != tag

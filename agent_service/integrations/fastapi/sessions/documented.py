@@ -4,6 +4,8 @@ from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from agent_service.integrations.fastapi.conditions import REPLAYED
+from agent_service.integrations.fastapi.openapi import problem_responses
+from agent_service.integrations.fastapi.problems import MEDIA_TYPE, PROBLEM_TYPES
 
 __all__ = ["errors", "replayed_response", "stream_response", "tagged_response"]
 
@@ -23,15 +25,14 @@ _DETAILS: Final = {
 _ETAG: Final = {"ETag": {"description": "The session's version, and a hash.", "schema": {"type": "string"}}}
 
 
-def errors(*codes: int) -> _Responses:
-    """Describe answers that are problem documents (RFC 9457)."""
-    return {code: _problem(code) for code in codes}
-
-
-def _problem(code: int) -> dict[str, Any]:
-    title = HTTPStatus(code).phrase
-    example = {"type": "about:blank", "title": title, "status": code, "detail": _DETAILS[code]}
-    return {"description": title, "content": {"application/problem+json": {"example": example}}}
+def errors(*statuses: int) -> _Responses:
+    """Describe answers that are problem documents, each with an example."""
+    described = problem_responses(*statuses)
+    for status in statuses:
+        detail = _DETAILS[status]
+        problem = {"type": PROBLEM_TYPES.get(HTTPStatus(status), "about:blank"), "status": status, "detail": detail}
+        described[status]["content"][MEDIA_TYPE]["example"] = problem | {"title": HTTPStatus(status).phrase}
+    return described
 
 
 def tagged_response(*codes: int) -> _Responses:

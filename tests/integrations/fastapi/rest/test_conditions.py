@@ -161,7 +161,9 @@ async def test_a_key_that_is_used_for_another_message_is_refused(ada: httpx.Asyn
     assert len((await ada.get(f"{path}/messages")).json()) == 1
 
 
-@pytest.mark.parametrize("key", ["", '""', "a b", "a,b", '"a', "é".encode(), b"a\x01", "k" * 256, '"' + "k" * 256 + '"'])
+@pytest.mark.parametrize(
+    "key", ["", '""', "a b", "a,b", '"a', "é".encode(), b"a\x01", "k" * 256, '"' + "k" * 256 + '"']
+)
 async def test_a_key_that_cannot_be_used_is_refused_by_name(ada: httpx.AsyncClient, key: str | bytes) -> None:
     path = await begin(ada)
     value = key.encode() if isinstance(key, str) else key
@@ -174,7 +176,9 @@ async def test_a_key_that_cannot_be_used_is_refused_by_name(ada: httpx.AsyncClie
 async def test_two_keys_are_none(ada: httpx.AsyncClient) -> None:
     path = await begin(ada)
 
-    answer = await ada.post(f"{path}/messages", json=HELLO, headers=[("idempotency-key", "a"), ("idempotency-key", "b")])
+    answer = await ada.post(
+        f"{path}/messages", json=HELLO, headers=[("idempotency-key", "a"), ("idempotency-key", "b")]
+    )
 
     assert answer.status_code == 422
 

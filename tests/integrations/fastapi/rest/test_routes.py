@@ -89,9 +89,7 @@ async def test_a_deleted_session_is_hidden_until_it_is_restored(ada: httpx.Async
 
 
 @pytest.mark.parametrize("hidden", [True, False])
-async def test_a_session_is_removed_for_good_whether_it_is_hidden_or_not(
-    ada: httpx.AsyncClient, hidden: bool
-) -> None:
+async def test_a_session_is_removed_for_good_whether_it_is_hidden_or_not(ada: httpx.AsyncClient, hidden: bool) -> None:
     path = await begin(ada, "hello")
     if hidden:
         await ada.delete(path)
@@ -159,7 +157,10 @@ async def test_sums_are_those_of_the_user(ada: httpx.AsyncClient) -> None:
 
 async def test_a_message_comes_back_as_it_was_sent(ada: httpx.AsyncClient) -> None:
     path = await begin(ada)
-    sent = '{"role":"user","zeta":1,"alpha":[2.0,1e+23,1180591620717411303424,null],"content":"a\\u0000\\r\\nb \\u2028 \\ud83d\\ude00"}'
+    sent = (
+        '{"role":"user","zeta":1,"alpha":[2.0,1e+23,1180591620717411303424,null],'
+        '"content":"a\\u0000\\r\\nb \\u2028 \\ud83d\\ude00"}'
+    )
 
     stored = await ada.post(
         f"{path}/messages", content=sent.encode(), headers={"content-type": "application/vnd.chat+json"}
