@@ -24,6 +24,8 @@ __all__ = ["MessageEvents"]
 
 _RETRY: Final = 3_000
 """Milliseconds after which a client that lost its connection connects again."""
+_ESCAPED: Final = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"})
+"""Ends of lines for many clients that are written in Python, and not for the standard; within JSON, only in texts."""
 
 
 class MessageEvents(StreamingResponse):
@@ -97,7 +99,8 @@ async def _next(messages: AsyncGenerator[SessionMessage, None]) -> SessionMessag
 
 
 def _event(message: SessionMessage) -> bytes:
-    return format_sse_event(id=str(message.seq), data_str=MessageOut.of(message).model_dump_json())
+    data = MessageOut.of(message).model_dump_json().translate(_ESCAPED)
+    return format_sse_event(id=str(message.seq), data_str=data)
 
 
 def _problem(exc: Exception) -> bytes:
