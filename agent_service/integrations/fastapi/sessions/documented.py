@@ -17,7 +17,7 @@ _DETAILS: Final = {
     404: "there is no session 0198f3c2-7a51-7c3e-9d24-5b1f0a6e8c11",
     409: "the id 0198f3c2-7a51-7c3e-9d24-5b1f0a6e8c11 belongs to another session; load that one, or choose another",
     412: "If-Match: the session is at version 4; read it and decide again",
-    413: "Content Too Large",
+    413: "the body may have at most 1048576 bytes; send less at once",
     422: "limit must be an integer from 1 to 1000",
     503: "the database is unreachable or busy",
 }

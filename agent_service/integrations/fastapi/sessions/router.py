@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Response
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.integrations.fastapi.sessions.access import Access, Authorize
+from agent_service.integrations.fastapi.sessions.body_limit import routes_limited_to
 from agent_service.integrations.fastapi.sessions.documented import errors
 from agent_service.integrations.fastapi.sessions.documents import add_documents
 from agent_service.integrations.fastapi.sessions.erasing import add_erasure
@@ -52,7 +53,7 @@ def sessions_router(*, authorize: Authorize, max_body_size: int = _MEBIBYTE, hea
         dependencies=[Depends(_private)],
         responses=errors(401, 403, 413, 422, 503),
         generate_unique_id_function=lambda route: route.name,
-        max_body_size=max_body_size,
+        route_class=routes_limited_to(max_body_size),
     )
     # Fixed paths come before those that begin with an id.
     add_lists(router, access)
