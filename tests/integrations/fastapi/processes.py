@@ -35,8 +35,12 @@ class ServerProcess:
 
     def children(self) -> list[int]:
         """The processes that it started and that live."""
-        found = psutil.Process(self._process.pid).children(recursive=True)
-        return [each.pid for each in found if "resource_tracker" not in " ".join(each.cmdline())]
+        found = []
+        for each in psutil.Process(self._process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if "resource_tracker" not in " ".join(each.cmdline()):
+                    found.append(each.pid)
+        return found
 
     def terminate(self) -> None:
         """Ask it to stop, as Kubernetes does."""
