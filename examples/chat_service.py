@@ -24,7 +24,7 @@ app = FastAPI(title="Chat", lifespan=service.lifespan)
 service.install(app)
 
 
-def user(x_user: Annotated[str | None, Header()] = None) -> str:
+async def user(x_user: Annotated[str | None, Header()] = None) -> str:
     """Return who calls; replace it by what checks a token."""
     if x_user is None:
         raise HTTPException(401, "say who you are, in the header X-User")
@@ -34,7 +34,7 @@ def user(x_user: Annotated[str | None, Header()] = None) -> str:
 Me = Annotated[str, Depends(user)]
 
 
-def authorize(me: Me) -> Caller:
+async def authorize(me: Me) -> Caller:
     """Let callers do everything with their own sessions."""
     return Caller(user_id=me)
 
