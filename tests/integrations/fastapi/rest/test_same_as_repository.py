@@ -23,8 +23,9 @@ IDS = [UUID(int=number) for number in range(1, 3)]
 """Of the sessions that steps are about; forks get ids of their own."""
 MOMENTS = {"created_at", "updated_at", "last_activity_at", "expires_at", "completed_at"}
 BEGINNING: list[Step] = [
-    ("create", {"id": IDS[0], "title": "t", "context": {"x": {"x": 1}}, "metadata": {}}),
-    *(("append", {"id": IDS[0], "message": {"role": "user", "content": "a"}, "key": key}) for key in ("k1", None)),
+    *(("create", {"id": each, "title": "t", "context": {"x": {"x": 1}}, "metadata": {}}) for each in IDS),
+    *(("append", {"id": each, "message": {"role": "user", "content": "a"}, "key": "k1"}) for each in IDS),
+    *(("batch", {"id": each, "messages": [{"role": "tool", "content": text} for text in "bcd"]}) for each in IDS),
 ]
 STATUSES = {SessionNotFoundError: 404, SessionConflictError: 409, SessionValueError: 422}
 
@@ -36,6 +37,7 @@ values = (
 )
 inner = st.dictionaries(st.sampled_from("xy"), values, max_size=2)
 documents = st.dictionaries(st.sampled_from("xy"), inner | values, max_size=2)
+nested = st.fixed_dictionaries({"x": inner})
 messages = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", ""])},
     optional={"content": texts | st.none() | st.lists(documents, max_size=2), "token_count": st.integers(-1, 9)},
@@ -54,9 +56,9 @@ steps = st.lists(
         step("append", id=ids, message=messages, key=keys),
         step("batch", id=ids, messages=st.lists(messages, min_size=1, max_size=3)),
         step("pop", id=ids),
-        step("history", id=ids, after_seq=st.none() | seqs, limit=st.integers(1, 4)),
+        step("history", id=ids, after_seq=st.none() | seqs, limit=st.integers(1, 3)),
         step("patch", id=ids, title=texts | st.none(), status=st.sampled_from(["active", "failed", "completed"])),
-        step("merge", id=ids, values=documents, deep=st.booleans(), version=st.none() | st.integers(1, 3)),
+        step("merge", id=ids, values=documents | nested, deep=st.booleans(), version=st.none() | st.integers(1, 3)),
         step("replace", id=ids, metadata=documents),
         step("fork", id=ids, seq=seqs),
         step("delete", id=ids, hard=st.booleans()),
@@ -64,8 +66,8 @@ steps = st.lists(
         step("list"),
         step("stats"),
     ),
-    min_size=4,
-    max_size=14,
+    min_size=10,
+    max_size=20,
 )
 
 
