@@ -65,6 +65,7 @@ async def run_cleanup(
     batch_size: int = 1000,
     purge_after: timedelta | None = None,
     metrics: CleanupMetrics | None = None,
+    database: DatabaseManager | None = None,
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
@@ -80,6 +81,7 @@ async def run_cleanup(
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
     :param metrics: an object that counts what is done.
+    :param database: whose sessions these are; None: those of the configured database.
     :raises SessionValueError: if interval, batch size or retention is invalid.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
@@ -90,11 +92,11 @@ async def run_cleanup(
     counters = CleanupMetrics() if metrics is None else metrics
     failing = False
     while True:
-        database = get_database()
+        served = get_database() if database is None else database
         try:
-            await _round(database, counters, batch_size, purge_after)
+            await _round(served, counters, batch_size, purge_after)
         except DatabaseUnavailableError as exc:
-            database.availability.failed(exc)
+            served.availability.failed(exc)
             counters.failures += 1
         except DatabaseError as exc:
             if not failing:
@@ -105,8 +107,8 @@ async def run_cleanup(
             if failing:
                 logger.info("cleanup of sessions works again")
             failing = False
-            if database.availability.away:
-                database.availability.answered()
+            if served.availability.away:
+                served.availability.answered()
         await asyncio.sleep(interval)
 
 

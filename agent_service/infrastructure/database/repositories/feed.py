@@ -19,6 +19,7 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
+from agent_service.infrastructure.database.repositories.ending import Ended, Ending, Until, require_until
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
 
@@ -36,7 +37,9 @@ LONGEST_POLL: Final = 0.5
 class SessionFeed(SessionHistory):
     """The part of the repository that follows what is said in a session."""
 
-    def subscribe(self, session_id: UUID | str, *, after_seq: int = 0) -> AsyncGenerator[SessionMessage, None]:
+    def subscribe(
+        self, session_id: UUID | str, *, after_seq: int = 0, until: Until | None = None
+    ) -> AsyncGenerator[SessionMessage, None]:
         """Return every message after ``after_seq`` as it is committed, in order, gap-free, without end.
 
         ::
@@ -52,29 +55,38 @@ class SessionFeed(SessionHistory):
         On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
         0.5 seconds.
 
+        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error, whether it
+            waits or has messages to return; a read under way has half a second to end. A later subscription goes on
+            after the last number.
         :raises SessionNotFoundError: there is no such session, or it was deleted meanwhile.
-        :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`.
+        :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`, or ``until``
+            is no event.
         """
         key = require_session_id(session_id)
         after = require_count(after_seq, "after_seq", least=0, most=MAX_SEQ)
+        ending = Ending(require_until(until))
         database = self._db.info.get("database")
         if not isinstance(database, DatabaseManager):
             raise SessionValueError(
                 "subscribe needs a session of get_session() or DatabaseManager.session(), not a read-only one: "
                 "it outlives the transaction and reads through sessions of its own"
             )
-        return self._follow(database, key, after)
+        return self._follow(database, key, after, ending)
 
-    async def _follow(self, database: DatabaseManager, key: UUID, seq: int) -> AsyncGenerator[SessionMessage, None]:
-        async with database.notifications.bell(key) as bell:
-            reading = _Reading(database, self._within, key)
-            while True:
+    async def _follow(
+        self, database: DatabaseManager, key: UUID, seq: int, ending: Ending
+    ) -> AsyncGenerator[SessionMessage, None]:
+        async with database.notifications.bell(key) as bell, ending.watched(bell):
+            reading = _Reading(database, self._within, key, ending)
+            while not ending.due:
                 database.notifications.require_open()
                 page, notified = await reading.next_page(seq)
                 for message in page:
+                    if ending.due:
+                        return
                     yield message
                     seq = message.seq
-                if len(page) < PAGE:
+                if len(page) < PAGE and not ending.due:
                     await reading.pause(bell, found=bool(page), notified=notified)
 
     def _within(self, db: AsyncSession) -> SessionHistory:
@@ -85,11 +97,16 @@ class _Reading:
     """How one subscription reads: when it reads again, and what it does in an outage."""
 
     def __init__(
-        self, database: DatabaseManager, repository: Callable[[AsyncSession], SessionHistory], key: UUID
+        self,
+        database: DatabaseManager,
+        repository: Callable[[AsyncSession], SessionHistory],
+        key: UUID,
+        ending: Ending,
     ) -> None:
         self._database = database
         self._repository = repository
         self._key = key
+        self._ending = ending
         self._marked_at = -RENEWAL
         self._poll = SHORTEST_POLL
         self._began = False
@@ -98,6 +115,8 @@ class _Reading:
         """Read on after a number; also whether later messages will be notified."""
         try:
             page, notified = await self._read(seq)
+        except Ended:
+            return [], False
         except DatabaseUnavailableError as exc:
             if not self._began:
                 raise
@@ -118,7 +137,7 @@ class _Reading:
             await bell.wait(self._poll * random.uniform(0.75, 1))  # noqa: S311 - subscriptions shall not poll in step
 
     async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
-        async with self._database.session(read_committed=True) as db:
+        async with self._database.session(read_committed=True) as db, self._ending.reading():
             repository = self._repository(db)
             # Marked before it is read: what commits after the mark notifies, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)
