@@ -213,6 +213,20 @@ async def test_a_session_that_is_deleted_ends_its_streams_with_a_problem(served:
     assert end is None
 
 
+async def test_a_client_that_leaves_an_export_frees_its_connection(served: Served) -> None:
+    client, service = served
+    path = await begin(client)
+    long = [{"message": {"role": "user", "content": "x" * 2_000}}] * 400
+    for _ in range(20):
+        assert (await client.post(f"{path}/messages/batch", json={"messages": long})).status_code == 201
+
+    async with client.stream("GET", "/sessions/export") as response:
+        await anext(response.aiter_bytes())
+        assert service.database.get_metrics()["in_use"] == 1
+
+    await until(lambda: service.database.get_metrics()["in_use"] == 0)
+
+
 async def failing(error: Exception) -> AsyncGenerator[SessionMessage, None]:
     raise error
     yield
