@@ -58,7 +58,7 @@ class ResponseCache:
 
     async def _answer(self, request: Request, running: RunningRoute, plan: RoutePlan, asked: Asked) -> Response | None:
         """Return the response; None: the route must answer this caller itself."""
-        cache = await open_cache(self._options.namespace)
+        cache = self._options.cache or await open_cache(self._options.namespace)
         wishes = directives(asked.headers["cache-control"]) if "cache-control" in asked.headers else _NOTHING
         if self._options.client_reload:
             if "no-store" in wishes:

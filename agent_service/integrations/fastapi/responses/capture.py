@@ -34,6 +34,8 @@ class Captured:
         self.body = b""
         self.streams = False
         """Whether the body came in pieces; then none of it was kept."""
+        self.in_session = False
+        """Whether there was a session when it ended, which another caller does not have."""
         self.complete = asyncio.get_running_loop().create_future()
 
     async def send(self, message: Message) -> None:
@@ -71,6 +73,7 @@ async def run_captured(app: ASGIApp, scope: Scope, extra: dict[str, Any]) -> Cap
             _running.add(task)
             task.add_done_callback(_running.discard)
     if captured.complete.done():
+        captured.in_session = bool(its_scope.get("session"))
         return captured
     captured.complete.cancel()
     await task

@@ -1,9 +1,10 @@
 """``cache_response``: the cache of a route, declared among its dependencies."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from agent_service.core.ttl import TTL
+from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.integrations.fastapi.responses.cache import ResponseCache
 from agent_service.integrations.fastapi.responses.options import Identify, checked_options
 
@@ -26,6 +27,7 @@ def cache_response(
     client_reload: bool = False,
     max_bytes: int = 1 << 20,
     namespace: str = NAMESPACE,
+    cache: BaseCache[Any] | None = None,
     stale_for: TTL = 0,
     soft_timeout: float | None = None,
     hard_timeout: float | None = None,
@@ -71,6 +73,7 @@ def cache_response(
         ``no-store``. ``only-if-cached`` always counts.
     :param max_bytes: larger bodies are not stored.
     :param namespace: the namespace of :func:`get_cache`.
+    :param cache: a cache to use in place of ``get_cache(namespace)``.
 
     The other parameters mean what they mean to ``get_or_load``; a server error counts as a failed load.
 
@@ -81,7 +84,7 @@ def cache_response(
     return ResponseCache(
         checked_options(
             ttl=ttl, tags=tags, vary=vary, query=query, identity=identity, public=public, max_age=max_age,
-            s_maxage=s_maxage, client_reload=client_reload, max_bytes=max_bytes, namespace=namespace,
+            s_maxage=s_maxage, client_reload=client_reload, max_bytes=max_bytes, namespace=namespace, cache=cache,
             load={
                 "stale_for": stale_for, "soft_timeout": soft_timeout, "hard_timeout": hard_timeout,
                 "refresh_at": refresh_at, "failure_backoff": failure_backoff, "jitter": jitter,

@@ -10,7 +10,7 @@ MOST_SECONDS: Final = 2**31
 """The largest number of seconds that every cache understands (RFC 9111, 1.2.2)."""
 
 _DIRECTIVE: Final = re.compile(
-    r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?\s*(?:,|$)'
+    r"""[\s,]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?\s*(?:,|$)"""
 )
 
 
@@ -22,14 +22,7 @@ def directives(field: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     position = 0
-    while position < len(field):
-        match = _DIRECTIVE.match(field, position)
-        if match is None:
-            rest = field[position:].lstrip(" \t,")
-            if rest and len(rest) < len(field) - position:  # empty elements of a list are allowed
-                position = len(field) - len(rest)
-                continue
-            break
+    while (match := _DIRECTIVE.match(field, position)) is not None:
         found.setdefault(match[1].lower(), match[2] if match[2] is not None else match[3] or "")
         position = match.end()
     return found

@@ -7,6 +7,7 @@ from typing import Final
 __all__ = ["entity_tag", "is_entity_tag", "matches_any"]
 
 _TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_ITEM: Final = re.compile(rf"({_TAG.pattern})[ \t]*(?:,[ \t,]*|$)")
 _BYTES: Final = 16
 
 
@@ -32,16 +33,12 @@ def matches_any(field: str, tag: str) -> bool:
         return True
     opaque = tag.removeprefix("W/")
     found = False
+    field = field.lstrip(" \t,")
     position = 0
     while position < len(field):
-        if field[position] in " \t,":
-            position += 1
-            continue
-        match = _TAG.match(field, position)
-        if match is None:
+        item = _ITEM.match(field, position)
+        if item is None:
             return False
-        position = match.end()
-        if position < len(field) and field[position] not in " \t,":
-            return False
-        found = found or match[0].removeprefix("W/") == opaque
+        found = found or item[1].removeprefix("W/") == opaque
+        position = item.end()
     return found

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from agent_service.core.errors import CacheKeyError, CacheValueError, ConfigurationError
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.ttl import TTL, resolve_ttl
+from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.loads.policy import check_tags, make_policy
 from agent_service.integrations.fastapi.responses.storing import ClientRules
 
@@ -31,6 +32,7 @@ class ResponseOptions:
     client_reload: bool
     max_bytes: int
     namespace: str
+    cache: BaseCache[Any] | None
     load: Mapping[str, Any]
     """The options of the load."""
     rules: ClientRules
@@ -56,6 +58,7 @@ def checked_options(
     client_reload: bool,
     max_bytes: int,
     namespace: str,
+    cache: BaseCache[Any] | None,
     load: Mapping[str, Any],
 ) -> ResponseOptions:
     """Return the options, or say which one cannot be used.
@@ -89,7 +92,7 @@ def checked_options(
     )
     return ResponseOptions(
         ttl, check_tags(tags), fields, None if query is None else frozenset(_names("query", query)), identity, public,
-        client_reload, max_bytes, normalise_namespace(namespace), load, rules,
+        client_reload, max_bytes, normalise_namespace(namespace), cache, load, rules,
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ class RoutePlan:
         if "transfer-encoding" in names or headers.get("content-length", "0") != "0":
             return "fwd=bypass; detail=body"
         if not self._personal and not self._options.public:
-            if not self._credentials.isdisjoint(names):
+            if not self._credentials.isdisjoint(names) or getattr(scope.get("user"), "is_authenticated", False):
                 return "fwd=bypass; detail=credentials"
             if self._credential_queries and not self._credential_queries.isdisjoint(request.query_params):
                 return "fwd=bypass; detail=credentials"

@@ -1,6 +1,9 @@
 """A response as the cache keeps it: a tuple of plain immutable values, which memory shares between all readers."""
 
+import math
 from typing import Any, Final, NamedTuple
+
+from agent_service.core.ttl import NEVER, TTL
 
 __all__ = ["StoredResponse", "read_stored"]
 
@@ -33,9 +36,10 @@ class StoredResponse(NamedTuple):
         return (_VERSION, *self)
 
     @staticmethod
-    def lifetime_of(value: Any) -> float:
+    def lifetime_of(value: Any) -> TTL:
         """Return the lifetime of what :meth:`to_value` gave."""
-        return float(value[6])
+        lifetime: float = value[6]
+        return NEVER if lifetime == math.inf else lifetime
 
     def header(self, name: str) -> str:
         """Return the values of a header, joined by commas; "" where it is missing."""

@@ -77,7 +77,7 @@ def stored_of(
         captured.streams
         or "set-cookie" in headers
         or "no-store" in stated
-        or ("private" in stated and not personal)
+        or (not personal and ("private" in stated or captured.in_session))
         or not varies_by.issubset(vary)
     ):
         return StoredResponse(captured.status, (), b"", "", False, 0.0, False, 0.0)
