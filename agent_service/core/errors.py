@@ -250,7 +250,14 @@ class SessionValueError(SessionError, ValueError):
 
 
 class SessionConflictError(SessionError):
-    """The session changed since it was read: the expected version or sequence number no longer holds."""
+    """The session changed since it was read: the expected version or sequence number no longer holds.
+
+    ``version`` is the one that the session has now; None where another conflict is meant, or it is not known.
+    """
+
+    def __init__(self, message: str, *, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class DatabaseError(SessionError):

@@ -11,12 +11,16 @@ if _typing.TYPE_CHECKING:
     from agent_service.integrations.fastapi.dependencies.database import DbSession, Sessions, Writer
     from agent_service.integrations.fastapi.dependencies.state import Runtime, Shared
     from agent_service.integrations.fastapi.dependencies.tenancy import Service, Tenant, User
+    from agent_service.integrations.fastapi.health import health_router
+    from agent_service.integrations.fastapi.openapi import Problem, problem_responses
+    from agent_service.integrations.fastapi.problems import add_problem_handlers
     from agent_service.integrations.fastapi.service import AgentService
 
 __all__ = [
     "AgentService",
     "CacheNamed",
     "DbSession",
+    "Problem",
     "Runtime",
     "Service",
     "Sessions",
@@ -24,7 +28,10 @@ __all__ = [
     "Tenant",
     "User",
     "Writer",
+    "add_problem_handlers",
     "cache",
+    "health_router",
+    "problem_responses",
 ]
 
 _FILES = {
@@ -34,6 +41,10 @@ _FILES = {
     "DbSession": "dependencies.database",
     "Sessions": "dependencies.database",
     "Writer": "dependencies.database",
+    "health_router": "health",
+    "Problem": "openapi",
+    "problem_responses": "openapi",
+    "add_problem_handlers": "problems",
     "Runtime": "dependencies.state",
     "Shared": "dependencies.state",
     "Service": "dependencies.tenancy",

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from agent_service.core.errors import RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.parts import Parts, Wanted, require_seconds
+from agent_service.integrations.fastapi.problems import add_problem_handlers
 from agent_service.integrations.fastapi.stopping import told_of_signals
 
 if TYPE_CHECKING:
@@ -102,11 +103,13 @@ class AgentService:
             triggers=triggers,
             runtime=runtime,
             background=tuple(background),
+            start_degraded=start_degraded,
         )
         self._wanted.require_possible()
-        self._start_degraded = start_degraded
         self._shutdown_timeout = require_seconds(shutdown_timeout, "shutdown_timeout")
         self._parts: Parts | None = None
+        self.started = False
+        """Whether it serves: from the end of the start to the beginning of the end."""
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -128,8 +131,10 @@ class AgentService:
             with told_of_signals(stop):
                 await parts.open(self._wanted)
                 self.install(app)
+                self.started = True
                 yield
         finally:
+            self.started = False
             parts.stopping.set()
             try:
                 await closing.run(self._shutdown_timeout)
@@ -156,6 +161,7 @@ class AgentService:
         Calling it again changes nothing. An application that is mounted in another one has no lifespan of its own:
         install the same service in it.
         """
+        add_problem_handlers(app)
         app.state.agent_service = self
 
     @property

@@ -66,5 +66,6 @@ def _restore_handlers() -> None:
     while _links:
         signum, link = _links.popitem()
         # Whoever has installed a handler since calls the link, which goes on to pass signals on.
+        previous = link.previous
         if signal.getsignal(signum) is link:
-            signal.signal(signum, link.previous)
+            signal.signal(signum, previous)
