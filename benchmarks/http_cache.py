@@ -6,16 +6,18 @@ not installed are left out: fastapi-cache2 asks for another redis, so put it bes
 """
 
 import asyncio
-import importlib.util
 import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache import close_cache
@@ -50,45 +52,40 @@ def constant() -> FastAPI:
 
     @app.get("/documents/{name}")
     async def read(name: str) -> Document:
-        return made
+        return made if name else document(name)
 
     return app
 
 
 def ours() -> FastAPI:
-    app, router = FastAPI(), APIRouter(route_class=CachedRoute)
+    app = FastAPI()
+    app.router.route_class = CachedRoute
 
-    @router.get("/documents/{name}", dependencies=[Depends(cache_response(600, tags=["document:{name}"]))])
+    @app.get("/documents/{name}", dependencies=[Depends(cache_response(600, tags=["document:{name}"]))])
     async def read(name: str) -> Document:
         return document(name)
 
-    app.include_router(router)
     return app
 
 
 def fastapi_cache2(backend: Any) -> FastAPI:
-    from fastapi_cache import FastAPICache
-    from fastapi_cache.decorator import cache
-
-    FastAPICache.reset()
-    FastAPICache.init(backend, prefix="bench")
+    library, decorator = import_module("fastapi_cache"), import_module("fastapi_cache.decorator")
+    library.FastAPICache.reset()
+    library.FastAPICache.init(backend, prefix="bench")
     app = FastAPI()
 
-    @app.get("/documents/{name}")
-    @cache(expire=600)
     async def read(name: str) -> Document:
         return document(name)
 
+    app.get("/documents/{name}")(decorator.cache(expire=600)(read))
     return app
 
 
 def redis_sdk() -> FastAPI:
-    from redis_fastapi import FastAPIRedis, cache
+    library, app = import_module("redis_fastapi"), FastAPI()
+    library.FastAPIRedis(app).lifespan().caching()
 
-    app = FastAPI()
-    FastAPIRedis(app).lifespan().caching()
-
-    @app.get("/documents/{name}", dependencies=[Depends(cache(ttl=600))])
+    @app.get("/documents/{name}", dependencies=[Depends(library.cache(ttl=600))])
     async def read(name: str) -> Document:
         return document(name)
 
@@ -138,17 +135,12 @@ async def measure(candidates: dict[str, Get]) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
-def installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
 async def in_memory() -> dict[str, float]:
     seen: dict[str, set[str]] = {name: set() for name in ("constant", "ours", "fastapi-cache2")}
     candidates = {"constant": getter(constant(), seen["constant"]), "ours": getter(ours(), seen["ours"])}
-    if installed("fastapi_cache"):
-        from fastapi_cache.backends.inmemory import InMemoryBackend
-
-        candidates["fastapi-cache2"] = getter(fastapi_cache2(InMemoryBackend()), seen["fastapi-cache2"])
+    if find_spec("fastapi_cache"):
+        backend = import_module("fastapi_cache.backends.inmemory").InMemoryBackend()
+        candidates["fastapi-cache2"] = getter(fastapi_cache2(backend), seen["fastapi-cache2"])
     seconds = await measure(candidates)
     await close_cache()
     assert any(each.startswith("cache-status: agent-service; hit") for each in seen["ours"])
@@ -162,14 +154,11 @@ async def on_redis(url: str) -> dict[str, float]:
     seen: dict[str, set[str]] = {name: set() for name in ("ours", "fastapi-cache2", "fastapi-redis-sdk")}
     candidates = {"ours": getter(ours(), seen["ours"])}
     async with AsyncExitStack() as stack:
-        if installed("fastapi_cache"):
-            from fastapi_cache.backends.redis import RedisBackend
-            from redis.asyncio import Redis
-
+        if find_spec("fastapi_cache"):
             redis = await stack.enter_async_context(Redis.from_url(url, protocol=2))
-            candidates["fastapi-cache2"] = getter(fastapi_cache2(RedisBackend(redis)), seen["fastapi-cache2"])
-        if installed("redis_fastapi"):
-            os.environ["REDIS_URL"] = url
+            backend = import_module("fastapi_cache.backends.redis").RedisBackend(redis)
+            candidates["fastapi-cache2"] = getter(fastapi_cache2(backend), seen["fastapi-cache2"])
+        if find_spec("redis_fastapi"):
             app = redis_sdk()
             await stack.enter_async_context(app.router.lifespan_context(app))
             candidates["fastapi-redis-sdk"] = getter(app, seen["fastapi-redis-sdk"])

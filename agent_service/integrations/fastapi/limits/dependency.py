@@ -58,8 +58,8 @@ def rate_limit(limiter: RateLimiter, *, key: KeyOf = client_ip, weight: int | We
         raise ConfigurationError(f"key must be a function of the request, not {type(key).__name__}")
     if not callable(weight) and (type(weight) is not int or not 1 <= weight <= limiter.most):
         raise ConfigurationError(
-            f"weight must be an int from 1 to {limiter.most}, all that limiter {limiter.name} ever lets through at once, "
-            f"or a function of the request; got {weight!r:.80}"
+            f"weight must be an int from 1 to {limiter.most}, all that limiter {limiter.name} ever lets through at "
+            f"once, or a function of the request; got {weight!r:.80}"
         )
     return RateLimit(limiter, key, weight)
 

@@ -76,7 +76,7 @@ class RoutePlan:
                 return "fwd=bypass; detail=credentials"
         query = query_text(scope["query_string"], self._options.query)
         try:
-            tags = () if self._tags is None else self._tags.of(scope.get("path_params", {}), request.query_params)
+            tags = () if self._tags is None else self._tags.of(request)
         except CacheKeyError:  # a parameter that is too long for a tag
             return "fwd=bypass; detail=tags"
         return Asked(headers, query, tags)

@@ -5,11 +5,12 @@ A parameter is read as the endpoint's annotation says, so that ``/items/007`` ha
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 from fastapi.dependencies.models import Dependant
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
 
 from agent_service.core.arguments import Template
 from agent_service.core.errors import CacheKeyError
@@ -38,15 +39,14 @@ class RouteTags:
         parameters = inspect.signature(endpoint).parameters.values()
         self._others = {each.name: None if each.default is each.empty else each.default for each in parameters}
 
-    def of(self, path: Mapping[str, Any], query: Mapping[str, str]) -> tuple[str, ...]:
+    def of(self, request: Request) -> tuple[str, ...]:
         """Return the tags of a request.
 
-        :param path: its path parameters.
-        :param query: its query parameters.
+        :raises CacheKeyError: for a parameter that is too long for a tag.
         """
-        values = dict(self._others)
+        values, path = dict(self._others), request.path_params
         for name, alias, adapter in self._fields:
-            given = path.get(alias, query.get(alias))
+            given = path[alias] if alias in path else request.query_params.get(alias)
             if given is not None:
                 values[name] = _validated(adapter, given)
         return check_tags([each.fill((), values) for each in self._templates])
