@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache import close_cache
-from agent_service.integrations.fastapi.responses import CachedRoute, cache_response
+from agent_service.integrations.fastapi import CachedRoute, cache_response
 from benchmarks.timing import print_ratios
 from tests.servers.redis import RedisServer
 

@@ -12,9 +12,8 @@ from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache import InMemoryCache, close_cache
 from agent_service.infrastructure.limits import RateLimiter
-from agent_service.integrations.fastapi.limits import RateLimitHeaders, client_ip, rate_limit
+from agent_service.integrations.fastapi import CachedRoute, RateLimitHeaders, cache_response, client_ip, rate_limit
 from agent_service.integrations.fastapi.problems import add_problem_handlers
-from agent_service.integrations.fastapi.responses import CachedRoute, cache_response
 from agent_service.testing.clock import FakeClock
 from tests.integrations.fastapi.responses.conftest import client_of
 from tests.servers.redis import RedisServer

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache.factory import close_cache
-from agent_service.integrations.fastapi.responses import CachedRoute
+from agent_service.integrations.fastapi import CachedRoute
 
 
 @pytest.fixture(params=["memory", "redis"])

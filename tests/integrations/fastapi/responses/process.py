@@ -8,7 +8,7 @@ import redis.asyncio
 from fastapi import Depends, FastAPI
 
 from agent_service.infrastructure.cache import close_cache
-from agent_service.integrations.fastapi.responses import CachedRoute, cache_response
+from agent_service.integrations.fastapi import CachedRoute, cache_response
 from tests.integrations.fastapi.responses.conftest import client_of
 from tests.support.forked import wait_for_the_others
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Response
 
-from agent_service.integrations.fastapi.responses import cache_response
+from agent_service.integrations.fastapi import cache_response
 from agent_service.integrations.fastapi.responses.etags import entity_tag, is_entity_tag, matches_any
 from tests.integrations.fastapi.responses.conftest import Counted
 

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, HTTPException, Response
 
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache import InMemoryCache
-from agent_service.integrations.fastapi.responses import cache_response
+from agent_service.integrations.fastapi import cache_response
 from agent_service.integrations.fastapi.responses.directives import directives, seconds_of
 from agent_service.testing.clock import FakeClock
 from tests.integrations.fastapi.responses.conftest import Counted

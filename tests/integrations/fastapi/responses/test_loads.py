@@ -14,7 +14,8 @@ from agent_service.core.errors import LoadTimeoutError
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.cache import InMemoryCache, close_cache, get_cache
 from agent_service.infrastructure.cache.factory import open_cache
-from agent_service.integrations.fastapi.responses import NAMESPACE, cache_response
+from agent_service.integrations.fastapi import cache_response
+from agent_service.integrations.fastapi.responses.dependency import NAMESPACE
 from agent_service.testing.clock import FakeClock
 from tests.integrations.fastapi.responses.conftest import Counted
 from tests.servers.redis import RedisServer

@@ -14,7 +14,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection
 
 from agent_service.core.errors import CacheValueError
-from agent_service.integrations.fastapi.responses import cache_response
+from agent_service.integrations.fastapi import cache_response
 from tests.integrations.fastapi.responses.conftest import Counted
 from tests.support.waiting import until
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from agent_service.core.errors import CacheKeyError, CacheValueError, ConfigurationError
 from agent_service.infrastructure.cache import cache_invalidate, get_cache
-from agent_service.integrations.fastapi.responses import NAMESPACE, CachedRoute, cache_response
+from agent_service.integrations.fastapi import CachedRoute, cache_response
+from agent_service.integrations.fastapi.responses.dependency import NAMESPACE
 from tests.integrations.fastapi.responses.conftest import Counted, client_of
 from tests.support.waiting import until
 
