@@ -1,6 +1,8 @@
 """The cache in front of a route: which request it answers, and from where."""
 
 import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -23,7 +25,7 @@ __all__ = ["ResponseCache"]
 
 _MISS: Final = "fwd=uri-miss"
 _COLLAPSED: Final = "fwd=uri-miss; collapsed"
-_NOTHING: Final[dict[str, str]] = {}
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ResponseCache:
@@ -94,7 +96,7 @@ class ResponseCache:
             status=_hit(stored, obtained) if hit else _MISS if load.captured is not None else _COLLAPSED,
         )  # fmt: skip
 
-    def _usable(self, cache: BaseCache[Any], obtained: Obtained, wishes: dict[str, str]) -> StoredResponse | None:
+    def _usable(self, cache: BaseCache[Any], obtained: Obtained, wishes: Mapping[str, str]) -> StoredResponse | None:
         """Return what was obtained; None: the response must be loaded for this request."""
         stored = read_stored(obtained.value)
         if obtained.encoded is not None:
@@ -131,5 +133,5 @@ def _hit(stored: StoredResponse, obtained: Obtained) -> str:
     return f"hit; ttl={left}" if obtained.stale_reason is None else f"hit; ttl={left}; detail={obtained.stale_reason}"
 
 
-def _forces_load(wishes: dict[str, str]) -> bool:
+def _forces_load(wishes: Mapping[str, str]) -> bool:
     return "no-cache" in wishes or seconds_of(wishes, "max-age") == 0
