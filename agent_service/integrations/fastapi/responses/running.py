@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import HTTPException
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import request_response
 from starlette.requests import Request
@@ -24,11 +25,11 @@ STATUS_KEY: Final = "agent_service.cache_status"
 IN_LOAD: Final = object()
 
 
-class Answered(Exception):  # noqa: N818 - no error: it ends the pass
-    """The cache has the response."""
+class Answered(HTTPException):
+    """Ends the pass, because the cache has the response. An HTTPException, as FastAPI's traces call others errors."""
 
     def __init__(self, response: Response) -> None:
-        super().__init__()
+        super().__init__(response.status_code, "")
         self.response = response
 
 
