@@ -68,7 +68,7 @@ class ResponseCache:
             if not wishes and asked.headers.get("pragma", "").lower() == "no-cache":  # RFC 9111, 5.4
                 wishes = {"no-cache": ""}
         key = plan.key(request.scope, asked, await self._identity(request))
-        load = RouteLoad(request.scope, running, plan, asked, ttl=self._options.seconds(cache.default_ttl))
+        load = RouteLoad(request.scope, running, plan, asked, key=key, cache=cache)
         policy = plan.policy(cache.default_ttl)
         try:
             if "only-if-cached" in wishes:

@@ -56,6 +56,8 @@ class RoutePlan:
         self._vary = tuple(sorted({*self._told_apart, *told_to_clients}))
         """The header fields that requests with one key agree in, or have not."""
         self._tags = RouteTags(options.tags, running.endpoint, running.dependant) if options.tags else None
+        self.loads_again = bool(options.rules.stale_for) or options.load["refresh_at"] is not None
+        """Whether a load may find an entry of an earlier one."""
         self._policies: dict[float, LoadPolicy] = {}
 
     def look(self, request: Request) -> Asked | str:
@@ -85,11 +87,12 @@ class RoutePlan:
         """Return the key of a request."""
         return key_of(scope, asked.headers, asked.query, self._told_apart, identity)
 
-    def judge(self, captured: Captured, ttl: float) -> StoredResponse:
+    def judge(self, captured: Captured, default_ttl: float) -> StoredResponse:
         """Return what of a response may be kept.
 
-        :param ttl: seconds, where the route names none.
+        :param default_ttl: that of the cache.
         """
+        ttl = self._options.seconds(default_ttl)
         return stored_of(
             captured,
             self._vary,

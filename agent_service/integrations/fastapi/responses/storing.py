@@ -43,6 +43,7 @@ class ClientRules:
     def __init__(
         self, audience: str, max_age: float | None, s_maxage: float | None, stale_for: float, *, revalidates: bool
     ) -> None:
+        self.stale_for = stale_for
         self._max_age = max_age
         more = [] if s_maxage is None else [f"s-maxage={_whole(s_maxage)}"]
         if stale_for:

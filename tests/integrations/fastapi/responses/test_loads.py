@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -198,6 +199,30 @@ async def test_a_stale_response_is_served_at_once_while_it_is_loaded_again(
 
     await until(refreshed)
     assert counted.calls == 2
+
+
+@pytest.mark.parametrize("options", [{"stale_for": 300, "soft_timeout": 0}, {"refresh_at": 0.1}])
+@pytest.mark.parametrize(
+    "later", [Response("mine", headers={"Cache-Control": "private"}), Response("gone", 404)], ids=["private", "gone"]
+)
+async def test_what_a_load_in_the_background_finds_to_be_no_longer_for_all_is_removed(
+    app: FastAPI, client: httpx.AsyncClient, counted: Counted, options: dict[str, Any], later: Response
+):
+    clock = FakeClock()
+
+    @app.get("/", dependencies=[Depends(cache_response(60, cache=InMemoryCache(clock=clock), **options))])
+    async def read() -> Response:
+        return Response("for all") if counted() == 1 else later
+
+    await client.get("/")
+    clock.advance(61 if "stale_for" in options else 30)
+    assert (await client.get("/")).text == "for all"
+    await until(lambda: counted.calls == 2)
+
+    async def removed() -> bool:
+        return (await client.get("/")).content == later.body
+
+    await until(removed)
 
 
 async def test_a_load_longer_than_the_hard_timeout_is_given_up(app: FastAPI, client: httpx.AsyncClient, memory: None):
