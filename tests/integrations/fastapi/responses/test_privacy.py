@@ -75,19 +75,16 @@ async def test_the_parameter_of_an_api_key_scheme_is_a_credential(
 async def test_a_header_that_the_route_declares_tells_requests_apart(
     app: FastAPI, client: httpx.AsyncClient, counted: Counted
 ):
-    class Preferences(BaseModel):
-        x_theme: str = "light"
-
     def locale(accept_language: Annotated[str, Header()] = "en") -> str:
         return accept_language
 
     @app.get("/", dependencies=[Depends(cache_response(60))])
     async def read(
         language: Annotated[str, Depends(locale)],
-        preferences: Annotated[Preferences, Header()],
+        x_theme: Annotated[str, Header()] = "light",
         level: Annotated[str, Header(alias="X_Level")] = "1",
     ) -> str:
-        return f"{language} {preferences.x_theme} {level} {counted()}"
+        return f"{language} {x_theme} {level} {counted()}"
 
     requests: list[dict[str, str]] = [
         {}, {"Accept-Language": "de"}, {"X-Theme": "dark"}, {"X_Level": "2"}, {"User-Agent": "other"},
@@ -98,6 +95,21 @@ async def test_a_header_that_the_route_declares_tells_requests_apart(
     assert texts == ["en light 1 1", "de light 1 2", "en dark 1 3", "en light 2 4", "en light 1 1", "de light 1 2"]
     vary = (await client.get("/")).headers["vary"]
     assert vary == "accept-language, authorization, cookie, x-theme, x_level"
+
+
+async def test_the_headers_of_a_model_tell_requests_apart(app: FastAPI, client: httpx.AsyncClient, counted: Counted):
+    class Preferences(BaseModel):
+        x_theme: str = "light"
+        x_size: str = "1"
+
+    @app.get("/", dependencies=[Depends(cache_response(60))])
+    async def read(preferences: Annotated[Preferences, Header()]) -> str:
+        return f"{preferences.x_theme} {preferences.x_size} {counted()}"
+
+    requests: list[dict[str, str]] = [{}, {"X-Theme": "dark"}, {"X-Size": "2"}, {"X-Theme": "dark"}]
+    texts = [(await client.get("/", headers=each)).json() for each in requests]
+
+    assert texts == ["light 1 1", "dark 1 2", "light 2 3", "dark 1 2"]
 
 
 async def test_a_cookie_that_the_route_declares_never_reaches_another_caller(app: FastAPI, client: httpx.AsyncClient):
