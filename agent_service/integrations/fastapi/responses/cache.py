@@ -53,18 +53,18 @@ class ResponseCache:
         asked = "fwd=bypass; detail=stream" if running.streams else plan.look(request)
         if isinstance(asked, Asked):
             response = await self._answer(request, running, plan, asked)
-            if response is not None:
+            if isinstance(response, Response):
                 raise Answered(response)
-            asked = "fwd=uri-miss; detail=not-shareable"
+            asked = response
         request.scope[STATUS_KEY] = asked
 
-    async def _answer(self, request: Request, running: RunningRoute, plan: RoutePlan, asked: Asked) -> Response | None:
-        """Return the response; None: the route must answer this caller itself."""
+    async def _answer(self, request: Request, running: RunningRoute, plan: RoutePlan, asked: Asked) -> Response | str:
+        """Return the response, or why the route must answer this caller itself, in the words of Cache-Status."""
         cache = self._options.cache or await open_cache(self._options.namespace)
         wishes = directives(asked.headers["cache-control"]) if "cache-control" in asked.headers else _NOTHING
         if self._options.client_reload:
             if "no-store" in wishes:
-                return None
+                return "fwd=request; detail=no-store"
             if not wishes and asked.headers.get("pragma", "").lower() == "no-cache":  # RFC 9111, 5.4
                 wishes = {"no-cache": ""}
         key = plan.key(request.scope, asked, await self._identity(request))
@@ -87,9 +87,9 @@ class ResponseCache:
         except ServerFailed as failed:
             obtained, stored = Obtained(None, "load", 0.0, None), read_stored(failed.args)
         head = request.scope["method"] == "HEAD"
-        if stored is None or not stored.shareable:
-            mine = load.captured
-            return None if mine is None or mine.streams else unchanged(mine, head=head)
+        if stored is None or stored.withheld:
+            mine, status = load.captured, f"{_MISS}; detail={'damage' if stored is None else stored.withheld}"
+            return status if mine is None or mine.streams else unchanged(mine, head=head, status=status)
         hit = obtained.level != "load"
         return answer(
             stored, asked.headers, head=head, age=obtained.age if hit else None,

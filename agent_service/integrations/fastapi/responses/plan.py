@@ -40,6 +40,7 @@ class RoutePlan:
 
     def __init__(self, options: ResponseOptions, running: RunningRoute, cache: object) -> None:
         self._options = options
+        self._methods = running.methods
         declared = list(walk(running.dependant))
         headers, queries = declared_credentials(declared)
         self._credentials = _CREDENTIALS | headers
@@ -63,7 +64,7 @@ class RoutePlan:
     def look(self, request: Request) -> Asked | str:
         """Return the request, or why the cache has no part in it, in the words of Cache-Status."""
         scope = request.scope
-        if scope["method"] not in {"GET", "HEAD"}:
+        if scope["method"] not in self._methods:
             return "fwd=method"
         headers = request_headers(scope)
         names = headers.keys()
@@ -94,13 +95,9 @@ class RoutePlan:
         """
         ttl = self._options.seconds(default_ttl)
         return stored_of(
-            captured,
-            self._vary,
-            self._options.rules,
-            ttl=ttl,
-            most_bytes=self._options.max_bytes,
+            captured, self._vary, self._options.rules, ttl=ttl, most_bytes=self._options.max_bytes,
             personal=self._personal,
-        )
+        )  # fmt: skip
 
     def policy(self, default_ttl: float) -> LoadPolicy:
         """Return how responses are loaded; the response itself says how long it lives.

@@ -22,7 +22,7 @@ class CachedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of the route, in which the cache may answer."""
         handler = super().get_route_handler()
-        running = RunningRoute(handler, self.endpoint, self.dependant)
+        running = RunningRoute(handler, self)
 
         async def cached_handler(request: Request) -> Response:
             request.scope[SCOPE_KEY] = running

@@ -8,10 +8,9 @@ which the cache does nothing.
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import HTTPException
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import request_response
+from fastapi.routing import APIRoute, request_response
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -36,10 +35,13 @@ class Answered(HTTPException):
 class RunningRoute:
     """The whole route as an ASGI application, for loads, and its declaration."""
 
-    def __init__(self, handler: Callable[[Request], Any], endpoint: Callable[..., Any], dependant: Dependant) -> None:
+    def __init__(self, handler: Callable[[Request], Any], route: APIRoute) -> None:
         self.app: ASGIApp = AsyncExitStackMiddleware(request_response(handler))
-        self.endpoint = endpoint
-        self.dependant = dependant
+        self.endpoint = route.endpoint
+        self.dependant = route.dependant
+        methods = route.methods or set()
+        self.methods = frozenset(methods & {"GET", "HEAD"}) if "GET" in methods else frozenset[str]()
+        """Those that the cache may answer: a load is a GET."""
         self.streams = False
         """Whether it has streamed a response, so that it is not asked for one again."""
         self.known: dict[object, Any] = {}

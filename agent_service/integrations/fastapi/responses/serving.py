@@ -57,10 +57,12 @@ def answer(stored: StoredResponse, asked: Mapping[str, str], *, head: bool, age:
     return _Answer(code, headers, b"" if head else body)
 
 
-def unchanged(captured: Captured, *, head: bool) -> Response:
+def unchanged(captured: Captured, *, head: bool, status: str) -> Response:
     """Return what the route sent, to the caller it was loaded for; the cache keeps nothing of it."""
-    status = f"{CACHE_NAME}; fwd=uri-miss; detail=not-shareable".encode()
-    return _Answer(captured.status, [*captured.headers, (b"cache-status", status)], b"" if head else captured.body)
+    status = f"{CACHE_NAME}; {status}"
+    return _Answer(
+        captured.status, [*captured.headers, (b"cache-status", status.encode())], b"" if head else captured.body
+    )
 
 
 def gateway_timeout() -> Response:

@@ -8,7 +8,7 @@ from agent_service.core.ttl import NEVER, TTL
 __all__ = ["StoredResponse", "read_stored"]
 
 _VERSION: Final = 1
-_TYPES: Final = (int, int, tuple, bytes, str, bool, float, bool, float)
+_TYPES: Final = (int, int, tuple, bytes, str, str, float, bool, float)
 _TEXT: Final = frozenset({str})
 
 
@@ -21,9 +21,8 @@ class StoredResponse(NamedTuple):
     body: bytes
     etag: str
     """The entity tag of a success; "": there is none."""
-    shareable: bool
-    """Whether others than the caller it was loaded for may have it, at least those who waited for it. Where not, there
-    is nothing of it here."""
+    withheld: str
+    """Why none but the caller it was loaded for may have it; then nothing of it is here. "": others may."""
     lifetime: float
     """Seconds that it is fresh for in this cache; 0: it is not stored."""
     stale_allowed: bool

@@ -74,14 +74,17 @@ def stored_of(
         headers.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
     stated = directives(", ".join(headers.get("cache-control", ())))
     varies_by = set(_listed(headers, "vary"))
-    if (
-        captured.streams
-        or "set-cookie" in headers
-        or "no-store" in stated
-        or (not personal and ("private" in stated or captured.in_session))
-        or not varies_by.issubset(vary)
-    ):
-        return StoredResponse(captured.status, (), b"", "", False, 0.0, False, 0.0)
+    reasons = {
+        "stream": captured.streams,
+        "set-cookie": "set-cookie" in headers,
+        "no-store": "no-store" in stated,
+        "private": "private" in stated and not personal,
+        "session": captured.in_session and not personal,
+        "vary": not varies_by.issubset(vary),
+    }
+    withheld = next((reason for reason, holds in reasons.items() if holds), "")
+    if withheld:
+        return StoredResponse(captured.status, (), b"", "", withheld, 0.0, False, 0.0)
     age = _age(headers)
     lifetime = _lifetime(captured.status, headers, stated, ttl=ttl, personal=personal) - age
     if "no-cache" in stated or len(captured.body) > most_bytes:
@@ -98,7 +101,7 @@ def stored_of(
     kept = [(name, value) for name, values in headers.items() if name not in left_out for value in values]
     stale_allowed = stated.keys().isdisjoint({"must-revalidate", "proxy-revalidate", "s-maxage"})
     flat = tuple([text for pair in kept for text in pair])
-    return StoredResponse(captured.status, flat, captured.body, etag, True, max(lifetime, 0.0), stale_allowed, age)
+    return StoredResponse(captured.status, flat, captured.body, etag, "", max(lifetime, 0.0), stale_allowed, age)
 
 
 def _lifetime(

@@ -288,8 +288,8 @@ async def test_what_another_value_of_the_namespace_holds_is_a_miss(
     for foreign in (
         "text",
         7,
-        (1, 200, (), b"x", "", True, 60.0, True),
-        (1, 200, ("€", "x"), b"", "", True, 1.0, True, 0.0),
+        (1, 200, (), b"x", "", "", 60.0, True),
+        (1, 200, ("€", "x"), b"", "", "", 1.0, True, 0.0),
     ):
         await cache.set(key, foreign)
         calls = counted.calls

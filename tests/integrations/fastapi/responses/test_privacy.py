@@ -206,20 +206,19 @@ async def test_a_header_read_before_a_public_response_does_not_tell_requests_apa
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "reason"),
     [
-        {"Set-Cookie": "session=1"},
-        {"Cache-Control": "private, max-age=60"},
-        {"Cache-Control": 'private="x-user", max-age=60'},
-        {"Cache-Control": "no-store"},
-        {"Cache-Control": "max-age=60, NO-STORE"},
-        {"Vary": "*"},
-        {"Vary": "X-Unknown"},
+        ({"Set-Cookie": "session=1"}, "set-cookie"),
+        ({"Cache-Control": "private, max-age=60"}, "private"),
+        ({"Cache-Control": 'private="x-user", max-age=60'}, "private"),
+        ({"Cache-Control": "no-store"}, "no-store"),
+        ({"Cache-Control": "max-age=60, NO-STORE"}, "no-store"),
+        ({"Vary": "*"}, "vary"),
+        ({"Vary": "X-Unknown"}, "vary"),
     ],
-    ids=lambda headers: "{}: {}".format(*next(iter(headers.items()))),
 )
 async def test_what_is_for_one_caller_is_given_to_that_one_only_and_whole(
-    app: FastAPI, client: httpx.AsyncClient, counted: Counted, headers: dict[str, str]
+    app: FastAPI, client: httpx.AsyncClient, counted: Counted, headers: dict[str, str], reason: str
 ):
     """Also where others wait for the same load: each of them gets a response of its own."""
     gate = asyncio.Event()
@@ -241,7 +240,7 @@ async def test_what_is_for_one_caller_is_given_to_that_one_only_and_whole(
     for each in responses:
         assert {name.title(): each.headers[name] for name in headers} == headers
         assert "etag" not in each.headers
-        assert each.headers["cache-status"] == "agent-service; fwd=uri-miss; detail=not-shareable"
+        assert each.headers["cache-status"] == f"agent-service; fwd=uri-miss; detail={reason}"
 
 
 async def test_a_header_named_in_vary_tells_requests_apart(app: FastAPI, client: httpx.AsyncClient, counted: Counted):

@@ -136,17 +136,38 @@ async def test_head_is_answered_from_the_entry_of_get_and_makes_it(
     app: FastAPI, client: httpx.AsyncClient, counted: Counted
 ):
     @app.api_route("/", methods=["GET", "HEAD"], dependencies=[Depends(cache_response(60))])
-    async def read() -> str:
-        return f"content {counted()}"
+    async def read(request: Request) -> str:
+        return f"content {counted()} of {request.method}"
 
     head = await client.head("/")
     get = await client.get("/")
     again = await client.head("/")
 
-    assert get.json() == "content 1"
+    assert get.json() == "content 1 of GET"
     assert head.content == again.content == b""
     assert head.headers["content-length"] == again.headers["content-length"] == str(len(get.content))
     assert head.headers["etag"] == get.headers["etag"]
+
+
+async def test_a_head_of_its_own_never_makes_the_entry_of_get(
+    app: FastAPI, client: httpx.AsyncClient, counted: Counted
+):
+    cache = cache_response(60)
+
+    @app.head("/", dependencies=[Depends(cache)])
+    async def head() -> Response:
+        return Response(headers={"X-Head": f"{counted()}"})
+
+    @app.get("/", dependencies=[Depends(cache)])
+    async def read() -> str:
+        return "content"
+
+    first = await client.head("/")
+    get = await client.get("/")
+    second = await client.head("/")
+
+    assert get.json() == "content"
+    assert [first.headers["x-head"], second.headers["x-head"]] == ["1", "2"]
 
 
 async def test_a_response_object_is_cached_with_its_headers_and_status(
@@ -312,8 +333,12 @@ async def test_a_request_with_a_body_is_left_to_the_route(app: FastAPI, client: 
         counted()
         return (await request.body()).decode()
 
+    async def pieces(text: str) -> AsyncIterator[bytes]:
+        yield text.encode()
+
     assert [(await client.request("GET", "/", content=text)).json() for text in ("a", "b")] == ["a", "b"]
-    assert counted.calls == 2
+    assert [(await client.request("GET", "/", content=pieces(text))).json() for text in ("c", "d")] == ["c", "d"]
+    assert counted.calls == 4
 
 
 async def test_a_body_over_the_bound_is_given_and_not_stored(app: FastAPI, client: httpx.AsyncClient, counted: Counted):
