@@ -6,6 +6,7 @@ from benchmarks import (
     cache_cost,
     cache_hit,
     context,
+    fastapi_cost,
     first_use,
     records,
     redis_get,
@@ -30,6 +31,7 @@ BENCHMARKS = (
     records,
     bridge,
     context,
+    fastapi_cost,
 )
 
 for benchmark in BENCHMARKS:

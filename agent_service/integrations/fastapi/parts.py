@@ -105,6 +105,7 @@ class Parts:
 
     async def _look_around(self, *, degraded: bool) -> None:
         """Ask what was opened whether it serves, so that no request is the first to connect, and the log tells."""
+        self.closing.add("the health checks", lambda _: self.readiness.close())
         for name, state in (await self.readiness.ask()).items():
             if state.status != "up" and not degraded:
                 raise RuntimeStateError(f"the service does not start without its {name}: {state.reason}")

@@ -42,6 +42,7 @@ class Readiness:
     def __init__(self, parts: "Parts") -> None:
         self._parts = parts
         self._asking: asyncio.Task[dict[str, PartState]] | None = None
+        self._running: set[asyncio.Future[PartState]] = set()
 
     async def ask(self) -> dict[str, PartState]:
         """Return the state of each part.
@@ -54,9 +55,20 @@ class Readiness:
             self._asking = asyncio.create_task(self._ask(), name="readiness")
         return await asyncio.shield(self._asking)
 
+    async def close(self) -> None:
+        """End the checks that still run."""
+        running: set[asyncio.Future[Any]] = self._running | ({self._asking} if self._asking is not None else set())
+        for each in running:
+            each.cancel()
+        if running:
+            await asyncio.wait(running)
+
     async def _ask(self) -> dict[str, PartState]:
         checks = {name: asyncio.ensure_future(check()) for name, check in self._checks()}
         states = {}
+        for check in checks.values():
+            self._running.add(check)
+            check.add_done_callback(self._running.discard)
         if checks:
             await asyncio.wait(checks.values(), timeout=PATIENCE)
         for name, check in checks.items():
@@ -81,7 +93,8 @@ class Readiness:
         reason = f"no answer within {PATIENCE:g} s"
         if not name.endswith("database"):
             return PartState("degraded", reason=reason)
-        database = self._parts.database if name == "database" else self._parts.runtime and self._parts.runtime.database
+        runtime = self._parts.runtime
+        database = self._parts.database if name == "database" or runtime is None else runtime.database
         if database is not None and (pool := database.get_metrics())["in_use"] >= pool["limit"]:
             return PartState("degraded", reason=f"all {pool['limit']} connections are in use")
         return PartState("down", reason=reason)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ from agent_service.core.errors import RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.parts import Parts, Wanted, require_seconds
 from agent_service.integrations.fastapi.problems import add_problem_handlers
-from agent_service.integrations.fastapi.stopping import told_of_signals
+from agent_service.integrations.fastapi.stopping import told_to_stop
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.cache.interface import ICache
@@ -121,14 +121,8 @@ class AgentService:
             raise RuntimeStateError("this service runs already; make an AgentService for each application")
         closing = Closing()
         parts = self._parts = Parts(closing)
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            with suppress(RuntimeError):  # the loop was closed without ending the lifespan
-                loop.call_soon_threadsafe(parts.stopping.set)
-
         try:
-            with told_of_signals(stop):
+            async with told_to_stop(parts.stopping):
                 await parts.open(self._wanted)
                 self.install(app)
                 self.started = True

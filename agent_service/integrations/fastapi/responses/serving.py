@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.responses import Response
 
+from agent_service.integrations.fastapi.entity_tags import EntityTag, parse_tags
 from agent_service.integrations.fastapi.responses.capture import Captured
-from agent_service.integrations.fastapi.responses.etags import matches_any
 from agent_service.integrations.fastapi.responses.stored import StoredResponse
 
 __all__ = ["CACHE_NAME", "answer", "gateway_timeout", "not_modified", "unchanged"]
@@ -74,7 +74,11 @@ def gateway_timeout() -> Response:
 def not_modified(stored: StoredResponse, asked: Mapping[str, str]) -> bool:
     """Whether the client has this representation already (RFC 9110, 13.2.2)."""
     if "if-none-match" in asked:
-        return matches_any(asked["if-none-match"], stored.etag)
+        try:
+            known = parse_tags([asked["if-none-match"]])
+        except ValueError:
+            return False
+        return known.match_weakly(EntityTag(stored.etag.removeprefix("W/")[1:-1]))
     since = asked.get("if-modified-since")
     if since is None:
         return False

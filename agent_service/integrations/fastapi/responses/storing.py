@@ -6,13 +6,14 @@ Errors are not stored unless the route says for how long, by a Cache-Control of 
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from agent_service.integrations.fastapi.entity_tags import content_tag, parse_tags
 from agent_service.integrations.fastapi.responses.capture import Captured
 from agent_service.integrations.fastapi.responses.directives import directives, seconds_of
-from agent_service.integrations.fastapi.responses.etags import entity_tag, is_entity_tag
 from agent_service.integrations.fastapi.responses.stored import StoredResponse
 
 __all__ = ["YEAR", "ClientRules", "stored_of"]
@@ -125,11 +126,13 @@ def _lifetime(
 
 
 def _etag(headers: Mapping[str, list[str]], body: bytes) -> str:
+    """Return the entity tag that the route gave, or a strong one of the content, its type and its encoding."""
     given = headers.get("etag", [""])[0]
-    if is_entity_tag(given):
-        return given
+    with suppress(ValueError):
+        if len(parse_tags([given]).tags) == 1:
+            return given.strip()
     kind, encoding = (", ".join(headers.get(name, ())) for name in ("content-type", "content-encoding"))
-    return entity_tag(kind, encoding, body)
+    return str(content_tag(b"%b\0%b\0%b" % (kind.encode(), encoding.encode(), body)))
 
 
 def _age(headers: Mapping[str, list[str]]) -> float:

@@ -227,3 +227,21 @@ async def test_no_request_fails_while_redis_is_down(
     await close_cache()
 
     assert before == meanwhile == [200] * 5 + [429]
+
+
+async def test_a_limit_that_an_endpoint_requires_itself_is_answered_with_a_problem(
+    app: FastAPI, client: httpx.AsyncClient, cache: InMemoryCache[Any]
+):
+    limiter = RateLimiter("tokens", "10/minute", cache=cache)
+
+    @app.get("/{weight}")
+    async def spend(weight: int) -> str:
+        await limiter.require("ann", weight)
+        return "spent"
+
+    spent, too_much, never = [await client.get(f"/{weight}") for weight in (10, 1, 11)]
+
+    assert [each.status_code for each in (spent, too_much, never)] == [200, 429, 422]
+    assert 60 <= int(too_much.headers["retry-after"]) <= 61
+    assert too_much.json()["type"] == "urn:agent-service:rate-limit"
+    assert never.json()["errors"][0]["field"] == "weight"
