@@ -118,8 +118,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Let an application answer errors with problem documents, and show them in its OpenAPI. Once is enough.
 
     Errors of this package: not found 404; conflict 409, with the ``version`` that stands; an unusable value 422, with
-    the field in ``errors``; a rate limit 429, with Retry-After; a timeout 504; Redis or the database that does not serve 503, with Retry-After. FastAPI's
-    own errors of validation and every HTTPException keep their status and headers. All else is a 500 without details.
+    the field in ``errors``; a rate limit 429, with Retry-After; a timeout 504; Redis or the database that does not
+    serve 503, with Retry-After. FastAPI's own errors of validation and every HTTPException keep their status and
+    headers. All else is a 500 without details.
     """
     from agent_service.integrations.fastapi.openapi import show_problems  # noqa: PLC0415 - only where it is wanted
 

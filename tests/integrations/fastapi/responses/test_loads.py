@@ -285,12 +285,11 @@ async def test_what_another_value_of_the_namespace_holds_is_a_miss(
     await client.get("/")
     cache = await get_cache(NAMESPACE)
     (key,) = [each async for each in cache.scan()]
+    rest = (b"", "", "", 1.0, True, 0.0)
     for foreign in (
-        "text",
-        7,
-        (1, 200, (), b"x", "", "", 60.0, True),
-        (1, 200, ("€", "x"), b"", "", "", 1.0, True, 0.0),
-    ):
+        "text", 7, (1, 200, (), b"x", "", "", 60.0, True), (2, 200, (), *rest), (1, "200", (), *rest),
+        (1, 200, ("€", "x"), *rest), (1, 200, ("odd",), *rest), (1, 200, (b"a", "b"), *rest),
+    ):  # fmt: skip
         await cache.set(key, foreign)
         calls = counted.calls
         assert (await client.get("/")).json() == calls + 1
