@@ -225,6 +225,30 @@ async def test_redis_decides_as_the_memory_of_a_process_would_at_the_same_moment
             assert tuple(left) == tuple(number for pair in outcome.left for number in pair)
 
 
+async def test_what_was_taken_first_comes_back_first_in_whatever_order_it_is_kept(
+    shared: FallbackCache[Any], redis_server: RedisServer
+):
+    limiter, dice = RateLimiter("order", Rate(1500, 60)), random.Random(7)
+    (rate,) = limiter.rates
+    seconds, _ = redis_server.cli("TIME")
+    slots = [int(seconds) * 1000 // rate.slot - age for age in range(50)]
+    dice.shuffle(slots)
+    weights = {slot: dice.randint(1, 50) for slot in slots}
+    redis_server.cli("CONFIG", "SET", "hash-max-ziplist-entries", "8")
+    fields = [part for slot, weight in weights.items() for part in (f"60000:{slot}", weight)]
+    redis_server.cli("HSET", "agent_service:%limit:order:ann", *fields)
+
+    now, taken, wait, *_ = await limiter._ask(shared.backend.redis, "order:ann", 700)
+    redis_server.cli("CONFIG", "SET", "hash-max-ziplist-entries", "128")
+
+    outcome = TakenWeights([weights]).take(limiter.rates, 700, now)
+    assert (bool(taken), wait) == (outcome.taken, outcome.wait) == (False, outcome.wait)
+    freed = sorted(weights)
+    needed = sum(weights.values()) + 700 - rate.quota
+    count = next(number for number in range(1, 51) if sum(weights[each] for each in freed[:number]) >= needed)
+    assert wait == (freed[count - 1] + 1) * rate.slot + 60_000 - now
+
+
 async def test_time_is_that_of_redis(shared: FallbackCache[Any], redis_server: RedisServer):
     def time_of_redis() -> int:
         seconds, microseconds = redis_server.cli("TIME")
