@@ -65,11 +65,13 @@ async def ask(
     session = await sessions.get(session_id)
     if session is None or session.user_id != me:
         raise HTTPException(404)
-    invalidate_in(db, keys=[f"users:summary:{me}"])
+    await db.commit()  # gives the connection back before this waits for other work
     await writer.append(session_id, {"role": "user", "content": text}, client_id=f"{idempotency_key}:question")
     answer = await asyncio.get_running_loop().run_in_executor(runtime.pool_tool, str.upper, text)
     said = {"role": "agent", "content": answer}
-    return (await writer.append(session_id, said, client_id=f"{idempotency_key}:answer")).seq
+    stored = await writer.append(session_id, said, client_id=f"{idempotency_key}:answer")
+    invalidate_in(db, keys=[f"users:summary:{me}"])
+    return stored.seq
 
 
 @on_trigger("remind")

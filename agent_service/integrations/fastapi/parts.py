@@ -12,7 +12,7 @@ from agent_service.core.logging import logger
 from agent_service.core.supervision import Supervised
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.readiness import Readiness
-from agent_service.integrations.fastapi.shared import join, leave
+from agent_service.integrations.fastapi.shared import join, joined, leave
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.append.writer import SessionWriter
@@ -152,9 +152,11 @@ class Parts:
         config = GlobalSymphonyConfig(start_degraded=True) if isinstance(wanted, bool) else wanted
         redis = self.redis if config.redis_url is None else None
         database = self.database if config.database_url is None else None
-        join("runtime")
-        self.closing.add("the runtime", lambda seconds: leave("runtime", partial(AgentRuntime.shutdown, seconds)))
+        ours = joined("runtime") or not _has_runtime()
         self.runtime = await AgentRuntime.create(config, redis=redis, database=database)
+        if ours:
+            join("runtime")
+            self.closing.add("the runtime", lambda seconds: leave("runtime", partial(AgentRuntime.shutdown, seconds)))
 
     async def _open_triggers(self, make: "Callable[[], TriggerRunner]") -> None:
         self.triggers = make()
@@ -184,3 +186,14 @@ class Parts:
             await asyncio.wait({task})
 
         self.closing.add(name, end)
+
+
+def _has_runtime() -> bool:
+    """Say whether the application has a runtime of its own, which it ends itself."""
+    from agent_service.runtime.runtime import AgentRuntime  # noqa: PLC0415
+
+    try:
+        AgentRuntime.get()
+    except RuntimeStateError:
+        return False
+    return True

@@ -115,6 +115,8 @@ class AgentService:
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Run the service for as long as an application runs: ``FastAPI(lifespan=service.lifespan)``.
 
+        Handlers of the application find it; :meth:`install` is for its errors.
+
         :raises RuntimeStateError: it runs already.
         """
         if self._parts is not None:
@@ -124,7 +126,7 @@ class AgentService:
         try:
             async with told_to_stop(parts.stopping):
                 await parts.open(self._wanted)
-                self.install(app)
+                app.state.agent_service = self
                 self.started = True
                 yield
         finally:
@@ -150,10 +152,10 @@ class AgentService:
         return both
 
     def install(self, app: FastAPI) -> None:
-        """Make an application answer every error of the package with a problem document, and find this service.
+        """Let an application answer errors with problem documents, and find this service.
 
-        Calling it again changes nothing. An application that is mounted in another one has no lifespan of its own:
-        install the same service in it.
+        Call it before the application starts; calling it again changes nothing. An application that is mounted in
+        another one has no lifespan of its own: install the same service in it.
         """
         add_problem_handlers(app)
         app.state.agent_service = self

