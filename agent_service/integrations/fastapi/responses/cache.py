@@ -49,7 +49,7 @@ class ResponseCache:
             )
         plan = running.known.get(self)
         if plan is None:
-            plan = running.known[self] = RoutePlan(self._options, running, self)
+            plan = running.known[self] = RoutePlan(self._options, running, self, request.app)
         asked = "fwd=bypass; detail=stream" if running.streams else plan.look(request)
         if isinstance(asked, Asked):
             response = await self._answer(request, running, plan, asked)

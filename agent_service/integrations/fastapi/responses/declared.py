@@ -3,12 +3,24 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from fastapi import FastAPI, routing
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import APIKey
+from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel
 
-__all__ = ["declared_credentials", "declared_headers", "walk"]
+__all__ = ["declared_credentials", "declared_headers", "effective_declarations", "walk"]
+
+
+def effective_declarations(app: FastAPI, route: APIRoute) -> list[Dependant]:
+    """Return what a route declares together with the application and the routers that include it, for each inclusion.
+
+    Where FastAPI copies a route that is included, as earlier releases do, its own declaration is complete.
+    """
+    contexts = getattr(routing, "iter_route_contexts", None)
+    found = [each.dependant for each in contexts(app.routes) if each.original_route is route] if contexts else []
+    return found or [route.dependant]
 
 
 def walk(dependant: Dependant) -> Iterator[Dependant]:

@@ -44,7 +44,7 @@ class RouteLoad:
             self._running.streams = True
             logger.warning(
                 "%s streams its response, so the cache lets its requests through; remove cache_response from it",
-                self._running.endpoint.__qualname__,
+                self._running.route.endpoint.__qualname__,
             )
         stored = self._plan.judge(captured, self._cache.default_ttl)
         if not stored.lifetime:

@@ -1,14 +1,21 @@
 """What one cache does with the requests of one route: found out once, from the options and the route's declaration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from starlette.requests import Request
 
 from agent_service.core.errors import CacheKeyError
 from agent_service.infrastructure.cache.loads.policy import LoadPolicy, make_policy
 from agent_service.integrations.fastapi.responses.capture import Captured
-from agent_service.integrations.fastapi.responses.declared import declared_credentials, declared_headers, walk
+from agent_service.integrations.fastapi.responses.declared import (
+    declared_credentials,
+    declared_headers,
+    effective_declarations,
+    walk,
+)
 from agent_service.integrations.fastapi.responses.keys import key_of, query_text, request_headers
 from agent_service.integrations.fastapi.responses.options import ResponseOptions
 from agent_service.integrations.fastapi.responses.running import RunningRoute
@@ -35,28 +42,29 @@ class Asked(NamedTuple):
 class RoutePlan:
     """See the module's docstring.
 
-    :param cache: the dependency that is the cache; what the route declares before it runs for every request.
+    :param cache: the dependency that is the cache; what is declared before it runs for every request.
+    :param app: the application that serves the route.
     """
 
-    def __init__(self, options: ResponseOptions, running: RunningRoute, cache: object) -> None:
+    def __init__(self, options: ResponseOptions, running: RunningRoute, cache: object, app: FastAPI) -> None:
         self._options = options
         self._methods = running.methods
-        declared = list(walk(running.dependant))
+        declarations = effective_declarations(app, running.route)
+        declared = [each for every in declarations for each in walk(every)]
         headers, queries = declared_credentials(declared)
         self._credentials = _CREDENTIALS | headers
         self._credential_queries = frozenset(queries)
         self._personal = options.identity is not None
         """Whether the key names whose response it is."""
-        places = [place for place, each in enumerate(running.dependant.dependencies) if each.call is cache]
-        if options.public and places:  # everyone who gets past the dependencies before the cache
-            before = {id(each) for every in running.dependant.dependencies[: places[0]] for each in walk(every)}
+        if options.public:  # everyone who gets past the dependencies before the cache
+            before = {id(each) for every in declarations for each in _before(every, cache)}
             declared = [each for each in declared if id(each) not in before]
         read = declared_headers(declared) - (set() if self._personal else self._credentials)
         self._told_apart = tuple(sorted({*options.vary, *read}))
         told_to_clients = () if options.public else {"authorization", "cookie", *headers}
         self._vary = tuple(sorted({*self._told_apart, *told_to_clients}))
         """The header fields that requests with one key agree in, or have not."""
-        self._tags = RouteTags(options.tags, running.endpoint, running.dependant) if options.tags else None
+        self._tags = RouteTags(options.tags, running.route.endpoint, declarations[0]) if options.tags else None
         self.loads_again = bool(options.rules.stale_for) or options.load["refresh_at"] is not None
         """Whether a load may find an entry of an earlier one."""
         self._policies: dict[float, LoadPolicy] = {}
@@ -109,3 +117,10 @@ class RoutePlan:
             options = {**self._options.load, "ttl": StoredResponse.lifetime_of}
             policy = self._policies[default_ttl] = make_policy(default_ttl, options)
         return policy
+
+
+def _before(declaration: Dependant, cache: object) -> Iterator[Dependant]:
+    """Yield what runs before the cache; nothing where it is not among the dependencies of the route itself."""
+    calls = [each.call for each in declaration.dependencies]
+    for each in declaration.dependencies[: calls.index(cache) if cache in calls else 0]:
+        yield from walk(each)

@@ -33,12 +33,11 @@ class Answered(HTTPException):
 
 
 class RunningRoute:
-    """The whole route as an ASGI application, for loads, and its declaration."""
+    """The whole route as an ASGI application, for loads, and the route itself."""
 
     def __init__(self, handler: Callable[[Request], Any], route: APIRoute) -> None:
         self.app: ASGIApp = AsyncExitStackMiddleware(request_response(handler))
-        self.endpoint = route.endpoint
-        self.dependant = route.dependant
+        self.route = route
         methods = route.methods or set()
         self.methods = frozenset(methods & {"GET", "HEAD"}) if "GET" in methods else frozenset[str]()
         """Those that the cache may answer: a load is a GET."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Request, Response, Security
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Request, Response, Security
 from fastapi.security import APIKeyHeader, APIKeyQuery, HTTPBearer
 from pydantic import BaseModel
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
@@ -14,8 +14,10 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection
 
 from agent_service.core.errors import CacheValueError
-from agent_service.integrations.fastapi import cache_response
-from tests.integrations.fastapi.responses.conftest import Counted
+from agent_service.infrastructure.cache import get_cache
+from agent_service.integrations.fastapi import CachedRoute, cache_response
+from agent_service.integrations.fastapi.responses.dependency import NAMESPACE
+from tests.integrations.fastapi.responses.conftest import Counted, client_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("anywhere")
@@ -59,6 +61,43 @@ async def test_the_header_of_an_api_key_scheme_is_a_credential(
     assert texts == ["a 1", "b 2", "a 3"]
     assert [each.json() for each in public] == ["None 4"] * 2
     assert public[0].headers["vary"] == "authorization, cookie, x-api-key"
+
+
+@pytest.mark.parametrize("level", ["application", "inclusion", "router", "route"])
+async def test_what_is_declared_around_a_route_counts_as_what_it_declares(counted: Counted, level: str):
+    """Wherever a guard stands, it may hand on what it has found out, as in the state of the request."""
+
+    def guard(
+        request: Request,
+        key: Annotated[str | None, Security(APIKeyHeader(name="X-Key", auto_error=False))],
+        plan: Annotated[str, Header(alias="X-Plan")] = "free",
+    ) -> None:
+        counted()
+        request.state.seen = f"{key} {plan}"
+
+    guards = {
+        each: [Depends(guard)] if each == level else [] for each in ("application", "inclusion", "router", "route")
+    }
+    app = FastAPI(dependencies=guards["application"])
+    router = APIRouter(route_class=CachedRoute, dependencies=guards["router"])
+
+    @router.get("/{name}", dependencies=[*guards["route"], Depends(cache_response(60, tags=["of:{tenant}"]))])
+    async def read(request: Request, tenant: str, name: str) -> str:
+        return f"{request.state.seen} {tenant} {name}"
+
+    app.include_router(router, prefix="/{tenant}", dependencies=guards["inclusion"])
+    requests: list[dict[str, str]] = [{"X-Key": "a"}, {"X-Key": "b"}, {"X-Plan": "paid"}, {}, {"X-Plan": "paid"}]
+    async with client_of(app) as client:
+        responses = [await client.get("/acme/x", headers=each) for each in requests]
+        await (await get_cache(NAMESPACE)).invalidate_tags(["of:acme"])
+        again = await client.get("/acme/x")
+
+    assert [each.json() for each in responses] == [
+        f"{seen} acme x" for seen in ("a free", "b free", "None paid", "None free", "None paid")
+    ]
+    assert [each.headers["cache-status"] for each in responses[:2]] == [BYPASS] * 2
+    assert responses[-1].headers["vary"] == "authorization, cookie, x-key, x-plan"
+    assert again.headers["cache-status"] == "agent-service; fwd=uri-miss"
 
 
 async def test_the_parameter_of_an_api_key_scheme_is_a_credential(
