@@ -5,6 +5,7 @@ the log. An error that is a fault of the service goes on to the server, which lo
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -24,6 +25,8 @@ from agent_service.core.errors import (
     ContextKeyError,
     DatabaseUnavailableError,
     LoadTimeoutError,
+    RateLimitExceededError,
+    RateLimitValueError,
     RecordValueError,
     RedisRefusedError,
     RedisUnavailableError,
@@ -49,7 +52,11 @@ _UNAVAILABLE: Final = (
 _STATUSES: Final[tuple[tuple[tuple[type[Exception], ...], HTTPStatus], ...]] = (
     ((SessionNotFoundError, ContextKeyError), HTTPStatus.NOT_FOUND),
     ((SessionConflictError, StateConflictError), HTTPStatus.CONFLICT),
-    ((SessionValueError, RecordValueError, CacheKeyError, CacheValueError), HTTPStatus.UNPROCESSABLE_ENTITY),
+    (
+        (SessionValueError, RecordValueError, CacheKeyError, CacheValueError, RateLimitValueError),
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    ),
+    ((RateLimitExceededError,), HTTPStatus.TOO_MANY_REQUESTS),
     ((LoadTimeoutError, BridgeTimeoutError), HTTPStatus.GATEWAY_TIMEOUT),
     (_UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE),
 )
@@ -57,6 +64,7 @@ PROBLEM_TYPES: Final = {
     HTTPStatus.NOT_FOUND: "urn:agent-service:not-found",
     HTTPStatus.CONFLICT: "urn:agent-service:conflict",
     HTTPStatus.UNPROCESSABLE_ENTITY: "urn:agent-service:invalid-value",
+    HTTPStatus.TOO_MANY_REQUESTS: "urn:agent-service:rate-limit",
     HTTPStatus.GATEWAY_TIMEOUT: "urn:agent-service:timeout",
     HTTPStatus.SERVICE_UNAVAILABLE: "urn:agent-service:unavailable",
 }
@@ -100,6 +108,8 @@ def problem_response(exc: Exception) -> Response:
         return Response(status_code=status, headers=headers)
     if status == HTTPStatus.SERVICE_UNAVAILABLE and "retry-after" not in {name.lower() for name in headers}:
         headers["Retry-After"] = str(RETRY_AFTER)
+    if isinstance(exc, RateLimitExceededError):
+        headers["Retry-After"] = str(max(math.ceil(exc.retry_after), 1))
     # In ASCII: names of a client's fields may hold lone surrogates, which have no UTF-8 form.
     return Response(json.dumps(problem, default=str), status, headers, MEDIA_TYPE)
 
@@ -108,8 +118,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Let an application answer errors with problem documents, and show them in its OpenAPI. Once is enough.
 
     Errors of this package: not found 404; conflict 409, with the ``version`` that stands; an unusable value 422, with
-    the field in ``errors``; a timeout 504; Redis or the database that does not serve 503, with Retry-After. FastAPI's
-    own errors of validation and every HTTPException keep their status and headers. All else is a 500 without details.
+    the field in ``errors``; a rate limit 429, with Retry-After; a timeout 504; Redis or the database that does not
+    serve 503, with Retry-After. FastAPI's own errors of validation and every HTTPException keep their status and
+    headers. All else is a 500 without details.
     """
     from agent_service.integrations.fastapi.openapi import show_problems  # noqa: PLC0415 - only where it is wanted
 

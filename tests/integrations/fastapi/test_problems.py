@@ -42,6 +42,9 @@ STATUSES = {
     "DatabaseError": 500,
     "DatabaseUnavailableError": 503,
     "LoadTimeoutError": 504,
+    "RateLimitError": 500,
+    "RateLimitExceededError": 429,
+    "RateLimitValueError": 422,
     "RecordValueError": 422,
     "RedisBusyError": 503,
     "RedisCommandError": 500,
@@ -99,7 +102,7 @@ async def test_an_error_of_the_package_is_a_problem_document(
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert (problem["status"], problem["title"]) == (status, HTTPStatus(status).phrase)
     assert (status < 500) == (SECRET in response.text)
-    assert response.headers.get("retry-after") == ("1" if status == 503 else None)
+    assert response.headers.get("retry-after") == ("1" if status in {429, 503} else None)
     assert (problem["type"] == "about:blank") == (status == 500)
 
 
