@@ -16,7 +16,7 @@ Invariants:
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from agent_service.core.errors import UndecodableError
@@ -27,7 +27,7 @@ from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.keys import KeyFactory, decode_name, encode_component
 
-__all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
+__all__ = ["LONGEST_SLEEP", "DeadTrigger", "Due", "Trigger", "TriggerClaim", "TriggerSchedule"]
 
 _SET = load_script("trigger", "trigger_set")
 _DELETE = load_script("trigger", "trigger_delete")
@@ -75,6 +75,19 @@ class TriggerClaim:
     token: str = field(repr=False)
 
 
+class Due(NamedTuple):
+    """What is due of some actions.
+
+    :param pairs: (action, tenant) pairs with a trigger to claim now.
+    :param until_next: seconds until the next one; None: there is none.
+    :param waiting: how many pairs have a trigger that waits or is being handled, those that are due included.
+    """
+
+    pairs: list[tuple[str, str]]
+    until_next: float | None
+    waiting: int
+
+
 class TriggerSchedule:
     """The operations on the schedule. They raise ``RedisOperationError`` kinds. Those on a claim return False and
     change nothing if it is no longer valid.
@@ -101,21 +114,21 @@ class TriggerSchedule:
         """The stream that gets an entry if something becomes due that sleeping runners do not know of."""
         return self._keys.key("trigger_wakes", _TAG)
 
-    async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
-        """Return (action, tenant) pairs with a trigger to claim now, and the seconds until the next one.
+    async def due(self, actions: Sequence[str]) -> "Due":
+        """Return what is due of some actions.
 
         A tenant's name that this package did not write is skipped, and logged once.
         """
         if not actions:
-            return [], None
+            return Due([], None, 0)
         keys = [self._tenants(action) for action in actions]
-        *tenants, wait = await self._client.run_script(_DUE, keys)
+        *tenants, wait, waiting = await self._client.run_script(_DUE, keys)
         pairs = [
             (action, tenant)
             for action, key, names in zip(actions, keys, tenants, strict=True)
             for tenant in _readable(names, key)
         ]
-        return pairs, None if wait < 0 else wait / 1000
+        return Due(pairs, None if wait < 0 else wait / 1000, waiting)
 
     async def claim(
         self, tenant: str, action: str, *, limit: int, lease: float, max_attempts: int

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.core.metrics import COUNTERS, CacheMetrics, LatencyHistogram
+from agent_service.core.metrics import COUNTERS, CacheMetrics, Histogram
 from agent_service.testing import FakeClock
 
 
@@ -64,13 +64,13 @@ def test_uptime_is_measured_by_the_clock_given_and_survives_a_reset():
 
 
 def test_an_empty_histogram_has_zero_percentiles():
-    assert LatencyHistogram().snapshot() == {"count": 0, "mean_ms": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
+    assert Histogram().snapshot() == {"count": 0, "mean_ms": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
 
 
 @pytest.mark.parametrize("percent", [50, 95, 99, 100])
 @given(observed=st.lists(st.floats(1e-5, 50), min_size=1, max_size=200))
 def test_a_percentile_is_right_within_a_quarter(percent, observed):
-    histogram = LatencyHistogram()
+    histogram = Histogram()
     for seconds in observed:
         histogram.observe(seconds)
     rank = -(-len(observed) * percent // 100)
@@ -81,9 +81,9 @@ def test_a_percentile_is_right_within_a_quarter(percent, observed):
 
 
 def test_durations_beyond_the_last_bucket_are_counted():
-    histogram = LatencyHistogram()
+    histogram = Histogram()
     histogram.observe(0.0)
     histogram.observe(1e6)
 
     assert histogram.count == 2
-    assert histogram.percentile(100) == histogram.BOUNDS[-1]
+    assert histogram.percentile(100) == histogram.bounds[-1]

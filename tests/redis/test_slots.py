@@ -2,16 +2,17 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
 from agent_service.core.errors import RedisBusyError, RedisUnavailableError
-from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.histogram import Histogram
 from agent_service.infrastructure.redis.operation import Operations
 
 
 def operations_with(slots: int, *, timeout: float = 0.05) -> Operations:
-    return Operations(target="somewhere", timeout=timeout, slots=slots, latency=LatencyHistogram())
+    return Operations(target="somewhere", timeout=timeout, slots=slots, latency=Histogram(), errors=Counter())
 
 
 async def work(operations: Operations, seconds: float, patience: float | None = None) -> str:

@@ -100,8 +100,9 @@ class RedisClient(RedisCommands):
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._max_connections = max_connections
         self._streams: WeakSet[InvalidationStream] = WeakSet()
-        latency = self.metrics.redis_latency
-        super().__init__(transport, Operations(target=target, timeout=timeout, slots=max_connections, latency=latency))
+        latency, errors = self.metrics.redis_latency, self.metrics.redis_errors
+        operations = Operations(target=target, timeout=timeout, slots=max_connections, latency=latency, errors=errors)
+        super().__init__(transport, operations)
 
     def for_another_loop(self) -> "RedisClient":
         """Return a client of the same Redis and limits for another event loop; its user closes it.
@@ -145,6 +146,16 @@ class RedisClient(RedisCommands):
     def available(self) -> bool | None:
         """Whether the latest operation reached the server; None before the first one. No I/O."""
         return self._operations.available
+
+    @property
+    def running(self) -> int:
+        """How many operations hold a connection now."""
+        return self._operations.slots.held
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for a connection now."""
+        return len(self._operations.slots.waiting)
 
     @property
     def closed(self) -> bool:

@@ -21,13 +21,20 @@ ends an operation that runs gives its slot back: to the operation that has waite
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.errors import RedisOperationError, RedisUnavailableError
+from agent_service.core.errors import (
+    RedisCommandError,
+    RedisDeniedError,
+    RedisOperationError,
+    RedisRefusedError,
+    RedisUnavailableError,
+)
+from agent_service.core.histogram import Histogram
 from agent_service.core.logging import logger
-from agent_service.core.store_metrics import LatencyHistogram
 from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
@@ -38,6 +45,7 @@ _TURNS: Final = 100
 """Enough rounds of the loop to connect over TLS, greet the nodes of a cluster and read many replies, if each takes
 long. The timer costs a thousandth of a processor while operations run."""
 _SHORTEST_TURN: Final = 0.001
+_KINDS: Final = {RedisDeniedError: "denied", RedisCommandError: "command", RedisRefusedError: "refused"}
 
 
 class Operations:
@@ -50,7 +58,7 @@ class Operations:
     :param slots: operations that run at once.
     """
 
-    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram) -> None:
+    def __init__(self, *, target: str, timeout: float, slots: int, latency: Histogram, errors: Counter[str]) -> None:
         self.target = target
         self.timeout = timeout
         self.available: bool | None = None
@@ -65,6 +73,7 @@ class Operations:
         self._outage = False
         self._failed_at = 0.0
         self._latency = latency
+        self._errors = errors
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -140,6 +149,8 @@ class Operations:
 
     def _note(self, outcome: RedisOperationError | None, now: float) -> None:
         """Note whether the server was reached, and log where that is news."""
+        if outcome is not None:
+            self._errors[_kind(outcome)] += 1
         self.available = not isinstance(outcome, RedisUnavailableError)
         if not self.available:
             self._failed_at = now
@@ -199,6 +210,13 @@ class Operations:
     def _tell_if_ended(self) -> None:
         if self._ended is not None and self.slots.all_free:
             self._ended.set()
+
+
+def _kind(error: RedisOperationError) -> str:
+    for kind, name in _KINDS.items():
+        if isinstance(error, kind):
+            return name
+    return "unavailable"
 
 
 class Operation:

@@ -18,6 +18,7 @@ from agent_service.core.errors import AgentServiceError, DatabaseUnavailableErro
 from agent_service.infrastructure.database.append.committer import Committer, open_committer
 from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
+from agent_service.infrastructure.database.append.measured import APPENDS, counted
 from agent_service.infrastructure.database.append.message import accept_message
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.connection import get_database
@@ -103,6 +104,7 @@ class SessionWriter:
         committer = open_committer(database, self._tenant_id, self._clock)
         self._working = asyncio.create_task(self._work(committer), name="session-writer")
         self._open = True
+        APPENDS.writers.add(self)
         return self
 
     async def __aexit__(
@@ -127,6 +129,21 @@ class SessionWriter:
             self._working.cancel()
             await asyncio.wait([self._working])
             self._deadlines.close()
+            APPENDS.writers.discard(self)
+
+    @property
+    def pending(self) -> int:
+        """How many messages are not answered yet."""
+        return self._unanswered
+
+    def metrics(self) -> dict[str, Any]:
+        """Return how many messages are ``pending`` here, and what the writers of this process have counted. No I/O.
+
+        ``commits`` is how many transactions there were, and ``messages`` how many messages they appended; ``outcomes``
+        counts the answers of ``append`` by ``ok``, ``refused``, ``unavailable``, ``failed`` and ``cancelled``.
+        ``commit`` and ``append`` are durations: ``count``, ``mean_ms``, ``p50_ms``, ``p95_ms`` and ``p99_ms``.
+        """
+        return {"pending": self.pending, **APPENDS.snapshot()}
 
     async def append(
         self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
@@ -151,11 +168,12 @@ class SessionWriter:
         self._deadlines.watch(request.future)
         self._unanswered += 1
         try:
-            if self._queue.full():
-                await self._enqueue(request)
-            else:
-                self._queue.put_nowait(request)
-            return await request.future
+            with counted("writer"):
+                if self._queue.full():
+                    await self._enqueue(request)
+                else:
+                    self._queue.put_nowait(request)
+                return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"could not {ACTION} within {self._timeout:g} s; "

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.append.batch import Batch
+from agent_service.infrastructure.database.append.measured import counted
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_one
 from agent_service.infrastructure.database.errors.sessions import session_full
@@ -59,10 +60,11 @@ class SessionMessages(RepositoryBase):
         now = self._clock.now()
         batch = Batch(self._tenant_id, (pending,), now, now + self._limits.expiry)
         append = partial(append_one, batch=batch, expected_seq=seq, expected_version=version)
-        with database_errors("append a message"):
-            counters = await self._db.run_sync(run_first, append)
-        if counters is None:
-            return await self._explain(pending, seq, version)
+        with counted("repository"):
+            with database_errors("append a message"):
+                counters = await self._db.run_sync(run_first, append)
+            if counters is None:
+                return await self._explain(pending, seq, version)
         self._note(pending.session_id, counters._asdict())
         self._limits.warn_if_long(pending.session_id, counters.total_messages)
         return batch.stored(pending, counters.last_seq)
