@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
@@ -40,9 +41,11 @@ async def say(database: DatabaseManager, session_id: UUID, *contents: str) -> No
 
 
 @asynccontextmanager
-async def following(database: DatabaseManager, session_id: UUID, after_seq: int = 0) -> AsyncIterator[Feed]:
+async def following(
+    database: DatabaseManager, session_id: UUID, after_seq: int = 0, *, end: asyncio.Event | None = None
+) -> AsyncIterator[Feed]:
     async with database.session() as db:
-        feed = SessionRepository(db).subscribe(session_id, after_seq=after_seq)
+        feed = SessionRepository(db).subscribe(session_id, after_seq=after_seq, until=end)
     async with aclosing(feed):
         yield feed
 
@@ -208,6 +211,79 @@ async def test_sessions_that_cannot_outlive_the_transaction_are_refused(database
     async with async_sessionmaker(database.engine, class_=AsyncSession)() as db:
         with pytest.raises(SessionValueError, match="get_session"):
             SessionRepository(db).subscribe(uuid4())
+
+
+async def rest(feed: Feed) -> list[Any]:
+    async with asyncio.timeout(PATIENCE):
+        return [message.content async for message in feed]
+
+
+async def test_an_event_ends_a_subscription_that_waits(database: DatabaseManager) -> None:
+    session_id, end = await start(database), asyncio.Event()
+    await say(database, session_id, "a")
+    async with following(database, session_id, end=end) as feed:
+        before = await take(feed, 1)
+        waiting = asyncio.create_task(rest(feed))
+        await listening(database)
+        end.set()
+
+        assert (before, await waiting) == (["a"], [])
+
+
+async def test_an_event_ends_a_subscription_between_two_messages_and_another_goes_on(database: DatabaseManager) -> None:
+    session_id, end = await start(database), asyncio.Event()
+    await say(database, session_id, *"abcd")
+    async with following(database, session_id, end=end) as feed:
+        before = await take(feed, 2)
+        end.set()
+        after_the_event = await rest(feed)
+    async with following(database, session_id, 2) as feed:
+        assert (before, after_the_event, await take(feed, 2)) == (["a", "b"], [], ["c", "d"])
+
+
+async def test_a_subscription_whose_event_is_set_already_is_empty(database: DatabaseManager) -> None:
+    session_id, end = await start(database), asyncio.Event()
+    await say(database, session_id, "a")
+    end.set()
+    async with following(database, session_id, end=end) as feed:
+        assert await rest(feed) == []
+
+
+async def test_an_event_ends_a_subscription_that_reads_and_gets_no_answer(postgres_url: str) -> None:
+    direct = DatabaseManager(postgres_url)
+    session_id, end = await start(direct), asyncio.Event()
+    async with TcpProxy(postgres_url) as proxy:
+        database = DatabaseManager(proxy.url, pool_size=1, max_overflow=0)
+        async with following(database, session_id, end=end) as feed:
+            await say(direct, session_id, "a")
+            before = await take(feed, 1)
+            waiting = asyncio.create_task(rest(feed))
+            proxy.stall()
+            await until(lambda: database.get_metrics()["in_use"])
+            end.set()
+
+            assert (before, await waiting) == (["a"], [])
+        await database.close()
+    await direct.close()
+
+
+async def test_a_cancelled_consumer_is_not_taken_for_one_whose_event_is_set(database: DatabaseManager) -> None:
+    session_id, end = await start(database), asyncio.Event()
+    async with following(database, session_id, end=end) as feed:
+        waiting = asyncio.create_task(rest(feed))
+        await listening(database)
+        waiting.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+@pytest.mark.parametrize(
+    "end", ["soon", True, asyncio.Event, threading.Event()], ids=["text", "bool", "class", "thread"]
+)
+async def test_what_is_no_event_cannot_end_a_subscription(repo: SessionRepository, end: Any) -> None:
+    with pytest.raises(SessionValueError, match=r"until must be an asyncio\.Event"):
+        repo.subscribe(uuid4(), until=end)
 
 
 class TestNotifications:

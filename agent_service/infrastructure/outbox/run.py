@@ -8,6 +8,7 @@ from agent_service.core.errors import AgentServiceError, CacheValueError
 from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.outbox.bells import hung_bell
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import drain
@@ -19,7 +20,7 @@ _PATIENCE: Final = 5.0
 """Seconds that a cancelled pass has to roll back, before it is no longer waited for."""
 
 
-async def run_outbox(interval: float = 1.0) -> None:
+async def run_outbox(interval: float = 1.0, *, database: DatabaseManager | None = None) -> None:
     """Apply what :func:`invalidate_in` requested, until cancelled; run one such task in each process.
 
     A commit of this process is applied at once. What other processes left is found every ``interval`` seconds. While
@@ -31,17 +32,18 @@ async def run_outbox(interval: float = 1.0) -> None:
     invalidated, and no other process will see the row.
 
     :param interval: seconds between two checks; each is one small query.
+    :param database: whose outbox it is; None: that of the configured database.
     :raises CacheValueError: if interval is not above 0 and at most one year.
     :raises ConfigurationError: DATABASE_URL or REDIS_URL cannot be used.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise CacheValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
-    get_database()
+    outbox = get_database() if database is None else database
     await open_cache("")
     failed = 0
     with hung_bell() as bell:
         while True:
-            trouble = await _rolled_back_in_time(asyncio.create_task(_attempt(), name="outbox"))
+            trouble = await _rolled_back_in_time(asyncio.create_task(_attempt(outbox), name="outbox"))
             if trouble is None:
                 if failed:
                     logger.info("the outbox is drained again")
@@ -55,10 +57,10 @@ async def run_outbox(interval: float = 1.0) -> None:
                 failed += 1
 
 
-async def _attempt() -> str | None:
+async def _attempt(database: DatabaseManager) -> str | None:
     """Drain; return what went wrong, or None."""
     try:
-        drained = await drain(get_database())
+        drained = await drain(database)
     except AgentServiceError as exc:
         return str(exc)
     except Exception as exc:  # noqa: BLE001 - one row must not end the task that all others wait for

@@ -86,6 +86,7 @@ async def run_cleanup(
     batch_size: int = 1000,
     purge_after: timedelta | None = None,
     metrics: CleanupMetrics | None = None,
+    database: DatabaseManager | None = None,
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
@@ -100,6 +101,7 @@ async def run_cleanup(
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
     :param metrics: an object that counts what is done; None: one that all such schedules of the process share.
+    :param database: whose sessions these are; None: those of the configured database.
     :raises SessionValueError: if interval, batch size or retention is invalid.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
@@ -112,7 +114,7 @@ async def run_cleanup(
     failing = False
     while True:
         try:
-            await _round(counters, batch_size, purge_after)
+            await _round(get_database() if database is None else database, counters, batch_size, purge_after)
         except DatabaseError as exc:
             if not failing:
                 logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
@@ -125,8 +127,10 @@ async def run_cleanup(
         await asyncio.sleep(interval)
 
 
-async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None) -> None:
-    database, started = get_database(), SYSTEM_CLOCK.monotonic()
+async def _round(
+    database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None
+) -> None:
+    started = SYSTEM_CLOCK.monotonic()
     metrics.rounds += 1
     try:
         completed = await sweep(database, batch_size=batch_size)

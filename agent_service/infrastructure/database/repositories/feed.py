@@ -20,6 +20,7 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
+from agent_service.infrastructure.database.repositories.ending import Ending, Until, require_until
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
 
@@ -37,7 +38,9 @@ LONGEST_POLL: Final = 0.5
 class SessionFeed(SessionHistory):
     """The part of the repository that follows what is said in a session."""
 
-    def subscribe(self, session_id: UUID | str, *, after_seq: int = 0) -> AsyncGenerator[SessionMessage, None]:
+    def subscribe(
+        self, session_id: UUID | str, *, after_seq: int = 0, until: Until | None = None
+    ) -> AsyncGenerator[SessionMessage, None]:
         """Return every message after ``after_seq`` as it is committed, in order, gap-free, without end.
 
         ::
@@ -53,30 +56,43 @@ class SessionFeed(SessionHistory):
         On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
         0.5 seconds.
 
+        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error and at once,
+            whether it waits, reads or has messages to return. A later subscription goes on after the last number.
         :raises SessionNotFoundError: there is no such session, or it was deleted meanwhile.
-        :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`.
+        :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`, or ``until``
+            is no event.
         """
         key = require_session_id(session_id)
         after = require_count(after_seq, "after_seq", least=0, most=MAX_SEQ)
+        ending = Ending(require_until(until))
         database = self._db.info.get("database")
         if not isinstance(database, DatabaseManager):
             raise SessionValueError(
                 "subscribe needs a session of get_session() or DatabaseManager.session(), not a read-only one: "
                 "it outlives the transaction and reads through sessions of its own"
             )
-        return self._follow(database, key, after)
+        return self._follow(database, key, after, ending)
 
-    async def _follow(self, database: DatabaseManager, key: UUID, seq: int) -> AsyncGenerator[SessionMessage, None]:
-        async with database.notifications.bell(key) as bell:
+    async def _follow(
+        self, database: DatabaseManager, key: UUID, seq: int, ending: Ending
+    ) -> AsyncGenerator[SessionMessage, None]:
+        async with database.notifications.bell(key) as bell, ending.watched():
             reading = _Reading(database, self._within, key)
-            while True:
+            while not ending.due:
                 database.notifications.require_open()
-                page, notified = await reading.next_page(seq)
+                page: list[SessionMessage] = []
+                async with ending.interrupting():
+                    page, notified = await reading.next_page(seq)
+                if ending.due:
+                    return
                 for message in page:
+                    if ending.due:
+                        return
                     yield message
                     seq = message.seq
-                if len(page) < PAGE:
-                    await reading.pause(bell, found=bool(page), notified=notified)
+                async with ending.interrupting():
+                    if len(page) < PAGE:
+                        await reading.pause(bell, found=bool(page), notified=notified)
 
     def _within(self, db: AsyncSession) -> SessionHistory:
         return type(self)(db, self._tenant_id, limits=self._limits, clock=self._clock)
