@@ -177,8 +177,8 @@ def _samples() -> Iterator[Sample]:
         yield Sample("cache_journal_collapsed", sum(each.journal.collapsed for each in outages))
         yield Sample("cache_denied", int(any(each.denied() is not None for each in outages)))
     feeds = [caches.feed for _, caches in _caches.items() if caches.feed is not None]
-    for state, count in Counter(each.state() for each in feeds).items():
-        yield Sample("cache_l1", count, (state,))
+    for tracking, count in Counter(each.state() for each in feeds).items():
+        yield Sample("cache_l1", count, (tracking,))
 
 
 measured_by("cache", _samples)

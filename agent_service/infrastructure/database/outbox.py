@@ -163,8 +163,8 @@ async def take_rows(
 async def rows_left(db: AsyncSession, most: int) -> tuple[int, datetime | None]:
     """Return how many rows are not done, at most so many, and when the oldest of them was added."""
     with database_errors("count what is left in the outbox"):
-        count, oldest = (await db.execute(queries.waiting(FORMAT, most))).one()
-    return count, oldest
+        row = (await db.execute(queries.waiting(FORMAT, most))).one()
+    return row[0], row[1]
 
 
 async def remove_rows(db: AsyncSession, ids: Collection[UUID]) -> int:

@@ -26,7 +26,7 @@ def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[
     return rows.order_by(OutboxRow.id).limit(size).with_for_update(skip_locked=True)
 
 
-def waiting(format_: int, most: int) -> Select[tuple[int, datetime | None]]:
+def waiting(format_: int, most: int) -> Select[Any]:
     """Count the rows of a format that are not done, at most so many, and select when the oldest was added."""
     left = OutboxRow.failed_at.is_(None), OutboxRow.format == format_
     some = select(OutboxRow.id).where(*left).limit(most).subquery()

@@ -1,0 +1,118 @@
+"""Publish what this process measures, and read what all processes have published.
+
+It is kept in Redis, else in the database, and expires unless it is published again: so a process that died vanishes.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+from agent_service.core.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    RedisOperationError,
+    RedisUnavailableError,
+    UndecodableError,
+)
+from agent_service.core.keys import internal_key
+from agent_service.core.logging import logger
+from agent_service.core.milliseconds import to_milliseconds
+from agent_service.core.plain_threads import PlainThreads
+from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.fleet import keep_snapshot, kept_snapshots
+from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.infrastructure.redis.scripts import load_script
+from agent_service.infrastructure.redis.transport.base import Argument
+from agent_service.integrations.fleet.snapshot import ProcessSnapshot, Snapshots
+
+__all__ = ["publish_fleet", "read_fleet"]
+
+_THREADS: Final = PlainThreads(1, "agent-service-fleet")
+_PUBLISH: Final = load_script("fleet_publish")
+_READ: Final = load_script("fleet_read")
+_LIVES: Final = 3
+"""Intervals that a snapshot is kept: a process may miss two."""
+_EARLIEST: Final = 0.75
+"""The shortest pause, as a part of the interval: processes that were started together shall not publish in step."""
+
+
+async def publish_fleet(interval: float = 5.0, *, database: DatabaseManager | None = None) -> None:
+    """Publish what this process measures every ``interval`` seconds, until cancelled; run one such task a process.
+
+    ::
+
+        service = AgentService(background=[publish_fleet])
+
+    With REDIS_URL set that is one command; else it is one row in the database. A snapshot has at most 64 KiB: of many
+    namespaces the 50 most used are named, and the others are summed up. It expires after three intervals without
+    another one. While Redis or the database do not serve, the process is not shown, and comes back by itself.
+
+    :param interval: seconds between two snapshots, each shortened at random by up to a quarter.
+    :param database: where snapshots are kept without Redis; None: the database of the settings.
+    :raises ConfigurationError: if interval is not above 0 and at most one hour, or REDIS_URL or DATABASE_URL cannot be
+        used.
+    """
+    if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 3600:
+        raise ConfigurationError(f"interval must be seconds above 0, at most an hour, got {interval!r:.80}")
+    snapshots = Snapshots()
+    refused = False
+    while True:
+        try:
+            await _keep(await _in_thread(snapshots.take), _LIVES * interval, database)
+        except (RedisUnavailableError, DatabaseUnavailableError):
+            pass  # who owns the connection logs the outage
+        except (RedisOperationError, DatabaseError) as exc:
+            if not refused:
+                logger.warning("this process cannot be shown among the others, and tries again: %s", exc)
+            refused = True
+        else:
+            refused = False
+        await asyncio.sleep(interval * random.uniform(_EARLIEST, 1))  # noqa: S311 - spreads load, keeps no secret
+
+
+async def read_fleet(*, database: DatabaseManager | None = None) -> list[ProcessSnapshot]:
+    """Return the latest snapshot of every process that publishes, sorted by ``process``.
+
+    Those that a later version wrote in another format are left out.
+
+    :param database: where snapshots are kept without Redis; None: the database of the settings.
+    :raises RedisOperationError: Redis failed.
+    :raises DatabaseError: the database failed, or is not migrated.
+    :raises ConfigurationError: REDIS_URL or DATABASE_URL cannot be used.
+    """
+    manager = await get_redis_manager()
+    found: list[bytes] | list[str]
+    if manager.is_configured:
+        found = [each for each in await manager.client.run_script(_READ, _keys(manager.prefix), []) if each is not None]
+    else:
+        found = await kept_snapshots(database or get_database())
+    snapshots = []
+    for each in found:
+        try:
+            snapshots.append(ProcessSnapshot.from_json(each))
+        except UndecodableError:
+            continue
+    return sorted(snapshots, key=lambda snapshot: snapshot.process)
+
+
+def _in_thread(take: Callable[[], ProcessSnapshot]) -> "asyncio.Future[ProcessSnapshot]":
+    """Take a snapshot without holding up the event loop, where there are many namespaces."""
+    return asyncio.get_running_loop().run_in_executor(_THREADS.pool, take)
+
+
+async def _keep(snapshot: ProcessSnapshot, seconds: float, database: DatabaseManager | None) -> None:
+    data = snapshot.to_json()
+    manager = await get_redis_manager()
+    if manager.is_configured:
+        arguments: list[Argument] = [snapshot.process, data, to_milliseconds(seconds)]
+        await manager.client.run_script(_PUBLISH, _keys(manager.prefix), arguments)
+    else:
+        await keep_snapshot(database or get_database(), snapshot.process, data.decode(), seconds=seconds)
+
+
+def _keys(prefix: str) -> list[bytes]:
+    """Name the hash of the snapshots and the sorted set of their ends; on a cluster they share a slot."""
+    return [internal_key(prefix, "fleet", "{processes}"), internal_key(prefix, "fleet", "{processes}:ends")]
