@@ -96,7 +96,7 @@ class TriggerRunner:
         self.pending = 0
         """How many pairs of tenant and action had a trigger when it last looked."""
         self.late = 0
-        """How many of these were due and not claimed."""
+        """How many of these had been due for 10 seconds without being claimed."""
         self._unhandled: dict[str, int] = {}
         self._failing: set[str] = set()
         self._unclaimable: set[tuple[str, str]] = set()
@@ -147,8 +147,9 @@ class TriggerRunner:
         """Return ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and what waits. No I/O.
 
         What waits was looked up within the last 10 seconds, and is counted in pairs of tenant and action: ``pending``
-        have a trigger that waits or is being handled, ``late`` have one that is due and not claimed, and
-        ``unhandled`` says by action how many of the late ones have no handler in this process.
+        have a trigger that waits or is being handled, and ``late`` have one that has been due for 10 seconds and was
+        not claimed, of all tenants and actions. ``unhandled`` says by action how many of this runner's tenants have one
+        that is due and has no handler in this process.
         """
         return {
             **self._handling.counts,
@@ -193,7 +194,7 @@ class TriggerRunner:
         """Claim what there is room for; return the seconds to wait until there may be more."""
         schedule = await self._waking_schedule()
         actions = sorted(HANDLERS)
-        due, until_next, _ = await schedule.due(actions)
+        due, until_next, *_ = await schedule.due(actions)
         if actions:
             self._reached("fire")
         random.shuffle(due)
@@ -265,10 +266,9 @@ class TriggerRunner:
 
     async def _look_at_all(self) -> None:
         schedule = TriggerSchedule(*await current_redis())
-        due, _, self.pending = await schedule.due(await schedule.actions())
+        due, _, self.pending, self.late = await schedule.due(await schedule.actions())
         self._reached("report")
         own = [action for action, tenant in due if self._tenants is None or tenant in self._tenants]
-        self.late = len(own)
         unhandled = Counter(action for action in own if action not in HANDLERS)
         for action in unhandled.keys() - self._unhandled.keys():
             logger.warning("Triggers for %r are due and this process has no handler for them", action)

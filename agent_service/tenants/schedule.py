@@ -41,6 +41,8 @@ _DUE = load_script("held", "trigger_due")
 _TAG: Final = [("scope", "trigger")]
 LONGEST_SLEEP: Final = 10.0
 """Seconds between two checks of a runner that is woken if something becomes due earlier than it knows."""
+_LATE: Final = 10_000
+"""Milliseconds after which a trigger that is due and not claimed is late."""
 _PAGE: Final = 1000
 """Entries that the server returns per step of an inspection."""
 
@@ -81,11 +83,13 @@ class Due(NamedTuple):
     :param pairs: (action, tenant) pairs with a trigger to claim now.
     :param until_next: seconds until the next one; None: there is none.
     :param waiting: how many pairs have a trigger that waits or is being handled, those that are due included.
+    :param late: how many have one that has been due for 10 seconds or longer and is not claimed.
     """
 
     pairs: list[tuple[str, str]]
     until_next: float | None
     waiting: int
+    late: int
 
 
 class TriggerSchedule:
@@ -120,15 +124,15 @@ class TriggerSchedule:
         A tenant's name that this package did not write is skipped, and logged once.
         """
         if not actions:
-            return Due([], None, 0)
+            return Due([], None, 0, 0)
         keys = [self._tenants(action) for action in actions]
-        *tenants, wait, waiting = await self._client.run_script(_DUE, keys)
+        *tenants, wait, waiting, late = await self._client.run_script(_DUE, keys, [_LATE])
         pairs = [
             (action, tenant)
             for action, key, names in zip(actions, keys, tenants, strict=True)
             for tenant in _readable(names, key)
         ]
-        return Due(pairs, None if wait < 0 else wait / 1000, waiting)
+        return Due(pairs, None if wait < 0 else wait / 1000, waiting, late)
 
     async def claim(
         self, tenant: str, action: str, *, limit: int, lease: float, max_attempts: int

@@ -106,7 +106,7 @@ async def test_a_due_trigger_reaches_its_handler_once_and_not_too_early(triggers
     await until(lambda: not runner.metrics()["running"])
     metrics = runner.metrics()
     assert metrics.pop("pending") <= 1  # it depends on when the runner looked
-    assert metrics.pop("late") <= 1
+    assert metrics.pop("late") == 0
     assert metrics == {"handled": 1, "failed": 0, "dead": 0, "running": 0, "unhandled": {}}
 
 
@@ -294,7 +294,6 @@ async def test_an_action_without_a_handler_stays_pending_and_is_reported(
         await until(lambda: remind.got != [] and not runner.metrics()["running"])
 
     assert runner.metrics()["unhandled"] == {"unknown": 1}
-    assert runner.metrics()["late"] >= 1
     assert runner.metrics()["pending"] >= 1
     assert [each.action for each in await triggers.late()] == ["unknown"]
     assert caplog.text.count("no handler") == 1

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -82,9 +82,14 @@ class ProcessSnapshot:
         return next(reached, bounds[-1] if merged.counts[-1] else 0.0)
 
     def to_json(self) -> bytes:
-        """Return it as JSON. What is 0 is left out."""
+        """Return it as JSON. What is 0 is left out, and each label value is written once."""
+        words: dict[str, int] = {}
         readings = {
-            name: [[*labels, _plain(value)] for labels, value in found.items() if _plain(value)]
+            name: [
+                [*(words.setdefault(label, len(words)) for label in labels), plain]
+                for labels, value in found.items()
+                if (plain := _plain(value))
+            ]
             for name, found in self.readings.items()
         }
         return orjson.dumps(
@@ -96,6 +101,7 @@ class ProcessSnapshot:
                 "started_at": self.started_at.timestamp(),
                 "taken_at": self.taken_at.timestamp(),
                 "version": self.version,
+                "words": list(words),
                 "readings": {name: found for name, found in readings.items() if found},
             }
         )
@@ -117,7 +123,7 @@ class ProcessSnapshot:
                 started_at=datetime.fromtimestamp(found["started_at"], UTC),
                 taken_at=datetime.fromtimestamp(found["taken_at"], UTC),
                 version=str(found["version"]),
-                readings=_readings(found["readings"]),
+                readings=_readings(found["readings"], found["words"]),
             )
         except (ValueError, TypeError, LookupError, OverflowError, OSError, AttributeError) as exc:
             raise UndecodableError(f"this is no snapshot of a process ({type(exc).__name__})") from exc
@@ -153,10 +159,10 @@ def _position(family: Family, label: str) -> int:
 def _plain(value: float | Buckets) -> float | list[float]:
     if isinstance(value, Buckets):
         return [value.total, *value.counts] if value.counts[-1] else []
-    return value
+    return int(value) if value.is_integer() else value
 
 
-def _readings(found: Mapping[str, list[list[Any]]]) -> Readings:
+def _readings(found: Mapping[str, list[list[Any]]], words: Sequence[str]) -> Readings:
     readings: Readings = {}
     for name, rows in found.items():
         family = FAMILIES.get(name)
@@ -165,7 +171,7 @@ def _readings(found: Mapping[str, list[list[Any]]]) -> Readings:
         readings[name] = dict.fromkeys(family.known, zero(family))
         for *labels, value in rows:
             if len(labels) == len(family.labels):
-                readings[name][tuple(map(str, labels))] = _reading(family, value)
+                readings[name][tuple([str(words[label]) for label in labels])] = _reading(family, value)
     return readings
 
 

@@ -229,8 +229,8 @@ _ALL: Final = (
     _counter("triggers_dead", "Triggers that failed for the last time."),
     _gauge("triggers_running", "Handlers of triggers that run."),
     _gauge("triggers_pending", "Pairs of tenant and action with a trigger, when they were last looked up."),
-    _gauge("triggers_late", "Pairs of tenant and action with a trigger that was due and not claimed."),
-    _gauge("triggers_unhandled", "Those of the late ones whose action has no handler in this process."),
+    _gauge("triggers_late", "Those of them whose trigger had been due for 10 seconds and was not claimed."),
+    _gauge("triggers_unhandled", "Pairs that were due and whose action has no handler in this process."),
     # context and state
     _seconds("store_operation_duration_seconds", "How long operations of context and state stores took.", "store"),
     _counter("store_errors", "Operations of context and state stores that failed.", "store"),
