@@ -66,7 +66,7 @@ class NamespaceCounters:
     unreplicated: int
     """Invalidations that too few replicas had confirmed in time; they are sent again."""
     load_seconds: Histogram
-    """How long loaders took, whether they gave a value or raised."""
+    """How long loaders took that gave a value or raised; those that were cancelled are left out."""
 
     def __init__(self) -> None:
         self.l1 = LevelCounter()
@@ -80,11 +80,6 @@ class NamespaceCounters:
         self.l1.hits = 0
         self.load_seconds.reset()
         self._shown: dict[tuple[str, ...], int] = {}
-
-    def loaded(self, seconds: float, *, failed: bool) -> None:
-        """Count a loader that has ended, and was not cancelled."""
-        self.load_seconds.observe(seconds)
-        self.load_errors += failed
 
     def take_back(self, level: str | None) -> None:
         """Undo one counted read: a hit at ``level``, or a miss (None)."""

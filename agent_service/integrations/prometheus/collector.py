@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from agent_service.integrations.fleet.snapshot import VERSION, ProcessSnapshot
@@ -17,7 +16,7 @@ _BUILD: Final = f"{PREFIX}build_info"
 _BUILD_HELP: Final = "The version of agent_service, as a label; the value is 1."
 
 
-class AgentServiceCollector(Collector):
+class AgentServiceCollector:
     """All metrics of this process, read when they are collected, without I/O.
 
     ::
@@ -38,7 +37,7 @@ class AgentServiceCollector(Collector):
         yield from _families({}, ())
 
 
-class FleetCollector(Collector):
+class FleetCollector:
     """All metrics of the processes in some snapshots, with the label ``process``."""
 
     def __init__(self, snapshots: Sequence[ProcessSnapshot]) -> None:

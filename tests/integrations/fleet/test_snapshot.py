@@ -32,7 +32,7 @@ def snapshot(metrics: CacheMetrics) -> ProcessSnapshot:
     metrics.namespace("users").misses += 2
     metrics.namespace("posts").hits += 4
     for seconds in (0.002, 0.002, 0.002, 3.0):
-        metrics.namespace("users").loaded(seconds, failed=seconds > 1)
+        metrics.namespace("users").load_seconds.observe(seconds)
     return Snapshots().take()
 
 
@@ -119,7 +119,7 @@ def test_ten_thousand_namespaces_take_64_kib_at_most_and_lose_no_count(metrics: 
         counters = metrics.namespace("\U0001f600" * (LONGEST - 5) + f"{number:05}")
         for name in ("hits", "misses", "sets", "deletes", "loads", "errors", "refreshes", "undecodable"):
             setattr(counters, name, number * 1_000_003)
-        counters.loaded(number / 1000, failed=False)
+        counters.load_seconds.observe(number / 1000)
 
     snapshot = snapshots.take()
 

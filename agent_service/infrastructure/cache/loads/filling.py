@@ -112,10 +112,11 @@ class Filler:
             CURRENT_READS.set(True)  # the load has a context of its own
             value = await awaitable(loader())
         except Exception as exc:
-            self._counters.loaded(perf_counter() - started, failed=True)
+            self._counters.load_errors += 1
+            self._counters.load_seconds.observe(perf_counter() - started)
             await self._keep_failure(lease, exc, policy)
             raise
-        self._counters.loaded(perf_counter() - started, failed=False)
+        self._counters.load_seconds.observe(perf_counter() - started)
         if self._failures.known:
             self._failures.forget((lease.key,))
         life = policy.life_of(value) if policy.life is None or value is None else policy.life

@@ -121,9 +121,10 @@ class _Batch:
             CURRENT_READS.set(True)  # the task has a context of its own
             values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
-            counters.loaded(perf_counter() - started, failed=True)
+            counters.load_errors += 1
+            counters.load_seconds.observe(perf_counter() - started)
             raise
-        counters.loaded(perf_counter() - started, failed=False)
+        counters.load_seconds.observe(perf_counter() - started)
         encoded = {key: self._encode(values[key]) for key in self.leases if key in values}
         if self._life.seconds > 0:
             await self._fill(encoded)
