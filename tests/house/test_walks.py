@@ -15,8 +15,8 @@ MOST: Final = {
     "a decorated hit in memory": (0, 0),
     "CacheBackedContextStore.set": (12, 38),
 }
-"""Files and moves. A longer way needs a reason that is worth more than the reader's time: loads, operations of stores and
-commands are observed in one histogram, that of ``core/histogram.py``."""
+"""Files and moves. A longer way needs a reason that is worth more than the reader's time: loads, operations of stores
+and commands are observed in one histogram, that of ``core/histogram.py``."""
 
 
 async def test_no_decorated_call_takes_a_longer_way_than_it_did(

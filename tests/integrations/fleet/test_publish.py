@@ -166,6 +166,27 @@ async def test_a_database_that_is_not_migrated_is_said_once_and_healed_by_the_up
     assert caplog.text.count("cannot be shown") == 1
 
 
+async def test_what_redis_denies_is_said_once_and_healed_by_a_grant(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    rights = ("+@read", "+@scripting", "+@connection", "~*", "on", ">word")
+    own_redis.cli("ACL", "SETUSER", "few", *rights)
+    configure(monkeypatch, redis_url=own_redis.url.replace("redis://", "redis://few:word@"))
+    with caplog.at_level(logging.WARNING, "agent_service"):
+        async with publishing(0.02) as task:
+            await until(lambda: "cannot be shown" in caplog.text)
+            errors = (await get_redis_manager()).metrics.redis_errors
+            before = errors["denied"]
+            await until(lambda: errors["denied"] >= before + 5)
+            own_redis.cli("ACL", "SETUSER", "few", "+time", "+hset", "+hdel", "+zadd", "+zremrangebyscore", "+pexpire")
+            await seen(1)
+
+            assert not task.done()
+    await close_cache()
+
+    assert caplog.text.count("cannot be shown") == 1
+
+
 async def test_the_database_forgets_what_has_expired(database_url: str, monkeypatch: pytest.MonkeyPatch):
     configure(monkeypatch, database_url=database_url)
     clock = FakeClock()
