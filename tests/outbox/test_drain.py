@@ -218,7 +218,7 @@ async def test_what_a_pass_leaves_is_counted_until_it_is_drained(house: TcpProxy
 async def until_drained_again() -> None:
     async def drained() -> bool:
         await drain_outbox()
-        return outbox_metrics()["pending"] == 0
+        return bool(outbox_metrics()["pending"] == 0)
 
     await until(drained)
 

@@ -14,8 +14,9 @@ from tests.servers.ports import free_port
 
 CONFIGURATION = """
 global:
-  scrape_interval: 200ms
-  evaluation_interval: 200ms
+  scrape_interval: 3s
+  scrape_timeout: 3s
+  evaluation_interval: 1s
 rule_files:
   - {rules}
 scrape_configs:

@@ -5,8 +5,7 @@ It is kept in Redis, else in the database, and expires unless it is published ag
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent_service.core.errors import (
     ConfigurationError,
@@ -20,17 +19,16 @@ from agent_service.core.keys import internal_key
 from agent_service.core.logging import logger
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.plain_threads import PlainThreads
-from agent_service.infrastructure.database.connection import get_database
-from agent_service.infrastructure.database.engine.manager import DatabaseManager
-from agent_service.infrastructure.database.fleet import keep_snapshot, kept_snapshots
 from agent_service.infrastructure.redis.factory import get_redis_manager
 from agent_service.infrastructure.redis.scripts import load_script
 from agent_service.infrastructure.redis.transport.base import Argument
-from agent_service.integrations.fleet.snapshot import ProcessSnapshot, Snapshots
+from agent_service.integrations.metrics.snapshot import ProcessSnapshot, Snapshots
+
+if TYPE_CHECKING:
+    from agent_service.infrastructure.database.engine.manager import DatabaseManager
 
 __all__ = ["publish_fleet", "read_fleet"]
 
-_THREADS: Final = PlainThreads(1, "agent-service-fleet")
 _PUBLISH: Final = load_script("fleet_publish")
 _READ: Final = load_script("fleet_read")
 _LIVES: Final = 3
@@ -39,7 +37,7 @@ _EARLIEST: Final = 0.75
 """The shortest pause, as a part of the interval: processes that were started together shall not publish in step."""
 
 
-async def publish_fleet(interval: float = 5.0, *, database: DatabaseManager | None = None) -> None:
+async def publish_fleet(interval: float = 5.0, *, database: "DatabaseManager | None" = None) -> None:
     """Publish what this process measures every ``interval`` seconds, until cancelled; run one such task a process.
 
     ::
@@ -57,23 +55,28 @@ async def publish_fleet(interval: float = 5.0, *, database: DatabaseManager | No
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 3600:
         raise ConfigurationError(f"interval must be seconds above 0, at most an hour, got {interval!r:.80}")
-    snapshots = Snapshots()
+    snapshots, loop = Snapshots(), asyncio.get_running_loop()
+    threads = PlainThreads(1, "agent-service-fleet")  # with many namespaces a snapshot takes long
     refused = False
-    while True:
-        try:
-            await _keep(await _in_thread(snapshots.take), _LIVES * interval, database)
-        except (RedisUnavailableError, DatabaseUnavailableError):
-            pass  # who owns the connection logs the outage
-        except (RedisOperationError, DatabaseError) as exc:
-            if not refused:
-                logger.warning("this process cannot be shown among the others, and tries again: %s", exc)
-            refused = True
-        else:
-            refused = False
-        await asyncio.sleep(interval * random.uniform(_EARLIEST, 1))  # noqa: S311 - spreads load, keeps no secret
+    try:
+        while True:
+            try:
+                snapshot = await loop.run_in_executor(threads.pool, snapshots.take)
+                await _keep(snapshot, _LIVES * interval, database)
+            except (RedisUnavailableError, DatabaseUnavailableError):
+                pass  # who owns the connection logs the outage
+            except (RedisOperationError, DatabaseError) as exc:
+                if not refused:
+                    logger.warning("this process cannot be shown among the others, and tries again: %s", exc)
+                refused = True
+            else:
+                refused = False
+            await asyncio.sleep(interval * random.uniform(_EARLIEST, 1))  # noqa: S311 - spreads load, keeps no secret
+    finally:
+        threads.close()
 
 
-async def read_fleet(*, database: DatabaseManager | None = None) -> list[ProcessSnapshot]:
+async def read_fleet(*, database: "DatabaseManager | None" = None) -> list[ProcessSnapshot]:
     """Return the latest snapshot of every process that publishes, sorted by ``process``.
 
     Those that a later version wrote in another format are left out.
@@ -88,6 +91,9 @@ async def read_fleet(*, database: DatabaseManager | None = None) -> list[Process
     if manager.is_configured:
         found = [each for each in await manager.client.run_script(_READ, _keys(manager.prefix), []) if each is not None]
     else:
+        from agent_service.infrastructure.database.connection import get_database  # noqa: PLC0415 - only where needed
+        from agent_service.infrastructure.database.fleet import kept_snapshots  # noqa: PLC0415
+
         found = await kept_snapshots(database or get_database())
     snapshots = []
     for each in found:
@@ -98,18 +104,16 @@ async def read_fleet(*, database: DatabaseManager | None = None) -> list[Process
     return sorted(snapshots, key=lambda snapshot: snapshot.process)
 
 
-def _in_thread(take: Callable[[], ProcessSnapshot]) -> "asyncio.Future[ProcessSnapshot]":
-    """Take a snapshot without holding up the event loop, where there are many namespaces."""
-    return asyncio.get_running_loop().run_in_executor(_THREADS.pool, take)
-
-
-async def _keep(snapshot: ProcessSnapshot, seconds: float, database: DatabaseManager | None) -> None:
+async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseManager | None") -> None:
     data = snapshot.to_json()
     manager = await get_redis_manager()
     if manager.is_configured:
         arguments: list[Argument] = [snapshot.process, data, to_milliseconds(seconds)]
         await manager.client.run_script(_PUBLISH, _keys(manager.prefix), arguments)
     else:
+        from agent_service.infrastructure.database.connection import get_database  # noqa: PLC0415 - only where needed
+        from agent_service.infrastructure.database.fleet import keep_snapshot  # noqa: PLC0415
+
         await keep_snapshot(database or get_database(), snapshot.process, data.decode(), seconds=seconds)
 
 

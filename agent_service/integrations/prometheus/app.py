@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from agent_service.core.errors import ConfigurationError, DatabaseError, RedisOperationError
 from agent_service.core.plain_threads import PlainThreads
-from agent_service.integrations.fleet.publish import read_fleet
 from agent_service.integrations.prometheus.collector import AgentServiceCollector, FleetCollector
 
 __all__ = ["MetricsApp", "metrics_app"]
@@ -65,7 +64,7 @@ class MetricsApp:
             await _respond(scope, send, 405, b"use GET\n", _PLAIN, (b"allow", b"GET, HEAD"))
             return
         try:
-            own: Collector = FleetCollector(await read_fleet()) if self._fleet else AgentServiceCollector()
+            own = await _of_all_processes() if self._fleet else AgentServiceCollector()
         except (RedisOperationError, DatabaseError):  # its text is for the log of the outage, not for whoever asks
             await _respond(scope, send, 503, b"the processes cannot be read now\n", _PLAIN)
             return
@@ -73,6 +72,12 @@ class MetricsApp:
         loop = asyncio.get_running_loop()  # of 200 namespaces it takes 0.1 seconds, for which the loop shall not stop
         body = await loop.run_in_executor(self._threads.pool, encode, _Joined(own, *self._others))
         await _respond(scope, send, 200, body, content_type)
+
+
+async def _of_all_processes() -> Collector:
+    from agent_service.integrations.fleet.publish import read_fleet  # noqa: PLC0415 - only if asked for
+
+    return FleetCollector(await read_fleet())
 
 
 class _Joined(CollectorRegistry):

@@ -6,9 +6,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from agent_service.integrations.fleet.snapshot import VERSION, ProcessSnapshot
 from agent_service.integrations.metrics.catalogue import FAMILIES, PREFIX, Family
 from agent_service.integrations.metrics.reading import Buckets, Readings, read
+from agent_service.integrations.metrics.snapshot import VERSION, ProcessSnapshot
 
 __all__ = ["AgentServiceCollector", "FleetCollector"]
 

@@ -12,10 +12,10 @@ from agent_service.core.errors import UndecodableError
 from agent_service.core.histogram import Histogram
 from agent_service.core.measured import Sample
 from agent_service.core.metrics import CacheMetrics
-from agent_service.integrations.fleet.most_used import LONGEST, MOST_NAMED, REST, MostUsed
-from agent_service.integrations.fleet.snapshot import ProcessSnapshot, Snapshots
 from agent_service.integrations.metrics.catalogue import FAMILIES
+from agent_service.integrations.metrics.most_used import LONGEST, MOST_NAMED, REST, MostUsed
 from agent_service.integrations.metrics.reading import Buckets, read
+from agent_service.integrations.metrics.snapshot import ProcessSnapshot, Snapshots
 
 
 @pytest.fixture

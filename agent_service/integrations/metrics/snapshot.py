@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 import orjson
 
 from agent_service.core.errors import UndecodableError
-from agent_service.integrations.fleet.most_used import MostUsed
 from agent_service.integrations.metrics.catalogue import FAMILIES, Family
+from agent_service.integrations.metrics.most_used import MostUsed
 from agent_service.integrations.metrics.reading import Buckets, Readings, read, zero
 
 __all__ = ["VERSION", "ProcessSnapshot", "Snapshots"]
