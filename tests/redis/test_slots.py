@@ -8,11 +8,15 @@ import pytest
 
 from agent_service.core.errors import RedisBusyError, RedisUnavailableError
 from agent_service.core.histogram import Histogram
+from agent_service.core.tracing import Server
 from agent_service.infrastructure.redis.operation import Operations
 
 
 def operations_with(slots: int, *, timeout: float = 0.05) -> Operations:
-    return Operations(target="somewhere", timeout=timeout, slots=slots, latency=Histogram(), errors=Counter())
+    counted = Histogram(), Counter[str]()
+    return Operations(
+        target="somewhere", timeout=timeout, slots=slots, latency=counted[0], errors=counted[1], server=Server("redis")
+    )
 
 
 async def work(operations: Operations, seconds: float, patience: float | None = None) -> str:

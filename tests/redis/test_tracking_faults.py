@@ -8,6 +8,7 @@ import time
 import pytest
 import redis
 
+from agent_service.core.availability import Availability
 from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
@@ -213,6 +214,7 @@ async def test_pushes_of_another_server_than_the_one_written_to_are_found_out(
         prefix="app",
         on_invalidate=lambda _: None,
         on_flush=lambda: None,
+        availability=Availability("Redis", logging.getLogger(), quiet=1),
         max_staleness=0.3,
     )
     stream.start()

@@ -1,6 +1,7 @@
 """The caches of this process, made from the settings."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.keys import normalise_namespace
-from agent_service.core.logging import logger
 from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.measured import Sample, measured_by
 from agent_service.core.processes import several_processes
@@ -28,6 +28,8 @@ from agent_service.infrastructure.redis.factory import close_redis, get_redis_ma
 from agent_service.infrastructure.redis.manager import RedisManager
 
 __all__ = ["Opened", "close_cache", "get_cache", "open_cache", "opened"]
+
+logger = logging.getLogger("agent_service.cache")
 
 
 @dataclass

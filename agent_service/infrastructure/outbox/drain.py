@@ -13,12 +13,13 @@ A batch is taken, applied and removed. Invariants:
 """
 
 import asyncio
+import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from agent_service.core.errors import DatabaseError
-from agent_service.core.logging import logger
+from agent_service.core.tracing import span
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.outbox import Claim, claim, rows_left
@@ -26,6 +27,8 @@ from agent_service.infrastructure.outbox.batch import OutboxBatch
 from agent_service.infrastructure.outbox.counters import MOST_COUNTED, counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
+
+logger = logging.getLogger("agent_service.outbox")
 
 BATCH: Final = 500
 """The most rows of a transaction."""
@@ -68,7 +71,8 @@ async def drain(database: DatabaseManager) -> Drained:
     """Drain until all rows are applied or taken by other processes, or the cache cannot be reached."""
     await counters.show()
     try:
-        drained = await _drain_all(database)
+        with span("drain outbox", {}):
+            drained = await _drain(database)
     except DatabaseError:  # so what is left cannot be counted either
         raise
     except Exception:
@@ -86,7 +90,7 @@ async def _count_left(database: DatabaseManager) -> None:
         counters.left(*await rows_left(db, MOST_COUNTED))
 
 
-async def _drain_all(database: DatabaseManager) -> Drained:
+async def _drain(database: DatabaseManager) -> Drained:
     waiting = _suspects.copy()
     applied = 0
     is_last = False

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from agent_service.core.errors import ConfigurationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
+from agent_service.core.tracing import Server
 from agent_service.core.urls.redis import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.commands import RedisCommands
 from agent_service.infrastructure.redis.operation import Operations
@@ -70,7 +71,7 @@ class RedisClient(RedisCommands):
             check_replication(replication, target, timeout)
             self.replication = replication
         self._url = url
-        self._initialise(open_transport(target, timeout=timeout), str(target), timeout, max_connections, metrics)
+        self._initialise(open_transport(target, timeout=timeout), target, timeout, max_connections, metrics)
 
     @classmethod
     def over(
@@ -91,17 +92,28 @@ class RedisClient(RedisCommands):
         _check_limits(timeout, max_connections)
         transport, most = transport_over(client)
         self = cls.__new__(cls)
-        self._initialise(transport, "a given client", timeout, min(max_connections, most), metrics)
+        self._initialise(transport, None, timeout, min(max_connections, most), metrics)
         return self
 
     def _initialise(
-        self, transport: Transport, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
+        self,
+        transport: Transport,
+        location: RedisTarget | None,
+        timeout: float,
+        max_connections: int,
+        metrics: CacheMetrics | None,
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._max_connections = max_connections
         self._streams: WeakSet[InvalidationStream] = WeakSet()
-        latency, errors = self.metrics.redis_latency, self.metrics.redis_errors
-        operations = Operations(target=target, timeout=timeout, slots=max_connections, latency=latency, errors=errors)
+        operations = Operations(
+            target="a given client" if location is None else str(location),
+            server=Server("redis") if location is None else _server(location),
+            timeout=timeout,
+            slots=max_connections,
+            latency=self.metrics.redis_latency,
+            errors=self.metrics.redis_errors,
+        )
         super().__init__(transport, operations)
 
     def for_another_loop(self) -> "RedisClient":
@@ -185,6 +197,7 @@ class RedisClient(RedisCommands):
             prefix=prefix,
             on_invalidate=on_invalidate,
             on_flush=on_flush,
+            availability=self._operations.availability,
             max_staleness=max_staleness,
             timeout=self.timeout,
         )
@@ -218,6 +231,14 @@ class RedisClient(RedisCommands):
         finally:
             with suppress(RedisError, OSError):  # of a server that hangs or is gone
                 await self._transport.aclose()
+
+
+def _server(target: RedisTarget) -> Server:
+    """Return where Redis is, for traces and metrics; which node serves is not known of several."""
+    if target.path is not None:
+        return Server("redis", str(target.db), target.path)
+    address = target.addresses[0] if target.topology == "single" else (None, None)
+    return Server("redis", str(target.db), *address)
 
 
 def _check_limits(timeout: float, max_connections: int) -> None:

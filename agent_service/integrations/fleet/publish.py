@@ -4,6 +4,7 @@ It is kept in Redis, else in the database, and expires unless it is published ag
 """
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,6 @@ from agent_service.core.errors import (
     UndecodableError,
 )
 from agent_service.core.keys import internal_key
-from agent_service.core.logging import logger
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.plain_threads import PlainThreads
 from agent_service.infrastructure.redis.factory import get_redis_manager
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agent_service.infrastructure.database.engine.manager import DatabaseManager
 
 __all__ = ["publish_fleet", "read_fleet"]
+
+logger = logging.getLogger("agent_service.fleet")
 
 _PUBLISH: Final = load_script("fleet_publish")
 _READ: Final = load_script("fleet_read")
@@ -64,12 +66,14 @@ async def publish_fleet(interval: float = 5.0, *, database: "DatabaseManager | N
                 snapshot = await loop.run_in_executor(threads.pool, snapshots.take)
                 await _keep(snapshot, _LIVES * interval, database)
             except (RedisUnavailableError, DatabaseUnavailableError):
-                pass  # who owns the connection logs the outage
+                pass  # an outage is logged by who connects to the server
             except (RedisOperationError, DatabaseError) as exc:
                 if not refused:
                     logger.warning("this process cannot be shown among the others, and tries again: %s", exc)
                 refused = True
             else:
+                if refused:
+                    logger.info("this process is shown among the others again")
                 refused = False
             await asyncio.sleep(interval * random.uniform(_EARLIEST, 1))  # noqa: S311 - spreads load, keeps no secret
     finally:
@@ -114,7 +118,14 @@ async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseMa
         from agent_service.infrastructure.database.connection import get_database  # noqa: PLC0415 - only where needed
         from agent_service.infrastructure.database.fleet import keep_snapshot  # noqa: PLC0415
 
-        await keep_snapshot(database or get_database(), snapshot.process, data.decode(), seconds=seconds)
+        kept_by = database or get_database()
+        try:
+            await keep_snapshot(kept_by, snapshot.process, data.decode(), seconds=seconds)
+        except DatabaseUnavailableError as exc:
+            kept_by.availability.failed(exc)
+            raise
+        if kept_by.availability.away:
+            kept_by.availability.answered()
 
 
 def _keys(prefix: str) -> list[bytes]:

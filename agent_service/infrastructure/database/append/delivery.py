@@ -1,7 +1,7 @@
 """Committing the writer's requests and answering each of them, whatever happens."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -17,12 +17,14 @@ from agent_service.core.errors import (
     SessionConflictError,
     SessionError,
 )
+from agent_service.core.tracing import Server, measured
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.committer import Committer
 from agent_service.infrastructure.database.append.measured import commit
 from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
+from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.errors.retrying import Failure, classify, pause_before
@@ -42,31 +44,37 @@ class Delivery:
     """Commits batches, repeats what may be repeated, and finds the one message that spoils a batch."""
 
     def __init__(
-        self, committer: Committer, tenant_id: str, *, limits: SessionLimits, clock: Clock, timeout: float
+        self,
+        committer: Committer,
+        *,
+        limits: SessionLimits,
+        clock: Clock,
+        timeout: float,
+        server: Callable[[], Server],
     ) -> None:
         self._committer = committer
-        self._tenant_id = tenant_id
+        self._server = server
         self._limits = limits
         self._clock = clock
         self._timeout = timeout
 
-    async def deliver(self, requests: Iterable[Request]) -> None:
-        """Answer every request; messages whose callers left before they were sent are not sent."""
-        await self._deliver(_join(requests))
+    async def deliver(self, tenant_id: str, requests: Iterable[Request]) -> None:
+        """Answer every request of a tenant; messages whose callers left before they were sent are not sent."""
+        await self._deliver(tenant_id, _join(requests))
 
-    async def _deliver(self, requests: list[Request]) -> None:
+    async def _deliver(self, tenant_id: str, requests: list[Request]) -> None:
         attempt, deadline = 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
                     with commit(len(requests)):
-                        outcomes = await self._commit(requests)
+                        outcomes = await self._commit(tenant_id, requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
                 if failure is Failure.REFUSED and len(requests) > 1:
                     middle = len(requests) // 2
-                    await self._deliver(requests[:middle])
-                    await self._deliver(requests[middle:])
+                    await self._deliver(tenant_id, requests[:middle])
+                    await self._deliver(tenant_id, requests[middle:])
                     return
                 attempt += 1
                 requests = _left_to_repeat(requests, exc, Failure.REFUSED if deadline.over else failure)
@@ -80,25 +88,25 @@ class Delivery:
                         request.fail(outcome)
                 return
 
-    async def _commit(self, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
+    async def _commit(self, tenant_id: str, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
         """Commit the messages as one batch, and return what comes of each."""
         for request in requests:
             request.mark_sent()
         now = self._clock.now()
-        batch = Batch(self._tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
-        placed = list(zip(batch.messages, await self._committer.append(batch), strict=True))
+        batch = Batch(tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
+        with measured(self._server, "append", MESSAGES):
+            places = await self._committer.append(batch)
+        placed = list(zip(batch.messages, places, strict=True))
         left = [message for message, place in placed if place is None]
         earlier: Mapping[ClientKey, SessionMessage] = {}
         sessions: Collection[UUID] = ()
         if left:
-            earlier, sessions = await self._committer.read(_find, batch.tenant_id, left)
+            earlier, sessions = await self._committer.read(_find, tenant_id, left)
         totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
-            self._limits.warn_if_long(session_id, count)
+            self._limits.warn_if_long(session_id, count, tenant_id)
         return [
-            batch.stored(message, place.seq)
-            if place is not None
-            else _explain(message, batch.tenant_id, earlier, sessions)
+            batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
             for message, place in placed
         ]
 

@@ -1,6 +1,7 @@
 """One database: its engine, its sessions, its schema."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from agent_service.core.availability import availability_of
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
@@ -46,10 +48,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabaseManager"]
 
+logger = logging.getLogger("agent_service.database")
+
 T = TypeVar("T")
 
 HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
+_QUIET: Final = 2.0
+"""Seconds without a failure after which an outage is over."""
 _NO_PERMISSION_STATE: Final = "42501"
 _ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -146,7 +152,10 @@ class DatabaseManager:
             for engine, kind in engines
         )
         # LISTEN needs a connection of its own; pgbouncer in transaction mode shares them.
-        self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
+        self.availability = availability_of(f"The database at {self._target}", logger, quiet=_QUIET)
+        """Where those report who work on when the database cannot be reached."""
+        listening = None if self.embedded or pgbouncer else self._patient_engine
+        self.notifications = Notifications(listening, self.availability)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
         self._metrics.open.add(self)

@@ -4,6 +4,7 @@ Batches are short, so that concurrent writers hardly wait.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,9 +13,8 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import DatabaseError, SessionValueError
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
 from agent_service.core.living import Living
-from agent_service.core.logging import logger
 from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
@@ -28,6 +28,8 @@ from agent_service.infrastructure.database.transactions.clock import database_no
 from agent_service.infrastructure.database.values.validation import require_count, require_retention
 
 __all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
+
+logger = logging.getLogger("agent_service.database")
 
 MAX_BATCH: Final = 100_000
 
@@ -93,7 +95,8 @@ async def run_cleanup(
     On SQLite it also indexes for search what was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each skips what another has locked. While the database cannot be reached the
-    schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
+    schedule goes on; the first failure and the recovery are logged, once for all who use the database. Cancelling it
+    loses at most the batch under way.
     The database's clock says what is over, so a host whose own clock is wrong completes and removes nothing too early.
 
     :param interval: seconds from the end of one round to the next.
@@ -113,8 +116,12 @@ async def run_cleanup(
     _all_metrics.add(counters)
     failing = False
     while True:
+        served = get_database() if database is None else database
         try:
-            await _round(get_database() if database is None else database, counters, batch_size, purge_after)
+            await _round(served, counters, batch_size, purge_after)
+        except DatabaseUnavailableError as exc:
+            served.availability.failed(exc)
+            counters.failures += 1
         except DatabaseError as exc:
             if not failing:
                 logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
@@ -124,6 +131,8 @@ async def run_cleanup(
             if failing:
                 logger.info("cleanup of sessions works again")
             failing = False
+            if served.availability.away:
+                served.availability.answered()
         await asyncio.sleep(interval)
 
 

@@ -6,6 +6,7 @@ pool, reopened when it is lost, and closed with the last subscription.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -16,16 +17,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from agent_service.core.availability import Availability
 from agent_service.core.backoff import Backoff
 from agent_service.core.bell import Bell
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
-from agent_service.core.logging import logger
-from agent_service.infrastructure.database.errors.lost import FAILURES
+from agent_service.infrastructure.database.errors.lost import FAILURES, is_lost
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.naming.catalog import channel_of
 from agent_service.infrastructure.database.naming.engines import names_of
 
 __all__ = ["Notifications"]
+
+logger = logging.getLogger("agent_service.database")
 
 HEARTBEAT: Final = 30.0
 """Seconds after which a silent connection is checked with a query."""
@@ -38,10 +41,12 @@ class Notifications:
     """The listening connection of one manager.
 
     :param open_engine: makes an engine without a pool for it; None where there is nothing to listen to.
+    :param availability: of its database.
     """
 
-    def __init__(self, open_engine: Callable[[], AsyncEngine] | None) -> None:
+    def __init__(self, open_engine: Callable[[], AsyncEngine] | None, availability: Availability) -> None:
         self._open_engine = open_engine
+        self._availability = availability
         self._bells: dict[str, set[Bell]] = {}
         self._working: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -115,6 +120,8 @@ class Notifications:
         connection.add_termination_listener(lambda _: lost.set())
         await connection.add_listener(channel, self._ring)
         self.listening = True
+        if self._availability.away:
+            self._availability.answered()
         if self._failing:
             logger.info("subscriptions are notified of new messages again")
         self._failing = False
@@ -128,6 +135,11 @@ class Notifications:
         raise ConnectionResetError("the server closed the connection")
 
     def _note_failure(self, exc: Exception) -> None:
+        if self.listening:
+            return  # A lost connection is replaced at once; what fails then is news.
+        if isinstance(exc, DatabaseUnavailableError) or is_lost(exc):
+            self._availability.failed(reason_of(exc))
+            return
         if not self._failing:
             logger.warning("subscriptions poll for new messages until notifications work again: %s", reason_of(exc))
         self._failing = True

@@ -8,10 +8,12 @@ from uuid import UUID
 from sqlalchemy import select
 
 from agent_service.core.errors import SessionConflictError
+from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.measured import counted
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_one
+from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.sessions import session_full
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -60,13 +62,13 @@ class SessionMessages(RepositoryBase):
         now = self._clock.now()
         batch = Batch(self._tenant_id, (pending,), now, now + self._limits.expiry)
         append = partial(append_one, batch=batch, expected_seq=seq, expected_version=version)
-        with counted("repository"):
-            with database_errors("append a message"):
+        with counted("repository"), traced(self._server, "append", MESSAGES, session_id=pending.session_id):
+            with measured(self._server, "append", MESSAGES), database_errors("append a message"):
                 counters = await self._db.run_sync(run_first, append)
             if counters is None:
                 return await self._explain(pending, seq, version)
         self._note(pending.session_id, counters._asdict())
-        self._limits.warn_if_long(pending.session_id, counters.total_messages)
+        self._limits.warn_if_long(pending.session_id, counters.total_messages, self._tenant_id)
         return batch.stored(pending, counters.last_seq)
 
     async def _explain(self, message: PendingMessage, seq: int | None, version: int | None) -> SessionMessage:

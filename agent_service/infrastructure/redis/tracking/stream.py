@@ -17,6 +17,7 @@ RESP3). Copies of values can be trusted because of the proof that no push is mis
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,10 +28,10 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from agent_service.core.availability import Availability
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
-from agent_service.core.logging import logger
 from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.tracking.primaries import find_primaries
@@ -39,6 +40,8 @@ from agent_service.infrastructure.redis.tracking.watch import Watch
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["InvalidationStream", "TrackingState"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _HEARTBEATS: Final = 3
 """Heartbeats within ``max_staleness``, so that trust survives some that are late."""
@@ -86,6 +89,7 @@ class InvalidationStream:
     :param prefix: the first component of the package's own keys, for that proof.
     :param on_invalidate: called with the keys that were changed, deleted or expired, whatever their database.
     :param on_flush: called when any key may have changed.
+    :param availability: of that Redis.
     :param max_staleness: seconds for which copies may be served after the latest proof.
     :param timeout: seconds to wait for an answer, if that is longer than ``max_staleness``.
     :raises ConfigurationError: for a ``max_staleness`` that is no finite number above 0.
@@ -99,6 +103,7 @@ class InvalidationStream:
         prefix: str,
         on_invalidate: Callable[[Sequence[bytes]], None],
         on_flush: Callable[[], None],
+        availability: Availability,
         max_staleness: float = 1.0,
         timeout: float = 0.5,
     ) -> None:
@@ -116,6 +121,7 @@ class InvalidationStream:
         self._write = write
         self._on_invalidate = on_invalidate
         self._on_flush = on_flush
+        self._availability = availability
         self._patience = max(max_staleness, timeout)
         self._connector = PushConnector(target)
         self._primaries = find_primaries(target, self._connector, timeout=timeout)
@@ -230,11 +236,14 @@ class InvalidationStream:
             return
         if self.state is not TrackingState.CONNECTING:
             self.reconnects += 1
+        if self.state is TrackingState.UNSUPPORTED:
             logger.info("Invalidations arrive again (%s)", self._target)
+        if self._availability.away:
+            self._availability.answered()
         self.state = TrackingState.LIVE
 
     def _note_failure(self, failure: Exception) -> bool:
-        """Log a change of state, not each failure; return whether the state was the same before."""
+        """Report an outage, and log the first refusal; return whether the state was the same before."""
         if not isinstance(failure, RedisOperationError):
             if not is_translatable(failure):
                 logger.error("Following invalidations failed (%s)", self._target, exc_info=failure)
@@ -244,8 +253,12 @@ class InvalidationStream:
         refused = isinstance(failure, RedisCommandError)
         before = self.state
         self.state = TrackingState.UNSUPPORTED if refused else TrackingState.DOWN
+        if not refused and before is not TrackingState.LIVE:  # A lost connection is replaced at once.
+            self._availability.failed(failure)
         if self.state is before:
             return True
-        consequence = "Invalidations cannot be followed" if refused else "Invalidations do not arrive"
-        logger.warning("%s, so no copy of a value is trusted: %s (%s)", consequence, failure, self._target)
+        if refused:
+            logger.warning(
+                "Invalidations cannot be followed, so no copy of a value is trusted: %s (%s)", failure, self._target
+            )
         return False
