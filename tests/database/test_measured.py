@@ -1,6 +1,7 @@
 """What appends, pools, subscriptions and the cleanup count."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from uuid import UUID, uuid4
@@ -118,6 +119,20 @@ async def test_pools_count_by_role_until_they_are_closed(database_url: str):
     assert during["db_pool_connections"]["replica", "in_use"] == 1
     assert (after["db_pool_connections"]["replica", "in_use"], after["db_pool_connections_limit"]["replica",]) == (0, 1)
     assert closed["db_pool_connections_limit"]["replica",] == 0
+
+
+async def test_what_sqlalchemy_logs_about_a_pool_stays_under_its_name(
+    database_url: str, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    database = DatabaseManager(database_url)
+    async with database.session() as db:
+        await db.connection()
+    await database.close()
+
+    pools = [each.name for each in caplog.records if "Pool" in each.name]
+    assert pools
+    assert all(each.startswith("sqlalchemy.pool.") for each in pools)
 
 
 async def test_a_wait_for_a_connection_is_as_long_as_it_was(database_url: str):

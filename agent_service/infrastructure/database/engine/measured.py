@@ -67,6 +67,9 @@ measured_by("database", _samples)
 class MeasuredPool(AsyncAdaptedQueuePool):
     """A pool that measures how long getting a connection takes. ``metrics`` is set once it is made."""
 
+    # SQLAlchemy logs under the name of the pool's module and class: its lines are to stay out of ours.
+    __module__ = AsyncAdaptedQueuePool.__module__
+
     metrics: DatabaseMetrics
 
     def connect(self) -> PoolProxiedConnection:
