@@ -125,6 +125,7 @@ async def test_what_sqlalchemy_logs_about_a_pool_stays_under_its_name(
     database_url: str, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "sqlalchemy.pool")
     database = DatabaseManager(database_url)
     async with database.session() as db:
         await db.connection()
