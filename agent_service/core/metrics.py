@@ -1,13 +1,15 @@
 """Counters of the caches, per namespace."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from agent_service.core.store_metrics import LatencyHistogram
+from agent_service.core.histogram import Histogram
+from agent_service.core.measured import Sample
 
-__all__ = ["CacheMetrics", "LatencyHistogram", "LevelCounter", "NamespaceCounters"]
+__all__ = ["CacheMetrics", "Histogram", "LevelCounter", "NamespaceCounters"]
 
 COUNTERS = (
     "hits",
@@ -40,7 +42,7 @@ class LevelCounter:
 class NamespaceCounters:
     """Counters of one namespace. Backends add to the attributes directly, which takes nanoseconds."""
 
-    __slots__ = (*COUNTERS, "l1")
+    __slots__ = (*COUNTERS, "_shown", "l1", "load_seconds")
 
     l1: LevelCounter
     """Hits in memory in front of Redis, which ``hits`` does not count."""
@@ -63,9 +65,12 @@ class NamespaceCounters:
     """How often everything was invalidated because there were too many patterns."""
     unreplicated: int
     """Invalidations that too few replicas had confirmed in time; they are sent again."""
+    load_seconds: Histogram
+    """How long loaders took that gave a value or raised; those that were cancelled are left out."""
 
     def __init__(self) -> None:
         self.l1 = LevelCounter()
+        self.load_seconds = Histogram()
         self.reset()
 
     def reset(self) -> None:
@@ -73,6 +78,8 @@ class NamespaceCounters:
         for name in COUNTERS:
             setattr(self, name, 0)
         self.l1.hits = 0
+        self.load_seconds.reset()
+        self._shown: dict[tuple[str, ...], int] = {}
 
     def take_back(self, level: str | None) -> None:
         """Undo one counted read: a hit at ``level``, or a miss (None)."""
@@ -102,6 +109,32 @@ class NamespaceCounters:
         counted = {name: getattr(self, name) for name in COUNTERS}
         return {**counted, "hits": self.all_hits, "l1_hits": self.l1.hits}
 
+    def samples(self, namespace: str) -> Iterator[Sample]:
+        """Yield what was counted. Unlike the attributes, which :meth:`take_back` lowers, it never goes back."""
+        failed = self.load_errors
+        counted = {
+            ("cache_requests", "hit"): self.hits,
+            ("cache_requests", "l1_hit"): self.l1.hits,
+            ("cache_requests", "stale"): self.stale,
+            ("cache_requests", "miss"): self.misses - self.stale,
+            ("cache_loads", "ok"): self.load_seconds.count - failed,
+            ("cache_loads", "error"): failed,
+            ("cache_refreshes",): self.refreshes,
+            ("cache_sets",): self.sets,
+            ("cache_increments",): self.increments,
+            ("cache_deletes",): self.deletes,
+            ("cache_errors",): self.errors,
+            ("cache_undecodable",): self.undecodable,
+            ("cache_fill_rejected",): self.fill_rejected,
+            ("cache_pattern_clears",): self.pattern_clears,
+            ("cache_unreplicated",): self.unreplicated,
+        }
+        shown = self._shown
+        for name, count in counted.items():
+            shown[name] = max(count, shown.get(name, 0))
+            yield Sample(name[0], shown[name], (namespace, *name[1:]))
+        yield Sample("cache_load_duration_seconds", self.load_seconds, (namespace,))
+
 
 class CacheMetrics:
     """All counters of a process's caches. Reading them is synchronous and never touches Redis."""
@@ -110,7 +143,9 @@ class CacheMetrics:
         self._monotonic = monotonic
         self._namespaces: dict[str, NamespaceCounters] = {DEFAULT_NAMESPACE: NamespaceCounters()}
         self._gauges: dict[str, Callable[[], object]] = {}
-        self.redis_latency = LatencyHistogram()
+        self.redis_latency = Histogram()
+        self.redis_errors: Counter[str] = Counter()
+        """Operations on Redis that failed: ``unavailable``, ``refused``, ``denied`` or ``command``."""
         self._started = monotonic()
         self._last_reset = datetime.now(UTC)
 
@@ -141,11 +176,20 @@ class CacheMetrics:
             "uptime_seconds": round(self._monotonic() - self._started, 3),
         }
 
+    def samples(self) -> Iterator[Sample]:
+        """Yield the counters of each namespace, and the operations on Redis."""
+        for name, counters in self._namespaces.copy().items():
+            yield from counters.samples(name)
+        yield Sample("redis_command_duration_seconds", self.redis_latency)
+        for kind, count in self.redis_errors.copy().items():
+            yield Sample("redis_errors", count, (kind,))
+
     def reset(self) -> None:
         """Set all counters and histograms to zero; ``uptime_seconds`` continues."""
         for counters in self._namespaces.copy().values():
             counters.reset()
         self.redis_latency.reset()
+        self.redis_errors.clear()
         self._last_reset = datetime.now(UTC)
 
 

@@ -1,53 +1,16 @@
 """How long operations took. Those of stores: how many failed too, by the class of the store, and what they raise."""
 
-from bisect import bisect_left
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import accumulate, repeat
-from operator import mul
 from time import perf_counter
 from typing import Any, Final
 
 from agent_service.core.errors import AgentServiceError, ContextStoreError
+from agent_service.core.histogram import Histogram
+from agent_service.core.measured import Sample, measured_by
 
-__all__ = ["STORES", "LatencyHistogram", "Measured", "StoreMetrics", "store_error", "store_errors", "translated"]
-
-
-class LatencyHistogram:
-    """Durations in buckets 25 % apart from 10 microseconds to a minute: constant memory, percentiles within 25 %."""
-
-    __slots__ = ("_counts", "count", "total")
-
-    BOUNDS = tuple(accumulate(repeat(1.25, 70), mul, initial=1e-5))
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every observation."""
-        self._counts = [0] * (len(self.BOUNDS) + 1)
-        self.count = 0
-        self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Add one duration."""
-        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
-        self.count += 1
-        self.total += seconds
-
-    def percentile(self, percent: float) -> float:
-        """Return the seconds that ``percent`` of them did not exceed (a bucket's upper bound); 0.0 if empty."""
-        rank = self.count * percent / 100
-        for position, seen in enumerate(accumulate(self._counts)):
-            if seen and seen >= rank:
-                return self.BOUNDS[min(position, len(self.BOUNDS) - 1)]
-        return 0.0
-
-    def snapshot(self) -> dict[str, float]:
-        """Return count, mean and percentiles in milliseconds."""
-        mean = self.total / self.count if self.count else 0.0
-        percentiles = {f"p{percent}_ms": round(self.percentile(percent) * 1e3, 3) for percent in (50, 95, 99)}
-        return {"count": self.count, "mean_ms": round(mean * 1e3, 3), **percentiles}
+__all__ = ["STORES", "Measured", "StoreMetrics", "store_error", "store_errors", "translated"]
 
 
 class _Counts:
@@ -56,7 +19,7 @@ class _Counts:
     __slots__ = ("errors", "latency")
 
     def __init__(self) -> None:
-        self.latency = LatencyHistogram()
+        self.latency = Histogram()
         self.errors = 0
 
 
@@ -80,6 +43,12 @@ class StoreMetrics:
         counted = list(self._counts.items())
         return {store: {**each.latency.snapshot(), "errors": each.errors} for store, each in counted}
 
+    def samples(self) -> Iterator[Sample]:
+        """Yield the duration and the errors of each store's operations."""
+        for store, each in list(self._counts.items()):
+            yield Sample("store_operation_duration_seconds", each.latency, (store,))
+            yield Sample("store_errors", each.errors, (store,))
+
     def reset(self) -> None:
         """Reset all counters."""
         self._counts.clear()
@@ -87,6 +56,7 @@ class StoreMetrics:
 
 STORES: Final = StoreMetrics()
 """Those of this process, shown as ``stores`` in ``get_redis_manager().get_metrics()``."""
+measured_by("stores", STORES.samples)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.tracing import span
 from agent_service.tenants.handlers import HANDLERS
+from agent_service.tenants.measured import TRIGGERS
 from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 
 __all__ = ["TriggerHandling"]
@@ -54,6 +55,10 @@ class TriggerHandling:
         """How many more may run."""
         return MAX_RUNNING - len(self._running)
 
+    def _count(self, outcome: str, number: int = 1) -> None:
+        self.counts[outcome] += number
+        TRIGGERS.outcomes[outcome] += number
+
     def start(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
         """Run the handler of a claimed trigger."""
         task = asyncio.create_task(self._handle(schedule, claim))
@@ -68,7 +73,7 @@ class TriggerHandling:
     def buried(self, action: str, number: int) -> None:
         """Count triggers that are dead because their workers died."""
         if number:
-            self.counts["dead"] += number
+            self._count("dead", number)
             logger.error("%d triggers for %r are dead: their workers ended, or lost their leases", number, action)
 
     async def _handle(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
@@ -85,15 +90,15 @@ class TriggerHandling:
         except Exception as exc:  # noqa: BLE001 - whatever a handler raises means: try again
             await self._note(self._failed(schedule, claim, exc))
         else:
-            self.counts["handled"] += 1
+            self._count("handled")
             await self._note(partial(schedule.done, claim))
 
     def _failed(self, schedule: TriggerSchedule, claim: TriggerClaim, exc: Exception) -> Callable[[], Awaitable[bool]]:
-        self.counts["failed"] += 1
+        self._count("failed")
         trigger = claim.trigger
         if trigger.attempt < self._max_attempts:
             return partial(schedule.retry, claim, self._backoff.bound(trigger.attempt - 1))
-        self.counts["dead"] += 1
+        self._count("dead")
         logger.error("A trigger for %r is dead after %d attempts", trigger.action, trigger.attempt, exc_info=exc)
         error = f"{type(exc).__name__}: {exc}"[:_MAX_ERROR].encode(errors="backslashreplace").decode()
         return partial(schedule.bury, claim, error)

@@ -24,6 +24,7 @@ from agent_service.tenants.base import check_ttl, current_redis
 from agent_service.tenants.handlers import HANDLERS, WATCHERS, on_trigger
 from agent_service.tenants.handling import TriggerHandling, end_tasks
 from agent_service.tenants.keys import encode_component
+from agent_service.tenants.measured import TRIGGERS
 from agent_service.tenants.schedule import LONGEST_SLEEP, TriggerSchedule
 
 __all__ = ["TriggerRunner", "on_trigger"]
@@ -58,8 +59,8 @@ class TriggerRunner:
     whole lease loses it.
 
     It sleeps until the next trigger is due, and is woken when any process sets one that is due earlier. An idle runner
-    asks Redis twice in 10 seconds, on two connections. If a network or a failover loses a wake-up, a trigger is late by
-    10 seconds at most.
+    asks Redis at most three times in 10 seconds, on two connections. If a network or a failover loses a wake-up, a
+    trigger is late by 10 seconds at most.
 
     Redis may fail and come back meanwhile. At most 100 handlers run at once.
 
@@ -95,6 +96,10 @@ class TriggerRunner:
         self._woken_by: RedisClient | None = None
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self.pending = 0
+        """How many pairs of tenant and action had a trigger when it last looked."""
+        self.late = 0
+        """How many of these had been due for 10 seconds without being claimed."""
         self._unhandled: dict[str, int] = {}
         self._failing: set[str] = set()
         self._unclaimable: set[tuple[str, str]] = set()
@@ -117,6 +122,7 @@ class TriggerRunner:
         if self._tasks:
             raise RuntimeStateError("the runner runs already; stop it first, or make another one")
         await current_redis()
+        TRIGGERS.runners.add(self)
         self._stopping = False
         self._failing.clear()
         self._tasks = [asyncio.create_task(each) for each in (self._fire(), self._renew(), self._report())]
@@ -138,14 +144,33 @@ class TriggerRunner:
             await self._handling.finish(0)  # nothing left to do, unless stopping was cancelled
             await end_tasks(tasks)
             await self._stop_wake_ups()
+            TRIGGERS.runners.discard(self)
 
     def metrics(self) -> dict[str, Any]:
-        """Return ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and ``unhandled`` actions.
+        """Return ``handled``, ``failed`` and ``dead`` so far, ``running`` handlers, and what waits. No I/O.
 
-        ``unhandled`` counts the tenants that wait for an action without a handler in this process; looked up every few
-        seconds.
+        What waits was looked up within the last 10 seconds, and is counted in pairs of tenant and action: ``pending``
+        have a trigger that waits or is being handled, and ``late`` have one that has been due for 10 seconds and was
+        not claimed, of all tenants and actions. ``unhandled`` says by action how many of this runner's tenants have one
+        that is due and has no handler in this process.
         """
-        return {**self._handling.counts, "running": self._handling.running, "unhandled": dict(self._unhandled)}
+        return {
+            **self._handling.counts,
+            "running": self.running,
+            "pending": self.pending,
+            "late": self.late,
+            "unhandled": dict(self._unhandled),
+        }
+
+    @property
+    def running(self) -> int:
+        """How many handlers run now."""
+        return self._handling.running
+
+    @property
+    def unhandled(self) -> int:
+        """How many pairs of tenant and action were due without a handler here."""
+        return sum(self._unhandled.values())
 
     async def _fire(self) -> None:
         loop = asyncio.get_running_loop()
@@ -172,7 +197,7 @@ class TriggerRunner:
         """Claim what there is room for; return the seconds to wait until there may be more."""
         schedule = await self._waking_schedule()
         actions = sorted(HANDLERS)
-        due, until_next = await schedule.due(actions)
+        due, until_next, *_ = await schedule.due(actions)
         if actions:
             self._reached("fire")
         random.shuffle(due)
@@ -238,15 +263,16 @@ class TriggerRunner:
         while True:
             pause = _OUTAGE_PAUSE
             with self._outlasting_failures("report"):
-                await self._look_for_unhandled()
+                await self._look_at_all()
                 pause = _REPORT_INTERVAL
             await asyncio.sleep(pause)
 
-    async def _look_for_unhandled(self) -> None:
+    async def _look_at_all(self) -> None:
         schedule = TriggerSchedule(*await current_redis())
-        due, _ = await schedule.due([action for action in await schedule.actions() if action not in HANDLERS])
+        due, _, self.pending, self.late = await schedule.due(await schedule.actions())
         self._reached("report")
-        unhandled = Counter(action for action, tenant in due if self._tenants is None or tenant in self._tenants)
+        own = [action for action, tenant in due if self._tenants is None or tenant in self._tenants]
+        unhandled = Counter(action for action in own if action not in HANDLERS)
         for action in unhandled.keys() - self._unhandled.keys():
             logger.warning("Triggers for %r are due and this process has no handler for them", action)
         self._unhandled = dict(unhandled)

@@ -17,7 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from agent_service.core.errors import UndecodableError
@@ -27,7 +27,7 @@ from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.keys import KeyFactory, decode_name, encode_component
 
-__all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
+__all__ = ["LONGEST_SLEEP", "DeadTrigger", "Due", "Trigger", "TriggerClaim", "TriggerSchedule"]
 
 logger = logging.getLogger("agent_service.tenants")
 
@@ -43,6 +43,8 @@ _DUE = load_script("held", "trigger_due")
 _TAG: Final = [("scope", "trigger")]
 LONGEST_SLEEP: Final = 10.0
 """Seconds between two checks of a runner that is woken if something becomes due earlier than it knows."""
+_LATE: Final = 10_000
+"""Milliseconds after which a trigger that is due and not claimed is late."""
 _PAGE: Final = 1000
 """Entries that the server returns per step of an inspection."""
 
@@ -77,6 +79,21 @@ class TriggerClaim:
     token: str = field(repr=False)
 
 
+class Due(NamedTuple):
+    """What is due of some actions.
+
+    :param pairs: (action, tenant) pairs with a trigger to claim now.
+    :param until_next: seconds until the next one; None: there is none.
+    :param waiting: how many pairs have a trigger that waits or is being handled, those that are due included.
+    :param late: how many have one that has been due for 10 seconds or longer and is not claimed.
+    """
+
+    pairs: list[tuple[str, str]]
+    until_next: float | None
+    waiting: int
+    late: int
+
+
 class TriggerSchedule:
     """The operations on the schedule. They raise ``RedisOperationError`` kinds. Those on a claim return False and
     change nothing if it is no longer valid.
@@ -103,21 +120,21 @@ class TriggerSchedule:
         """The stream that gets an entry if something becomes due that sleeping runners do not know of."""
         return self._keys.key("trigger_wakes", _TAG)
 
-    async def due(self, actions: Sequence[str]) -> tuple[list[tuple[str, str]], float | None]:
-        """Return (action, tenant) pairs with a trigger to claim now, and the seconds until the next one.
+    async def due(self, actions: Sequence[str]) -> "Due":
+        """Return what is due of some actions.
 
         A tenant's name that this package did not write is skipped, and logged once.
         """
         if not actions:
-            return [], None
+            return Due([], None, 0, 0)
         keys = [self._tenants(action) for action in actions]
-        *tenants, wait = await self._client.run_script(_DUE, keys)
+        *tenants, wait, waiting, late = await self._client.run_script(_DUE, keys, [_LATE])
         pairs = [
             (action, tenant)
             for action, key, names in zip(actions, keys, tenants, strict=True)
             for tenant in _readable(names, key)
         ]
-        return pairs, None if wait < 0 else wait / 1000
+        return Due(pairs, None if wait < 0 else wait / 1000, waiting, late)
 
     async def claim(
         self, tenant: str, action: str, *, limit: int, lease: float, max_attempts: int

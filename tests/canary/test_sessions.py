@@ -205,7 +205,7 @@ async def _append_together(siege: Siege) -> None:
                 for id_ in (own, *siege.theirs.ids)
                 for client_id in (*CLIENT_IDS, None)
             ]
-            return await asyncio.gather(*appends, return_exceptions=True)
+            return [*await asyncio.gather(*appends, return_exceptions=True), writer.metrics()]
 
     await siege.observe("append", together)
     async with siege.house.service.session() as db:
@@ -282,7 +282,7 @@ async def _circle(repo: SessionRepository) -> None:
 
 DRIVEN: dict[type, set[str]] = {
     SessionRepository: {*BY_ID, *OTHERWISE, "create", "update"},
-    SessionWriter: {"append", "close", "for_tenant"},
+    SessionWriter: {"append", "close", "for_tenant", "metrics"},
     TenantWriter: {"append"},
     SessionContextStore: {*STORE, "aclose"},
     SessionContexts: set(CONTEXTS),

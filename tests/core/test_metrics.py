@@ -1,10 +1,14 @@
 """Counters and histograms in the documented shapes."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.core.metrics import COUNTERS, CacheMetrics, LatencyHistogram
+from agent_service.core.histogram import SECONDS, SHOWN_SECONDS, SIZES
+from agent_service.core.living import Living
+from agent_service.core.metrics import COUNTERS, CacheMetrics, Histogram
 from agent_service.testing import FakeClock
 
 
@@ -64,13 +68,13 @@ def test_uptime_is_measured_by_the_clock_given_and_survives_a_reset():
 
 
 def test_an_empty_histogram_has_zero_percentiles():
-    assert LatencyHistogram().snapshot() == {"count": 0, "mean_ms": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
+    assert Histogram().snapshot() == {"count": 0, "mean_ms": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
 
 
 @pytest.mark.parametrize("percent", [50, 95, 99, 100])
 @given(observed=st.lists(st.floats(1e-5, 50), min_size=1, max_size=200))
 def test_a_percentile_is_right_within_a_quarter(percent, observed):
-    histogram = LatencyHistogram()
+    histogram = Histogram()
     for seconds in observed:
         histogram.observe(seconds)
     rank = -(-len(observed) * percent // 100)
@@ -81,9 +85,75 @@ def test_a_percentile_is_right_within_a_quarter(percent, observed):
 
 
 def test_durations_beyond_the_last_bucket_are_counted():
-    histogram = LatencyHistogram()
+    histogram = Histogram()
     histogram.observe(0.0)
     histogram.observe(1e6)
 
     assert histogram.count == 2
-    assert histogram.percentile(100) == histogram.BOUNDS[-1]
+    assert histogram.percentile(100) == histogram.bounds[-1]
+
+
+def test_counts_below_bounds_are_cumulative_and_end_with_all():
+    histogram = Histogram()
+    for seconds in (0.0, 0.0001, 0.00011, 0.25, 0.26, 49.9, 1000.0):
+        histogram.observe(seconds)
+
+    below = dict(zip((*SHOWN_SECONDS, "all"), histogram.cumulative(SHOWN_SECONDS), strict=True))
+
+    assert (below[0.0001], below[0.00025], below[0.1], below[0.25], below[0.5]) == (2, 3, 3, 4, 5)
+    assert (below[25.0], below[50.0], below["all"]) == (5, 6, 7)
+    assert histogram.total == pytest.approx(1050.41021)
+
+
+@given(observed=st.lists(st.floats(0, 1000)))
+def test_shown_buckets_count_what_they_say(observed):
+    histogram = Histogram()
+    for seconds in observed:
+        histogram.observe(seconds)
+
+    counts = histogram.cumulative(SHOWN_SECONDS)
+
+    assert counts == [*(sum(each <= bound for each in observed) for bound in SHOWN_SECONDS), len(observed)]
+
+
+def test_bounds_are_close_and_shown_ones_are_among_them():
+    assert set(SHOWN_SECONDS) <= set(SECONDS)
+    assert list(SECONDS) == sorted(SECONDS)
+    assert max(after / before for before, after in pairwise(SECONDS)) <= 1.25 + 1e-9
+    assert Histogram(SIZES).cumulative(SIZES) == [0] * (len(SIZES) + 1)
+
+
+def test_what_is_shown_of_a_namespace_never_goes_back():
+    counters = CacheMetrics().namespace("users")
+
+    def shown() -> dict[tuple[str, ...], float]:
+        return {each.labels: each.value for each in counters.samples("users") if each.name == "cache_requests"}  # type: ignore[misc]
+
+    counters.misses += 2
+    first = shown()
+    counters.take_back(None)
+    counters.stale += 1
+    second = shown()
+    counters.misses += 3
+    third = shown()
+
+    assert first["users", "miss"] == second["users", "miss"] == 2
+    assert second["users", "stale"] == 1
+    assert third["users", "miss"] == 3
+    counters.reset()
+    assert shown()["users", "miss"] == 0
+
+
+def test_living_objects_are_held_as_long_as_somebody_else_keeps_them():
+    class Thing:
+        pass
+
+    living: Living[Thing] = Living()
+    first, second, third = Thing(), Thing(), Thing()
+    for each in (first, second, third):
+        living.add(each)
+    del second, each
+    living.discard(third)
+
+    assert living.all() == [first]
+    assert len(living._references) == 1

@@ -33,7 +33,8 @@ def test_the_wheel_carries_types_migrations_lua_scripts_and_the_examples_and_not
     lua = {str(path.relative_to(ROOT)) for path in (ROOT / "agent_service").rglob("*.lua")}
 
     migrations = {name for name in names if name.startswith("agent_service/infrastructure/database/migrations/")}
-    assert {"agent_service/py.typed", "agent_service/cli/USAGE_EXAMPLES.py"} | lua <= names
+    shown = {f"agent_service/integrations/prometheus/{name}" for name in ("alerts.yml", "grafana.json")}
+    assert {"agent_service/py.typed", "agent_service/cli/USAGE_EXAMPLES.py"} | lua | shown <= names
     assert any(name.endswith("/env.py") for name in migrations)
     assert any("/versions/" in name for name in migrations)
     assert not [name for name in names if name.split("/")[0] not in {"agent_service", _info(names)}]

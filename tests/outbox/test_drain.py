@@ -16,7 +16,7 @@ from agent_service.infrastructure.cache.redis.cache import RedisCache
 from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.outbox import take_rows
-from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
+from agent_service.infrastructure.outbox import drain_outbox, invalidate_in, outbox_metrics
 from agent_service.infrastructure.outbox.batch import MAX_PASSES, OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import BATCH
@@ -196,6 +196,31 @@ async def test_what_was_drained_is_among_the_metrics(house: TcpProxy):
     await drain_outbox()
 
     assert (await get_redis_manager()).get_metrics()["outbox_applied"] == before + 2
+
+
+async def test_what_a_pass_leaves_is_counted_until_it_is_drained(house: TcpProxy):
+    await drain_outbox()
+    nothing = outbox_metrics()
+    house.stall()
+    await ask("ada", "grace")
+    await drain_outbox()
+    left = outbox_metrics()
+    house.resume()
+    await until_drained_again()
+    afterwards = outbox_metrics()
+
+    assert (nothing["pending"], nothing["oldest_age"]) == (0, 0.0)
+    assert left["pending"] == 2
+    assert 0 < left["oldest_age"] < 3600
+    assert (afterwards["pending"], afterwards["oldest_age"]) == (0, 0.0)
+
+
+async def until_drained_again() -> None:
+    async def drained() -> bool:
+        await drain_outbox()
+        return bool(outbox_metrics()["pending"] == 0)
+
+    await until(drained)
 
 
 async def test_without_redis_the_memory_of_this_process_is_invalidated(

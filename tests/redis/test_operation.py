@@ -1,18 +1,22 @@
 """Deadlines, without a server: an operation is any awaiting in its ``with`` block."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from agent_service.core.errors import RedisUnavailableError
-from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.histogram import Histogram
 from agent_service.core.tracing import Server
 from agent_service.infrastructure.redis.operation import Operations
 
 
 @pytest.fixture
 def operations() -> Operations:
-    return Operations(target="somewhere", timeout=0.05, slots=1000, latency=LatencyHistogram(), server=Server("redis"))
+    counted = Histogram(), Counter[str]()
+    return Operations(
+        target="somewhere", timeout=0.05, slots=1000, latency=counted[0], errors=counted[1], server=Server("redis")
+    )
 
 
 async def wait(operations: Operations, seconds: float) -> str:

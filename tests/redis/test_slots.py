@@ -2,18 +2,20 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
 from agent_service.core.errors import RedisBusyError, RedisUnavailableError
-from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.histogram import Histogram
 from agent_service.core.tracing import Server
 from agent_service.infrastructure.redis.operation import Operations
 
 
 def operations_with(slots: int, *, timeout: float = 0.05) -> Operations:
+    counted = Histogram(), Counter[str]()
     return Operations(
-        target="somewhere", timeout=timeout, slots=slots, latency=LatencyHistogram(), server=Server("redis")
+        target="somewhere", timeout=timeout, slots=slots, latency=counted[0], errors=counted[1], server=Server("redis")
     )
 
 

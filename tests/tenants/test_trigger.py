@@ -63,13 +63,13 @@ async def test_what_was_set_is_pending_with_its_due_time(triggers: RedisTrigger)
 
 async def test_nothing_can_be_claimed_before_it_is_due(triggers: RedisTrigger, server: RedisServer | GivenServer):
     await triggers.set("remind", "a", 300)
-    none, wait = await (await schedule()).due(["remind"])
+    none, wait, *_ = await (await schedule()).due(["remind"])
     assert (none, 0 < (wait or 0) <= 300.001) == ([], True)
     assert await claim() == ([], [])
     await triggers.set("remind", "a", 0.05)
     await until_visible(server, 51)
 
-    assert await (await schedule()).due(["remind", "other"]) == ([("remind", "acme")], None)
+    assert await (await schedule()).due(["remind", "other"]) == ([("remind", "acme")], None, 1, 0)
     assert names(await triggers.late()) == [("remind", "a")]
     claims, died = await claim()
     assert [(each.trigger.identifier, each.trigger.attempt) for each in claims] == [("a", 1)]
@@ -85,7 +85,7 @@ async def test_the_wait_is_that_for_the_earliest_of_all_actions(order: list[str]
         await triggers.set(action, "one", seconds)
         await triggers.set(action, "another", seconds + 100)
     for actions in (["soon", "later"], ["later", "soon"], ["soon", "nothing", "later"]):
-        due_now, wait = await (await schedule()).due(actions)
+        due_now, wait, *_ = await (await schedule()).due(actions)
 
         assert due_now == []
         assert wait is not None
@@ -97,7 +97,7 @@ async def test_what_is_due_already_does_not_hide_when_the_next_is(server: RedisS
     await RedisTrigger("b").set("remind", "next", 50)
     await RedisTrigger("c").set("remind", "after it", 90)
     await until_visible(server, 2)
-    due_now, wait = await (await schedule()).due(["remind"])
+    due_now, wait, *_ = await (await schedule()).due(["remind"])
 
     assert due_now == [("remind", "a")]
     assert wait is not None

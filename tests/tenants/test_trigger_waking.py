@@ -102,7 +102,8 @@ async def test_a_due_trigger_of_a_tenant_that_nobody_serves_keeps_nobody_busy(
     run: Run, handled: "asyncio.Queue[str]", server: RedisServer | GivenServer
 ):
     await RedisTrigger("stranger").set("remind", "never", 0.001)
-    await run(tenants=["acme"])
+    runner = await run(tenants=["acme"])
+    await until(lambda: runner.metrics()["pending"] == 1)  # the look at all actions, which follows every 10 seconds
     began, before = time.monotonic(), commands(server)
     await asyncio.sleep(1.5)
     sent = commands(server) - before - 1

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.loop_registry import LoopRegistry
+from agent_service.core.measured import Sample, measured_by
 from agent_service.core.processes import several_processes
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.cache.base import BaseCache
@@ -161,6 +164,26 @@ def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Set
         leases=shared.leases,
     )
     return FallbackCache(redis, memory, outage)
+
+
+def _samples() -> Iterator[Sample]:
+    """Yield the entries in memory, and how many event loops have each state of outage handling."""
+    for namespace, shared in _shared.copy().items():
+        yield Sample("cache_entries", len(shared.store), (namespace,))
+    outages = [caches.outage for _, caches in _caches.items() if caches.outage is not None]
+    for state, count in Counter(each.state() for each in outages).items():
+        yield Sample("cache_breaker", count, (state,))
+    if outages:
+        yield Sample("cache_journal_length", sum(len(each.journal) for each in outages))
+        yield Sample("cache_journal_bytes", sum(each.journal.bytes for each in outages))
+        yield Sample("cache_journal_collapsed", sum(each.journal.collapsed for each in outages))
+        yield Sample("cache_denied", int(any(each.denied() is not None for each in outages)))
+    feeds = [caches.feed for _, caches in _caches.items() if caches.feed is not None]
+    for tracking, count in Counter(each.state() for each in feeds).items():
+        yield Sample("cache_l1", count, (tracking,))
+
+
+measured_by("cache", _samples)
 
 
 async def close_cache() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -19,7 +19,17 @@ from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.queries import outbox as queries
 from agent_service.infrastructure.database.transactions.own_sessions import name_session
 
-__all__ = ["FORMAT", "Claim", "DatabaseSession", "add_rows", "claim", "remove_rows", "set_rows_aside", "take_rows"]
+__all__ = [
+    "FORMAT",
+    "Claim",
+    "DatabaseSession",
+    "add_rows",
+    "claim",
+    "remove_rows",
+    "rows_left",
+    "set_rows_aside",
+    "take_rows",
+]
 
 DatabaseSession: TypeAlias = AsyncSession | Session
 """What a caller's own session is."""
@@ -148,6 +158,13 @@ async def take_rows(
         if rows and db.get_bind().dialect.name == "postgresql":
             await db.execute(queries.let_go_when_idle(PATIENCE))
     return rows
+
+
+async def rows_left(db: AsyncSession, most: int) -> tuple[int, datetime | None]:
+    """Return how many rows are not done, at most so many, and when the oldest of them was added."""
+    with database_errors("count what is left in the outbox"):
+        row = (await db.execute(queries.waiting(FORMAT, most))).one()
+    return row[0], row[1]
 
 
 async def remove_rows(db: AsyncSession, ids: Collection[UUID]) -> int:

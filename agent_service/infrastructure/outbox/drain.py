@@ -18,12 +18,13 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from agent_service.core.errors import DatabaseError
 from agent_service.core.tracing import span
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
-from agent_service.infrastructure.database.outbox import Claim, claim
+from agent_service.infrastructure.database.outbox import Claim, claim, rows_left
 from agent_service.infrastructure.outbox.batch import OutboxBatch
-from agent_service.infrastructure.outbox.counters import counters
+from agent_service.infrastructure.outbox.counters import MOST_COUNTED, counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
 
@@ -69,8 +70,24 @@ async def drain_outbox() -> int:
 async def drain(database: DatabaseManager) -> Drained:
     """Drain until all rows are applied or taken by other processes, or the cache cannot be reached."""
     await counters.show()
-    with span("drain outbox", {}):
-        return await _drain(database)
+    try:
+        with span("drain outbox", {}):
+            drained = await _drain(database)
+    except DatabaseError:  # so what is left cannot be counted either
+        raise
+    except Exception:
+        await _count_left(database)
+        raise
+    if drained.cache_is_away:
+        await _count_left(database)
+    else:
+        counters.left(0, None)
+    return drained
+
+
+async def _count_left(database: DatabaseManager) -> None:
+    async with database.session(read_committed=True) as db:
+        counters.left(*await rows_left(db, MOST_COUNTED))
 
 
 async def _drain(database: DatabaseManager) -> Drained:

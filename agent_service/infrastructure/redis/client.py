@@ -113,6 +113,7 @@ class RedisClient(RedisCommands):
             timeout=timeout,
             slots=max_connections,
             latency=self.metrics.redis_latency,
+            errors=self.metrics.redis_errors,
         )
         super().__init__(transport, operations)
 
@@ -163,6 +164,16 @@ class RedisClient(RedisCommands):
     def available(self) -> bool | None:
         """Whether the latest operation reached the server; None before the first one. No I/O."""
         return self._operations.available
+
+    @property
+    def running(self) -> int:
+        """How many operations hold a connection now."""
+        return self._operations.slots.held
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for a connection now."""
+        return len(self._operations.slots.waiting)
 
     @property
     def closed(self) -> bool:

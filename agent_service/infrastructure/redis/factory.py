@@ -1,9 +1,11 @@
 """One manager per event loop and process: for the Redis of the settings, and for any other that loops share."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from agent_service.core.loop_registry import LoopRegistry, run_on_their_loops
+from agent_service.core.measured import Sample, measured_by
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.settings import get_settings
 from agent_service.core.store_metrics import STORES
@@ -22,6 +24,20 @@ _managers: Final = LoopRegistry[_Managers]()
 """Each loop's managers, by the manager whose Redis they share; None: that of the settings."""
 _PATIENCE: Final = 2.0
 """Seconds to wait for other loops to close their managers."""
+
+
+def _samples() -> Iterator[Sample]:
+    """Yield what caches and Redis count in this process, and the state of the clients of every event loop."""
+    yield from _metrics.samples()
+    managers = [each for _, made in _managers.items() for each in list(made.values())]
+    clients = [each.client for each in managers if each.is_configured and not each.closed]
+    if clients:
+        yield Sample("redis_available", int(all(each.available is not False for each in clients)))
+        yield Sample("redis_operations", sum(each.running for each in clients), ("running",))
+        yield Sample("redis_operations", sum(each.waiting for each in clients), ("waiting",))
+
+
+measured_by("redis", _samples)
 
 
 async def get_redis_manager() -> RedisManager:

@@ -22,13 +22,20 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from agent_service.core.availability import availability_of
-from agent_service.core.errors import RedisOperationError, RedisUnavailableError
-from agent_service.core.store_metrics import LatencyHistogram
+from agent_service.core.errors import (
+    RedisCommandError,
+    RedisDeniedError,
+    RedisOperationError,
+    RedisRefusedError,
+    RedisUnavailableError,
+)
+from agent_service.core.histogram import Histogram
 from agent_service.core.tracing import TRACING, Server
 from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
@@ -42,6 +49,7 @@ _TURNS: Final = 100
 """Enough rounds of the loop to connect over TLS, greet the nodes of a cluster and read many replies, if each takes
 long. The timer costs a thousandth of a processor while operations run."""
 _SHORTEST_TURN: Final = 0.001
+_KINDS: Final = {RedisDeniedError: "denied", RedisCommandError: "command", RedisRefusedError: "refused"}
 
 
 class Operations:
@@ -54,7 +62,9 @@ class Operations:
     :param server: the same as ``target``, for traces and metrics.
     """
 
-    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram, server: Server) -> None:
+    def __init__(
+        self, *, target: str, timeout: float, slots: int, latency: Histogram, errors: Counter[str], server: Server
+    ) -> None:
         self.target = target
         self.server = server
         self.timeout = timeout
@@ -69,6 +79,7 @@ class Operations:
         """The turn of the latest answer."""
         self.availability = availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
         self._latency = latency
+        self._errors = errors
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -149,6 +160,8 @@ class Operations:
 
     def _note(self, outcome: RedisOperationError | None) -> None:
         """Note whether the server was reached."""
+        if outcome is not None:
+            self._errors[_kind(outcome)] += 1
         self.available = not isinstance(outcome, RedisUnavailableError)
         if not self.available:
             self.availability.failed(outcome)
@@ -204,6 +217,13 @@ class Operations:
     def _tell_if_ended(self) -> None:
         if self._ended is not None and self.slots.all_free:
             self._ended.set()
+
+
+def _kind(error: RedisOperationError) -> str:
+    for kind, name in _KINDS.items():
+        if isinstance(error, kind):
+            return name
+    return "unavailable"
 
 
 class Operation:

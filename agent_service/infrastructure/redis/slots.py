@@ -38,6 +38,11 @@ class Slots:
         """Those that wait a limited time, by how many turns that is."""
 
     @property
+    def held(self) -> int:
+        """How many are held."""
+        return self._number - self.free
+
+    @property
     def all_free(self) -> bool:
         """Whether none is held; then none is waited for either."""
         return self.free == self._number

@@ -15,6 +15,7 @@ Invariants:
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, TypeVar
 
 from agent_service.core.current_reads import CURRENT_READS
@@ -116,13 +117,16 @@ class Filler:
 
     async def _load_and_fill(self, lease: Lease, loader: Loader, policy: LoadPolicy) -> Encoded:
         self._counters.loads += 1
+        started = perf_counter()
         try:
             CURRENT_READS.set(True)  # the load has a context of its own
             value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
+            self._counters.load_seconds.observe(perf_counter() - started)
             await self._keep_failure(lease, exc, policy)
             raise
+        self._counters.load_seconds.observe(perf_counter() - started)
         if self._failures.known:
             self._failures.forget((lease.key,))
         life = policy.life_of(value) if policy.life is None or value is None else policy.life

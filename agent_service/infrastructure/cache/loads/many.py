@@ -17,6 +17,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from agent_service.core.current_reads import CURRENT_READS
@@ -128,12 +129,15 @@ class _Batch:
         await self._take_leases()
         counters = self._backend.counters
         counters.loads += 1
+        started = perf_counter()
         try:
             CURRENT_READS.set(True)  # the task has a context of its own
             values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
             counters.load_errors += 1
+            counters.load_seconds.observe(perf_counter() - started)
             raise
+        counters.load_seconds.observe(perf_counter() - started)
         encoded = {key: self._encode(values[key]) for key in self.leases if key in values}
         if self._life.seconds > 0:
             await self._fill(encoded)

@@ -20,6 +20,7 @@ from agent_service.core.errors import (
 from agent_service.core.tracing import Server, measured
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.committer import Committer
+from agent_service.infrastructure.database.append.measured import commit
 from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
@@ -66,7 +67,8 @@ class Delivery:
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
-                    outcomes = await self._commit(tenant_id, requests)
+                    with commit(len(requests)):
+                        outcomes = await self._commit(tenant_id, requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
                 if failure is Failure.OVERTAKEN:

@@ -27,6 +27,7 @@ from agent_service.infrastructure.database.append.committer import Committer, op
 from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
 from agent_service.infrastructure.database.append.lines import Line, Lines
+from agent_service.infrastructure.database.append.measured import APPENDS, counted
 from agent_service.infrastructure.database.append.message import accept_message
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.connection import get_database
@@ -120,6 +121,7 @@ class SessionWriter:
         self._server = partial(server_of, database.sync_engine)
         self._working = asyncio.create_task(self._work(committers), name="session-writer")
         self._open = True
+        APPENDS.writers.add(self)
         return self
 
     async def __aexit__(
@@ -144,6 +146,21 @@ class SessionWriter:
             self._working.cancel()
             await asyncio.wait([self._working])
             self._deadlines.close()
+            APPENDS.writers.discard(self)
+
+    @property
+    def pending(self) -> int:
+        """How many messages are not answered yet."""
+        return self._unanswered
+
+    def metrics(self) -> dict[str, Any]:
+        """Return how many messages are ``pending`` here, and what the writers of this process have counted. No I/O.
+
+        ``commits`` is how many transactions there were, and ``messages`` how many messages they appended; ``outcomes``
+        counts the answers of ``append`` by ``ok``, ``refused``, ``unavailable``, ``failed`` and ``cancelled``.
+        ``commit`` and ``append`` are durations: ``count``, ``mean_ms``, ``p50_ms``, ``p95_ms`` and ``p99_ms``.
+        """
+        return {"pending": self.pending, **APPENDS.snapshot()}
 
     def for_tenant(self, tenant_id: str) -> "TenantWriter":
         """Return a view of this writer whose ``append`` works for one tenant. It costs nothing to make or to drop.
@@ -184,7 +201,7 @@ class SessionWriter:
         self._unanswered += 1
         line = self._lines.enter(tenant, request)
         try:
-            with traced(self._server, "append", MESSAGES, session_id=accepted.session_id):
+            with counted("writer"), traced(self._server, "append", MESSAGES, session_id=accepted.session_id):
                 return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(

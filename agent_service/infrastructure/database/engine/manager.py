@@ -6,18 +6,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from agent_service.core.availability import availability_of
 from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
+from agent_service.infrastructure.database.engine.measured import MeasuredPool, metrics_of
 from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming.engines import Naming
 from agent_service.infrastructure.database.postgres.connections import POOLED
@@ -111,7 +112,7 @@ class DatabaseManager:
         _require_isolation(isolation_level, embedded=self.embedded)
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
-            "poolclass": AsyncAdaptedQueuePool,
+            "poolclass": MeasuredPool,
             "pool_size": pool_size,
             "max_overflow": max_overflow,
             "pool_timeout": pool_timeout,
@@ -132,6 +133,8 @@ class DatabaseManager:
             says_tenant=row_security,
             echo=echo,
         )
+        self._metrics = metrics_of(setting)
+        cast("MeasuredPool", self.engine.pool).metrics = self._metrics
         self._says_tenant = row_security and not self.embedded
         self._naming = Naming(schema, table_prefix)
         self._naming.serve(self.engine.sync_engine)
@@ -155,6 +158,7 @@ class DatabaseManager:
         self.notifications = Notifications(listening, self._is_served)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
+        self._metrics.open.add(self)
 
     @asynccontextmanager
     async def session(
@@ -305,6 +309,12 @@ class DatabaseManager:
         in_use, idle = pool.checkedout(), pool.checkedin()
         return {"open": in_use + idle, "in_use": in_use, "idle": idle, "limit": self._connections}
 
+    def feed_metrics(self) -> dict[str, int]:
+        """Return how many ``subscriptions`` follow how many ``sessions``, and whether new messages are notified
+        (``listening``: 1) or polled for (0). No I/O.
+        """
+        return self.notifications.metrics()
+
     async def health_check(self) -> dict[str, Any]:
         """Ask the database how it is, within 5 seconds. Never raises.
 
@@ -345,6 +355,7 @@ class DatabaseManager:
 
     async def close(self) -> None:
         """Close every connection. Sessions that are still open keep theirs until they end; subscriptions end now."""
+        self._metrics.open.discard(self)
         # What is in use while the pool is disposed of comes back to a pool that nobody looks at again.
         event.listen(self.engine.sync_engine, "checkin", _close_connection)
         await self.notifications.close()

@@ -5,7 +5,7 @@ Batches are short, so that concurrent writers hardly wait.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
+from agent_service.core.living import Living
+from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -43,7 +45,7 @@ _MERGE_EVERY: Final = 5_000
 PostgreSQL does it after some megabytes, in any transaction, and writers of rows that this one has locked would wait."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
@@ -57,6 +59,27 @@ class CleanupMetrics:
     purged: int = 0
     last_seconds: float = 0.0
     last_success: datetime | None = None
+
+
+_metrics: Final = CleanupMetrics()
+"""Counts the schedules of this process that were given no object to count in."""
+_all_metrics: Final = Living[CleanupMetrics]()
+_all_metrics.add(_metrics)
+
+
+def _samples() -> Iterator[Sample]:
+    """Yield what the schedules of this process have done."""
+    known = _all_metrics.all()
+    yield Sample("cleanup_rounds", sum(each.rounds for each in known))
+    yield Sample("cleanup_failures", sum(each.failures for each in known))
+    yield Sample("cleanup_sessions", sum(each.completed for each in known), ("completed",))
+    yield Sample("cleanup_sessions", sum(each.purged for each in known), ("purged",))
+    yield Sample("cleanup_last_round_seconds", max(each.last_seconds for each in known))
+    successes = [each.last_success.timestamp() for each in known if each.last_success is not None]
+    yield Sample("cleanup_last_success_timestamp_seconds", max(successes, default=0))
+
+
+measured_by("cleanup", _samples)
 
 
 async def run_cleanup(
@@ -80,7 +103,7 @@ async def run_cleanup(
     :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
-    :param metrics: an object that counts what is done.
+    :param metrics: an object that counts what is done; None: one that all such schedules of the process share.
     :param database: whose sessions these are; None: those of the configured database.
     :raises SessionValueError: if interval, batch size or retention is invalid.
     """
@@ -89,7 +112,8 @@ async def run_cleanup(
     require_count(batch_size, "batch_size", most=MAX_BATCH)
     if purge_after is not None:
         require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
-    counters = CleanupMetrics() if metrics is None else metrics
+    counters = _metrics if metrics is None else metrics
+    _all_metrics.add(counters)
     failing = False
     while True:
         served = get_database() if database is None else database

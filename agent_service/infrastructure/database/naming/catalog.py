@@ -33,6 +33,7 @@ OUR_COLUMNS: Final = {
     "session_messages": frozenset({"session_id", "seq", "client_id", "role", "data", "token_count"}),
     "context_store": frozenset({"key", "value", "long_key"}),
     "cache_outbox": frozenset({"id", "format", "body", "created_at", "failed_at"}),
+    "fleet": frozenset({"process", "snapshot", "expires_at"}),
     "session_search": frozenset({"body"}),
     "session_search_entries": frozenset({"id", "session_id", "seq"}),
     "session_search_pending": frozenset({"id", "session_id", "seq"}),
@@ -92,7 +93,7 @@ ORDER BY n.nspname
 _DOCUMENTED_STORE: Final = f"""
 SELECT (SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('context_store') ORDER BY name))
     = 'key,value'
-AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_listed(set(RELATIONS) - {"context_store"})}))
+AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_listed(set(RELATIONS) - {"context_store", "fleet"})}))
 """  # noqa: S608
 
 PLACES: Final = {"postgresql": _PLACES_POSTGRES, "sqlite": _PLACES_SQLITE}

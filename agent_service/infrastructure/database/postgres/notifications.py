@@ -69,6 +69,11 @@ class Notifications:
             if not self._bells:
                 await self._stop()
 
+    def metrics(self) -> dict[str, int]:
+        """Return how many subscriptions there are, to how many sessions, and whether notifications arrive."""
+        bells = list(self._bells.values())
+        return {"subscriptions": sum(map(len, bells)), "sessions": len(bells), "listening": int(self.listening)}
+
     def require_open(self) -> None:
         """Refuse to continue after :meth:`close`.
 

@@ -10,7 +10,7 @@ from sqlalchemy import Delete, Select, Update, delete, func, select, update
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 
-__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here"]
+__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here", "waiting"]
 
 
 def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[UUID] | None) -> Any:
@@ -24,6 +24,14 @@ def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[
     if only is not None:
         rows = rows.where(OutboxRow.id.in_(only))
     return rows.order_by(OutboxRow.id).limit(size).with_for_update(skip_locked=True)
+
+
+def waiting(format_: int, most: int) -> Select[Any]:
+    """Count the rows of a format that are not done, at most so many, and select when the oldest was added."""
+    left = OutboxRow.failed_at.is_(None), OutboxRow.format == format_
+    some = select(OutboxRow.id).where(*left).limit(most).subquery()
+    oldest = select(OutboxRow.created_at).where(*left).order_by(OutboxRow.id).limit(1)
+    return select(select(func.count()).select_from(some).scalar_subquery(), oldest.scalar_subquery())
 
 
 def let_go_when_idle(patience: timedelta) -> Select[Any]:

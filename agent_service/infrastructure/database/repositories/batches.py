@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from agent_service.core.errors import SessionValueError
 from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch, Counters
+from agent_service.infrastructure.database.append.measured import counted
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_many, find_earlier
 from agent_service.infrastructure.database.engine.servers import MESSAGES
@@ -50,7 +51,11 @@ class SessionBatches(SessionMessages):
         pending = _accept(key, messages, client_ids)
         now = self._now()
         batch = Batch(self._tenant_id, list(_unique(pending)), now, self._expiry(now))
-        with traced(self._server, "append", MESSAGES, session_id=key), database_errors("append messages"):
+        with (
+            counted("repository", len(pending)),
+            traced(self._server, "append", MESSAGES, session_id=key),
+            database_errors("append messages"),
+        ):
             with measured(self._server, "append", MESSAGES):
                 stored = await self._db.run_sync(run_first, partial(_append, key=key, batch=batch))
             if stored is None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from agent_service.core.errors import SessionConflictError
 from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch
+from agent_service.infrastructure.database.append.measured import counted
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_one
 from agent_service.infrastructure.database.engine.servers import MESSAGES
@@ -61,7 +62,7 @@ class SessionMessages(RepositoryBase):
         now = self._clock.now()
         batch = Batch(self._tenant_id, (pending,), now, now + self._limits.expiry)
         append = partial(append_one, batch=batch, expected_seq=seq, expected_version=version)
-        with traced(self._server, "append", MESSAGES, session_id=pending.session_id):
+        with counted("repository"), traced(self._server, "append", MESSAGES, session_id=pending.session_id):
             with measured(self._server, "append", MESSAGES), database_errors("append a message"):
                 counters = await self._db.run_sync(run_first, append)
             if counters is None:

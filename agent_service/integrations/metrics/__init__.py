@@ -1,0 +1,1 @@
+"""What a process measures: the list of all metrics, and their values now."""
