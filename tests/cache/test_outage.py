@@ -165,7 +165,7 @@ async def test_an_operation_is_not_held_longer_than_its_deadline(behind_proxy: P
     await asyncio.gather(*(cache.get(f"k{n}") for n in range(100)))
     second = time.monotonic() - started
 
-    assert first < 0.2 + 0.5
+    assert first < 0.5 + 0.5
     assert second < 0.1, "an open breaker asks nobody"
 
 
