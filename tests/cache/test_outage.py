@@ -165,8 +165,8 @@ async def test_an_operation_is_not_held_longer_than_its_deadline(behind_proxy: P
     await asyncio.gather(*(cache.get(f"k{n}") for n in range(10_000)))
     second = time.monotonic() - started
 
-    assert first < 100 * 0.2 / 4, "each waits for a deadline of its own, not for those of others"
-    assert second < 10_000 * 0.2 / 4, "an open breaker asks nobody"
+    assert first < 100 * 0.5 / 4, "each waits for a deadline of its own, not for those of others"
+    assert second < 100 * 0.5 / 4, "an open breaker asks nobody"
 
 
 async def test_redis_serves_again_however_much_is_written_and_however_slow_it_is(
