@@ -19,7 +19,7 @@ _DETAILS: Final = {
     412: "If-Match: the session is at version 4; read it and decide again",
     413: "the body may have at most 1048576 bytes; send less at once",
     422: "limit must be an integer from 1 to 1000",
-    503: "the database is unreachable or busy",
+    503: "What this request needs does not serve now; try again later.",
 }
 
 _ETAG: Final = {"ETag": {"description": "The session's version, and a hash.", "schema": {"type": "string"}}}
