@@ -57,7 +57,7 @@ def _tags(name: str, lines: Sequence[str] | None) -> EntityTags | None:
         refuse("header", name, str(exc), lines)
 
 
-def _if_match(
+async def _if_match(
     lines: Annotated[
         list[str] | None,
         Header(alias="If-Match", description="Change only if the session's version is that of one of these ETags."),
@@ -66,7 +66,7 @@ def _if_match(
     return _tags("If-Match", lines)
 
 
-def _if_none_match(
+async def _if_none_match(
     lines: Annotated[
         list[str] | None, Header(alias="If-None-Match", description="Answer 304 if the content has one of these ETags.")
     ] = None,
@@ -74,7 +74,7 @@ def _if_none_match(
     return _tags("If-None-Match", lines)
 
 
-def _idempotency_key(
+async def _idempotency_key(
     lines: Annotated[
         list[str] | None,
         Header(

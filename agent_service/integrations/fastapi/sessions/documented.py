@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from agent_service.integrations.fastapi.conditions import REPLAYED
 from agent_service.integrations.fastapi.openapi import problem_responses
-from agent_service.integrations.fastapi.problems import MEDIA_TYPE, PROBLEM_TYPES
+from agent_service.integrations.fastapi.problem_types import MEDIA_TYPE, PROBLEM_TYPES
 
 __all__ = ["errors", "replayed_response", "stream_response", "tagged_response"]
 
