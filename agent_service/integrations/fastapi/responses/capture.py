@@ -66,7 +66,7 @@ async def run_captured(app: ASGIApp, scope: Scope, extra: dict[str, Any]) -> Cap
         await asyncio.wait({task, captured.complete}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         task.cancel()
-        await asyncio.wait({task})
+        await asyncio.gather(task, return_exceptions=True)
         raise
     finally:
         if not task.done():

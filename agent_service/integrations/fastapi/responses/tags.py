@@ -6,7 +6,7 @@ A parameter is read as the endpoint's annotation says, so that ``/items/007`` ha
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from pydantic import TypeAdapter, ValidationError
@@ -28,14 +28,14 @@ class RouteTags:
     def __init__(self, templates: Sequence[str], endpoint: Callable[..., Any], dependant: Dependant) -> None:
         self._templates = [Template(each, endpoint) for each in templates]
         needed = {name for each in self._templates for name in each.parameters}
-        known = {field.name: field.alias for field in (*dependant.path_params, *dependant.query_params)}
+        known = {field.name: field for field in (*dependant.path_params, *dependant.query_params)}
         for name in needed - known.keys():
             raise CacheKeyError(
                 f"tags of {endpoint.__qualname__} have the field {{{name}}}, which is no path or query parameter; "
                 f"it has {', '.join(known) or 'none'}"
             )
-        hints = get_type_hints(endpoint, include_extras=True) if needed else {}
-        self._fields = [(name, known[name], TypeAdapter(hints.get(name, str))) for name in sorted(needed)]
+        fields = [known[name] for name in sorted(needed)]
+        self._fields = [(each.name, each.alias, TypeAdapter(each.field_info.annotation or str)) for each in fields]
         parameters = inspect.signature(endpoint).parameters.values()
         self._others = {each.name: None if each.default is each.empty else each.default for each in parameters}
 

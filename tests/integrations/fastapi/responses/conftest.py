@@ -1,6 +1,6 @@
 """Applications with cached routes, each on memory or on a real Redis, with nothing left behind."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,10 +12,11 @@ from agent_service.infrastructure.cache.factory import close_cache
 from agent_service.integrations.fastapi import CachedRoute
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "tiers"])
 async def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """The settings of a service with and without Redis."""
-    if request.param == "redis":
+    """The settings of a service without Redis, with it, and with memory in front of it."""
+    if request.param != "memory":
+        monkeypatch.setenv("CACHE_L1_ENABLED", str(request.param == "tiers"))
         monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_url"))
         monkeypatch.setenv("REDIS_TIMEOUT", "5")
         reset_settings()
@@ -66,6 +67,3 @@ class Counted:
 @pytest.fixture
 def counted() -> Counted:
     return Counted()
-
-
-Make = Callable[..., Any]

@@ -8,14 +8,15 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Response
 
+from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
-from agent_service.infrastructure.cache import InMemoryCache
+from agent_service.infrastructure.cache import InMemoryCache, close_cache
 from agent_service.integrations.fastapi import cache_response
 from agent_service.integrations.fastapi.responses.directives import directives, seconds_of
 from agent_service.testing.clock import FakeClock
 from tests.integrations.fastapi.responses.conftest import Counted
 
-YESTERDAY = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+LONG_AGO = "Thu, 01 Jan 1998 00:00:00 GMT"
 
 
 def date(seconds: int) -> str:
@@ -42,7 +43,7 @@ def date(seconds: int) -> str:
         (200, {"Expires": date(20), "Date": date(0)}, 20),
         (200, {"Expires": date(0), "Date": date(20)}, 0),
         (200, {"Expires": "0"}, 0),
-        (200, {"Expires": YESTERDAY}, 0),
+        (200, {"Expires": LONG_AGO}, 0),
         (200, {"Cache-Control": "max-age=10", "Expires": "0"}, 10),
         (203, {}, 60),
         (204, {}, 60),
@@ -128,6 +129,23 @@ async def test_the_default_ttl_is_that_of_the_cache(app: FastAPI, client: httpx.
         return "content"
 
     assert (await client.get("/")).headers["cache-control"] == "max-age=42"
+
+
+async def test_a_route_keeps_nothing_of_the_settings_that_it_was_made_under(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    @app.get("/", dependencies=[Depends(cache_response())])
+    async def read() -> str:
+        return "content"
+
+    told = []
+    for seconds in ("7", "42"):
+        monkeypatch.setenv("CACHE_DEFAULT_TTL", seconds)
+        reset_settings()
+        told.append((await client.get("/")).headers["cache-control"])
+        await close_cache()
+
+    assert told == ["max-age=7", "max-age=42"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """A cached route: what runs on a hit and on a miss."""
 
 import asyncio
+import pathlib
 from collections.abc import AsyncIterator
-from pathlib import Path
+from datetime import date
+from enum import Enum
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -307,7 +310,7 @@ async def test_an_endless_stream_begins_at_once(app: FastAPI):
 
 
 async def test_a_file_in_one_piece_is_cached_and_a_range_of_it_is_left_to_the_route(
-    app: FastAPI, client: httpx.AsyncClient, home: Path
+    app: FastAPI, client: httpx.AsyncClient, home: pathlib.Path
 ):
     path = home / "page.txt"
     path.write_text("0123456789")
@@ -377,6 +380,30 @@ async def test_a_tag_invalidates_what_the_endpoint_that_changes_it_names(
     assert [await call("/items/007"), await call("/items/8"), await call("/items/9")] == [4, 2, 3]
     await (await get_cache(NAMESPACE)).invalidate_tags(["page:1"])
     assert [await call("/items/007"), await call("/items/8")] == [5, 6]
+
+
+async def test_tags_are_of_parameters_as_the_endpoint_gets_them(app: FastAPI, client: httpx.AsyncClient):
+    class Color(Enum):
+        RED = "red"
+
+    templates = ["{number}", "{color}", "{size}", "{day}", "{key}"]
+
+    @app.get("/{number}/{color}/{key}", response_model=None, dependencies=[Depends(cache_response(60, tags=templates))])
+    async def read(
+        number: Annotated[int, Path(gt=0)],
+        color: Color,
+        key: UUID,
+        size: Annotated[float, Query(alias="s")] = 1.5,
+        day: date | None = None,
+    ) -> "Unknown":  # type: ignore[name-defined] # noqa: F821 - as where it is imported for type checkers only
+        return 1
+
+    path = "/07/red/0123456789ABCDEF0123456789ABCDEF"
+    for tag in ("7", "red", "2.0", "2026-01-02", "01234567-89ab-cdef-0123-456789abcdef"):
+        assert (await client.get(f"{path}?s=2&day=2026-01-02")).status_code == 200
+        await (await get_cache(NAMESPACE)).invalidate_tags([tag])
+        missed = await client.get(f"{path}?s=2&day=2026-01-02")
+        assert missed.headers["cache-status"] == "agent-service; fwd=uri-miss", tag
 
 
 async def test_a_parameter_too_long_for_a_tag_is_served_without_the_cache(app: FastAPI, client: httpx.AsyncClient):
