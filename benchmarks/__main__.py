@@ -6,8 +6,11 @@ from benchmarks import (
     cache_cost,
     cache_hit,
     context,
+    fastapi_cost,
     first_use,
+    http_cache,
     instrumented,
+    rate_limits,
     records,
     redis_get,
     search,
@@ -29,9 +32,12 @@ BENCHMARKS = (
     search,
     first_use,
     instrumented,
+    http_cache,
+    rate_limits,
     records,
     bridge,
     context,
+    fastapi_cost,
 )
 
 for benchmark in BENCHMARKS:

@@ -22,6 +22,7 @@ ON_EVERY_LOOP = (
     "database/test_engine.py",
     "database/test_feed.py",
     "database/test_writer.py",
+    "integrations/fastapi/rest/test_events.py",
     "outbox/test_run.py",
     "redis/test_client.py",
     "redis/test_faults.py",

@@ -11,6 +11,9 @@
     │   │   └── UndecodableError      stored bytes that no version of the package wrote; caches count a miss
     │   ├── LoadTimeoutError          (also TimeoutError) a load took longer than its caller would wait
     │   └── ReentrantLoadError        (also RuntimeError)
+    ├── RateLimitError
+    │   ├── RateLimitExceededError    more was asked for than a limiter lets through now
+    │   └── RateLimitValueError       (also ValueError) a key or weight that a limiter cannot use
     ├── BridgeError                   (also RuntimeError) a thread could not await on an event loop
     │   └── BridgeTimeoutError        (also TimeoutError)
     ├── RuntimeStateError             (also RuntimeError) there is no runtime, or another one
@@ -56,6 +59,9 @@ __all__ = [
     "DatabaseError",
     "DatabaseUnavailableError",
     "LoadTimeoutError",
+    "RateLimitError",
+    "RateLimitExceededError",
+    "RateLimitValueError",
     "RecordValueError",
     "RedisBusyError",
     "RedisCommandError",
@@ -111,6 +117,22 @@ class LoadTimeoutError(CacheError, TimeoutError):
 
 class ReentrantLoadError(CacheError, RuntimeError):
     """A loader asked, directly or through other loads, for the key it is loading itself; waiting would never end."""
+
+
+class RateLimitError(AgentServiceError):
+    """A rate limiter did not let a call through; nothing was taken."""
+
+
+class RateLimitExceededError(RateLimitError):
+    """More was asked for than the limiter lets through now; in ``retry_after`` seconds it would."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimitValueError(RateLimitError, ValueError):
+    """A key or weight cannot be used, or the weight is more than the limiter ever lets through at once."""
 
 
 class BridgeError(AgentServiceError, RuntimeError):
@@ -228,7 +250,14 @@ class SessionValueError(SessionError, ValueError):
 
 
 class SessionConflictError(SessionError):
-    """The session changed since it was read: the expected version or sequence number no longer holds."""
+    """The session changed since it was read: the expected version or sequence number no longer holds.
+
+    ``version`` is the one that the session has now; None where another conflict is meant, or it is not known.
+    """
+
+    def __init__(self, message: str, *, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class DatabaseError(SessionError):

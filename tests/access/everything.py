@@ -7,6 +7,7 @@ from agent_service import NEVER, cached, get_cache, get_redis_manager
 from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
+from agent_service.infrastructure.limits import Rate, RateLimiter
 from agent_service.infrastructure.redis import ops
 from agent_service.state.models import CoachContext
 from agent_service.state.redis import RedisStateStore
@@ -60,6 +61,17 @@ async def use_manager() -> None:
     health = await manager.health_check()
     assert health["ok"], health
     assert health["limits"] == []
+
+
+async def use_limits() -> None:
+    """Rate limits that all processes share."""
+    limiter = RateLimiter("calls", "1/hour")
+    decisions = [await limiter.take("ann") for _ in range(2)]
+    assert [(each.taken, each.level) for each in decisions] == [(True, "redis"), (False, "redis")]
+    short = RateLimiter("short", Rate(5, 0.001), "9/hour")
+    assert (await short.take("ann")).taken
+    while (await short.take("ann", 0)).remaining[0].quota < 5:  # until what is over is taken out
+        await asyncio.sleep(0.001)
 
 
 async def use_tenants() -> None:

@@ -10,7 +10,7 @@ import redis
 
 from agent_service import get_cache, get_redis_manager
 from agent_service.infrastructure.redis.client import RedisClient
-from tests.access.everything import use_caches, use_manager, use_ops, use_stores, use_tenants
+from tests.access.everything import use_caches, use_limits, use_manager, use_ops, use_stores, use_tenants
 from tests.servers.redis import RedisServer
 from tests.support.acl import PASSWORD, USER, documented_rules
 from tests.support.waiting import until
@@ -40,10 +40,18 @@ async def test_the_rule_for_caches_is_enough_for_caches(as_user: Permit, server:
     assert [key for key in server.cli("KEYS", "*") if not key.startswith(b"agent_service:")] == []
 
 
+async def test_the_rules_for_caches_and_for_limits_are_enough_for_limits(as_user: Permit, server: RedisServer):
+    as_user(*documented_rules()["cache"], *documented_rules()["limits"])
+
+    await use_limits()
+    await use_caches()
+
+
 async def test_the_rule_for_everything_is_enough_for_everything(as_user: Permit, server: RedisServer):
     as_user(*documented_rules()["service"])
 
     await use_caches()
+    await use_limits()
     await use_manager()
     await use_tenants()
     await use_stores()

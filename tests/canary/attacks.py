@@ -48,7 +48,11 @@ async def all_of(items: AsyncIterator[Any]) -> list[Any]:
 
 
 BY_ID: dict[str, list[ById]] = {
-    "get": [lambda repo, id_: repo.get(id_), lambda repo, id_: repo.get(str(id_))],
+    "get": [
+        lambda repo, id_: repo.get(id_),
+        lambda repo, id_: repo.get(str(id_)),
+        lambda repo, id_: repo.get(id_, lock=True),
+    ],
     "get_session_with_messages": [lambda repo, id_: repo.get_session_with_messages(id_)],
     "add_message_to_session": [
         lambda repo, id_: repo.add_message_to_session(id_, message("x")),

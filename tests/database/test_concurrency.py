@@ -109,6 +109,27 @@ async def test_of_writers_that_expect_the_same_one_wins(database: DatabaseManage
     assert len(await history(database, session)) == 1
 
 
+async def test_what_is_decided_by_a_locked_session_is_never_lost(database: DatabaseManager, session: Session) -> None:
+    together = asyncio.Barrier(4)
+
+    async def count() -> None:
+        async with database.session() as db:
+            repo = SessionRepository(db)
+            seen = await repo.get(session.id)
+            assert seen is not None
+            await together.wait()
+            locked = await repo.get(session.id, lock=True)
+            assert locked is not None
+            await repo.set_session_context(session.id, {"n": locked.context.get("n", 0) + 1})
+
+    await asyncio.gather(*(count() for _ in range(4)))
+
+    async with database.session() as db:
+        found = await SessionRepository(db).get(session.id)
+    assert found is not None
+    assert (found.context, found.version) == ({"n": 4}, 5)
+
+
 async def test_pops_at_the_same_time_remove_different_messages(database: DatabaseManager, session: Session) -> None:
     async with database.session() as db:
         for number in range(10):

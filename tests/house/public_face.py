@@ -34,6 +34,7 @@ MODULES = (
     "agent_service.infrastructure.database.models",
     "agent_service.infrastructure.database.models.session",
     "agent_service.infrastructure.database.repositories",
+    "agent_service.infrastructure.limits",
     "agent_service.infrastructure.outbox",
     "agent_service.infrastructure.redis",
     "agent_service.infrastructure.redis.ops",

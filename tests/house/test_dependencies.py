@@ -44,7 +44,11 @@ TEXTS: dict[str, str] = {"infrastructure/database/errors/lost.py": "asyncpg"}
 """Where errors are told apart by their texts."""
 
 _OF_THE_LANGUAGE = {"typing", "enum", "abc", "builtins"}
-_OF_PYTHON = {("core/values/conformity.py", "_name"), ("infrastructure/redis/transport/arrived.py", "_buffer")}
+_OF_PYTHON = {
+    ("core/values/conformity.py", "_name"),
+    ("infrastructure/redis/transport/arrived.py", "_buffer"),
+    ("integrations/fastapi/stopping.py", "_kwargs"),
+}
 _NAMED_TUPLES = {"_fields", "_replace", "_asdict", "_make"}
 
 

@@ -268,7 +268,11 @@ async def test_the_fastapi_example_of_the_readme_serves_requests(house: str):
     async with get_session() as db:
         session = await SessionRepository(db).create(Session(user_id="alice"))
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(names["app"]), base_url="http://test") as client:
+    app = names["app"]
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
         user = await client.get("/users/7")
         added = await client.post(f"/sessions/{session.id}/messages", json={"role": "user", "content": "Hello"})
         unknown = await client.post(f"/sessions/{uuid4()}/messages", json={"role": "user", "content": "Hello"})

@@ -11,12 +11,22 @@ if _typing.TYPE_CHECKING:
     from agent_service.integrations.fastapi.dependencies.database import DbSession, Sessions, Writer
     from agent_service.integrations.fastapi.dependencies.state import Runtime, Shared
     from agent_service.integrations.fastapi.dependencies.tenancy import Service, Tenant, User
+    from agent_service.integrations.fastapi.health import health_router
+    from agent_service.integrations.fastapi.limits.dependency import client_ip, rate_limit
+    from agent_service.integrations.fastapi.limits.headers import RateLimitHeaders
+    from agent_service.integrations.fastapi.openapi import Problem, problem_responses
+    from agent_service.integrations.fastapi.problems import add_problem_handlers
+    from agent_service.integrations.fastapi.responses.dependency import cache_response
+    from agent_service.integrations.fastapi.responses.route import CachedRoute
     from agent_service.integrations.fastapi.service import AgentService
 
 __all__ = [
     "AgentService",
     "CacheNamed",
+    "CachedRoute",
     "DbSession",
+    "Problem",
+    "RateLimitHeaders",
     "Runtime",
     "Service",
     "Sessions",
@@ -24,7 +34,13 @@ __all__ = [
     "Tenant",
     "User",
     "Writer",
+    "add_problem_handlers",
     "cache",
+    "cache_response",
+    "client_ip",
+    "health_router",
+    "problem_responses",
+    "rate_limit",
 ]
 
 _FILES = {
@@ -34,6 +50,15 @@ _FILES = {
     "DbSession": "dependencies.database",
     "Sessions": "dependencies.database",
     "Writer": "dependencies.database",
+    "health_router": "health",
+    "RateLimitHeaders": "limits.headers",
+    "client_ip": "limits.dependency",
+    "rate_limit": "limits.dependency",
+    "Problem": "openapi",
+    "problem_responses": "openapi",
+    "add_problem_handlers": "problems",
+    "CachedRoute": "responses.route",
+    "cache_response": "responses.dependency",
     "Runtime": "dependencies.state",
     "Shared": "dependencies.state",
     "Service": "dependencies.tenancy",

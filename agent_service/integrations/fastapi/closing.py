@@ -13,6 +13,8 @@ _Close: TypeAlias = Callable[[float], Awaitable[object]]
 
 _SHARE: Final = 0.5
 """Share of the time left that one step may take, so that what is closed after it has time too."""
+_TOLD: Final = 0.8
+"""Share of its time that a step is told: it may still have to cancel what did not end by then."""
 
 
 class Closing:
@@ -41,8 +43,9 @@ class Closing:
         deadline = Deadline.after(seconds)
         while self._steps:
             name, close = self._steps.pop()
-            step = asyncio.ensure_future(_named(name, close, deadline.left * _SHARE))
-            await asyncio.wait({step}, timeout=deadline.left * _SHARE)
+            share = deadline.left * _SHARE
+            step = asyncio.ensure_future(_named(name, close, share * _TOLD))
+            await asyncio.wait({step}, timeout=share)
             if not step.done():
                 logger.warning("%s was not closed in time", name)
                 step.cancel()

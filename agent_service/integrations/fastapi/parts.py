@@ -5,15 +5,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from agent_service.core.errors import ConfigurationError
+from agent_service.core.errors import ConfigurationError, RuntimeStateError
+from agent_service.core.logging import logger
 from agent_service.core.supervision import Supervised
 from agent_service.integrations.fastapi.closing import Closing
-from agent_service.integrations.fastapi.shared import join, leave
+from agent_service.integrations.fastapi.readiness import Readiness
+from agent_service.integrations.fastapi.shared import join, joined, leave
 
 if TYPE_CHECKING:
-    from agent_service.infrastructure.cache.interface import ICache
     from agent_service.infrastructure.database.append.writer import SessionWriter
     from agent_service.infrastructure.database.engine.manager import DatabaseManager
     from agent_service.infrastructure.redis.manager import RedisManager
@@ -40,6 +41,7 @@ class Wanted:
     triggers: "Callable[[], TriggerRunner] | None"
     runtime: "bool | GlobalSymphonyConfig"
     background: Sequence[Callable[[], Awaitable[object]]]
+    start_degraded: bool
 
     def require_possible(self) -> None:
         """Require that no part needs another one that was not asked for.
@@ -81,6 +83,10 @@ class Parts:
     runtime: "AgentRuntime | None" = None
     triggers: "TriggerRunner | None" = None
     background: list[Supervised] = field(default_factory=list)
+    readiness: Readiness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.readiness = Readiness(self)
 
     async def open(self, wanted: Wanted) -> None:
         """Open what is wanted, in the order in which one part may use another."""
@@ -88,6 +94,7 @@ class Parts:
             await self._open_cache()
         if wanted.database is not False:
             await self._open_database(wanted.database)
+        await self._look_around(degraded=wanted.start_degraded)
         if wanted.writer:
             await self._open_writer(wanted.append_timeout)
         if wanted.runtime is not False:
@@ -96,16 +103,23 @@ class Parts:
             await self._open_triggers(wanted.triggers)
         self._start_background(wanted)
 
+    async def _look_around(self, *, degraded: bool) -> None:
+        """Ask what was opened whether it serves, so that no request is the first to connect, and the log tells."""
+        self.closing.add("the health checks", lambda _: self.readiness.close())
+        for name, state in (await self.readiness.ask()).items():
+            if state.status != "up" and not degraded:
+                raise RuntimeStateError(f"the service does not start without its {name}: {state.reason}")
+            if state.status != "up":
+                logger.warning("the service starts although its %s is %s: %s", name, state.status, state.reason)
+
     async def _open_cache(self) -> None:
-        from agent_service.infrastructure.cache.factory import close_cache, get_cache  # noqa: PLC0415
+        from agent_service.infrastructure.cache.factory import close_cache, open_cache  # noqa: PLC0415
         from agent_service.infrastructure.redis.factory import get_redis_manager  # noqa: PLC0415
 
         join("cache")
         self.closing.add("the cache", lambda _: leave("cache", close_cache))
+        await open_cache("")
         self.redis = await get_redis_manager()
-        # The first request shall not be the one that connects, or waits until it is known that Redis does not serve.
-        cache: ICache[Any] = await get_cache()
-        await cache.exists("agent_service:start")
 
     async def _open_database(self, wanted: "bool | str | DatabaseManager") -> None:
         from agent_service.core.settings import get_settings  # noqa: PLC0415
@@ -121,6 +135,8 @@ class Parts:
             self.database = database
         elif wanted is not False:
             self.database = wanted
+        if self.database is not None and self.database.embedded:
+            await self.database.prepare()  # which may take longer than a check may
 
     async def _open_writer(self, timeout: float) -> None:  # noqa: ASYNC109 - of each append
         from agent_service.infrastructure.database.append.writer import SessionWriter  # noqa: PLC0415
@@ -136,9 +152,11 @@ class Parts:
         config = GlobalSymphonyConfig(start_degraded=True) if isinstance(wanted, bool) else wanted
         redis = self.redis if config.redis_url is None else None
         database = self.database if config.database_url is None else None
-        join("runtime")
-        self.closing.add("the runtime", lambda seconds: leave("runtime", partial(AgentRuntime.shutdown, seconds)))
+        ours = joined("runtime") or not _has_runtime()
         self.runtime = await AgentRuntime.create(config, redis=redis, database=database)
+        if ours:
+            join("runtime")
+            self.closing.add("the runtime", lambda seconds: leave("runtime", partial(AgentRuntime.shutdown, seconds)))
 
     async def _open_triggers(self, make: "Callable[[], TriggerRunner]") -> None:
         self.triggers = make()
@@ -168,3 +186,14 @@ class Parts:
             await asyncio.wait({task})
 
         self.closing.add(name, end)
+
+
+def _has_runtime() -> bool:
+    """Say whether the application has a runtime of its own, which it ends itself."""
+    from agent_service.runtime.runtime import AgentRuntime  # noqa: PLC0415
+
+    try:
+        AgentRuntime.get()
+    except RuntimeStateError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -12,7 +12,8 @@ from starlette.requests import HTTPConnection
 from agent_service.core.errors import RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.parts import Parts, Wanted, require_seconds
-from agent_service.integrations.fastapi.stopping import told_of_signals
+from agent_service.integrations.fastapi.problems import add_problem_handlers
+from agent_service.integrations.fastapi.stopping import told_to_stop
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.cache.interface import ICache
@@ -102,15 +103,19 @@ class AgentService:
             triggers=triggers,
             runtime=runtime,
             background=tuple(background),
+            start_degraded=start_degraded,
         )
         self._wanted.require_possible()
-        self._start_degraded = start_degraded
         self._shutdown_timeout = require_seconds(shutdown_timeout, "shutdown_timeout")
         self._parts: Parts | None = None
+        self.started = False
+        """Whether it serves: from the end of the start to the beginning of the end."""
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Run the service for as long as an application runs: ``FastAPI(lifespan=service.lifespan)``.
+
+        Handlers of the application find it; :meth:`install` is for its errors.
 
         :raises RuntimeStateError: it runs already.
         """
@@ -118,18 +123,14 @@ class AgentService:
             raise RuntimeStateError("this service runs already; make an AgentService for each application")
         closing = Closing()
         parts = self._parts = Parts(closing)
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            with suppress(RuntimeError):  # the loop was closed without ending the lifespan
-                loop.call_soon_threadsafe(parts.stopping.set)
-
         try:
-            with told_of_signals(stop):
+            async with told_to_stop(parts.stopping):
                 await parts.open(self._wanted)
-                self.install(app)
+                app.state.agent_service = self
+                self.started = True
                 yield
         finally:
+            self.started = False
             parts.stopping.set()
             try:
                 await closing.run(self._shutdown_timeout)
@@ -151,11 +152,12 @@ class AgentService:
         return both
 
     def install(self, app: FastAPI) -> None:
-        """Make an application answer every error of the package with a problem document, and find this service.
+        """Let an application answer errors with problem documents, and find this service.
 
-        Calling it again changes nothing. An application that is mounted in another one has no lifespan of its own:
-        install the same service in it.
+        Call it before the application starts; calling it again changes nothing. An application that is mounted in
+        another one has no lifespan of its own: install the same service in it.
         """
+        add_problem_handlers(app)
         app.state.agent_service = self
 
     @property

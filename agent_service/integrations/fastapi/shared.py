@@ -6,7 +6,7 @@ from typing import Final
 
 from agent_service.core.loop_registry import LoopRegistry
 
-__all__ = ["join", "leave"]
+__all__ = ["join", "joined", "leave"]
 
 _users: Final = LoopRegistry[Counter[str]]()
 
@@ -14,6 +14,11 @@ _users: Final = LoopRegistry[Counter[str]]()
 def join(name: str) -> None:
     """Count one more user of what has this name, on the running loop."""
     _users.get(Counter)[name] += 1
+
+
+def joined(name: str) -> bool:
+    """Return whether what has this name has users on the running loop."""
+    return _users.get(Counter)[name] > 0
 
 
 async def leave(name: str, close: Callable[[], Awaitable[object]]) -> None:

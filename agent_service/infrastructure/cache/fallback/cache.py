@@ -11,6 +11,7 @@ from agent_service.core.errors import (
     RedisUnreplicatedError,
 )
 from agent_service.core.globs import Globs
+from agent_service.core.logging import logger
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
@@ -41,6 +42,7 @@ class FallbackBackend(Backend):
         self.memory = memory
         self._outage = outage
         self._namespace = namespace
+        self._denied = False
 
     async def _run(self, operation: Callable[[Backend], Awaitable[R]], record: Callable[[], None] | None = None) -> R:
         """Run an operation where it can be served.
@@ -65,6 +67,25 @@ class FallbackBackend(Backend):
         if record is not None:
             record()
         return await operation(self.memory)
+
+    async def on_redis(self, operation: Callable[[RedisBackend], Awaitable[R]]) -> R | None:
+        """Run what memory has no twin for, where Redis can serve it; None: the caller does without Redis.
+
+        What the server denies is no outage of the caches, which may not need it.
+        """
+        if not self._outage.breaker.closed:
+            self._outage.serve_from_memory()
+            return None
+        try:
+            return await operation(self.redis)
+        except RedisDeniedError as exc:
+            self.counters.errors += 1
+            if not self._denied:
+                self._denied = True
+                logger.warning("Redis denies what only it can share, so this process does it by itself: %s", exc)
+        except RedisOperationError as exc:
+            self.not_served(exc)
+        return None
 
     @property
     def redis_serves(self) -> bool:

@@ -32,6 +32,10 @@ class EntryNames:
         """Name the entry of a key."""
         return self.prefix + key.encode()
 
+    def limit(self, name: str) -> bytes:
+        """Name what a rate limiter has let through."""
+        return internal_key(self._root, "limit", name)
+
     def leases(self, entry: bytes) -> tuple[bytes, ...]:
         """Name the lease of an entry, in the same slot of a cluster; the few entries without any have none.
 

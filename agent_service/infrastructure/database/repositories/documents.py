@@ -105,7 +105,8 @@ class SessionDocuments(RepositoryBase):
     async def _why_not(self, key: UUID, version: int | None) -> SessionConflictError:
         session = await self._require(key)
         return SessionConflictError(
-            f"session {key} is at version {session.version}, expected was {version}; read it and decide again"
+            f"session {key} is at version {session.version}, expected was {version}; read it and decide again",
+            version=session.version,
         )
 
 

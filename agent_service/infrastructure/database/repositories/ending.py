@@ -4,11 +4,15 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from agent_service.core.bell import Bell
 from agent_service.core.errors import SessionValueError
 
-__all__ = ["Ending", "Until", "require_until"]
+__all__ = ["Ended", "Ending", "Until", "require_until"]
+
+_GRACE: Final = 0.5
+"""Seconds that a read has to end by itself once the event is set: cancelling it costs its connection."""
 
 
 class Until(Protocol):
@@ -37,12 +41,16 @@ def _is_event(value: Any) -> bool:
     return callable(is_set) and inspect.iscoroutinefunction(wait) and not isinstance(value, type)
 
 
+class Ended(Exception):  # noqa: N818 - no error: somebody asked for it
+    """A read was interrupted because the subscription ends."""
+
+
 class Ending:
     """Ends what a subscription does when its event is set. Without an event it costs nothing."""
 
     def __init__(self, until: Until | None) -> None:
         self._until = until
-        self._scope: asyncio.Timeout | None = None
+        self._reading: asyncio.Timeout | None = None
 
     @property
     def due(self) -> bool:
@@ -50,35 +58,44 @@ class Ending:
         return self._until is not None and self._until.is_set()
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Watch the event while the block runs."""
+    async def watched(self, bell: Bell) -> AsyncIterator[None]:
+        """Watch the event while the block runs, and ring the bell when it is set."""
         if self._until is None:
             yield
             return
         watching = asyncio.ensure_future(self._until.wait())
-        watching.add_done_callback(self._interrupt)
+
+        def end(_watching: "asyncio.Future[object]") -> None:
+            bell.ring()
+            if self._reading is not None and self._reading.when() is None:
+                self._reading.reschedule(asyncio.get_running_loop().time() + _GRACE)
+
+        watching.add_done_callback(end)
         try:
             yield
         finally:
+            watching.remove_done_callback(end)
             watching.cancel()
             await asyncio.wait({watching})
 
     @asynccontextmanager
-    async def interrupting(self) -> AsyncIterator[None]:
-        """Cancel the block when the event is set; what follows asks :attr:`due`."""
+    async def reading(self) -> AsyncIterator[None]:
+        """Let the block end by itself, at the latest half a second after the event is set.
+
+        What gives a connection back belongs outside of the block: it is not to be interrupted.
+
+        :raises Ended: it took longer.
+        """
         if self._until is None:
             yield
             return
+        scope = self._reading = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(0 if self.due else None) as self._scope:
+            async with scope:
                 yield
-        except TimeoutError:
-            if not self._scope.expired():
+        except TimeoutError as exc:
+            if not scope.expired():
                 raise
+            raise Ended from exc
         finally:
-            self._scope = None
-
-    def _interrupt(self, watching: "asyncio.Future[object]") -> None:
-        scope = self._scope
-        if scope is not None and scope.when() is None and not watching.cancelled():
-            scope.reschedule(0)
+            self._reading = None

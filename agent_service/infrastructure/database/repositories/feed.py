@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
-from agent_service.infrastructure.database.repositories.ending import Ending, Until, require_until
+from agent_service.infrastructure.database.repositories.ending import Ended, Ending, Until, require_until
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
 
@@ -55,8 +55,9 @@ class SessionFeed(SessionHistory):
         On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
         0.5 seconds.
 
-        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error and at once,
-            whether it waits, reads or has messages to return. A later subscription goes on after the last number.
+        :param until: an :class:`asyncio.Event` that ends the subscription when it is set, without an error, whether it
+            waits or has messages to return; a read under way has half a second to end. A later subscription goes on
+            after the last number.
         :raises SessionNotFoundError: there is no such session, or it was deleted meanwhile.
         :raises SessionValueError: the repository's session is read-only, or not of :func:`get_session`, or ``until``
             is no event.
@@ -75,23 +76,18 @@ class SessionFeed(SessionHistory):
     async def _follow(
         self, database: DatabaseManager, key: UUID, seq: int, ending: Ending
     ) -> AsyncGenerator[SessionMessage, None]:
-        async with database.notifications.bell(key) as bell, ending.watched():
-            reading = _Reading(database, self._within, key)
+        async with database.notifications.bell(key) as bell, ending.watched(bell):
+            reading = _Reading(database, self._within, key, ending)
             while not ending.due:
                 database.notifications.require_open()
-                page: list[SessionMessage] = []
-                async with ending.interrupting():
-                    page, notified = await reading.next_page(seq)
-                if ending.due:
-                    return
+                page, notified = await reading.next_page(seq)
                 for message in page:
                     if ending.due:
                         return
                     yield message
                     seq = message.seq
-                async with ending.interrupting():
-                    if len(page) < PAGE:
-                        await reading.pause(bell, found=bool(page), notified=notified)
+                if len(page) < PAGE and not ending.due:
+                    await reading.pause(bell, found=bool(page), notified=notified)
 
     def _within(self, db: AsyncSession) -> SessionHistory:
         return type(self)(db, self._tenant_id, limits=self._limits, clock=self._clock)
@@ -101,11 +97,16 @@ class _Reading:
     """How one subscription reads: when it reads again, and what it does in an outage."""
 
     def __init__(
-        self, database: DatabaseManager, repository: Callable[[AsyncSession], SessionHistory], key: UUID
+        self,
+        database: DatabaseManager,
+        repository: Callable[[AsyncSession], SessionHistory],
+        key: UUID,
+        ending: Ending,
     ) -> None:
         self._database = database
         self._repository = repository
         self._key = key
+        self._ending = ending
         self._marked_at = -RENEWAL
         self._poll = SHORTEST_POLL
         self._began = False
@@ -114,6 +115,8 @@ class _Reading:
         """Read on after a number; also whether later messages will be notified."""
         try:
             page, notified = await self._read(seq)
+        except Ended:
+            return [], False
         except DatabaseUnavailableError as exc:
             if not self._began:
                 raise
@@ -134,7 +137,7 @@ class _Reading:
             await bell.wait(self._poll * random.uniform(0.75, 1))  # noqa: S311 - subscriptions shall not poll in step
 
     async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
-        async with self._database.session(read_committed=True) as db:
+        async with self._database.session(read_committed=True) as db, self._ending.reading():
             repository = self._repository(db)
             # Marked before it is read: what commits after the mark notifies, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)

@@ -88,5 +88,6 @@ class SessionMessages(RepositoryBase):
         wanted = ", ".join(f"{name} {value}" for name, value in expected.items() if value is not None)
         raise SessionConflictError(
             f"session {key} is at last_seq {session.last_seq}, version {session.version}; "
-            f"the message expected {wanted}; read what is new and decide again"
+            f"the message expected {wanted}; read what is new and decide again",
+            version=session.version,
         )

@@ -12,6 +12,7 @@ from agent_service.core.errors import SessionConflictError, SessionValueError
 from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
+from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import one, visible
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.values.documents import encode_document
@@ -72,9 +73,16 @@ class SessionRecords(RepositoryBase):
         ended = None if session.status is SessionStatus.ACTIVE else now
         set_own_fields(session, **own_fields, **moments, completed_at=ended)
 
-    async def get(self, session_id: UUID | str) -> Session | None:
-        """Return a session, or None."""
-        session: Session | None = await self._first("read a session", self._one(session_id))
+    async def get(self, session_id: UUID | str, *, lock: bool = False) -> Session | None:
+        """Return a session, or None.
+
+        :param lock: until the caller's transaction ends, nobody else changes the session or appends to it; they wait.
+        """
+        key = require_session_id(session_id)
+        if lock:
+            with database_errors("lock a session"):
+                await self._db.execute(lock_sessions(self._dialect(), *one(self._tenant_id, key)))
+        session: Session | None = await self._first("read a session", self._one(key))
         return session
 
     async def get_by_external_id(self, external_id: str) -> Session | None:
@@ -133,8 +141,8 @@ class SessionRecords(RepositoryBase):
             .execution_options(synchronize_session=False)
         )
 
-    def _one(self, session_id: UUID | str) -> Any:
-        return select(Session).where(*one(self._tenant_id, require_session_id(session_id)))
+    def _one(self, key: UUID) -> Any:
+        return select(Session).where(*one(self._tenant_id, key))
 
 
 def _changes(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,8 +12,10 @@ from agent_service.integrations.fastapi.service import AgentService, Resolver
 __all__ = ["Service", "Tenant", "User", "service_of", "tenant_of", "user_of"]
 
 
-def service_of(connection: HTTPConnection) -> AgentService:
+async def service_of(connection: HTTPConnection) -> AgentService:
     """Return the service of the application that serves a request.
+
+    A coroutine function only because FastAPI runs others in a thread.
 
     :raises RuntimeStateError: it has none.
     """

@@ -1,0 +1,1 @@
+"""Rate limits of requests, by the limiters of :mod:`agent_service.infrastructure.limits`."""
