@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from agent_service.core.availability import Availability
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import DatabaseUnavailableError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -424,7 +423,7 @@ class TestNotifications:
             database = DatabaseManager(proxy.url)
             async with database.notifications.bell(uuid4()):
                 started = loop.time()
-                while proxy.accepted < 7:
+                while proxy.accepted < 8:  # one of them asks whether the database is away
                     await asyncio.sleep(0.002)
                 took = loop.time() - started
             await database.close()
@@ -445,7 +444,7 @@ class TestNotifications:
             async def dispose(self) -> None:
                 pass
 
-        notifications = Notifications(Unreachable, Availability("x", logging.getLogger(), quiet=1))  # type: ignore[arg-type]
+        notifications = Notifications(Unreachable, _nothing_is_served)  # type: ignore[arg-type]
         async with notifications.bell(uuid4()), asyncio.timeout(60):
             while tried < 1200:
                 await asyncio.sleep(0)
@@ -487,5 +486,35 @@ class TestNotifications:
         await database.close()
 
 
+async def _nothing_is_served() -> bool:
+    return False
+
+
 async def _logged(caplog: pytest.LogCaptureFixture, part: str) -> bool:
     return any(part in record.message for record in caplog.records)
+
+
+async def test_listening_that_fails_while_the_database_serves_is_told_once(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with TcpProxy(postgres_url) as proxy:
+        elsewhere = DatabaseManager(proxy.url)
+        proxy.lead_to("postgresql://127.0.0.1:1")
+        async with AsyncExitStack() as stack:
+            database = DatabaseManager(postgres_url)
+            stack.push_async_callback(database.close)
+            stack.push_async_callback(elsewhere.close)
+            session_id = await start(database)
+            database.notifications._open_engine = elsewhere._patient_engine
+            feed = await stack.enter_async_context(following(database, session_id))
+            waiting = asyncio.create_task(take(feed, 1))
+            await until(lambda: _logged(caplog, "poll for new messages"))
+            tried = proxy.accepted
+            await until(lambda: proxy.accepted > tried + 1)
+            proxy.lead_to(postgres_url)
+            await until(lambda: _logged(caplog, "notified of new messages again"))
+            await say(database, session_id, "after")
+            assert await waiting == ["after"]
+
+    assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]

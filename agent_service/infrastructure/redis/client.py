@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError
 
-from agent_service.core.errors import ConfigurationError, RedisUnavailableError
+from agent_service.core.availability import Availability
+from agent_service.core.errors import ConfigurationError, RedisOperationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
 from agent_service.core.tracing import Server
 from agent_service.core.urls.redis import RedisTarget, parse_redis_url
@@ -140,6 +141,11 @@ class RedisClient(RedisCommands):
         return self._transport.raw
 
     @property
+    def availability(self) -> Availability:
+        """Whether its Redis is away, as the log tells it."""
+        return self._operations.availability
+
+    @property
     def target(self) -> str:
         """The URL with user name and passwords masked."""
         return self._operations.target
@@ -194,15 +200,25 @@ class RedisClient(RedisCommands):
         stream = InvalidationStream(
             self._known_location("invalidations"),
             self.pipeline,
+            is_served=self._is_served,
             prefix=prefix,
             on_invalidate=on_invalidate,
             on_flush=on_flush,
-            availability=self._operations.availability,
             max_staleness=max_staleness,
             timeout=self.timeout,
         )
         self._streams.add(stream)
         return stream
+
+    async def _is_served(self) -> bool:
+        """Whether Redis answers now; it is not asked during an outage, whose end its next operation finds."""
+        if self.availability.away:
+            return False
+        try:
+            await self.ping()
+        except RedisOperationError:
+            return False
+        return True
 
     def notifications(self, key: bytes, on_change: Callable[[], None]) -> StreamNotifications:
         """Return what calls back when a stream gets an entry; see :class:`StreamNotifications`. The caller starts and

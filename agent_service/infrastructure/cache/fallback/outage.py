@@ -118,8 +118,13 @@ class Outage:
         """Record that an operation failed. What Redis misses by it is in the journal before another task runs."""
         if isinstance(exc, RedisDeniedError):
             self._was_denied(exc)
-        elif self.breaker.failed() and not isinstance(exc, RedisUnavailableError):
-            # That it cannot be reached is logged by its client.
+        else:
+            self.breaker.failed()
+            self._tell_refusal(exc)
+
+    def _tell_refusal(self, exc: RedisOperationError) -> None:
+        """Log once that Redis answers and does not serve; that it cannot be reached is logged by its client."""
+        if not (self._refused or isinstance(exc, RedisUnavailableError) or self._client.availability.away):
             self._refused = True
             logger.warning("Redis refuses to serve; caches use memory until it does: %s", exc)
 
@@ -183,6 +188,8 @@ class Outage:
             if isinstance(exc, RedisDeniedError) and self.denial.text is None:
                 self.denial.begin(exc)
             self.journal.clears_only = self.denial.text is not None
+            if not isinstance(exc, RedisDeniedError):
+                self._tell_refusal(exc)
             return
         finally:
             self._writes_may_go_on.set()

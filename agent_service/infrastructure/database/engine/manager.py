@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from agent_service.core.availability import availability_of
-from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
 from agent_service.infrastructure.database.engine.measured import MeasuredPool, metrics_of
@@ -155,7 +155,7 @@ class DatabaseManager:
         self.availability = availability_of(f"The database at {self._target}", logger, quiet=_QUIET)
         """Where those report who work on when the database cannot be reached."""
         listening = None if self.embedded or pgbouncer else self._patient_engine
-        self.notifications = Notifications(listening, self.availability)
+        self.notifications = Notifications(listening, self._is_served)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
         self._metrics.open.add(self)
@@ -288,6 +288,20 @@ class DatabaseManager:
         engine.sync_engine.update_execution_options(**{POOLED: self._pgbouncer})
         self._naming.serve(engine.sync_engine)
         return engine
+
+    async def _is_served(self) -> bool:
+        """Whether the database answers now; it is not asked during an outage, whose end others find."""
+        if self.availability.away:
+            return False
+        try:
+            async with self.session() as db:
+                with database_errors("ask the database something"):
+                    await db.execute(text("SELECT 1"))
+        except DatabaseError as exc:
+            if isinstance(exc, DatabaseUnavailableError):
+                self.availability.failed(exc)
+            return False
+        return True
 
     def get_metrics(self) -> dict[str, int]:
         """Return the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""
