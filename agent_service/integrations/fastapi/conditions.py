@@ -28,7 +28,6 @@ __all__ = [
     "refuse",
     "require_same",
     "require_version",
-    "tag_of",
     "tagged",
     "unless_known",
 ]
@@ -58,7 +57,7 @@ def _tags(name: str, lines: Sequence[str] | None) -> EntityTags | None:
         refuse("header", name, str(exc), lines)
 
 
-def _if_match(
+async def _if_match(
     lines: Annotated[
         list[str] | None,
         Header(alias="If-Match", description="Change only if the session's version is that of one of these ETags."),
@@ -67,7 +66,7 @@ def _if_match(
     return _tags("If-Match", lines)
 
 
-def _if_none_match(
+async def _if_none_match(
     lines: Annotated[
         list[str] | None, Header(alias="If-None-Match", description="Answer 304 if the content has one of these ETags.")
     ] = None,
@@ -75,7 +74,7 @@ def _if_none_match(
     return _tags("If-None-Match", lines)
 
 
-def _idempotency_key(
+async def _idempotency_key(
     lines: Annotated[
         list[str] | None,
         Header(
@@ -101,23 +100,23 @@ IfNoneMatch: TypeAlias = Annotated[EntityTags | None, Depends(_if_none_match)]
 IdempotencyKey: TypeAlias = Annotated[str | None, Depends(_idempotency_key)]
 
 
-def tag_of(version: int, shown: BaseModel) -> EntityTag:
-    """Return the strong tag of what is shown of a session of this version."""
-    return content_tag(shown.model_dump_json().encode(), f"{version}-")
-
-
 def tagged(shown: Shown, version: int, response: Response) -> Shown:
     """Give an answer its ETag, and return it."""
-    response.headers["ETag"] = str(tag_of(version, shown))
+    response.headers["ETag"] = str(_tag(shown, version))
     return shown
 
 
 def unless_known(shown: Shown, version: int, response: Response, condition: EntityTags | None) -> "Shown | Response":
     """Return what is shown, or 304 if the caller knows it already, as If-None-Match says."""
-    tagged(shown, version, response)
-    if condition is None or not condition.match_weakly(tag_of(version, shown)):
+    tag = _tag(shown, version)
+    response.headers["ETag"] = str(tag)
+    if condition is None or not condition.match_weakly(tag):
         return shown
     return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=dict(response.headers))
+
+
+def _tag(shown: BaseModel, version: int) -> EntityTag:
+    return content_tag(shown.model_dump_json().encode(), f"{version}-")
 
 
 def require_version(session: Session, condition: EntityTags | None) -> None:
@@ -126,7 +125,10 @@ def require_version(session: Session, condition: EntityTags | None) -> None:
     Whoever goes on to change it holds the session's lock.
     """
     if condition is not None and not condition.any and session.version not in _versions(condition):
-        raise mismatch(session)
+        raise HTTPException(
+            status.HTTP_412_PRECONDITION_FAILED,
+            f"If-Match: the session is at version {session.version}; read it and decide again",
+        )
 
 
 def expected_version(session: Session, condition: EntityTags | None) -> int | None:
@@ -135,14 +137,6 @@ def expected_version(session: Session, condition: EntityTags | None) -> int | No
         return None
     # 0 is the version of no session.
     return session.version if session.version in _versions(condition) else 0
-
-
-def mismatch(session: Session) -> HTTPException:
-    """Return the error for a version that If-Match does not list."""
-    return HTTPException(
-        status.HTTP_412_PRECONDITION_FAILED,
-        f"If-Match: the session is at version {session.version}; read it and decide again",
-    )
 
 
 def _versions(condition: EntityTags) -> set[int]:

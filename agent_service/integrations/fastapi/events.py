@@ -1,23 +1,22 @@
 """The messages of a session as server-sent events: numbered, so that a client resumes where it was.
 
 ``fastapi.sse`` writes the events. Its responses do not serve here: their heartbeat is fixed, they break off when the
-subscription fails, and on servers of ASGI 2.4 they notice at the next heartbeat only that a client has left.
+subscription fails, and on servers of ASGI 2.4 a client that has left is noticed at the next heartbeat only.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from agent_service.core.logging import logger
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.integrations.fastapi.models import MessageOut
+from agent_service.integrations.fastapi.owned_stream import OwnedStream
 from agent_service.integrations.fastapi.problems import problem_of
 
 __all__ = ["MessageEvents"]
@@ -28,7 +27,7 @@ _ESCAPED: Final = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\x85\u
 """Ends of lines for many clients that are written in Python, and not for the standard; within JSON, only in texts."""
 
 
-class MessageEvents(StreamingResponse):
+class MessageEvents(OwnedStream):
     """A response that sends each message of a subscription as an event, as soon as it is there.
 
     The id of an event is the message's ``seq``, its data the message as the REST API shows it. An error ends the stream
@@ -39,27 +38,10 @@ class MessageEvents(StreamingResponse):
     :param heartbeat: seconds of silence after which a comment is sent, so that proxies keep the connection open.
     """
 
-    media_type = "text/event-stream"
-
     def __init__(self, messages: AsyncGenerator[SessionMessage, None], *, heartbeat: float) -> None:
         # Proxies of the nginx family would collect events into large pieces.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        self._events = _events(messages, heartbeat)
-        super().__init__(self._events, headers=headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - every server alike
-        sending = asyncio.create_task(self.stream_response(send))
-        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-            await self._events.aclose()
-        if not sending.cancelled():
-            with suppress(OSError):  # a server of ASGI 2.4 says so that the client has left
-                sending.result()
+        super().__init__(_events(messages, heartbeat), media_type="text/event-stream", headers=headers)
 
 
 async def _events(messages: AsyncGenerator[SessionMessage, None], heartbeat: float) -> AsyncGenerator[bytes, None]:

@@ -50,7 +50,7 @@ def health_router(*, details: Trust | None = None) -> APIRouter:
     async def ready(request: Request, service: Service) -> JSONResponse:
         if not service.started or service.stopping.is_set():
             return _answer(503, status="down")
-        states = await service.parts.readiness.ask()
+        states = await service.readiness.ask()
         status = worst(states)
         shown: dict[str, Any] = {"status": status}
         if await trusted(request):

@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent_service.integrations.fastapi.problems import MEDIA_TYPE, PROBLEM_TYPES, phrase
+from agent_service.integrations.fastapi.problem_types import MEDIA_TYPE, PROBLEM_TYPES, phrase
 
 __all__ = ["FieldError", "Problem", "problem_responses", "show_problems"]
 

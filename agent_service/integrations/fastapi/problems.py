@@ -36,10 +36,10 @@ from agent_service.core.errors import (
     SessionValueError,
     StateConflictError,
 )
+from agent_service.integrations.fastapi.openapi import show_problems
+from agent_service.integrations.fastapi.problem_types import MEDIA_TYPE, PROBLEM_TYPES, phrase
 
-__all__ = ["MEDIA_TYPE", "PROBLEM_TYPES", "add_problem_handlers", "phrase", "problem_of", "problem_response"]
-
-MEDIA_TYPE: Final = "application/problem+json"
+__all__ = ["add_problem_handlers", "problem_of", "problem_response"]
 
 RETRY_AFTER: Final = 1
 """Seconds after which a client may try again what did not serve."""
@@ -60,15 +60,6 @@ _STATUSES: Final[tuple[tuple[tuple[type[Exception], ...], HTTPStatus], ...]] = (
     ((LoadTimeoutError, BridgeTimeoutError), HTTPStatus.GATEWAY_TIMEOUT),
     (_UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-PROBLEM_TYPES: Final = {
-    HTTPStatus.NOT_FOUND: "urn:agent-service:not-found",
-    HTTPStatus.CONFLICT: "urn:agent-service:conflict",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "urn:agent-service:invalid-value",
-    HTTPStatus.TOO_MANY_REQUESTS: "urn:agent-service:rate-limit",
-    HTTPStatus.GATEWAY_TIMEOUT: "urn:agent-service:timeout",
-    HTTPStatus.SERVICE_UNAVAILABLE: "urn:agent-service:unavailable",
-}
-"""The ``type`` of a problem that is an error of this package, by its status. Other problems are ``about:blank``."""
 _SAID: Final = {
     HTTPStatus.GATEWAY_TIMEOUT: "The answer took too long; try again later.",
     HTTPStatus.SERVICE_UNAVAILABLE: "What this request needs does not serve now; try again later.",
@@ -122,8 +113,6 @@ def add_problem_handlers(app: FastAPI) -> None:
     serve 503, with Retry-After. FastAPI's own errors of validation and every HTTPException keep their status and
     headers. All else is a 500 without details.
     """
-    from agent_service.integrations.fastapi.openapi import show_problems  # noqa: PLC0415 - only where it is wanted
-
     for kind in (AgentServiceError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(Exception, _answer_fault)
@@ -155,12 +144,6 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
     while exc.__cause__ is not None:
         exc = exc.__cause__
         yield exc
-
-
-def phrase(status: int) -> str:
-    """Return the name of a status; of one that has none, that of its class."""
-    known = set(HTTPStatus)
-    return HTTPStatus(status if status in known else status // 100 * 100).phrase
 
 
 def _problem(status: int, detail: str | None, *, type_: str = "about:blank") -> dict[str, Any]:

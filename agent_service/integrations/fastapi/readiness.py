@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from agent_service.core.supervision import Supervised
+from agent_service.integrations.fastapi.parts import Parts
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.database.engine.manager import DatabaseManager
     from agent_service.infrastructure.redis.manager import RedisManager
-    from agent_service.integrations.fastapi.parts import Parts
 
 __all__ = ["PartState", "Readiness", "Status", "worst"]
 
@@ -39,7 +39,7 @@ def worst(states: Mapping[str, PartState]) -> Status:
 class Readiness:
     """Asks the parts of a service. Whoever asks meanwhile shares the answer, so that probes never add up."""
 
-    def __init__(self, parts: "Parts") -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._asking: asyncio.Task[dict[str, PartState]] | None = None
         self._running: set[asyncio.Future[PartState]] = set()

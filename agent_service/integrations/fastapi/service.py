@@ -11,9 +11,12 @@ from starlette.requests import HTTPConnection
 
 from agent_service.core.errors import RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
-from agent_service.integrations.fastapi.parts import Parts, Wanted, require_seconds
+from agent_service.integrations.fastapi.opening import Opening
+from agent_service.integrations.fastapi.parts import Parts
 from agent_service.integrations.fastapi.problems import add_problem_handlers
+from agent_service.integrations.fastapi.readiness import Readiness
 from agent_service.integrations.fastapi.stopping import told_to_stop
+from agent_service.integrations.fastapi.wanted import Wanted, require_seconds
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.cache.interface import ICache
@@ -108,6 +111,7 @@ class AgentService:
         self._wanted.require_possible()
         self._shutdown_timeout = require_seconds(shutdown_timeout, "shutdown_timeout")
         self._parts: Parts | None = None
+        self._readiness: Readiness | None = None
         self.started = False
         """Whether it serves: from the end of the start to the beginning of the end."""
 
@@ -122,10 +126,11 @@ class AgentService:
         if self._parts is not None:
             raise RuntimeStateError("this service runs already; make an AgentService for each application")
         closing = Closing()
-        parts = self._parts = Parts(closing)
+        parts = self._parts = Parts()
+        readiness = self._readiness = Readiness(parts)
         try:
             async with told_to_stop(parts.stopping):
-                await parts.open(self._wanted)
+                await Opening(parts, readiness, closing).open(self._wanted)
                 app.state.agent_service = self
                 self.started = True
                 yield
@@ -135,7 +140,7 @@ class AgentService:
             try:
                 await closing.run(self._shutdown_timeout)
             finally:
-                self._parts = None
+                self._parts = self._readiness = None
 
     def lifespan_with(self, lifespan: Lifespan) -> Lifespan:
         """Return a lifespan that runs the application's own one within that of the service.
@@ -167,8 +172,18 @@ class AgentService:
         :raises RuntimeStateError: the service does not run.
         """
         if self._parts is None:
-            raise RuntimeStateError("the service does not run; start it by FastAPI(lifespan=service.lifespan)")
+            raise _not_running()
         return self._parts
+
+    @property
+    def readiness(self) -> Readiness:
+        """What health checks ask.
+
+        :raises RuntimeStateError: the service does not run.
+        """
+        if self._readiness is None:
+            raise _not_running()
+        return self._readiness
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -212,6 +227,10 @@ class AgentService:
 
         _given(self.parts.redis, "cache")
         return await get_cache(namespace)
+
+
+def _not_running() -> RuntimeStateError:
+    return RuntimeStateError("the service does not run; start it by FastAPI(lifespan=service.lifespan)")
 
 
 def _given(part: T | None, name: str) -> T:

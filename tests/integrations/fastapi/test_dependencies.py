@@ -1,12 +1,15 @@
 """What handlers ask for in their signatures."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from sqlalchemy import text
 from starlette.requests import HTTPConnection
 
@@ -28,10 +31,12 @@ from agent_service.integrations.fastapi import (
     User,
     Writer,
     cache,
+    health_router,
 )
 from agent_service.integrations.fastapi.dependencies.database import db_session, session_writer, sessions
 from agent_service.integrations.fastapi.dependencies.state import agent_runtime, shared_state
 from agent_service.integrations.fastapi.dependencies.tenancy import tenant_of, user_of
+from agent_service.integrations.fastapi.sessions import Caller, sessions_router
 from agent_service.runtime import AgentRuntime
 from agent_service.tenants import RedisSharedState, current_shared_state
 from tests.integrations.fastapi.serving import client_of, served
@@ -335,3 +340,36 @@ async def test_a_cached_handler_keeps_its_signature_and_its_dependencies() -> No
         ("path", "name", "string"),
         ("query", "limit", "integer"),
     ]
+
+
+def test_no_dependency_of_the_package_costs_a_thread() -> None:
+    async def authorize() -> Caller:
+        return Caller(user_id="ada")
+
+    async def handler(
+        itself: Service,
+        sessions: Sessions,
+        writer: Writer,
+        shared: Shared,
+        runtime: Runtime,
+        names: Annotated[Any, cache()],
+    ) -> None: ...
+
+    app = FastAPI()
+    app.get("/")(handler)
+    routes = [*app.routes, *sessions_router(authorize=authorize).routes, *health_router().routes]
+
+    def solved(dependant: Dependant) -> list[Any]:
+        return [dependant.call, *(call for each in dependant.dependencies for call in solved(each))]
+
+    calls = {call for route in routes if isinstance(route, APIRoute) for call in solved(route.dependant)}
+    ours = {each for each in calls if getattr(each, "__module__", type(each).__module__).startswith("agent_service")}
+    plain = [each for each in ours if not _is_awaited(each)]
+
+    assert len(ours) > 40
+    assert plain == []
+
+
+def _is_awaited(call: Any) -> bool:
+    function = call if inspect.isfunction(call) else type(call).__call__
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from agent_service.integrations.fastapi.conditions import REPLAYED
 from agent_service.integrations.fastapi.openapi import problem_responses
-from agent_service.integrations.fastapi.problems import MEDIA_TYPE, PROBLEM_TYPES
+from agent_service.integrations.fastapi.problem_types import MEDIA_TYPE, PROBLEM_TYPES
 
 __all__ = ["errors", "replayed_response", "stream_response", "tagged_response"]
 
@@ -19,7 +19,7 @@ _DETAILS: Final = {
     412: "If-Match: the session is at version 4; read it and decide again",
     413: "the body may have at most 1048576 bytes; send less at once",
     422: "limit must be an integer from 1 to 1000",
-    503: "the database is unreachable or busy",
+    503: "What this request needs does not serve now; try again later.",
 }
 
 _ETAG: Final = {"ETag": {"description": "The session's version, and a hash.", "schema": {"type": "string"}}}

@@ -25,7 +25,9 @@ from agent_service.integrations.fastapi.sessions.documented import errors, repla
 
 __all__ = ["add_messages"]
 
-_Seq: TypeAlias = Annotated[int | None, Query(ge=0, le=MAX_SEQ)]
+_ExpectedSeq: TypeAlias = Annotated[
+    int | None, Query(ge=0, le=MAX_SEQ, description="Append only if this is the number of the session's last message.")
+]
 
 
 def add_messages(router: APIRouter, access: Access) -> None:
@@ -44,7 +46,7 @@ def add_messages(router: APIRouter, access: Access) -> None:
         response: Response,
         key: IdempotencyKey,
         condition: IfMatch,
-        expected_seq: _Seq = None,
+        expected_seq: _ExpectedSeq = None,
     ) -> MessageOut:
         """Append a message; with an Idempotency-Key, however often it is sent."""
         last_seq = await _hold(sessions, session) if key is not None else session.last_seq

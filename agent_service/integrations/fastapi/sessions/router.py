@@ -65,6 +65,6 @@ def sessions_router(*, authorize: Authorize, max_body_size: int = _MEBIBYTE, hea
     return router
 
 
-def _private(response: Response) -> None:
+async def _private(response: Response) -> None:
     """Let no cache but the caller's own keep an answer, and let that one ask again before it uses it."""
     response.headers["Cache-Control"] = "private, no-cache"

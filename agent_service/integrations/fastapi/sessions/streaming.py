@@ -1,6 +1,6 @@
 """The route that follows a session, and the one that exports a user."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.values.validation import MAX_SEQ
 from agent_service.integrations.fastapi.dependencies.database import Sessions
 from agent_service.integrations.fastapi.dependencies.tenancy import Service, Tenant
 from agent_service.integrations.fastapi.events import MessageEvents
+from agent_service.integrations.fastapi.owned_stream import OwnedStream
 from agent_service.integrations.fastapi.service import AgentService
 from agent_service.integrations.fastapi.sessions.access import Access, Operation
 from agent_service.integrations.fastapi.sessions.documented import errors, stream_response
@@ -34,12 +35,12 @@ def add_streams(router: APIRouter, access: Access, *, heartbeat: float) -> None:
         sessions: Sessions,
         service: Service,
         tenant: Tenant,
-    ) -> StreamingResponse:
+    ) -> OwnedStream:
         """Return everything that is stored of a user as JSON lines: sessions, hidden ones too, and messages."""
         # A database that cannot be read is an error as long as the response has not begun.
         await sessions.count_active_sessions(user_id)
         headers = {"Cache-Control": "private, no-store", "Content-Disposition": 'attachment; filename="sessions.jsonl"'}
-        return StreamingResponse(_lines(service, tenant, user_id), media_type="application/x-ndjson", headers=headers)
+        return OwnedStream(_lines(service, tenant, user_id), media_type="application/x-ndjson", headers=headers)
 
     @router.get(
         "/{session_id}/events",
@@ -68,7 +69,7 @@ def add_streams(router: APIRouter, access: Access, *, heartbeat: float) -> None:
         return MessageEvents(messages, heartbeat=heartbeat)
 
 
-async def _lines(service: AgentService, tenant: str, user_id: UUID | str) -> AsyncIterator[str]:
+async def _lines(service: AgentService, tenant: str, user_id: UUID | str) -> AsyncGenerator[bytes, None]:
     async with service.database.session() as db:
         async for line in SessionRepository(db, tenant).export_user(user_id):
-            yield line + "\n"
+            yield f"{line}\n".encode()

@@ -21,7 +21,7 @@ from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fastapi.events import MessageEvents
 from agent_service.integrations.fastapi.sessions import Caller
 from tests.integrations.fastapi.rest.conftest import application, begin, headers_of
-from tests.integrations.fastapi.rest.serving import serving
+from tests.integrations.fastapi.rest.serving import serving, serving_by_hypercorn
 from tests.servers.ports import free_port
 from tests.support.waiting import until
 
@@ -163,17 +163,18 @@ async def test_many_reconnections_under_load_lose_and_repeat_nothing(served: Ser
     assert received == [(str(number), str(number)) for number in range(1, 61)]
 
 
-async def test_a_client_that_leaves_frees_its_subscription(served: Served) -> None:
-    client, service = served
-    path = await begin(client, "a")
-    bells = service.database.notifications._bells
+@pytest.mark.parametrize("serve", [serving, serving_by_hypercorn], ids=["uvicorn", "hypercorn"])
+async def test_a_client_that_leaves_frees_its_subscription(database_url: str, serve: Any) -> None:
+    app, service = application(database_url, heartbeat=NEVER)
+    async with serve(app) as url, httpx.AsyncClient(base_url=url, headers=headers_of("ada"), timeout=60) as client:
+        path = await begin(client, "a")
+        async with follow(client, path) as follower:
+            await follower.take(1)
+            bells = service.database.notifications._bells
+            assert len(bells) == 1
 
-    async with follow(client, path) as follower:
-        await follower.take(1)
-        assert len(bells) == 1
-
-    # No heartbeat comes that could find it out, and nothing is said.
-    await until(lambda: not bells, seconds=10)
+        # No heartbeat comes that could find it out, and nothing is said.
+        await until(lambda: not bells, seconds=10)
 
 
 async def test_silence_is_filled_with_comments(database_url: str) -> None:
@@ -211,6 +212,20 @@ async def test_a_session_that_is_deleted_ends_its_streams_with_a_problem(served:
     problem = json.loads(event["data"])
     assert (event["event"], problem["status"], problem["type"]) == ("problem", 404, "urn:agent-service:not-found")
     assert end is None
+
+
+async def test_a_client_that_leaves_an_export_frees_its_connection(served: Served) -> None:
+    client, service = served
+    path = await begin(client)
+    long = [{"message": {"role": "user", "content": "x" * 2_000}}] * 400
+    for _ in range(20):
+        assert (await client.post(f"{path}/messages/batch", json={"messages": long})).status_code == 201
+
+    async with client.stream("GET", "/sessions/export") as response:
+        await anext(response.aiter_bytes())
+        assert service.database.get_metrics()["in_use"] == 1
+
+    await until(lambda: service.database.get_metrics()["in_use"] == 0)
 
 
 async def failing(error: Exception) -> AsyncGenerator[SessionMessage, None]:

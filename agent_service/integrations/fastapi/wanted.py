@@ -1,0 +1,58 @@
+"""Which parts a service was asked for."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from agent_service.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_service.infrastructure.database.engine.manager import DatabaseManager
+    from agent_service.runtime.config import GlobalSymphonyConfig
+    from agent_service.tenants.runner import TriggerRunner
+
+__all__ = ["Wanted", "require_seconds"]
+
+_DAY: Final = 86_400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """The parts that a service was asked for; see :class:`~agent_service.integrations.fastapi.service.AgentService`."""
+
+    cache: bool
+    database: "bool | str | DatabaseManager"
+    writer: bool
+    append_timeout: float
+    cleanup: float | None
+    purge_after: timedelta | None
+    outbox: bool
+    triggers: "Callable[[], TriggerRunner] | None"
+    runtime: "bool | GlobalSymphonyConfig"
+    background: Sequence[Callable[[], Awaitable[object]]]
+    start_degraded: bool
+
+    def require_possible(self) -> None:
+        """Require that no part needs another one that was not asked for.
+
+        :raises ConfigurationError: if one does.
+        """
+        needs = {"writer": self.writer, "cleanup": self.cleanup is not None, "outbox": self.outbox}
+        for name, asked_for in needs.items():
+            if asked_for and self.database is False:
+                raise ConfigurationError(f"{name} needs a database; make the service with database=True, or without it")
+        if self.outbox and not self.cache:
+            raise ConfigurationError("outbox needs the cache that it invalidates; make the service with cache=True")
+        if self.purge_after is not None and self.cleanup is None:
+            raise ConfigurationError("purge_after is for the cleanup; make the service with cleanup=True")
+
+
+def require_seconds(value: float, name: str) -> float:
+    """Return a number of seconds above 0, at most a day.
+
+    :raises ConfigurationError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _DAY:
+        raise ConfigurationError(f"{name} must be seconds above 0, at most a day, got {value!r:.80}")
+    return float(value)
