@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from agent_service.core.errors import UndecodableError
+from agent_service.core.errors import ConfigurationError, UndecodableError
 from agent_service.integrations.metrics.catalogue import FAMILIES, Family
 from agent_service.integrations.metrics.most_used import MostUsed
 from agent_service.integrations.metrics.reading import Buckets, Readings, read, zero
@@ -47,9 +47,9 @@ class ProcessSnapshot:
 
         ``snapshot.value("cache_requests", result="hit")`` is the hits of all namespaces.
 
-        :raises KeyError: there is no such family, or it has no such label.
+        :raises ConfigurationError: there is no such metric, or it has no such label.
         """
-        family = FAMILIES[name]
+        family = _family(name)
         positions = {_position(family, label): wanted for label, wanted in labels.items()}
         return sum(
             each.counts[-1] if isinstance(each, Buckets) else each
@@ -60,19 +60,19 @@ class ProcessSnapshot:
     def label_values(self, name: str, label: str) -> list[str]:
         """Return the values that a label of a family has here, sorted.
 
-        :raises KeyError: there is no such family, or it has no such label.
+        :raises ConfigurationError: there is no such metric, or it has no such label.
         """
-        position = _position(FAMILIES[name], label)
+        position = _position(_family(name), label)
         return sorted({values[position] for values in self.readings.get(name, {})})
 
     def percentile(self, name: str, percent: float) -> float:
         """Return what ``percent`` of the values of a histogram did not exceed: the bound of a bucket; 0.0 if empty.
 
-        :raises KeyError: there is no such histogram.
+        :raises ConfigurationError: there is no such histogram.
         """
-        bounds = FAMILIES[name].bounds
+        bounds = _family(name).bounds
         if not bounds:
-            raise KeyError(f"{name} is no histogram")
+            raise ConfigurationError(f"{name} is no histogram, so it has no percentiles; take its value()")
         merged = Buckets(0.0, (0,) * (len(bounds) + 1))
         for each in self.readings.get(name, {}).values():
             if isinstance(each, Buckets):
@@ -150,9 +150,20 @@ class Snapshots:
         )
 
 
+def _family(name: str) -> Family:
+    family = FAMILIES.get(name)
+    if family is None:
+        raise ConfigurationError(
+            f"there is no metric {name!r:.80}; docs/observability.md lists all, each without agent_service_ and _total"
+        )
+    return family
+
+
 def _position(family: Family, label: str) -> int:
     if label not in family.labels:
-        raise KeyError(f"{family.name} has no label {label!r:.80}; it has {', '.join(family.labels) or 'none'}")
+        raise ConfigurationError(
+            f"{family.name} has no label {label!r:.80}; it has {', '.join(family.labels) or 'none'}"
+        )
     return family.labels.index(label)
 
 

@@ -7,10 +7,12 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.keys import hashed_part
@@ -19,6 +21,7 @@ from agent_service.infrastructure.database.connection import close_database, get
 from agent_service.infrastructure.database.engine.measured import metrics_of
 from agent_service.infrastructure.database.fleet import keep_snapshot, kept_snapshots
 from agent_service.infrastructure.redis.factory import get_redis_manager
+from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fleet import ProcessSnapshot, publish_fleet, read_fleet
 from agent_service.integrations.fleet.publish import _keys
 from agent_service.integrations.metrics.snapshot import Snapshots
@@ -101,6 +104,15 @@ async def test_a_process_is_shown_once_with_its_latest_snapshot(place: str):
 
 async def test_where_nobody_publishes_there_is_nobody(place: str):
     assert await read_fleet() == []
+
+
+async def test_a_service_publishes_in_the_background(redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    configure(monkeypatch, redis_url=redis_url)
+    service = AgentService(database=False, background=[partial(publish_fleet, INTERVAL)])
+    async with service.lifespan(FastAPI()):
+        (found,) = await seen(1)
+
+    assert found.pid == os.getpid()
 
 
 async def test_redis_gets_one_command_and_keeps_nothing_for_ever(own_redis: RedisServer, monkeypatch):

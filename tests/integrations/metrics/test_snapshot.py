@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from agent_service.core import measured
-from agent_service.core.errors import UndecodableError
+from agent_service.core.errors import ConfigurationError, UndecodableError
 from agent_service.core.histogram import Histogram
 from agent_service.core.measured import Sample
 from agent_service.core.metrics import CacheMetrics
@@ -71,14 +71,14 @@ def test_values_are_summed_over_the_labels_that_are_not_named(snapshot: ProcessS
     assert snapshot.percentile("writer_batch_size", 99) == 0.0
 
 
-@pytest.mark.parametrize("ask", [
-    lambda s: s.value("no_such"),
-    lambda s: s.value("cache_requests", tenant="a"),
-    lambda s: s.label_values("cache_requests", "tenant"),
-    lambda s: s.percentile("cache_requests", 50),
+@pytest.mark.parametrize(("ask", "message"), [
+    (lambda s: s.value("no_such"), "no metric 'no_such'"),
+    (lambda s: s.value("cache_requests", tenant="a"), "no label 'tenant'; it has namespace, result"),
+    (lambda s: s.label_values("triggers_dead", "tenant"), "it has none"),
+    (lambda s: s.percentile("cache_requests", 50), "no histogram"),
 ])  # fmt: skip
-def test_what_the_catalogue_does_not_have_is_a_key_error(snapshot: ProcessSnapshot, ask):
-    with pytest.raises(KeyError):
+def test_what_the_catalogue_does_not_have_is_refused_by_name(snapshot: ProcessSnapshot, ask, message: str):
+    with pytest.raises(ConfigurationError, match=message):
         ask(snapshot)
 
 

@@ -1,5 +1,6 @@
 """Redis while it serves, memory while it does not."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -11,7 +12,6 @@ from agent_service.core.errors import (
     RedisUnreplicatedError,
 )
 from agent_service.core.globs import Globs
-from agent_service.core.logging import logger
 from agent_service.core.ttl import Never
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.base import BaseCache
@@ -23,6 +23,8 @@ from agent_service.infrastructure.cache.redis.cache import RedisBackend, RedisCa
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
 
 __all__ = ["FallbackBackend", "FallbackCache"]
+
+logger = logging.getLogger("agent_service.cache")
 
 T = TypeVar("T")
 R = TypeVar("R")
