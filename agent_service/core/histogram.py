@@ -29,7 +29,7 @@ class Histogram:
     :param bounds: ascending; a value belongs to the first that it does not exceed, or lies beyond the last one.
     """
 
-    __slots__ = ("_counts", "bounds", "total")
+    __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
         self.bounds = bounds
@@ -37,31 +37,32 @@ class Histogram:
 
     def reset(self) -> None:
         """Forget every observation."""
-        self._counts = [0] * (len(self.bounds) + 1)
+        self.counts = [0] * (len(self.bounds) + 1)
+        """Values by bucket. The hottest paths add to it as :meth:`observe` does, to save the call."""
         self.total = 0.0
         """The sum of all values."""
 
     def observe(self, value: float) -> None:
         """Add one value."""
-        self._counts[bisect_left(self.bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     @property
     def count(self) -> int:
         """How many values there are."""
-        return sum(self._counts)
+        return sum(self.counts)
 
     def cumulative(self, bounds: Sequence[float]) -> list[int]:
         """Return how many values do not exceed each bound, and at last how many there are.
 
         :param bounds: some of the histogram's own, ascending.
         """
-        below = list(accumulate(self._counts))
+        below = list(accumulate(self.counts))
         return [*(below[bisect_left(self.bounds, each)] for each in bounds), below[-1]]
 
     def percentile(self, percent: float) -> float:
         """Return what ``percent`` of the values did not exceed (the upper bound of a bucket); 0.0 if empty."""
-        counts = self._counts.copy()  # another thread may observe meanwhile
+        counts = self.counts.copy()  # another thread may observe meanwhile
         rank = sum(counts) * percent / 100
         for position, seen in enumerate(accumulate(counts)):
             if seen and seen >= rank:

@@ -1,5 +1,6 @@
 """How long operations took. Those of stores: how many failed too, by the class of the store, and what they raise."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from agent_service.core.errors import AgentServiceError, ContextStoreError
-from agent_service.core.histogram import Histogram
+from agent_service.core.histogram import SECONDS, Histogram
 from agent_service.core.measured import Sample, measured_by
 
 __all__ = ["STORES", "Measured", "StoreMetrics", "store_error", "store_errors", "translated"]
@@ -34,7 +35,9 @@ class StoreMetrics:
         counts = self._counts.get(store)
         if counts is None:
             counts = self._counts.setdefault(store, _Counts())
-        counts.latency.observe(seconds)
+        latency = counts.latency
+        latency.counts[bisect_left(SECONDS, seconds)] += 1
+        latency.total += seconds
         if failed:
             counts.errors += 1
 

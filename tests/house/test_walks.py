@@ -9,14 +9,14 @@ from benchmarks.walks import measure, settings
 from tests.servers.redis import RedisServer
 
 MOST: Final = {
-    "a decorated miss on Redis": (22, 65),
+    "a decorated miss on Redis": (21, 63),
     "a decorated hit on Redis": (10, 16),
-    "a decorated miss in memory": (15, 27),
+    "a decorated miss in memory": (14, 26),
     "a decorated hit in memory": (0, 0),
-    "CacheBackedContextStore.set": (12, 38),
+    "CacheBackedContextStore.set": (12, 35),
 }
 """Files and moves. A longer way needs a reason that is worth more than the reader's time: loads, operations of stores
-and commands are observed in one histogram, that of ``core/histogram.py``."""
+and commands are observed in a histogram, of ``core/histogram.py``."""
 
 
 async def test_no_decorated_call_takes_a_longer_way_than_it_did(

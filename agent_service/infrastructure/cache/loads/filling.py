@@ -14,6 +14,7 @@ Invariants:
 
 import asyncio
 import inspect
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ from agent_service.infrastructure.cache.loads.policy import LoadPolicy, check_ta
 from agent_service.infrastructure.cache.loads.raised import describe, describe_value, interpret
 from agent_service.infrastructure.cache.values import CachedValue, Encoded, Lifetime
 
-__all__ = ["Filler", "Loader", "awaitable", "opened", "value_of"]
+__all__ = ["Filler", "Loader", "awaitable", "note_load", "opened", "value_of"]
 
 T = TypeVar("T")
 Loader = Callable[[], Awaitable[Any]]
@@ -123,10 +124,10 @@ class Filler:
             value = await awaitable(loader())
         except Exception as exc:
             self._counters.load_errors += 1
-            self._counters.load_seconds.observe(perf_counter() - started)
+            note_load(self._counters, started)
             await self._keep_failure(lease, exc, policy)
             raise
-        self._counters.load_seconds.observe(perf_counter() - started)
+        note_load(self._counters, started)
         if self._failures.known:
             self._failures.forget((lease.key,))
         life = policy.life_of(value) if policy.life is None or value is None else policy.life
@@ -199,6 +200,16 @@ def value_of(found: CachedValue, policy: LoadPolicy, counters: NamespaceCounters
 
 def _as_raised(encoded: Encoded) -> Encoded:
     return Encoded(encoded.value, encoded.data, encoded.kept, encoded.copy, raised=True)
+
+
+def note_load(counters: NamespaceCounters, started: float) -> None:
+    """Count how long a load took, as ``load_seconds.observe`` does.
+
+    :param started: when it began, by ``perf_counter()``.
+    """
+    seconds, durations = perf_counter() - started, counters.load_seconds
+    durations.counts[bisect_left(durations.bounds, seconds)] += 1
+    durations.total += seconds
 
 
 def awaitable(loading: Awaitable[T]) -> Awaitable[T]:

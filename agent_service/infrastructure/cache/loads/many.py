@@ -26,7 +26,7 @@ from agent_service.core.singleflight import Breakable, SingleFlight
 from agent_service.core.tracing import span
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.leases import Lease
-from agent_service.infrastructure.cache.loads.filling import awaitable
+from agent_service.infrastructure.cache.loads.filling import awaitable, note_load
 from agent_service.infrastructure.cache.loads.loading import Loading
 from agent_service.infrastructure.cache.values import Encoded, Lifetime
 
@@ -135,9 +135,9 @@ class _Batch:
             values = _checked(await awaitable(self._loader(list(self.leases))))
         except Exception:
             counters.load_errors += 1
-            counters.load_seconds.observe(perf_counter() - started)
+            note_load(counters, started)
             raise
-        counters.load_seconds.observe(perf_counter() - started)
+        note_load(counters, started)
         encoded = {key: self._encode(values[key]) for key in self.leases if key in values}
         if self._life.seconds > 0:
             await self._fill(encoded)
