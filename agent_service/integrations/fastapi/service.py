@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
-from agent_service.core.errors import RuntimeStateError
+from agent_service.core.errors import ConfigurationError, RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.opening import Opening
 from agent_service.integrations.fastapi.parts import Parts
@@ -93,6 +93,9 @@ class AgentService:
         start_degraded: bool = True,
         shutdown_timeout: float = 10.0,
     ) -> None:
+        for name, resolver in (("tenant", tenant), ("user", user)):
+            if not callable(resolver) and not (name == "user" and resolver is None):
+                raise ConfigurationError(f"{name} must be a function of a request, got {resolver!r:.80}")
         self.tenant = tenant
         self.user = user
         self._wanted = Wanted(
@@ -105,7 +108,7 @@ class AgentService:
             outbox=outbox,
             triggers=triggers,
             runtime=runtime,
-            background=tuple(background),
+            background=tuple(background) if isinstance(background, list | tuple) else background,
             start_degraded=start_degraded,
         )
         self._wanted.require_possible()

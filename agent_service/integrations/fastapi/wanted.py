@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_service.core.errors import ConfigurationError
 
@@ -34,10 +34,19 @@ class Wanted:
     start_degraded: bool
 
     def require_possible(self) -> None:
-        """Require that no part needs another one that was not asked for.
+        """Require that each part can be made, and needs none that was not asked for.
 
-        :raises ConfigurationError: if one does.
+        :raises ConfigurationError: if it cannot, or does.
         """
+        for name in ("cache", "writer", "outbox", "start_degraded"):
+            _require(name, getattr(self, name), lambda value: isinstance(value, bool), "True or False")
+        _require("database", self.database, _is_database, "True, False, a URL or a DatabaseManager")
+        _require("runtime", self.runtime, _is_runtime, "True, False or a GlobalSymphonyConfig")
+        _require("triggers", self.triggers, _is_optional_call, "TriggerRunner, or a function that makes one")
+        _require("background", self.background, _are_calls, "a list of coroutine functions")
+        _require(
+            "purge_after", self.purge_after, lambda value: value is None or isinstance(value, timedelta), "a timedelta"
+        )
         needs = {"writer": self.writer, "cleanup": self.cleanup is not None, "outbox": self.outbox}
         for name, asked_for in needs.items():
             if asked_for and self.database is False:
@@ -56,3 +65,26 @@ def require_seconds(value: float, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _DAY:
         raise ConfigurationError(f"{name} must be seconds above 0, at most a day, got {value!r:.80}")
     return float(value)
+
+
+def _require(name: str, value: Any, is_usable: Callable[[Any], bool], kind: str) -> None:
+    if not is_usable(value):
+        raise ConfigurationError(f"{name} must be {kind}, got {value!r:.80}")
+
+
+def _is_database(value: Any) -> bool:
+    # Without importing the database.
+    made = hasattr(value, "health_check") and not isinstance(value, type)
+    return isinstance(value, bool | str) or made
+
+
+def _is_runtime(value: Any) -> bool:
+    return isinstance(value, bool) or (hasattr(value, "start_degraded") and not isinstance(value, type))
+
+
+def _is_optional_call(value: Any) -> bool:
+    return value is None or callable(value)
+
+
+def _are_calls(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(callable, value))

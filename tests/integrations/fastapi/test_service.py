@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -125,6 +126,18 @@ async def test_a_service_runs_once_at_a_time() -> None:
         ({"database": False, "outbox": True}, "outbox needs a database"),
         ({"cache": False, "outbox": True}, "outbox needs the cache"),
         ({"cleanup": -1}, "cleanup must be seconds"),
+        ({"cleanup": "60"}, "cleanup must be seconds"),
+        ({"purge_after": timedelta(days=30)}, "purge_after is for the cleanup"),
+        ({"cleanup": True, "purge_after": 30}, "purge_after must be a timedelta"),
+        ({"database": None}, "database must be True, False, a URL or a DatabaseManager"),
+        ({"database": DatabaseManager}, "database must be"),
+        ({"writer": 1}, "writer must be True or False"),
+        ({"runtime": {}}, "runtime must be"),
+        ({"triggers": True}, "triggers must be TriggerRunner"),
+        ({"background": [None]}, "background must be a list of coroutine functions"),
+        ({"background": "work"}, "background must be"),
+        ({"tenant": "acme"}, "tenant must be a function of a request"),
+        ({"user": "ada"}, "user must be a function of a request"),
         ({"append_timeout": True}, "append_timeout must be seconds"),
         ({"shutdown_timeout": float("nan")}, "shutdown_timeout must be seconds"),
     ],
