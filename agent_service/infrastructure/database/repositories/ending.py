@@ -89,7 +89,7 @@ class Ending:
         if self._until is None:
             yield
             return
-        scope = self._reading = asyncio.timeout(None)
+        scope = self._reading = asyncio.timeout(_GRACE if self.due else None)
         try:
             async with scope:
                 yield

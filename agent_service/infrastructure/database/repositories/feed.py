@@ -137,18 +137,20 @@ class _Reading:
             await bell.wait(self._poll * random.uniform(0.75, 1))  # noqa: S311 - subscriptions shall not poll in step
 
     async def _read(self, seq: int) -> tuple[list[SessionMessage], bool]:
-        async with self._database.session(read_committed=True) as db, self._ending.reading():
+        async with self._database.session(read_committed=True) as db:
             repository = self._repository(db)
             # Marked before it is read: what commits after the mark notifies, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)
-            return await repository.get_messages(self._key, after_seq=seq, limit=PAGE), notified
+            async with self._ending.reading():
+                return await repository.get_messages(self._key, after_seq=seq, limit=PAGE), notified
 
     async def _mark(self, db: AsyncSession, tenant_id: str) -> bool:
         now = time.monotonic()
         if now - self._marked_at < RENEWAL:
             return True
         with database_errors("watch a session"):
-            marked = (await db.execute(watch(tenant_id, self._key))).first() is not None
+            async with self._ending.reading():
+                marked = (await db.execute(watch(tenant_id, self._key))).first() is not None
             await db.commit()
         if marked:
             self._marked_at = now
