@@ -1,16 +1,12 @@
 """A real Prometheus, and the tool that checks what it reads."""
 
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.servers.ports import free_port
+from tests.servers.programs import program
 
 CONFIGURATION = """
 global:
@@ -25,18 +21,6 @@ scrape_configs:
     static_configs:
       - targets: ["{target}"]
 """
-
-
-def program(name: str) -> str:
-    """Return the path of ``prometheus`` or ``promtool``; without it the test is skipped, or fails under CI=true."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is not installed; on Debian and Ubuntu: apt install prometheus"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        sys.stderr.write(f"\nSKIPPING a test of Prometheus: {reason}\n")
-        pytest.skip(reason)
-    return found
 
 
 def promtool(*arguments: str, stdin: bytes | None = None) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,11 +22,11 @@ from agent_service.integrations.fastapi.sessions import Caller
 from tests.integrations.fastapi.rest.conftest import application, begin, headers_of
 from tests.integrations.fastapi.rest.serving import serving, serving_by_hypercorn
 from tests.servers.ports import free_port
+from tests.servers.programs import program
 from tests.support.waiting import until
 
 NEVER = 3_000.0
 """Seconds between heartbeats, where none shall be what a test depends on."""
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 Event = dict[str, str]
 
@@ -321,10 +320,9 @@ def everybody() -> Caller:
 
 @asynccontextmanager
 async def browser(url: str, profile: Path) -> AsyncIterator[None]:
-    assert BROWSER is not None
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
     process = await asyncio.create_subprocess_exec(
-        BROWSER, *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", url,
+        program("chromium", "google-chrome"), *options, f"--user-data-dir={profile}", "--remote-debugging-port=0", url,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -334,7 +332,6 @@ async def browser(url: str, profile: Path) -> AsyncIterator[None]:
         await process.wait()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium")
 async def test_a_browser_resumes_where_it_was_when_the_server_comes_back(database_url: str, tmp_path: Path) -> None:
     port = free_port()
     first, second = Browsed(database_url), Browsed(database_url)
