@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.availability import availability_of
+from agent_service.core.availability import Availability, availability_of
 from agent_service.core.errors import (
     RedisCommandError,
     RedisDeniedError,
@@ -41,7 +41,7 @@ from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
 
-__all__ = ["Operation", "Operations"]
+__all__ = ["UNKNOWN", "Operation", "Operations"]
 
 logger = logging.getLogger("agent_service.redis")
 
@@ -50,6 +50,7 @@ _TURNS: Final = 100
 long. The timer costs a thousandth of a processor while operations run."""
 _SHORTEST_TURN: Final = 0.001
 _KINDS: Final = {RedisDeniedError: "denied", RedisCommandError: "command", RedisRefusedError: "refused"}
+UNKNOWN: Final = Server("redis")
 
 
 class Operations:
@@ -59,7 +60,7 @@ class Operations:
 
     :param timeout: seconds that an operation may take once it has a slot.
     :param slots: operations that run at once.
-    :param server: the same as ``target``, for traces and metrics.
+    :param server: the same as ``target``, for traces and metrics; :data:`UNKNOWN` shares its outages with no client.
     """
 
     def __init__(
@@ -77,7 +78,11 @@ class Operations:
         self._turns = self._turns_in(timeout)
         self._answered = 0
         """The turn of the latest answer."""
-        self.availability = availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
+        self.availability = (
+            Availability(f"Redis of {target}", logger, quiet=2 * timeout)
+            if server == UNKNOWN
+            else availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
+        )
         self._latency = latency
         self._errors = errors
         self._loop: asyncio.AbstractEventLoop | None = None
