@@ -11,11 +11,12 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session as SyncSession
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
+from agent_service.infrastructure.database.engine.pool import ConnectionPool
 from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming.engines import Naming
 from agent_service.infrastructure.database.postgres.connections import POOLED
@@ -105,7 +106,7 @@ class DatabaseManager:
         _require_isolation(isolation_level, embedded=self.embedded)
         self._pgbouncer = pgbouncer
         pool: dict[str, Any] = {
-            "poolclass": AsyncAdaptedQueuePool,
+            "poolclass": ConnectionPool,
             "pool_size": pool_size,
             "max_overflow": max_overflow,
             "pool_timeout": pool_timeout,
