@@ -1,7 +1,4 @@
-"""A chat service on memory and SQLite, or on Redis and PostgreSQL where REDIS_URL and DATABASE_URL say so.
-
-Start it with ``agent-service db upgrade``, then ``uvicorn examples.chat_service:app --workers 2``.
-"""
+"""A chat service: ``agent-service db upgrade``, then ``uvicorn examples.chat_service:app --workers 2``."""
 
 import asyncio
 from dataclasses import asdict
@@ -26,6 +23,7 @@ service = kit.AgentService(
     triggers=TriggerRunner if get_settings().redis_url else None,  # triggers live in Redis
 )  # fmt: skip
 app = FastAPI(title="Chat", lifespan=service.lifespan)
+service.install(app)  # answers errors with problem documents
 app.router.route_class = kit.CachedRoute
 app.add_middleware(kit.RateLimitHeaders)
 app.mount("/metrics", metrics_app(fleet=True))
@@ -70,9 +68,8 @@ async def ask(
     await db.commit()  # gives the connection back before this waits for other work
     await writer.append(session_id, {"role": "user", "content": text}, client_id=f"{idempotency_key}:question")
     answer = await asyncio.get_running_loop().run_in_executor(runtime.pool_tool, str.upper, text)
-    stored = await writer.append(
-        session_id, {"role": "agent", "content": answer}, client_id=f"{idempotency_key}:answer"
-    )
+    said = {"role": "agent", "content": answer}
+    stored = await writer.append(session_id, said, client_id=f"{idempotency_key}:answer")
     invalidate_in(db, keys=[f"users:summary:{me}"])
     return stored.seq
 

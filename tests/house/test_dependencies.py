@@ -37,6 +37,8 @@ OVERRIDDEN: dict[tuple[str, str], str] = {
     ("TlsConnection", "_connect"): "redis",
     ("TlsConnection", "_connection_arguments"): "redis",
     ("SqliteConnection", "_terminate_graceful_close"): "sqlalchemy",
+    ("SqliteConnection", "_terminate_force_close"): "sqlalchemy",
+    ("ConnectionPool", "_close_connection"): "sqlalchemy",
 }
 """Methods with an underscore of other packages' classes that classes of ours override."""
 

@@ -31,6 +31,7 @@ from agent_service.core.errors import (
     RedisRefusedError,
     RedisUnavailableError,
     RedisUnreplicatedError,
+    RuntimeStateError,
     SessionConflictError,
     SessionNotFoundError,
     SessionValueError,
@@ -112,7 +113,13 @@ def add_problem_handlers(app: FastAPI) -> None:
     the field in ``errors``; a rate limit 429, with Retry-After; a timeout 504; Redis or the database that does not
     serve 503, with Retry-After. FastAPI's own errors of validation and every HTTPException keep their status and
     headers. All else is a 500 without details.
+
+    :raises RuntimeStateError: the application has started, and ignores handlers that are added now.
     """
+    if app.exception_handlers.get(AgentServiceError) is _answer:
+        return
+    if app.middleware_stack is not None:
+        raise RuntimeStateError("the application has started, so it takes no handlers any more; call this before")
     for kind in (AgentServiceError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(Exception, _answer_fault)

@@ -75,7 +75,7 @@ class Readiness:
             states[name] = check.result() if check.done() else self._silent(name)
             check.cancel()
         for work in self._parts.background:
-            states[work.name] = _of_work(work)
+            states[f"background.{work.name}"] = _of_work(work)
         return states
 
     def _checks(self) -> Iterator[tuple[str, Callable[[], Awaitable[PartState]]]]:

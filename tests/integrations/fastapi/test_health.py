@@ -51,7 +51,7 @@ async def test_a_service_that_is_well_tells_the_latency_of_each_part(
         "no-store",
     )
     assert {name: each["status"] for name, each in parts.items()} == dict.fromkeys(
-        ("cache", "database", "cleanup"), "up"
+        ("cache", "database", "background.cleanup"), "up"
     )
     assert all(parts[name]["latency_ms"] > 0 for name in ("cache", "database"))
 

@@ -303,3 +303,15 @@ def _references(document: Any) -> set[str]:
         own = {document["$ref"]} if "$ref" in document else set()
         return own.union(*map(_references, document.values()))
     return set().union(*map(_references, document)) if isinstance(document, list) else set()
+
+
+async def test_an_application_that_has_started_takes_no_handlers_and_says_so() -> None:
+    installed, late = FastAPI(), FastAPI()
+    add_problem_handlers(installed)
+    for app in (installed, late):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            await client.get("/")
+
+    add_problem_handlers(installed)
+    with pytest.raises(errors.RuntimeStateError, match="has started"):
+        add_problem_handlers(late)

@@ -10,6 +10,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
 from agent_service.core.histogram import Histogram
 from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
+from agent_service.infrastructure.database.engine.pool import ConnectionPool
 
 __all__ = ["DatabaseMetrics", "MeasuredPool", "metrics_of"]
 
@@ -64,7 +65,7 @@ def _samples() -> Iterator[Sample]:
 measured_by("database", _samples)
 
 
-class MeasuredPool(AsyncAdaptedQueuePool):
+class MeasuredPool(ConnectionPool):
     """A pool that measures how long getting a connection takes. ``metrics`` is set once it is made."""
 
     # SQLAlchemy logs under the name of the pool's module and class: its lines are to stay out of ours.

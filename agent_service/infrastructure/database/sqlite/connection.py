@@ -11,6 +11,7 @@ refused until it rolls back as well. SQLite waits for locks in short intervals, 
 
 import asyncio
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -130,6 +131,11 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
     async def _terminate_graceful_close(self) -> None:
         self._close_streams()
         await super()._terminate_graceful_close()
+
+    def _terminate_force_close(self) -> None:
+        # The close that a cancelled task began goes on by itself; a thread that is stopped would never answer it.
+        if not isinstance(sys.exception(), asyncio.CancelledError):
+            super()._terminate_force_close()
 
     async def visit(self, work: Callable[[sqlite3.Connection, Callable[[], bool]], T], *, interrupt: bool = True) -> T:
         """Have the thread do some work. If this task is cancelled, its transaction is rolled back first.
