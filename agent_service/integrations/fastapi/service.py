@@ -1,7 +1,7 @@
 """One object that owns the life of a service: what it opens, what runs beside its requests, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
-from agent_service.core.errors import RuntimeStateError
+from agent_service.core.errors import ConfigurationError, RuntimeStateError
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.opening import Opening
 from agent_service.integrations.fastapi.parts import Parts
 from agent_service.integrations.fastapi.problems import add_problem_handlers
 from agent_service.integrations.fastapi.readiness import Readiness
 from agent_service.integrations.fastapi.stopping import told_to_stop
-from agent_service.integrations.fastapi.wanted import Wanted, require_seconds
+from agent_service.integrations.fastapi.wanted import Wanted, require_callable, require_seconds
 
 if TYPE_CHECKING:
     from agent_service.infrastructure.cache.interface import ICache
@@ -93,6 +93,11 @@ class AgentService:
         start_degraded: bool = True,
         shutdown_timeout: float = 10.0,
     ) -> None:
+        require_callable(tenant, "tenant", "a function of the request that returns its tenant")
+        if user is not None:
+            require_callable(user, "user", "a function of the request that returns its user")
+        if not isinstance(background, Iterable):
+            raise ConfigurationError(f"background must be a list of functions, got {background!r:.80}")
         self.tenant = tenant
         self.user = user
         self._wanted = Wanted(
