@@ -116,7 +116,7 @@ class Opening:
 
             self._supervise("outbox", partial(run_outbox, database=self._parts.database))
         for work in wanted.background:
-            self._supervise(getattr(work, "__qualname__", type(work).__qualname__), work)
+            self._supervise(_name_of(work), work)
 
     def _supervise(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         supervised = Supervised(name, work)
@@ -128,6 +128,12 @@ class Opening:
             await asyncio.wait({task})
 
         self._closing.add(name, end)
+
+
+def _name_of(work: object) -> str:
+    while isinstance(work, partial):
+        work = work.func
+    return getattr(work, "__qualname__", type(work).__qualname__)
 
 
 def _has_runtime() -> bool:

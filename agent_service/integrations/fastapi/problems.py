@@ -65,6 +65,7 @@ _SAID: Final = {
     HTTPStatus.GATEWAY_TIMEOUT: "The answer took too long; try again later.",
     HTTPStatus.SERVICE_UNAVAILABLE: "What this request needs does not serve now; try again later.",
 }
+_PLACES: Final = ("body", "query", "path", "header", "cookie")
 _FAULT: Final = "The service failed; its log says more."
 
 # Messages about an argument begin with its name: "limit must be ...", "context['a'] holds ...".
@@ -176,6 +177,8 @@ def _of_request(errors: Sequence[Any]) -> dict[str, Any]:
 
 
 def _of_field(location: Sequence[int | str], message: str) -> dict[str, Any]:
-    place, *path = location
+    # What a handler has validated itself has no place in the request, and all of a model has no path.
+    path = list(location)
+    place = {"in": path.pop(0)} if path and path[0] in _PLACES else {}
     field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    return {"in": place, **({"field": field} if field else {}), "detail": message}
+    return {**place, **({"field": field} if field else {}), "detail": message}

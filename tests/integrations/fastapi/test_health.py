@@ -1,6 +1,7 @@
 """Health: three questions, and what each tells to whom."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -157,6 +158,25 @@ async def test_background_work_that_fails_degrades_the_service() -> None:
         code, status, _ = await ready(client)
 
     assert (code, status) == (200, "degraded")
+
+
+async def test_work_never_hides_the_state_of_what_has_the_same_name(sqlite_url: str) -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def database(what: str) -> None:
+        if what == "fail":
+            raise ValueError(what)
+        await wait()
+
+    wait.__qualname__ = database.__qualname__ = "database"
+    service = AgentService(database=sqlite_url, background=[partial(database, "fail"), partial(database, "run"), wait])
+    async with client_of(with_health(service, details=everybody)) as client:
+        await until(lambda: any(each.failing for each in service.parts.background))
+        answer = await ready(client)
+
+    states = {"database": "up", "database 2": "degraded", "database 3": "up", "database 4": "up"}
+    assert answer == (200, "degraded", {"cache": "up"} | states)
 
 
 async def test_a_service_that_ends_is_not_ready_but_lives() -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Query, WebSocket
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from agent_service.core import errors
 from agent_service.core.errors import (
@@ -193,6 +194,36 @@ async def test_an_invalid_request_names_the_place_and_the_field_and_repeats_no_v
         ("body", "names[1]"),
         ("body", "name"),
     ]
+
+
+class Range(BaseModel):
+    least: int = Field(0, ge=0)
+    most: int = 10
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Range":
+        if self.least > self.most:
+            raise ValueError("least must not be above most")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "field"), [({"least": 11}, {}), ({"least": -1}, {"field": "least"}), (7, {})], ids=["both", "one", "all"]
+)
+async def test_what_a_handler_validates_itself_is_refused_without_a_place(
+    app: FastAPI, client: httpx.AsyncClient, values: object, field: dict[str, str]
+) -> None:
+    @app.get("/")
+    async def get() -> None:
+        try:
+            Range.model_validate(values)
+        except ValidationError as exc:
+            raise RequestValidationError(exc.errors()) from exc
+
+    response = await client.get("/")
+
+    (error,) = response.json()["errors"]
+    assert (response.status_code, {name: error[name] for name in error if name != "detail"}) == (422, field)
 
 
 async def test_a_body_that_is_no_json_is_a_problem(app: FastAPI, client: httpx.AsyncClient) -> None:

@@ -140,6 +140,17 @@ async def test_a_service_runs_once_at_a_time() -> None:
         ({"user": "ada"}, "user must be a function of a request"),
         ({"append_timeout": True}, "append_timeout must be seconds"),
         ({"shutdown_timeout": float("nan")}, "shutdown_timeout must be seconds"),
+        ({"database": None}, "database must be True, False, a URL or a DatabaseManager, got None"),
+        ({"database": 5}, "database must be True, False, a URL or a DatabaseManager, got 5"),
+        ({"runtime": None}, "runtime must be True, False or a GlobalSymphonyConfig, got None"),
+        ({"triggers": True}, "triggers must be a function or class"),
+        ({"background": [print, 7]}, r"background\[1\] must be a function"),
+        ({"background": "abc"}, r"background\[0\] must be a function"),
+        ({"background": print}, "background must be a list of functions"),
+        ({"tenant": "acme"}, "tenant must be a function of the request"),
+        ({"user": "ada"}, "user must be a function of the request"),
+        ({"cleanup": True, "purge_after": 30}, "purge_after must be a timedelta"),
+        ({"cleanup": True, "purge_after": timedelta(-1)}, "purge_after must be a timedelta"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(arguments: dict[str, Any], message: str) -> None:
