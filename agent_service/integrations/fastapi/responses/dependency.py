@@ -50,7 +50,7 @@ def cache_response(
     run.
 
     Requests with Authorization, cookies or the credentials of a security scheme of the route pass the cache by, unless
-    ``identity`` or ``public`` says what to do with them. Header fields that the route declares as parameters tell
+    ``identity`` or ``public`` says what to do with them; so do all of a route for a ``Tenant`` or ``User``. Header fields that the route declares as parameters tell
     requests apart, like those of ``vary``. Never kept are responses that set cookies, stream, are ``private`` or
     ``no-store``, or vary by what ``vary`` does not name; and errors, unless the route gives them a Cache-Control.
 
