@@ -87,6 +87,7 @@ def stored_of(
         "stream": captured.streams,
         "set-cookie": "set-cookie" in headers,
         "no-store": "no-store" in stated,
+        "unreadable": "" in stated,  # it may have said so
         "private": "private" in stated and not personal,
         "session": captured.in_session and not personal,
         "vary": not varies_by.issubset(agreed),

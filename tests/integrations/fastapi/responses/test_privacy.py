@@ -251,6 +251,8 @@ async def test_a_header_read_before_a_public_response_does_not_tell_requests_apa
         ({"Cache-Control": "private, max-age=60"}, "private"),
         ({"Cache-Control": 'private="x-user", max-age=60'}, "private"),
         ({"Cache-Control": "no-store"}, "no-store"),
+        ({"Cache-Control": "max-age=60; private"}, "unreadable"),
+        ({"Cache-Control": 'x="never closed, no-store'}, "unreadable"),
         ({"Cache-Control": "max-age=60, NO-STORE"}, "no-store"),
         ({"Vary": "*"}, "vary"),
         ({"Vary": "X-Unknown"}, "vary"),
