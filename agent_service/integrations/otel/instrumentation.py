@@ -21,6 +21,8 @@ _SCHEMA: Final = "https://opentelemetry.io/schemas/1.40.0"
 _OPERATIONS: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
 _stop: Callable[[], None] | None = None
+_meters: MeterProvider | None = None
+"""What was given to :func:`instrument` last; callbacks of instruments cannot be taken back from another one."""
 
 
 def instrument(tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None) -> None:
@@ -31,12 +33,13 @@ def instrument(tracer_provider: TracerProvider | None = None, meter_provider: Me
     :param tracer_provider: None: the one that is set for the process.
     :param meter_provider: None: the one that is set for the process.
     """
-    global _stop
+    global _stop, _meters
     uninstrument()
+    _meters = meter_provider
     installed = version("agent-service")
     meter = metrics.get_meter(_SCOPE, installed, meter_provider, _SCHEMA)
     observer = OtelObserver(trace.get_tracer(_SCOPE, installed, tracer_provider, _SCHEMA), meter)
-    _observe_pools(meter)
+    _observe_pools(meter, meter_provider)
     _stop = watch_statements(partial(_operated, observer))
     TRACING.observer = observer
 
@@ -57,36 +60,36 @@ def _operated(
     observer.operated(server, operation if operation in _OPERATIONS else "", seconds, error)
 
 
-def _observe_pools(meter: Meter) -> None:
+def _observe_pools(meter: Meter, provider: MeterProvider | None) -> None:
     meter.create_observable_up_down_counter(
         "db.client.connection.count",
-        [_count],
+        [partial(_count, provider)],
         unit="{connection}",
         description="The number of connections that are currently in state described by the state attribute.",
     )
     meter.create_observable_up_down_counter(
         "db.client.connection.max",
-        [_limit],
+        [partial(_limit, provider)],
         unit="{connection}",
         description="The maximum number of open connections allowed.",
     )
 
 
-def _count(_options: CallbackOptions) -> Iterable[Observation]:
-    for pool, attributes in _by_name():
+def _count(provider: MeterProvider | None, _options: CallbackOptions) -> Iterable[Observation]:
+    for pool, attributes in _by_name(provider):
         for state, number in (("used", pool.used), ("idle", pool.idle)):
             yield Observation(number, {**attributes, "db.client.connection.state": state})
 
 
-def _limit(_options: CallbackOptions) -> Iterable[Observation]:
-    for pool, attributes in _by_name():
+def _limit(provider: MeterProvider | None, _options: CallbackOptions) -> Iterable[Observation]:
+    for pool, attributes in _by_name(provider):
         yield Observation(pool.limit, attributes)
 
 
-def _by_name() -> Iterable[tuple[PoolState, dict[str, str | int]]]:
+def _by_name(provider: MeterProvider | None) -> Iterable[tuple[PoolState, dict[str, str | int]]]:
     """Return the pools, those of one database added up, each with the name that the conventions give it."""
     found: dict[Server, PoolState] = {}
-    for each in pools() if TRACING.observer is not None else ():
+    for each in pools() if TRACING.observer is not None and provider is _meters else ():
         before = found.get(each.server, PoolState(each.server, 0, 0, 0))
         found[each.server] = PoolState(
             each.server, before.used + each.used, before.idle + each.idle, before.limit + each.limit

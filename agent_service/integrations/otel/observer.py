@@ -1,4 +1,7 @@
-"""Spans, and the durations of database operations, as OpenTelemetry wants them."""
+"""Spans, and the durations of database operations, as OpenTelemetry wants them.
+
+A sampler, a processor or an exporter of the application may raise; what is traced goes on without it, as if it had not.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from agent_service.core import tracing
+from agent_service.core.logging import logger
 from agent_service.core.tracing import Server
 from agent_service.integrations.otel.names import (
     BOUNDS,
@@ -34,6 +38,18 @@ _KINDS: Final[Mapping[tracing.SpanKind, SpanKind]] = {
 _MOST_REMEMBERED: Final = 1000
 
 
+class _Failures:
+    """Says once that telemetry fails."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def note(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning("OpenTelemetry fails, and what it should have seen is missing: %s", error_type(error))
+
+
 class OtelObserver:
     """An :class:`~agent_service.core.tracing.Observer` over a tracer and a meter."""
 
@@ -45,20 +61,21 @@ class OtelObserver:
             description="Duration of database client operations.",
             explicit_bucket_boundaries_advisory=BOUNDS,
         )
+        self._failures = _Failures()
         self._remembered: dict[tuple[Server, str, str], Attributes] = {}
 
     def span(
         self, name: str, attributes: Mapping[str, str | int], *, kind: tracing.SpanKind, root: bool
     ) -> "_OpenSpan":
         """Open a span for a block."""
-        return _OpenSpan(self._tracer, name, attributes, _KINDS[kind], root=root)
+        return _OpenSpan(self._tracer, self._failures, name, attributes, _KINDS[kind], root=root)
 
     def trace(self, server: Server, operation: str, collection: str, *, session_id: str | None) -> "_OpenSpan":
         """Open a span for a block that works with a database."""
         attributes = self._attributes(server, operation, collection)
         if session_id is not None:
             attributes = {**attributes, CONVERSATION: session_id}
-        return _OpenSpan(self._tracer, f"{operation} {collection}", attributes, SpanKind.CLIENT)
+        return _OpenSpan(self._tracer, self._failures, f"{operation} {collection}", attributes, SpanKind.CLIENT)
 
     @contextmanager
     def measure(self, server: Server, operation: str, collection: str) -> Iterator[None]:
@@ -71,14 +88,20 @@ class OtelObserver:
             attributes = {**attributes, ERROR_TYPE: error_type(exc)}
             raise
         finally:
-            self._durations.record(time.perf_counter() - started, attributes)
+            self._record(time.perf_counter() - started, attributes)
 
     def operated(self, server: Server, operation: str, seconds: float, error: BaseException | None) -> None:
         """Record an operation that has ended."""
         attributes = self._attributes(server, operation)
         if error is not None:
             attributes = {**attributes, ERROR_TYPE: error_type(error)}
-        self._durations.record(seconds, attributes)
+        self._record(seconds, attributes)
+
+    def _record(self, seconds: float, attributes: Attributes) -> None:
+        try:
+            self._durations.record(seconds, attributes)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the operation is done
+            self._failures.note(exc)
 
     def _attributes(self, server: Server, operation: str, collection: str = "") -> Attributes:
         """Return the attributes of an operation, which are not to be changed; "" is left out."""
@@ -104,25 +127,42 @@ class OtelObserver:
 class _OpenSpan:
     """A span around a block: the current one meanwhile, and ended with the class of what the block raised."""
 
-    __slots__ = ("_attributes", "_kind", "_name", "_parent", "_span", "_token", "_tracer")
+    __slots__ = ("_attributes", "_failures", "_kind", "_name", "_parent", "_span", "_token", "_tracer")
 
     def __init__(
-        self, tracer: Tracer, name: str, attributes: Mapping[str, str | int], kind: SpanKind, *, root: bool = False
+        self,
+        tracer: Tracer,
+        failures: _Failures,
+        name: str,
+        attributes: Mapping[str, str | int],
+        kind: SpanKind,
+        *,
+        root: bool = False,
     ) -> None:
         self._tracer = tracer
+        self._failures = failures
         self._name = name
         self._attributes = attributes
         self._kind = kind
         self._parent = otel_context.Context() if root else None
+        self._span: Span | None = None
 
-    def __enter__(self) -> Span:
-        self._span = self._tracer.start_span(self._name, self._parent, self._kind, self._attributes)
-        self._token = otel_context.attach(trace.set_span_in_context(self._span, self._parent))
-        return self._span
+    def __enter__(self) -> None:
+        try:
+            self._span = self._tracer.start_span(self._name, self._parent, self._kind, self._attributes)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the block runs
+            self._failures.note(exc)
+        else:
+            self._token = otel_context.attach(trace.set_span_in_context(self._span, self._parent))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if self._span is None:
+            return
         otel_context.detach(self._token)
-        if error is not None:
-            self._span.set_attribute(ERROR_TYPE, error_type(error))
-            self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end()
+        try:
+            if error is not None:
+                self._span.set_attribute(ERROR_TYPE, error_type(error))
+                self._span.set_status(Status(StatusCode.ERROR))
+            self._span.end()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the block is done
+            self._failures.note(exc)

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.semconv._incubating.metrics import db_metrics as incubating
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from opentelemetry.semconv.metrics import db_metrics
@@ -18,7 +20,7 @@ from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.integrations.otel import names
+from agent_service.integrations.otel import instrument, names
 from tests.integrations.otel.seen import Seen
 from tests.servers.ports import free_port
 
@@ -137,6 +139,19 @@ async def test_connections_are_counted_by_state(database: DatabaseManager, seen:
     assert during["used"] == 1
     assert after == {"used": 0, "idle": during["idle"] + 1}
     assert 15 in limits
+
+
+async def test_providers_are_replaced_for_the_connections_too(database: DatabaseManager, seen: Seen) -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    for _ in range(2):
+        instrument(None, meters)
+
+    points = Seen(seen.tracer, seen.exporter, reader).points("db.client.connection.max")
+
+    assert 15 in [each.value for each in points]
+    assert seen.points("db.client.connection.max") == []
+    meters.shutdown()
 
 
 def test_the_package_does_not_import_it_where_it_is_not_asked_for() -> None:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from opentelemetry import baggage, context, trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
 from agent_service.core.errors import SessionNotFoundError
@@ -18,7 +18,7 @@ from agent_service.infrastructure.database import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.integrations.otel import uninstrument
+from agent_service.integrations.otel import instrument, uninstrument
 from agent_service.runtime.executor import ContextThreadPool
 from agent_service.tenants import handlers as registry
 from agent_service.tenants.runner import TriggerRunner, on_trigger
@@ -196,3 +196,29 @@ async def test_after_uninstrument_nothing_is_told(database: DatabaseManager, ses
     assert seen.exporter.get_finished_spans() == ()
     assert seen.durations() == []
     assert seen.points("db.client.connection.count") == []
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_end"])
+async def test_what_is_traced_goes_on_when_a_processor_raises(
+    database: DatabaseManager, session_id: UUID, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(SpanProcessor):
+        pass
+
+    def fail(self: Broken, *_args: Any, **_more: Any) -> None:
+        raise ValueError("a secret")
+
+    setattr(Broken, where, fail)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Broken())
+    instrument(provider)
+    try:
+        async with SessionWriter(database) as writer:
+            stored = [await writer.append(session_id, {"role": "user", "content": "Hi"}) for _ in range(2)]
+    finally:
+        uninstrument()
+        provider.shutdown()
+
+    assert [each.seq for each in stored] == [1, 2]
+    (line,) = [each.getMessage() for each in caplog.records if "OpenTelemetry" in each.getMessage()]
+    assert line.endswith("ValueError")

@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from agent_service.core.errors import ConfigurationError, RateLimitValueError
-from agent_service.infrastructure.limits.limiter import Decision, RateLimiter
-from agent_service.integrations.fastapi.limits.headers import SCOPE_KEY
+from agent_service.infrastructure.limits.limiter import RateLimiter
+from agent_service.integrations.fastapi.limits.headers import SCOPE_KEY, Decisions
 
 __all__ = ["RateLimit", "client_ip", "rate_limit"]
 
@@ -76,22 +76,27 @@ class RateLimit:
         """Let the request through, or end it.
 
         :raises HTTPException: 429, the rates are used up; 422, it weighs more than they ever let through.
-        :raises ConfigurationError: the application lacks :class:`RateLimitHeaders`.
+        :raises ConfigurationError: the application lacks :class:`RateLimitHeaders`, or the key is no text.
         """
-        decisions: dict[RateLimiter, Decision] | None = request.scope.get(SCOPE_KEY)
+        decisions: Decisions | None = request.scope.get(SCOPE_KEY)
         if decisions is None:
             raise ConfigurationError("rate_limit needs app.add_middleware(RateLimitHeaders), which tells clients of it")
-        if self._limiter in decisions:  # by the pass of this request that the cache of responses answers
+        if self in decisions:  # by the pass of this request that the cache of responses answers
             return
         key = self._key(request)
         name = await key if inspect.isawaitable(key) else key
         weight = self._weight(request) if callable(self._weight) else self._weight
         amount = await weight if inspect.isawaitable(weight) else weight
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"key= of a limit by {self._limiter.name} must return a str, got {type(name).__name__}; raise an "
+                "HTTPException for a request of nobody"
+            )
         try:
             decision = await self._limiter.take(name, amount)
         except RateLimitValueError as exc:
             raise HTTPException(422, str(exc)) from exc
-        decisions[self._limiter] = decision
+        decisions[self] = (self._limiter, decision)
         if not decision.taken:
             seconds = max(math.ceil(decision.retry_after), 1)
             detail = f"The limit of {self._limiter.name} is reached; try again in {seconds} seconds."

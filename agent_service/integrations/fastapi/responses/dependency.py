@@ -49,10 +49,11 @@ def cache_response(
     load only: once for all who ask at the same time, with the request of the first of them. In a load all dependencies
     run.
 
-    Requests with Authorization, cookies or the credentials of a security scheme of the route pass the cache by, unless
-    ``identity`` or ``public`` says what to do with them. Header fields that the route declares as parameters tell
-    requests apart, like those of ``vary``. Never kept are responses that set cookies, stream, are ``private`` or
-    ``no-store``, or vary by what ``vary`` does not name; and errors, unless the route gives them a Cache-Control.
+    Requests with Authorization, cookies or the credentials of a security scheme of the route pass the cache by, and so
+    do those of a route for a ``Tenant`` or ``User``, unless ``identity`` or ``public`` says what to do with them.
+    Header fields that the route declares as parameters tell requests apart, like those of ``vary``. Never kept are
+    responses that set cookies, stream, are ``private`` or ``no-store``, or vary by what ``vary`` does not name; and
+    errors, unless the route gives them a Cache-Control.
 
     :param ttl: how long a response is fresh here, where its own Cache-Control or Expires says nothing; None is
         CACHE_DEFAULT_TTL.

@@ -17,15 +17,16 @@ _DIRECTIVE: Final = re.compile(
 def directives(field: str) -> dict[str, str]:
     """Return the directives of a Cache-Control field by lower-case name; one without an argument has "".
 
-    What cannot be read ends the list: nothing after it can be trusted to be a directive. Of a directive that is given
-    twice the first counts.
+    What cannot be read ends the list, and is under the name "": nothing after it can be trusted to be a directive. Of a
+    directive that is given twice the first counts.
     """
     found: dict[str, str] = {}
     position = 0
     while (match := _DIRECTIVE.match(field, position)) is not None:
         found.setdefault(match[1].lower(), match[2] if match[2] is not None else match[3] or "")
         position = match.end()
-    return found
+    rest = field[position:].strip(" \t,")
+    return {**found, "": rest} if rest else found
 
 
 def seconds_of(given: Mapping[str, str], name: str) -> int | None:

@@ -1,6 +1,6 @@
 """What one cache does with the requests of one route: found out once, from the options and the route's declaration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI
@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from agent_service.core.errors import CacheKeyError
 from agent_service.infrastructure.cache.loads.policy import LoadPolicy, make_policy
+from agent_service.integrations.fastapi.dependencies.tenancy import tenant_of, user_of
 from agent_service.integrations.fastapi.responses.capture import Captured
 from agent_service.integrations.fastapi.responses.declared import (
     declared_credentials,
@@ -22,6 +23,7 @@ from agent_service.integrations.fastapi.responses.running import RunningRoute
 from agent_service.integrations.fastapi.responses.stored import StoredResponse
 from agent_service.integrations.fastapi.responses.storing import stored_of
 from agent_service.integrations.fastapi.responses.tags import RouteTags
+from agent_service.integrations.fastapi.service import single_tenant
 
 __all__ = ["Asked", "RoutePlan"]
 
@@ -61,10 +63,16 @@ class RoutePlan:
             declared = [each for each in declared if id(each) not in before]
         read = declared_headers(declared) - (set() if self._personal else self._credentials)
         self._told_apart = tuple(sorted({*options.vary, *read}))
-        told_to_clients = () if options.public else {"authorization", "cookie", *headers}
-        self._vary = tuple(sorted({*self._told_apart, *told_to_clients}))
+        without = () if options.public else {"authorization", "cookie", *headers}
+        self._vary = tuple(sorted({*self._told_apart, *without}))
+        """The header fields that clients are told of."""
+        self._agreed = self._told_apart if self._personal else self._vary
         """The header fields that requests with one key agree in, or have not."""
-        self._tags = RouteTags(options.tags, running.route.endpoint, declarations[0]) if options.tags else None
+        self._of_tenant = not self._personal and _asks_for_whom(declared, app)
+        """Whether the route asks for whom a request is, which the key does not tell."""
+        self._tags = (
+            RouteTags(options.tags, running.route.endpoint, declarations[0], options.query) if options.tags else None
+        )
         self.loads_again = bool(options.rules.stale_for) or options.load["refresh_at"] is not None
         """Whether a load may find an entry of an earlier one."""
         self._policies: dict[float, LoadPolicy] = {}
@@ -85,10 +93,12 @@ class RoutePlan:
                 return "fwd=bypass; detail=credentials"
             if self._credential_queries and not self._credential_queries.isdisjoint(request.query_params):
                 return "fwd=bypass; detail=credentials"
+        if self._of_tenant:
+            return "fwd=bypass; detail=tenant"
         query = query_text(scope["query_string"], self._options.query)
         try:
             tags = () if self._tags is None else self._tags.of(request)
-        except CacheKeyError:  # a parameter that is too long for a tag
+        except CacheKeyError:  # a parameter that is too long for a tag, or that the route refuses
             return "fwd=bypass; detail=tags"
         return Asked(headers, query, tags)
 
@@ -103,7 +113,7 @@ class RoutePlan:
         """
         ttl = self._options.seconds(default_ttl)
         return stored_of(
-            captured, self._vary, self._options.rules, ttl=ttl, most_bytes=self._options.max_bytes,
+            captured, self._agreed, self._vary, self._options.rules, ttl=ttl, most_bytes=self._options.max_bytes,
             personal=self._personal,
         )  # fmt: skip
 
@@ -117,6 +127,14 @@ class RoutePlan:
             options = {**self._options.load, "ttl": StoredResponse.lifetime_of}
             policy = self._policies[default_ttl] = make_policy(default_ttl, options)
         return policy
+
+
+def _asks_for_whom(declared: Iterable[Dependant], app: FastAPI) -> bool:
+    """Return whether something asks for the user of a request, or for its tenant where there may be several."""
+    calls = {each.call for each in declared}
+    service = getattr(app.state, "agent_service", None)
+    single = service is not None and service.tenant is single_tenant and tenant_of not in app.dependency_overrides
+    return user_of in calls or (tenant_of in calls and not single)
 
 
 def _before(declaration: Dependant, cache: object) -> Iterator[Dependant]:

@@ -1,13 +1,13 @@
 """From a response of the cache to what one client is sent: 200, 304 or nothing but headers."""
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from starlette.responses import Response
 
 from agent_service.integrations.fastapi.entity_tags import EntityTag, parse_tags
 from agent_service.integrations.fastapi.responses.capture import Captured
+from agent_service.integrations.fastapi.responses.dates import http_date
 from agent_service.integrations.fastapi.responses.stored import StoredResponse
 
 __all__ = ["CACHE_NAME", "answer", "gateway_timeout", "not_modified", "unchanged"]
@@ -83,6 +83,6 @@ def not_modified(stored: StoredResponse, asked: Mapping[str, str]) -> bool:
     if since is None:
         return False
     try:
-        return parsedate_to_datetime(stored.header("last-modified")) <= parsedate_to_datetime(since)
-    except (TypeError, ValueError):
+        return http_date(stored.header("last-modified")) <= http_date(since)
+    except ValueError:
         return False

@@ -8,11 +8,11 @@ import math
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from agent_service.integrations.fastapi.entity_tags import content_tag, parse_tags
 from agent_service.integrations.fastapi.responses.capture import Captured
+from agent_service.integrations.fastapi.responses.dates import http_date
 from agent_service.integrations.fastapi.responses.directives import directives, seconds_of
 from agent_service.integrations.fastapi.responses.stored import StoredResponse
 
@@ -61,11 +61,19 @@ class ClientRules:
 
 
 def stored_of(
-    captured: Captured, vary: Collection[str], rules: ClientRules, *, ttl: float, most_bytes: int, personal: bool
+    captured: Captured,
+    agreed: Collection[str],
+    vary: Collection[str],
+    rules: ClientRules,
+    *,
+    ttl: float,
+    most_bytes: int,
+    personal: bool,
 ) -> StoredResponse:
     """Return a response as it is given to the cache: whole, or nothing of it where others may not have it.
 
-    :param vary: the header fields, in lower case, that requests with one key agree in.
+    :param agreed: the header fields, in lower case, that requests with one key agree in.
+    :param vary: those that clients are told of.
     :param ttl: seconds, where the route names none.
     :param most_bytes: of the body of what is stored.
     :param personal: whether the key names whose response it is, so that ``private`` is kept.
@@ -79,9 +87,10 @@ def stored_of(
         "stream": captured.streams,
         "set-cookie": "set-cookie" in headers,
         "no-store": "no-store" in stated,
+        "unreadable": "" in stated,  # it may have said so
         "private": "private" in stated and not personal,
         "session": captured.in_session and not personal,
-        "vary": not varies_by.issubset(vary),
+        "vary": not varies_by.issubset(agreed),
     }
     withheld = next((reason for reason, holds in reasons.items() if holds), "")
     if withheld:
@@ -118,10 +127,9 @@ def _lifetime(
     if "expires" not in headers:
         return ttl if status in _STORED else 0.0
     try:
-        expires = parsedate_to_datetime(headers["expires"][0])
-        date = parsedate_to_datetime(headers["date"][0]) if "date" in headers else datetime.now(UTC)
-        return (expires - date).total_seconds()
-    except (TypeError, ValueError):
+        date = http_date(headers["date"][0]) if "date" in headers else datetime.now(UTC)
+        return (http_date(headers["expires"][0]) - date).total_seconds()
+    except ValueError:
         return 0.0  # an invalid date is in the past
 
 

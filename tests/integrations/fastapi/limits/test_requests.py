@@ -159,6 +159,32 @@ async def test_what_the_cache_answers_counts_and_a_load_counts_once(
     assert "hit" in responses[2].headers["cache-status"]
 
 
+async def test_one_limiter_is_asked_for_several_keys_of_a_request(
+    app: FastAPI, client: httpx.AsyncClient, cache: InMemoryCache[Any]
+):
+    limiter = RateLimiter("chat", "3/minute", cache=cache)
+    limits = [Depends(rate_limit(limiter, key=key)) for key in (client_ip, user_of)]
+
+    @app.get("/", dependencies=[*limits, Depends(cache_response(60, cache=InMemoryCache()))])
+    async def read() -> str:
+        return "content"
+
+    responses = [await client.get("/", headers={"X-User": user}) for user in ("ann", "ann", "bob", "cid")]
+
+    assert [each.status_code for each in responses] == [200, 200, 200, 429]  # all come from one address
+    assert [each.headers["ratelimit"].split(";")[1] for each in responses] == ["r=2", "r=1", "r=0", "r=0"]
+
+
+async def test_a_key_that_is_no_text_is_the_fault_of_the_service(
+    app: FastAPI, client: httpx.AsyncClient, cache: InMemoryCache[Any]
+):
+    limiter = RateLimiter("chat", "3/minute", cache=cache)
+    app.add_api_route("/", user_of, dependencies=[Depends(rate_limit(limiter, key=lambda request: None))])  # type: ignore[arg-type, return-value]
+
+    with pytest.raises(ConfigurationError, match="key= of a limit by chat must return a str, got NoneType"):
+        await client.get("/")
+
+
 async def test_a_limit_without_the_middleware_says_what_is_missing(cache: InMemoryCache[Any]):
     app = FastAPI()
 

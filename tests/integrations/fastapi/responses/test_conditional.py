@@ -207,3 +207,26 @@ async def test_an_entity_tag_never_changes(app: FastAPI, client: httpx.AsyncClie
 
 
 GOLDEN = '"df9cea6d4fe74f1acf613fe6"'
+
+
+_NO_DATE = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+
+
+async def test_a_date_that_no_calendar_has_is_no_date(app: FastAPI, client: httpx.AsyncClient):
+    @app.get("/dated", dependencies=[Depends(cache_response(60))])
+    async def dated(response: Response) -> str:
+        response.headers["last-modified"] = "Mon, 01 Jan 2024 00:00:00 GMT"
+        return "content"
+
+    @app.get("/expiring", dependencies=[Depends(cache_response(60))])
+    async def expiring(response: Response) -> str:
+        response.headers["expires"] = _NO_DATE
+        return "content"
+
+    asked = await client.get("/dated", headers={"If-Modified-Since": _NO_DATE})
+    given = [await client.get("/expiring") for _ in range(2)]
+
+    assert (asked.status_code, asked.json()) == (200, "content")
+    assert [(each.status_code, each.headers["cache-status"]) for each in given] == [
+        (200, "agent-service; fwd=uri-miss")
+    ] * 2  # it has expired

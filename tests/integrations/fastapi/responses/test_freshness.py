@@ -239,7 +239,9 @@ async def test_a_stale_response_is_served_unless_the_route_forbids_it(
         ('x="a\\"b", y', {"x": 'a\\"b', "y": ""}),
         (",, max-age=5,,public,", {"max-age": "5", "public": ""}),
         ("max-age=1, max-age=2", {"max-age": "1"}),
-        ('max-age=1, x="never closed, no-store', {"max-age": "1"}),
+        ('max-age=1, x="never closed, no-store', {"max-age": "1", "": 'x="never closed, no-store'}),
+        ("max-age=1; private", {"": "max-age=1; private"}),
+        ("max-age=1 ,, \t", {"max-age": "1"}),
     ],
 )
 def test_directives_are_read(field: str, expected: dict[str, str]):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Request, Response, Security
 from fastapi.security import APIKeyHeader, APIKeyQuery, HTTPBearer
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.sessions import SessionMiddleware
@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from agent_service.core.errors import CacheValueError
 from agent_service.infrastructure.cache import get_cache
-from agent_service.integrations.fastapi import CachedRoute, cache_response
+from agent_service.integrations.fastapi import AgentService, CachedRoute, Tenant, User, cache_response
 from agent_service.integrations.fastapi.responses.dependency import NAMESPACE
 from tests.integrations.fastapi.responses.conftest import Counted, client_of
 from tests.support.waiting import until
@@ -251,6 +251,8 @@ async def test_a_header_read_before_a_public_response_does_not_tell_requests_apa
         ({"Cache-Control": "private, max-age=60"}, "private"),
         ({"Cache-Control": 'private="x-user", max-age=60'}, "private"),
         ({"Cache-Control": "no-store"}, "no-store"),
+        ({"Cache-Control": "max-age=60; private"}, "unreadable"),
+        ({"Cache-Control": 'x="never closed, no-store'}, "unreadable"),
         ({"Cache-Control": "max-age=60, NO-STORE"}, "no-store"),
         ({"Vary": "*"}, "vary"),
         ({"Vary": "X-Unknown"}, "vary"),
@@ -369,3 +371,82 @@ async def test_a_user_that_a_middleware_found_has_credentials(
     texts = [(await client.get("/", headers=each)).json() for each in ({"x-user": "ann"}, {}, {"x-user": "bob"}, {})]
 
     assert texts == ["ann 1", " 2", "bob 3", " 2"]
+
+
+async def test_headers_are_told_apart_by_the_names_that_are_read(app: FastAPI, client: httpx.AsyncClient):
+    class Read(BaseModel):
+        plan: str = Field("", validation_alias="x-plan")
+        by_name: str = Field("", alias="x-other")
+        model_config = ConfigDict(populate_by_name=True)
+
+    @app.get("/field", dependencies=[Depends(cache_response(60))])
+    async def field(
+        plan: Annotated[str, Header(validation_alias="X-Plan")] = "",
+        choice: Annotated[str, Header(validation_alias=AliasChoices("X-Old", "X-New"))] = "",
+    ) -> str:
+        return plan + choice
+
+    @app.get("/model", dependencies=[Depends(cache_response(60))])
+    async def model(read: Annotated[Read, Header()]) -> str:
+        return read.plan + read.by_name
+
+    async def texts(path: str, name: str) -> list[str]:
+        return [(await client.get(path, headers={name: value})).json() for value in "ab"]
+
+    asked = [("/field", "X-Plan"), ("/field", "X-New"), ("/model", "X-Plan"), ("/model", "By-Name")]
+    assert [await texts(path, name) for path, name in asked] == [["a", "b"]] * 4
+
+
+async def test_an_identity_does_not_tell_what_the_response_varies_by(app: FastAPI, client: httpx.AsyncClient):
+    @app.get("/", dependencies=[Depends(cache_response(60, identity=lambda request: "an organisation"))])
+    async def read(request: Request, response: Response) -> str:
+        response.headers["vary"] = "Cookie"
+        return request.headers["cookie"]
+
+    responses = [await client.get("/", headers={"Cookie": f"user={name}"}) for name in ("ann", "bob")]
+
+    assert [each.json() for each in responses] == ["user=ann", "user=bob"]
+    assert responses[0].headers["cache-status"] == "agent-service; fwd=uri-miss; detail=vary"
+
+
+@pytest.mark.parametrize("depends_on", [Tenant, User], ids=["tenant", "user"])
+async def test_what_is_for_a_tenant_or_user_of_the_service_is_not_shared(
+    app: FastAPI, client: httpx.AsyncClient, depends_on: Any
+):
+    def header(connection: HTTPConnection) -> str:
+        return connection.headers["x-for"]
+
+    AgentService(database=False, tenant=header, user=header).install(app)
+
+    async def greeting(whose: depends_on) -> str:
+        return f"Hello {whose}"
+
+    @app.get("/passes", dependencies=[Depends(cache_response(60))])
+    async def passes(text: Annotated[str, Depends(greeting)]) -> str:
+        return text
+
+    @app.get("/keeps", dependencies=[Depends(cache_response(60, identity=header))])
+    async def keeps(text: Annotated[str, Depends(greeting)]) -> str:
+        return text
+
+    async def ask(path: str, name: str) -> httpx.Response:
+        return await client.get(path, headers={"X-For": name})
+
+    passed, kept = [[await ask(path, name) for name in ("ann", "bob", "ann")] for path in ("/passes", "/keeps")]
+
+    assert [each.json() for each in passed] == [each.json() for each in kept] == ["Hello ann", "Hello bob", "Hello ann"]
+    assert {each.headers["cache-status"] for each in passed} == {"agent-service; fwd=bypass; detail=tenant"}
+    assert "hit" in kept[2].headers["cache-status"]
+
+
+async def test_where_there_is_one_tenant_what_is_for_it_is_shared(app: FastAPI, client: httpx.AsyncClient):
+    AgentService(database=False).install(app)
+
+    @app.get("/", dependencies=[Depends(cache_response(60))])
+    async def read(tenant: Tenant) -> str:
+        return f"of {tenant!r}"
+
+    responses = [await client.get("/") for _ in range(2)]
+
+    assert [each.json() for each in responses] == ["of ''"] * 2
+    assert "hit" in responses[1].headers["cache-status"]
