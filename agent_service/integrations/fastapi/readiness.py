@@ -1,7 +1,8 @@
 """Whether a service that runs can serve: all that it needs is asked at once, within two seconds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -75,7 +76,7 @@ class Readiness:
             states[name] = check.result() if check.done() else self._silent(name)
             check.cancel()
         for work in self._parts.background:
-            states[f"background.{work.name}"] = _of_work(work)
+            states[_free(f"background.{work.name}", states)] = _of_work(work)
         return states
 
     def _checks(self) -> Iterator[tuple[str, Callable[[], Awaitable[PartState]]]]:
@@ -98,6 +99,12 @@ class Readiness:
         if database is not None and (pool := database.get_metrics())["in_use"] >= pool["limit"]:
             return PartState("degraded", reason=f"all {pool['limit']} connections are in use")
         return PartState("down", reason=reason)
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """Return the name, numbered if other work has it: no state may hide another one."""
+    names = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+    return next(each for each in names if each not in taken)
 
 
 async def _of_redis(redis: "RedisManager") -> PartState:

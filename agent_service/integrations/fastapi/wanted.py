@@ -45,7 +45,7 @@ class Wanted:
         _require("triggers", self.triggers, _is_optional_call, "TriggerRunner, or a function that makes one")
         _require("background", self.background, _are_calls, "a list of coroutine functions")
         _require(
-            "purge_after", self.purge_after, lambda value: value is None or isinstance(value, timedelta), "a timedelta"
+            "purge_after", self.purge_after, _is_retention, "a timedelta of at least 0, such as timedelta(days=30)"
         )
         needs = {"writer": self.writer, "cleanup": self.cleanup is not None, "outbox": self.outbox}
         for name, asked_for in needs.items():
@@ -80,6 +80,10 @@ def _is_database(value: Any) -> bool:
 
 def _is_runtime(value: Any) -> bool:
     return isinstance(value, bool) or (hasattr(value, "start_degraded") and not isinstance(value, type))
+
+
+def _is_retention(value: Any) -> bool:
+    return value is None or (isinstance(value, timedelta) and value >= timedelta())
 
 
 def _is_optional_call(value: Any) -> bool:

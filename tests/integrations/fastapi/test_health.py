@@ -164,19 +164,19 @@ async def test_work_never_hides_the_state_of_what_has_the_same_name(sqlite_url: 
     async def wait() -> None:
         await asyncio.Event().wait()
 
-    async def database(what: str) -> None:
+    async def work(what: str) -> None:
         if what == "fail":
             raise ValueError(what)
         await wait()
 
-    wait.__qualname__ = database.__qualname__ = "database"
-    service = AgentService(database=sqlite_url, background=[partial(database, "fail"), partial(database, "run"), wait])
+    wait.__qualname__ = work.__qualname__ = "work"
+    service = AgentService(database=sqlite_url, background=[partial(work, "fail"), partial(work, "run"), wait])
     async with client_of(with_health(service, details=everybody)) as client:
         await until(lambda: any(each.failing for each in service.parts.background))
         answer = await ready(client)
 
-    states = {"database": "up", "database 2": "degraded", "database 3": "up", "database 4": "up"}
-    assert answer == (200, "degraded", {"cache": "up"} | states)
+    states = {"background.work": "degraded", "background.work 2": "up", "background.work 3": "up"}
+    assert answer == (200, "degraded", {"cache": "up", "database": "up"} | states)
 
 
 async def test_a_service_that_ends_is_not_ready_but_lives() -> None:
