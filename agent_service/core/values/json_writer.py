@@ -51,6 +51,11 @@ def encode(value: Any, *, keep_classes: bool = False, annotated: bool = False) -
     :param annotated: whether it will be read with an annotation; then classes need not be hashable as plain data.
     :raises CacheSerializationError: naming the path to what cannot be written, as ``value['a'][3]``, and the remedy.
     """
+    if type(value) in _LENIENT:
+        try:
+            return orjson.dumps(value), False
+        except orjson.JSONEncodeError:
+            pass  # a lone surrogate or a big integer, which the strict walk names or writes
     for strict in (False, True):
         writer = Writer(strict, keep_classes, annotated)
         try:

@@ -119,7 +119,16 @@ class BaseCache(ICache[T]):
     # -- writing
 
     async def set(self, key: str, value: T, ttl: TTL | None = None, *, tags: Iterable[str] = ()) -> bool:
-        return await self.set_many({check_key(key): value}, ttl, tags=tags)
+        check_key(key)
+        seconds = resolve_ttl(ttl, self.default_ttl)
+        named = check_tags(tags) if tags else ()
+        encoded = self.codec.encode(value)
+        self._break_keys((key,))
+        if seconds <= 0:
+            await self.backend.remove((key,))
+            return False
+        self.counters.sets += 1
+        return await self.backend.store({key: encoded}, Lifetime(seconds), named)
 
     async def set_many(self, mapping: Mapping[str, T], ttl: TTL | None = None, *, tags: Iterable[str] = ()) -> bool:
         if not isinstance(mapping, Mapping):

@@ -108,9 +108,8 @@ class _Table(cachetools.Cache[str, Entry]):
         self.order.move_to_end(key)
 
     def __delitem__(self, key: str) -> None:
-        _kill(self[key])
         super().__delitem__(key)
-        del self.order[key]
+        _kill(self.order.pop(key))
 
     def popitem(self) -> tuple[str, Entry]:
         # In one step: a reader may move a key between the two that next(iter(...)) takes.
@@ -152,7 +151,8 @@ class MemoryStore:
         self.tags = TagTable()
         # The bound in entries is kept by _insert, because it may change.
         self._table = _Table(math.inf) if self.max_bytes is None else _Table(self.max_bytes, _size_of)
-        self._find = self._table.order.get
+        self.find = self._table.order.get
+        """Return the entry of a key, live or not, or None."""
         self._due: list[tuple[float, int, Entry]] = []
         self._lock = threading.Lock()
         self.touch = self._table.order.move_to_end
@@ -178,14 +178,14 @@ class MemoryStore:
 
     def live(self, key: str) -> Entry | None:
         """Return the fresh value's entry without making it the most recently used."""
-        entry = self._find(key)
+        entry = self.find(key)
         if entry is None or entry.fresh_until <= self.monotonic() or (entry.tokens and entry.outdated()):
             return None
         return None if entry.raised else entry
 
     def read(self, key: str) -> tuple[Any, Entry] | None:
         """Return the reader's own value of an entry that is fresh or stale, and make it the most recently used."""
-        entry = self._find(key)
+        entry = self.find(key)
         if entry is None:
             return None
         value = entry.value  # before the check: an entry that another thread kills loses its value
@@ -243,12 +243,14 @@ class MemoryStore:
 
     def _insert(self, entry: Entry) -> bool:
         self._remove_expired()
-        self._table.pop(entry.key, None)
+        table = self._table
+        if entry.key in table.order:
+            del table[entry.key]
         if self.max_bytes is not None and entry.size > self.max_bytes:
             return False
-        while len(self._table) >= self.max_entries:
-            self._table.popitem()
-        self._table[entry.key] = entry
+        while len(table.order) >= self.max_entries:
+            table.popitem()
+        table[entry.key] = entry
         self._schedule(entry)
         return True
 
@@ -267,7 +269,7 @@ class MemoryStore:
         now = self.monotonic()
         while self._due and self._due[0][0] <= now:
             due, _, entry = heappop(self._due)
-            if entry.expires == due and self._find(entry.key) is entry:
+            if entry.expires == due and self.find(entry.key) is entry:
                 del self._table[entry.key]
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import orjson
+
 from agent_service.core.codec import Serializer, decode_stored, is_immutable
 from agent_service.core.envelope import pack_payload, read_head, read_payload
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
@@ -18,13 +20,15 @@ __all__ = ["CachedValue", "Encoded", "Lifetime", "ValueCodec", "check_amount", "
 _INT64 = range(-(2**63), 2**63)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 """The scalars of JSON."""
-_HEADLESS = frozenset({b"\x01\x00", b"\x01\x01"})
+_PLAIN_HEAD = b"\x01\x00"
+_HEADLESS = frozenset({_PLAIN_HEAD, b"\x01\x01"})
 """How a value begins of which nothing else is known."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoded:
-    """A value, how it is written down, and the form in which memory keeps it.
+    """A value, how it is written down, and the form in which memory keeps it. Never changed, but not frozen: see
+    :class:`Lifetime`.
 
     ``copy`` makes a reader's own value of ``kept``; None: ``kept`` is immutable and is given as it is. ``data`` is what
     :func:`~agent_service.core.envelope.pack_payload` gave, or None for what has no bytes, because it cannot be written
@@ -117,8 +121,9 @@ class ValueCodec:
         if type(value) is int and value in _INT64:
             return Encoded(value, b"%d" % value, value, None)
         if self._serializer is None:
-            private = _private(value)
-            if type(value) is Stored:  # on its way from one level to another, unread
+            kind = type(value)
+            private = (value, None) if kind in _PLAIN else _private(value)
+            if kind is Stored:  # on its way from one level to another, unread
                 payload, tagged = value.payload(), True
             else:
                 payload, tagged = encode(value, keep_classes=annotated is not False, annotated=annotated is True)
@@ -136,6 +141,11 @@ class ValueCodec:
 
         :raises UndecodableError: for bytes that no version of the format explains.
         """
+        if data[:2] == _PLAIN_HEAD and self._serializer is None:
+            try:
+                return orjson.loads(memoryview(data)[2:])
+            except orjson.JSONDecodeError:
+                pass  # refused below
         if data[:2] in _HEADLESS:
             return self.decode_body(data, data[1], 2)
         head = read_head(data)
@@ -169,7 +179,7 @@ def _private(value: Any) -> tuple[Any, Callable[[Any], Any] | None] | None:
         return (value.copy(), dict.copy) if _all_immutable(value.values()) and _all_immutable(value) else None
     if type(value) is list:
         return (value.copy(), list.copy) if _all_immutable(value) else None
-    return (value, None) if _all_immutable((value,)) else None
+    return (value, None) if is_immutable(value) else None
 
 
 def _all_immutable(values: Collection[Any]) -> bool:

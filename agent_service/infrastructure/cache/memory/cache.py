@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar, cast, overload
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.glob import Matches, compile_glob
 from agent_service.core.globs import Globs
+from agent_service.core.keys import check_key
 from agent_service.core.metrics import CacheMetrics, NamespaceCounters
 from agent_service.core.ttl import NEVER, TTL, Never, resolve_ttl
+from agent_service.core.values.stored import Stored
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.base import BaseCache
 from agent_service.infrastructure.cache.leases import BackendLease, IfHeld, Lease, LeaseBook
@@ -21,6 +23,7 @@ from agent_service.infrastructure.cache.values import CachedValue, Encoded, Life
 __all__ = ["InMemoryCache", "MemoryBackend"]
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class MemoryBackend(Backend):
@@ -65,8 +68,10 @@ class MemoryBackend(Backend):
 
     async def store(self, entries: Mapping[str, Encoded], life: Lifetime, tags: Sequence[str] = ()) -> bool:
         tokens = self.table.tags.take(tags) if tags else ()
-        refused = [key for key, each in entries.items() if not self.put(key, each, life, tokens)]
-        return not refused
+        stored = True
+        for key, encoded in entries.items():
+            stored &= self.put(key, encoded, life, tokens)
+        return stored
 
     def put(self, key: str, encoded: Encoded, life: Lifetime, tokens: tuple[Token, ...]) -> bool:
         """Write one entry with tokens taken earlier; False when there was no room for it."""
@@ -214,6 +219,28 @@ class InMemoryCache(BaseCache[T]):
         backend = MemoryBackend(store, ValueCodec(serializer, copy=copy), counters)
         seconds = resolve_ttl(default_ttl, math.inf, name="default_ttl")
         super().__init__(backend, namespace, default_ttl=seconds, leases=leases, monotonic=store.monotonic)
+
+    @overload
+    async def get(self, key: str) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D) -> T | D: ...
+    async def get(self, key: str, default: object = None) -> object:
+        table = self.backend.table
+        entry = table.find(check_key(key))
+        if entry is None:
+            self.counters.misses += 1
+            return default
+        value, copy = entry.value, entry.copy  # before the check: an entry that another thread kills loses its value
+        if entry.fresh_until <= table.monotonic() or entry.raised or (entry.tokens and entry.outdated()):
+            self.counters.misses += 1
+            return default
+        try:
+            own = value if copy is None else copy(value)
+            table.touch(key)
+        except (KeyError, UndecodableError):  # another thread removed it since, or it is damaged
+            return await super().get(key, default)
+        self.counters.hits += 1
+        return own if type(own) is not Stored else self._value(CachedValue(own, "memory"), default)
 
 
 def _matching(keys: list[str], matches: Matches) -> list[str]:
