@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent_service.core.supervision import Supervised
 
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Parts"]
 
+_MOST_EXPORTS: Final = 2
+"""Exports that run at once: each holds a connection for as long as its client reads."""
+
 
 @dataclass
 class Parts:
     """The parts of a service that runs, on the event loop on which it was started; None: not asked for."""
 
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    exporting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_EXPORTS))
     redis: "RedisManager | None" = None
     database: "DatabaseManager | None" = None
     writer: "SessionWriter | None" = None

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import httpx
@@ -11,6 +12,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import HTTPConnection
 
 from agent_service.core.settings import reset_settings
@@ -186,6 +188,22 @@ class TestCommit:
 
         assert (response.status_code, response.headers["retry-after"], left) == (503, "1", 0)
         assert response.headers["content-type"] == "application/problem+json"
+
+    async def test_a_transaction_that_a_caught_error_has_ended_is_no_success(
+        self, app: FastAPI, service: AgentService
+    ) -> None:
+        @app.post("/")
+        async def handler(db: DbSession, repo: Sessions) -> str:
+            await repo.create(Session(user_id="ada"))
+            with suppress(DBAPIError):
+                await db.execute(text("SELECT 1 / 0"))
+            return "done"
+
+        async with client_of(app) as client:
+            response = await client.post("/", headers={"tenant": "acme"})
+            left = await stored(service)
+
+        assert (response.status_code, left) == (500, 0)
 
 
 async def test_each_dependency_can_be_overridden(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """SIGTERM while clients follow sessions: streams end, and the server with them."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -72,3 +73,21 @@ async def test_a_hundred_streams_end_with_their_server(server: str, environment:
     assert took < 10, "which is less than a second, unless the machine is busy"
     assert "Traceback" not in output
     assert "ERROR" not in output
+
+
+async def test_a_client_that_does_not_read_is_given_up_and_the_service_ends(sqlite_url: str) -> None:
+    async with running("uvicorn --timeout-graceful-shutdown 1", APP, {"DATABASE_URL": sqlite_url}) as process:
+        async with httpx.AsyncClient(base_url=process.url, timeout=60) as client:
+            session_id = (await client.post("/sessions")).json()
+            for _ in range(20):  # more than all buffers on the way hold
+                message = {"role": "user", "content": "x" * 1_000_000}
+                await client.post(f"/sessions/{session_id}/messages", json=message)
+        url = httpx.URL(process.url)
+        with socket.create_connection((url.host, url.port)) as connection:
+            connection.sendall(f"GET /sessions/{session_id}/events HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode())
+            await asyncio.to_thread(connection.recv, 1)
+            process.terminate()
+            await process.ended()
+        output = process.output
+
+    assert "Application shutdown complete" in output

@@ -16,6 +16,7 @@ from agent_service.infrastructure.database.engine.servers import note_engine
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.errors.translation import PGBOUNCER_REMEDY
+from agent_service.infrastructure.database.postgres.aborted import refuse_aborted
 from agent_service.infrastructure.database.postgres.connections import (
     NAME,
     NAME_SAYS_TENANT,
@@ -80,6 +81,7 @@ def create_engine(
         WriteLock(engine, BUSY_TIMEOUT)
     else:
         watch_connections(engine, unavailable)
+        refuse_aborted(engine)
     return engine
 
 

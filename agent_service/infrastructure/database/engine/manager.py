@@ -172,7 +172,8 @@ class DatabaseManager:
         :param every_tenant: the work concerns all tenants, for policies of row-level security.
         :param read_committed: whatever ``isolation_level`` is, as work needs it that waits for others' locks.
         :raises DatabaseUnavailableError: the database cannot be reached.
-        :raises DatabaseError: for any other failure of the database that leaves the block.
+        :raises DatabaseError: for any other failure of the database that leaves the block; and on PostgreSQL, if a
+            statement failed, its error was caught, and so nothing is stored.
         """
         await self.prepare()
         db = self._readers() if readonly else self._own_sessions() if read_committed else self._sessions()

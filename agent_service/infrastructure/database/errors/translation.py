@@ -38,6 +38,7 @@ _TOO_SLOW_STATE = "57014"
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
 _READ_ONLY_STATE = "25006"
+_ABORTED_STATE = "25P02"
 OVERTAKEN_STATES = ("40001", "40P01")  # a serialization failure, a deadlock
 _UNAVAILABLE_TEXTS = ("database is locked", "database is busy", "unable to open database file", "connection closed")
 _UNSENDABLE = (OverflowError, UnicodeError)
@@ -74,6 +75,11 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
         )
     if state == _READ_ONLY_STATE:
         return DatabaseError(f"could not {action}: {reason}; to write, use get_session() without readonly=True")
+    if state == _ABORTED_STATE:
+        return DatabaseError(
+            f"could not {action}: an earlier statement of this transaction failed and its error was caught, so nothing "
+            "is stored; let the error leave the transaction, or begin_nested() before what may fail"
+        )
     if state in _OTHERS_STATEMENT_STATES or (state == "08P01" and _OTHERS_STATEMENT_TEXT in reason):
         return DatabaseError(f"could not {action}: {reason}; {PGBOUNCER_REMEDY}")
     if state in OVERTAKEN_STATES:

@@ -70,6 +70,6 @@ def add_streams(router: APIRouter, access: Access, *, heartbeat: float) -> None:
 
 
 async def _lines(service: AgentService, tenant: str, user_id: UUID | str) -> AsyncGenerator[bytes, None]:
-    async with service.database.session() as db:
+    async with service.parts.exporting, service.database.session() as db:
         async for line in SessionRepository(db, tenant).export_user(user_id):
             yield f"{line}\n".encode()

@@ -16,7 +16,7 @@ from agent_service.core.errors import DatabaseError, SessionNotFoundError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.integrations.fastapi import AgentService
+from agent_service.integrations.fastapi import AgentService, owned_stream
 from agent_service.integrations.fastapi.events import MessageEvents
 from agent_service.integrations.fastapi.sessions import Caller
 from tests.integrations.fastapi.rest.conftest import application, begin, headers_of
@@ -227,6 +227,25 @@ async def test_a_client_that_leaves_an_export_frees_its_connection(served: Serve
     await until(lambda: service.database.get_metrics()["in_use"] == 0)
 
 
+async def test_exports_that_nobody_reads_leave_connections_to_other_requests(served: Served) -> None:
+    client, service = served
+    path = await begin(client)
+    for _ in range(16):  # more than all buffers on the way hold
+        said = await client.post(f"{path}/messages", json={"role": "user", "content": "x" * 1_000_000})
+        assert said.status_code == 201
+
+    async with AsyncExitStack() as unread:
+        for _ in range(2):
+            await unread.enter_async_context(client.stream("GET", "/sessions/export"))
+        await until(lambda: service.parts.exporting.locked())
+        async with client.stream("GET", "/sessions/export") as third:
+            assert (await client.get(path)).status_code == 200
+            assert service.database.get_metrics()["in_use"] == 2
+            await unread.aclose()
+            await anext(third.aiter_bytes())
+            await until(lambda: service.database.get_metrics()["in_use"] == 1)
+
+
 async def failing(error: Exception) -> AsyncGenerator[SessionMessage, None]:
     raise error
     yield
@@ -252,13 +271,18 @@ async def test_an_error_after_the_beginning_is_an_event(
     assert "secret" not in "".join(lines)
 
 
-async def played(response: MessageEvents, *, spec: str = "2.3", fails: bool = False) -> list[bytes]:
-    """Return what a response sends to a client that stays, or whose connection is lost at the second chunk."""
+async def played(response: MessageEvents, *, spec: str = "2.3", fails: bool = False, reads: bool = True) -> list[bytes]:
+    """Return what a response sends to a client that stays, or whose connection is lost at the second chunk.
+
+    :param reads: False: the client stays, and takes nothing after the first chunk.
+    """
     sent: list[bytes] = []
 
     async def send(message: Any) -> None:
         if fails and sent:
             raise OSError
+        if not reads and sent:
+            await asyncio.Event().wait()
         if message["type"] == "http.response.body":
             sent.append(message["body"])
 
@@ -269,7 +293,11 @@ async def played(response: MessageEvents, *, spec: str = "2.3", fails: bool = Fa
     return sent
 
 
-async def test_a_send_that_fails_closes_the_subscription_without_an_error() -> None:
+@pytest.mark.parametrize("how", [{"fails": True}, {"reads": False}], ids=["fails", "never ends"])
+async def test_a_send_that_fails_closes_the_subscription_without_an_error(
+    how: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_stream, "_PATIENCE", 0.01)
     closed = asyncio.Event()
 
     async def messages() -> AsyncGenerator[SessionMessage, None]:
@@ -279,7 +307,7 @@ async def test_a_send_that_fails_closes_the_subscription_without_an_error() -> N
         finally:
             closed.set()
 
-    sent = await played(MessageEvents(messages(), heartbeat=NEVER), spec="2.4", fails=True)
+    sent = await played(MessageEvents(messages(), heartbeat=NEVER), spec="2.4", **how)
 
     assert (sent, closed.is_set()) == ([b"retry: 3000\n\n"], True)
 
