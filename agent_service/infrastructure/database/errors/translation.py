@@ -23,6 +23,7 @@ __all__ = [
     "OVERTAKEN_STATES",
     "PGBOUNCER_REMEDY",
     "database_errors",
+    "is_outage",
     "translate",
 ]
 
@@ -88,6 +89,17 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
             f"could not {action}: the schema is not up to date ({reason}); run: agent-service db upgrade"
         )
     return DatabaseError(f"could not {action}: {reason}")
+
+
+def is_outage(error: DatabaseError) -> bool:
+    """Return whether an error of ours says that the server does not serve.
+
+    It does where this process has all of its connections in use, and where it ended a statement that took too long.
+    """
+    cause = error.__cause__
+    state = getattr(getattr(cause, "orig", cause), "sqlstate", None)
+    serves = isinstance(cause, PoolTimeoutError) or state == _TOO_SLOW_STATE
+    return isinstance(error, DatabaseUnavailableError) and not serves
 
 
 def _is_unavailable(exc: Exception, state: str, reason: str) -> bool:

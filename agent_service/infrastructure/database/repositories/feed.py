@@ -120,7 +120,7 @@ class _Reading:
         except DatabaseUnavailableError as exc:
             if not self._began:
                 raise
-            self._database.availability.failed(exc)
+            self._database.note_failure(exc)
             return [], False
         if self._database.availability.away:
             self._database.availability.answered()
