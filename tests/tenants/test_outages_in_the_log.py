@@ -15,6 +15,7 @@ from agent_service.core.errors import AgentServiceError, DatabaseUnavailableErro
 from agent_service.infrastructure.cache.factory import close_cache, get_cache, open_cache
 from agent_service.infrastructure.database import SessionWriter, close_database, get_database, get_session, run_cleanup
 from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.maintenance.cleanup import CleanupMetrics
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
@@ -148,7 +149,7 @@ async def test_a_statement_that_takes_too_long_is_no_outage_of_the_database(
     with pytest.raises(DatabaseUnavailableError) as slow:
         async with database.session() as db:
             await db.execute(text("SELECT pg_sleep(5)"))
-    told = database.note_failure(slow.value)
+    told = tell_outage(database.availability, slow.value)
     await database.close()
 
     assert not told

@@ -10,6 +10,7 @@ from agent_service.core.errors import AgentServiceError, CacheValueError, Databa
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.outbox.bells import hung_bell
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import drain
@@ -78,7 +79,7 @@ async def _attempt(database: DatabaseManager) -> _Attempt:
     try:
         drained = await drain(database)
     except DatabaseError as exc:
-        return _Attempt(drained=False, trouble=None if database.note_failure(exc) else str(exc))
+        return _Attempt(drained=False, trouble=None if tell_outage(database.availability, exc) else str(exc))
     except AgentServiceError as exc:
         return _Attempt(drained=False, trouble=str(exc))
     except Exception as exc:  # noqa: BLE001 - one row must not end the task that all others wait for

@@ -116,13 +116,14 @@ async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseMa
         await manager.client.run_script(_PUBLISH, _keys(manager.prefix), arguments)
     else:
         from agent_service.infrastructure.database.connection import get_database  # noqa: PLC0415 - only where needed
+        from agent_service.infrastructure.database.errors.outages import tell_outage  # noqa: PLC0415
         from agent_service.infrastructure.database.fleet import keep_snapshot  # noqa: PLC0415
 
         kept_by = database or get_database()
         try:
             await keep_snapshot(kept_by, snapshot.process, data.decode(), seconds=seconds)
         except DatabaseError as exc:
-            if not kept_by.note_failure(exc):
+            if not tell_outage(kept_by.availability, exc):
                 raise
             return False
         if kept_by.availability.away:

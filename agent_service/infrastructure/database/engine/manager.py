@@ -19,12 +19,8 @@ from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
 from agent_service.infrastructure.database.engine.measured import MeasuredPool, metrics_of
-from agent_service.infrastructure.database.errors.translation import (
-    FAILED_STATEMENTS,
-    database_errors,
-    is_outage,
-    translate,
-)
+from agent_service.infrastructure.database.errors.outages import tell_outage
+from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming.engines import Naming
 from agent_service.infrastructure.database.postgres.connections import POOLED
 from agent_service.infrastructure.database.postgres.notifications import Notifications
@@ -303,16 +299,9 @@ class DatabaseManager:
                 with database_errors("ask the database something"):
                     await db.execute(text("SELECT 1"))
         except DatabaseError as exc:
-            self.note_failure(exc)
+            tell_outage(self.availability, exc)
             return False
         return True
-
-    def note_failure(self, error: DatabaseError) -> bool:
-        """Have the log tell an outage, if this is one; False: whoever works in the background tells it."""
-        outage = is_outage(error)
-        if outage:
-            self.availability.failed(error)
-        return outage
 
     def get_metrics(self) -> dict[str, int]:
         """Return the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""

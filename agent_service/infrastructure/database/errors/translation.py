@@ -22,8 +22,8 @@ __all__ = [
     "FAILED_STATEMENTS",
     "OVERTAKEN_STATES",
     "PGBOUNCER_REMEDY",
+    "TOO_SLOW_STATE",
     "database_errors",
-    "is_outage",
     "translate",
 ]
 
@@ -34,7 +34,7 @@ PGBOUNCER_REMEDY = "this is a pgbouncer in transaction mode: set DB_PGBOUNCER=tr
 """The remedy where the URL leads to a pgbouncer and DB_PGBOUNCER is not set."""
 
 _UNAVAILABLE_STATES = (*LOST_STATES, "53300")  # PostgreSQL: too many connections.
-_TOO_SLOW_STATE = "57014"
+TOO_SLOW_STATE = "57014"
 # A prepared statement exists already, is missing, or is another one: another connection prepared it.
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
@@ -67,7 +67,7 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
         )
     state = str(getattr(original or exc, "sqlstate", None) or "")
     reason = reason_of(exc)
-    if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
+    if isinstance(original or exc, TimeoutError) or state == TOO_SLOW_STATE:
         told = reason if str(original or exc) else "it is silent"
         return DatabaseUnavailableError(
             f"could not {action}: the database gave no answer in time ({told}); "
@@ -89,17 +89,6 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
             f"could not {action}: the schema is not up to date ({reason}); run: agent-service db upgrade"
         )
     return DatabaseError(f"could not {action}: {reason}")
-
-
-def is_outage(error: DatabaseError) -> bool:
-    """Return whether an error of ours says that the server does not serve.
-
-    It does where this process has all of its connections in use, and where it ended a statement that took too long.
-    """
-    cause = error.__cause__
-    state = getattr(getattr(cause, "orig", cause), "sqlstate", None)
-    serves = isinstance(cause, PoolTimeoutError) or state == _TOO_SLOW_STATE
-    return isinstance(error, DatabaseUnavailableError) and not serves
 
 
 def _is_unavailable(exc: Exception, state: str, reason: str) -> bool:

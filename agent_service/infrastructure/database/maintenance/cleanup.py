@@ -18,6 +18,7 @@ from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import remove_sessions, try_lock_families
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
@@ -121,7 +122,7 @@ async def run_cleanup(
             await _round(served, counters, batch_size, purge_after)
         except DatabaseError as exc:
             counters.failures += 1
-            if not served.note_failure(exc):
+            if not tell_outage(served.availability, exc):
                 if not failing:
                     logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
                 failing = True
