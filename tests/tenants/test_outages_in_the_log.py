@@ -9,10 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
 from agent_service.infrastructure.cache.factory import close_cache, get_cache, open_cache
 from agent_service.infrastructure.database import SessionWriter, close_database, get_database, get_session, run_cleanup
+from agent_service.infrastructure.database.engine import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.maintenance.cleanup import CleanupMetrics
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
@@ -97,6 +100,7 @@ async def test_an_outage_of_postgres_is_told_once_by_all_who_wait_for_it(
             await say_to_all()
             await until(lambda: len(seen) == SUBSCRIPTIONS)
             caplog.set_level(logging.INFO, "agent_service")
+            caplog.clear()  # the first process that has caches without Redis beside others says so
             failures = cleaned.failures + counters.failures
             await asyncio.to_thread(server.crash)
             with pytest.raises(DatabaseUnavailableError):
@@ -115,6 +119,42 @@ async def test_an_outage_of_postgres_is_told_once_by_all_who_wait_for_it(
 
     assert during == [("WARNING", "agent_service.database")]
     assert of_outages(caplog) == [*during, ("INFO", "agent_service.database")]
+
+
+async def test_a_pool_that_is_used_up_is_no_outage_of_the_database(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, cleaned = DatabaseManager(postgres_url, pool_size=1, max_overflow=0, pool_timeout=0.05), CleanupMetrics()
+    await database.prepare()
+    caplog.set_level(logging.INFO, "agent_service")
+    async with background(run_cleanup(interval=0.05, metrics=cleaned, database=database)):
+        async with database.session() as db:
+            await db.execute(text("SELECT 1"))
+            await until(lambda: cleaned.failures >= 3)
+        during = of_outages(caplog)
+        await until(lambda: cleaned.rounds - cleaned.failures >= 2)
+    await database.close()
+
+    assert during == [("WARNING", "agent_service.database")]
+    assert "cleanup of sessions fails" in caplog.text
+    assert "no connection became free" in caplog.text
+    assert "does not serve" not in caplog.text
+    assert "cleanup of sessions works again" in caplog.text
+
+
+async def test_a_statement_that_takes_too_long_is_no_outage_of_the_database(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = DatabaseManager(postgres_url, statement_timeout=0.05)
+    await database.prepare()
+    with pytest.raises(DatabaseUnavailableError) as slow:
+        async with database.session() as db:
+            await db.execute(text("SELECT pg_sleep(5)"))
+    told = tell_outage(database.availability, slow.value)
+    await database.close()
+
+    assert not told
+    assert "does not serve" not in caplog.text
 
 
 async def test_an_outage_of_redis_is_told_once_by_all_who_wait_for_it(

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_service.core.backoff import Backoff
-from agent_service.core.errors import AgentServiceError, CacheValueError, DatabaseUnavailableError
+from agent_service.core.errors import AgentServiceError, CacheValueError, DatabaseError
 from agent_service.infrastructure.cache.factory import open_cache
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.outbox.bells import hung_bell
 from agent_service.infrastructure.outbox.counters import counters
 from agent_service.infrastructure.outbox.drain import drain
@@ -77,9 +78,8 @@ async def _attempt(database: DatabaseManager) -> _Attempt:
     """Drain, and return what came of it."""
     try:
         drained = await drain(database)
-    except DatabaseUnavailableError as exc:
-        database.availability.failed(exc)
-        return _Attempt(drained=False)
+    except DatabaseError as exc:
+        return _Attempt(drained=False, trouble=None if tell_outage(database.availability, exc) else str(exc))
     except AgentServiceError as exc:
         return _Attempt(drained=False, trouble=str(exc))
     except Exception as exc:  # noqa: BLE001 - one row must not end the task that all others wait for

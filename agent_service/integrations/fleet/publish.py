@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from agent_service.core.errors import (
     ConfigurationError,
     DatabaseError,
-    DatabaseUnavailableError,
     RedisOperationError,
     RedisUnavailableError,
     UndecodableError,
@@ -64,17 +63,17 @@ async def publish_fleet(interval: float = 5.0, *, database: "DatabaseManager | N
         while True:
             try:
                 snapshot = await loop.run_in_executor(threads.pool, snapshots.take)
-                await _keep(snapshot, _LIVES * interval, database)
-            except (RedisUnavailableError, DatabaseUnavailableError):
+                kept = await _keep(snapshot, _LIVES * interval, database)
+            except RedisUnavailableError:
                 pass  # an outage is logged by who connects to the server
             except (RedisOperationError, DatabaseError) as exc:
                 if not refused:
                     logger.warning("this process cannot be shown among the others, and tries again: %s", exc)
                 refused = True
             else:
-                if refused:
+                if refused and kept:
                     logger.info("this process is shown among the others again")
-                refused = False
+                refused = refused and not kept
             await asyncio.sleep(interval * random.uniform(_EARLIEST, 1))  # noqa: S311 - spreads load, keeps no secret
     finally:
         threads.close()
@@ -108,7 +107,8 @@ async def read_fleet(*, database: "DatabaseManager | None" = None) -> list[Proce
     return sorted(snapshots, key=lambda snapshot: snapshot.process)
 
 
-async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseManager | None") -> None:
+async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseManager | None") -> bool:
+    """Keep a snapshot; False: the database does not serve, which its log tells."""
     data = snapshot.to_json()
     manager = await get_redis_manager()
     if manager.is_configured:
@@ -116,16 +116,19 @@ async def _keep(snapshot: ProcessSnapshot, seconds: float, database: "DatabaseMa
         await manager.client.run_script(_PUBLISH, _keys(manager.prefix), arguments)
     else:
         from agent_service.infrastructure.database.connection import get_database  # noqa: PLC0415 - only where needed
+        from agent_service.infrastructure.database.errors.outages import tell_outage  # noqa: PLC0415
         from agent_service.infrastructure.database.fleet import keep_snapshot  # noqa: PLC0415
 
         kept_by = database or get_database()
         try:
             await keep_snapshot(kept_by, snapshot.process, data.decode(), seconds=seconds)
-        except DatabaseUnavailableError as exc:
-            kept_by.availability.failed(exc)
-            raise
+        except DatabaseError as exc:
+            if not tell_outage(kept_by.availability, exc):
+                raise
+            return False
         if kept_by.availability.away:
             kept_by.availability.answered()
+    return True
 
 
 def _keys(prefix: str) -> list[bytes]:

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from agent_service.core.availability import availability_of
-from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
+from agent_service.core.errors import ConfigurationError, DatabaseError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
 from agent_service.infrastructure.database.engine.measured import MeasuredPool, metrics_of
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
 from agent_service.infrastructure.database.naming.engines import Naming
 from agent_service.infrastructure.database.postgres.connections import POOLED
@@ -299,8 +300,7 @@ class DatabaseManager:
                 with database_errors("ask the database something"):
                     await db.execute(text("SELECT 1"))
         except DatabaseError as exc:
-            if isinstance(exc, DatabaseUnavailableError):
-                self.availability.failed(exc)
+            tell_outage(self.availability, exc)
             return False
         return True
 

@@ -22,6 +22,7 @@ __all__ = [
     "FAILED_STATEMENTS",
     "OVERTAKEN_STATES",
     "PGBOUNCER_REMEDY",
+    "TOO_SLOW_STATE",
     "database_errors",
     "translate",
 ]
@@ -33,7 +34,7 @@ PGBOUNCER_REMEDY = "this is a pgbouncer in transaction mode: set DB_PGBOUNCER=tr
 """The remedy where the URL leads to a pgbouncer and DB_PGBOUNCER is not set."""
 
 _UNAVAILABLE_STATES = (*LOST_STATES, "53300")  # PostgreSQL: too many connections.
-_TOO_SLOW_STATE = "57014"
+TOO_SLOW_STATE = "57014"
 # A prepared statement exists already, is missing, or is another one: another connection prepared it.
 _OTHERS_STATEMENT_STATES = ("42P05", "26000")
 _OTHERS_STATEMENT_TEXT = "prepared statement"
@@ -67,7 +68,7 @@ def translate(exc: Exception, action: str) -> AgentServiceError:
         )
     state = str(getattr(original or exc, "sqlstate", None) or "")
     reason = reason_of(exc)
-    if isinstance(original or exc, TimeoutError) or state == _TOO_SLOW_STATE:
+    if isinstance(original or exc, TimeoutError) or state == TOO_SLOW_STATE:
         told = reason if str(original or exc) else "it is silent"
         return DatabaseUnavailableError(
             f"could not {action}: the database gave no answer in time ({told}); "

@@ -13,11 +13,12 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
+from agent_service.core.errors import DatabaseError, SessionValueError
 from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import remove_sessions, try_lock_families
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
@@ -119,14 +120,12 @@ async def run_cleanup(
         served = get_database() if database is None else database
         try:
             await _round(served, counters, batch_size, purge_after)
-        except DatabaseUnavailableError as exc:
-            served.availability.failed(exc)
-            counters.failures += 1
         except DatabaseError as exc:
-            if not failing:
-                logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
-            failing = True
             counters.failures += 1
+            if not tell_outage(served.availability, exc):
+                if not failing:
+                    logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
+                failing = True
         else:
             if failing:
                 logger.info("cleanup of sessions works again")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agent_service.core.bell import Bell
 from agent_service.core.errors import DatabaseUnavailableError, SessionValueError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
@@ -120,7 +121,7 @@ class _Reading:
         except DatabaseUnavailableError as exc:
             if not self._began:
                 raise
-            self._database.availability.failed(exc)
+            tell_outage(self._database.availability, exc)
             return [], False
         if self._database.availability.away:
             self._database.availability.answered()

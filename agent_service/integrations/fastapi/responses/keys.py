@@ -41,7 +41,8 @@ def key_of(
     scope: Mapping[str, Any], headers: Mapping[str, str], query: str, vary: Sequence[str], identity: str | None
 ) -> str:
     """Return the key of a request. GET and HEAD share it."""
-    parts = [f"{scope.get('scheme', 'http')}://{headers.get('host', '').lower()}", scope["path"], query]
+    origin = f"{scope.get('scheme', 'http')}://{headers.get('host', '').lower()}"
+    parts = [origin, scope.get("root_path", ""), scope["path"], query]
     if vary:
         parts.append([headers.get(name) for name in vary])
     if identity is not None:

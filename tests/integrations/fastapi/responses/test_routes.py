@@ -477,3 +477,19 @@ def test_an_option_that_cannot_be_used_is_refused_where_it_is_written(
 ):
     with pytest.raises(error, match=match):
         cache_response(**options)
+
+
+async def test_applications_behind_one_host_that_strips_their_prefix_do_not_meet():
+    texts = []
+    for prefix in ("/one", "/two"):
+        app = FastAPI()
+        app.router.route_class = CachedRoute
+
+        @app.get("/", dependencies=[Depends(cache_response(60))])
+        async def read(request: Request) -> str:
+            return str(request.scope["root_path"])
+
+        async with client_of(app, root_path=prefix) as client:
+            texts.append((await client.get("/")).json())
+
+    assert texts == ["/one", "/two"]
