@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -221,12 +223,19 @@ UPDATE: list[Any_] = [
 
 
 async def write(database: DatabaseManager, tenant: str, session_id: UUID, client_ids: list[str | None]) -> list[Any]:
-    """Return what a writer answers to each message, an error where that was the answer."""
+    """Return what writers answer to each message, an error where that was the answer.
+
+    One is the tenant's own; the other serves every tenant, and is told the tenant in both ways.
+    """
     answers: list[Any] = []
-    async with SessionWriter(database, tenant_id=tenant, timeout=20) as writer:
-        for client_id in client_ids:
+    async with (
+        SessionWriter(database, tenant_id=tenant, timeout=20) as own,
+        SessionWriter(database, timeout=20) as everyones,
+    ):
+        appends = (own.append, everyones.for_tenant(tenant).append, partial(everyones.append, tenant_id=tenant))
+        for append, client_id in product(appends, client_ids):
             try:
-                answers.append(await writer.append(session_id, message("written"), client_id=client_id))
+                answers.append(await append(session_id, message("written"), client_id=client_id))
             except Exception as exc:  # noqa: BLE001 - an answer like any other
                 answers.append(exc)
     return answers

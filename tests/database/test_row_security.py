@@ -208,6 +208,30 @@ async def test_a_writer_works_for_its_tenant(service: DatabaseManager) -> None:
     assert message.seq == 2
 
 
+async def test_one_writer_works_for_every_tenant(owner: DatabaseManager, service: DatabaseManager) -> None:
+    ids = {}
+    for tenant in ("", "acme"):
+        async with service.session() as db:
+            (session,) = await SessionRepository(db, tenant).get_user_sessions("ada")
+            ids[tenant] = session.id
+    said = {"role": "user", "content": "joined"}
+
+    async with SessionWriter(service) as writer:
+        answers = await asyncio.gather(
+            *(writer.append(ids[of], said, client_id="m", tenant_id=to) for to in ids for of in ids for _ in range(2)),
+            return_exceptions=True,
+        )
+
+    assert [getattr(each, "seq", type(each)) for each in answers] == [
+        2, 2, SessionNotFoundError, SessionNotFoundError, SessionNotFoundError, SessionNotFoundError, 2, 2,
+    ]  # fmt: skip
+    async with owner.session() as db:
+        stored = await db.execute(
+            text("SELECT tenant_id, session_id FROM agent_service_session_messages WHERE seq = 2")
+        )
+    assert {each.tenant_id: each.session_id for each in stored} == ids
+
+
 async def test_cleaning_up_concerns_every_tenant(service: DatabaseManager) -> None:
     async with service.session(every_tenant=True) as db:
         assert await counts(db) == (2, 2)

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import (
     DatabaseError,
@@ -18,6 +19,7 @@ from agent_service.core.errors import (
 )
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
 from agent_service.infrastructure.database.append.delivery import Delivery
+from agent_service.infrastructure.database.append.writer import TenantWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
@@ -28,11 +30,17 @@ from tests.database.held import somebody_waits
 NewSessions = Callable[[int], Awaitable[list[UUID]]]
 
 
+@pytest.fixture(params=["", "acme"], ids=["no-tenant", "acme"])
+def tenant(request: pytest.FixtureRequest) -> str:
+    """Whose sessions they are."""
+    return str(request.param)
+
+
 @pytest.fixture
-def new_sessions(database: DatabaseManager) -> NewSessions:
+def new_sessions(database: DatabaseManager, tenant: str) -> NewSessions:
     async def create(count: int) -> list[UUID]:
         async with database.session() as db:
-            return [(await SessionRepository(db).create(Session(user_id="ada"))).id for _ in range(count)]
+            return [(await SessionRepository(db, tenant).create(Session(user_id="ada"))).id for _ in range(count)]
 
     return create
 
@@ -43,9 +51,9 @@ async def session_id(new_sessions: NewSessions) -> UUID:
 
 
 @pytest.fixture
-async def writer(database: DatabaseManager) -> AsyncIterator[SessionWriter]:
+async def writer(database: DatabaseManager, tenant: str) -> AsyncIterator[TenantWriter]:
     async with SessionWriter(database.engine) as opened:
-        yield opened
+        yield opened.for_tenant(tenant)
 
 
 @pytest.fixture
@@ -54,9 +62,9 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     commit = Delivery._commit
 
-    async def counting(self: Delivery, requests: Any) -> Any:
+    async def counting(self: Delivery, tenant_id: str, requests: Any) -> Any:
         sizes.append(len(requests))
-        return await commit(self, requests)
+        return await commit(self, tenant_id, requests)
 
     monkeypatch.setattr(Delivery, "_commit", counting)
     return sizes
@@ -66,28 +74,33 @@ def said(content: object, **more: Any) -> dict[str, Any]:
     return {"role": "user", "content": str(content), **more}
 
 
+async def repository(db: AsyncSession, session_id: UUID) -> SessionRepository:
+    """Return the repository of the session's tenant."""
+    return SessionRepository(db, await db.scalar(select(Session.tenant_id).where(Session.id == session_id)) or "")
+
+
 async def history(database: DatabaseManager, session_id: UUID) -> list[tuple[int, Any]]:
     async with database.session() as db:
-        messages = await SessionRepository(db).get_messages(session_id, limit=10_000)
+        messages = await (await repository(db, session_id)).get_messages(session_id, limit=10_000)
     return [(each.seq, each.content) for each in messages]
 
 
 async def counters(database: DatabaseManager, session_id: UUID) -> tuple[int, int, int]:
     async with database.session() as db:
-        row = await SessionRepository(db).get(session_id)
+        row = await (await repository(db, session_id)).get(session_id)
     assert row is not None
     return row.last_seq, row.total_messages, row.total_tokens
 
 
 async def test_an_appended_message_is_stored_as_the_repository_would_store_it(
-    database: DatabaseManager, writer: SessionWriter, session_id: UUID
+    database: DatabaseManager, writer: TenantWriter, session_id: UUID, tenant: str
 ) -> None:
     message = {"role": "user", "b": 1.0, "a": None, "content": "żółw\x00", "token_count": 7}
 
     given = await writer.append(str(session_id), message, client_id="m1")
     async with database.session() as db:
-        (stored,) = await SessionRepository(db).get_messages(session_id)
-        session = await SessionRepository(db).get(session_id)
+        (stored,) = await SessionRepository(db, tenant).get_messages(session_id)
+        session = await SessionRepository(db, tenant).get(session_id)
 
     for name in ("session_id", "seq", "client_id", "role", "search_text", "data", "token_count", "created_at"):
         assert getattr(given, name) == getattr(stored, name), name
@@ -99,7 +112,7 @@ async def test_an_appended_message_is_stored_as_the_repository_would_store_it(
 
 
 async def test_appends_at_the_same_time_share_a_commit(
-    database: DatabaseManager, writer: SessionWriter, new_sessions: NewSessions, commits: list[int]
+    database: DatabaseManager, writer: TenantWriter, new_sessions: NewSessions, commits: list[int]
 ) -> None:
     ids = await new_sessions(10)
 
@@ -112,7 +125,7 @@ async def test_appends_at_the_same_time_share_a_commit(
         assert await counters(database, session_id) == (20, 20, 20)
 
 
-async def test_an_append_alone_is_a_batch_of_one(writer: SessionWriter, session_id: UUID, commits: list[int]) -> None:
+async def test_an_append_alone_is_a_batch_of_one(writer: TenantWriter, session_id: UUID, commits: list[int]) -> None:
     for number in range(3):
         assert (await writer.append(session_id, said(number))).seq == number + 1
 
@@ -120,7 +133,7 @@ async def test_an_append_alone_is_a_batch_of_one(writer: SessionWriter, session_
 
 
 async def test_two_appends_at_the_same_time_are_one_commit(
-    writer: SessionWriter, session_id: UUID, commits: list[int]
+    writer: TenantWriter, session_id: UUID, commits: list[int]
 ) -> None:
     await asyncio.gather(writer.append(session_id, said(1)), writer.append(session_id, said(2)))
 
@@ -128,7 +141,7 @@ async def test_two_appends_at_the_same_time_are_one_commit(
 
 
 async def test_tasks_that_go_on_at_once_meet_in_the_next_commit(
-    writer: SessionWriter, new_sessions: NewSessions, commits: list[int]
+    writer: TenantWriter, new_sessions: NewSessions, commits: list[int]
 ) -> None:
     async def talk(session_id: UUID) -> None:
         for number in range(5):
@@ -140,12 +153,12 @@ async def test_tasks_that_go_on_at_once_meet_in_the_next_commit(
 
 
 async def test_a_session_that_is_not_there_fails_alone(
-    database: DatabaseManager, writer: SessionWriter, new_sessions: NewSessions, commits: list[int]
+    database: DatabaseManager, writer: TenantWriter, new_sessions: NewSessions, commits: list[int], tenant: str
 ) -> None:
     here, deleted = await new_sessions(2)
     async with database.session() as db:
         elsewhere = await SessionRepository(db, "other").create(Session(user_id="ada"))
-        await SessionRepository(db).delete(deleted)
+        await SessionRepository(db, tenant).delete(deleted)
 
     results = await asyncio.gather(
         writer.append(here, said(1)),
@@ -185,7 +198,7 @@ async def test_a_writer_of_another_tenant_appends_there(database: DatabaseManage
     ],
 )
 async def test_a_message_that_cannot_be_kept_is_refused_before_it_is_sent(
-    writer: SessionWriter, session_id: UUID, commits: list[int], arguments: dict[str, Any], complaint: str
+    writer: TenantWriter, session_id: UUID, commits: list[int], arguments: dict[str, Any], complaint: str
 ) -> None:
     given = {"session_id": session_id, "message": said("x"), "client_id": None, **arguments}
 
@@ -196,7 +209,7 @@ async def test_a_message_that_cannot_be_kept_is_refused_before_it_is_sent(
 
 
 async def test_a_message_that_the_database_refuses_fails_alone(
-    database: DatabaseManager, writer: SessionWriter, new_sessions: NewSessions
+    database: DatabaseManager, writer: TenantWriter, new_sessions: NewSessions
 ) -> None:
     await refuse_poison(database)
     ids = await new_sessions(3)
@@ -232,7 +245,7 @@ async def refuse_poison(database: DatabaseManager) -> None:
 
 
 async def test_the_same_client_id_adds_one_message(
-    database: DatabaseManager, writer: SessionWriter, new_sessions: NewSessions, commits: list[int]
+    database: DatabaseManager, writer: TenantWriter, new_sessions: NewSessions, commits: list[int]
 ) -> None:
     one, other = await new_sessions(2)
 
@@ -252,12 +265,12 @@ async def test_the_same_client_id_adds_one_message(
 
 
 async def test_writers_that_race_with_the_same_client_ids_add_each_once(
-    database: DatabaseManager, new_sessions: NewSessions
+    database: DatabaseManager, new_sessions: NewSessions, tenant: str
 ) -> None:
     ids = await new_sessions(3)
 
     async def write(number: int) -> list[Any]:
-        async with SessionWriter(database) as writer:
+        async with SessionWriter(database, tenant_id=tenant) as writer:
             order = range(60) if number % 2 else reversed(range(60))
             added = await asyncio.gather(*(writer.append(ids[n % 3], said(n), client_id=f"m{n}") for n in order))
         return sorted((each.session_id, each.seq, each.content) for each in added)
@@ -270,11 +283,13 @@ async def test_writers_that_race_with_the_same_client_ids_add_each_once(
 
 
 async def test_a_writer_and_a_repository_race_with_the_same_client_ids(
-    database: DatabaseManager, writer: SessionWriter, session_id: UUID
+    database: DatabaseManager, writer: TenantWriter, session_id: UUID, tenant: str
 ) -> None:
     async def by_repository(number: int) -> int:
         async with database.session() as db:
-            added = await SessionRepository(db).add_message_to_session(session_id, said(number), client_id=f"m{number}")
+            added = await SessionRepository(db, tenant).add_message_to_session(
+                session_id, said(number), client_id=f"m{number}"
+            )
         return added.seq
 
     async def by_writer(number: int) -> int:
@@ -288,7 +303,7 @@ async def test_a_writer_and_a_repository_race_with_the_same_client_ids(
 
 
 async def test_a_caller_that_leaves_before_its_message_is_sent_leaves_nothing(
-    database: DatabaseManager, writer: SessionWriter, session_id: UUID
+    database: DatabaseManager, writer: TenantWriter, session_id: UUID
 ) -> None:
     leaving = asyncio.create_task(writer.append(session_id, said("left")))
     staying = asyncio.create_task(writer.append(session_id, said("stayed")))
@@ -303,7 +318,7 @@ async def test_a_caller_that_leaves_before_its_message_is_sent_leaves_nothing(
 
 
 async def test_callers_that_leave_at_any_moment_hurt_nobody(
-    database: DatabaseManager, writer: SessionWriter, session_id: UUID
+    database: DatabaseManager, writer: TenantWriter, session_id: UUID
 ) -> None:
     tasks = []
     for number in range(60):
@@ -323,17 +338,19 @@ async def test_callers_that_leave_at_any_moment_hurt_nobody(
 
 
 async def test_more_than_max_pending_wait_for_room(
-    database: DatabaseManager, session_id: UUID, commits: list[int]
+    database: DatabaseManager, session_id: UUID, commits: list[int], tenant: str
 ) -> None:
-    async with SessionWriter(database, max_pending=3) as writer:
+    async with SessionWriter(database, tenant_id=tenant, max_pending=3) as writer:
         await asyncio.gather(*(writer.append(session_id, said(n)) for n in range(40)))
 
     assert max(commits) <= 4
     assert await history(database, session_id) == [(n + 1, str(n)) for n in range(40)]
 
 
-async def test_leaving_the_block_waits_for_what_was_begun(database: DatabaseManager, session_id: UUID) -> None:
-    async with SessionWriter(database, max_pending=5) as writer:
+async def test_leaving_the_block_waits_for_what_was_begun(
+    database: DatabaseManager, session_id: UUID, tenant: str
+) -> None:
+    async with SessionWriter(database, tenant_id=tenant, max_pending=5) as writer:
         begun = [asyncio.create_task(writer.append(session_id, said(n))) for n in range(50)]
         await asyncio.sleep(0)
 
@@ -341,20 +358,20 @@ async def test_leaving_the_block_waits_for_what_was_begun(database: DatabaseMana
     assert len(await history(database, session_id)) == 50
 
 
-async def test_closing_waits_for_those_who_wait_for_room(database: DatabaseManager, session_id: UUID) -> None:
-    writer = await SessionWriter(database, max_pending=1).__aenter__()
+async def test_closing_waits_for_those_who_wait_for_room(
+    database: DatabaseManager, session_id: UUID, tenant: str
+) -> None:
+    writer = await SessionWriter(database, tenant_id=tenant, max_pending=1).__aenter__()
     begun = [asyncio.create_task(writer.append(session_id, said(n))) for n in range(10)]
     await asyncio.sleep(0)
-    while writer._queue.full():  # until there is room, which those who wait have not taken yet
-        await asyncio.sleep(0)
 
     await writer.close()
 
     assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 10)] == list(range(1, 11))
 
 
-async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, session_id: UUID) -> None:
-    writer = SessionWriter(database)
+async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, session_id: UUID, tenant: str) -> None:
+    writer = SessionWriter(database, tenant_id=tenant)
     with pytest.raises(SessionError, match="async with"):
         await writer.append(session_id, said("too early"))
 
@@ -368,15 +385,15 @@ async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, sess
 
 
 async def test_a_locked_session_ends_in_an_error_of_ours_within_the_timeout(
-    database: DatabaseManager, session_id: UUID
+    database: DatabaseManager, session_id: UUID, tenant: str
 ) -> None:
-    async with SessionWriter(database, timeout=0.3) as writer, database.session() as db:
-        await SessionRepository(db).add_message_to_session(session_id, said("first"))
+    async with SessionWriter(database, tenant_id=tenant, timeout=0.3) as writer, database.session() as db:
+        await SessionRepository(db, tenant).add_message_to_session(session_id, said("first"))
         started = asyncio.get_running_loop().time()
         with pytest.raises(DatabaseUnavailableError, match=r"within 0\.3 s"):
             await writer.append(session_id, said("waits"))
         assert asyncio.get_running_loop().time() - started < 4  # and not the 5 s of SQLite, or the 30 s of PostgreSQL
-    async with SessionWriter(database) as writer:
+    async with SessionWriter(database, tenant_id=tenant) as writer:
         added = await writer.append(session_id, said("second"))
 
     assert added.content == "second"
@@ -385,10 +402,13 @@ async def test_a_locked_session_ends_in_an_error_of_ours_within_the_timeout(
 
 
 async def test_an_error_says_whether_the_message_may_have_been_stored(
-    database: DatabaseManager, session_id: UUID, commits: list[int]
+    database: DatabaseManager, session_id: UUID, commits: list[int], tenant: str
 ) -> None:
-    async with SessionWriter(database, timeout=0.3, max_pending=1) as writer, database.session() as db:
-        await SessionRepository(db).add_message_to_session(session_id, said("holds the lock"))
+    async with (
+        SessionWriter(database, tenant_id=tenant, timeout=0.3, max_pending=1) as writer,
+        database.session() as db,
+    ):
+        await SessionRepository(db, tenant).add_message_to_session(session_id, said("holds the lock"))
         sent = asyncio.create_task(writer.append(session_id, said("sent")))
         while not commits:
             await asyncio.sleep(0)
@@ -399,10 +419,12 @@ async def test_an_error_says_whether_the_message_may_have_been_stored(
     assert "it was not sent" in str(errors[2])  # it waited for room until its time was over
 
 
-async def test_closing_that_is_cancelled_tells_those_who_wait(database: DatabaseManager, session_id: UUID) -> None:
-    writer = await SessionWriter(database, max_pending=2).__aenter__()
+async def test_closing_that_is_cancelled_tells_those_who_wait(
+    database: DatabaseManager, session_id: UUID, tenant: str
+) -> None:
+    writer = await SessionWriter(database, tenant_id=tenant, max_pending=2).__aenter__()
     async with database.session() as db:
-        await SessionRepository(db).add_message_to_session(session_id, said("holds the lock"))
+        await SessionRepository(db, tenant).add_message_to_session(session_id, said("holds the lock"))
         waiting = [asyncio.create_task(writer.append(session_id, said(n))) for n in range(5)]
         await asyncio.sleep(0.05)
         with pytest.raises(TimeoutError):
@@ -413,15 +435,18 @@ async def test_closing_that_is_cancelled_tells_those_who_wait(database: Database
     assert {type(each) for each in results} == {DatabaseUnavailableError}
 
 
-async def test_a_long_session_is_warned_about_and_grows(
-    database: DatabaseManager, session_id: UUID, caplog: pytest.LogCaptureFixture
+async def test_a_long_session_is_warned_about_once_and_grows(
+    database: DatabaseManager, session_id: UUID, caplog: pytest.LogCaptureFixture, tenant: str
 ) -> None:
     limits = SessionLimits(2, limits_from_settings().expiry)
     with caplog.at_level(logging.WARNING, "agent_service"):
-        async with SessionWriter(database, limits=limits) as writer:
+        async with SessionWriter(database, tenant_id=tenant, limits=limits) as writer:
             await asyncio.gather(*(writer.append(session_id, said(n)) for n in range(2)))
             assert caplog.messages == []
             await asyncio.gather(*(writer.append(session_id, said(n)) for n in range(2)))
+            await writer.append(session_id, said(5))
+        async with database.session() as db:
+            await SessionRepository(db, tenant, limits=limits).add_message_to_session(session_id, said(6))
 
     assert len(caplog.messages) == 1
     assert "4 messages" in caplog.text
@@ -465,10 +490,10 @@ class TestOnPostgres:
         return postgres_url
 
     async def test_callers_that_hold_the_whole_pool_can_wait_for_an_append(
-        self, database_url: str, session_id: UUID
+        self, database_url: str, session_id: UUID, tenant: str
     ) -> None:
         small = DatabaseManager(database_url, pool_size=1, max_overflow=0, pool_timeout=0.1)
-        async with SessionWriter(small) as writer, small.session() as db:
+        async with SessionWriter(small, tenant_id=tenant) as writer, small.session() as db:
             await db.execute(text("SELECT 1"))
             added = await writer.append(session_id, said("beside"))
         await small.close()
@@ -476,22 +501,22 @@ class TestOnPostgres:
         assert added.seq == 1
 
     async def test_a_deadlock_is_tried_again(
-        self, database: DatabaseManager, writer: SessionWriter, new_sessions: NewSessions
+        self, database: DatabaseManager, writer: TenantWriter, new_sessions: NewSessions, tenant: str
     ) -> None:
         first, second = sorted(await new_sessions(2))
         async with database.session() as db:
             await db.execute(text("SET LOCAL deadlock_timeout = '1h'"))  # so that it is ours that is ended
-            await SessionRepository(db).add_message_to_session(second, said("theirs"))
+            await SessionRepository(db, tenant).add_message_to_session(second, said("theirs"))
             both = [asyncio.create_task(writer.append(each, said("ours"))) for each in (first, second)]
             await somebody_waits(database)
-            await SessionRepository(db).add_message_to_session(first, said("theirs"))
+            await SessionRepository(db, tenant).add_message_to_session(first, said("theirs"))
 
         added = await asyncio.gather(*both)
 
         assert [each.seq for each in added] == [2, 2]
 
     async def test_a_connection_that_was_lost_while_idle_is_replaced(
-        self, database: DatabaseManager, writer: SessionWriter, session_id: UUID
+        self, database: DatabaseManager, writer: TenantWriter, session_id: UUID
     ) -> None:
         await writer.append(session_id, said(1))
         async with database.session() as db:
@@ -504,7 +529,7 @@ class TestOnPostgres:
         assert (await writer.append(session_id, said(2))).seq == 2
 
     async def test_with_row_level_security_the_writer_says_whose_messages_they_are(
-        self, database: DatabaseManager, database_url: str, session_id: UUID
+        self, database: DatabaseManager, database_url: str, session_id: UUID, tenant: str
     ) -> None:
         role = f"bound_{uuid4().hex}"
         async with database.session() as db:
@@ -516,7 +541,10 @@ class TestOnPostgres:
         bound = DatabaseManager(database_url.replace("//postgres@", f"//{role}@"), row_security=True)
 
         try:
-            async with SessionWriter(bound) as writer, SessionWriter(bound, tenant_id="other") as other:
+            async with (
+                SessionWriter(bound, tenant_id=tenant) as writer,
+                SessionWriter(bound, tenant_id="other") as other,
+            ):
                 first, second, again = await asyncio.gather(
                     writer.append(session_id, said(1), client_id="m1"),
                     writer.append(session_id, said(2)),

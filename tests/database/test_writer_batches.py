@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from agent_service.infrastructure.database.append import writer as writing
+from agent_service.infrastructure.database.append import lines
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models import Session
@@ -66,7 +66,7 @@ async def test_messages_of_many_sessions_stand_in_the_order_in_which_they_were_g
 async def test_a_batch_has_no_more_messages_than_it_may(
     database: DatabaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "MAX_BATCH", 7)
+    monkeypatch.setattr(lines, "MAX_BATCH", 7)
     ids = await new_sessions(database, 2)
     async with SessionWriter(database, clock=Ticking()) as writer:
         await asyncio.gather(
@@ -79,7 +79,7 @@ async def test_a_batch_has_no_more_messages_than_it_may(
 async def test_a_batch_has_no_more_text_than_it_may_unless_one_message_has(
     database: DatabaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "MAX_BATCH_CHARACTERS", 1000)
+    monkeypatch.setattr(lines, "MAX_BATCH_CHARACTERS", 1000)
     (id_,) = await new_sessions(database, 1)
     async with SessionWriter(database, clock=Ticking()) as writer:
         await asyncio.gather(

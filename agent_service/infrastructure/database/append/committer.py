@@ -1,11 +1,11 @@
-"""Committing batches: one transaction each, on a connection beside the engine's pool.
+"""Committing batches: one transaction each, on connections beside the engine's pool.
 
 Callers that hold the whole pool while they wait for an append would otherwise wait for ever.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,10 +22,13 @@ from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
 from agent_service.infrastructure.database.transactions.tenants import say_tenant_on_begin, says_tenant, tenant_engine
 
-__all__ = ["Committer", "open_committer"]
+__all__ = ["Committer", "open_committers"]
 
-P = ParamSpec("P")
+A = TypeVar("A")
 T = TypeVar("T")
+
+LANES: Final = 4
+"""Connections to PostgreSQL, each for one tenant at a time. They are opened as more tenants write at the same time."""
 
 
 class Committer(Protocol):
@@ -41,8 +44,8 @@ class Committer(Protocol):
         Any exception is about the batch as a whole, and the connection is not used again.
         """
 
-    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that reads with a SQLAlchemy connection."""
+    async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
+        """Call a function that reads rows of a tenant: with a SQLAlchemy connection, the tenant and the argument."""
 
     async def catch_up(self) -> None:
         """Do a small part of the work that appending left."""
@@ -51,20 +54,26 @@ class Committer(Protocol):
         """Close the connection."""
 
 
-def open_committer(engine: AsyncEngine, tenant_id: str, clock: Clock) -> Committer:
-    """Return the fastest committer that an engine allows; nothing is connected yet."""
+def open_committers(engine: AsyncEngine, clock: Clock) -> list[Committer]:
+    """Return the fastest committers that an engine allows, one for each lane; nothing is connected yet.
+
+    SQLite has one lane, because it has one write lock.
+    """
     if engine.dialect.name == "sqlite":
         keep_clean(engine.sync_engine)
         # A database in memory lives in the engine's one connection.
         alone = in_memory(engine.url.database, engine.url.query)
-        return _InTransactions(engine, own=False) if alone else DirectSqlite(engine)
+        return [_InTransactions(engine, own=False) if alone else DirectSqlite(engine)]
+    return [_on_postgres(engine, clock) for _ in range(LANES)]
+
+
+def _on_postgres(engine: AsyncEngine, clock: Clock) -> Committer:
     pool = engine.sync_engine.pool.recreate()
     twin = AsyncEngine(Engine(pool, engine.dialect, engine.url, hide_parameters=True))
     naming_of(twin.sync_engine)
     if says_tenant(engine):
         say_tenant_on_begin(twin)
-        committed = twin.execution_options(isolation_level=LEVEL)
-        return _InTransactions(tenant_engine(committed, tenant_id), own=True)
+        return _InTransactions(twin.execution_options(isolation_level=LEVEL), own=True)
     return DirectPostgres(twin, clock)
 
 
@@ -81,14 +90,17 @@ class _InTransactions:
         self._own = own
 
     async def append(self, batch: Batch) -> Sequence[Place | None]:
-        return await self.read(append_many, batch)
+        return await self._transact(batch.tenant_id, lambda connection: append_many(connection, batch))
 
-    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
+        return await self._transact(tenant_id, lambda connection: query(connection, tenant_id, argument))
+
+    async def _transact(self, tenant_id: str, work: Callable[[Connection], T]) -> T:
         async with AsyncExitStack() as stack:
             with database_errors("connect"):  # As our error it says that nothing was sent.
-                connection = await stack.enter_async_context(self._engine.connect())
+                connection = await stack.enter_async_context(tenant_engine(self._engine, tenant_id).connect())
             async with connection.begin():
-                return await connection.run_sync(query, *args, **kwargs)
+                return await connection.run_sync(work)
 
     async def catch_up(self) -> None:
         """Do nothing: nothing is put off."""

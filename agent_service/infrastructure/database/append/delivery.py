@@ -29,6 +29,7 @@ from agent_service.infrastructure.database.errors.sessions import session_not_fo
 from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.queries.session_keys import SessionKey
 
 __all__ = ["ACTION", "Delivery"]
 
@@ -40,31 +41,28 @@ PATIENCE: Final = 10.0
 class Delivery:
     """Commits batches, repeats what may be repeated, and finds the one message that spoils a batch."""
 
-    def __init__(
-        self, committer: Committer, tenant_id: str, *, limits: SessionLimits, clock: Clock, timeout: float
-    ) -> None:
+    def __init__(self, committer: Committer, *, limits: SessionLimits, clock: Clock, timeout: float) -> None:
         self._committer = committer
-        self._tenant_id = tenant_id
         self._limits = limits
         self._clock = clock
         self._timeout = timeout
 
-    async def deliver(self, requests: Iterable[Request]) -> None:
-        """Answer every request; messages whose callers left before they were sent are not sent."""
-        await self._deliver(_join(requests))
+    async def deliver(self, tenant_id: str, requests: Iterable[Request]) -> None:
+        """Answer every request of a tenant; messages whose callers left before they were sent are not sent."""
+        await self._deliver(tenant_id, _join(requests))
 
-    async def _deliver(self, requests: list[Request]) -> None:
+    async def _deliver(self, tenant_id: str, requests: list[Request]) -> None:
         attempt, deadline = 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
-                    outcomes = await self._commit(requests)
+                    outcomes = await self._commit(tenant_id, requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
                 if failure is Failure.REFUSED and len(requests) > 1:
                     middle = len(requests) // 2
-                    await self._deliver(requests[:middle])
-                    await self._deliver(requests[middle:])
+                    await self._deliver(tenant_id, requests[:middle])
+                    await self._deliver(tenant_id, requests[middle:])
                     return
                 attempt += 1
                 requests = _left_to_repeat(requests, exc, Failure.REFUSED if deadline.over else failure)
@@ -78,25 +76,23 @@ class Delivery:
                         request.fail(outcome)
                 return
 
-    async def _commit(self, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
+    async def _commit(self, tenant_id: str, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
         """Commit the messages as one batch, and return what comes of each."""
         for request in requests:
             request.mark_sent()
         now = self._clock.now()
-        batch = Batch(self._tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
+        batch = Batch(tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
         placed = list(zip(batch.messages, await self._committer.append(batch), strict=True))
         left = [message for message, place in placed if place is None]
         earlier: Mapping[ClientKey, SessionMessage] = {}
         sessions: Collection[UUID] = ()
         if left:
-            earlier, sessions = await self._committer.read(_find, batch.tenant_id, left)
+            earlier, sessions = await self._committer.read(_find, tenant_id, left)
         totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
-            self._limits.warn_if_long(session_id, count)
+            self._limits.warn_if_long(SessionKey(tenant_id, session_id), count)
         return [
-            batch.stored(message, place.seq)
-            if place is not None
-            else _explain(message, batch.tenant_id, earlier, sessions)
+            batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
             for message, place in placed
         ]
 

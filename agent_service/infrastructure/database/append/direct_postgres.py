@@ -5,7 +5,7 @@ The connection is beside the engine's pool (see ``committer.py``). SQLAlchemy op
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, text
@@ -22,7 +22,7 @@ from agent_service.infrastructure.database.transactions.isolation import LEVEL
 
 __all__ = ["DirectPostgres"]
 
-P = ParamSpec("P")
+A = TypeVar("A")
 T = TypeVar("T")
 
 _LEVEL: Final = text("SELECT current_setting('default_transaction_isolation')")
@@ -75,11 +75,11 @@ class DirectPostgres:
             raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
         return places_of(batch, rows)
 
-    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that reads with a SQLAlchemy connection."""
+    async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
+        """Call a function that reads rows of a tenant."""
         await self._release()  # To take the same one again.
         async with self._engine.connect() as connection:
-            return await connection.run_sync(query, *args, **kwargs)
+            return await connection.run_sync(query, tenant_id, argument)
 
     async def catch_up(self) -> None:
         """Do nothing: PostgreSQL keeps its indexes itself."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -31,7 +31,7 @@ from agent_service.infrastructure.database.sqlite.write_lock import BUSY_TIMEOUT
 
 __all__ = ["DirectSqlite"]
 
-P = ParamSpec("P")
+A = TypeVar("A")
 T = TypeVar("T")
 
 _SLICE: Final = 100
@@ -60,10 +60,10 @@ class DirectSqlite:
         async with write_turn(self._engine):
             return await self._visit(names, lambda run: append_locked(run, batch))
 
-    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that reads with a SQLAlchemy connection."""
+    async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
+        """Call a function that reads rows of a tenant."""
         async with self._engine.connect() as connection:
-            return await connection.run_sync(query, *args, **kwargs)
+            return await connection.run_sync(query, tenant_id, argument)
 
     async def catch_up(self) -> None:
         """Index some of what was appended, unless someone is writing; ``behind`` says whether there may be more.
@@ -87,7 +87,8 @@ class DirectSqlite:
         # A manager that has migrated the file knows them, so this takes no connection of its pool.
         found = self._names or naming_of(self._engine.sync_engine).found
         if found is None:
-            found = await self.read(names_of)
+            async with self._engine.connect() as connection:
+                found = await connection.run_sync(names_of)
         self._names = found
         return found
 

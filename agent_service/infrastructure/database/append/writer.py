@@ -1,11 +1,17 @@
 """Group commit: the appends of all tasks of a process, joined into one statement and one commit.
 
-Callers put their messages into a queue. One task takes everything that is waiting, commits it as a batch, and answers
-each caller; what arrives meanwhile is the next batch. So a batch grows with the load and is a batch of one without any.
+Callers put their messages into the line of their tenant (``lines.py``). A task takes everything that waits there,
+commits it as a batch, and answers each caller; what arrives meanwhile is the next batch. So a batch grows with the load
+and is a batch of one without any.
+
+A batch is of one tenant, so that row-level security sees each transaction work for one tenant, and so that a tenant
+whose session is locked keeps no other waiting. On PostgreSQL there are several tasks, each with a connection of its
+own: as many work as there are tenants with messages.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
@@ -15,9 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
-from agent_service.infrastructure.database.append.committer import Committer, open_committer
+from agent_service.infrastructure.database.append.committer import Committer, open_committers
 from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
+from agent_service.infrastructure.database.append.lines import Line, Lines
 from agent_service.infrastructure.database.append.message import accept_message
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.connection import get_database
@@ -30,34 +37,41 @@ from agent_service.infrastructure.database.values.validation import (
     require_tenant,
 )
 
-__all__ = ["SessionWriter"]
+__all__ = ["SessionWriter", "TenantWriter"]
 
-MAX_BATCH: Final = 1000
-"""Messages in one transaction: how long a statement may hold its sessions, and what a repetition costs."""
-MAX_BATCH_CHARACTERS: Final = 4_000_000
-"""JSON text in one transaction, unless a single message is longer."""
 _PAUSE: Final = 0.02
 """Seconds without an append after which there is time for other work."""
 
 
+class WritersTenant(Enum):
+    """The type of :data:`WRITERS_TENANT`."""
+
+    WRITERS_TENANT = "the writer's tenant"
+
+
+WRITERS_TENANT: Final = WritersTenant.WRITERS_TENANT
+"""Stands for the tenant that a writer was made for. It is not None, which a caller may have by mistake."""
+
+
 class SessionWriter:
-    """Appends to any number of sessions of one tenant, many messages per commit. Use one per process.
+    """Appends to any number of sessions of any tenant, many messages per commit. Use one per process.
 
     ::
 
         async with SessionWriter() as writer:
             message = await writer.append(session_id, {"role": "user", "content": "Hi"}, client_id=request_id)
+            message = await writer.append(session_id, {"role": "user", "content": "Hi"}, tenant_id="acme")
 
     ``append`` returns after the commit, and only then: what it returned survives a crash of this process and of the
-    server. One caller's bad message, unknown session, cancellation or timeout does nothing to the others. Leaving the
-    block waits for what was begun.
+    server. One caller's bad message, unknown session, cancellation or timeout does nothing to the others. Tenants take
+    turns, so one with many messages does not keep the others waiting. Leaving the block waits for what was begun.
 
     An ``append`` outside of a caller's transaction: do not wait for one while holding a transaction that has written to
     the same session (on SQLite: to anything), because each would wait for the other.
 
     :param engine: the database; None is the one of the settings. It is not closed here.
-    :param tenant_id: whose sessions these are.
-    :param max_pending: messages that wait to be sent; with more of them ``append`` waits for room.
+    :param tenant_id: whose sessions these are where ``append`` names no tenant.
+    :param max_pending: messages of one tenant that wait to be sent; with more of them ``append`` waits for room.
     :param timeout: seconds after which an ``append`` gives up.
     :param limits: replaces what the settings say.
     :param clock: where "now" comes from.
@@ -85,10 +99,8 @@ class SessionWriter:
         self._limits = limits or limits_from_settings()
         self._clock = clock
         self._deadlines = Deadlines(timeout)
-        self._queue: asyncio.Queue[Request | None] = asyncio.Queue(
-            require_count(max_pending, "max_pending", most=10**9)
-        )
-        self._open = self._abandoned = False
+        self._lines = Lines(require_count(max_pending, "max_pending", most=10**9))
+        self._open = False
         self._unanswered = 0
         self._all_answered = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
@@ -100,8 +112,8 @@ class SessionWriter:
         if isinstance(database, DatabaseManager):
             await database.prepare()
             database = database.engine
-        committer = open_committer(database, self._tenant_id, self._clock)
-        self._working = asyncio.create_task(self._work(committer), name="session-writer")
+        committers = open_committers(database, self._clock)
+        self._working = asyncio.create_task(self._work(committers), name="session-writer")
         self._open = True
         return self
 
@@ -121,15 +133,27 @@ class SessionWriter:
         try:
             if self._unanswered:
                 await self._all_answered.wait()
-            await self._queue.put(None)
+            self._lines.close()
             await asyncio.shield(self._working)
         finally:
             self._working.cancel()
             await asyncio.wait([self._working])
             self._deadlines.close()
 
+    def for_tenant(self, tenant_id: str) -> "TenantWriter":
+        """Return a view of this writer whose ``append`` works for one tenant. It costs nothing to make or to drop.
+
+        :raises SessionValueError: ``tenant_id`` cannot name a tenant.
+        """
+        return TenantWriter(self, require_tenant(tenant_id))
+
     async def append(
-        self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
+        self,
+        session_id: UUID | str,
+        message: Mapping[str, Any],
+        *,
+        client_id: str | None = None,
+        tenant_id: str | WritersTenant = WRITERS_TENANT,
     ) -> SessionMessage:
         """Append a message and return it as stored, with its sequence number, after the commit.
 
@@ -138,23 +162,23 @@ class SessionWriter:
         the same ``client_id`` finds out, and adds nothing if it was. Without one it is not repeated here either.
 
         :param client_id: the caller's own id of this message. Appending it again adds nothing and gives the first one.
-        :raises SessionNotFoundError: there is no such session.
-        :raises SessionValueError: the message cannot be kept exactly; nothing was sent.
+        :param tenant_id: whose session it is; as a default the writer's own ``tenant_id``. None names no tenant.
+        :raises SessionNotFoundError: the tenant has no such session.
+        :raises SessionValueError: the message cannot be kept exactly, or ``tenant_id`` names no tenant; nothing was
+            sent.
         :raises DatabaseUnavailableError: the database cannot be reached, or did not answer within ``timeout``.
         :raises DatabaseError: it refused the message.
         :raises SessionError: the writer is not open.
         """
+        tenant = self._tenant_id if tenant_id is WRITERS_TENANT else require_tenant(tenant_id)
         if not self._open:
             raise SessionError("the writer is not open; append within: async with SessionWriter() as writer")
         accepted = accept_message(session_id, message, client_id)
         request = Request(accepted, asyncio.get_running_loop().create_future())
         self._deadlines.watch(request.future)
         self._unanswered += 1
+        line = self._lines.enter(tenant, request)
         try:
-            if self._queue.full():
-                await self._enqueue(request)
-            else:
-                self._queue.put_nowait(request)
             return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
@@ -163,45 +187,45 @@ class SessionWriter:
             ) from exc
         finally:
             request.leave()
+            self._lines.leave(line, request)
             self._unanswered -= 1
             if not self._open and not self._unanswered:
                 self._all_answered.set()
 
-    async def _enqueue(self, request: Request) -> None:
-        """Wait for room, or until the caller's time is over."""
-        entering = asyncio.ensure_future(self._queue.put(request))
+    async def _work(self, committers: Sequence[Committer]) -> None:
         try:
-            either: list[asyncio.Future[Any]] = [entering, request.future]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.TaskGroup() as lanes:
+                for committer in committers:
+                    lanes.create_task(self._work_off(committer))
         finally:
-            entering.cancel()
-        if self._abandoned and not request.future.done():
-            raise _abandoned()
+            self._open = False
+            _abandon(self._lines.abandon())
 
-    async def _work(self, committer: Committer) -> None:
-        delivery = Delivery(committer, self._tenant_id, limits=self._limits, clock=self._clock, timeout=self._timeout)
-        requests: list[Request | None] = []
+    async def _work_off(self, committer: Committer) -> None:
+        """Commit the batches of one line after the other, over one connection."""
+        delivery = Delivery(committer, limits=self._limits, clock=self._clock, timeout=self._timeout)
+        batch: list[Request] = []
         try:
-            while None not in requests:
-                requests = [await self._next(committer)]
-                self._fill(requests)
-                await delivery.deliver([each for each in requests if each is not None])
+            while (line := await self._next(committer)) is not None:
+                batch = line.take()
+                await delivery.deliver(line.tenant_id, batch)
                 # Callers that were answered just now run first, so that their next messages join the next batch.
                 await asyncio.sleep(0)
+                self._lines.give_back(line)
         finally:
-            self._abandon(requests)
+            _abandon(batch)
             await committer.close()
 
-    async def _next(self, committer: Committer) -> Request | None:
-        """Wait for a request; while none comes, catch up with what appending put off."""
+    async def _next(self, committer: Committer) -> Line | None:
+        """Wait for a line that has requests; while none has, catch up with what appending put off."""
         while committer.behind:
             try:
                 async with asyncio.timeout(_PAUSE):
-                    return await self._queue.get()
+                    return await self._lines.next()
             except TimeoutError:
                 if not await self._caught_up(committer):
                     break
-        return await self._queue.get()
+        return await self._lines.next()
 
     async def _caught_up(self, committer: Committer) -> bool:
         """Catch up a little; False: the database cannot be written to now, so try after the next append."""
@@ -211,26 +235,27 @@ class SessionWriter:
             return False
         return True
 
-    def _fill(self, requests: list[Request | None]) -> None:
-        size = 0
-        while len(requests) < MAX_BATCH and not self._queue.empty():
-            last = requests[-1]
-            size += len(last.message.text) if last is not None else 0
-            if size > MAX_BATCH_CHARACTERS:
-                break
-            requests.append(self._queue.get_nowait())
 
-    def _abandon(self, requests: list[Request | None]) -> None:
-        """Fail all requests that still wait: the writer has stopped."""
-        self._open, self._abandoned = False, True
-        while not self._queue.empty():
-            requests.append(self._queue.get_nowait())
-        for request in requests:
-            if request is not None and not request.future.done():
-                request.future.set_exception(_abandoned())
+class TenantWriter:
+    """A :class:`SessionWriter` as one tenant's code sees it: made by :meth:`SessionWriter.for_tenant`."""
+
+    __slots__ = ("_writer", "tenant_id")
+
+    def __init__(self, writer: SessionWriter, tenant_id: str) -> None:
+        self._writer = writer
+        self.tenant_id = tenant_id
+
+    async def append(
+        self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
+    ) -> SessionMessage:
+        """Append to a session of this tenant, as :meth:`SessionWriter.append` does."""
+        return await self._writer.append(session_id, message, client_id=client_id, tenant_id=self.tenant_id)
 
 
-def _abandoned() -> DatabaseUnavailableError:
-    return DatabaseUnavailableError(
-        f"could not {ACTION}: the writer was closed meanwhile; it may be stored, append it with a client_id to be sure"
-    )
+def _abandon(requests: Iterable[Request]) -> None:
+    """Fail the requests whose callers still wait: the writer has stopped."""
+    error = f"could not {ACTION}: the writer was closed meanwhile; "
+    for request in requests:
+        if not request.future.done():
+            outcome = "it may be stored, append it with a client_id to be sure" if request.sent else "it was not sent"
+            request.future.set_exception(DatabaseUnavailableError(error + outcome))

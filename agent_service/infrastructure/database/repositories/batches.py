@@ -16,6 +16,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
+from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
 from agent_service.infrastructure.database.transactions.isolation import run_first
 from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
@@ -59,7 +60,7 @@ class SessionBatches(SessionMessages):
         columns = (getattr(Session, name) for name in Counters._fields)
         row = (await self._db.execute(select(*columns).where(*of_tenant(self._tenant_id, key)))).one()
         self._note(key, row._asdict())
-        self._limits.warn_if_long(key, row.total_messages)
+        self._limits.warn_if_long(SessionKey(self._tenant_id, key), row.total_messages)
 
 
 def _accept(key: UUID, messages: Any, client_ids: Any) -> list[PendingMessage]:

@@ -17,6 +17,7 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
 from agent_service.infrastructure.database.queries.scope import one
+from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.transactions.isolation import run_first
 from agent_service.infrastructure.database.values.validation import (
@@ -64,7 +65,7 @@ class SessionMessages(RepositoryBase):
         if counters is None:
             return await self._explain(pending, seq, version)
         self._note(pending.session_id, counters._asdict())
-        self._limits.warn_if_long(pending.session_id, counters.total_messages)
+        self._limits.warn_if_long(SessionKey(self._tenant_id, pending.session_id), counters.total_messages)
         return batch.stored(pending, counters.last_seq)
 
     async def _explain(self, message: PendingMessage, seq: int | None, version: int | None) -> SessionMessage:
