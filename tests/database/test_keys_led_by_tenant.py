@@ -120,11 +120,11 @@ async def test_rows_and_what_searches_them_stay_the_same_up_and_down(old: Databa
         await old.upgrade(revision)
         after[revision] = await rows.contents()
     histories = await shown(old, "acme", fork), await found(old, "acme"), await found(old, "")
-    state = await old.check()
     for revision in (EXPANDED, BEFORE, "agent_service_0007"):
         await old.downgrade(revision)
         after[f"down {revision}"] = await rows.contents()
     await old.upgrade()
+    state = await old.check()
     again = await shown(old, "acme", fork), await found(old, "acme"), await found(old, "")
 
     assert list(after.values()) == [before] * 5
@@ -213,7 +213,7 @@ async def test_two_appends_of_one_client_id_at_once_are_one_between_the_revision
 
 
 async def test_ids_that_two_tenants_share_refuse_the_way_back(old: DatabaseManager) -> None:
-    await old.upgrade()
+    await old.upgrade(NOW)
     async with old.session() as db:
         session = await SessionRepository(db, "acme").create(Session(user_id="ada"))
         await SessionRepository(db, "other").create(Session(id=session.id, user_id="ada"))
@@ -329,7 +329,7 @@ async def test_a_foreign_key_of_the_application_refuses_the_way_back_before_anyt
 ) -> None:
     rows = Rows(old)
     session = await rows.session("acme", n=1)
-    await old.upgrade()
+    await old.upgrade(NOW)
     kind = "CHAR(32)" if old.embedded else "uuid"
     await rows.run(
         f"CREATE TABLE orders (tenant VARCHAR(255), id {kind}, "
@@ -340,6 +340,8 @@ async def test_a_foreign_key_of_the_application_refuses_the_way_back_before_anyt
     with pytest.raises(DatabaseError, match=r"orders.*\(id\)"):
         await old.downgrade(EXPANDED)
 
+    assert (await old.check()).current == NOW
+    await old.upgrade()
     assert (await old.check()).ok
     await rows.run("DROP TABLE orders")
     await old.downgrade(EXPANDED)
@@ -416,7 +418,7 @@ async def test_the_keys_change_whether_or_not_foreign_keys_are_checked(old: Data
         await connection.exec_driver_sql(f"PRAGMA foreign_keys = {'ON' if on else 'OFF'}")
         await connection.rollback()
 
-    await old.upgrade()
+    await old.upgrade(NOW)
 
     assert await rows.contents() == before
     assert await rows.run("PRAGMA foreign_key_check") == []

@@ -8,6 +8,7 @@ from agent_service.infrastructure.database.repositories.results import (
     PaginatedResult,
     SearchHit,
     SessionStats,
+    Truncation,
 )
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
@@ -20,4 +21,5 @@ __all__ = [
     "SessionLimits",
     "SessionRepository",
     "SessionStats",
+    "Truncation",
 ]

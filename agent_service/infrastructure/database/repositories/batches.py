@@ -48,7 +48,9 @@ class SessionBatches(SessionMessages):
             messages; nothing was sent.
         """
         key = require_session_id(session_id)
-        pending = accept_messages(key, messages, role, client_ids)
+        return await self._append(key, accept_messages(key, messages, role, client_ids))
+
+    async def _append(self, key: UUID, pending: Sequence[PendingMessage]) -> list[SessionMessage]:
         now = self._now()
         batch = Batch(self._tenant_id, list(_unique(pending)), now, self._expiry(now))
         with database_errors("append messages"):
