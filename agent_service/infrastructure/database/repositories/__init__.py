@@ -11,6 +11,7 @@ from agent_service.infrastructure.database.repositories.results import (
     Truncation,
 )
 from agent_service.infrastructure.database.repositories.session import SessionRepository
+from agent_service.infrastructure.database.values.external_ids import external_id_of
 
 __all__ = [
     "CounterDrift",
@@ -22,4 +23,5 @@ __all__ = [
     "SessionRepository",
     "SessionStats",
     "Truncation",
+    "external_id_of",
 ]
