@@ -138,7 +138,8 @@ def test_cleanup_completes_what_has_expired_in_every_tenant(migrated_database: s
 
     first, second = as_json("cleanup"), as_json("cleanup")
 
-    assert (first, second) == ({"completed_sessions": 2}, {"completed_sessions": 0})
+    assert first == {"completed_sessions": 2, "expired_contexts": 0}
+    assert second == {"completed_sessions": 0, "expired_contexts": 0}
     counted = as_json("stats", "--user", "alice")
     assert (counted["total_sessions"], counted["active_sessions"], counted["total_tokens"]) == (2, 1, 0)
     assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0

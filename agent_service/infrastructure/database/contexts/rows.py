@@ -138,7 +138,7 @@ class Rows:
         return ("expires_at",) if self.expire else ()
 
     def _insert(self) -> Any:
-        values = {name: bindparam(name) for name in ("key", "value", "long_key")}
+        values: dict[str, Any] = {name: bindparam(name) for name in ("key", "value", "long_key")}
         values |= {name: self._moment(bindparam("ttl", type_=Float)) for name in self._expiry}
         return (postgresql if self._postgres else sqlite).insert(self._table).values(**values)
 
