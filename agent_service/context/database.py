@@ -1,27 +1,25 @@
 """Context in a table of a relational database."""
 
-import copy
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
-from agent_service.context.base import Change, DocumentStore
-from agent_service.context.documents import read_document
-from agent_service.context.interface import Document, Key
-from agent_service.context.keys import decode_key, encode_key, tuples_beginning
-from agent_service.core.errors import ConfigurationError, ContextStoreError
+from agent_service.context.table import JoinedContexts, TableContexts
+from agent_service.core.errors import ConfigurationError
 from agent_service.core.loop_registry import PerLoop
 from agent_service.core.settings import get_settings
-from agent_service.core.store_metrics import store_errors
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.contexts.table import OWN_TABLE, Engine, KeyValueTable, engine_sessions
+from agent_service.infrastructure.database.contexts.table import (
+    OWN_TABLE,
+    Engine,
+    KeyValueTable,
+    OpenSession,
+    engine_sessions,
+)
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.transactions.factories import SessionFactory
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ["DatabaseContextStore", "PoolOptions"]
 
@@ -44,8 +42,6 @@ class PoolOptions(TypedDict, total=False):
     it makes the server refuse one of two that overlap, that one is repeated."""
 
 
-MAX_KEYS: Final = 10_000
-"""Most keys one call of ``keys_under`` returns."""
 _LEAST: Final[Mapping[str, tuple[type, float]]] = {
     "pool_size": (int, 1),
     "max_overflow": (int, 0),
@@ -55,7 +51,7 @@ _LEAST: Final[Mapping[str, tuple[type, float]]] = {
 }
 
 
-class DatabaseContextStore(DocumentStore):
+class DatabaseContextStore(TableContexts):
     """Keeps contexts in SQLite or PostgreSQL, as JSON in the columns ``key`` and ``value``.
 
     Shared by every process that opens the database. Each call is one transaction; :meth:`update` locks the key's row
@@ -76,8 +72,6 @@ class DatabaseContextStore(DocumentStore):
         DB_MAX_OVERFLOW, DB_POOL_TIMEOUT, DB_POOL_RECYCLE and DB_STATEMENT_TIMEOUT say.
     :raises ConfigurationError: for more than one place, or a URL, table name or option that cannot be used.
     """
-
-    expires = True
 
     def __init__(
         self,
@@ -129,7 +123,7 @@ class DatabaseContextStore(DocumentStore):
     def _table(self) -> KeyValueTable:
         return self._given if self._managers is None else self._managers.get()[1]
 
-    def within(self, db: "AsyncSession") -> Self:
+    def within(self, db: OpenSession) -> TableContexts:
         """Return this store as seen and changed in a session's transaction, which its owner commits or rolls back.
 
         ::
@@ -145,77 +139,11 @@ class DatabaseContextStore(DocumentStore):
         :param db: an open AsyncSession on the database that holds the store's table.
         :raises SessionValueError: ``db`` is a session that cannot be used.
         """
-        bound = copy.copy(self)
-        bound._given, bound._managers, bound.place = self._table.within(db), None, None  # noqa: SLF001 - a copy of this
-        return bound
-
-    async def keys_under(self, prefix: tuple[Key, ...], *, after: Key | None = None, limit: int = 1000) -> list[Any]:
-        """Return the first keys that are longer tuples which begin with this one, in a fixed order.
-
-        Read along an index, so the cost is that of the keys returned, however many others there are. In an own table
-        that an earlier version made on PostgreSQL, every key is read.
-
-        ::
-
-            await store.keys_under(("app", "user"))  # [("app", "user", "ada"), ("app", "user", "bob", 2)]
-
-        :param prefix: ``()`` stands for every tuple but itself.
-        :param after: the last key of the page before; None for the first page.
-        :param limit: most keys, 1 to 10,000.
-        :raises ContextStoreError: an argument cannot be used.
-        """
-        beginning = tuples_beginning(prefix)
-        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_KEYS:
-            raise ContextStoreError(f"limit must be an integer from 1 to {MAX_KEYS}, got {limit!r:.80}")
-        last = None if after is None else encode_key(after)
-        if last is not None and not last.startswith(beginning):
-            raise ContextStoreError(f"after must be a key that begins with {prefix!r:.80}, got {after!r:.80}")
-        with store_errors(type(self).__name__, "list the keys of contexts"):
-            texts = await self._table.keys_beginning(beginning, after=last, limit=limit)
-        return [decode_key(text) for text in texts]
-
-    async def remove_expired(self, limit: int = 1000) -> int:
-        """Remove at most ``limit`` entries whose time is over, the longest first; return how many there were."""
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ContextStoreError(f"limit must be an integer above 0, got {limit!r:.80}")
-        with store_errors(type(self).__name__, "remove expired contexts"):
-            return await self._table.remove_expired(limit)
-
-    async def read_to_move(self, key: Key) -> tuple[Document, TTL | None] | None:
-        with store_errors(type(self).__name__, "read a context"):
-            found = await self._table.read_left(encode_key(key))
-        if found is None:
-            return None
-        value, left = found
-        return read_document(value.encode()), NEVER if left is None else max(left, 0.001)
-
-    async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
-        return {text: value.encode() for text, value in (await self._table.read(texts)).items()}
-
-    async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:
-        values = {text: data.decode() for text, data in documents.items()}
-        await self._table.write(values, ttl=_finite(ttl))
-
-    async def _remove(self, texts: Collection[str]) -> int:
-        return await self._table.remove(texts)
-
-    async def _change(self, text: str, change: Change, ttl: float | None) -> None:
-        def change_value(value: str | None) -> str | None:
-            changed = change(None if value is None else value.encode())
-            return None if changed is None else changed.decode()
-
-        await self._table.change(text, change_value, ttl=None if ttl is None else _finite(ttl), keep=ttl is None)
-
-    async def _texts(self) -> Iterable[str]:
-        return await self._table.keys()
+        return JoinedContexts(self._table.within(db), ttl=NEVER if self._default_ttl == math.inf else self._default_ttl)
 
     async def aclose(self) -> None:
         if self._managers is not None:
             await self._managers.aclose()
-
-
-def _finite(ttl: float) -> float | None:
-    return None if ttl == math.inf else ttl
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ async def test_a_key_that_moves_takes_its_time_along(database: DatabaseManager, 
 
     await ShardManager({"memory": other}, previous={"database": store}).rebalance()
 
-    left = {key: await other.read_to_move(key) for key in ("a", "b")}
+    left: dict[str, Any] = {key: await other.read_to_move(key) for key in ("a", "b")}
     assert left["b"] == ({"n": 2}, NEVER)
     assert left["a"] is not None
     assert left["a"][0] == {"n": 1}
@@ -160,7 +160,7 @@ async def test_bad_arguments_of_a_listing_are_refused(store: DatabaseContextStor
         ({"prefix": ([],)}, "hashable"),
     ):
         with pytest.raises(ContextStoreError, match=complaint):
-            await store.keys_under(**arguments)  # type: ignore[arg-type]
+            await store.keys_under(**arguments)
 
 
 @settings(max_examples=examples(5, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

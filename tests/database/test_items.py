@@ -184,7 +184,7 @@ async def test_search_finds_what_an_item_says(
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_a_window_separates_no_items_that_belong_together(first: dict[str, Any], second: dict[str, Any]) -> None:
     other = {"content": [{"type": "output_text", "text": "Hi"}]}
-    items = [other, first, second, other]
+    items: list[dict[str, Any]] = [other, first, second, other]
 
     assert [window(items, budget) for budget in range(5)] == [[], [4], [4], [2, 3, 4], [1, 2, 3, 4]]
     assert [window(items, budget, backward=False) for budget in range(5)] == [[], [1], [1], [1, 2, 3], [1, 2, 3, 4]]
@@ -192,7 +192,7 @@ def test_a_window_separates_no_items_that_belong_together(first: dict[str, Any],
 
 
 def test_reasoning_stays_with_its_call_and_the_call_with_its_output() -> None:
-    items = [{"content": "Rain?"}, REASONING, CALL, OUTPUT, {"content": "Snow"}]
+    items: list[dict[str, Any]] = [{"content": "Rain?"}, REASONING, CALL, OUTPUT, {"content": "Snow"}]
 
     assert [window(items, budget) for budget in range(1, 6)] == [[5], [5], [5], [2, 3, 4, 5], [1, 2, 3, 4, 5]]
     assert window([*items, REASONING], 1) == [6]

@@ -277,9 +277,9 @@ async def test_appends_and_rewrites_at_once_lose_nothing_and_reuse_no_number(dat
 
     async with SessionWriter(database) as writer:
         appended = [writer.append(session.id, message(f"w{n}")) for n in range(20)]
-        done = await asyncio.gather(*appended, *(rewrite(f"r{n}") for n in range(10)))
+        done: list[Any] = await asyncio.gather(*appended, *(rewrite(f"r{n}") for n in range(10)))
 
-    numbers = [each.seq for part in done for each in (part if isinstance(part, list) else [part])]
+    numbers: list[int] = [each.seq for part in done for each in (part if isinstance(part, list) else [part])]
     async with database.session() as db:
         repo = SessionRepository(db)
         left = await shown(repo, session)
@@ -374,7 +374,7 @@ async def test_a_follower_that_asks_for_messages_only_gets_no_truncation(databas
         await say(repo, session, "three")
         feed = repo.subscribe(session.id, after_seq=2)
         with pytest.raises(SessionValueError, match="truncations must be True or False"):
-            repo.subscribe(session.id, truncations=1)
+            repo.subscribe(session.id, truncations=1)  # type: ignore[call-overload] # that is the point
 
     async with aclosing(feed) as messages, asyncio.timeout(PATIENCE):
         assert (await anext(messages)).content == "three"

@@ -25,12 +25,14 @@ from agent_service.infrastructure.database.transactions.factories import (
 from agent_service.infrastructure.database.transactions.isolation import read_committed
 from agent_service.infrastructure.database.transactions.own_sessions import accept_session, name_session
 
-__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "engine_sessions"]
+__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "OpenSession", "engine_sessions"]
 
 T = TypeVar("T")
 
 Engine: TypeAlias = AsyncEngine
 """What a caller's own engine is."""
+OpenSession: TypeAlias = AsyncSession
+"""What a caller's own session is."""
 
 OWN_TABLE: Final = "context_store"
 """The table that the package's migrations make; whatever schema and prefix it has."""
@@ -68,7 +70,7 @@ class KeyValueTable:
         self._name = table
         self._found: Rows | None = None
         self._finding = asyncio.Lock()
-        self._within: AsyncSession | None = None
+        self.joined: AsyncSession | None = None
 
     def within(self, db: AsyncSession) -> Self:
         """Return the same table as seen and changed in a session's transaction, which its owner commits.
@@ -76,7 +78,7 @@ class KeyValueTable:
         :raises SessionValueError: ``db`` is a session that cannot be used.
         """
         bound = copy.copy(self)
-        bound._within = accept_session(db)  # noqa: SLF001 - a copy of this object
+        bound.joined = accept_session(db)
         return bound
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
@@ -211,7 +213,7 @@ class KeyValueTable:
             try:
                 return await transaction()
             except TransactionConflictError:
-                if self._within is not None:
+                if self.joined is not None:
                     raise
             await asyncio.sleep(_PAUSES.pause(failures))
         return await transaction()
@@ -220,7 +222,7 @@ class KeyValueTable:
     async def _writing(self, action: str) -> AsyncIterator[tuple[AsyncSession, Rows, Undo]]:
         """Yield a session, the statements, and what undoes them; commit, or leave that to the caller's transaction."""
         async with self._transaction(action) as (db, rows):
-            if self._within is None:
+            if self.joined is None:
                 yield db, rows, db.rollback
                 await db.commit()
                 return
@@ -230,9 +232,9 @@ class KeyValueTable:
     @asynccontextmanager
     async def _transaction(self, action: str) -> AsyncIterator[tuple[AsyncSession, Rows]]:
         with database_errors(f"{action} rows of {self._name}"):
-            if self._within is not None:
+            if self.joined is not None:
                 # What this transaction makes is not there before it is committed, so it is looked for each time.
-                yield self._within, self._found or await self._find(self._within)
+                yield self.joined, self._found or await self._find(self.joined)
                 return
             if self._found is None:
                 await self._find_once()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -116,7 +117,7 @@ class Session(Base):
     )
     # Not an attribute: only what removes messages, and tells followers, reads it (queries/truncations.py). Everything
     # else works at revisions that do not have it yet.
-    __mapper_args__: Any = {"exclude_properties": ("truncations",)}
+    __mapper_args__: Any = MappingProxyType({"exclude_properties": ("truncations",)})
 
     id: Mapped[UUID] = mapped_column(Uuid)
     tenant_id: Mapped[str] = mapped_column(String(MAX_IDENTIFIER))
