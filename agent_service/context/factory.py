@@ -1,5 +1,6 @@
 """The process's context store: the one that was set, else the one that the configuration names."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from agent_service.context.outside_store import as_store
 from agent_service.context.redis import RedisContextConfig, RedisContextStore
 from agent_service.core.errors import ConfigurationError, ContextConfigError, ContextStoreError
 from agent_service.core.forking import renew_after_fork
-from agent_service.core.logging import logger
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import get_session
 
 __all__ = ["get_context_store", "make_context_store", "set_context_store"]
+
+logger = logging.getLogger("agent_service.context")
 
 _store: ContextStore | None = None
 _lock = threading.Lock()

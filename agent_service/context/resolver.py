@@ -1,5 +1,6 @@
 """Which context belongs to an agent's state: the key resolver, and helpers that take a key or a state."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -7,7 +8,6 @@ from typing import Any, Final
 from agent_service.context.factory import get_context_store
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.core.errors import ContextKeyError
-from agent_service.core.logging import logger
 from agent_service.core.store_metrics import translated
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "set_context_key_resolver",
     "update_context",
 ]
+
+logger = logging.getLogger("agent_service.context")
 
 DEFAULT_KEY: Final = "default"
 """The key of a state that names none. All such states share one context."""

@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from agent_service.core.errors import ReentrantLoadError
 from agent_service.core.exception_copies import copy_for_another
 from agent_service.core.logging import logger
+from agent_service.core.tracing import TRACING
 
 __all__ = ["Breakable", "SingleFlight"]
 
@@ -167,6 +168,8 @@ class SingleFlight:
             except LookupError:
                 continue
         run_in.run(_current.set, flight)
+        if TRACING.observer is not None:
+            TRACING.observer.carry(run_in)
         flight.task = loop.create_task(load(flight.lease), context=run_in)
         self._flights[here] = flight
         self.running.add(flight.task)

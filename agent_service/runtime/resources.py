@@ -1,6 +1,7 @@
 """What a runtime owns: pools, a limiter, a bridge, Redis and a database; and how all of it is closed in time."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -8,7 +9,6 @@ from typing import Any, Final
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.deadline import Deadline
 from agent_service.core.errors import RedisRefusedError, RedisUnavailableError
-from agent_service.core.logging import logger
 from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.connection import open_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
@@ -19,6 +19,8 @@ from agent_service.runtime.executor import ContextThreadPool
 from agent_service.runtime.limiter import ConcurrencyLimiter
 
 __all__ = ["RuntimeResources"]
+
+logger = logging.getLogger("agent_service.runtime")
 
 _FINISHING: Final = 0.5
 """Share of the shutdown time in which tools may finish, before what they await on the loop is cancelled."""
@@ -84,7 +86,8 @@ class RuntimeResources:
             if not self.config.start_degraded:
                 exc.add_note("The runtime was not created; start_degraded=True would start it without Redis.")
                 raise
-            logger.warning("The runtime starts without Redis at %s", self.redis.client.target)
+            if isinstance(exc, RedisRefusedError):  # An outage is logged by the client.
+                logger.warning("The runtime starts without Redis at %s: %s", self.redis.client.target, exc)
 
     def abandon(self) -> None:
         """Close what can be closed without the event loop, which is closed already."""

@@ -6,13 +6,13 @@ All keys of a service share a slot, so that every operation is one script. The s
 queues of a tenant hold items or claims, and which tenants have such queues. Nothing here has a time to live.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
 from agent_service.core.errors import RecordValueError, UndecodableError
-from agent_service.core.logging import logger
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.redis.scripts import Script, load_script
 from agent_service.infrastructure.redis.transport.base import Argument
@@ -21,6 +21,8 @@ from agent_service.tenants.keys import decode_name, encode_component
 from agent_service.tenants.serde import dumps, loads
 
 __all__ = ["BatchClaim", "RedisBatch"]
+
+logger = logging.getLogger("agent_service.tenants")
 
 _ENQUEUE = load_script("batch", "batch_enqueue")
 _CHUNK = load_script("batch", "batch_chunk")

@@ -1,18 +1,21 @@
 """Run the handlers of claimed triggers, and report each result to the schedule."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.deadline import Deadline
-from agent_service.core.errors import RedisOperationError
-from agent_service.core.logging import logger
+from agent_service.core.errors import RedisOperationError, RedisUnavailableError
+from agent_service.core.tracing import span
 from agent_service.tenants.handlers import HANDLERS
 from agent_service.tenants.schedule import TriggerClaim, TriggerSchedule
 
 __all__ = ["TriggerHandling"]
+
+logger = logging.getLogger("agent_service.tenants")
 
 MAX_RUNNING: Final = 100
 """The most handlers that one runner runs at once; further due triggers wait, or another worker claims them."""
@@ -70,8 +73,13 @@ class TriggerHandling:
 
     async def _handle(self, schedule: TriggerSchedule, claim: TriggerClaim) -> None:
         trigger = claim.trigger
+        attributes: dict[str, str | int] = {
+            "agent_service.trigger.action": trigger.action,
+            "agent_service.trigger.attempt": trigger.attempt,
+        }
         try:
-            await HANDLERS[trigger.action](trigger)
+            with span("handle trigger", attributes, kind="consumer", root=True):
+                await HANDLERS[trigger.action](trigger)
         except asyncio.CancelledError:
             await self._note(partial(schedule.retry, claim, 0.0))
         except Exception as exc:  # noqa: BLE001 - whatever a handler raises means: try again
@@ -97,9 +105,11 @@ class TriggerHandling:
             pause = _NOTING_PAUSES.pause(failures)
             try:
                 await report()
-            except RedisOperationError:
+            except RedisOperationError as exc:
                 if pause > deadline.left:
-                    logger.warning("Redis did not take note of a handled trigger; it will be handled again")
+                    # Not one line for each trigger of an outage, which the client logs.
+                    level = logging.DEBUG if isinstance(exc, RedisUnavailableError) else logging.WARNING
+                    logger.log(level, "Redis did not take note of a handled trigger; it will be handled again")
                     return
             else:
                 return

@@ -1,6 +1,7 @@
 """Fire triggers: sleep until one is due, claim it, and run its handler."""
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -14,9 +15,9 @@ from agent_service.core.errors import (
     RedisCommandError,
     RedisDeniedError,
     RedisOperationError,
+    RedisUnavailableError,
     RuntimeStateError,
 )
-from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
 from agent_service.tenants.base import check_ttl, current_redis
@@ -26,6 +27,8 @@ from agent_service.tenants.keys import encode_component
 from agent_service.tenants.schedule import LONGEST_SLEEP, TriggerSchedule
 
 __all__ = ["TriggerRunner", "on_trigger"]
+
+logger = logging.getLogger("agent_service.tenants")
 
 _SHARE: Final = 10
 """The most triggers claimed of one tenant and action before the others have their turn."""
@@ -190,7 +193,7 @@ class TriggerRunner:
             except RedisCommandError as exc:  # another program wrote under its keys; the other triggers go on
                 if (tenant, action) not in self._unclaimable and len(self._unclaimable) < _MOST_SAID:
                     self._unclaimable.add((tenant, action))
-                    logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)
+                    logger.error("Triggers for %r of one tenant cannot be claimed: %s", action, exc)  # noqa: TRY400 - it says all
                 continue
             self._unclaimable.discard((tenant, action))
             self._handling.buried(action, len(died))
@@ -252,15 +255,17 @@ class TriggerRunner:
     def _outlasting_failures(self, job: str) -> Iterator[None]:
         try:
             yield
+        except RedisUnavailableError:
+            pass  # Its client logs the outage.
         except RedisOperationError as exc:
             if not self._failing:
-                logger.warning("Triggers wait for Redis: %s", exc)
+                logger.warning("Triggers wait until Redis accepts what it refuses: %s", exc)
             self._failing.add(job)
-        except Exception:  # noqa: BLE001 - a bug must not end the firing silently
+        except Exception:
             logger.exception("The trigger runner failed and goes on")
 
     def _reached(self, job: str) -> None:
-        """Record that a job reached Redis, or has nothing to ask; log the recovery when no job fails any more."""
+        """Record that a job succeeded, or has nothing to ask; log it when nothing is refused any more."""
         if job in self._failing:
             self._failing.discard(job)
             if not self._failing:

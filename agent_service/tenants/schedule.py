@@ -13,6 +13,7 @@ Invariants:
    node.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 from agent_service.core.errors import UndecodableError
-from agent_service.core.logging import logger
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.scripts import Script, load_script
@@ -28,6 +28,8 @@ from agent_service.infrastructure.redis.transport.base import Argument
 from agent_service.tenants.keys import KeyFactory, decode_name, encode_component
 
 __all__ = ["LONGEST_SLEEP", "DeadTrigger", "Trigger", "TriggerClaim", "TriggerSchedule"]
+
+logger = logging.getLogger("agent_service.tenants")
 
 _SET = load_script("trigger", "trigger_set")
 _DELETE = load_script("trigger", "trigger_delete")
@@ -239,7 +241,7 @@ def _readable(names: Iterable[bytes], key: bytes) -> Iterator[str]:
         except UndecodableError as exc:
             if hash(each) not in _said and len(_said) < _MOST_SAID:
                 _said.add(hash(each))
-                logger.error("%s; it is passed over: remove it", exc)
+                logger.error("%s; it is passed over: remove it", exc)  # noqa: TRY400 - it says all
 
 
 def _shown(identifier: bytes) -> str:

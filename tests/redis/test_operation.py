@@ -6,12 +6,13 @@ import pytest
 
 from agent_service.core.errors import RedisUnavailableError
 from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.tracing import Server
 from agent_service.infrastructure.redis.operation import Operations
 
 
 @pytest.fixture
 def operations() -> Operations:
-    return Operations(target="somewhere", timeout=0.05, slots=1000, latency=LatencyHistogram())
+    return Operations(target="somewhere", timeout=0.05, slots=1000, latency=LatencyHistogram(), server=Server("redis"))
 
 
 async def wait(operations: Operations, seconds: float) -> str:

@@ -7,11 +7,14 @@ import pytest
 
 from agent_service.core.errors import RedisBusyError, RedisUnavailableError
 from agent_service.core.metrics import LatencyHistogram
+from agent_service.core.tracing import Server
 from agent_service.infrastructure.redis.operation import Operations
 
 
 def operations_with(slots: int, *, timeout: float = 0.05) -> Operations:
-    return Operations(target="somewhere", timeout=timeout, slots=slots, latency=LatencyHistogram())
+    return Operations(
+        target="somewhere", timeout=timeout, slots=slots, latency=LatencyHistogram(), server=Server("redis")
+    )
 
 
 async def work(operations: Operations, seconds: float, patience: float | None = None) -> str:

@@ -12,6 +12,7 @@ from agent_service.core.urls.redis import parse_redis_url
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream, TrackingState
 from tests.redis.conftest import Connect, Listen
 from tests.redis.listener import LATE, Listener
+from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 from tests.servers.redis import RedisServer
 from tests.support.waiting import until
@@ -203,6 +204,10 @@ async def test_a_server_that_refuses_the_password_is_not_followed(own_redis: Red
     assert not listener.trusted
 
 
+async def _is_served() -> bool:
+    return True
+
+
 async def test_pushes_of_another_server_than_the_one_written_to_are_found_out(
     own_redis: RedisServer, redis_url: str, connect: Connect
 ):
@@ -210,6 +215,7 @@ async def test_pushes_of_another_server_than_the_one_written_to_are_found_out(
     stream = InvalidationStream(
         parse_redis_url(own_redis.url),
         connect(redis_url).pipeline,
+        is_served=_is_served,
         prefix="app",
         on_invalidate=lambda _: None,
         on_flush=lambda: None,
@@ -253,7 +259,7 @@ async def test_a_stream_that_is_down_does_not_keep_trying_without_a_pause(listen
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     started = time.monotonic()
     listener = listen(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    await until(lambda: accepted >= 6)
+    await until(lambda: accepted >= 7)  # one of them is a command's, which finds out whether Redis is away
 
     assert time.monotonic() - started > (0.05 + 0.1 + 0.2 + 0.4 + 0.8) / 2
     await listener.stream.aclose()
@@ -274,3 +280,25 @@ async def test_a_stream_can_be_closed_while_its_server_is_gone(fault: str, own_r
     await listener.stream.aclose()
 
     assert time.monotonic() - started < 0.2 + LATE
+
+
+async def test_pushes_that_fail_while_commands_are_served_are_told_once(
+    own_redis: RedisServer, connect: Connect, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "agent_service")
+    client = connect(own_redis.url)
+    stream = InvalidationStream(
+        parse_redis_url(f"redis://127.0.0.1:{free_port()}"),  # as where a firewall lets the pool through only
+        client.pipeline,
+        is_served=client._is_served,
+        prefix="app",
+        on_invalidate=lambda _: None,
+        on_flush=lambda: None,
+        max_staleness=0.3,
+    )
+    stream.start()
+    await until(lambda: "do not arrive" in caplog.text)
+    await asyncio.sleep(0.5)  # some more tries
+    await stream.aclose()
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -15,6 +15,7 @@ Every exception counts as a failure of the cache, whoever wrote it. Cancellation
 dirty what they may have left cached.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Collection
@@ -30,11 +31,12 @@ from agent_service.core.errors import (
     RedisRefusedError,
     RedisUnavailableError,
 )
-from agent_service.core.logging import logger
 from agent_service.core.memo import size_of
 from agent_service.core.store_metrics import store_error
 
 __all__ = ["CacheGuard"]
+
+logger = logging.getLogger("agent_service.context")
 
 _OUTAGES = (RedisUnavailableError, RedisRefusedError, DatabaseUnavailableError, OSError)
 _MOST_DIRTY: Final = 10_000
@@ -57,6 +59,8 @@ class CacheGuard:
         self._dirty_bytes = 0
         self._blind_until = -math.inf
         self._logged: set[type[BaseException]] = set()
+        self._told = False
+        """Whether the log says that the cache does not serve."""
         self.counters: Counter[str] = Counter(hits=0, misses=0, fills=0, fills_refused=0, cache_errors=0)
 
     def trusts(self, key: str) -> bool:
@@ -74,7 +78,9 @@ class CacheGuard:
         error = store_error(exc, "the cache", "use the cache")
         cause = exc if error is not exc else exc.__cause__
         if isinstance(cause, _OUTAGES):
-            if self.breaker.failed():
+            # The client of our own Redis logs its outages.
+            if self.breaker.failed() and not isinstance(cause, RedisUnavailableError):
+                self._told = True
                 logger.warning("The cache of a context store does not serve; the database serves alone: %s", error)
         elif type(cause or exc) not in self._logged:
             self._logged.add(type(cause or exc))
@@ -126,5 +132,7 @@ class CacheGuard:
             self.clean(removed)
         self.breaker.probe_succeeded()
         self.breaker.close()
-        logger.info("The cache of a context store serves again")
+        if self._told:
+            logger.info("The cache of a context store serves again")
+        self._told = False
         return True

@@ -51,7 +51,7 @@ class BaseCache(ICache[T]):
         self.namespace = normalise_namespace(namespace)
         self.default_ttl = default_ttl
         self.leases = LeaseBook() if leases is None else leases
-        self.loading = Loading(backend, self.leases, monotonic)
+        self.loading = Loading(backend, self.leases, monotonic, namespace=self.namespace)
         self.flights = self.loading.flights
 
     @property

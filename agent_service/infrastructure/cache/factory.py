@@ -1,12 +1,12 @@
 """The caches of this process, made from the settings."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from agent_service.core.breaker import CircuitBreaker
 from agent_service.core.keys import normalise_namespace
-from agent_service.core.logging import logger
 from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.processes import several_processes
 from agent_service.core.settings import Settings, get_settings
@@ -25,6 +25,8 @@ from agent_service.infrastructure.redis.factory import close_redis, get_redis_ma
 from agent_service.infrastructure.redis.manager import RedisManager
 
 __all__ = ["Opened", "close_cache", "get_cache", "open_cache", "opened"]
+
+logger = logging.getLogger("agent_service.cache")
 
 
 @dataclass

@@ -1,17 +1,19 @@
 """How long a session may grow, and how long it lives."""
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
-from agent_service.core.logging import logger
 from agent_service.core.memo import Memo, size_of
 from agent_service.core.settings import get_settings
-from agent_service.infrastructure.database.queries.session_keys import SessionKey
 
 __all__ = ["SessionLimits", "limits_from_settings"]
 
-_WARNED_ABOUT: Final[Memo[SessionKey, None]] = Memo(10_000)
+logger = logging.getLogger("agent_service.database")
+
+_WARNED_ABOUT: Final[Memo[tuple[str, UUID], None]] = Memo(10_000)
 """Sessions that were too long when this process last appended to them."""
 
 
@@ -22,13 +24,13 @@ class SessionLimits:
     max_messages: int
     expiry: timedelta
 
-    def warn_if_long(self, session: SessionKey, count: int) -> None:
+    def warn_if_long(self, session_id: UUID, count: int, tenant_id: str = "") -> None:
         """Log a warning if a session has outgrown its limit, once in this process."""
-        if count > self.max_messages and session not in _WARNED_ABOUT.known:
-            _WARNED_ABOUT.keep(session, None, size_of((session.tenant_id, session.id.bytes)))
+        if count > self.max_messages and (tenant_id, session_id) not in _WARNED_ABOUT.known:
+            _WARNED_ABOUT.keep((tenant_id, session_id), None, size_of((tenant_id, session_id.bytes)))
             logger.warning(
                 "session %s holds %d messages, more than SESSION_MAX_MESSAGES (%d)",
-                session.id, count, self.max_messages,
+                session_id, count, self.max_messages,
             )  # fmt: skip
 
 

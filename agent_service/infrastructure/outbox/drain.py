@@ -13,11 +13,12 @@ A batch is taken, applied and removed. Invariants:
 """
 
 import asyncio
+import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from agent_service.core.logging import logger
+from agent_service.core.tracing import span
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.outbox import Claim, claim
@@ -25,6 +26,8 @@ from agent_service.infrastructure.outbox.batch import OutboxBatch
 from agent_service.infrastructure.outbox.counters import counters
 
 __all__ = ["Drained", "drain", "drain_outbox"]
+
+logger = logging.getLogger("agent_service.outbox")
 
 BATCH: Final = 500
 """The most rows of a transaction."""
@@ -66,6 +69,11 @@ async def drain_outbox() -> int:
 async def drain(database: DatabaseManager) -> Drained:
     """Drain until all rows are applied or taken by other processes, or the cache cannot be reached."""
     await counters.show()
+    with span("drain outbox", {}):
+        return await _drain(database)
+
+
+async def _drain(database: DatabaseManager) -> Drained:
     waiting = _suspects.copy()
     applied = 0
     is_last = False

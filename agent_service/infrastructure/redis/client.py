@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError
 
-from agent_service.core.errors import ConfigurationError, RedisUnavailableError
+from agent_service.core.availability import Availability
+from agent_service.core.errors import ConfigurationError, RedisOperationError, RedisUnavailableError
 from agent_service.core.metrics import CacheMetrics
+from agent_service.core.tracing import Server
 from agent_service.core.urls.redis import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.commands import RedisCommands
 from agent_service.infrastructure.redis.operation import Operations
@@ -70,7 +72,7 @@ class RedisClient(RedisCommands):
             check_replication(replication, target, timeout)
             self.replication = replication
         self._url = url
-        self._initialise(open_transport(target, timeout=timeout), str(target), timeout, max_connections, metrics)
+        self._initialise(open_transport(target, timeout=timeout), target, timeout, max_connections, metrics)
 
     @classmethod
     def over(
@@ -91,17 +93,28 @@ class RedisClient(RedisCommands):
         _check_limits(timeout, max_connections)
         transport, most = transport_over(client)
         self = cls.__new__(cls)
-        self._initialise(transport, "a given client", timeout, min(max_connections, most), metrics)
+        self._initialise(transport, None, timeout, min(max_connections, most), metrics)
         return self
 
     def _initialise(
-        self, transport: Transport, target: str, timeout: float, max_connections: int, metrics: CacheMetrics | None
+        self,
+        transport: Transport,
+        location: RedisTarget | None,
+        timeout: float,
+        max_connections: int,
+        metrics: CacheMetrics | None,
     ) -> None:
         self.metrics = metrics if metrics is not None else CacheMetrics()
         self._max_connections = max_connections
         self._streams: WeakSet[InvalidationStream] = WeakSet()
-        latency = self.metrics.redis_latency
-        super().__init__(transport, Operations(target=target, timeout=timeout, slots=max_connections, latency=latency))
+        operations = Operations(
+            target="a given client" if location is None else str(location),
+            server=Server("redis") if location is None else _server(location),
+            timeout=timeout,
+            slots=max_connections,
+            latency=self.metrics.redis_latency,
+        )
+        super().__init__(transport, operations)
 
     def for_another_loop(self) -> "RedisClient":
         """Return a client of the same Redis and limits for another event loop; its user closes it.
@@ -125,6 +138,11 @@ class RedisClient(RedisCommands):
     def raw(self) -> Any:
         """The redis-py client itself, on the same pool; what runs on it has no deadline, limit or translation."""
         return self._transport.raw
+
+    @property
+    def availability(self) -> Availability:
+        """Whether its Redis is away, as the log tells it."""
+        return self._operations.availability
 
     @property
     def target(self) -> str:
@@ -171,6 +189,7 @@ class RedisClient(RedisCommands):
         stream = InvalidationStream(
             self._known_location("invalidations"),
             self.pipeline,
+            is_served=self._is_served,
             prefix=prefix,
             on_invalidate=on_invalidate,
             on_flush=on_flush,
@@ -179,6 +198,16 @@ class RedisClient(RedisCommands):
         )
         self._streams.add(stream)
         return stream
+
+    async def _is_served(self) -> bool:
+        """Whether Redis answers now; it is not asked during an outage, whose end its next operation finds."""
+        if self.availability.away:
+            return False
+        try:
+            await self.ping()
+        except RedisOperationError:
+            return False
+        return True
 
     def notifications(self, key: bytes, on_change: Callable[[], None]) -> StreamNotifications:
         """Return what calls back when a stream gets an entry; see :class:`StreamNotifications`. The caller starts and
@@ -207,6 +236,14 @@ class RedisClient(RedisCommands):
         finally:
             with suppress(RedisError, OSError):  # of a server that hangs or is gone
                 await self._transport.aclose()
+
+
+def _server(target: RedisTarget) -> Server:
+    """Return where Redis is, for traces and metrics; which node serves is not known of several."""
+    if target.path is not None:
+        return Server("redis", str(target.db), target.path)
+    address = target.addresses[0] if target.topology == "single" else (None, None)
+    return Server("redis", str(target.db), *address)
 
 
 def _check_limits(timeout: float, max_connections: int) -> None:

@@ -4,16 +4,18 @@ A server may permit this user only today's names. The first refusal of an old na
 names are used alone.
 """
 
+import logging
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from agent_service.core.errors import RedisDeniedError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["FormerNames", "retried_without"]
+
+logger = logging.getLogger("agent_service.redis")
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,6 +1,7 @@
 """The documented face of Redis: keys by name, health and the metrics of every cache."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -20,13 +21,14 @@ from agent_service.core.keys import (
     logical_key,
     root_prefix,
 )
-from agent_service.core.logging import logger
 from agent_service.core.metrics import CacheMetrics
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.health import check_health, unknown_health
 from agent_service.infrastructure.redis.replication import Replication
 
 __all__ = ["RedisManager"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _NOT_CONFIGURED = (
     "REDIS_URL is not set, so there is no Redis to ask; set it, for example REDIS_URL=redis://localhost:6379/0"

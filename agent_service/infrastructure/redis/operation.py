@@ -19,20 +19,24 @@ ends an operation that runs gives its slot back: to the operation that has waite
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from agent_service.core.availability import availability_of
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
-from agent_service.core.logging import logger
 from agent_service.core.store_metrics import LatencyHistogram
+from agent_service.core.tracing import TRACING, Server
 from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
 
 __all__ = ["Operation", "Operations"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _TURNS: Final = 100
 """Enough rounds of the loop to connect over TLS, greet the nodes of a cluster and read many replies, if each takes
@@ -43,15 +47,16 @@ _SHORTEST_TURN: Final = 0.001
 class Operations:
     """The running operations of one client, on one event loop.
 
-    An outage is logged when it begins, and its end when nothing has failed for twice the ``timeout``: while one node of
-    a cluster is down, failures and answers alternate.
+    An outage is over when nothing has failed for twice the ``timeout``.
 
     :param timeout: seconds that an operation may take once it has a slot.
     :param slots: operations that run at once.
+    :param server: the same as ``target``, for traces and metrics.
     """
 
-    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram) -> None:
+    def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram, server: Server) -> None:
         self.target = target
+        self.server = server
         self.timeout = timeout
         self.available: bool | None = None
         """Whether the latest operation reached the server; None before the first one."""
@@ -62,8 +67,7 @@ class Operations:
         self._turns = self._turns_in(timeout)
         self._answered = 0
         """The turn of the latest answer."""
-        self._outage = False
-        self._failed_at = 0.0
+        self.availability = availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
         self._latency = latency
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -135,22 +139,23 @@ class Operations:
             self._tell_if_ended()
         now = time.monotonic()
         if outcome is None or isinstance(outcome, RedisOperationError):
-            self._note(outcome, now)
+            self._note(outcome)
         self._latency.observe(now - operation.started)
+        if TRACING.observer is not None:
+            name = operation.command[0] if operation.command else b"PIPELINE"
+            TRACING.observer.operated(
+                self.server, name.decode() if isinstance(name, bytes) else str(name), now - operation.started, outcome
+            )
 
-    def _note(self, outcome: RedisOperationError | None, now: float) -> None:
-        """Note whether the server was reached, and log where that is news."""
+    def _note(self, outcome: RedisOperationError | None) -> None:
+        """Note whether the server was reached."""
         self.available = not isinstance(outcome, RedisUnavailableError)
         if not self.available:
-            self._failed_at = now
-            if not self._outage:
-                self._outage = True
-                logger.warning("%s (%s)", outcome, self.target)
+            self.availability.failed(outcome)
             return
         self._answered = self._turn
-        if self._outage and now - self._failed_at > 2 * self.timeout:
-            self._outage = False
-            logger.info("Redis at %s answers again", self.target)
+        if self.availability.away:
+            self.availability.answered()
 
     def _turns_in(self, seconds: float) -> int:
         """Return the turns within some seconds, and one more: the turn in which the count begins may be nearly over."""

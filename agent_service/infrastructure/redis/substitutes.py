@@ -1,15 +1,17 @@
 """Other forms of commands, for a server that refuses the usual one: by version, configuration or access rule."""
 
+import logging
 from typing import Final
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.denials import command_name, denial
 from agent_service.infrastructure.redis.scripts import with_source
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["Substitutes"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _LOSSES: Final = {
     "UNLINK": "DEL is used: the server stops for as long as it frees large values",

@@ -14,11 +14,11 @@ another version of the function stored it, counts as a miss and is loaded again.
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from agent_service.core.errors import UndecodableError
-from agent_service.core.logging import logger
 from agent_service.core.returned import Returned
 from agent_service.core.settings import get_settings
 from agent_service.core.values.stored import Stored
@@ -31,6 +31,8 @@ from agent_service.infrastructure.cache.loads.policy import LoadPolicy, make_pol
 from agent_service.infrastructure.cache.values import Encoded
 
 __all__ = ["OPERATIONS", "CacheInfo", "CachedCalls"]
+
+logger = logging.getLogger("agent_service.cache")
 
 OPERATIONS: Final = ("cache_key", "invalidate", "refresh", "cache_info")
 """What a decorated function offers beside being called."""

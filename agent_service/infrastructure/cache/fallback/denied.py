@@ -8,17 +8,19 @@ differences:
 * Redis serves again only when all that caches need is permitted, so that it does not switch back and forth.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Final
 
 from agent_service.core.errors import RedisDeniedError
 from agent_service.core.keys import root_prefix
-from agent_service.core.logging import logger
 from agent_service.infrastructure.redis.client import RedisClient
 from agent_service.infrastructure.redis.permissions import check_permissions, describe_denials
 
 __all__ = ["Denial"]
+
+logger = logging.getLogger("agent_service.cache")
 
 _SOON: Final = 120.0
 """Seconds after which a denial that seemed to be over is a new one."""

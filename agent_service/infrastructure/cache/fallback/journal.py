@@ -12,17 +12,19 @@ largest one is found by a heap (:mod:`.largest`), and only the namespace that wa
 memory change together without an ``await`` in between, so no other task can separate them.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from agent_service.core.globs import Globs, compile_globs
-from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.fallback.largest import Largest
 from agent_service.infrastructure.cache.fallback.pending import Increment, PendingOperations
 from agent_service.infrastructure.cache.redis.counters import Changes
 
 __all__ = ["BYTES_EACH", "Journal"]
+
+logger = logging.getLogger("agent_service.cache")
 
 BYTES_EACH: Final = 1024
 """Bytes of memory for each operation of the limit; all operations together need no more."""

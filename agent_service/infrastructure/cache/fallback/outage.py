@@ -22,14 +22,19 @@ What the server denies to this user takes the same steps; see :mod:`agent_servic
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.breaker import BreakerState, CircuitBreaker
-from agent_service.core.errors import RedisDeniedError, RedisOperationError, RedisUnreplicatedError
-from agent_service.core.logging import logger
+from agent_service.core.errors import (
+    RedisDeniedError,
+    RedisOperationError,
+    RedisUnavailableError,
+    RedisUnreplicatedError,
+)
 from agent_service.infrastructure.cache.fallback.denied import Denial
 from agent_service.infrastructure.cache.fallback.journal import Journal
 from agent_service.infrastructure.cache.fallback.pending import PendingOperations
@@ -39,6 +44,8 @@ from agent_service.infrastructure.cache.table import MemoryStore
 from agent_service.infrastructure.redis.client import RedisClient
 
 __all__ = ["PASSES", "Outage"]
+
+logger = logging.getLogger("agent_service.cache")
 
 PASSES: Final = 3
 """Replays of one recovery in which patterns take a pass over the keys of Redis."""
@@ -63,6 +70,8 @@ class Outage:
         self._writes_may_go_on = asyncio.Event()
         self._writes_may_go_on.set()
         self._closed = False
+        self._refused = False
+        """Whether the log says that Redis refuses to serve."""
         self.breaker = breaker
         self.journal = journal
         self.denial = Denial(client, prefix, journal.monotonic)
@@ -109,8 +118,15 @@ class Outage:
         """Record that an operation failed. What Redis misses by it is in the journal before another task runs."""
         if isinstance(exc, RedisDeniedError):
             self._was_denied(exc)
-        elif self.breaker.failed():
-            logger.warning("Redis does not serve; caches use memory until it does: %s", exc)
+        else:
+            self.breaker.failed()
+            self._tell_refusal(exc)
+
+    def _tell_refusal(self, exc: RedisOperationError) -> None:
+        """Log once that Redis answers and does not serve; that it cannot be reached is logged by its client."""
+        if not (self._refused or isinstance(exc, RedisUnavailableError) or self._client.availability.away):
+            self._refused = True
+            logger.warning("Redis refuses to serve; caches use memory until it does: %s", exc)
 
     def _was_denied(self, exc: RedisDeniedError) -> None:
         if not self.breaker.closed:
@@ -172,6 +188,8 @@ class Outage:
             if isinstance(exc, RedisDeniedError) and self.denial.text is None:
                 self.denial.begin(exc)
             self.journal.clears_only = self.denial.text is not None
+            if not isinstance(exc, RedisDeniedError):
+                self._tell_refusal(exc)
             return
         finally:
             self._writes_may_go_on.set()
@@ -180,7 +198,9 @@ class Outage:
         self.breaker.close()
         self.journal.clears_only = False
         self.denial.end()
-        logger.info("Redis serves again; %d operations replayed", replayed)
+        level = logging.INFO if self._refused else logging.DEBUG
+        self._refused = False
+        logger.log(level, "Caches use Redis again; %d operations replayed", replayed)
         self._give_back(unconfirmed)
         if len(self.journal):
             self._confirm()

@@ -5,11 +5,11 @@ invalidation may happen twice. An increment may be sent twice and is made once.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
 
 from agent_service.core.errors import CacheValueError, RedisUnavailableError, RedisUnreplicatedError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.cache.fallback.journal import Journal
 from agent_service.infrastructure.cache.fallback.pending import Increment, PendingOperations
 from agent_service.infrastructure.cache.patterns import compiled
@@ -17,6 +17,8 @@ from agent_service.infrastructure.cache.redis.cache import RedisBackend
 from agent_service.infrastructure.cache.redis.counters import REMEMBERED
 
 __all__ = ["replay"]
+
+logger = logging.getLogger("agent_service.cache")
 
 REPLAY_BATCH = 500
 INCREMENTS_TOGETHER = 20

@@ -14,13 +14,14 @@ Invariants:
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError, UndecodableError
 from agent_service.core.metrics import NamespaceCounters
 from agent_service.core.singleflight import Breakable
+from agent_service.core.tracing import TRACING, span
 from agent_service.core.values.stored import Stored, plain
 from agent_service.infrastructure.cache.backend import Backend
 from agent_service.infrastructure.cache.leases import BackendLease, Lease, LeaseBook
@@ -40,9 +41,15 @@ _LONGEST_POLL = 0.1
 
 
 class Filler:
-    """Runs loads under leases and stores what they give."""
+    """Runs loads under leases and stores what they give.
 
-    def __init__(self, backend: Backend, leases: LeaseBook, failures: Failures) -> None:
+    :param span_attributes: of the span of each load.
+    """
+
+    def __init__(
+        self, backend: Backend, leases: LeaseBook, failures: Failures, span_attributes: Mapping[str, str]
+    ) -> None:
+        self._span_attributes = span_attributes
         self._backend = backend
         self._counters = backend.counters
         self._leases = leases
@@ -75,7 +82,10 @@ class Filler:
                 lease.backend_lease = await self._backend.lease(
                     lease.key, lease.tags, "break" if fresh else "share", more_tags=lease.more_tags
                 )
-            return await self._load_and_fill(lease, loader, policy)
+            if TRACING.observer is None:
+                return await self._load_and_fill(lease, loader, policy)
+            with span("cache load", self._span_attributes):
+                return await self._load_and_fill(lease, loader, policy)
         finally:
             await self._leases.end(lease)
 

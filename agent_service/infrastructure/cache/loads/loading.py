@@ -7,13 +7,13 @@ where there is one and the caller allows it. The load itself is run by ``filling
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from agent_service.core.errors import CacheError, LoadTimeoutError
-from agent_service.core.logging import logger
 from agent_service.core.singleflight import SingleFlight
 from agent_service.core.turns import Turns
 from agent_service.infrastructure.cache.backend import Backend
@@ -24,6 +24,8 @@ from agent_service.infrastructure.cache.loads.policy import LoadPolicy
 from agent_service.infrastructure.cache.values import CachedValue, Encoded
 
 __all__ = ["Loading", "Obtained"]
+
+logger = logging.getLogger("agent_service.cache")
 
 _REFRESH_PAUSE = 1.0
 """Seconds until this process looks again whether another one has refreshed an entry."""
@@ -43,14 +45,22 @@ class Obtained(NamedTuple):
 class Loading:
     """The loads of one cache on one event loop."""
 
-    def __init__(self, backend: Backend, leases: LeaseBook, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        leases: LeaseBook,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        namespace: str = "default",
+    ) -> None:
         self._backend = backend
+        self.span_attributes = {"agent_service.cache.namespace": namespace}
         self._counters = backend.counters
         self._refreshing: dict[str, asyncio.Task[None] | asyncio.TimerHandle] = {}
         self.leases = leases
         self.flights = SingleFlight()
         self.failures = Failures(monotonic)
-        self.filler = Filler(backend, leases, self.failures)
+        self.filler = Filler(backend, leases, self.failures, self.span_attributes)
 
     async def obtain(self, key: str, loader: Loader, policy: LoadPolicy, tags: Sequence[str] = ()) -> Obtained:
         """Return the cached value or load it."""
@@ -208,7 +218,7 @@ class Loading:
                 await self.flights.run(_flight(key, policy), run, open_lease, context=policy.context, goes_on=True)
             finally:
                 await asyncio.shield(backend_lease.release())
-        except Exception:  # noqa: BLE001 - nobody awaits this
+        except Exception:
             logger.warning("a refresh failed; the value that is cached goes on being served", exc_info=True)
 
     def _refreshed(self, flight: str) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from agent_service.core.current_reads import CURRENT_READS
 from agent_service.core.errors import CacheSerializationError, CacheValueError
 from agent_service.core.singleflight import Breakable, SingleFlight
+from agent_service.core.tracing import span
 from agent_service.infrastructure.cache.backend import Backend, Fill
 from agent_service.infrastructure.cache.leases import Lease
 from agent_service.infrastructure.cache.loads.filling import awaitable
@@ -43,7 +44,7 @@ async def load_many(
     tags: Sequence[str],
 ) -> dict[str, Any]:
     """Load the keys, or join the loads that run; give the values there are."""
-    batch = _Batch(backend, loader, life, tags)
+    batch = _Batch(backend, loader, life, tags, loading.span_attributes)
 
     async def load(lease: Breakable) -> Encoded | None:
         assert isinstance(lease, Lease)
@@ -75,8 +76,16 @@ async def load_many(
 class _Batch:
     """One call of the loader, and the flights that wait for it."""
 
-    def __init__(self, backend: Backend, loader: LoaderOfMany, life: Lifetime, tags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        loader: LoaderOfMany,
+        life: Lifetime,
+        tags: Sequence[str],
+        span_attributes: Mapping[str, str],
+    ) -> None:
         self._backend = backend
+        self._span_attributes = span_attributes
         self._loader = loader
         self._life = life
         self._tags = tags
@@ -112,6 +121,10 @@ class _Batch:
             await asyncio.wait([self._task])
 
     async def _run(self) -> dict[str, Encoded | CacheSerializationError]:
+        with span("cache load", {**self._span_attributes, "agent_service.cache.keys": len(self.leases)}):
+            return await self._load_and_fill()
+
+    async def _load_and_fill(self) -> dict[str, Encoded | CacheSerializationError]:
         await self._take_leases()
         counters = self._backend.counters
         counters.loads += 1

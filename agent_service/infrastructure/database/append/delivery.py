@@ -1,7 +1,7 @@
 """Committing the writer's requests and answering each of them, whatever happens."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -17,11 +17,13 @@ from agent_service.core.errors import (
     SessionConflictError,
     SessionError,
 )
+from agent_service.core.tracing import Server, measured
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.committer import Committer
 from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
+from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.errors.retrying import Failure, classify, pause_before
@@ -29,7 +31,6 @@ from agent_service.infrastructure.database.errors.sessions import session_not_fo
 from agent_service.infrastructure.database.errors.translation import translate
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.queries.session_keys import SessionKey
 
 __all__ = ["ACTION", "Delivery"]
 
@@ -41,8 +42,17 @@ PATIENCE: Final = 10.0
 class Delivery:
     """Commits batches, repeats what may be repeated, and finds the one message that spoils a batch."""
 
-    def __init__(self, committer: Committer, *, limits: SessionLimits, clock: Clock, timeout: float) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        *,
+        limits: SessionLimits,
+        clock: Clock,
+        timeout: float,
+        server: Callable[[], Server],
+    ) -> None:
         self._committer = committer
+        self._server = server
         self._limits = limits
         self._clock = clock
         self._timeout = timeout
@@ -82,7 +92,9 @@ class Delivery:
             request.mark_sent()
         now = self._clock.now()
         batch = Batch(tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
-        placed = list(zip(batch.messages, await self._committer.append(batch), strict=True))
+        with measured(self._server, "append", MESSAGES):
+            places = await self._committer.append(batch)
+        placed = list(zip(batch.messages, places, strict=True))
         left = [message for message, place in placed if place is None]
         earlier: Mapping[ClientKey, SessionMessage] = {}
         sessions: Collection[UUID] = ()
@@ -90,7 +102,7 @@ class Delivery:
             earlier, sessions = await self._committer.read(_find, tenant_id, left)
         totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
         for session_id, count in totals.items():
-            self._limits.warn_if_long(SessionKey(tenant_id, session_id), count)
+            self._limits.warn_if_long(session_id, count, tenant_id)
         return [
             batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
             for message, place in placed

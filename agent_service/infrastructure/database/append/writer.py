@@ -10,8 +10,9 @@ own: as many work as there are tenants with messages.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError, SessionError, SessionValueError
+from agent_service.core.tracing import Server, traced
 from agent_service.infrastructure.database.append.committer import Committer, open_committers
 from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
@@ -29,6 +31,7 @@ from agent_service.infrastructure.database.append.message import accept_message
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.engine.servers import MESSAGES, server_of
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.transactions.own_sessions import require_engine
@@ -104,6 +107,7 @@ class SessionWriter:
         self._unanswered = 0
         self._all_answered = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
+        self._server: Callable[[], Server]
 
     async def __aenter__(self) -> Self:
         if self._working is not None:
@@ -113,6 +117,7 @@ class SessionWriter:
             await database.prepare()
             database = database.engine
         committers = open_committers(database, self._clock)
+        self._server = partial(server_of, database.sync_engine)
         self._working = asyncio.create_task(self._work(committers), name="session-writer")
         self._open = True
         return self
@@ -181,7 +186,8 @@ class SessionWriter:
         self._unanswered += 1
         line = self._lines.enter(tenant, request)
         try:
-            return await request.future
+            with traced(self._server, "append", MESSAGES, session_id=accepted.session_id):
+                return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"could not {ACTION} within {self._timeout:g} s; "
@@ -205,7 +211,9 @@ class SessionWriter:
 
     async def _work_off(self, committer: Committer) -> None:
         """Commit the batches of one line after the other, over one connection."""
-        delivery = Delivery(committer, limits=self._limits, clock=self._clock, timeout=self._timeout)
+        delivery = Delivery(
+            committer, limits=self._limits, clock=self._clock, timeout=self._timeout, server=self._server
+        )
         batch: list[Request] = []
         try:
             while (line := await self._next(committer)) is not None:

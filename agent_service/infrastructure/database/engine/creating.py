@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.core.urls.database import DatabaseTarget
+from agent_service.infrastructure.database.engine.servers import note_engine
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.errors.translation import PGBOUNCER_REMEDY
@@ -72,6 +73,7 @@ def create_engine(
         connect_args=arguments,
         **pool,
     )
+    note_engine(engine.sync_engine, target, pool.get("pool_size", 0) + pool.get("max_overflow", 0))
     unavailable = partial(_unavailable, target, setting, pgbouncer)
     event.listen(engine.sync_engine, "do_connect", _connector(unavailable))
     if target.embedded:

@@ -1,6 +1,7 @@
 """One database: its engine, its sessions, its schema."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
 
-from agent_service.core.errors import ConfigurationError, DatabaseError
+from agent_service.core.availability import availability_of
+from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from agent_service.core.urls.database import parse_database_url
 from agent_service.infrastructure.database.engine.creating import create_engine
 from agent_service.infrastructure.database.errors.translation import FAILED_STATEMENTS, database_errors, translate
@@ -45,10 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabaseManager"]
 
+logger = logging.getLogger("agent_service.database")
+
 T = TypeVar("T")
 
 HEALTH_TIMEOUT: Final = 5.0
 """Seconds a health check may take."""
+_QUIET: Final = 2.0
+"""Seconds without a failure after which an outage is over."""
 _NO_PERMISSION_STATE: Final = "42501"
 _ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -143,7 +149,10 @@ class DatabaseManager:
             for engine, kind in engines
         )
         # LISTEN needs a connection of its own; pgbouncer in transaction mode shares them.
-        self.notifications = Notifications(None if self.embedded or pgbouncer else self._patient_engine)
+        self.availability = availability_of(f"The database at {self._target}", logger, quiet=_QUIET)
+        """Where those report who work on when the database cannot be reached."""
+        listening = None if self.embedded or pgbouncer else self._patient_engine
+        self.notifications = Notifications(listening, self._is_served)
         self._preparing = asyncio.Lock()
         self._prepared = not self.embedded
 
@@ -275,6 +284,20 @@ class DatabaseManager:
         engine.sync_engine.update_execution_options(**{POOLED: self._pgbouncer})
         self._naming.serve(engine.sync_engine)
         return engine
+
+    async def _is_served(self) -> bool:
+        """Whether the database answers now; it is not asked during an outage, whose end others find."""
+        if self.availability.away:
+            return False
+        try:
+            async with self.session() as db:
+                with database_errors("ask the database something"):
+                    await db.execute(text("SELECT 1"))
+        except DatabaseError as exc:
+            if isinstance(exc, DatabaseUnavailableError):
+                self.availability.failed(exc)
+            return False
+        return True
 
     def get_metrics(self) -> dict[str, int]:
         """Return the pool's connections as they are now: ``open``, ``in_use``, ``idle`` and the ``limit``. No I/O."""

@@ -7,6 +7,7 @@ and every session that ends without an error has heard of the replica.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,12 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import DatabaseUnavailableError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.transactions.read_only import ask_when_it_matters
 
 __all__ = ["PATIENCE", "RETRY_AFTER", "ReadReplica"]
+
+logger = logging.getLogger("agent_service.database")
 
 RETRY_AFTER: Final = 5.0
 """Seconds for which a replica that could not be reached is left alone, and one that was heard of is trusted."""

@@ -4,6 +4,7 @@ Batches are short, so that concurrent writers hardly wait.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,8 +13,7 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
-from agent_service.core.errors import DatabaseError, SessionValueError
-from agent_service.core.logging import logger
+from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionValueError
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
@@ -36,6 +36,8 @@ __all__ = [
     "run_cleanup",
     "sweep",
 ]
+
+logger = logging.getLogger("agent_service.database")
 
 MAX_BATCH: Final = 100_000
 
@@ -90,7 +92,8 @@ async def run_cleanup(
     was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each skips what another has locked. While the database cannot be reached the
-    schedule goes on; the first failure and the recovery are logged. Cancelling it loses at most the batch under way.
+    schedule goes on; the first failure and the recovery are logged, once for all who use the database. Cancelling it
+    loses at most the batch under way.
     The database's clock says what is over, so a host whose own clock is wrong completes and removes nothing too early.
 
     :param interval: seconds from the end of one round to the next.
@@ -106,8 +109,12 @@ async def run_cleanup(
     counters = CleanupMetrics() if metrics is None else metrics
     failing = False
     while True:
+        database = get_database()
         try:
-            await _round(counters, batch_size, purge_after)
+            await _round(database, counters, batch_size, purge_after)
+        except DatabaseUnavailableError as exc:
+            database.availability.failed(exc)
+            counters.failures += 1
         except DatabaseError as exc:
             if not failing:
                 logger.warning("cleanup of sessions fails and will be tried again: %s", exc)
@@ -117,6 +124,8 @@ async def run_cleanup(
             if failing:
                 logger.info("cleanup of sessions works again")
             failing = False
+            if database.availability.away:
+                database.availability.answered()
         await asyncio.sleep(interval)
 
 
@@ -166,11 +175,13 @@ async def _clean(
     counts.indexed = await index_messages(database, batch_size=batch_size)
 
 
-async def _round(metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None) -> None:
+async def _round(
+    database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None
+) -> None:
     counts, started = CleanupCounts(), SYSTEM_CLOCK.monotonic()
     metrics.rounds += 1
     try:
-        await _clean(counts, get_database(), batch_size, purge_after)
+        await _clean(counts, database, batch_size, purge_after)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started

@@ -6,9 +6,10 @@ pool, reopened when it is lost, and closed with the last subscription.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import asyncpg
@@ -19,13 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agent_service.core.backoff import Backoff
 from agent_service.core.bell import Bell
 from agent_service.core.errors import AgentServiceError, DatabaseUnavailableError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.errors.lost import FAILURES
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.naming.catalog import channel_of
 from agent_service.infrastructure.database.naming.engines import names_of
 
 __all__ = ["Notifications"]
+
+logger = logging.getLogger("agent_service.database")
 
 HEARTBEAT: Final = 30.0
 """Seconds after which a silent connection is checked with a query."""
@@ -38,10 +40,12 @@ class Notifications:
     """The listening connection of one manager.
 
     :param open_engine: makes an engine without a pool for it; None where there is nothing to listen to.
+    :param is_served: asks the database something on another connection, and returns whether it answered.
     """
 
-    def __init__(self, open_engine: Callable[[], AsyncEngine] | None) -> None:
+    def __init__(self, open_engine: Callable[[], AsyncEngine] | None, is_served: Callable[[], Awaitable[bool]]) -> None:
         self._open_engine = open_engine
+        self._is_served = is_served
         self._bells: dict[str, set[Bell]] = {}
         self._working: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -96,16 +100,17 @@ class Notifications:
                     async with _connected(engine) as (connection, channel):
                         await self._listen(connection, channel)
                 except _LOST as exc:
-                    attempt = 0 if self.listening else attempt + 1
-                    self._note_failure(exc)
+                    failure, attempt = exc, 0 if self.listening else attempt + 1
                 finally:
                     self.listening = False
                     self._ring_all()
+                if attempt and not self._failing:  # A lost connection has yet to be replaced.
+                    await self._note_failure(failure)
                 await asyncio.sleep(_PAUSES.pause(attempt))
         finally:
             await engine.dispose()
 
-    async def _listen(self, connection: asyncpg.Connection, channel: str) -> None:
+    async def _listen(self, connection: asyncpg.Connection, channel: str) -> NoReturn:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         await connection.add_listener(channel, self._ring)
@@ -122,10 +127,11 @@ class Notifications:
                 await connection.execute("SELECT 1", timeout=_ANSWER_TIME)
         raise ConnectionResetError("the server closed the connection")
 
-    def _note_failure(self, exc: Exception) -> None:
-        if not self._failing:
+    async def _note_failure(self, exc: Exception) -> None:
+        """Log that nothing is notified, unless the database is away."""
+        if await self._is_served():
+            self._failing = True
             logger.warning("subscriptions poll for new messages until notifications work again: %s", reason_of(exc))
-        self._failing = True
 
     def _ring(self, _connection: Any, _pid: int, _channel: str, session_id: object) -> None:
         for bell in self._bells.get(str(session_id), ()):

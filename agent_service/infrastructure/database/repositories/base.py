@@ -12,6 +12,8 @@ from sqlalchemy.orm.util import identity_key
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import SessionNotFoundError
+from agent_service.core.tracing import Server
+from agent_service.infrastructure.database.engine.servers import server_of
 from agent_service.infrastructure.database.errors.sessions import session_not_found
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
@@ -69,6 +71,10 @@ class RepositoryBase:
 
     def _expiry(self, now: datetime) -> datetime:
         return now + self._limits.expiry
+
+    def _server(self) -> Server:
+        """Return where the session's database is, for traces and metrics."""
+        return server_of(self._db.get_bind().engine)
 
     def _dialect(self) -> str:
         return self._db.get_bind().dialect.name

@@ -8,15 +8,16 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from agent_service.core.errors import SessionValueError
+from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch, Counters
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_many, find_earlier
+from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
-from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
 from agent_service.infrastructure.database.transactions.isolation import run_first
 from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
@@ -53,8 +54,9 @@ class SessionBatches(SessionMessages):
     async def _append(self, key: UUID, pending: Sequence[PendingMessage]) -> list[SessionMessage]:
         now = self._now()
         batch = Batch(self._tenant_id, list(_unique(pending)), now, self._expiry(now))
-        with database_errors("append messages"):
-            stored = await self._db.run_sync(run_first, partial(_append, key=key, batch=batch))
+        with traced(self._server, "append", MESSAGES, session_id=key), database_errors("append messages"):
+            with measured(self._server, "append", MESSAGES):
+                stored = await self._db.run_sync(run_first, partial(_append, key=key, batch=batch))
             if stored is None:
                 raise self._not_found(key)
             await self._note_counters(key)
@@ -64,7 +66,7 @@ class SessionBatches(SessionMessages):
         columns = (getattr(Session, name) for name in Counters._fields)
         row = (await self._db.execute(select(*columns).where(*of_tenant(self._tenant_id, key)))).one()
         self._note(key, row._asdict())
-        self._limits.warn_if_long(SessionKey(self._tenant_id, key), row.total_messages)
+        self._limits.warn_if_long(key, row.total_messages, self._tenant_id)
 
 
 def accept_messages(key: UUID, messages: Any, role: Any, client_ids: Any) -> list[PendingMessage]:

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.bell import Bell
 from agent_service.core.errors import DatabaseUnavailableError, SessionValueError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -131,7 +130,7 @@ class _Reading:
         self._told: set[Removed] = set()
         self._marked_at = -RENEWAL
         self._poll = SHORTEST_POLL
-        self._began = self._failing = False
+        self._began = False
 
     async def next_page(self, seq: int) -> tuple[list[SessionMessage], bool]:
         """Read on after a number; also whether later messages will be notified."""
@@ -140,13 +139,11 @@ class _Reading:
         except DatabaseUnavailableError as exc:
             if not self._began:
                 raise
-            if not self._failing:
-                logger.warning("a subscription to session %s waits for the database: %s", self._key, exc)
-            self._failing = True
+            self._database.availability.failed(exc)
             return [], False
-        if self._failing:
-            logger.info("the subscription to session %s goes on", self._key)
-        self._began, self._failing = True, False
+        if self._database.availability.away:
+            self._database.availability.answered()
+        self._began = True
         return page, notified
 
     def first_to_forget(self, seq: int, page: list[SessionMessage]) -> int | None:

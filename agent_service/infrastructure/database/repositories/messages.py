@@ -8,16 +8,17 @@ from uuid import UUID
 from sqlalchemy import select
 
 from agent_service.core.errors import SessionConflictError
+from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.append.statements import append_one
+from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.sessions import session_full
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries import history
 from agent_service.infrastructure.database.queries.scope import one
-from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.transactions.isolation import run_first
 from agent_service.infrastructure.database.values.validation import (
@@ -63,12 +64,13 @@ class SessionMessages(RepositoryBase):
         now = self._clock.now()
         batch = Batch(self._tenant_id, (pending,), now, now + self._limits.expiry)
         append = partial(append_one, batch=batch, expected_seq=seq, expected_version=version)
-        with database_errors("append a message"):
-            counters = await self._db.run_sync(run_first, append)
-        if counters is None:
-            return await self._explain(pending, seq, version)
+        with traced(self._server, "append", MESSAGES, session_id=pending.session_id):
+            with measured(self._server, "append", MESSAGES), database_errors("append a message"):
+                counters = await self._db.run_sync(run_first, append)
+            if counters is None:
+                return await self._explain(pending, seq, version)
         self._note(pending.session_id, counters._asdict())
-        self._limits.warn_if_long(SessionKey(self._tenant_id, pending.session_id), counters.total_messages)
+        self._limits.warn_if_long(pending.session_id, counters.total_messages, self._tenant_id)
         return batch.stored(pending, counters.last_seq)
 
     async def _explain(self, message: PendingMessage, seq: int | None, version: int | None) -> SessionMessage:

@@ -1,5 +1,6 @@
 """Searching sessions and messages for a piece of text."""
 
+import logging
 import re
 from typing import Any, Final
 from uuid import UUID
@@ -8,7 +9,8 @@ from weakref import WeakSet
 from sqlalchemy import Engine, func, select
 
 from agent_service.core.errors import SessionValueError
-from agent_service.core.logging import logger
+from agent_service.core.tracing import traced
+from agent_service.infrastructure.database.engine.servers import MESSAGES, SESSIONS
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
@@ -27,6 +29,8 @@ from agent_service.infrastructure.database.repositories.results import SearchHit
 from agent_service.infrastructure.database.values.validation import require_count, require_text
 
 __all__ = ["SessionSearch"]
+
+logger = logging.getLogger("agent_service.database")
 
 _MARKED: Final = r"**\g<0>**"
 _checked: WeakSet[Engine] = WeakSet()
@@ -52,11 +56,13 @@ class SessionSearch(SessionListing):
         if not term.strip():
             return []
         await self._warn_without_index()
-        if len(term) < TRIGRAM:
-            found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
-            return await self._all("search sessions", ordered(found, *scope).limit(limit))
-        values = {"tenant_id": self._tenant_id, "user_id": user_id, "wanted": limit, **await self._sought(term)}
-        return await self._objects("search sessions", found_sessions(self._dialect(), in_content=in_content), values)
+        with traced(self._server, "search", SESSIONS):
+            if len(term) < TRIGRAM:
+                found = matching(self._dialect(), term, tuple(scope), in_content=in_content)
+                return await self._all("search sessions", ordered(found, *scope).limit(limit))
+            values = {"tenant_id": self._tenant_id, "user_id": user_id, "wanted": limit, **await self._sought(term)}
+            statement = found_sessions(self._dialect(), in_content=in_content)
+            return await self._objects("search sessions", statement, values)
 
     async def search_messages(self, user_id: UUID | str, term: str, limit: int = 20) -> list[SearchHit]:
         """Return a user's messages that contain the term, best first: more occurrences in shorter messages, then newer.
@@ -69,7 +75,7 @@ class SessionSearch(SessionListing):
             return []
         await self._warn_without_index()
         statement = ranked(self._dialect(), wanted, tuple(scope), limit)
-        with database_errors("search messages"):
+        with traced(self._server, "search", MESSAGES), database_errors("search messages"):
             rows = (await self._db.execute(statement, execution_options={"populate_existing": True})).all()
         return [SearchHit(row.Session, row.seq, _snippet(row, wanted), row.rank) for row in rows]
 

@@ -5,19 +5,21 @@ it conflicted with an application's own Alembic. So the revision of such tables 
 The row of ``alembic_version`` is removed if it names that revision; any other row is the application's and stays.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, text
 
 from agent_service.core.errors import DatabaseError
-from agent_service.core.logging import logger
 from agent_service.infrastructure.database.naming.catalog import ADOPTED, OUR_COLUMNS, has_table, is_adopted
 from agent_service.infrastructure.database.naming.names import RELATIONS, TableNames, quoted
 from agent_service.infrastructure.database.schema.documented_table import is_documented
 from agent_service.infrastructure.database.schema.revisions import current, has_version_table, identifier, number
 
 __all__ = ["LAST_EARLIER", "adopt", "adoptable", "hand_back", "has_search_or_policies", "require_way_back"]
+
+logger = logging.getLogger("agent_service.database")
 
 LAST_EARLIER: Final = 7
 """The newest revision that earlier versions knew."""

@@ -5,14 +5,15 @@ new keys forbid them. The session keeps its own messages and shows nothing of th
 and those of its forks, are counted again.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from agent_service.core.logging import logger
-
 __all__ = ["cut_links"]
+
+logger = logging.getLogger("agent_service.database")
 
 _CUT_CROSSING: Final = text("""
 UPDATE agent_service_sessions SET parent_session_id = NULL, fork_seq = NULL WHERE id IN (

@@ -4,6 +4,7 @@ The files beside it (``-wal``, ``-shm``, ``-journal``) get the permissions of th
 file keeps its own, which may be intended.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
-from agent_service.core.logging import logger
 from agent_service.core.memo import Memo
 from agent_service.core.private_files import create_file
 
 __all__ = ["in_memory", "make_private"]
+
+logger = logging.getLogger("agent_service.database")
 
 _OTHERS: Final = 0o077
 _told: Final[Memo[str, None]] = Memo(1000)

@@ -5,6 +5,7 @@ right to the keys of a prefix is enough (a channel needs a right of its own sinc
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -14,7 +15,6 @@ from redis.exceptions import RedisError
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import RedisCommandError
-from agent_service.core.logging import logger
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.core.turns import Turns
 from agent_service.core.urls.redis import RedisTarget
@@ -24,6 +24,8 @@ from agent_service.infrastructure.redis.tracking.push_connection import PushConn
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["StreamNotifications"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _BLOCK: Final = 10.0
 """Seconds that one read waits on the server; its answer proves that the connection still works."""

@@ -17,6 +17,7 @@ RESP3). Copies of values can be trusted because of the proof that no push is mis
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +31,6 @@ from redis.exceptions import RedisError
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, RedisCommandError, RedisOperationError
 from agent_service.core.keys import internal_key
-from agent_service.core.logging import logger
 from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.tracking.primaries import find_primaries
@@ -39,6 +39,8 @@ from agent_service.infrastructure.redis.tracking.watch import Watch
 from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["InvalidationStream", "TrackingState"]
+
+logger = logging.getLogger("agent_service.redis")
 
 _HEARTBEATS: Final = 3
 """Heartbeats within ``max_staleness``, so that trust survives some that are late."""
@@ -84,6 +86,7 @@ class InvalidationStream:
     :param write: runs commands on that Redis on the way on which values are written, to prove that pushes arrive for
         them. It raises our own errors only.
     :param prefix: the first component of the package's own keys, for that proof.
+    :param is_served: tells whether commands reach that Redis; where they do not, its client logs an outage.
     :param on_invalidate: called with the keys that were changed, deleted or expired, whatever their database.
     :param on_flush: called when any key may have changed.
     :param max_staleness: seconds for which copies may be served after the latest proof.
@@ -96,6 +99,7 @@ class InvalidationStream:
         target: RedisTarget,
         write: Callable[[Sequence[Command]], Awaitable[Any]],
         *,
+        is_served: Callable[[], Awaitable[bool]],
         prefix: str,
         on_invalidate: Callable[[Sequence[bytes]], None],
         on_flush: Callable[[], None],
@@ -114,8 +118,11 @@ class InvalidationStream:
         self.max_staleness = max_staleness
         self._target = target
         self._write = write
+        self._is_served = is_served
         self._on_invalidate = on_invalidate
         self._on_flush = on_flush
+        self._told = False
+        """Whether the log says that pushes do not arrive, or cannot be followed."""
         self._patience = max(max_staleness, timeout)
         self._connector = PushConnector(target)
         self._primaries = find_primaries(target, self._connector, timeout=timeout)
@@ -166,7 +173,7 @@ class InvalidationStream:
                 try:
                     await self._follow()
                 except Exception as exc:  # noqa: BLE001 - any error is logged, and the stream begins again
-                    attempt = attempt + 1 if self._note_failure(exc) else 0
+                    attempt = attempt + 1 if await self._note_failure(exc) else 0
                 pauses = Backoff(*(_DOWN_PAUSES if self.supported else _UNSUPPORTED_PAUSES))
                 await asyncio.sleep(pauses.pause(attempt))
         finally:
@@ -230,11 +237,13 @@ class InvalidationStream:
             return
         if self.state is not TrackingState.CONNECTING:
             self.reconnects += 1
+        if self._told:
+            self._told = False
             logger.info("Invalidations arrive again (%s)", self._target)
         self.state = TrackingState.LIVE
 
-    def _note_failure(self, failure: Exception) -> bool:
-        """Log a change of state, not each failure; return whether the state was the same before."""
+    async def _note_failure(self, failure: Exception) -> bool:
+        """Log what is no outage, once; return whether the state was the same before."""
         if not isinstance(failure, RedisOperationError):
             if not is_translatable(failure):
                 logger.error("Following invalidations failed (%s)", self._target, exc_info=failure)
@@ -244,8 +253,13 @@ class InvalidationStream:
         refused = isinstance(failure, RedisCommandError)
         before = self.state
         self.state = TrackingState.UNSUPPORTED if refused else TrackingState.DOWN
-        if self.state is before:
-            return True
-        consequence = "Invalidations cannot be followed" if refused else "Invalidations do not arrive"
+        if refused:
+            if self.state is not before:
+                self._tell("Invalidations cannot be followed", failure)
+        elif before is not TrackingState.LIVE and not self._told and await self._is_served():
+            self._tell("Invalidations do not arrive", failure)
+        return self.state is before
+
+    def _tell(self, consequence: str, failure: Exception) -> None:
+        self._told = True
         logger.warning("%s, so no copy of a value is trusted: %s (%s)", consequence, failure, self._target)
-        return False

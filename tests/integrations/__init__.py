@@ -1,0 +1,1 @@
+"""Faces of the rooms below for frameworks of others."""

@@ -1,0 +1,1 @@
+"""Traces and metrics, seen by the real SDK of OpenTelemetry."""
