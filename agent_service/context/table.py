@@ -24,10 +24,12 @@ class TableContexts(DocumentStore):
     """What :class:`DatabaseContextStore` does with its table, whatever the transaction."""
 
     expires = True
+    stamped_as_cache = True
 
     @property
     @abstractmethod
-    def _table(self) -> KeyValueTable: ...
+    def _table(self) -> KeyValueTable:
+        """The table, on the event loop that runs."""
 
     async def keys_under(self, prefix: tuple[Key, ...], *, after: Key | None = None, limit: int = 1000) -> list[Any]:
         """Return the first keys that are longer tuples which begin with this one, in a fixed order.
@@ -39,7 +41,7 @@ class TableContexts(DocumentStore):
 
             await store.keys_under(("app", "user"))  # [("app", "user", "ada"), ("app", "user", "bob", 2)]
 
-        :param prefix: ``()`` stands for every tuple but itself.
+        :param prefix: ``()`` stands for every tuple.
         :param after: the last key of the page before; None for the first page.
         :param limit: most keys, 1 to 10,000.
         :raises ContextStoreError: an argument cannot be used.

@@ -50,6 +50,12 @@ def engine_sessions(engine: AsyncEngine) -> SessionFactory:
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
+class _Place:
+    """Where a table is, for all who work with one, once it is known."""
+
+    found: Rows | None = None
+
+
 class KeyValueTable:
     """Reads and writes rows of one table, each call in a transaction of its own.
 
@@ -68,7 +74,7 @@ class KeyValueTable:
             raise ConfigurationError(f"table {table!r} is one of the package's own; choose another name")
         self._sessions = require_async_sessions(sessions)
         self._name = table
-        self._found: Rows | None = None
+        self._place = _Place()
         self._finding = asyncio.Lock()
         self.joined: AsyncSession | None = None
 
@@ -233,27 +239,33 @@ class KeyValueTable:
     async def _transaction(self, action: str) -> AsyncIterator[tuple[AsyncSession, Rows]]:
         with database_errors(f"{action} rows of {self._name}"):
             if self.joined is not None:
-                # What this transaction makes is not there before it is committed, so it is looked for each time.
-                yield self.joined, self._found or await self._find(self.joined)
+                yield self.joined, self._place.found or await self._find_within(self.joined)
                 return
-            if self._found is None:
-                await self._find_once()
+            rows = self._place.found or await self._find_once()
             async with self._sessions() as db:
                 keep_session_clean(db)
                 name_session(db)
-                yield db, self._found  # type: ignore[misc] # found just now
+                yield db, rows
 
-    async def _find_once(self) -> None:
+    async def _find_within(self, db: AsyncSession) -> Rows:
+        rows = await self._find(db)
+        # What this transaction makes may be rolled back, so another table is looked for each time.
+        if self._name == OWN_TABLE and rows.expire:
+            self._place.found = rows
+        return rows
+
+    async def _find_once(self) -> Rows:
         async with self._finding:
-            if self._found is not None:
-                return
+            if self._place.found is not None:
+                return self._place.found
             async with self._sessions() as db:
                 keep_session_clean(db)
                 # Another process may make it while this one waits: what it made has to be seen then.
                 await read_committed(db)
                 found = await self._find(db)
                 await db.commit()
-            self._found = found
+            self._place.found = found
+            return found
 
     async def _find(self, db: AsyncSession) -> Rows:
         connection = await db.connection()

@@ -131,11 +131,9 @@ class SessionRewriting(SessionBatches, SessionHistory):
 
     async def _lock(self, key: UUID, first: int, wanted: int | None) -> Any:
         """Lock a session, and the ancestors whose messages it may hand down; return last_seq and truncations."""
-        ancestors = [owner for owner, _ in await self._segments(key) if owner != key]
-        if ancestors:
-            theirs = (Session.tenant_id == self._tenant_id, Session.id.in_(ancestors))
-            await self._db.execute(lock_sessions(self._dialect(), *theirs, shared=True))
-        await self._db.execute(lock_sessions(self._dialect(), *one(self._tenant_id, key)))
+        line = [owner for owner, _ in await self._segments(key)]
+        family = (Session.tenant_id == self._tenant_id, Session.id.in_(line))
+        await self._db.execute(lock_sessions(self._dialect(), *family))
         state = select(Session.last_seq, TRUNCATIONS).where(*one(self._tenant_id, key))
         found = (await self._db.execute(state)).first()
         if found is None:
