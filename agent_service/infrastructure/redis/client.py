@@ -17,7 +17,7 @@ from agent_service.core.metrics import CacheMetrics
 from agent_service.core.tracing import Server
 from agent_service.core.urls.redis import RedisTarget, parse_redis_url
 from agent_service.infrastructure.redis.commands import RedisCommands
-from agent_service.infrastructure.redis.operation import Operations
+from agent_service.infrastructure.redis.operation import UNKNOWN, Operations
 from agent_service.infrastructure.redis.replication import Replication, check_replication
 from agent_service.infrastructure.redis.tracking.notifications import StreamNotifications
 from agent_service.infrastructure.redis.tracking.stream import InvalidationStream
@@ -109,7 +109,7 @@ class RedisClient(RedisCommands):
         self._streams: WeakSet[InvalidationStream] = WeakSet()
         operations = Operations(
             target="a given client" if location is None else str(location),
-            server=Server("redis") if location is None else _server(location),
+            server=UNKNOWN if location is None else _server(location),
             timeout=timeout,
             slots=max_connections,
             latency=self.metrics.redis_latency,

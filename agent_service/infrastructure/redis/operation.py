@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from agent_service.core.availability import availability_of
+from agent_service.core.availability import Availability, availability_of
 from agent_service.core.errors import RedisOperationError, RedisUnavailableError
 from agent_service.core.store_metrics import LatencyHistogram
 from agent_service.core.tracing import TRACING, Server
@@ -34,7 +34,7 @@ from agent_service.core.turns import MOST_EXTENSIONS
 from agent_service.infrastructure.redis.errors import is_translatable, translate
 from agent_service.infrastructure.redis.slots import Slots
 
-__all__ = ["Operation", "Operations"]
+__all__ = ["UNKNOWN", "Operation", "Operations"]
 
 logger = logging.getLogger("agent_service.redis")
 
@@ -42,6 +42,7 @@ _TURNS: Final = 100
 """Enough rounds of the loop to connect over TLS, greet the nodes of a cluster and read many replies, if each takes
 long. The timer costs a thousandth of a processor while operations run."""
 _SHORTEST_TURN: Final = 0.001
+UNKNOWN: Final = Server("redis")
 
 
 class Operations:
@@ -51,7 +52,7 @@ class Operations:
 
     :param timeout: seconds that an operation may take once it has a slot.
     :param slots: operations that run at once.
-    :param server: the same as ``target``, for traces and metrics.
+    :param server: the same as ``target``, for traces and metrics; :data:`UNKNOWN` shares its outages with no client.
     """
 
     def __init__(self, *, target: str, timeout: float, slots: int, latency: LatencyHistogram, server: Server) -> None:
@@ -67,7 +68,11 @@ class Operations:
         self._turns = self._turns_in(timeout)
         self._answered = 0
         """The turn of the latest answer."""
-        self.availability = availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
+        self.availability = (
+            Availability(f"Redis of {target}", logger, quiet=2 * timeout)
+            if server == UNKNOWN
+            else availability_of(f"Redis at {target}", logger, quiet=2 * timeout)
+        )
         self._latency = latency
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
