@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -32,6 +33,7 @@ _LONGEST_KEY: Final = 1024
 """Longest key, in bytes, that is indexed as it is; PostgreSQL's limit for an index entry is about 2,700."""
 _DIGEST_MARK: Final = "~#"
 _AFTER_DIGESTS: Final = "~$"
+_SQLITE_NOW: Final = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 def row_of(key: str, value: str) -> dict[str, str | None]:
@@ -59,11 +61,15 @@ class Rows:
         self._postgres = dialect == "postgresql"
         self._columns: Any = table.c
         self.expire = "expires_at" in table.c
+        # Built once: what every call would build again costs more than what SQLite does with it.
+        self._read = select(table.c.key, table.c.value).where(
+            table.c.key.in_(bindparam("keys", expanding=True)), self._live()
+        )
+        self._write, self._lock = self._make_write(), self._make_lock()
 
-    def read(self, keys: Iterable[str]) -> Select[Any]:
-        """Read keys and values."""
-        columns = self._columns
-        return select(columns.key, columns.value).where(columns.key.in_(keys), self._live())
+    def read(self) -> Select[Any]:
+        """Read keys and values of the rows whose keys are in ``keys``."""
+        return self._read
 
     def read_left(self, key: str) -> Select[Any]:
         """Read a value, and for how many seconds it is there; None: it does not expire."""
@@ -72,12 +78,18 @@ class Rows:
 
     def write(self) -> Any:
         """Write rows of :func:`row_of`, in place of those that are there, for ``ttl`` seconds; None: they stay."""
+        return self._write
+
+    def _make_write(self) -> Any:
         insert = self._insert()
         changed = {name: insert.excluded[name] for name in ("value", *self._expiry)}
         return insert.on_conflict_do_update(index_elements=[self._columns.key], set_=changed)
 
     def lock(self) -> Any:
         """Lock a row, making it where there is none; return its value, and whether its time is not over."""
+        return self._lock
+
+    def _make_lock(self) -> Any:
         columns, insert = self._columns, self._insert()
         lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
         return lock.returning(columns.value, self._was_live())
@@ -154,7 +166,7 @@ class Rows:
         return func.coalesce(self._columns.expires_at > self._now(), true()) if self.expire else literal(1)
 
     def _now(self) -> Any:
-        return func.clock_timestamp() if self._postgres else func.strftime("%Y-%m-%d %H:%M:%f000", "now")
+        return func.clock_timestamp() if self._postgres else literal_column(_SQLITE_NOW)
 
     def _moment(self, seconds: Any) -> Any:
         """The moment in so many seconds; NULL for NULL."""

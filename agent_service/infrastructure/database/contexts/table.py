@@ -96,7 +96,7 @@ class KeyValueTable:
         found: dict[str, str] = {}
         async with self._transaction("read") as (db, rows):
             for chunk in _chunks(places):
-                found.update({places[place]: value for place, value in await db.execute(rows.read(chunk))})
+                found.update({places[place]: value for place, value in await db.execute(rows.read(), {"keys": chunk})})
         return found
 
     async def read_left(self, key: str) -> tuple[str, float | None] | None:

@@ -10,7 +10,7 @@ Calls and results are recognised in the forms of the providers and frameworks:
 * parts of Pydantic AI's messages: ``tool-call`` answered by ``tool-return`` or ``retry-prompt``
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 __all__ = ["calls_in", "is_reasoning", "results_in"]
@@ -80,14 +80,15 @@ def _answers(part: dict[str, Any]) -> tuple[bool, str | None]:
     return asks_again or part.get("part_kind") in _RESULT_PARTS, _text(part.get("tool_call_id"))
 
 
-def _parts(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    content = data.get("content")
-    yield from _dicts(content.get("parts") if isinstance(content, dict) else content)
-    yield from _dicts(data.get("parts"))
+def _parts(data: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    content, parts = data.get("content"), data.get("parts")
+    if isinstance(content, dict):
+        content = content.get("parts")
+    return _dicts(content) if parts is None else [*_dicts(content), *_dicts(parts)]
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
+def _dicts(value: Any) -> Sequence[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str | None:
