@@ -144,7 +144,7 @@ class EmbeddedServer:
             time.sleep(_PAUSE)
 
     def _wait_until_it_runs(self, deadline: float) -> None:
-        while not (self._launch_unless_supervised() or supervisor.answers(self._socket)):
+        while not (self._launch_unless_supervised() or supervisor.ping(self._socket) == supervisor.PONG):
             if time.monotonic() > deadline:
                 raise RedisConnectionError(self._problem(f"it did not answer within {_PATIENCE:g} s"))
             time.sleep(_PAUSE)
@@ -175,7 +175,7 @@ class EmbeddedServer:
             kept = "keep" if self._keep else "forget"
             command = [sys.executable, "-I", "-S", supervisor.__file__, self.folder, str(binary), kept, str(its_report)]
             try:
-                subprocess.run(
+                subprocess.run(  # noqa: S603 - this interpreter, and a script of ours
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

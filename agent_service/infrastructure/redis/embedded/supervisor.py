@@ -27,6 +27,7 @@ END_SECONDS = 3.0
 LONGEST_PAUSE = 30.0
 PR_SET_PDEATHSIG = 1
 KEPT_LINES = 20
+PONG = b"+PONG"
 
 
 class Supervisor:
@@ -53,10 +54,13 @@ class Supervisor:
             return str(exc)
         deadline = time.monotonic() + START_SECONDS
         assert self._server is not None
-        while not answers(SOCKET):
-            if self._server.poll() is not None or time.monotonic() > deadline:
+        while (reply := ping(SOCKET)) != PONG:
+            late = time.monotonic() > deadline
+            if self._server.poll() is not None or (late and not reply):
                 self.end()
                 return " / ".join(self._said) or f"it did not answer within {START_SECONDS:g} s"
+            if late:  # it loads much data, and tells everybody so
+                break
             time.sleep(0.002)
         return None
 
@@ -118,16 +122,16 @@ class Supervisor:
         self.end()
 
 
-def answers(path: str) -> bool:
-    """Return whether a server answers at a socket, with whatever reply."""
+def ping(path: str) -> bytes:
+    """Return what a server replies to PING at a socket; nothing without a server."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
             connection.connect(path)
             connection.sendall(b"PING\r\n")
-            return bool(connection.recv(1))
+            return connection.recv(len(PONG))
         except OSError:
-            return False
+            return b""
 
 
 def end_orphan() -> None:
