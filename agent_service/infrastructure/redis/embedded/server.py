@@ -87,7 +87,7 @@ class EmbeddedServer:
         """
         self._starting += 1
         try:
-            await asyncio.get_running_loop().run_in_executor(_threads.pool, self._join)
+            await asyncio.get_running_loop().run_in_executor(_threads.pool, self.start)
         finally:
             self._starting -= 1
 
@@ -102,7 +102,8 @@ class EmbeddedServer:
             if users is not None:
                 os.close(users)
 
-    def _join(self) -> None:
+    def start(self) -> None:
+        """:meth:`join` for a thread that may wait."""
         with self._lock:
             if self._users is not None:
                 return
