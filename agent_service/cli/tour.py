@@ -51,7 +51,6 @@ def _run_examples(console: Console) -> None:
         runpy.run_path(str(_examples()))["main"]()
     finally:
         os.environ["REDIS_URL"] = ""
-        os.environ.pop(EMBEDDED_FOLDER, None)
         reset_settings()
 
 
@@ -71,7 +70,7 @@ def _examples() -> Path:
 @contextmanager
 def _embedded(database: Path) -> Iterator[None]:
     """Use memory caches and a SQLite file, and no Redis that others use, whatever the environment and .env say."""
-    wanted = {"REDIS_URL": "", "DATABASE_URL": f"sqlite+aiosqlite:///{database}"}
+    wanted = {"REDIS_URL": "", "DATABASE_URL": f"sqlite+aiosqlite:///{database}", EMBEDDED_FOLDER: ""}
     before = {name: value for name, value in os.environ.items() if name.upper() in wanted}
     for name in before:
         del os.environ[name]

