@@ -38,9 +38,11 @@ def service_kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     kit = ServiceKit(monkeypatch.setenv)
     kit.isolate()
     kit.invalidated.watch(monkeypatch.setattr)
-    if isinstance(request.node, pytest.Function):
-        request.node.obj = kit.around(request.node.obj)
+    test = request.node
+    original = test.obj
+    test.obj = kit.around(original)
     yield kit
+    test.obj = original  # it may be run again
     kit.restore()
 
 

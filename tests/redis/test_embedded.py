@@ -39,7 +39,8 @@ def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server of another test is used, and none is left."""
     if find_server() is None:
         pytest.fail(place.HOW_TO_GET_ONE) if os.environ.get("CI") else pytest.skip(place.HOW_TO_GET_ONE)
-    monkeypatch.delenv("AGENT_SERVICE_EMBEDDED_FOLDER", raising=False)
+    monkeypatch.setenv(place.EMBEDDED_FOLDER, "")
+    monkeypatch.setattr(place, "_known", {})
     yield
     left = [Path(each.folder) for each in server._servers.values() if each.joined]
     for each in server._servers.values():
@@ -273,11 +274,11 @@ async def test_the_event_loop_goes_on_while_the_server_starts(connect: Connect, 
     make(folder)
     lock = os.open(folder / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    client = connect(f"embedded://{folder}", timeout=0.05)
+    client = connect(f"embedded://{folder}", timeout=0.5)
     asked = asyncio.create_task(client.execute(b"PING"))
     turns = 0
     began = time.monotonic()
-    while time.monotonic() < began + 0.2:
+    while time.monotonic() < began + 0.7:
         await asyncio.sleep(0.001)
         turns += 1
     still_waiting = not asked.done()
@@ -430,6 +431,14 @@ def test_a_long_temporary_folder_is_not_used(monkeypatch: pytest.MonkeyPatch, tm
     target = place.placed(RedisTarget("single", "embedded://", temporary=True))
 
     assert str(target.path).startswith("/tmp/agent-service-embedded-")
+
+
+def test_the_temporary_folder_stays_the_same_whatever_becomes_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    before = place.placed(RedisTarget("single", "embedded://", temporary=True))
+    monkeypatch.delenv(place.EMBEDDED_FOLDER)
+
+    assert place.placed(RedisTarget("single", "embedded://", temporary=True)) == before
+    assert os.environ[place.EMBEDDED_FOLDER] == before.folder
 
 
 def test_several_workers_are_told_that_a_server_without_a_folder_is_not_shared(

@@ -66,13 +66,14 @@ class Invalidations:
         async def recording(cache: BaseCache[Any], *args: Any, **kwargs: Any) -> Any:
             if _inside.get():
                 return await method(cache, *args, **kwargs)
-            given = [*args, *kwargs.values()]
-            wanted: Iterable[Any] = [""] if not given else [given[0]] if isinstance(given[0], str) else list(given[0])
+            given: list[Any] = [*args, *kwargs.values()]
+            if given and isinstance(given[0], Iterable) and not isinstance(given[0], str):
+                given[0] = list(given[0])  # it may be an iterator, which can be read once
+            wanted = (given[0] if isinstance(given[0], list) else given) if given else [""]
             self._seen += [Invalidation(cache.namespace, kind, each) for each in wanted]
-            again = [given[0] if isinstance(given[0], str) else wanted] if given else []
             token = _inside.set(True)
             try:
-                return await method(cache, *again)
+                return await method(cache, *given)
             finally:
                 _inside.reset(token)
 

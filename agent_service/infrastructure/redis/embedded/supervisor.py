@@ -5,7 +5,8 @@ exclusive lock on it, which the kernel grants when the last user has ended, howe
 lives it holds another lock, by which users know that the server is looked after. A server that dies is started again
 while there are users. Where the kernel can do it (Linux), the server ends when its supervisor is killed.
 
-Arguments: folder, binary, "keep" or "forget", descriptor of the held lock, descriptor to report to.
+Arguments: folder, binary, "keep" or "forget", and the descriptor to report to: what prevented the start, if anything
+did, and the end mark. The descriptor of the supervisor's lock is inherited.
 """
 
 import ctypes
@@ -28,6 +29,7 @@ LONGEST_PAUSE = 30.0
 PR_SET_PDEATHSIG = 1
 KEPT_LINES = 20
 PONG = b"+PONG"
+END = b"\0"
 
 
 class Supervisor:
@@ -163,7 +165,7 @@ def main(folder: str, binary: str, kept: str, report: int) -> None:
         problem = supervisor.start()
     except Exception as exc:  # noqa: BLE001 - whatever it is, the user that waits must learn it
         problem = f"{type(exc).__name__}: {exc}"
-    os.write(report, b"ready" if problem is None else problem.encode())
+    os.write(report, (problem or "").encode() + END)
     os.close(report)
     if problem is None:
         supervisor.run()
