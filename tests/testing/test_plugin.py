@@ -127,8 +127,32 @@ def test_tests_are_isolated_from_each_other_and_from_the_settings_of_the_machine
 
         def test_without_an_event_loop(service_kit):
             assert get_settings().cache_default_ttl == 300
+
+
+        @pytest.fixture
+        async def cached_price():
+            cache = await get_cache("prices")
+            await cache.set("tea", 3)
+            yield cache
+            await cache.delete("tea")
+
+
+        class TestInAClass:
+            async def test_a_method(self, cached_price):
+                assert await cached_price.get("tea") == 3
+
+            def test_nothing_is_cached(self, service_kit):
+                assert service_kit.configure(CACHE_DEFAULT_TTL=8).cache_default_ttl == 8
+                with pytest.raises(ValueError, match="no setting 'cache_ttl'"):
+                    service_kit.configure(cache_ttl=8)
+
+
+        async def test_time_that_cannot_pass(service_clock):
+            for given in (0, -1, float("nan"), float("inf"), "1", None, True):
+                with pytest.raises(ValueError, match="above 0, at most 100 years"):
+                    await service_clock.advance(given)
         """,
-        passed=10,
+        passed=13,
     )
 
 
