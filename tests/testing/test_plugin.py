@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_service.core.errors import ConfigurationError, DatabaseUnavailableError
+from agent_service.infrastructure.database.copies import copy_database
 from agent_service.infrastructure.redis.embedded import find_server
 from tests.servers.postgres import PostgresServer
 
@@ -429,3 +431,10 @@ def test_databases_of_postgresql_are_copies_of_a_template(
         passed=3,
     )
     assert postgres_server.databases("agent_service_template%") == []
+
+
+async def test_a_server_of_postgresql_that_cannot_be_reached_is_an_error_of_ours():
+    with pytest.raises(DatabaseUnavailableError):
+        await copy_database("postgresql+asyncpg://127.0.0.1:9/none", "copy")
+    with pytest.raises(ConfigurationError, match="lower-case letters"):
+        await copy_database("postgresql+asyncpg://127.0.0.1:9/none", 'a"; DROP')

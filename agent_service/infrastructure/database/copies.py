@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.translation import database_errors
 
 __all__ = ["copy_database", "cut_off", "drop_database", "url_of_copy"]
 
@@ -42,10 +43,11 @@ async def cut_off(url: str, name: str, *, lost: bool) -> None:
 async def _administer(url: str, *statements: str) -> None:
     database = DatabaseManager(url)
     try:
-        async with database.engine.connect() as plain:
-            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-            for each in statements:
-                await connection.execute(text(each))
+        with database_errors("copy a database"):
+            async with database.engine.connect() as plain:
+                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+                for each in statements:
+                    await connection.execute(text(each))
     finally:
         await database.close()
 
