@@ -430,7 +430,7 @@ def test_databases_of_postgresql_are_copies_of_a_template(
         """,
         passed=3,
     )
-    assert postgres_server.databases("agent_service_template%") == []
+    assert postgres_server.databases("agent_service_kit%") == []
 
 
 async def test_a_server_of_postgresql_that_cannot_be_reached_is_an_error_of_ours():

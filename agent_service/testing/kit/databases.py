@@ -83,7 +83,7 @@ class PostgresTemplate:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._name = f"agent_service_template_{os.getpid()}_{os.urandom(4).hex()}"
+        self._name = f"agent_service_kit_{os.getpid()}_{os.urandom(4).hex()}"
         self._copies = 0
         _in_thread(copy_database(url, self._name))
         _in_thread(_prepare(url_of_copy(url, self._name)))
