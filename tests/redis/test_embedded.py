@@ -24,7 +24,7 @@ import pytest
 from agent_service.core.errors import ConfigurationError, RedisRefusedError, RedisUnavailableError
 from agent_service.core.urls.redis import RedisTarget
 from agent_service.infrastructure.redis.client import RedisClient
-from agent_service.infrastructure.redis.embedded import place, server
+from agent_service.infrastructure.redis.embedded import place, server, supervisor
 from agent_service.infrastructure.redis.embedded.binary import find_server
 from tests.redis.conftest import Connect
 from tests.support.forked import CHECKOUT, Forked
@@ -145,14 +145,32 @@ async def test_an_owner_that_is_killed_leaves_no_orphan_and_no_file():
     async with using("embedded://") as user:
         said = await user.ask("describe")
         process = psutil.Process(int(said["process_id"]))
-        supervisor = process.parent()
-        assert supervisor is not None
+        watching = process.parent()
+        assert watching is not None
         user.process.kill()
 
-        wait_for(lambda: is_gone(process) and is_gone(supervisor), GONE_SECONDS)
+        wait_for(lambda: is_gone(process) and is_gone(watching), GONE_SECONDS)
 
     with pytest.raises(FileNotFoundError):
         mode(Path(said["folder"]))
+
+
+def test_a_start_whose_user_dies_meanwhile_leaves_nothing(folder: Path):
+    make(folder)
+    os.close(os.open(folder / "users.lock", os.O_CREAT | os.O_RDWR, 0o600))
+    reader, report = os.pipe()
+    os.close(reader)
+    binary = find_server()
+
+    subprocess.run(
+        [sys.executable, "-I", "-S", supervisor.__file__, folder, str(binary), "forget", str(report)],
+        pass_fds=(report,),
+        check=True,
+    )
+    os.close(report)
+
+    wait_for(lambda: not folder.exists())
+    wait_for(lambda: all(str(folder) not in (each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])))
 
 
 async def test_a_server_that_hangs_is_ended_with_its_last_user():
@@ -242,15 +260,15 @@ async def test_a_server_whose_supervisor_is_killed_is_replaced_by_its_users(conn
     client = connect(f"embedded://{folder}", timeout=5)
     await client.execute(b"SET", b"key", b"value")
     process = psutil.Process(await process_id(client))
-    supervisor = process.parent()
-    assert supervisor is not None
-    supervisor.kill()
+    watching = process.parent()
+    assert watching is not None
+    watching.kill()
     wait_for(lambda: is_gone(process))
 
     assert await answered(client, b"key") == b"value"
     parent = psutil.Process(await process_id(client)).parent()
     assert parent is not None
-    assert parent != supervisor
+    assert parent != watching
 
 
 async def process_id(client: RedisClient) -> int:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 
 SOCKET = "redis.sock"
 USERS = "users.lock"
@@ -165,7 +166,8 @@ def main(folder: str, binary: str, kept: str, report: int) -> None:
         problem = supervisor.start()
     except Exception as exc:  # noqa: BLE001 - whatever it is, the user that waits must learn it
         problem = f"{type(exc).__name__}: {exc}"
-    os.write(report, (problem or "").encode() + END)
+    with suppress(BrokenPipeError):  # who waited for it has died; if nobody else uses the server, it ends below
+        os.write(report, (problem or "").encode() + END)
     os.close(report)
     if problem is None:
         supervisor.run()
