@@ -365,6 +365,23 @@ async def test_a_follower_that_comes_back_is_told_what_it_has_to_forget(database
     assert await events(2, 1) == ["five"]
 
 
+async def test_an_event_ends_a_follower_before_it_is_told_what_came_in_place(database: DatabaseManager) -> None:
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        session = await repo.create(Session(user_id="ada"))
+        await say(repo, session, "one", "two")
+        await repo.replace_suffix(session.id, 2, [message("three")])
+        end = asyncio.Event()
+        feed = repo.subscribe(session.id, after_seq=2, until=end, truncations=True)
+
+    async with aclosing(feed) as events, asyncio.timeout(PATIENCE):
+        first = await anext(events)
+        end.set()
+        later = [event async for event in events]
+
+    assert (first, later) == (Truncation(session.id, 2), [])
+
+
 async def test_a_follower_that_asks_for_messages_only_gets_no_truncation(database: DatabaseManager) -> None:
     async with database.session() as db:
         repo = SessionRepository(db)

@@ -108,7 +108,7 @@ class SessionFeed(SessionHistory):
                 database.notifications.require_open()
                 page, notified = await reading.next_page(seq)
                 if (first := reading.first_to_forget(seq, page)) is not None:
-                    if first <= seq:
+                    if first <= seq and not ending.due:
                         yield Truncation(key, first)
                         seq = first - 1
                     continue  # The page may be older than the removal.
