@@ -21,7 +21,7 @@ $(BUILT): pyproject.toml
 	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv"; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	@$(BIN)/python -m pip install --quiet --editable ".[cli]"
+	@$(BIN)/python -m pip install --quiet --editable ".[cli,embedded]"
 	@touch $@
 
 $(READY): $(BUILT)
@@ -29,7 +29,7 @@ $(READY): $(BUILT)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,servers,test,lint]"
 	@touch $@
 
-run: $(BUILT)  ## a tour on embedded defaults: examples, a cache trace and conversations replayed
+run: $(BUILT)  ## a tour without a server: examples, a cache trace and conversations replayed
 	@$(BIN)/python -m agent_service tour
 
 test: $(READY)  ## everything, against real Redis, PostgreSQL and SQLite (WORKERS=1: in one process)

@@ -1,7 +1,8 @@
 """Every feature of agent_service in one program. Run it: ``python USAGE_EXAMPLES.py``
 
 Without any setting the cache is in memory and the sessions are in ./agent_service.db; with REDIS_URL and DATABASE_URL
-set, in the environment or in .env, the same program uses Redis and PostgreSQL. It can be run any number of times: it
+set, in the environment or in .env, the same program uses Redis and PostgreSQL. REDIS_URL=embedded:// starts a private
+Redis. It can be run any number of times: it
 uses namespaces and a user of its own, and removes what it made.
 """
 
@@ -25,8 +26,20 @@ from agent_service.infrastructure.database import close_database, get_session
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.outbox import drain_outbox, invalidate_in
+from agent_service.runtime import AgentRuntime, AsyncToolMixin, GlobalSymphonyConfig
+from agent_service.tenants import (
+    RedisBatch,
+    RedisSharedState,
+    RedisTrigger,
+    RedisUser,
+    Trigger,
+    TriggerRunner,
+    on_trigger,
+    shared_state_scope,
+)
 
 USERS = "examples-users"
+TENANT = "examples"
 NAMESPACES = (USERS, "examples-temp", "examples-reports")
 
 
@@ -163,6 +176,62 @@ async def redis_manager() -> None:
     print(f"hit rate of {USERS}: {manager.get_hit_rate(namespace=USERS):.2f}%")
 
 
+async def tenants() -> None:
+    """Records of a tenant's users: typed fields, atomic writes, no other tenant's data."""
+    user = RedisUser(tenant=TENANT, user_id="ann")
+    await user.upsert({"name": "Ann", "score": 100})
+    await user.increment_field("score", 10)
+    print("a record:", await user.get(), "- of another tenant:", await RedisUser(tenant="other", user_id="ann").get())
+    await user.delete()
+
+
+fired = asyncio.Event()
+
+
+@on_trigger("examples_reminder")
+async def send_reminder(trigger: Trigger) -> None:
+    """Run when the trigger is due, by one worker at a time, until it has ended well."""
+    print("fired:", trigger.action, "for", trigger.identifier, "- attempt", trigger.attempt)
+    fired.set()
+
+
+async def triggers() -> None:
+    """Do something later, even if this process has ended by then."""
+    fired.clear()
+    await RedisTrigger(tenant=TENANT).set("examples_reminder", "user_123", ttl_seconds=0.05)
+    async with TriggerRunner(tenants=[TENANT]):  # one in each worker process
+        await fired.wait()
+
+
+async def batches() -> None:
+    """Share work between many workers; what a worker does not acknowledge goes back."""
+    batch = RedisBatch(tenant=TENANT)
+    for number in range(3):
+        await batch.enqueue("mails", "daily", "send", {"to": f"user_{number}"})
+    claims = await batch.claim("mails", "daily", "send", count=10, visibility=30.0)
+    print("claimed:", [claim.payload["to"] for claim in claims], "- acknowledged:", await batch.ack(claims))
+    print("the tenant has no work left:", await RedisBatch.remove_from_pending("mails", TENANT))
+
+
+class GreetingTool(AsyncToolMixin):
+    """A synchronous tool, in a thread, over asynchronous state."""
+
+    def run(self) -> str:
+        """Remember the call and greet."""
+        self.set_state_field("tool_history", "last_tool", "greeting")
+        return f"hello {self.shared_state.user_id}"
+
+
+async def tools() -> None:
+    """Run tools in threads that carry the caller's context, under a limit."""
+    async with AgentRuntime(GlobalSymphonyConfig(workers_tool=4)) as runtime:
+        with shared_state_scope(tenant=TENANT, user_id="ann") as state:
+            async with runtime.limiter:
+                print("the tool:", await runtime.loop.run_in_executor(runtime.pool_tool, GreetingTool().run))
+            print("what it stored:", await state.get("tool_history"))
+        await RedisSharedState(tenant=TENANT, user_id="ann").clear_all_states()
+
+
 async def session_storage() -> None:
     """A conversation from its first message to its statistics."""
     user_id = uuid4()
@@ -229,6 +298,12 @@ async def run_all() -> None:
         session_storage, invalidate_with_the_transaction,
     )  # fmt: skip
     try:
+        if (await (await get_redis_manager()).health_check())["ok"]:
+            examples += (tenants, triggers, batches, tools)
+        else:
+            print(
+                "Without Redis: no tenants, triggers, batches and tools. Set REDIS_URL, embedded:// for a private one."
+            )
         for example in examples:
             print(f"\n# {(example.__doc__ or '').splitlines()[0]}")
             await example()

@@ -59,7 +59,7 @@ if _typing.TYPE_CHECKING:
         get_cache,
         get_redis_manager,
     )
-    from agent_service.infrastructure.database import close_database, get_session, run_cleanup
+    from agent_service.infrastructure.database import cleanup_once, close_database, get_session, run_cleanup
     from agent_service.infrastructure.database.models.session import Session, SessionStatus
     from agent_service.infrastructure.database.repositories import SessionRepository
 
@@ -108,6 +108,7 @@ __all__ = [
     "UndecodableError",
     "cache_invalidate",
     "cached",
+    "cleanup_once",
     "close_cache",
     "close_database",
     "get_cache",
@@ -133,6 +134,7 @@ _ROOMS = {
     "close_cache": "agent_service.infrastructure.cache",
     "get_cache": "agent_service.infrastructure.cache",
     "get_redis_manager": "agent_service.infrastructure.cache",
+    "cleanup_once": "agent_service.infrastructure.database",
     "close_database": "agent_service.infrastructure.database",
     "get_session": "agent_service.infrastructure.database",
     "run_cleanup": "agent_service.infrastructure.database",

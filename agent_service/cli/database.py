@@ -11,7 +11,7 @@ from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
-from agent_service.infrastructure.database.maintenance.cleanup import sweep
+from agent_service.infrastructure.database.maintenance.cleanup import cleanup_once
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 
 if TYPE_CHECKING:
@@ -148,10 +148,11 @@ async def _switch_row_security(database: DatabaseManager, console: Console, *, o
 
 
 def cleanup(_arguments: Namespace, console: Console) -> int:
-    """Mark the expired sessions of all tenants as completed."""
+    """Mark the expired sessions of all tenants as completed, and do what else a scheduled cleanup does."""
 
     async def work(database: DatabaseManager) -> int:
-        console.result({"completed_sessions": await sweep(database)})
+        done = await cleanup_once(database=database)
+        console.result({"completed_sessions": done.completed, "expired_contexts": done.expired_contexts})
         return 0
 
     return _run(work)

@@ -1,16 +1,23 @@
 """Context in a table of a relational database."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
-from agent_service.context.base import Change, DocumentStore
+from agent_service.context.table import JoinedContexts, TableContexts
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.loop_registry import PerLoop
 from agent_service.core.settings import get_settings
+from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.database.connection import open_database
-from agent_service.infrastructure.database.contexts.table import OWN_TABLE, Engine, KeyValueTable, engine_sessions
+from agent_service.infrastructure.database.contexts.table import (
+    OWN_TABLE,
+    Engine,
+    KeyValueTable,
+    OpenSession,
+    engine_sessions,
+)
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.transactions.factories import SessionFactory
 
@@ -44,7 +51,7 @@ _LEAST: Final[Mapping[str, tuple[type, float]]] = {
 }
 
 
-class DatabaseContextStore(DocumentStore):
+class DatabaseContextStore(TableContexts):
     """Keeps contexts in SQLite or PostgreSQL, as JSON in the columns ``key`` and ``value``.
 
     Shared by every process that opens the database. Each call is one transaction; :meth:`update` locks the key's row
@@ -59,6 +66,8 @@ class DatabaseContextStore(DocumentStore):
     :param table: ``context_store`` comes by migration (``agent-service db upgrade``; a SQLite file migrates itself);
         any other is created when first used. A table of ``key`` and ``value`` alone, as the documented example makes
         it, is taken over with what it holds.
+    :param ttl: the default time to live. Expired entries are hidden at once, by the database's clock; the scheduled
+        cleanup removes them from the package's own table, and :meth:`remove_expired` from any.
     :param options: of the connections of a path or URL (:class:`PoolOptions`); what is left out is as DB_POOL_SIZE,
         DB_MAX_OVERFLOW, DB_POOL_TIMEOUT, DB_POOL_RECYCLE and DB_STATEMENT_TIMEOUT say.
     :raises ConfigurationError: for more than one place, or a URL, table name or option that cannot be used.
@@ -72,9 +81,10 @@ class DatabaseContextStore(DocumentStore):
         engine: Engine | None = None,
         session_factory: SessionFactory | None = None,
         table: str = OWN_TABLE,
+        ttl: TTL = NEVER,
         **options: Unpack[PoolOptions],
     ) -> None:
-        super().__init__()
+        super().__init__(ttl=ttl)
         places = {"db_path": db_path, "url": url, "engine": engine, "session_factory": session_factory}
         given = [name for name, place in places.items() if place is not None]
         if len(given) > 1:
@@ -113,24 +123,23 @@ class DatabaseContextStore(DocumentStore):
     def _table(self) -> KeyValueTable:
         return self._given if self._managers is None else self._managers.get()[1]
 
-    async def _read(self, texts: Collection[str]) -> Mapping[str, bytes]:
-        return {text: value.encode() for text, value in (await self._table.read(texts)).items()}
+    def within(self, db: OpenSession) -> TableContexts:
+        """Return this store as seen and changed in a session's transaction, which its owner commits or rolls back.
 
-    async def _write(self, documents: Mapping[str, bytes], ttl: float) -> None:  # noqa: ARG002 - it is infinity
-        await self._table.write({text: data.decode() for text, data in documents.items()})
+        ::
 
-    async def _remove(self, texts: Collection[str]) -> int:
-        return await self._table.remove(texts)
+            async with get_session() as db:
+                await SessionRepository(db).add_message_to_session(session_id, message)
+                await store.within(db).update(("state", user_id), {"step": 4})
 
-    async def _change(self, text: str, change: Change, ttl: float | None) -> None:  # noqa: ARG002 - infinity or None
-        def change_value(value: str | None) -> str | None:
-            changed = change(None if value is None else value.encode())
-            return None if changed is None else changed.decode()
+        Each call happens as a whole or not at all, and an error leaves the transaction usable. A changed key stays
+        locked until the transaction ends, so change several in the order of their keys. The store is of no use
+        after it.
 
-        await self._table.change(text, change_value)
-
-    async def _texts(self) -> Iterable[str]:
-        return await self._table.keys()
+        :param db: an open AsyncSession on the database that holds the store's table.
+        :raises SessionValueError: ``db`` is a session that cannot be used.
+        """
+        return JoinedContexts(self._table.within(db), ttl=NEVER if self._default_ttl == math.inf else self._default_ttl)
 
     async def aclose(self) -> None:
         if self._managers is not None:

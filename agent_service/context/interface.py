@@ -40,6 +40,10 @@ class ContextStore(ABC):
     expires: bool = False
     """Whether this store can expire entries."""
 
+    stamped_as_cache: bool = False
+    """Whether a cache made of this store keeps the end of each entry in the entry, although the store can expire it:
+    because earlier versions, which could not, left such entries."""
+
     place: Hashable = None
     """Where the data is, equal for all objects over the same data; None: that cannot be told. May hold a password."""
 

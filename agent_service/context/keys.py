@@ -15,7 +15,7 @@ from uuid import UUID
 from agent_service.core.codec import decode, encode
 from agent_service.core.errors import CacheSerializationError, ContextStoreError, UndecodableError
 
-__all__ = ["Key", "decode_key", "encode_key", "hide_one_another", "is_hashable"]
+__all__ = ["Key", "decode_key", "encode_key", "hide_one_another", "is_hashable", "tuples_beginning"]
 
 Key: TypeAlias = Hashable
 """What a caller may use as a key."""
@@ -65,6 +65,19 @@ def decode_key(text: str) -> Any:
             f"the stored key {text!a:.80} cannot be read; it was not written by this store"
         ) from exc
     return key
+
+
+def tuples_beginning(prefix: tuple[Key, ...]) -> str:
+    """Return what the texts of longer tuples begin with that begin with this one, and no other text does.
+
+    Each member is written as JSON and ends before the comma, so no member can run into the next.
+
+    :raises ContextStoreError: for what is no tuple, or cannot be written down.
+    """
+    if type(prefix) is not tuple:
+        raise ContextStoreError(f"prefix must be a tuple of keys, got {type(prefix).__name__} {prefix!r:.80}")
+    text = encode_key(prefix).removesuffix("]}")
+    return f"{text}," if prefix else text
 
 
 def is_hashable(key: Any) -> bool:

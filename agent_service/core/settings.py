@@ -32,7 +32,8 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Where Redis is: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. "
+        description="Where Redis is: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; "
+        "embedded:// or embedded:///folder starts a private one. "
         "Unset: caches live in this process's memory and no connection is attempted.",
     )
     redis_timeout: float = Field(

@@ -138,6 +138,8 @@ class ContextStoreContract:
 
     expires: ClassVar[bool] = False
     """Whether the store can expire entries; it refuses a time to live otherwise."""
+    short: ClassVar[float] = SHORT
+    """Seconds that entries live in a test that waits for their end; more where :meth:`advance` moves a clock on."""
     examples: ClassVar[int] = 6
     """How many random histories the model test plays."""
 
@@ -372,14 +374,14 @@ class ContextStoreContract:
         await store.set("never", {"x": 1}, ttl=NEVER)
         if not self.expires:
             with pytest.raises(ContextStoreError, match="ttl"):
-                await store.set("a", {"x": 1}, ttl=SHORT)
+                await store.set("a", {"x": 1}, ttl=self.short)
             assert await store.list_keys() == ["never"]
             return
-        await store.set("a", {"x": 1}, ttl=SHORT)
-        await store.set_many({"b": {}, "c": {}}, ttl=timedelta(seconds=SHORT))
+        await store.set("a", {"x": 1}, ttl=self.short)
+        await store.set_many({"b": {}, "c": {}}, ttl=timedelta(seconds=self.short))
         await store.update("b", {"y": 1})
         await store.set("c", {"stays": 1})
-        await self.advance(SHORT * 2)
+        await self.advance(self.short * 2)
 
         assert await store.get_many(["a", "b"]) == {}
         assert await store.compare_and_set("a", {}, expected={}) is False

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from agent_service.infrastructure.database.contexts.table import row_of
+from agent_service.infrastructure.database.contexts.rows import row_of
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.schema.documented_table import is_documented, take_over
 from agent_service.infrastructure.database.schema.revisions import tables_are_made

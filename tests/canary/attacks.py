@@ -63,6 +63,7 @@ BY_ID: dict[str, list[ById]] = {
     ],
     "add_messages_to_session": [
         lambda repo, id_: repo.add_messages_to_session(id_, []),
+        lambda repo, id_: repo.add_messages_to_session(id_, [{"type": "reasoning"}], role="assistant"),
         lambda repo, id_: repo.add_messages_to_session(id_, [message("x"), message("y")]),
         lambda repo, id_: repo.add_messages_to_session(id_, [message("x")] * 3, client_ids=CLIENT_IDS),
         lambda repo, id_: repo.add_messages_to_session(id_, [message("x")] * 2, client_ids=[CLIENT_IDS[0], None]),
@@ -75,10 +76,20 @@ BY_ID: dict[str, list[ById]] = {
     ],
     "iter_messages": [lambda repo, id_: all_of(repo.iter_messages(id_))],
     "pop_message": [lambda repo, id_: repo.pop_message(id_)],
+    "clear_messages": [
+        lambda repo, id_: repo.clear_messages(id_),
+        lambda repo, id_: repo.clear_messages(id_, expected_seq=2),
+    ],
+    "replace_suffix": [
+        lambda repo, id_: repo.replace_suffix(id_, 1, [message("x")]),
+        lambda repo, id_: repo.replace_suffix(id_, 2, [message("x")] * 2, client_ids=[CLIENT_IDS[0], None]),
+        lambda repo, id_: repo.replace_suffix(id_, 9, [], expected_seq=0),
+    ],
     "fork": [lambda repo, id_: repo.fork(id_, 0), lambda repo, id_: repo.fork(id_, 2)],
     "subscribe": [
         lambda repo, id_: first(repo.subscribe(id_)),
         lambda repo, id_: first(repo.subscribe(id_, after_seq=1)),
+        lambda repo, id_: first(repo.subscribe(id_, after_seq=1, truncations=True)),
     ],
     "set_session_context": [
         lambda repo, id_: repo.set_session_context(id_, PATCH),
@@ -110,6 +121,10 @@ BY_ID: dict[str, list[ById]] = {
 
 OTHERWISE: dict[str, list[Any_]] = {
     "get_by_external_id": [lambda repo, theirs: repo.get_by_external_id(EXTERNAL)],
+    "get_or_create": [
+        lambda repo, theirs: repo.get_or_create(EXTERNAL, user_id=USER),
+        lambda repo, theirs: repo.get_or_create(f"{EXTERNAL} of my own", user_id=USER),
+    ],
     "get_session_by_title": [
         lambda repo, theirs: repo.get_session_by_title(USER, TITLE),
         lambda repo, theirs: repo.get_session_by_title(USER, SECRET),

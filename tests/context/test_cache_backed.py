@@ -15,6 +15,7 @@ from agent_service.context.files.store import FileContextStore
 from agent_service.context.interface import ContextStore, Document, Key
 from agent_service.context.memory import InMemoryContextStore
 from agent_service.context.redis import RedisContextStore
+from agent_service.context.shards.manager import ShardManager
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import ConfigurationError, ContextStoreError
 from agent_service.core.ttl import NEVER
@@ -359,12 +360,13 @@ class Theirs:
         return list(self.data)
 
 
-@pytest.mark.parametrize("kind", ["file", "sqlite", "outside"])
+@pytest.mark.parametrize("kind", ["file", "sqlite", "shards of sqlite", "outside"])
 async def test_a_cache_that_cannot_expire_is_bounded_all_the_same(kind: str, tmp_path: Path):
     clock = FakeClock()
     caches: dict[str, Any] = {
         "file": lambda: FileContextStore(tmp_path),
         "sqlite": lambda: DatabaseContextStore(db_path=tmp_path / "cache.db"),
+        "shards of sqlite": lambda: ShardManager({"a": DatabaseContextStore(db_path=tmp_path / "shard.db")}),
         "outside": Theirs,
     }
     cache = caches[kind]()

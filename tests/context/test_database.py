@@ -35,25 +35,52 @@ class Mine(Base):
     context_key: Mapped[str] = mapped_column(primary_key=True)
 
 
-class TestSQLite(ContextStoreContract):
+class Expiring(ContextStoreContract):
+    """Time passes by moving what is stored back, so that no test waits."""
+
+    expires = True
+    short = 60.0
+    table = "agent_service_context_store"
+
+    async def advance(self, seconds: float) -> None:
+        assert self.made is not None
+        async with self.made._table._transaction("move") as (db, _):
+            await pass_time(db, seconds, self.table)
+            await db.commit()
+
+    made: DatabaseContextStore | None = None
+
+
+async def pass_time(db: AsyncSession, seconds: float, table: str = "agent_service_context_store") -> None:
+    """Have so much time pass for the entries of a table."""
+    before = f"expires_at - make_interval(secs => {seconds})"
+    if db.get_bind().dialect.name == "sqlite":
+        before = f"strftime('%Y-%m-%d %H:%M:%f000', expires_at, '-{seconds} seconds')"
+    await db.execute(text(f"UPDATE {table} SET expires_at = {before}".replace(":", r"\:")))
+
+
+class TestSQLite(Expiring):
     @pytest.fixture
     async def store(self, context_file: Path) -> AsyncIterator[DatabaseContextStore]:
-        async with DatabaseContextStore(db_path=context_file) as store:
-            yield store
+        async with DatabaseContextStore(db_path=context_file) as self.made:
+            yield self.made
 
 
-class TestPostgres(ContextStoreContract):
+class TestPostgres(Expiring):
     @pytest.fixture
     async def store(self, postgres_url: str) -> AsyncIterator[DatabaseContextStore]:
-        async with DatabaseContextStore(url=postgres_url) as store:
-            yield store
+        async with DatabaseContextStore(url=postgres_url) as self.made:
+            yield self.made
 
 
-class TestTableOfAnotherNameOverAGivenEngine(ContextStoreContract):
+class TestTableOfAnotherNameOverAGivenEngine(Expiring):
+    table = '"my ""other"" table"'
+
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[DatabaseContextStore]:
         engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'given.db'}")
-        yield DatabaseContextStore(engine=engine, table='my "other" table')
+        self.made = DatabaseContextStore(engine=engine, table='my "other" table')
+        yield self.made
         await engine.dispose()
 
 

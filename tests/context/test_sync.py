@@ -129,7 +129,11 @@ def test_a_shard_manager_can_be_rebalanced_without_await():
 
 
 def test_both_faces_have_the_same_methods():
-    awaited = {name for name in vars(interface.ContextStore) if not name.startswith("_")} - {"expires", "never_waits"}
+    awaited = {name for name in vars(interface.ContextStore) if not name.startswith("_")} - {
+        "expires",
+        "never_waits",
+        "stamped_as_cache",
+    }
 
     assert awaited - {"sync", "aclose"} | {"close", "run", "store"} >= {
         name for name in dir(SyncContextStore(sync.InMemoryContextStore().store)) if not name.startswith("_")

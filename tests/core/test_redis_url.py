@@ -149,3 +149,33 @@ def test_any_text_is_parsed_or_refused(text: str):
     for url in (text, f"redis://{text}", f"redis+sentinel://{text}", f"redis+cluster://{text}", f"unix://{text}"):
         with suppress(ConfigurationError):
             assert parse_redis_url(url).url == mask_url(url)
+
+
+def test_an_embedded_server_has_a_folder_or_a_temporary_one():
+    kept, temporary = parse_redis_url("embedded:///var/lib/my%20app/?db=2"), parse_redis_url("embedded://")
+
+    assert (kept.embedded, kept.temporary, kept.db) == (True, False, 2)
+    assert (kept.folder, kept.path) == ("/var/lib/my app", "/var/lib/my app/redis.sock")
+    assert (temporary.embedded, temporary.temporary, temporary.folder, temporary.path) == (True, True, None, None)
+    assert (str(kept), str(temporary)) == ("embedded:///var/lib/my%20app/?***", "embedded://")
+    assert not parse_redis_url("unix:///run/redis.sock").embedded
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("embedded://var/lib/redis", "no folder by its whole path"),
+        ("embedded:///", "no folder by its whole path"),
+        ("embedded://:secret@/var/lib/redis", "has none, its folder is private"),
+        ("embedded:///redis?password=secret", "has none, its folder is private"),
+        ("embedded:///redis?ssl_keyfile=x", "'ssl_keyfile', which an embedded server cannot use"),
+        ("embedded:///" + "x" * 100, "a folder of 101 bytes; with more than 92 the path of the unix socket"),
+        ("embedded:///redis%00", "U\\+0000"),
+        ("embedded:///redis?db=x", "cannot be used"),
+    ],
+)
+def test_an_embedded_server_that_cannot_be_is_refused(url: str, problem: str):
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        parse_redis_url(url)
+
+    assert "secret" not in str(caught.value)

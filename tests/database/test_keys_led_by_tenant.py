@@ -124,8 +124,8 @@ async def test_rows_and_what_searches_them_stay_the_same_up_and_down(old: Databa
         await old.downgrade(revision)
         after[f"down {revision}"] = await rows.contents()
     await old.upgrade()
-    again = await shown(old, "acme", fork), await found(old, "acme"), await found(old, "")
     state = await old.check()
+    again = await shown(old, "acme", fork), await found(old, "acme"), await found(old, "")
 
     assert list(after.values()) == [before] * 5
     assert histories == again == (["needle acme 1", "needle acme 2", "needle acme 3"], 8, 3)
@@ -213,7 +213,7 @@ async def test_two_appends_of_one_client_id_at_once_are_one_between_the_revision
 
 
 async def test_ids_that_two_tenants_share_refuse_the_way_back(old: DatabaseManager) -> None:
-    await old.upgrade()
+    await old.upgrade(NOW)
     async with old.session() as db:
         session = await SessionRepository(db, "acme").create(Session(user_id="ada"))
         await SessionRepository(db, "other").create(Session(id=session.id, user_id="ada"))
@@ -341,6 +341,8 @@ async def test_a_foreign_key_of_the_application_refuses_the_way_back_before_anyt
         await old.downgrade(EXPANDED)
 
     assert (await old.check()).current == NOW
+    await old.upgrade()
+    assert (await old.check()).ok
     await rows.run("DROP TABLE orders")
     await old.downgrade(EXPANDED)
     assert await shown(old, "acme", session) == ["needle acme 1"]
@@ -416,7 +418,7 @@ async def test_the_keys_change_whether_or_not_foreign_keys_are_checked(old: Data
         await connection.exec_driver_sql(f"PRAGMA foreign_keys = {'ON' if on else 'OFF'}")
         await connection.rollback()
 
-    await old.upgrade()
+    await old.upgrade(NOW)
 
     assert await rows.contents() == before
     assert await rows.run("PRAGMA foreign_key_check") == []

@@ -45,6 +45,8 @@ FINDS_NOTHING: dict[str, Call] = {
     "get_messages": lambda repo, canary: repo.get_messages(canary.id),
     "iter_messages": lambda repo, canary: anext(repo.iter_messages(canary.id)),
     "pop_message": lambda repo, canary: repo.pop_message(canary.id),
+    "clear_messages": lambda repo, canary: repo.clear_messages(canary.id),
+    "replace_suffix": lambda repo, canary: repo.replace_suffix(canary.id, 1, [{"role": "user"}]),
     "update_session_context": lambda repo, canary: repo.update_session_context(canary.id, {"a": 1}),
     "update_session_metadata": lambda repo, canary: repo.update_session_metadata(canary.id, {"a": 1}),
     "set_session_context": lambda repo, canary: repo.set_session_context(canary.id, {"a": 1}),
@@ -56,7 +58,10 @@ FINDS_NOTHING: dict[str, Call] = {
     "update": lambda repo, canary: repo.update(canary),
     "subscribe": lambda repo, canary: anext(repo.subscribe(canary.id)),
 }
-TESTED_APART = {"create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page", "import_user"}
+TESTED_APART = {
+    "create", "get_or_create", "get_session_stats", "get_paginated_user_sessions", "get_user_sessions_page",
+    "import_user",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -102,6 +107,13 @@ async def test_pages_and_statistics_are_the_tenants_own(db: AsyncSession, canary
     assert (await other.get_session_stats("ada")).total_messages == 0
     assert (await other.get_session_stats()).total_sessions == 1
     assert await other.delete(canary.id, hard=True) is False
+
+
+async def test_an_external_id_gets_a_session_of_the_tenants_own(db: AsyncSession, canary: Session) -> None:
+    own = await SessionRepository(db, "other").get_or_create("canary", user_id="ada")
+
+    assert (own.tenant_id, own.total_messages) == ("other", 0)
+    assert own.id != canary.id
 
 
 async def test_a_hidden_session_stays_hidden_to_another_tenant(

@@ -26,7 +26,7 @@ def first(model: Any, *later: str) -> Any:
     return table(model.__table__.name, *(column(each.name, each.type) for each in columns if each.name not in later))
 
 
-SESSIONS: Any = first(Session, "watched_until")
+SESSIONS: Any = first(Session, "watched_until", "truncations")
 MESSAGES: Any = first(SessionMessage, "tenant_id")
 
 

@@ -14,12 +14,12 @@ _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 async def run_document(document: Path) -> dict[str, Any]:
     """Execute the blocks of a Markdown file from top to bottom in one namespace, and give it."""
     names: dict[str, Any] = {"__name__": "__main__"}  # as in the REPL; pydantic looks the module up
-    for line, source in _python_blocks(document.read_text(encoding="utf-8")):  # noqa: ASYNC240 - a small local file
+    for line, source in python_blocks(document.read_text(encoding="utf-8")):  # noqa: ASYNC240 - a small local file
         await run_block(source, names, filename=str(document), line=line)
     return names
 
 
-def _python_blocks(markdown: str) -> Iterator[tuple[int, str]]:
+def python_blocks(markdown: str) -> Iterator[tuple[int, str]]:
     """Return each fenced Python block with the line of the document that its first line is on."""
     for found in _FENCE.finditer(markdown):
         yield markdown.count("\n", 0, found.start(1)) + 1, found[1]

@@ -33,6 +33,7 @@ ACCESSED: dict[tuple[str, str], str] = {
 """Names with an underscore of objects that are not ours, by file, and the package that they are of."""
 
 OVERRIDDEN: dict[tuple[str, str], str] = {
+    ("EmbeddedConnection", "_connect"): "redis",
     ("PatientConnection", "_connect"): "redis",
     ("TlsConnection", "_connect"): "redis",
     ("TlsConnection", "_connection_arguments"): "redis",

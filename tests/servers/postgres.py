@@ -63,6 +63,19 @@ class PostgresServer:
         """Drop a database, whoever is still connected."""
         _in_thread(self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
+    def databases(self, pattern: str) -> list[str]:
+        """Return the names of the databases that are LIKE a pattern."""
+
+        async def ask() -> list[str]:
+            connection = await asyncpg.connect(self.url)
+            try:
+                rows = await connection.fetch("SELECT datname FROM pg_database WHERE datname LIKE $1", pattern)
+                return [row["datname"] for row in rows]
+            finally:
+                await connection.close()
+
+        return _in_thread(ask())
+
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.url)
         try:

@@ -84,7 +84,8 @@ class CacheBackedContextStore(ContextStore, Movable):
             raise ConfigurationError("db and cache are the same store; a database needs a cache of its own")
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix must be text, got {type(prefix).__name__} {prefix!r:.80}")
-        self._cache = given if given.expires else StampedStore(given, clock=clock)
+        ends_itself = given.expires and not given.stamped_as_cache
+        self._cache = given if ends_itself else StampedStore(given, clock=clock)
         self._ttl = resolve_store_ttl(ttl, math.inf)
         self._prefix = f"{prefix}_" if prefix else ""
         self.place = (self._db.place, self._prefix) if self._prefix and self._db.place is not None else self._db.place

@@ -81,6 +81,7 @@ class ShardManager(ContextStore, Movable):
                         "previous out first"
                     )
         self.expires = all(store.expires for store in self._placement.stores.values())
+        self.stamped_as_cache = any(store.stamped_as_cache for store in self._placement.stores.values())
 
     @property
     def shards(self) -> Mapping[str, ContextStore]:

@@ -13,7 +13,7 @@ __all__ = ["known_scheme", "mask_url", "query_before_at"]
 
 _HIDDEN: Final = "***"
 _SCHEME: Final = re.compile(
-    r"(?:postgres|postgresql|cockroachdb|mysql|mariadb|mssql|oracle|sqlite|rediss?|valkeys?|unix|https?|file)"
+    r"(?:postgres|postgresql|cockroachdb|mysql|mariadb|mssql|oracle|sqlite|rediss?|valkeys?|unix|embedded|https?|file)"
     r"(?:\+[a-z0-9]{1,16})?",
     re.ASCII,
 )
@@ -54,7 +54,7 @@ def _place(scheme: str, place: str, *, named: bool) -> str:
 
     :param named: no user name or password comes before it, so it may be one whose host was forgotten.
     """
-    if scheme.startswith(("sqlite", "unix", "file")):
+    if scheme.startswith(("sqlite", "unix", "embedded", "file")):
         return place if place[:1] in {"", "/"} and _FILE.fullmatch(place) else _HIDDEN
     parts = _PLACE.fullmatch(place)
     if parts is None or (named and place.startswith(":") and len(place) > 1 and not _hostless(parts["path"])):

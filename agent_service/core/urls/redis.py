@@ -1,5 +1,6 @@
 """Parse a Redis URL: where Redis is, and which topology it has."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from agent_service.core.errors import ConfigurationError
 from agent_service.core.urls.addresses import parse_address
 from agent_service.core.urls.mask import mask_url
 
-__all__ = ["RedisTarget", "Topology", "parse_redis_url"]
+__all__ = ["EMBEDDED_SOCKET", "MAX_SOCKET_PATH", "RedisTarget", "Topology", "parse_redis_url"]
 
 Topology = Literal["single", "sentinel", "cluster"]
 
@@ -19,6 +20,7 @@ _TOPOLOGIES: Final[Mapping[str, Topology]] = {
     "redis": "single",
     "rediss": "single",
     "unix": "single",
+    "embedded": "single",
     "redis+sentinel": "sentinel",
     "redis+cluster": "cluster",
 }
@@ -26,9 +28,15 @@ _EXAMPLES: Final = {
     "redis": "redis://:password@localhost:6379/0",
     "rediss": "rediss://:password@localhost:6379/0",
     "unix": "unix:///run/redis.sock?db=0",
+    "embedded": "embedded:///var/lib/app/redis",
     "redis+sentinel": "redis+sentinel://:password@host1:26379,host2:26379/mymaster/0",
     "redis+cluster": "redis+cluster://:password@host1:6379,host2:6379",
 }
+
+EMBEDDED_SOCKET: Final = "redis.sock"
+"""The unix socket of an embedded server, in its folder."""
+MAX_SOCKET_PATH: Final = 103
+"""Bytes that the path of a unix socket may have on macOS; Linux takes four more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,10 @@ class RedisTarget:
     """Host and port of the server, of each sentinel, or of the nodes that know the cluster."""
     path: str | None = None
     """The unix socket, where there is one."""
+    folder: str | None = None
+    """Where an embedded server keeps its data and its socket; None for a temporary one that has no place yet."""
+    temporary: bool = False
+    """Whether an embedded server's data go when it ends."""
     service: str | None = None
     """The name under which the sentinels know the master."""
     db: int = 0
@@ -56,11 +68,17 @@ class RedisTarget:
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is started by those who use it."""
+        return self.temporary or self.folder is not None
+
 
 def parse_redis_url(url: str) -> RedisTarget:
     """Read a Redis URL.
 
     ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS), ``unix://[user:password@]/path[?db=0]``,
+    ``embedded://[/folder][?db=0]`` (a private server of this machine, which keeps its data in the folder),
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]`` and
     ``redis+cluster://[user:password@]host[:port],host[:port]``. User name and password belong to Redis itself; those of
     sentinels are the options ``sentinel_username`` and ``sentinel_password``. Options after ``?`` are ``db``,
@@ -73,6 +91,8 @@ def parse_redis_url(url: str) -> RedisTarget:
         raise ConfigurationError(f"Redis URL must be a str, not {type(url).__name__}; like {_EXAMPLES['redis']}")
     scheme, location, username, password, query = _split(url)
     topology = _TOPOLOGIES[scheme]
+    if scheme == "embedded":
+        return _embedded(url, unquote(location), username or password, _options(url, query))
     hosts, socket, service, db_text = _place(url, scheme, location)
     # Parsed before the query: if the host was forgotten, names in the query may be the rest of a password.
     addresses = () if socket else _addresses(url, hosts, 26379 if topology == "sentinel" else 6379, topology)
@@ -114,6 +134,36 @@ def _split(url: str) -> tuple[str, str, str | None, str | None, str]:
     userinfo, _, location = rest.rpartition("@")
     username, _, password = userinfo.partition(":")
     return scheme, location, unquote(username) or None, unquote(password) or None, query
+
+
+def _embedded(url: str, folder: str, credentials: str | None, options: dict[str, Any]) -> RedisTarget:
+    if credentials is not None or not options.keys().isdisjoint({"username", "password"}):
+        _refuse(url, "has a user name or password; an embedded server has none, its folder is private")
+    useless = sorted(name for name in options if name.startswith(("ssl", "sentinel_")))
+    if useless:
+        _refuse(url, f"has the option {useless[0]!r}, which an embedded server cannot use")
+    if folder and (not folder.startswith("/") or not folder.strip("/")):
+        _refuse(url, "names no folder by its whole path")
+    folder = folder.rstrip("/")
+    length = len(os.fsencode(f"{folder}/{EMBEDDED_SOCKET}"))
+    if length > MAX_SOCKET_PATH:
+        longest = MAX_SOCKET_PATH - len(EMBEDDED_SOCKET) - 1
+        _refuse(
+            url,
+            f"names a folder of {length - len(EMBEDDED_SOCKET) - 1} bytes; with more than {longest} the path "
+            "of the unix socket in it is too long, so use a shorter one",
+        )
+    if "\0" in folder:
+        _refuse(url, "names a folder with U+0000 in its name")
+    return RedisTarget(
+        topology="single",
+        url=mask_url(url),
+        path=f"{folder}/{EMBEDDED_SOCKET}" if folder else None,
+        folder=folder or None,
+        temporary=not folder,
+        db=options.pop("db", 0),
+        options=MappingProxyType(options),
+    )
 
 
 def _place(url: str, scheme: str, location: str) -> tuple[str, str | None, str | None, str]:

@@ -1,9 +1,9 @@
 """What all caches share, whatever they are stored in: checking arguments, breaking leases, counting, loading."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import CacheValueError, UndecodableError
 from agent_service.core.keys import check_key, check_keys, normalise_namespace
 from agent_service.core.ttl import TTL, Never, resolve_ttl
@@ -33,7 +33,7 @@ class BaseCache(ICache[T]):
     :param namespace: "" is the default namespace.
     :param default_ttl: seconds for ``ttl=None``; infinity: no expiry.
     :param leases: shared by the handles of one namespace in this process; None: a book of its own.
-    :param monotonic: seconds that never go back, for what is remembered beside the backend.
+    :param monotonic: seconds that never go back, for what is remembered beside the backend; None: the system's.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BaseCache(ICache[T]):
         *,
         default_ttl: float,
         leases: LeaseBook | None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
         self.codec = backend.codec
@@ -51,7 +51,7 @@ class BaseCache(ICache[T]):
         self.namespace = normalise_namespace(namespace)
         self.default_ttl = default_ttl
         self.leases = LeaseBook() if leases is None else leases
-        self.loading = Loading(backend, self.leases, monotonic, namespace=self.namespace)
+        self.loading = Loading(backend, self.leases, monotonic or SYSTEM_CLOCK.monotonic, namespace=self.namespace)
         self.flights = self.loading.flights
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from agent_service.core.breaker import CircuitBreaker
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.keys import normalise_namespace
 from agent_service.core.loop_registry import LoopRegistry
 from agent_service.core.measured import Sample, measured_by
@@ -27,7 +28,7 @@ from agent_service.infrastructure.cache.table import MemoryStore
 from agent_service.infrastructure.redis.factory import close_redis, get_redis_manager
 from agent_service.infrastructure.redis.manager import RedisManager
 
-__all__ = ["Opened", "close_cache", "get_cache", "open_cache", "opened"]
+__all__ = ["Opened", "close_cache", "forget_memory", "get_cache", "open_cache", "opened"]
 
 logger = logging.getLogger("agent_service.cache")
 
@@ -143,7 +144,8 @@ def _open(manager: RedisManager, settings: Settings) -> _Caches:
 def _make(name: str, manager: RedisManager, outage: Outage | None, settings: Settings) -> BaseCache[Any]:
     shared = _shared.get(name)
     if shared is None:  # setdefault, because another thread may be doing the same
-        shared = _shared.setdefault(name, _SharedMemory(MemoryStore(settings.cache_memory_max_size)))
+        store = MemoryStore(settings.cache_memory_max_size, monotonic=SYSTEM_CLOCK.monotonic)
+        shared = _shared.setdefault(name, _SharedMemory(store))
     shared.store.resize(settings.cache_memory_max_size)
     memory: InMemoryCache[Any] = InMemoryCache(
         namespace=name,
@@ -199,6 +201,13 @@ async def close_cache() -> None:
         for shared in _shared.copy().values():
             shared.store.clear()
     await close_redis()
+
+
+def forget_memory() -> None:
+    """Have the namespaces of this process begin with tables of their own again. For tests, when no cache is open."""
+    for shared in _shared.values():
+        shared.store.clear()
+    _shared.clear()
 
 
 def _say_what_is_not_shared() -> None:

@@ -26,7 +26,7 @@ _SEARCH_STORAGE: Final = {
 }
 """Tables that SQLite makes for its full text index."""
 _USUAL_SCHEMA: Final = "public"
-_SEARCH_INDEX: Final = re.compile(r"ix_(sessions_title|session_messages_content)_trigram\Z")
+_ENGINE_OWN: Final = re.compile(r"ix_(sessions_title_trigram|session_messages_content_trigram|context_store_prefix)\Z")
 
 
 def include_object(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: ARG001
@@ -38,7 +38,7 @@ def include_object(object_: Any, name: str | None, type_: str, reflected: bool, 
     if not reflected or compare_to is not None:
         return True
     if isinstance(object_, Index):
-        return not (object_.table is not None and _is_ours(object_.table) and _SEARCH_INDEX.search(name or ""))
+        return not (object_.table is not None and _is_ours(object_.table) and _ENGINE_OWN.search(name or ""))
     return not (isinstance(object_, Table) and _is_ours(object_))
 
 
@@ -134,7 +134,7 @@ def _require_tables(connection: Connection, names: TableNames) -> None:
 
 def _is_ours(table: Table) -> bool:
     columns = {each.name for each in table.columns}
-    if columns == OUR_COLUMNS["context_store"]:
+    if columns - {"expires_at"} == OUR_COLUMNS["context_store"]:
         return True  # A table of keys and values, which its user named.
     if columns == {"version_num"}:
         return table.name.endswith("version")

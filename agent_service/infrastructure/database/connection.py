@@ -13,7 +13,7 @@ from agent_service.core.settings import Settings, get_settings
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.engine.replica import ReadReplica
 
-__all__ = ["close_database", "get_database", "get_session", "open_database"]
+__all__ = ["close_database", "connections_in_use", "get_database", "get_session", "open_database"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,12 @@ async def get_session(*, readonly: bool = False) -> AsyncIterator[AsyncSession]:
         opened = databases.primary.session(readonly=readonly)
     async with opened as db:
         yield db
+
+
+def connections_in_use() -> int:
+    """Return how many connections sessions of the running loop hold now; opens nothing."""
+    found = _databases.find()
+    return 0 if found is None else found.primary.get_metrics()["in_use"]
 
 
 async def close_database() -> None:

@@ -67,7 +67,7 @@ class RedisClient(RedisCommands):
         replication: Replication | None = None,
     ) -> None:
         _check_limits(timeout, max_connections)
-        target = self._location = parse_redis_url(url)
+        target = self._location = _placed(parse_redis_url(url))
         if replication is not None:
             check_replication(replication, target, timeout)
             self.replication = replication
@@ -255,6 +255,15 @@ def _server(target: RedisTarget) -> Server:
         return Server("redis", str(target.db), target.path)
     address = target.addresses[0] if target.topology == "single" else (None, None)
     return Server("redis", str(target.db), *address)
+
+
+def _placed(target: RedisTarget) -> RedisTarget:
+    """Return the target with the place of its server, if that is embedded; see :func:`...embedded.place.placed`."""
+    if not target.embedded:
+        return target
+    from agent_service.infrastructure.redis.embedded.place import placed  # noqa: PLC0415 - others do not pay for it
+
+    return placed(target)
 
 
 def _check_limits(timeout: float, max_connections: int) -> None:

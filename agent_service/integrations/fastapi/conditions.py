@@ -144,9 +144,14 @@ def _versions(condition: EntityTags) -> set[int]:
     return {version for each in found if each is not None and (version := int(each[1])) <= MAX_VERSION}
 
 
-def require_same(stored: SessionMessage, given: Mapping[str, Any], *, place: str, name: str, client_id: str) -> None:
-    """Refuse a client id that another message was appended under."""
-    if _canonical(stored.data) != _canonical(given):
+def require_same(
+    stored: SessionMessage, given: Mapping[str, Any], role: str | None, *, place: str, name: str, client_id: str
+) -> None:
+    """Refuse a client id that another message was appended under, or the same one in another role.
+
+    :param role: the one that was given beside the message.
+    """
+    if _canonical(stored.data) != _canonical(given) or stored.role != (given.get("role") or role):
         problem = f"another message was appended under this key as seq {stored.seq}; a new message needs a new key"
         refuse(place, name, problem, client_id)
 

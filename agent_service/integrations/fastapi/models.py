@@ -85,7 +85,8 @@ class SessionOut(_Out):
 class MessageOut(_Out):
     """A message as it is stored. Messages are never changed."""
 
-    seq: int = Field(description="Its place in the session: 1, 2, ... without gaps, in the order of commits.")
+    seq: int = Field(description="Its place in the session. Numbers grow with each commit; none is given twice.")
+    role: str = Field(description="The role of the message, or the one that was given beside it.")
     client_id: str | None = Field(description="The Idempotency-Key, or the client_id, under which it was appended.")
     created_at: datetime
     message: dict[str, Any] = Field(validation_alias="data", description="What was appended, exactly.")
@@ -94,7 +95,8 @@ class MessageOut(_Out):
         json_schema_extra={
             "examples": [
                 {
-                    "seq": 2, "client_id": "8e03978e-40d5-43dd-bc93-6894a57f9324", "created_at": _MOMENT,
+                    "seq": 2, "role": "assistant", "client_id": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+                    "created_at": _MOMENT,
                     "message": {"role": "assistant", "content": "Which line?", "token_count": 3},
                 }
             ]

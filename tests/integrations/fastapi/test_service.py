@@ -26,9 +26,10 @@ from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fastapi.closing import Closing
 from agent_service.integrations.fastapi.stopping import _Link
 from agent_service.runtime import AgentRuntime, GlobalSymphonyConfig
-from agent_service.tenants import TriggerRunner
+from agent_service.tenants import RedisTrigger, TriggerRunner
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
+from tests.support.embedded import own_servers
 from tests.support.waiting import until
 
 
@@ -81,6 +82,25 @@ async def test_a_service_opens_what_was_asked_for_and_closes_it(
         assert (runtime.redis, runtime.database) == (service.parts.redis, service.database)
 
     assert runtime.is_started is False
+
+
+@pytest.mark.server
+async def test_a_service_starts_a_redis_of_its_own_and_serves_with_it(
+    sqlite_url: str, settings: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(database_url=sqlite_url, redis_url="embedded://")
+    service = AgentService(cleanup=True, outbox=True, triggers=TriggerRunner, start_degraded=False)
+    with own_servers(monkeypatch):
+        async with service.lifespan(FastAPI()):
+            redis, cache = await get_redis_manager(), await service.cache("users")
+            await cache.set("ada", 1)
+            await RedisTrigger(tenant="acme").set("greet", "ada", ttl_seconds=60)
+            health = await redis.health_check()
+            stored = await redis.scan_keys("users:*"), await RedisTrigger(tenant="acme").pending()
+
+            assert (redis.is_available, health["ok"]) == (True, True)
+            assert [len(each) for each in stored] == [1, 1]
+            assert await cache.get("ada") == 1
 
 
 async def test_a_service_that_runs_again_begins_anew(database_url: str, settings: Callable[..., None]) -> None:

@@ -2,10 +2,10 @@
 
 import math
 import struct
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.envelope import LONGEST_TOKEN, Head, pack_tags, read_head, seal
 from agent_service.core.errors import UndecodableError
 from agent_service.core.memo import Memo, size_of
@@ -48,7 +48,7 @@ class EntryFormat:
         packed = encoded.data or b""
         # Whether the entry is gone as soon as it is stale, and nobody asks how much of its life is over.
         is_plain = not life.stale_for and life.refresh_at is None
-        now = None if is_plain and packed[:1] != b"\x01" else time.time()  # so that counters have one head
+        now = None if is_plain and packed[:1] != b"\x01" else SYSTEM_CLOCK.time()  # so that counters have one head
         stale_at = None if now is None or is_plain or life.seconds == math.inf else now + life.seconds
         return seal(packed, created_at=now, stale_at=stale_at, tags=pack_tags(tokens), raised=encoded.raised)
 
@@ -60,7 +60,7 @@ class EntryFormat:
         section = self._sections.known.get((tags, held)) or self._section(tags, held)
         if section is None or data[:2] not in _PLAIN or not data.startswith(section, _TOKENS):
             return None
-        age = time.time() - _STAMP.unpack_from(data, 2)[0] / 1000
+        age = SYSTEM_CLOCK.time() - _STAMP.unpack_from(data, 2)[0] / 1000
         try:
             value = self._codec.decode_payload(data[_TOKENS + len(section) :], tagged=data[1] == _TAGGED)
         except UndecodableError:
@@ -91,7 +91,7 @@ class EntryFormat:
 
 def freshness(head: Head) -> tuple[float | None, float, float | None]:
     """Return age, seconds left and seconds of life, as :class:`CachedValue` has them."""
-    now = time.time()
+    now = SYSTEM_CLOCK.time()
     age = None if head.created_at is None else now - head.created_at
     if head.stale_at is None:
         return age, math.inf, None
@@ -115,7 +115,7 @@ def counter_head(tokens: Mapping[str, bytes]) -> bytes:
 
 def stamp(seconds: float) -> bytes:
     """Return a stamp of staleness, seconds from now."""
-    return _STAMP.pack(2**62 if seconds == math.inf else round((time.time() + seconds) * 1000))
+    return _STAMP.pack(2**62 if seconds == math.inf else round((SYSTEM_CLOCK.time() + seconds) * 1000))
 
 
 def stamp_position(head: Head) -> int | None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.texts import text_of_item, text_of_message
 from agent_service.infrastructure.database.values.validation import (
     require_count,
     require_identifier,
@@ -42,41 +43,33 @@ class PendingMessage:
         return None if self.client_id is None else (self.session_id, self.client_id)
 
 
-def accept_message(session_id: Any, message: Any, client_id: Any = None) -> PendingMessage:
+def accept_message(session_id: Any, message: Any, client_id: Any = None, role: Any = None) -> PendingMessage:
     """Check a message and encode it. The caller's dict is not changed and not kept.
 
-    :raises SessionValueError: ``session_id`` is no UUID; no ``role``; ``content`` that is neither text, None nor a list
-        of parts; a ``token_count`` that is no count; anything JSON cannot keep exactly, named by its path; a
-        ``client_id`` that is no identifier.
+    :param role: of a document that has none of its own; ``text_of_item`` says what is searched in such a document.
+    :raises SessionValueError: ``session_id`` is no UUID; no role in the message and none given; a message with a role
+        of its own whose ``content`` is neither text, None nor a list of parts; a ``token_count`` that is no count;
+        anything JSON cannot keep exactly, named by its path; a ``client_id`` that is no identifier.
     """
     session = require_session_id(session_id)
     text, data = encode_document(message, "message", nul=True)
-    role = data.get("role")
-    if not isinstance(role, str) or not role:
-        raise SessionValueError(f"message.role must be a text such as 'user' or 'assistant', got {role!r:.80}")
-    if "\x00" in role:
-        raise SessionValueError(f"message.role holds U+0000; remove it: {role!a:.80}")
+    beside = None if role is None else _require_role(role, "role")
+    own = data.get("role")
+    if own is not None or beside is None:
+        role, search_text = _require_role(own, "message.role"), text_of_message(data.get("content"))
+    else:
+        role, search_text = beside, text_of_item(data)
     token_count = data.get("token_count")
     if token_count is not None:
         require_count(token_count, "message.token_count", least=0, most=MAX_TOKEN_COUNT)
-    search_text = _searchable(data.get("content"))
     identifier = None if client_id is None else require_identifier(client_id, "client_id")
     return PendingMessage(session, role, search_text, text, data, token_count, identifier)
 
 
-def _searchable(content: Any) -> str | None:
-    """Return the text that search looks through: without U+0000, which no engine's text can hold."""
-    if content is None:
-        return None
-    if isinstance(content, list):
-        content = "\n".join(filter(None, map(_text_of_part, content)))
-    if not isinstance(content, str):
-        raise SessionValueError(
-            f"message.content must be text, None or a list of parts, not {type(content).__name__}: {content!r:.80}"
-        )
-    return content.replace("\x00", "")
-
-
-def _text_of_part(part: Any) -> str | None:
-    text = part.get("text") if isinstance(part, dict) else part
-    return text if isinstance(text, str) else None
+def _require_role(role: Any, name: str) -> str:
+    if not isinstance(role, str) or not role:
+        remedy = "; for a document without one, give role= beside it" if role is None else ""
+        raise SessionValueError(f"{name} must be a text such as 'user' or 'assistant', got {role!r:.80}{remedy}")
+    if "\x00" in role:
+        raise SessionValueError(f"{name} holds U+0000; remove it: {role!a:.80}")
+    return role

@@ -174,6 +174,7 @@ class SessionWriter:
         session_id: UUID | str,
         message: Mapping[str, Any],
         *,
+        role: str | None = None,
         client_id: str | None = None,
         tenant_id: str | WritersTenant = WRITERS_TENANT,
     ) -> SessionMessage:
@@ -183,6 +184,7 @@ class SessionWriter:
         timeout, a cancellation or an error of the connection the message may have been stored; appending it again under
         the same ``client_id`` finds out, and adds nothing if it was. Without one it is not repeated here either.
 
+        :param role: of a message that has none of its own.
         :param client_id: the caller's own id of this message. Appending it again adds nothing and gives the first one.
         :param tenant_id: whose session it is; as a default the writer's own ``tenant_id``. None names no tenant.
         :raises SessionNotFoundError: the tenant has no such session.
@@ -195,7 +197,7 @@ class SessionWriter:
         tenant = self._tenant_id if tenant_id is WRITERS_TENANT else require_tenant(tenant_id)
         if not self._open:
             raise SessionError("the writer is not open; append within: async with SessionWriter() as writer")
-        accepted = accept_message(session_id, message, client_id)
+        accepted = accept_message(session_id, message, client_id, role)
         request = Request(accepted, asyncio.get_running_loop().create_future())
         self._deadlines.watch(request.future)
         self._unanswered += 1
@@ -271,10 +273,15 @@ class TenantWriter:
         self.tenant_id = tenant_id
 
     async def append(
-        self, session_id: UUID | str, message: Mapping[str, Any], *, client_id: str | None = None
+        self,
+        session_id: UUID | str,
+        message: Mapping[str, Any],
+        *,
+        role: str | None = None,
+        client_id: str | None = None,
     ) -> SessionMessage:
         """Append to a session of this tenant, as :meth:`SessionWriter.append` does."""
-        return await self._writer.append(session_id, message, client_id=client_id, tenant_id=self.tenant_id)
+        return await self._writer.append(session_id, message, role=role, client_id=client_id, tenant_id=self.tenant_id)
 
 
 def _abandon(requests: Iterable[Request]) -> None:

@@ -1,20 +1,20 @@
 """A table of text under text keys: what stores keep their documents in."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from hashlib import blake2b
-from typing import Any, Final, TypeAlias, TypeVar
+from heapq import merge
+from itertools import islice
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
-from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import ConfigurationError, TransactionConflictError
-from agent_service.infrastructure.database.contexts.place import find_or_make
+from agent_service.infrastructure.database.contexts.place import find_or_make, find_own
+from agent_service.infrastructure.database.contexts.rows import ABSENT, Rows, row_key, row_of
 from agent_service.infrastructure.database.errors.translation import database_errors
-from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.naming.names import MARK, RELATIONS
 from agent_service.infrastructure.database.sqlite.cancelled import keep_session_clean
 from agent_service.infrastructure.database.transactions.factories import (
@@ -23,32 +23,37 @@ from agent_service.infrastructure.database.transactions.factories import (
     require_async_sessions,
 )
 from agent_service.infrastructure.database.transactions.isolation import read_committed
-from agent_service.infrastructure.database.transactions.own_sessions import name_session
+from agent_service.infrastructure.database.transactions.own_sessions import accept_session, name_session
 
-__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "engine_sessions", "row_of"]
+__all__ = ["OWN_TABLE", "Engine", "KeyValueTable", "OpenSession", "engine_sessions"]
 
 T = TypeVar("T")
 
 Engine: TypeAlias = AsyncEngine
 """What a caller's own engine is."""
+OpenSession: TypeAlias = AsyncSession
+"""What a caller's own session is."""
 
 OWN_TABLE: Final = "context_store"
 """The table that the package's migrations make; whatever schema and prefix it has."""
 
-_LONGEST_KEY: Final = 1024
-"""Longest key, in bytes, that is indexed as it is; PostgreSQL's limit for an index entry is about 2,700."""
-_DIGEST_MARK: Final = "~#"
 _CHUNK: Final = 1000
 _ATTEMPTS: Final = 100
 _PAUSES: Final = Backoff(0.005, 0.05)
-_ABSENT: Final = ""
-"""What a row holds while it is locked before its first value; it is never committed, and no document is empty text."""
+
+Undo: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def engine_sessions(engine: AsyncEngine) -> SessionFactory:
     """Return sessions of an engine."""
     require_async_engine(engine)
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+class _Place:
+    """Where a table is, for all who work with one, once it is known."""
+
+    found: Rows | None = None
 
 
 class KeyValueTable:
@@ -69,145 +74,206 @@ class KeyValueTable:
             raise ConfigurationError(f"table {table!r} is one of the package's own; choose another name")
         self._sessions = require_async_sessions(sessions)
         self._name = table
-        self._made = table == OWN_TABLE
-        self._table: Any = ContextEntry.__table__
-        self._making = asyncio.Lock()
+        self._place = _Place()
+        self._finding = asyncio.Lock()
+        self.joined: AsyncSession | None = None
+
+    def within(self, db: AsyncSession) -> Self:
+        """Return the same table as seen and changed in a session's transaction, which its owner commits.
+
+        :raises SessionValueError: ``db`` is a session that cannot be used.
+        """
+        bound = copy.copy(self)
+        bound.joined = accept_session(db)
+        return bound
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
         """Return the values under those of the keys that are there."""
         return await self._repeated(lambda: self._read(keys))
 
     async def _read(self, keys: Collection[str]) -> dict[str, str]:
-        rows = {_row_key(key): key for key in keys}
+        places = {row_key(key): key for key in keys}
         found: dict[str, str] = {}
-        async with self._transaction("read") as db:
-            columns = self._table.c
-            for chunk in _chunks(rows):
-                result = await db.execute(select(columns.key, columns.value).where(columns.key.in_(chunk)))
-                found.update({rows[row]: value for row, value in result})
+        async with self._transaction("read") as (db, rows):
+            for chunk in _chunks(places):
+                found.update({places[place]: value for place, value in await db.execute(rows.read(), {"keys": chunk})})
         return found
 
-    async def write(self, values: Mapping[str, str]) -> None:
-        """Store values, all of them or none."""
-        await self._repeated(lambda: self._write(values))
+    async def read_left(self, key: str) -> tuple[str, float | None] | None:
+        """Return the value under a key and for how many seconds it is there, None: it does not expire; or None."""
 
-    async def _write(self, values: Mapping[str, str]) -> None:
+        async def read() -> tuple[str, float | None] | None:
+            async with self._transaction("read") as (db, rows):
+                row = (await db.execute(rows.read_left(row_key(key)))).first()
+                return None if row is None else (row[0], row[1])
+
+        return await self._repeated(read)
+
+    async def write(self, values: Mapping[str, str], *, ttl: float | None = None) -> None:
+        """Store values, all of them or none.
+
+        :param ttl: seconds after which they count as absent; None: they do not expire.
+        """
         # Always in this order, so that two transactions never wait in a circle.
-        rows = [row_of(key, value) for key, value in sorted(values.items(), key=lambda item: _row_key(item[0]))]
-        async with self._transaction("write") as db:
-            insert = self._insert(db)
-            upsert = insert.on_conflict_do_update(
-                index_elements=[self._table.c.key], set_={"value": insert.excluded.value}
-            )
-            await db.execute(upsert, rows)
-            await db.commit()
+        order = sorted(values.items(), key=lambda item: row_key(item[0]))
+
+        async def write() -> None:
+            async with self._writing("write") as (db, rows, _):
+                expiry = self._expiry(rows, ttl)
+                await db.execute(rows.write(), [{**row_of(key, value), **expiry} for key, value in order])
+
+        await self._repeated(write)
 
     async def remove(self, keys: Collection[str]) -> int:
         """Remove rows; return how many there were."""
-        return await self._repeated(lambda: self._remove(keys))
+        places = sorted(map(row_key, keys))
 
-    async def _remove(self, keys: Collection[str]) -> int:
-        removed = 0
-        async with self._transaction("delete") as db:
-            column = self._table.c.key
-            for chunk in _chunks(sorted(map(_row_key, keys))):
-                locked = select(column).where(column.in_(chunk)).order_by(column).with_for_update()
-                result: Any = await db.execute(delete(self._table).where(column.in_(locked.scalar_subquery())))
-                removed += result.rowcount
-            await db.commit()
-        return removed
+        async def remove() -> int:
+            removed = 0
+            async with self._writing("delete") as (db, rows, _):
+                for chunk in _chunks(places):
+                    removed += sum(map(bool, await db.scalars(rows.remove(chunk))))
+            return removed
 
-    async def change(self, key: str, change: Callable[[str | None], str | None]) -> None:
+        return await self._repeated(remove)
+
+    async def remove_expired(self, size: int) -> int:
+        """Remove at most ``size`` rows whose time is over; return how many."""
+        async with self._writing("delete") as (db, rows, _):
+            if not rows.expire:
+                return 0
+            result: Any = await db.execute(rows.remove_expired(size))
+            return int(result.rowcount)
+
+    async def change(
+        self, key: str, change: Callable[[str | None], str | None], *, ttl: float | None = None, keep: bool = False
+    ) -> None:
         """Apply ``change`` to a value while the row is locked.
 
         :param change: takes the value (None: there is none) and returns what shall be (None: leave it; "": none). It
             may be called again, where another transaction came between.
+        :param ttl: as for :meth:`write`.
+        :param keep: a value that is there keeps the time it has.
         """
-        await self._repeated(lambda: self._change(key, change))
+        await self._repeated(lambda: self._change(key, change, ttl, keep))
 
-    async def _change(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        row = row_of(key, _ABSENT)
-        async with self._transaction("change") as db:
-            columns = self._table.c
-            # Locks the row, making it where there is none; what was there stays and is given.
-            insert = self._insert(db)
-            lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
-            present = (await db.execute(lock.returning(columns.value), row)).scalar_one()
-            changed = change(None if present == _ABSENT else present)
+    async def _change(
+        self, key: str, change: Callable[[str | None], str | None], ttl: float | None, keep: bool
+    ) -> None:
+        async with self._writing("change") as (db, rows, undo):
+            expiry = self._expiry(rows, None)
+            locked = (await db.execute(rows.lock(), {**row_of(key, ABSENT), **expiry})).one()
+            present = None if locked[0] == ABSENT or not locked[1] else locked[0]
+            changed = change(present)
             if changed is None:
-                await db.rollback()
+                await undo()
                 return
-            place = columns.key == row["key"]
-            await db.execute(
-                update(self._table).where(place).values(value=changed) if changed else delete(self._table).where(place)
-            )
-            await db.commit()
+            if changed == ABSENT:
+                await db.execute(rows.remove([row_key(key)]))
+                return
+            self._expiry(rows, ttl)
+            await db.execute(rows.change(row_key(key), changed, ttl, keep=keep and present is not None))
 
     async def keys(self) -> list[str]:
         """Return every key."""
-        return await self._repeated(self._keys)
 
-    async def _keys(self) -> list[str]:
-        async with self._transaction("list") as db:
-            columns = self._table.c
-            return list(await db.scalars(select(func.coalesce(columns.long_key, columns.key))))
+        async def read() -> list[str]:
+            async with self._transaction("list") as (db, rows):
+                return list(await db.scalars(rows.keys()))
+
+        return await self._repeated(read)
+
+    async def keys_beginning(self, beginning: str, *, after: str | None, limit: int) -> list[str]:
+        """Return the first keys that begin like this, after a key, in the order of their code points.
+
+        Cost grows with ``limit``, and with how many keys of more than 1,024 bytes there are.
+        """
+        below = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+
+        async def read() -> list[str]:
+            async with self._transaction("list") as (db, rows):
+                whole = list(await db.scalars(rows.keys_between(beginning, below, after, limit)))
+                long = list(await db.scalars(rows.long_keys(beginning, after, limit)))
+                return list(islice(merge(whole, long), limit))
+
+        return await self._repeated(read)
+
+    def _expiry(self, rows: Rows, ttl: float | None) -> dict[str, float | None]:
+        if rows.expire:
+            return {"ttl": ttl}
+        if ttl is not None:
+            raise ConfigurationError(
+                f"the table {self._name!r} has no column expires_at, so nothing in it can expire; run agent-service db "
+                "upgrade for the package's own table, add the column (timestamp with time zone) to any other, and "
+                "restart; or leave ttl out"
+            )
+        return {}
 
     async def _repeated(self, transaction: Callable[[], Awaitable[T]]) -> T:
         """Repeat a transaction while the server refuses it because of a concurrent one.
 
         With READ COMMITTED that never happens; with stricter isolation one of those that overlap gets through each
-        time, and the others were rolled back whole.
+        time, and the others were rolled back whole. A transaction of the caller's only the caller can repeat.
         """
         for failures in range(_ATTEMPTS - 1):
             try:
                 return await transaction()
             except TransactionConflictError:
-                pass
+                if self.joined is not None:
+                    raise
             await asyncio.sleep(_PAUSES.pause(failures))
         return await transaction()
 
-    def _insert(self, db: AsyncSession) -> Any:
-        dialect = postgresql if db.get_bind().dialect.name == "postgresql" else sqlite
-        return dialect.insert(self._table).values(
-            key=bindparam("key"), value=bindparam("value"), long_key=bindparam("long_key")
-        )
+    @asynccontextmanager
+    async def _writing(self, action: str) -> AsyncIterator[tuple[AsyncSession, Rows, Undo]]:
+        """Yield a session, the statements, and what undoes them; commit, or leave that to the caller's transaction."""
+        async with self._transaction(action) as (db, rows):
+            if self.joined is None:
+                yield db, rows, db.rollback
+                await db.commit()
+                return
+            async with db.begin_nested() as savepoint:
+                yield db, rows, savepoint.rollback
 
     @asynccontextmanager
-    async def _transaction(self, action: str) -> AsyncIterator[AsyncSession]:
+    async def _transaction(self, action: str) -> AsyncIterator[tuple[AsyncSession, Rows]]:
         with database_errors(f"{action} rows of {self._name}"):
-            if not self._made:
-                await self._make()
+            if self.joined is not None:
+                yield self.joined, self._place.found or await self._find_within(self.joined)
+                return
+            rows = self._place.found or await self._find_once()
             async with self._sessions() as db:
                 keep_session_clean(db)
                 name_session(db)
-                yield db
+                yield db, rows
 
-    async def _make(self) -> None:
-        async with self._making:
-            if self._made:
-                return
+    async def _find_within(self, db: AsyncSession) -> Rows:
+        rows = await self._find(db)
+        # What this transaction makes may be rolled back, so another table is looked for each time.
+        if self._name == OWN_TABLE and rows.expire:
+            self._place.found = rows
+        return rows
+
+    async def _find_once(self) -> Rows:
+        async with self._finding:
+            if self._place.found is not None:
+                return self._place.found
             async with self._sessions() as db:
                 keep_session_clean(db)
                 # Another process may make it while this one waits: what it made has to be seen then.
                 await read_committed(db)
-                connection = await db.connection()
-                self._table = await connection.run_sync(find_or_make, self._name, row_of)
+                found = await self._find(db)
                 await db.commit()
-            self._made = True
+            self._place.found = found
+            return found
 
-
-def row_of(key: str, value: str) -> dict[str, str | None]:
-    """Return the columns of a row."""
-    row_key = _row_key(key)
-    return {"key": row_key, "value": value, "long_key": None if row_key == key else key}
-
-
-def _row_key(key: str) -> str:
-    """Return the key, or a 256-bit digest of a long one; no encoded key begins like a digest."""
-    if len(key) * 4 <= _LONGEST_KEY:
-        return key
-    data = key.encode()
-    return key if len(data) <= _LONGEST_KEY else _DIGEST_MARK + blake2b(data, digest_size=32).hexdigest()
+    async def _find(self, db: AsyncSession) -> Rows:
+        connection = await db.connection()
+        if self._name == OWN_TABLE:
+            table = await connection.run_sync(find_own)
+        else:
+            table = await connection.run_sync(find_or_make, self._name, row_of)
+        return Rows(table, connection.dialect.name)
 
 
 def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""The scheduled cleanup: complete expired sessions, purge long deleted ones, index messages for search.
+"""The scheduled cleanup: complete expired sessions, purge long deleted ones, remove expired contexts, index messages.
 
 Batches are short, so that concurrent writers hardly wait.
 """
@@ -17,6 +17,7 @@ from agent_service.core.errors import DatabaseError, SessionValueError
 from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
+from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -28,7 +29,16 @@ from agent_service.infrastructure.database.queries.search_index import index_old
 from agent_service.infrastructure.database.transactions.clock import database_now
 from agent_service.infrastructure.database.values.validation import require_count, require_retention
 
-__all__ = ["CleanupMetrics", "index_messages", "purge", "run_cleanup", "sweep"]
+__all__ = [
+    "CleanupCounts",
+    "CleanupMetrics",
+    "cleanup_once",
+    "expire_contexts",
+    "index_messages",
+    "purge",
+    "run_cleanup",
+    "sweep",
+]
 
 logger = logging.getLogger("agent_service.database")
 
@@ -46,18 +56,29 @@ _MERGE_EVERY: Final = 5_000
 PostgreSQL does it after some megabytes, in any transaction, and writers of rows that this one has locked would wait."""
 
 
+@dataclass(slots=True)
+class CleanupCounts:
+    """How many sessions one cleanup completed and removed, contexts it removed, and messages it indexed."""
+
+    completed: int = 0
+    purged: int = 0
+    expired_contexts: int = 0
+    indexed: int = 0
+
+
 @dataclass(slots=True, weakref_slot=True)
 class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
-    ``completed`` and ``purged`` count sessions, also those of a round that failed later on; ``last_seconds`` is how
-    long the latest round took, and ``last_success`` when one last went well.
+    ``completed`` and ``purged`` count sessions, and ``expired_contexts`` contexts, also those of a round that failed
+    later on; ``last_seconds`` is how long the latest round took, and ``last_success`` when one last went well.
     """
 
     rounds: int = 0
     failures: int = 0
     completed: int = 0
     purged: int = 0
+    expired_contexts: int = 0
     last_seconds: float = 0.0
     last_success: datetime | None = None
 
@@ -75,6 +96,7 @@ def _samples() -> Iterator[Sample]:
     yield Sample("cleanup_failures", sum(each.failures for each in known))
     yield Sample("cleanup_sessions", sum(each.completed for each in known), ("completed",))
     yield Sample("cleanup_sessions", sum(each.purged for each in known), ("purged",))
+    yield Sample("cleanup_expired_contexts", sum(each.expired_contexts for each in known))
     yield Sample("cleanup_last_round_seconds", max(each.last_seconds for each in known))
     successes = [each.last_success.timestamp() for each in known if each.last_success is not None]
     yield Sample("cleanup_last_success_timestamp_seconds", max(successes, default=0))
@@ -93,7 +115,8 @@ async def run_cleanup(
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
-    On SQLite it also indexes for search what was appended and is not indexed yet.
+    It also removes contexts of the package's own table whose time to live is over. On SQLite it indexes for search what
+    was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each skips what another has locked. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged, once for all who use the database. Cancelling it
@@ -110,9 +133,7 @@ async def run_cleanup(
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
-    require_count(batch_size, "batch_size", most=MAX_BATCH)
-    if purge_after is not None:
-        require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+    _require_usable(batch_size, purge_after)
     counters = _metrics if metrics is None else metrics
     _all_metrics.add(counters)
     failing = False
@@ -135,25 +156,69 @@ async def run_cleanup(
         await asyncio.sleep(interval)
 
 
+async def cleanup_once(
+    *, batch_size: int = 1000, purge_after: timedelta | None = None, database: DatabaseManager | None = None
+) -> CleanupCounts:
+    """Do one round of what :func:`run_cleanup` does and return what was done, for a scheduler such as cron or Celery.
+
+    ::
+
+        async def job() -> CleanupCounts:
+            try:
+                return await cleanup_once(purge_after=timedelta(days=30))
+            finally:
+                await close_database()
+
+        asyncio.run(job())
+
+    Safe beside any number of others. What was done before an error stays done; run it again.
+
+    :param batch_size: most sessions per transaction, as for :func:`run_cleanup`.
+    :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param database: None is the one of the settings.
+    :raises DatabaseError: the database cannot be reached, or failed.
+    :raises SessionValueError: if batch size or retention is invalid.
+    """
+    _require_usable(batch_size, purge_after)
+    counts = CleanupCounts()
+    await _clean(counts, get_database() if database is None else database, batch_size, purge_after)
+    return counts
+
+
+def _require_usable(batch_size: int, purge_after: timedelta | None) -> None:
+    require_count(batch_size, "batch_size", most=MAX_BATCH)
+    if purge_after is not None:
+        require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+
+
+async def _clean(
+    counts: CleanupCounts, database: DatabaseManager, batch_size: int, purge_after: timedelta | None
+) -> None:
+    """Do one round, and count each part once it is done."""
+    counts.completed = await sweep(database, batch_size=batch_size)
+    if purge_after is not None:
+        counts.purged = await purge(database, purge_after, batch_size=batch_size)
+    counts.expired_contexts = await expire_contexts(database, batch_size=batch_size)
+    counts.indexed = await index_messages(database, batch_size=batch_size)
+
+
 async def _round(
     database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None
 ) -> None:
-    started = SYSTEM_CLOCK.monotonic()
+    counts, started = CleanupCounts(), SYSTEM_CLOCK.monotonic()
     metrics.rounds += 1
     try:
-        completed = await sweep(database, batch_size=batch_size)
-        metrics.completed += completed
-        if completed:
-            logger.info("completed %d expired sessions", completed)
-        if purge_after is not None:
-            purged = await purge(database, purge_after, batch_size=batch_size)
-            metrics.purged += purged
-            if purged:
-                logger.info("removed %d deleted sessions for good", purged)
-        await index_messages(database, batch_size=batch_size)
+        await _clean(counts, database, batch_size, purge_after)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
+        metrics.completed += counts.completed
+        metrics.purged += counts.purged
+        metrics.expired_contexts += counts.expired_contexts
+        if counts.completed:
+            logger.info("completed %d expired sessions", counts.completed)
+        if counts.purged:
+            logger.info("removed %d deleted sessions for good", counts.purged)
 
 
 async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clock = SYSTEM_CLOCK) -> int:
@@ -235,6 +300,19 @@ async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -
         return await connection.run_sync(index_oldest, size)
 
     return await _in_batches(database, "index messages for search", batch, batch_size)
+
+
+async def expire_contexts(database: DatabaseManager, *, batch_size: int = 1000) -> int:
+    """Remove contexts of the package's own table whose time to live is over, each batch in a transaction of its own.
+
+    :return: how many were removed.
+    """
+    table = KeyValueTable(database.session)
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        return await table.within(db).remove_expired(size)
+
+    return await _in_batches(database, "remove expired contexts", batch, batch_size)
 
 
 async def _in_batches(

@@ -18,6 +18,7 @@ __all__ = [
     "copy_to_forks",
     "groups",
     "lock_with_family",
+    "next_number",
     "remove_sessions",
     "remove_some_messages",
     "try_lock_families",
@@ -126,7 +127,7 @@ async def copy_to_forks(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
     while forks := len((await db.execute(lock_sessions(dialect, orphans))).all()):
         last = await db.scalar(select(func.max(Session.fork_seq)).where(orphans)) or 0
         numbers, after = max(STEP // forks, 1), 0
-        while (first := await _next(db, after, shown)) is not None and first <= last:
+        while (first := await next_number(db, after, shown)) is not None and first <= last:
             after = min(first - 1 + numbers, last)
             copy = fork_copies.copy_messages(dialect, dying, first - 1, after)
             await db.execute(copy, execution_options=_UNSYNCHRONIZED)
@@ -136,7 +137,7 @@ async def copy_to_forks(db: AsyncSession, dying: Sequence[SessionKey]) -> None:
 async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) -> int | None:
     """Remove a session's next messages after a number. Return the number to go on after, or None: none is left."""
     own = (SessionMessage.tenant_id == key.tenant_id, SessionMessage.session_id == key.id)
-    first = await _next(db, after, *own)
+    first = await next_number(db, after, *own)
     if first is None:
         return None
     until = min(first - 1 + STEP, MAX_SEQ)
@@ -145,7 +146,7 @@ async def remove_some_messages(db: AsyncSession, key: SessionKey, after: int) ->
     return until
 
 
-async def _next(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> int | None:
+async def next_number(db: AsyncSession, after: int, *scope: ColumnElement[bool]) -> int | None:
     """Return the first number after another: numbers have gaps, and an import may have left a wide one."""
     # min() is one look into the index, also where the table was never analyzed.
     first: int | None = await db.scalar(select(func.min(SessionMessage.seq)).where(*scope, SessionMessage.seq > after))

@@ -31,7 +31,8 @@ __all__ = ["SessionMessage"]
 class SessionMessage(Base):
     """A stored message. It is never changed (SessionValueError): a reader's earlier history stays as it was.
 
-    ``message["role"]`` and :meth:`to_dict` give what was added, exactly. ``seq`` is its place in the session: 1, 2, ...
+    ``message["content"]`` and :meth:`to_dict` give what was added, exactly; ``role`` is the role in that dict, or else
+    the one that was given beside it. ``seq`` is its place in the session: 1, 2, ...
     Its key begins with the tenant, as the session's does, so no message can belong to another tenant's session.
     """
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     Enum,
     ForeignKeyConstraint,
     Index,
@@ -111,7 +113,11 @@ class Session(Base):
         Index(
             "agent_service_ix_sessions_deleted", "deleted_at", postgresql_where=_IS_DELETED, sqlite_where=_IS_DELETED
         ),
+        Column("truncations", Text),
     )
+    # Not an attribute: only what removes messages, and tells followers, reads it (queries/truncations.py). Everything
+    # else works at revisions that do not have it yet.
+    __mapper_args__: Any = MappingProxyType({"exclude_properties": ("truncations",)})
 
     id: Mapped[UUID] = mapped_column(Uuid)
     tenant_id: Mapped[str] = mapped_column(String(MAX_IDENTIFIER))

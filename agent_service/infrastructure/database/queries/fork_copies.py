@@ -7,36 +7,40 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Insert, String, Update, and_, case, exists, insert, literal, null, select, update
-from sqlalchemy import Uuid as UuidType
+from sqlalchemy import ColumnElement, Insert, Update, and_, case, exists, insert, null, select, update
 from sqlalchemy.orm import aliased
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.locks import where_in_order
 from agent_service.infrastructure.database.queries.session_keys import SessionKey, in_keys
 
-__all__ = ["adopt", "copy_message", "copy_messages", "orphans", "shorten_forks"]
+__all__ = ["adopt", "copy_messages", "copy_to_showing", "orphans", "shorten_forks", "showing"]
 
 _COLUMNS = ("tenant_id", "session_id", "seq", "client_id", "role", "content", "data", "token_count", "created_at")
 _UNCHANGED = _COLUMNS[4:]
 
 
-def shorten_forks(dialect: str, tenant_id: str, parent_id: UUID, seq: int) -> Update:
-    """Let the forks that show message ``seq`` through this parent end just before it; return their ids."""
-    shows_it = (Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq)
-    back = where_in_order(dialect, update(Session).values(fork_seq=seq - 1), *shows_it)
-    return back.returning(Session.id).execution_options(synchronize_session=False)
+def showing(tenant_id: str, parent_id: UUID, seq: int) -> tuple[ColumnElement[bool], ...]:
+    """Forks that show message ``seq``, or later ones, through this parent."""
+    return Session.tenant_id == tenant_id, Session.parent_session_id == parent_id, Session.fork_seq >= seq
 
 
-def copy_message(tenant_id: str, owner: UUID, seq: int, fork_id: UUID) -> Insert:
-    """Insert a copy of one message that belongs to a fork."""
+def copy_to_showing(tenant_id: str, parent_id: UUID, owner: UUID, first: int, last: int) -> Insert:
+    """Copy the messages from ``first`` to ``last`` to those forks of a session that show them through it.
+
+    :param owner: whose rows they are: the session's own, or an ancestor's.
+    """
     message: Any = SessionMessage.__table__.c
-    tenant, fork = literal(tenant_id, String), literal(fork_id, UuidType)
-    source = select(tenant, fork, message.seq, _client_id(tenant, fork), *_unchanged(message)).where(
-        message.tenant_id == tenant_id, message.session_id == owner, message.seq == seq
-    )
-    return _insert(source)
+    shown = and_(message.tenant_id == Session.tenant_id, message.session_id == owner, message.seq <= Session.fork_seq)
+    kept = (Session.tenant_id, Session.id, message.seq, _client_id(Session.tenant_id, Session.id))
+    source = select(*kept, *_unchanged(message)).join(Session, shown)
+    return _insert(source.where(*showing(tenant_id, parent_id, first), message.seq.between(first, last)))
+
+
+def shorten_forks(tenant_id: str, parent_id: UUID, seq: int) -> Update:
+    """Let the forks that show message ``seq`` through this parent, all locked, end before it; return their ids."""
+    back = update(Session).where(*showing(tenant_id, parent_id, seq)).values(fork_seq=seq - 1)
+    return back.returning(Session.id).execution_options(synchronize_session=False)
 
 
 def orphans(dialect: str, dying: Sequence[SessionKey]) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ term, and only at the user's own.
 
 from typing import Any, Final
 
-from sqlalchemy import Integer, String, and_, bindparam, select, text
+from sqlalchemy import Integer, String, and_, bindparam, inspect, select, text
 
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.reads import Read
@@ -39,7 +39,7 @@ _TYPES: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 _PARTS: Final[dict[str, str]] = {
-    "columns": ", ".join(f"s.{each.name}" for each in Session.__table__.columns),
+    "columns": ", ".join(f"s.{each.name}" for each in inspect(Session).columns),
     "sessions": "agent_service_sessions",
     "messages": "agent_service_session_messages",
     "index": "agent_service_session_search",
@@ -142,7 +142,7 @@ def _read(ctes: list[str], ways: list[str], end: str) -> Read[Session]:
     bound = text(" ".join(sql.split())).bindparams(
         *(bindparam(name, type_=kind) for name, kind in _TYPES.items() if f":{name}" in sql)
     )
-    found = bound.columns(*Session.__table__.columns).subquery("found")
+    found = bound.columns(*inspect(Session).columns).subquery("found")
     # The ORM adds the criteria of the caller's session to this, as it could not add them to a text.
     same = and_(Session.tenant_id == found.c.tenant_id, Session.id == found.c.id)
     newest_first = Session.last_activity_at.desc(), Session.id.desc()

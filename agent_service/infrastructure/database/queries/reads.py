@@ -91,8 +91,7 @@ class Read(Generic[T]):
         self.statement: Select[Any] = statement
         self._entity = entity
         self._mapper: Mapper[T] = inspect(entity)
-        table: Any = self._mapper.local_table
-        self._columns = list(table.columns)
+        self._columns = list(self._mapper.columns)
         self._names = [self._mapper.get_property_by_column(each).key for each in self._columns]
         self._key = [self._mapper.get_property_by_column(each).key for each in self._mapper.primary_key]
         self._prepared = Prepared(entity, self._of_columns() if plain is None else statement, plain)

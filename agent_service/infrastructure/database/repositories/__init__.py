@@ -8,8 +8,10 @@ from agent_service.infrastructure.database.repositories.results import (
     PaginatedResult,
     SearchHit,
     SessionStats,
+    Truncation,
 )
 from agent_service.infrastructure.database.repositories.session import SessionRepository
+from agent_service.infrastructure.database.values.external_ids import external_id_of
 
 __all__ = [
     "CounterDrift",
@@ -20,4 +22,6 @@ __all__ = [
     "SessionLimits",
     "SessionRepository",
     "SessionStats",
+    "Truncation",
+    "external_id_of",
 ]

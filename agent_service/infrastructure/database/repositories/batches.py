@@ -23,7 +23,7 @@ from agent_service.infrastructure.database.repositories.messages import SessionM
 from agent_service.infrastructure.database.transactions.isolation import run_first
 from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
 
-__all__ = ["SessionBatches"]
+__all__ = ["SessionBatches", "accept_messages"]
 
 
 class SessionBatches(SessionMessages):
@@ -34,6 +34,7 @@ class SessionBatches(SessionMessages):
         session_id: UUID | str,
         messages: Iterable[Mapping[str, Any]],
         *,
+        role: str | Sequence[str | None] | None = None,
         client_ids: Sequence[str | None] | None = None,
     ) -> list[SessionMessage]:
         """Append messages in their order, all or none, and return them as stored.
@@ -41,14 +42,17 @@ class SessionBatches(SessionMessages):
         They get consecutive numbers, in a few statements however many there are.
 
         :param messages: each as for :meth:`add_message_to_session`.
+        :param role: of those that have none: one for all, or a list of one for each, or None in its place.
         :param client_ids: one for each message, or None in its place. A message that was appended under its client id
             before, or earlier in the list, is not added again; the first one is returned in its place.
         :raises SessionNotFoundError: there is no such session.
-        :raises SessionValueError: a message cannot be kept exactly, or there are not as many client ids as messages;
-            nothing was sent.
+        :raises SessionValueError: a message cannot be kept exactly, or there are not as many client ids or roles as
+            messages; nothing was sent.
         """
         key = require_session_id(session_id)
-        pending = _accept(key, messages, client_ids)
+        return await self._append(key, accept_messages(key, messages, role, client_ids))
+
+    async def _append(self, key: UUID, pending: Sequence[PendingMessage]) -> list[SessionMessage]:
         now = self._now()
         batch = Batch(self._tenant_id, list(_unique(pending)), now, self._expiry(now))
         with (
@@ -70,20 +74,30 @@ class SessionBatches(SessionMessages):
         self._limits.warn_if_long(key, row.total_messages, self._tenant_id)
 
 
-def _accept(key: UUID, messages: Any, client_ids: Any) -> list[PendingMessage]:
+def accept_messages(key: UUID, messages: Any, role: Any, client_ids: Any) -> list[PendingMessage]:
+    """Check messages for one session and encode them.
+
+    :raises SessionValueError: as :meth:`SessionBatches.add_messages_to_session` says.
+    """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__} {messages!r:.80}")
-    accepted = [accept_message(key, each) for each in messages]
-    if client_ids is None:
-        return accepted
-    if isinstance(client_ids, str | bytes) or not isinstance(client_ids, Sequence) or len(client_ids) != len(accepted):
-        raise SessionValueError(
-            f"client_ids must be a list of an id or None for each of {len(accepted)} messages, got {client_ids!r:.80}"
-        )
-    for index, (message, client_id) in enumerate(zip(accepted, client_ids, strict=True)):
+    given = list(messages)
+    roles = [role] * len(given) if role is None or isinstance(role, str) else _one_each(role, "role", len(given))
+    ids = [None] * len(given) if client_ids is None else _one_each(client_ids, "client_ids", len(given))
+    accepted = [accept_message(key, each, role=own) for each, own in zip(given, roles, strict=True)]
+    for index, (message, client_id) in enumerate(zip(accepted, ids, strict=True)):
         if client_id is not None:
             message.client_id = require_identifier(client_id, f"client_ids[{index}]")
     return accepted
+
+
+def _one_each(given: Any, name: str, count: int) -> Sequence[Any]:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence) or len(given) != count:
+        kind = "an id" if name == "client_ids" else "a text"
+        raise SessionValueError(
+            f"{name} must be a list of {kind} or None for each of {count} messages, got {given!r:.80}"
+        )
+    return given
 
 
 def _identity(message: PendingMessage) -> Any:

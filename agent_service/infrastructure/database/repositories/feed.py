@@ -8,7 +8,7 @@ none (SQLite, a lost connection, pgbouncer) the subscription polls.
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Any, Final, Literal, overload
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,9 +19,16 @@ from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.queries.truncations import (
+    Removed,
+    first_to_forget,
+    read_removed,
+    truncations_of,
+)
 from agent_service.infrastructure.database.queries.watch import LEASE, watch
 from agent_service.infrastructure.database.repositories.ending import Ended, Ending, Until, require_until
 from agent_service.infrastructure.database.repositories.history import SessionHistory
+from agent_service.infrastructure.database.repositories.results import Truncation
 from agent_service.infrastructure.database.values.validation import MAX_SEQ, require_count, require_session_id
 
 __all__ = ["SessionFeed"]
@@ -38,9 +45,22 @@ LONGEST_POLL: Final = 0.5
 class SessionFeed(SessionHistory):
     """The part of the repository that follows what is said in a session."""
 
+    @overload
     def subscribe(
-        self, session_id: UUID | str, *, after_seq: int = 0, until: Until | None = None
-    ) -> AsyncGenerator[SessionMessage, None]:
+        self,
+        session_id: UUID | str,
+        *,
+        after_seq: int = 0,
+        until: Until | None = None,
+        truncations: Literal[False] = False,
+    ) -> AsyncGenerator[SessionMessage, None]: ...
+    @overload
+    def subscribe(
+        self, session_id: UUID | str, *, after_seq: int = 0, until: Until | None = None, truncations: bool
+    ) -> AsyncGenerator[SessionMessage | Truncation, None]: ...
+    def subscribe(
+        self, session_id: UUID | str, *, after_seq: int = 0, until: Until | None = None, truncations: bool = False
+    ) -> AsyncGenerator[Any, None]:
         """Return every message after ``after_seq`` as it is committed, in order, gap-free, without end.
 
         ::
@@ -52,6 +72,10 @@ class SessionFeed(SessionHistory):
         It reads in short transactions of its own, so it holds no connection while it waits and does not see what the
         repository's own transaction has not committed. An outage after the first read is waited out, then it goes on
         where it was. A message that was popped before it was read is left out.
+
+        With ``truncations=True`` it also gives a :class:`Truncation` where ``clear_messages`` or ``replace_suffix``
+        removed messages that were delivered, or may have been before ``after_seq``. A follower that keeps a view drops
+        what is numbered ``from_seq`` and above; the subscription goes on from there with what the session shows now.
 
         On PostgreSQL one connection per event loop listens for all subscriptions. SQLite is read again after 0.05 to
         0.5 seconds.
@@ -66,22 +90,29 @@ class SessionFeed(SessionHistory):
         key = require_session_id(session_id)
         after = require_count(after_seq, "after_seq", least=0, most=MAX_SEQ)
         ending = Ending(require_until(until))
+        if not isinstance(truncations, bool):
+            raise SessionValueError(f"truncations must be True or False, got {truncations!r:.80}")
         database = self._db.info.get("database")
         if not isinstance(database, DatabaseManager):
             raise SessionValueError(
                 "subscribe needs a session of get_session() or DatabaseManager.session(), not a read-only one: "
                 "it outlives the transaction and reads through sessions of its own"
             )
-        return self._follow(database, key, after, ending)
+        return self._follow(database, key, after, ending, truncations)
 
     async def _follow(
-        self, database: DatabaseManager, key: UUID, seq: int, ending: Ending
-    ) -> AsyncGenerator[SessionMessage, None]:
+        self, database: DatabaseManager, key: UUID, seq: int, ending: Ending, truncations: bool
+    ) -> AsyncGenerator[SessionMessage | Truncation, None]:
         async with database.notifications.bell(key) as bell, ending.watched(bell):
-            reading = _Reading(database, self._within, key, ending)
+            reading = _Reading(database, self._within, key, ending, truncations=truncations)
             while not ending.due:
                 database.notifications.require_open()
                 page, notified = await reading.next_page(seq)
+                if (first := reading.first_to_forget(seq, page)) is not None:
+                    if first <= seq and not ending.due:
+                        yield Truncation(key, first)
+                        seq = first - 1
+                    continue  # The page may be older than the removal.
                 for message in page:
                     if ending.due:
                         return
@@ -103,11 +134,16 @@ class _Reading:
         repository: Callable[[AsyncSession], SessionHistory],
         key: UUID,
         ending: Ending,
+        *,
+        truncations: bool,
     ) -> None:
         self._database = database
         self._repository = repository
         self._key = key
         self._ending = ending
+        self._truncations = truncations
+        self._removed: list[Removed] = []
+        self._told: set[Removed] = set()
         self._marked_at = -RENEWAL
         self._poll = SHORTEST_POLL
         self._began = False
@@ -128,6 +164,12 @@ class _Reading:
         self._began = True
         return page, notified
 
+    def first_to_forget(self, seq: int, page: list[SessionMessage]) -> int | None:
+        """Return from which number on messages were removed of those up to ``seq`` and on the page, once a removal."""
+        unknown = [each for each in self._removed if each not in self._told]
+        self._told = set(self._removed)
+        return first_to_forget(unknown, seq, page[-1].seq if page else seq)
+
     async def pause(self, bell: Bell, *, found: bool, notified: bool) -> None:
         """Wait until there may be more."""
         if notified:
@@ -143,7 +185,13 @@ class _Reading:
             # Marked before it is read: what commits after the mark notifies, what committed before it is found.
             notified = self._database.notifications.listening and await self._mark(db, repository.tenant_id)
             async with self._ending.reading():
-                return await repository.get_messages(self._key, after_seq=seq, limit=PAGE), notified
+                page = await repository.get_messages(self._key, after_seq=seq, limit=PAGE)
+                if self._truncations:
+                    # After the messages: a page that shows what replaced others says that those were removed.
+                    with database_errors("read a session"):
+                        found = await db.scalar(truncations_of(repository.tenant_id, self._key))
+                    self._removed = read_removed(found)
+            return page, notified
 
     async def _mark(self, db: AsyncSession, tenant_id: str) -> bool:
         now = time.monotonic()

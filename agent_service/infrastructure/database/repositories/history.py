@@ -1,20 +1,20 @@
-"""Reading the messages of a session, and removing the last one."""
+"""Reading the messages of a session."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select
 from sqlalchemy.orm.attributes import set_committed_value
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries import fork_copies, history, lineage
+from agent_service.infrastructure.database.queries import history, lineage
 from agent_service.infrastructure.database.queries.lineage import Segment
 from agent_service.infrastructure.database.queries.reads import Read, load_by_orm
-from agent_service.infrastructure.database.queries.scope import of_tenant, one
+from agent_service.infrastructure.database.queries.scope import one
 from agent_service.infrastructure.database.repositories.base import RepositoryBase
 from agent_service.infrastructure.database.repositories.token_window import TokenWindow
 from agent_service.infrastructure.database.values.validation import (
@@ -98,55 +98,6 @@ class SessionHistory(RepositoryBase):
                 messages = [message async for message in self._walk_line(session.id, session.last_seq)]
             set_committed_value(session, "messages", messages)
         return session
-
-    async def pop_message(self, session_id: UUID | str) -> SessionMessage | None:
-        """Remove the last message and return it, or None when there is none. Its number is not given out again.
-
-        Forks of the session keep the message; a fork that has none of its own left stops showing its parent's last.
-
-        :raises SessionNotFoundError: there is no such session.
-        """
-        key = require_session_id(session_id)
-        lock = (
-            update(Session)
-            .where(*one(self._tenant_id, key), Session.total_messages > 0)
-            .values(total_messages=Session.total_messages - 1, updated_at=self._now())
-            .returning(Session.total_messages, Session.updated_at)
-            .execution_options(synchronize_session=False)
-        )
-        with database_errors("remove a message"):
-            counted = (await self._db.execute(lock)).first()
-        if counted is None:
-            await self._require(key)
-            return None
-        # The row is locked now, so the last message stays the last one.
-        (message,) = await self._read(key, 1, None, None, None)
-        with database_errors("remove a message"):
-            stored = await self._remove(key, message)
-        self._note(key, {**counted._asdict(), **stored})
-        return message
-
-    async def _remove(self, key: UUID, message: SessionMessage) -> dict[str, Any]:
-        owner, seq = message.session_id, message.seq
-        forks = (await self._db.scalars(fork_copies.shorten_forks(self._dialect(), self._tenant_id, key, seq))).all()
-        for fork_id in sorted(forks):
-            await self._db.execute(fork_copies.copy_message(self._tenant_id, owner, seq, fork_id))
-            self._note(fork_id, {"fork_seq": seq - 1})
-        values: dict[str, Any] = {"total_tokens": Session.total_tokens - (message.token_count or 0)}
-        self._db.expunge(message)
-        if owner == key:
-            own = delete(SessionMessage).where(
-                SessionMessage.tenant_id == self._tenant_id,
-                SessionMessage.session_id == key,
-                SessionMessage.seq == seq,
-            )
-            await self._db.execute(own, execution_options={"synchronize_session": False})
-        else:
-            values["fork_seq"] = seq - 1
-        changed = update(Session).where(*of_tenant(self._tenant_id, key)).values(**values)
-        returning = changed.returning(Session.total_tokens, Session.fork_seq)
-        row = (await self._db.execute(returning, execution_options={"synchronize_session": False})).one()
-        return row._asdict()
 
     async def _walk(
         self, key: UUID, before: int | None, after: int | None, roles: Sequence[str] | None

@@ -1,7 +1,7 @@
 """A user's sessions as JSON lines: a line for each session, followed by one for each of its messages.
 
-A fork is written with everything it shows, as a session of its own. Counters are not written: an import
-counts the messages.
+A fork is written with everything it shows, as a session of its own. A message's role is written where its document has
+none. Counters are not written: an import counts the messages.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -46,7 +46,7 @@ class MessageLine:
         client_id = line.get("client_id")
         self.client_id: str | None = None if client_id is None else require_identifier(client_id, "client_id")
         self.created_at = _moment(line, "created_at")
-        self.message: PendingMessage = accept_message(session.id, line.get("data"), self.client_id)
+        self.message: PendingMessage = accept_message(session.id, line.get("data"), self.client_id, line.get("role"))
 
 
 def session_line(session: Session) -> str:
@@ -78,6 +78,7 @@ def message_line(session: Session, message: SessionMessage) -> str:
             "seq": message.seq,
             "client_id": message.client_id,
             "created_at": message.created_at.isoformat(),
+            **({} if message.data.get("role") == message.role else {"role": message.role}),
             "data": message.data,
         }
     )

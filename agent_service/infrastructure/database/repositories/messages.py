@@ -39,6 +39,7 @@ class SessionMessages(RepositoryBase):
         session_id: UUID | str,
         message: Mapping[str, Any],
         *,
+        role: str | None = None,
         client_id: str | None = None,
         expected_seq: int | None = None,
         expected_version: int | None = None,
@@ -49,6 +50,8 @@ class SessionMessages(RepositoryBase):
         ``expires_at`` on. Past SESSION_MAX_MESSAGES a warning is logged and the message is added all the same.
 
         :param message: a dict with a ``role``, a ``content`` (text, None or a list of parts) and any further JSON.
+        :param role: of a message that has none, such as an item or event of a framework: any JSON object, which is
+            stored as it is. A message with a role keeps its own.
         :param client_id: the caller's own id of this message. Appending it again adds nothing and gives the first one.
         :param expected_seq: append only if this is the session's ``last_seq`` (0: none yet).
         :param expected_version: append only if this is the session's ``version``.
@@ -56,7 +59,7 @@ class SessionMessages(RepositoryBase):
         :raises SessionConflictError: an expectation does not hold.
         :raises SessionValueError: the message cannot be kept exactly; nothing was sent.
         """
-        pending = accept_message(session_id, message, client_id)
+        pending = accept_message(session_id, message, client_id, role)
         seq = optional_count(expected_seq, "expected_seq", most=MAX_SEQ)
         version = optional_count(expected_version, "expected_version", most=MAX_VERSION)
         now = self._clock.now()

@@ -1,6 +1,7 @@
 """Sessions one at a time: create, read, change."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from sqlalchemy import func, inspect, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.attributes import set_committed_value
 
-from agent_service.core.errors import SessionConflictError, SessionValueError
+from agent_service.core.errors import SessionConflictError, SessionValueError, TransactionConflictError
 from agent_service.core.fixed import fixed
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session, SessionStatus, set_own_fields
@@ -91,6 +92,64 @@ class SessionRecords(RepositoryBase):
         statement = select(Session).where(Session.external_id == given, *visible(self._tenant_id))
         session: Session | None = await self._first("read a session", statement)
         return session
+
+    async def get_or_create(
+        self,
+        external_id: str,
+        *,
+        user_id: UUID | str,
+        agent_id: str | None = None,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expires_at: datetime | None = None,
+    ) -> Session:
+        """Return the user's session that carries this external id; store one first where there is none.
+
+        However many callers and processes do so at once, there is one session, and all get it. What else is given is
+        for a new session only. :func:`external_id_of` makes one id of an application, a user and an id.
+
+        :raises SessionConflictError: the session is another user's, or it was deleted: a hidden session keeps its
+            external id until :meth:`restore` brings it back, or :meth:`delete` with ``hard=True`` removes it.
+        :raises SessionValueError: a value cannot be stored.
+        """
+        given, owner = require_identifier(external_id, "external_id"), require_identifier(user_id, "user_id")
+        session = await self.get_by_external_id(given)
+        if session is None:
+            new = Session(
+                external_id=given,
+                user_id=user_id,
+                agent_id=agent_id,
+                title=title,
+                context={} if context is None else context,
+                metadata=metadata,
+                expires_at=expires_at,
+            )
+            try:
+                return await self.create(new)
+            except SessionConflictError as exc:
+                session = await self.get_by_external_id(given)
+                if session is None:
+                    raise await self._why_hidden(given) from exc
+        if str(session.user_id) != owner:
+            raise SessionConflictError(
+                f"the session of external_id {given!r} is another user's; choose an external id of this user's own"
+            )
+        return session
+
+    async def _why_hidden(self, external_id: str) -> SessionConflictError:
+        theirs = (Session.tenant_id == self._tenant_id, Session.external_id == external_id)
+        with database_errors("read a session"):
+            hidden = await self._db.scalar(select(Session.id).where(*theirs, Session.deleted_at.is_not(None)))
+        if hidden is None:
+            return TransactionConflictError(
+                f"another transaction stored the session of external_id {external_id!r}, or removed it, and this one "
+                "does not see that; begin it again"
+            )
+        return SessionConflictError(
+            f"session {hidden} has the external_id {external_id!r} and was deleted; restore() it, or remove it by "
+            "delete(..., hard=True)"
+        )
 
     async def update(self, session: Session) -> Session:
         """Store what was assigned to a session's attributes since it was loaded, whichever session block loaded it.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from agent_service.infrastructure.database.models.session import Session
 
-__all__ = ["CounterDrift", "CursorPage", "ImportResult", "PaginatedResult", "SearchHit", "SessionStats"]
+__all__ = ["CounterDrift", "CursorPage", "ImportResult", "PaginatedResult", "SearchHit", "SessionStats", "Truncation"]
 
 T = TypeVar("T")
 
@@ -100,3 +100,14 @@ class ImportResult:
     sessions: int
     messages: int
     skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """Messages of a followed session were removed: forget those numbered ``from_seq`` and above.
+
+    Those that are still there, and the ones that came instead, follow.
+    """
+
+    session_id: UUID
+    from_seq: int

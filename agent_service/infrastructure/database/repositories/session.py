@@ -1,6 +1,5 @@
 """The repository of sessions."""
 
-from agent_service.infrastructure.database.repositories.batches import SessionBatches
 from agent_service.infrastructure.database.repositories.context import SessionContext
 from agent_service.infrastructure.database.repositories.feed import SessionFeed
 from agent_service.infrastructure.database.repositories.forking import SessionForking
@@ -8,6 +7,7 @@ from agent_service.infrastructure.database.repositories.lifecycle import Session
 from agent_service.infrastructure.database.repositories.metadata import SessionMetadata
 from agent_service.infrastructure.database.repositories.portability import SessionPortability
 from agent_service.infrastructure.database.repositories.retention import SessionRetention
+from agent_service.infrastructure.database.repositories.rewriting import SessionRewriting
 from agent_service.infrastructure.database.repositories.search import SessionSearch
 from agent_service.infrastructure.database.repositories.statistics import SessionStatistics
 
@@ -16,7 +16,7 @@ __all__ = ["SessionRepository"]
 
 class SessionRepository(
     SessionForking,
-    SessionBatches,
+    SessionRewriting,
     SessionFeed,
     SessionPortability,
     SessionContext,

@@ -1,17 +1,17 @@
-"""How much of a history fits a budget of tokens, without separating a tool call from its result.
+"""How much of a history fits a budget of tokens, without separating what belongs together.
 
-Calls and results are recognised in the forms of the providers: ``tool_calls`` answered by ``tool_call_id``,
-parts of type ``tool_use`` answered by ``tool_result``, items ``function_call`` answered by ``function_call_output``,
-and the older ``function_call`` answered by role ``function``. A result without an id answers the last call before it.
-A call is answered once: a second result of the same id counts alone.
+That is a tool call and its result, in the forms that ``values/calls.py`` knows, and reasoning and the item after it.
+A result without an id answers the last call before it. A call is answered once: a second result of the same id counts
+alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 from agent_service.infrastructure.database.models.message import SessionMessage
-from agent_service.infrastructure.database.values.documents import dumps
+from agent_service.infrastructure.database.values.calls import calls_in, is_reasoning, results_in
+from agent_service.infrastructure.database.values.texts import characters_in
 
 __all__ = ["LOOK_FURTHER", "TokenWindow", "tokens"]
 
@@ -19,17 +19,12 @@ CHARACTERS_PER_TOKEN: Final = 4
 LOOK_FURTHER: Final = 1_000
 """Messages past the budget that are looked through for the other half of a call; a half without one counts alone."""
 
-_SENT = ("content", "tool_calls", "function_call", "arguments", "output")
-_RESULT_ROLES = ("tool", "function")
-
 
 def tokens(message: SessionMessage) -> int:
     """Return a message's own ``token_count``, else an estimate of its content and calls at 4 characters a token."""
     if message.token_count is not None:
         return message.token_count
-    values = [value for value in (message.data.get(name) for name in _SENT) if value is not None]
-    characters = sum(len(each if isinstance(each, str) else dumps(each)) for each in values)
-    return -(-characters // CHARACTERS_PER_TOKEN)
+    return -(-characters_in(message.data) // CHARACTERS_PER_TOKEN)
 
 
 class TokenWindow:
@@ -52,7 +47,7 @@ class TokenWindow:
         self._left -= tokens(message)
         self._full = self._full or self._left < 0 or self._fits == self._limit
         self._seen.append(message)
-        calls, results = list(_calls(message.data)), list(_results(message.data))
+        calls, results = list(calls_in(message.data)), list(results_in(message.data, message.role))
         first, second = (results, calls) if self._backward else (calls, results)
         # A result without an id answers any call; so, read backward, a call closes those too.
         self._open.difference_update({*second, None} if second and self._backward else second)
@@ -78,45 +73,16 @@ def _cuts_that_part(history: Sequence[SessionMessage]) -> list[int]:
     changes = [0] * (len(history) + 1)
     latest: dict[str | None, int] = {}
     for place, message in enumerate(history):
-        for result in _results(message.data):
+        for result in results_in(message.data, message.role):
             call = latest.pop(result, None)
             if call is not None:
                 if latest.get(None) == call:
                     del latest[None]
                 changes[call + 1] += 1
                 changes[place + 1] -= 1
-        for call_id in _calls(message.data):
+        for call_id in calls_in(message.data):
             latest[call_id] = latest[None] = place
+        if is_reasoning(message.data) and place + 1 < len(history):
+            changes[place + 1] += 1
+            changes[place + 2] -= 1
     return list(accumulate(changes))
-
-
-def _calls(data: dict[str, Any]) -> Iterator[str | None]:
-    for item in _items(data.get("tool_calls")):
-        yield _id(item.get("id"))
-    for part in _items(data.get("content")):
-        if part.get("type") == "tool_use":
-            yield _id(part.get("id"))
-    if data.get("type") == "function_call":
-        yield _id(data.get("call_id"))
-    elif data.get("function_call"):
-        yield None
-
-
-def _results(data: dict[str, Any]) -> Iterator[str | None]:
-    parts = [part for part in _items(data.get("content")) if part.get("type") == "tool_result"]
-    for part in parts:
-        yield _id(part.get("tool_use_id"))
-    if "tool_call_id" in data:
-        yield _id(data["tool_call_id"])
-    elif data.get("type") == "function_call_output":
-        yield _id(data.get("call_id"))
-    elif data.get("role") in _RESULT_ROLES and not parts:
-        yield None
-
-
-def _items(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _id(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

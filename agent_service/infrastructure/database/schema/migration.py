@@ -44,8 +44,9 @@ _UPGRADE = "run: agent-service db upgrade"
 _SERVES = "agent_service_0009"
 """The first revision with which this version's statements work; services are replaced before the ones after it."""
 
-# Search indexes depend on what the engine offers (pg_trgm, FTS5); the migration owns them, the models do not know them.
-_ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram")
+# Some indexes depend on what the engine offers (pg_trgm, FTS5, text_pattern_ops); the migrations own them,
+# and the models do not know them.
+_ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram", "ix_context_store_prefix")
 
 
 def _say_nothing(_line: str) -> None:

@@ -16,7 +16,7 @@ __all__ = ["database_now"]
 
 async def database_now(db: AsyncSession, clock: Clock) -> datetime:
     """Return the current time of the database, or of ``clock`` if that is not the system clock."""
-    if clock is not SYSTEM_CLOCK or db.get_bind().dialect.name != "postgresql":
+    if clock is not SYSTEM_CLOCK or SYSTEM_CLOCK.is_moved or db.get_bind().dialect.name != "postgresql":
         return clock.now()
     moment: datetime = (await db.execute(select(func.clock_timestamp()))).scalar_one()
     return moment

@@ -138,6 +138,8 @@ class PushConnector:
             return PushConnection(on_push, on_lost)
 
         if address is None:
+            if self._target.embedded:
+                await self._join()
             _, connection = await loop.create_unix_connection(make, self._target.path)
         else:
             tls = await self._tls.context() if self._tls is not None else None
@@ -149,6 +151,15 @@ class PushConnector:
             await connection.aclose()
             raise
         return connection
+
+    async def _join(self) -> None:
+        from agent_service.infrastructure.redis.embedded.server import (  # noqa: PLC0415 - others do not pay for it
+            embedded_server,
+        )
+
+        server = embedded_server(self._target)
+        if not server.joined:
+            await server.join()
 
     def _greeting(self) -> list[Command]:
         name = f"{self._target.options.get('client_name') or 'agent_service'}-invalidations"

@@ -45,8 +45,22 @@ def open_transport(target: RedisTarget, *, timeout: float) -> Transport:
         return _cluster(target, timeout)
     if target.topology == "sentinel":
         return _sentinel(target, timeout)
+    if target.embedded:
+        return _embedded(target)
     pool = ConnectionPool(max_connections=_NO_LIMIT, **_where(target), **_how(target))
     return ServerTransport(Redis(connection_pool=pool), owned=True)
+
+
+def _embedded(target: RedisTarget) -> Transport:
+    from agent_service.infrastructure.redis.transport.embedded import (  # noqa: PLC0415 - others do not pay for it
+        EmbeddedConnection,
+        embedded_server,
+    )
+
+    server = embedded_server(target)
+    where: dict[str, Any] = {"connection_class": EmbeddedConnection, "path": target.path, "server": server}
+    pool = ConnectionPool(max_connections=_NO_LIMIT, **where, **_how(target))
+    return ServerTransport(Redis(connection_pool=pool), owned=True, starting=server.is_starting)
 
 
 def _where(target: RedisTarget) -> dict[str, Any]:

@@ -8,7 +8,7 @@ know whether a command was sent, and nothing is sent twice. No caller gets the r
 * that check is off while maintenance notifications are on, as they are by default over RESP3; we use RESP2.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -31,15 +31,24 @@ class ServerTransport(Transport):
 
     :param client: not closed here unless ``owned``.
     :param sentinel: what found the client's server; closed with it.
+    :param starting: tells whether this process waits for its own server to start, which is no failure of it.
     """
 
     is_cluster = False
 
-    def __init__(self, client: Redis, *, owned: bool, sentinel: SharedSentinel | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        owned: bool,
+        sentinel: SharedSentinel | None = None,
+        starting: Callable[[], bool] | None = None,
+    ) -> None:
         self._client = client
         self._pool: ConnectionPool = client.connection_pool
         self._owned = owned
         self._sentinel = sentinel
+        self._starting = starting
         self._abandoned = Abandoned()
 
     @property
@@ -48,6 +57,7 @@ class ServerTransport(Transport):
 
     async def execute(self, operation: Operation, command: Command) -> Any:
         packed = _packed(command)
+        operation.arrived = self._starting
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             operation.sent = True
@@ -75,6 +85,7 @@ class ServerTransport(Transport):
 
     async def _exchange(self, operation: Operation, commands: Sequence[Command]) -> list[Any]:
         packed = b"".join([_packed(command) for command in commands])
+        operation.arrived = self._starting
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         replies: list[Any] = []
         try:

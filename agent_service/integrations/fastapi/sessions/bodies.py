@@ -30,9 +30,13 @@ _Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_IDENT
 _MESSAGE: Final[dict[str, Any]] = {
     "type": "object",
     "description": "A message, kept exactly as it is sent; it may have further fields of any JSON.",
-    "required": ["role"],
     "properties": {
-        "role": {"type": "string", "minLength": 1, "examples": ["user", "assistant", "system", "tool"]},
+        "role": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Required, unless a role is given beside the message.",
+            "examples": ["user", "assistant", "system", "tool"],
+        },
         "content": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "null"}],
             "description": "A text, a list of parts, or null.",
@@ -90,6 +94,7 @@ class BatchItem(_In):
     """One message of a batch."""
 
     message: Message
+    role: str | None = Field(None, min_length=1, description="The role of a message that has none of its own.")
     client_id: _Identifier | None = Field(
         None, description="Your own id of this message, as Idempotency-Key is of one."
     )

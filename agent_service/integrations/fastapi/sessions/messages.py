@@ -29,6 +29,8 @@ _ExpectedSeq: TypeAlias = Annotated[
     int | None, Query(ge=0, le=MAX_SEQ, description="Append only if this is the number of the session's last message.")
 ]
 
+_Role: TypeAlias = Annotated[str | None, Query(min_length=1, description="The role of a message that has none.")]
+
 
 def add_messages(router: APIRouter, access: Access) -> None:
     """Add the routes of a session's messages."""
@@ -47,6 +49,7 @@ def add_messages(router: APIRouter, access: Access) -> None:
         key: IdempotencyKey,
         condition: IfMatch,
         expected_seq: _ExpectedSeq = None,
+        role: _Role = None,
     ) -> MessageOut:
         """Append a message; with an Idempotency-Key, however often it is sent."""
         last_seq = await _hold(sessions, session) if key is not None else session.last_seq
@@ -54,6 +57,7 @@ def add_messages(router: APIRouter, access: Access) -> None:
             stored = await sessions.add_message_to_session(
                 session.id,
                 message,
+                role=role,
                 client_id=key,
                 expected_seq=expected_seq,
                 expected_version=expected_version(session, condition),
@@ -64,7 +68,7 @@ def add_messages(router: APIRouter, access: Access) -> None:
             require_version(session, condition)
             raise
         if key is not None and stored.seq <= last_seq:
-            require_same(stored, message, place="header", name="Idempotency-Key", client_id=key)
+            require_same(stored, message, role, place="header", name="Idempotency-Key", client_id=key)
             _replayed(response)
         return MessageOut.of(stored)
 
@@ -83,12 +87,12 @@ def add_messages(router: APIRouter, access: Access) -> None:
         """Append messages in their order, all or none. A client_id that was appended before adds nothing."""
         keys = [each.client_id for each in messages]
         last_seq = await _hold(sessions, session) if any(keys) else session.last_seq
-        given = [each.message for each in messages]
-        stored = await sessions.add_messages_to_session(session.id, given, client_ids=keys)
+        given, roles = [each.message for each in messages], [each.role for each in messages]
+        stored = await sessions.add_messages_to_session(session.id, given, role=roles, client_ids=keys)
         for index, (each, item) in enumerate(zip(stored, messages, strict=True)):
             if item.client_id is not None:
                 name = f"messages[{index}].client_id"
-                require_same(each, item.message, place="body", name=name, client_id=item.client_id)
+                require_same(each, item.message, item.role, place="body", name=name, client_id=item.client_id)
         if all(each.seq <= last_seq for each in stored):
             _replayed(response)
         return [MessageOut.of(each) for each in stored]

@@ -161,6 +161,19 @@ async def test_a_key_that_is_used_for_another_message_is_refused(ada: httpx.Asyn
     assert len((await ada.get(f"{path}/messages")).json()) == 1
 
 
+async def test_a_repeated_item_has_the_same_role_beside_it(ada: httpx.AsyncClient) -> None:
+    path = await begin(ada)
+
+    async def send(role: str) -> httpx.Response:
+        headers = {"idempotency-key": "k"}
+        return await ada.post(f"{path}/messages", json={"type": "call"}, headers=headers, params={"role": role})
+
+    answers = [await send(role) for role in ("tool", "tool", "assistant")]
+
+    assert [each.status_code for each in answers] == [201, 200, 422]
+    assert answers[2].json()["errors"][0]["field"] == "Idempotency-Key"
+
+
 @pytest.mark.parametrize(
     "key", ["", '""', "a b", "a,b", '"a', "é".encode(), b"a\x01", "k" * 256, '"' + "k" * 256 + '"']
 )

@@ -200,6 +200,27 @@ async def test_a_batch_is_appended_in_order_all_or_nothing(ada: httpx.AsyncClien
     assert await contents(ada, path) == ["0", "1", "2"]
 
 
+async def test_an_item_without_a_role_takes_the_one_beside_it_and_is_kept_exactly(ada: httpx.AsyncClient) -> None:
+    path = await begin(ada)
+    item, said = {"type": "reasoning", "summary": []}, {"role": "user", "content": "x"}
+    batch = {"messages": [{"message": item, "role": "tool"}, {"message": said, "role": "tool"}]}
+
+    one = await ada.post(f"{path}/messages", json=item, params={"role": "assistant"})
+    more = await ada.post(f"{path}/messages/batch", json=batch)
+    refused = [
+        await ada.post(f"{path}/messages", json=item),
+        await ada.post(f"{path}/messages", json=item, params={"role": ""}),
+        await ada.post(f"{path}/messages", json=item, params={"role": "a\0"}),
+    ]
+    read = (await ada.get(f"{path}/messages")).json()
+
+    assert (one.status_code, more.status_code) == (201, 201)
+    assert [each["role"] for each in read] == ["assistant", "tool", "user"]
+    assert [each["message"] for each in read] == [item, item, said]
+    assert [each.status_code for each in refused] == [422, 422, 422]
+    assert [each.json()["errors"][0]["field"] for each in refused] == ["message.role", "role", "role"]
+
+
 async def test_an_append_may_expect_the_last_number(ada: httpx.AsyncClient) -> None:
     path = await begin(ada, "a")
 
