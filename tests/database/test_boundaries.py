@@ -265,14 +265,18 @@ async def test_a_session_shows_what_was_appended_through_its_own_repository(data
 async def test_a_batch_past_the_limit_is_warned_about(
     database: DatabaseManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+<<<<<<< HEAD
     monkeypatch.setattr("agent_service.infrastructure.database.limits._WARNED_ABOUT", Memo(10))  # the id is not unique
     await create(database, 1)
+=======
+>>>>>>> b1
     async with database.session() as db:
         repo = SessionRepository(db, limits=SessionLimits(max_messages=2, expiry=HOUR))
-        await repo.add_messages_to_session(UUID(int=1), [{"role": "user"}] * 2)
+        session = await repo.create(Session(user_id="ada"))  # with an id that this process has not warned about
+        await repo.add_messages_to_session(session.id, [{"role": "user"}] * 2)
         assert "SESSION_MAX_MESSAGES" not in caplog.text
-        await repo.add_messages_to_session(UUID(int=1), [{"role": "user"}])
-    assert f"session {UUID(int=1)} holds 3 messages" in caplog.text
+        await repo.add_messages_to_session(session.id, [{"role": "user"}])
+    assert f"session {session.id} holds 3 messages" in caplog.text
 
 
 async def test_the_end_of_a_session_is_when_it_first_ended(database: DatabaseManager) -> None:

@@ -133,6 +133,7 @@ async def test_a_row_cannot_be_given_to_another_tenant(service: DatabaseManager)
         await repo.get_user_sessions("ada")
         with pytest.raises(Exception, match="row-level security"):
             await db.execute(text("UPDATE agent_service_sessions SET tenant_id = 'evil'"))
+        await db.rollback()
 
 
 async def test_every_method_of_the_repository_works_for_another_tenant_as_without_policies(

@@ -101,7 +101,7 @@ IdempotencyKey: TypeAlias = Annotated[str | None, Depends(_idempotency_key)]
 
 
 def tagged(shown: Shown, version: int, response: Response) -> Shown:
-    """Give an answer its ETag, and return it."""
+    """Set the ETag of an answer, and return it."""
     response.headers["ETag"] = str(_tag(shown, version))
     return shown
 
