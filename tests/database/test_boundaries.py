@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import event, text, update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
-from agent_service.core.memo import Memo
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.limits import SessionLimits
 from agent_service.infrastructure.database.maintenance import purge, sweep
@@ -263,13 +262,8 @@ async def test_a_session_shows_what_was_appended_through_its_own_repository(data
 
 
 async def test_a_batch_past_the_limit_is_warned_about(
-    database: DatabaseManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    database: DatabaseManager, caplog: pytest.LogCaptureFixture
 ) -> None:
-<<<<<<< HEAD
-    monkeypatch.setattr("agent_service.infrastructure.database.limits._WARNED_ABOUT", Memo(10))  # the id is not unique
-    await create(database, 1)
-=======
->>>>>>> b1
     async with database.session() as db:
         repo = SessionRepository(db, limits=SessionLimits(max_messages=2, expiry=HOUR))
         session = await repo.create(Session(user_id="ada"))  # with an id that this process has not warned about
