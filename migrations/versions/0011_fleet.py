@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from agent_service.infrastructure.database.naming.catalog import has_table
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.schema.revisions import tables_are_made
 from agent_service.infrastructure.database.schema.steps import Change, Lock, run
 
@@ -13,7 +15,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run(revision, *(() if tables_are_made() else (Change("make the table of processes", create),)))
+    names = names_of(op.get_bind())
+    # A chain of the application's that made the tables of an earlier version has not made this one.
+    made = tables_are_made() and has_table(op.get_bind(), names.schema, names.local("fleet"))
+    run(revision, *(() if made else (Change("make the table of processes", create),)))
 
 
 def create(_connection: sa.Connection) -> None:
