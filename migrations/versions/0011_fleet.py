@@ -16,6 +16,7 @@ depends_on = None
 
 def upgrade() -> None:
     names = names_of(op.get_bind())
+    # A chain of the application's that made the tables of an earlier version has not made this one.
     made = tables_are_made() and has_table(op.get_bind(), names.schema, names.local("fleet"))
     run(revision, *(() if made else (Change("make the table of processes", create),)))
 
