@@ -297,13 +297,16 @@ async def test_an_application_that_is_mounted_uses_the_service_that_was_installe
     async def handler(repo: Sessions) -> str:
         return repo.tenant_id
 
+    other = FastAPI()
+    other.add_api_route("/", handler)
     app.mount("/inner", inner)
+    app.mount("/other", other)
+    app.state.agent_service.install(inner)
     async with client_of(app) as client:
-        before = await client.get("/inner/", headers={"tenant": "acme"})
-        app.state.agent_service.install(inner)
-        after = await client.get("/inner/", headers={"tenant": "acme"})
+        installed = await client.get("/inner/", headers={"tenant": "acme"})
+        forgotten = await client.get("/other/", headers={"tenant": "acme"})
 
-    assert (before.status_code, after.json()) == (500, "acme")
+    assert (installed.json(), forgotten.status_code) == ("acme", 500)
 
 
 async def test_a_cached_handler_keeps_its_signature_and_its_dependencies() -> None:
