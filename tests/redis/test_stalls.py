@@ -115,7 +115,7 @@ async def test_turns_take_about_as_long_as_they_say(seconds: float):
         async with Turns(seconds):
             await asyncio.sleep(60)
 
-    assert seconds * 0.9 < time.monotonic() - started < seconds + 2
+    assert seconds * 0.7 < time.monotonic() - started < seconds + 2
 
 
 async def test_the_hard_timeout_of_a_load_counts_no_stall_of_the_loop():

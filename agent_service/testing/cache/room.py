@@ -85,7 +85,7 @@ async def joined() -> None:
 
     In many turns of the event loop, so that callers get theirs after the whole process was held up.
     """
-    for _ in range(100):
+    for _ in range(250):
         await asyncio.sleep(0.001)
 
 

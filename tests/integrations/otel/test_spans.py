@@ -156,7 +156,7 @@ async def test_a_trigger_is_a_trace_of_its_own(
     before = dict(registry._handlers)
     handled = asyncio.Event()
 
-    @on_trigger("remind")
+    @on_trigger("remind-in-a-trace")
     async def remind(trigger: Trigger) -> None:
         if trigger.attempt == 1:
             raise ValueError("s3cret")
@@ -165,7 +165,7 @@ async def test_a_trigger_is_a_trace_of_its_own(
     try:
         with seen.tracer.start_as_current_span("service"):
             async with TriggerRunner(poll_interval=0.01, backoff=(0.01, 0.02)):
-                await RedisTrigger("acme").set("remind", "alice", timedelta(seconds=0.01))
+                await RedisTrigger("acme").set("remind-in-a-trace", "alice", timedelta(seconds=0.01))
                 await asyncio.wait_for(handled.wait(), 60)
     finally:
         registry._handlers.clear()
@@ -176,7 +176,7 @@ async def test_a_trigger_is_a_trace_of_its_own(
     assert failed.parent is done.parent is None
     assert failed.kind is SpanKind.CONSUMER
     assert dict(failed.attributes or {}) == {
-        "agent_service.trigger.action": "remind",
+        "agent_service.trigger.action": "remind-in-a-trace",
         "agent_service.trigger.attempt": 1,
         "error.type": "ValueError",
     }
