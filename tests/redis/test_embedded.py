@@ -207,6 +207,15 @@ async def test_a_user_that_comes_while_the_server_is_being_ended_gets_a_new_one(
             assert before
 
 
+async def test_a_server_whose_folder_is_removed_ends_with_its_last_user(folder: Path):
+    async with using(f"embedded://{folder}") as user:
+        await user.ask("set")
+        process = await user.server()
+        shutil.rmtree(folder)
+        user.process.kill()
+        wait_for(lambda: is_gone(process), GONE_SECONDS)
+
+
 async def test_a_stale_socket_is_replaced(connect: Connect, folder: Path):
     make(folder)
     with socket.socket(socket.AF_UNIX) as stale:

@@ -22,12 +22,14 @@ def own_servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.fail(place.HOW_TO_GET_ONE) if os.environ.get("CI") else pytest.skip(place.HOW_TO_GET_ONE)
     monkeypatch.setenv(place.EMBEDDED_FOLDER, "")
     monkeypatch.setattr(place, "_known", {})
-    yield
-    left = [Path(each.folder) for each in server._servers.values() if each.joined]
-    for each in server._servers.values():
-        each.leave()
-    server._servers.clear()
-    wait_for(lambda: all(map(_is_free, left)))
+    try:
+        yield
+    finally:
+        left = [Path(each.folder) for each in server._servers.values() if each.joined]
+        for each in server._servers.values():
+            each.leave()
+        server._servers.clear()
+        wait_for(lambda: all(map(_is_free, left)))
 
 
 def _is_free(folder: Path) -> bool:

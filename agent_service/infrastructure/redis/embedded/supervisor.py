@@ -36,8 +36,9 @@ END = b"\0"
 class Supervisor:
     """One server, while it has users."""
 
-    def __init__(self, folder: str, binary: str, *, keep: bool) -> None:
+    def __init__(self, folder: str, binary: str, users: int, *, keep: bool) -> None:
         self._folder = folder
+        self._users = users
         self._keep = keep
         persistence = ["--appendonly", "yes"] if keep else ["--appendonly", "no"]
         self._command = [
@@ -121,7 +122,7 @@ class Supervisor:
         self._said.extend(line.strip() for line in server.stdout)
 
     def _end_with_the_last_user(self) -> None:
-        fcntl.flock(os.open(USERS, os.O_RDWR), fcntl.LOCK_EX)
+        fcntl.flock(self._users, fcntl.LOCK_EX)
         self.end()
 
 
@@ -161,8 +162,9 @@ def main(folder: str, binary: str, kept: str, report: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         os.chdir(folder)
+        users = os.open(USERS, os.O_RDWR)  # Before the report: from then on the folder may be removed.
         end_orphan()
-        supervisor = Supervisor(folder, binary, keep=kept == "keep")
+        supervisor = Supervisor(folder, binary, users, keep=kept == "keep")
         problem = supervisor.start()
     except Exception as exc:  # noqa: BLE001 - whatever it is, the user that waits must learn it
         problem = f"{type(exc).__name__}: {exc}"
