@@ -199,7 +199,8 @@ async def test_a_difference_is_told_in_words(database_url: str, drift: str, word
             "ALTER TABLE agent_service_sessions DROP CONSTRAINT agent_service_fk_sessions_parent",
             (
                 "the foreign key agent_service_fk_sessions_parent on agent_service_sessions "
-                "(tenant_id, parent_session_id) to agent_service_sessions.tenant_id, agent_service_sessions.id is missing"
+                "(tenant_id, parent_session_id) to agent_service_sessions.tenant_id, "
+                "agent_service_sessions.id is missing"
             ),
         ),
     ],
