@@ -10,10 +10,10 @@ WORKERS ?= auto
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint rules types contracts quick format bench faults mutants audit clean
+.PHONY: help run test check lint rules types contracts quick format bench docs docs-serve faults mutants audit clean
 
 help:  ## show what can be made
-	@$(PYTHON) -c 'import re; [print(f"make {t:8}{d}") for t, d in re.findall(r"(?m)^([a-z]+):.*?## (.*)$$", open("Makefile").read())]'
+	@$(PYTHON) -c 'import re; [print(f"make {t:11}{d}") for t, d in re.findall(r"(?m)^([a-z-]+):.*?## (.*)$$", open("Makefile").read())]'
 
 $(BUILT): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,6 +61,17 @@ bench: $(READY)  ## benchmarks against peers and raw drivers, printed as ratios
 	@$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m benchmarks
 
+# Material for MkDocs and its plugins announce their successors on every run.
+MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs
+
+docs: $(READY)  ## the documentation site, into site/; a broken link fails
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(MKDOCS) build
+
+docs-serve: $(READY)  ## the documentation site on http://127.0.0.1:8000, built again when a page changes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(MKDOCS) serve
+
 faults: $(READY)  ## the long fault runs: servers killed, stopped and stalled under load; properties at full depth
 	$(BIN)/python -m pytest -m faults --override-ini addopts= tests
 	TEST_DEPTH=deep $(PYTEST)
@@ -75,4 +86,4 @@ audit: $(READY)  ## known vulnerabilities of what is installed, asked of PyPI; n
 	$(BIN)/pip-audit --skip-editable
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants

@@ -59,9 +59,19 @@ if _typing.TYPE_CHECKING:
         get_cache,
         get_redis_manager,
     )
-    from agent_service.infrastructure.database import cleanup_once, close_database, get_session, run_cleanup
+    from agent_service.infrastructure.database import (
+        SessionWriter,
+        cleanup_once,
+        close_database,
+        get_database,
+        get_session,
+        run_cleanup,
+    )
     from agent_service.infrastructure.database.models.session import Session, SessionStatus
     from agent_service.infrastructure.database.repositories import SessionRepository
+    from agent_service.infrastructure.outbox import invalidate_in, run_outbox
+
+    __version__: str
 
 __all__ = [
     "NEVER",
@@ -101,6 +111,7 @@ __all__ = [
     "SessionRepository",
     "SessionStatus",
     "SessionValueError",
+    "SessionWriter",
     "Settings",
     "StateConflictError",
     "StateStoreError",
@@ -112,12 +123,15 @@ __all__ = [
     "close_cache",
     "close_database",
     "get_cache",
+    "get_database",
     "get_redis_manager",
     "get_session",
     "get_settings",
+    "invalidate_in",
     "logger",
     "reset_settings",
     "run_cleanup",
+    "run_outbox",
     "setup_logging",
 ]
 
@@ -134,13 +148,17 @@ _ROOMS = {
     "close_cache": "agent_service.infrastructure.cache",
     "get_cache": "agent_service.infrastructure.cache",
     "get_redis_manager": "agent_service.infrastructure.cache",
+    "SessionWriter": "agent_service.infrastructure.database",
     "cleanup_once": "agent_service.infrastructure.database",
     "close_database": "agent_service.infrastructure.database",
+    "get_database": "agent_service.infrastructure.database",
     "get_session": "agent_service.infrastructure.database",
     "run_cleanup": "agent_service.infrastructure.database",
     "Session": "agent_service.infrastructure.database.models.session",
     "SessionStatus": "agent_service.infrastructure.database.models.session",
     "SessionRepository": "agent_service.infrastructure.database.repositories",
+    "invalidate_in": "agent_service.infrastructure.outbox",
+    "run_outbox": "agent_service.infrastructure.outbox",
 }
 
 
@@ -150,6 +168,8 @@ _PACKAGES = {"cli", "context", "infrastructure", "runtime", "state", "tenants", 
 def __getattr__(name: str) -> object:
     if name in _PACKAGES:
         return _importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        return _importlib.import_module("importlib.metadata").version("agent-service")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(_importlib.import_module(_ROOMS[name]), name)

@@ -28,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a title still gets a line
     try:
         arguments = build_parser().parse_args(argv)
-        code: int = arguments.run(arguments, Console(as_json=arguments.json))
-    except AgentServiceError as exc:
-        sys.stderr.write(f"agent-service: {' '.join(str(exc).split())}\n")
-        return FAILED
+        console = Console(as_json=arguments.json)
+        try:
+            code: int = arguments.run(arguments, console)
+        except AgentServiceError as exc:
+            console.failure(exc)
+            return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

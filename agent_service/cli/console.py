@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 __all__ = ["Console", "printable"]
 
 LABEL_WIDTH = 28
+CELL_WIDTH = 60
+LINE_WIDTH = 1000
 
 
 class Console:
@@ -44,7 +47,41 @@ class Console:
             _write(json.dumps(values, ensure_ascii=False, default=str))
             return
         for name, value in {**values, **for_people}.items():
-            _write(f"{name.replace('_', ' '):{LABEL_WIDTH}}{_text(value)}")
+            _write(f"{name.replace('_', ' '):{LABEL_WIDTH}}{printable(_text(value), LINE_WIDTH)}")
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], **more: object) -> None:
+        """Show rows: columns on a terminal, lines of values between tabs in a pipe, one JSON object to a machine.
+
+        :param name: of the list in the JSON object, which also has ``more``.
+        """
+        if self.as_json:
+            listed = [dict(zip(columns, row, strict=True)) for row in rows]
+            _write(json.dumps({name: listed, **more}, ensure_ascii=False, default=str))
+            return
+        cells = [[_cell(each) for each in row] for row in rows]
+        if not sys.stdout.isatty():
+            for row in cells:
+                _write("\t".join(row))
+            return
+        if not rows:
+            _write(f"no {name.replace('_', ' ')}")
+            return
+        heads = [column.replace("_", " ") for column in columns]
+        widths = [max(len(row[position]) for row in [heads, *cells]) for position in range(len(heads))]
+        numbers = [all(isinstance(row[position], int | float) for row in rows) for position in range(len(heads))]
+        for line in [heads, ["-" * width for width in widths], *cells]:
+            padded = (
+                text.rjust(width) if number else text.ljust(width)
+                for text, width, number in zip(line, widths, numbers, strict=True)
+            )
+            _write("  ".join(padded).rstrip())
+
+    def failure(self, exc: Exception) -> None:
+        """Show an error: one line on stderr, and to a machine one JSON object on stdout as well."""
+        message = " ".join(str(exc).split())
+        if self.as_json:
+            _write(json.dumps({"error": message, "type": type(exc).__name__}, ensure_ascii=False))
+        sys.stderr.write(f"agent-service: {message}\n")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float], None]]:
@@ -74,6 +111,12 @@ def printable(text: str | None, length: int = 72) -> str:
 def _write(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "" if value is None else printable(_text(value), CELL_WIDTH)
 
 
 def _text(value: object) -> str:

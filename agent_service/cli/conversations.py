@@ -1,13 +1,13 @@
-"""Reading conversations: gzip JSON lines, one conversation a line."""
+"""Reading conversations: JSON lines, plain or gzip, one conversation a line."""
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent_service.cli.console import printable
-from agent_service.cli.reading import GzipLines, open_gzip
+from agent_service.cli.reading import Lines, open_lines
 
 __all__ = ["Conversation", "read_conversations"]
 
@@ -16,7 +16,7 @@ TITLE_LENGTH = 80
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One line of a file; ``line`` says which, for errors."""
+    """One line of a file; ``line`` says which, for errors, and ``fraction`` how much of the files ends with it."""
 
     external_id: str
     agent_id: str | None
@@ -24,22 +24,21 @@ class Conversation:
     metadata: dict[str, Any]
     messages: list[dict[str, Any]]
     line: str
+    fraction: float
 
 
-def read_conversations(paths: Sequence[Path], advance: Callable[[float], None]) -> Generator[Conversation]:
+def read_conversations(paths: Sequence[Path]) -> Generator[Conversation]:
     """Yield the conversations of the files in order, with one in memory at a time.
 
-    :param advance: called with the fraction of the files that is done, 0 to 1.
     :raises InputFileError: for a file that cannot be read, or a line that is not a conversation.
     """
     for position, path in enumerate(paths):
-        with open_gzip(path) as lines:
+        with open_lines(path) as lines:
             for text in lines:
-                yield _conversation(text, lines)
-                advance((position + lines.fraction) / len(paths))
+                yield _conversation(text, lines, (position + lines.fraction) / len(paths))
 
 
-def _conversation(text: str, lines: GzipLines) -> Conversation:
+def _conversation(text: str, lines: Lines, fraction: float) -> Conversation:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -54,6 +53,7 @@ def _conversation(text: str, lines: GzipLines) -> Conversation:
         metadata={name: value for name, value in found.items() if name not in {"session_id", "messages"}},
         messages=found["messages"],
         line=f"{lines.path}: line {lines.line}",
+        fraction=fraction,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from agent_service.cli.reading import GzipLines, open_gzip
+from agent_service.cli.reading import Lines, open_lines
 from agent_service.core.errors import CacheKeyError
 from agent_service.core.keys import check_key
 from agent_service.core.ttl import NEVER
@@ -43,14 +43,14 @@ class TraceReport:
 async def replay_trace(path: Path, entries: int, advance: Callable[[float], None]) -> TraceReport:
     """Send the requests of a trace through a memory cache, one after the other.
 
-    :param path: gzip CSV with the columns timestamp, key and, optionally, size.
+    :param path: CSV, plain or gzip, with the columns timestamp, key and, optionally, size.
     :param entries: how many entries the cache holds.
     :param advance: called with the fraction of the file that is done, 0 to 1.
     :raises InputFileError: for a file that is not such a trace.
     """
     cache: InMemoryCache[bool] = InMemoryCache(max_entries=entries, default_ttl=NEVER)
     requests, hits, seconds = 0, 0, 0.0
-    with open_gzip(path) as lines:
+    with open_lines(path) as lines:
         keys = read_keys(lines)
         while chunk := list(islice(keys, CHUNK)):
             started = time.perf_counter()
@@ -72,7 +72,7 @@ async def _serve(cache: ICache[bool], keys: Sequence[str]) -> int:
     return hits
 
 
-def read_keys(lines: GzipLines) -> Iterator[str]:
+def read_keys(lines: Lines) -> Iterator[str]:
     """Return the keys of a trace in the order of its requests.
 
     :raises InputFileError: for a wrong header, a row with another number of columns, or an unusable key.

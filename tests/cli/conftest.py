@@ -42,14 +42,16 @@ def as_json(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must fail with exit code 2, one line on stderr and nothing on stdout; give the line."""
+    """Run a command that must fail with exit code 2, one line on stderr and the same as JSON; give the line."""
 
     def run(*arguments: object) -> str:
         assert main([*map(str, arguments), "--json"]) == 2
         shown = capsys.readouterr()
-        assert shown.out == ""
         assert shown.err.startswith("agent-service: ")
         assert shown.err.count("\n") == 1
+        failure = json.loads(shown.out)
+        assert shown.err == f"agent-service: {failure['error']}\n"
+        assert failure.keys() == {"error", "type"}
         return shown.err
 
     return run

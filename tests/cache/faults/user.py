@@ -195,7 +195,7 @@ class User:
         key = f"hangs:{self._rng.randrange(1000)}"
         call = self._cache.get_or_load(
             key,
-            lambda: asyncio.sleep(10, {}),
+            lambda: asyncio.sleep(10, dict[str, int]()),
             hard_timeout=HARD_TIMEOUT,
             lock=self._rng.choice([None, "distributed"]),
         )

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, cast
+
+from typing_extensions import TypeVar
 
 from agent_service.core.errors import (
     RedisBusyError,
@@ -26,7 +28,7 @@ __all__ = ["FallbackBackend", "FallbackCache"]
 
 logger = logging.getLogger("agent_service.cache")
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 R = TypeVar("R")
 
 

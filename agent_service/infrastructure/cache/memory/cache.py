@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TypeVar, cast, overload
+from typing import Any, cast, overload
+
+from typing_extensions import TypeVar
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.codec import Serializer
@@ -22,7 +24,7 @@ from agent_service.infrastructure.cache.values import CachedValue, Encoded, Life
 
 __all__ = ["InMemoryCache", "MemoryBackend"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 D = TypeVar("D")
 
 

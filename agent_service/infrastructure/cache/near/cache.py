@@ -1,7 +1,9 @@
 """Memory in front of Redis: reads that cost no round trip, coherent by what Redis pushes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
+
+from typing_extensions import TypeVar
 
 from agent_service.core.errors import CacheValueError
 from agent_service.core.globs import Globs
@@ -17,7 +19,7 @@ from agent_service.infrastructure.cache.values import CachedValue, Encoded, Life
 
 __all__ = ["TieredCache"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 R = TypeVar("R")
 
 

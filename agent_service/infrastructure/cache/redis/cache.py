@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
+
+from typing_extensions import TypeVar
 
 from agent_service.core.codec import Serializer
 from agent_service.core.errors import RedisDeniedError, RedisRefusedError, RedisUnreplicatedError
@@ -32,7 +34,7 @@ from agent_service.infrastructure.redis.transport.base import Command
 
 __all__ = ["RedisBackend", "RedisCache"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 
 
 class RedisBackend(RedisLeases):

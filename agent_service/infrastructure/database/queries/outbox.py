@@ -10,7 +10,7 @@ from sqlalchemy import Delete, Select, Update, delete, func, select, update
 from agent_service.core.milliseconds import to_milliseconds
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 
-__all__ = ["let_go_when_idle", "oldest", "remove", "set_aside", "still_here", "waiting"]
+__all__ = ["let_go_when_idle", "listed", "oldest", "remove", "set_aside", "still_here", "take_back", "waiting"]
 
 
 def oldest(format_: int, size: int, without: Collection[UUID], only: Collection[UUID] | None) -> Any:
@@ -55,3 +55,22 @@ def set_aside(ids: Collection[UUID], now: datetime) -> Update:
     """Mark rows as failed, so that nobody takes them."""
     aside = update(OutboxRow).where(OutboxRow.id.in_(ids)).values(failed_at=now)
     return aside.execution_options(synchronize_session=False)
+
+
+def listed(most: int, *, failed: bool) -> Any:
+    """Select rows of any format, the oldest first.
+
+    :param failed: only those that are set aside.
+    """
+    rows = select(OutboxRow.id, OutboxRow.format, OutboxRow.body, OutboxRow.created_at, OutboxRow.failed_at)
+    return (rows.where(OutboxRow.failed_at.is_not(None)) if failed else rows).order_by(OutboxRow.id).limit(most)
+
+
+def take_back(ids: Collection[UUID] | None) -> Update:
+    """Clear the mark of failed rows, so that they are tried again.
+
+    :param ids: which; None: all.
+    """
+    failed = update(OutboxRow).where(OutboxRow.failed_at.is_not(None)).values(failed_at=None)
+    wanted = failed if ids is None else failed.where(OutboxRow.id.in_(ids))
+    return wanted.execution_options(synchronize_session=False)

@@ -19,6 +19,7 @@ from agent_service.infrastructure.database.naming.engines import Naming, names_o
 from agent_service.infrastructure.database.naming.names import SEARCH, TableNames, quoted
 from agent_service.infrastructure.database.schema import revisions
 from agent_service.infrastructure.database.schema.adopting import adopt, adoptable, hand_back, require_way_back
+from agent_service.infrastructure.database.schema.differing import in_words
 from agent_service.infrastructure.database.schema.lock_retries import Report
 from agent_service.infrastructure.database.schema.metadata import copy_tables
 from agent_service.infrastructure.database.schema.progress import Progress, read_progress
@@ -55,7 +56,7 @@ def _say_nothing(_line: str) -> None:
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The revision of a database, the one it should have, and the differences (empty: none)."""
+    """The revision of a database, the one it should have, and the differences in words (empty: none)."""
 
     current: str | None
     head: str
@@ -172,7 +173,7 @@ def check(connection: Connection) -> SchemaState:
     current, begun = current_of(connection, names), _begun_downgrade(connection, names)
     found = differences(connection)
     remedy = _remedy(current, found) if begun is None else str(begun)
-    return SchemaState(current, revisions.head(), tuple(str(each) for each in found), remedy)
+    return SchemaState(current, revisions.head(), tuple(in_words(found)), remedy)
 
 
 def _begun_downgrade(connection: Connection, names: TableNames) -> Progress | None:

@@ -8,20 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from agent_service.cli.commands.replay import DEFAULT_WORKERS, show_sessions, show_trace
 from agent_service.cli.console import Console
-from agent_service.cli.replay import DEFAULT_WORKERS, show_sessions, show_trace
+from agent_service.cli.grammar import add_command
 from agent_service.cli.sample import write_conversations, write_trace
 from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.redis.embedded import EMBEDDED_FOLDER, HOW_TO_GET_ONE, find_server
 
-__all__ = ["tour"]
+__all__ = ["register"]
 
 MISMATCHED = 1
 TRACE_ENTRIES = 1000
 
 
-def tour(_arguments: Namespace, console: Console) -> int:
+def register(commands: Any) -> None:
+    """Add ``tour``."""
+    summary = "show everything at work in a temporary folder, without a server: examples, a cache trace, conversations"
+    add_command(commands, "tour", _tour, summary, "tour", for_machines=False)
+
+
+def _tour(_arguments: Namespace, console: Console) -> int:
     """Run the examples, then both replays, in temporary folders and without any server that was there before."""
     with TemporaryDirectory(prefix="agent-service-tour-") as folder, _embedded(Path(folder) / "tour.db"):
         _heading(console, "1. Every feature, in one short program (USAGE_EXAMPLES.py)")
@@ -32,7 +40,7 @@ def tour(_arguments: Namespace, console: Console) -> int:
         asyncio.run(show_trace(trace, TRACE_ENTRIES, console))
         _heading(console, "3. Conversations: stored, read back, compared byte for byte, searched, paged")
         write_conversations(conversations)
-        report = asyncio.run(show_sessions([conversations], DEFAULT_WORKERS, console))
+        report = asyncio.run(show_sessions([conversations], DEFAULT_WORKERS, console, keep=True))
         console.say()
         console.say("That was the tour. Next: README.md, agent-service --help, and make test for the proof of it all.")
     return MISMATCHED if report.mismatches else 0
@@ -63,8 +71,8 @@ def _heading(console: Console, text: str) -> None:
 def _examples() -> Path:
     """Find the examples: inside an installed package, or at the root of a checkout."""
     here = Path(__file__).resolve()
-    installed = here.with_name("USAGE_EXAMPLES.py")
-    return installed if installed.is_file() else here.parents[2] / "USAGE_EXAMPLES.py"
+    installed = here.parents[1] / "USAGE_EXAMPLES.py"
+    return installed if installed.is_file() else here.parents[3] / "USAGE_EXAMPLES.py"
 
 
 @contextmanager

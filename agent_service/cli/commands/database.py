@@ -1,15 +1,16 @@
 """``agent-service db ...``, ``cleanup`` and ``stats``: the database of DATABASE_URL."""
 
-import asyncio
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_service.cli.console import Console
+from agent_service.cli.grammar import add_command, add_group, add_tenant
+from agent_service.cli.running import with_database
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings
-from agent_service.infrastructure.database.connection import close_database, get_database, get_session
+from agent_service.infrastructure.database.connection import get_session
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.maintenance.cleanup import cleanup_once
 from agent_service.infrastructure.database.repositories.session import SessionRepository
@@ -18,12 +19,70 @@ if TYPE_CHECKING:
     from agent_service.infrastructure.database.schema.planning import SchemaPlan
     from agent_service.infrastructure.database.schema.row_security import Others
 
-__all__ = ["check", "cleanup", "disable_row_security", "downgrade", "enable_row_security", "stats", "upgrade"]
+__all__ = ["register"]
 
 DIFFERENT = 1
 
 
-def upgrade(arguments: Namespace, console: Console) -> int:
+def register(commands: Any) -> None:
+    """Add ``db`` and what is below it, ``cleanup`` and ``stats``."""
+    verbs = add_group(commands, "db", "migrate or check the database of DATABASE_URL")
+    up = add_command(
+        verbs,
+        "upgrade",
+        _upgrade,
+        "bring the tables to the newest revision while services use them; run it again to resume",
+        "db upgrade --dry-run",
+        "db upgrade",
+    )
+    up.add_argument(
+        "revision",
+        nargs="?",
+        default="head",
+        metavar="REV",
+        help='a revision, or "+1" for one on (default: the newest)',
+    )
+    up.add_argument("--dry-run", action="store_true", help="only list the steps, and what each locks")
+    add_command(verbs, "check", _check, "compare the tables with the package's models", "db check")
+    down = add_command(
+        verbs,
+        "downgrade",
+        _downgrade,
+        "take the tables back to an earlier revision; data of later ones is lost",
+        "db downgrade base --yes",
+    )
+    down.add_argument("revision", metavar="REV", help='a revision, "-1" for one back, or "base" for none')
+    down.add_argument("--yes", action="store_true", help="do not ask")
+    enable = add_command(
+        verbs,
+        "enable-rls",
+        _enable_row_security,
+        "have PostgreSQL itself keep tenants apart (row-level security); first set DB_ROW_SECURITY for every service",
+        "db enable-rls",
+    )
+    enable.add_argument(
+        "--yes", action="store_true", help="do not ask, even if running processes may no longer see any row"
+    )
+    add_command(
+        verbs,
+        "disable-rls",
+        _disable_row_security,
+        "turn row-level security off: the package alone keeps tenants apart",
+        "db disable-rls",
+    )
+    add_command(commands, "cleanup", _cleanup, "mark expired sessions as completed, once", "cleanup")
+    show = add_command(
+        commands,
+        "stats",
+        _stats,
+        "count a tenant's sessions and messages, or those of one of its users",
+        "stats --tenant acme --user alice",
+    )
+    show.add_argument("--user", metavar="ID", help="the user (default: all users)")
+    add_tenant(show)
+
+
+def _upgrade(arguments: Namespace, console: Console) -> int:
     """Bring the tables to ``arguments.revision``, or say what that would do."""
 
     async def work(database: DatabaseManager) -> int:
@@ -34,7 +93,7 @@ def upgrade(arguments: Namespace, console: Console) -> int:
         console.result({"database": str(database), "revision": state.current})
         return 0
 
-    return _run(work)
+    return with_database(work)
 
 
 _MEANWHILE = {
@@ -67,19 +126,26 @@ def _show_plan(database: DatabaseManager, plan: "SchemaPlan", console: Console) 
     return 0
 
 
-def downgrade(arguments: Namespace, console: Console) -> int:
-    """Take the tables back to ``arguments.revision``."""
+def _downgrade(arguments: Namespace, console: Console) -> int:
+    """Take the tables back to ``arguments.revision``; ask first."""
 
     async def work(database: DatabaseManager) -> int:
+        state = await database.check()
+        danger = (
+            f"what the revisions after {arguments.revision} up to {state.current} added to {database} is removed, with "
+            "all that is stored in it."
+        )
+        if not arguments.yes and not console.confirms(f"{danger[0].upper()}{danger[1:]}\nGo back now?"):
+            raise ConfigurationError(f"not done: {danger} Run this again with --yes to go on")
         await database.downgrade(arguments.revision)
         state = await database.check()
         console.result({"database": str(database), "revision": state.current})
         return 0
 
-    return _run(work)
+    return with_database(work)
 
 
-def check(_arguments: Namespace, console: Console) -> int:
+def _check(_arguments: Namespace, console: Console) -> int:
     """Compare the tables with the models; exit code 1 when they differ."""
 
     async def work(database: DatabaseManager) -> int:
@@ -91,14 +157,13 @@ def check(_arguments: Namespace, console: Console) -> int:
         )
         for difference in differences:
             console.say(f"  differs: {difference}")
-        if not state.ok:
-            console.say(state.remedy)
+        console.say("The tables are those that this version expects." if state.ok else state.remedy)
         return 0 if state.ok else DIFFERENT
 
-    return _run(work)
+    return with_database(work)
 
 
-def enable_row_security(arguments: Namespace, console: Console) -> int:
+def _enable_row_security(arguments: Namespace, console: Console) -> int:
     """Put the policies between tenants in force; ask first where that would hide every row from a process."""
 
     async def work(database: DatabaseManager) -> int:
@@ -108,12 +173,12 @@ def enable_row_security(arguments: Namespace, console: Console) -> int:
             raise ConfigurationError(f"not put in force: {danger} Then run this again, or with --yes to go on anyway")
         return await _switch_row_security(database, console, on=True)
 
-    return _run(work)
+    return with_database(work)
 
 
-def disable_row_security(_arguments: Namespace, console: Console) -> int:
+def _disable_row_security(_arguments: Namespace, console: Console) -> int:
     """Take the policies between tenants out of force."""
-    return _run(lambda database: _switch_row_security(database, console, on=False))
+    return with_database(lambda database: _switch_row_security(database, console, on=False))
 
 
 def _danger(others: Sequence["Others"], *, here: bool) -> str:
@@ -147,7 +212,7 @@ async def _switch_row_security(database: DatabaseManager, console: Console, *, o
     return 0
 
 
-def cleanup(_arguments: Namespace, console: Console) -> int:
+def _cleanup(_arguments: Namespace, console: Console) -> int:
     """Mark the expired sessions of all tenants as completed, and do what else a scheduled cleanup does."""
 
     async def work(database: DatabaseManager) -> int:
@@ -155,10 +220,10 @@ def cleanup(_arguments: Namespace, console: Console) -> int:
         console.result({"completed_sessions": done.completed, "expired_contexts": done.expired_contexts})
         return 0
 
-    return _run(work)
+    return with_database(work)
 
 
-def stats(arguments: Namespace, console: Console) -> int:
+def _stats(arguments: Namespace, console: Console) -> int:
     """Count the sessions and messages of ``arguments.user``, or of all users, in ``arguments.tenant``."""
 
     async def work(_database: DatabaseManager) -> int:
@@ -167,14 +232,4 @@ def stats(arguments: Namespace, console: Console) -> int:
         console.result(asdict(found) | {"avg_messages_per_session": found.avg_messages_per_session})
         return 0
 
-    return _run(work)
-
-
-def _run(work: Callable[[DatabaseManager], Awaitable[int]]) -> int:
-    async def run() -> int:
-        try:
-            return await work(get_database())
-        finally:
-            await close_database()
-
-    return asyncio.run(run())
+    return with_database(work)

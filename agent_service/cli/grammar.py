@@ -1,0 +1,64 @@
+"""What the commands of the command line are declared with: help, types of arguments, refusals in one line."""
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from agent_service.cli.console import Console
+
+__all__ = ["Parser", "Run", "add_command", "add_group", "add_tenant", "duration", "positive"]
+
+Run = Callable[[Namespace, Console], int]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Parser(ArgumentParser):
+    """Reports a wrong command line in one line that points to ``--help``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_command(commands: Any, name: str, run: Run, summary: str, *examples: str, for_machines: bool = True) -> Parser:
+    """Add a command, with its examples in the help, and ``--json`` where machines may use it."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="example:\n" + "\n".join(f"  agent-service {each}" for each in examples),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, json=False)
+    if for_machines:
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of text, errors too")
+    return parser
+
+
+def add_group(commands: Any, name: str, summary: str) -> Any:
+    """Add a command that only has commands below it."""
+    group = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    return group.add_subparsers(required=True, metavar="COMMAND")
+
+
+def add_tenant(parser: Parser) -> None:
+    """Add ``--tenant``."""
+    parser.add_argument("--tenant", default="", metavar="ID", help='the tenant (default: the tenant "")')
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def duration(text: str) -> timedelta:
+    """Return what ``90s``, ``15m``, ``12h``, ``30d`` or ``2w`` means."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} is not a duration such as 90s, 15m, 12h, 30d or 2w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
