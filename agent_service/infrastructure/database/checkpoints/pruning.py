@@ -106,8 +106,8 @@ def remove_runs(connection: Connection, tenant_id: str, thread_id: str, run_ids:
     for thread in lock_threads(connection, tenant_id, [thread_id]):
         if _NEEDS_A_RUN.run(connection, tenant_id, thread.key, runs):
             raise SessionConflictError(
-                f"thread {thread_id!r:.80} has later checkpoints whose channels are rebuilt from what these runs wrote, "
-                "so nothing of it was removed; name the later runs too, or delete the thread"
+                f"thread {thread_id!r:.80} has later checkpoints whose channels are rebuilt from what these runs "
+                "wrote, so nothing of it was removed; name the later runs too, or delete the thread"
             )
         gone: dict[str, list[str]] = {}
         for namespace, checkpoint_id in _REMOVE_RUNS.run(connection, tenant_id, thread.key, runs):

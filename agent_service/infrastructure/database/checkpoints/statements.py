@@ -1,7 +1,7 @@
 """Statements written once for both engines, and how they are run.
 
 A statement is written as PostgreSQL takes it, with ``EACH(x)`` and ``ITEMS(x)`` for the members of a JSON object
-(``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out.
+(``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out. ``$1`` is the tenant.
 """
 
 import re
@@ -19,6 +19,7 @@ __all__ = ["Statement", "new_id"]
 _EACH: Final = re.compile(r"EACH\(([^()]+)\)")
 _ITEMS: Final = re.compile(r"ITEMS\(([^()]+)\)")
 _CAST: Final = re.compile(r"::\w+")
+_TENANT: Final = re.compile(r"\$1(?!\d)")
 _PLACE: Final = re.compile(r"\$(\d+)")
 _LOCK: Final = re.compile(r"\s+FOR UPDATE(?: SKIP LOCKED)?")
 
@@ -31,6 +32,7 @@ class Statement:
     """
 
     def __init__(self, text: str) -> None:
+        text = _TENANT.sub("$1::varchar", text)
         self._postgres = _ITEMS.sub(r"LATERAL jsonb_array_elements_text(\1::text::jsonb)", text)
         self._postgres = _EACH.sub(r"LATERAL jsonb_each_text(\1::text::jsonb)", self._postgres)
         sqlite = _EACH.sub(r"json_each(\1)", _ITEMS.sub(r"json_each(\1)", _LOCK.sub("", text)))

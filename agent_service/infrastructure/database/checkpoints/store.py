@@ -50,7 +50,7 @@ class CheckpointStore:
         self._writer = CheckpointWriter(engine, timeout=timeout)
 
     @classmethod
-    async def open(cls, database: AsyncEngine | DatabaseManager | None, *, timeout: float = 30.0) -> "CheckpointStore":
+    async def open(cls, database: AsyncEngine | DatabaseManager | None, *, timeout: float = 30.0) -> "CheckpointStore":  # noqa: ASYNC109 - of each write
         """Return a store that works until :meth:`close`; it does not close the engine.
 
         :param database: None is the one of the settings.
