@@ -1,7 +1,8 @@
 """Statements written once for both engines, and how they are run.
 
 A statement is written as PostgreSQL takes it, with ``EACH(x)`` and ``ITEMS(x)`` for the members of a JSON object
-(``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out. ``$1`` is the tenant.
+(``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out.
+``$1`` is the tenant.
 """
 
 import re
