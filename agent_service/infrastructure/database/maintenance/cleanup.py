@@ -74,7 +74,8 @@ class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
     ``completed`` and ``purged`` count sessions, ``expired_contexts`` contexts and ``purged_threads`` threads of
-    checkpoints, also those of a round that failed later on; ``last_seconds`` is how long the latest round took, and ``last_success`` when one last went well.
+    checkpoints, also those of a round that failed later on; ``last_seconds`` is how long the latest round took, and
+    ``last_success`` when one last went well.
     """
 
     rounds: int = 0
@@ -319,7 +320,7 @@ async def purge_threads(
     batch_size: int = 1000,
     clock: Clock = SYSTEM_CLOCK,
 ) -> int:
-    """Remove threads of checkpoints to which nobody wrote lately, of all tenants, each batch in a transaction of its own.
+    """Remove threads of checkpoints to which nobody wrote lately, of all tenants, batch by batch.
 
     :param idle_for: how long, or since which moment; the last minutes before a write count as its time too.
     :param batch_size: most threads in a batch.

@@ -76,6 +76,7 @@ class _Erasure:
     def __init__(self, database: DatabaseManager, tenant_id: str, user_id: UUID | str) -> None:
         self._database = database
         self._tenant_id = tenant_id
+        self._user = str(user_id)
         self._scope: tuple[ColumnElement[bool], ...] = (Session.tenant_id == tenant_id, Session.user_id == user_id)
         # A session that is not hidden, because it began just now, may be forked between two steps.
         self._hidden = (*self._scope, Session.deleted_at.is_not(None))
@@ -83,7 +84,7 @@ class _Erasure:
     async def remove_threads(self) -> int:
         """Remove some threads of checkpoints."""
         async with self._transaction() as db:
-            return await remove_threads_of_user(db, self._tenant_id, str(self._user_id), most=_THREADS)
+            return await remove_threads_of_user(db, self._tenant_id, self._user, most=_THREADS)
 
     async def hide(self) -> None:
         """Hide what is not hidden yet."""
