@@ -17,8 +17,8 @@ from agent_service.integrations.langgraph.saver import AgentServiceSaver
 from tests.integrations.langgraph.model import COUNTERS, Model, sorted_tuples
 from tests.support.depth import examples
 
-THREADS = st.sampled_from(["one", "two", "three"])
-NAMESPACES = st.sampled_from(["", "sub:1"])
+THREADS = st.sampled_from(["one", "two"])
+NAMESPACES = st.sampled_from(["", "", "", "sub:1"])
 VALUES = st.sampled_from([None, "text", 7, ["a", {"b": "ü"}], b"\x00\xff", "é\u0000"])
 CHANNELS = ("messages", "state", "log")
 WRITES = st.lists(
@@ -110,7 +110,17 @@ class Savers(RuleBasedStateMachine):
     def put_writes(
         self, thread: str, namespace: str, which: int, task: str, path: str, writes: Any, either: int
     ) -> None:
-        given = config(thread, namespace, self.ids[-1 - which % len(self.ids)])
+        stored = sorted(self.model.storage.get(thread, {}).get(namespace, {}))
+        known = stored or self.ids
+        given = config(thread, namespace, self.ids[-1] if which == 3 else known[-1 - which % len(known)])
+        self.written = (given, task, path)
+        for saver in (self.model, self.real[either]):
+            saver.put_writes(given, writes, task, path)
+
+    @precondition(lambda self: hasattr(self, "written"))
+    @rule(writes=WRITES, either=EITHER)
+    def put_other_writes(self, writes: Any, either: int) -> None:
+        given, task, path = self.written
         for saver in (self.model, self.real[either]):
             saver.put_writes(given, writes, task, path)
 
@@ -204,8 +214,8 @@ def test_every_sequence_of_calls_ends_as_in_memory(savers: tuple[AgentServiceSav
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples(12, 300),
-            stateful_step_count=30,
+            max_examples=examples(25, 300),
+            stateful_step_count=50,
             deadline=None,
             phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
