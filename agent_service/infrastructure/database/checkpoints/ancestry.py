@@ -130,7 +130,7 @@ def read_histories(
                 histories[name].seed, ranks[name] = Encoded(form, value), place
             elif kind == 2:
                 backwards.append((-(offset + depth), task_path, task_id, place, name, Encoded(form, value)))
-        left -= ranks.keys()
+        left.difference_update(ranks)  # in place: the pages look at it
     for _, _, task_id, _, channel, value in sorted(backwards, key=lambda each: each[:4]):
         histories[channel].writes.append(StoredWrite(task_id, channel, value))
     return histories
@@ -146,7 +146,7 @@ def replayed_ancestors(
         needed += [(offset + depth, name) for kind, depth, name, _ in rows if kind == 0]
         nearest = {name: offset + depth for kind, depth, name, _ in rows if kind == 1}
         farthest = max(farthest, *nearest.values(), 0)
-        left -= nearest.keys()
+        left.difference_update(nearest)
     return {name for depth, name in needed if left or depth <= farthest}
 
 
