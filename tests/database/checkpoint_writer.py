@@ -9,6 +9,7 @@ before.
 import asyncio
 import sys
 import warnings
+from typing import Any
 
 from agent_service.infrastructure.database.checkpoints.changes import Encoded, NewCheckpoint, NewWrites, Write
 from agent_service.infrastructure.database.checkpoints.store import CheckpointStore
@@ -23,7 +24,7 @@ def checkpoint(
     encoded = {channel: Encoded("raw", value) for channel, value in values.items()}
     return NewCheckpoint(
         thread, "", name, parent, Encoded("raw", name.encode()), Encoded("raw", b"{}"), versions, encoded, **options
-    )  # type: ignore[arg-type]
+    )
 
 
 def writes(thread: str, name: str, task: str, *values: bytes, channel: str = "state") -> NewWrites:

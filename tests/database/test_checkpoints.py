@@ -14,7 +14,7 @@ from sqlalchemy import text, update
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionConflictError, SessionValueError
 from agent_service.infrastructure.database import cleanup_once, erase_user
-from agent_service.infrastructure.database.checkpoints.changes import Encoded, NewCheckpoint
+from agent_service.infrastructure.database.checkpoints.changes import Change, Encoded, NewCheckpoint
 from agent_service.infrastructure.database.checkpoints.reading import Question, StoredCheckpoint
 from agent_service.infrastructure.database.checkpoints.store import CheckpointStore
 from agent_service.infrastructure.database.checkpoints.writing import write_changes
@@ -200,7 +200,7 @@ async def test_two_who_let_go_of_shared_values_at_once_leave_nothing(
 async def test_a_transaction_of_the_callers_writes_all_or_nothing(
     store: CheckpointStore, database: DatabaseManager
 ) -> None:
-    changes = [checkpoint("thread", "00", None, {"state": b"1"}), writes("thread", "00", "task", b"2")]
+    changes: list[Change] = [checkpoint("thread", "00", None, {"state": b"1"}), writes("thread", "00", "task", b"2")]
     async with database.session() as db:
         await write_changes(db, changes)
         await db.rollback()
@@ -392,16 +392,12 @@ async def test_what_was_committed_survives_a_kill_beside_another_process(
 
     for thread, name in acknowledged:
         assert await values(store, thread, name) == {"state": name.encode() * 50, "other": name.encode()}
-    stored = [each for number in range(4) for each in await store.page("", Question(f"thread {number}"), 10_000)]
+    stored = [found for number in range(4) for found in await store.page("", Question(f"thread {number}"), 10_000)]
     assert len(stored) >= len(acknowledged)
-    for each in stored:
-        name = each.checkpoint_id
-        assert {channel: value.value for channel, value in each.values.items()} == {
-            "state": name.encode() * 50,
-            "other": name.encode(),
-        }
-    known = {(each.thread_id, each.checkpoint_id): each for each in stored}
-    for each in stored:
-        if each.parent_id is not None:
-            parent = known[each.thread_id, each.parent_id]
-            assert [write.value.value for write in parent.writes] == [each.checkpoint_id.encode()]
+    known = {(found.thread_id, found.checkpoint_id): found for found in stored}
+    for (thread, name), found in known.items():
+        own = {"state": name.encode() * 50, "other": name.encode()}
+        assert {channel: value.value for channel, value in found.values.items()} == own
+        if found.parent_id is not None:
+            parent = known[thread, found.parent_id]
+            assert [write.value.value for write in parent.writes] == [name.encode()]
