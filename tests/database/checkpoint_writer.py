@@ -16,9 +16,7 @@ from agent_service.infrastructure.database.checkpoints.store import CheckpointSt
 from agent_service.infrastructure.database.engine import DatabaseManager
 
 
-def checkpoint(
-    thread: str, name: str, parent: str | None, values: dict[str, bytes], **options: object
-) -> NewCheckpoint:
+def checkpoint(thread: str, name: str, parent: str | None, values: dict[str, bytes], **options: Any) -> NewCheckpoint:
     """Return a checkpoint whose channels have its own name as their version."""
     versions = options.pop("versions", None) or dict.fromkeys(values, name)
     encoded = {channel: Encoded("raw", value) for channel, value in values.items()}
