@@ -29,6 +29,11 @@ class Request:
         """Whether anybody still waits for the answer."""
         return any(not future.done() for future in self._futures())
 
+    @property
+    def size(self) -> int:
+        """Characters of its message."""
+        return len(self.message.text)
+
     def mark_sent(self) -> None:
         """Note that the message is about to be sent."""
         for request in (self, *self.repetitions):
