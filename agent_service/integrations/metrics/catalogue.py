@@ -209,6 +209,7 @@ _ALL: Final = (
         known=_each("completed", "purged"),
     ),
     _counter("cleanup_expired_contexts", "Contexts that the cleanup has removed, because their time to live was over."),
+    _counter("cleanup_expired_items", "Items of stores that the cleanup has removed, because their time was over."),
     _gauge("cleanup_last_round_seconds", "How long the latest round of the cleanup took."),
     _gauge(
         "cleanup_last_success_timestamp_seconds",

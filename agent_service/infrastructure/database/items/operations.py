@@ -114,7 +114,7 @@ class Search:
         cls,
         prefix: Any,
         *,
-        filter: Any = None,  # noqa: A002 - as everywhere in these stores
+        filter: Any = None,
         query: str | None = None,
         vector: Iterable[float] | None = None,
         limit: Any = 10,
@@ -177,7 +177,7 @@ class ListNamespaces:
 
 
 Operation: TypeAlias = Get | Put | Search | ListNamespaces
-Result: TypeAlias = Item | None | list[Item] | list[Namespace]
+Result: TypeAlias = Item | list[Item] | list[Namespace] | None
 
 
 def _fits(kind: str, path: Namespace, namespace: Namespace) -> bool:

@@ -162,5 +162,5 @@ def _until_wildcard(path: Iterable[str]) -> Namespace:
 
 
 def _item(sql: Postgres | Sqlite, row: Any) -> Item:
-    score = float(row[6]) if len(row) > 6 and row[6] is not None else None  # noqa: PLR2004
+    score = float(row[6]) if len(row) > 6 and row[6] is not None else None
     return Item(read_namespace(row[0]), row[1], sql.read(row[2]), sql.moment(row[3]), sql.moment(row[4]), score)

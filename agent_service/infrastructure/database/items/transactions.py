@@ -84,9 +84,7 @@ class ItemTransactions:
                 results[number] = item
         for number, each in enumerate(operations):
             if isinstance(each, Search):
-                results[number] = find_items(
-                    connection, self.tenant_id, each, expiring, extension=extension, **options
-                )
+                results[number] = find_items(connection, self.tenant_id, each, expiring, extension=extension, **options)
             elif isinstance(each, ListNamespaces):
                 results[number] = list_namespaces(connection, self.tenant_id, each, **options)
         return results
@@ -105,7 +103,8 @@ class ItemTransactions:
         async with database.session() as db:
             serve_tenant(db, self.tenant_id)
             with database_errors("look for pgvector"):
-                return await (await db.connection()).run_sync(find_extension)
+                connection = await db.connection()
+                return await connection.run_sync(find_extension)
 
     async def remove_expired(self, database: DatabaseManager) -> int:
         """Remove the items whose time is over, in short transactions; return how many.
@@ -130,7 +129,7 @@ class ItemTransactions:
                     if database.embedded:
                         await db.execute(TAKE_WRITE_LOCK)
                     connection = await db.connection()
-                    removed = await connection.run_sync(remove, _REMOVED_AT_ONCE, *arguments)
+                    removed: int = await connection.run_sync(remove, _REMOVED_AT_ONCE, *arguments)
             total += removed
             if removed < _REMOVED_AT_ONCE:
                 return total

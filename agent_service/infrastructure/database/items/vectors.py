@@ -71,7 +71,7 @@ def similarity(sql: Draft, vector: Sequence[float], extension: str) -> str:
     kind, operator = f"{quoted(extension)}.vector", f"OPERATOR({quoted(extension)}.<=>)"
     given = f"CAST({sql.add(str(list(vector)))} AS text)::{kind}"
     return (
-        f" LEFT JOIN LATERAL (SELECT max(1 - coalesce(nullif(v.embedding::{kind} {operator} {given}, 'NaN'), 1)) "
+        f" LEFT JOIN LATERAL (SELECT max(1 - coalesce(nullif(v.embedding::{kind} {operator} {given}, 'NaN'), 1)) "  # noqa: S608
         "AS score FROM agent_service_store_vectors AS v WHERE v.tenant_id = i.tenant_id AND v.namespace = i.namespace "
         f"AND v.key = i.key AND cardinality(v.embedding) = {len(vector)}) AS s ON true"
     )

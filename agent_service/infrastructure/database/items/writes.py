@@ -55,7 +55,7 @@ def put_items(connection: Connection, tenant_id: str, puts: Iterable[Put]) -> No
     if connection.dialect.name == "postgresql":
         columns = zip(*((each.namespace, each.key, each.value, each.content, each.ttl) for each in stored), strict=True)
         rows = connection.exec_driver_sql(_PUT_POSTGRES, (tenant_id, *map(list, columns)))
-        if any([row[0] for row in rows]) or any(each.vectors for each in stored):
+        if any(rows.scalars().all()) or any(each.vectors for each in stored):
             keep_vectors(connection, tenant_id, stored)
         return
     moment = SYSTEM_CLOCK.now()

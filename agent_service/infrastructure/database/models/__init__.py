@@ -8,4 +8,14 @@ from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
 
-__all__ = ["Base", "ContextEntry", "FleetRow", "ItemVector", "OutboxRow", "Session", "SessionMessage", "SessionStatus", "StoredItem"]
+__all__ = [
+    "Base",
+    "ContextEntry",
+    "FleetRow",
+    "ItemVector",
+    "OutboxRow",
+    "Session",
+    "SessionMessage",
+    "SessionStatus",
+    "StoredItem",
+]

@@ -20,7 +20,15 @@ MARK: Final = "agent_service_"
 """What every name begins with in our code."""
 DEFAULT_SCHEMA: Final = "agent_service"
 
-TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox", "fleet", "store_items", "store_vectors")
+TABLES: Final = (
+    "sessions",
+    "session_messages",
+    "context_store",
+    "cache_outbox",
+    "fleet",
+    "store_items",
+    "store_vectors",
+)
 SEARCH: Final = ("session_search", "session_search_entries", "session_search_pending", "session_search_texts")
 """What SQLite's search consists of: tables, and one view."""
 RELATIONS: Final = (*TABLES, *SEARCH)

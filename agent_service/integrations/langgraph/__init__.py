@@ -1,0 +1,28 @@
+"""LangGraph on the databases and caches of this package. Needs the extra ``langgraph``.
+
+Each name is imported when it is first used.
+"""
+
+import importlib as _importlib
+import typing as _typing
+
+if _typing.TYPE_CHECKING:
+    from agent_service.integrations.langgraph.cache import AgentServiceCache
+    from agent_service.integrations.langgraph.store import AgentServiceStore
+
+__all__ = ["AgentServiceCache", "AgentServiceStore"]
+
+_FILES = {"AgentServiceCache": "cache", "AgentServiceStore": "store"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = _importlib.import_module(f"{__name__}.{_FILES[name]}")
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").split(".")[0] not in {"langgraph", "langchain_core"}:
+            raise
+        raise ImportError(f'{name} needs LangGraph: pip install "agent-service[langgraph]"') from exc
+    value = globals()[name] = getattr(module, name)
+    return value
