@@ -174,7 +174,7 @@ class AgentServiceStore(BaseStore):
         """
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
         minutes = sweep_interval_minutes or configured or 5
-        _require_minutes("sweep_interval_minutes", minutes)
+        _require_minutes("sweep_interval_minutes", minutes, ConfigurationError)
         if self._sweeping is None or self._sweeping.done():
             supervised = Supervised("The sweeper of a store", lambda: self._sweep(minutes * _MINUTE))
             self._sweeping = asyncio.create_task(supervised.run(), name="ttl_sweeper")

@@ -45,6 +45,8 @@ class JoinedItems:
         self._find = find
         self._waiting = deque[_Request]()
         self._lanes = set[asyncio.Task[None]]()
+        self._working = 0
+        """Lanes that look once more for requests before they end."""
 
     @property
     def database(self) -> DatabaseManager:
@@ -57,11 +59,12 @@ class JoinedItems:
             return await self._transactions.run(self.database, operations, extension=extension)
         request = _Request(operations, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
-        if len(self._lanes) < (1 if self.database.embedded else _LANES):
+        if self._working < (1 if self.database.embedded else _LANES):
+            self._working += 1
             # A context of its own: what a lane does is not the work of the caller that happened to begin it.
             lane = asyncio.get_running_loop().create_task(self._work(), context=Context())
             self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            lane.add_done_callback(self._ended)
         return await request.answer
 
     async def aclose(self) -> None:
@@ -69,13 +72,21 @@ class JoinedItems:
         while self._lanes:
             await asyncio.wait(self._lanes)
 
+    def _ended(self, lane: "asyncio.Task[None]") -> None:
+        self._lanes.discard(lane)
+        if not lane.cancelled() and (error := lane.exception()) is not None:
+            raise error
+
     async def _work(self) -> None:
-        while batch := list(self._take()):
-            try:
-                await self._do(batch)
-            finally:
-                for request in batch:
-                    request.answer.cancel()  # only those without an answer: this lane was cancelled
+        try:
+            while batch := list(self._take()):
+                try:
+                    await self._do(batch)
+                finally:
+                    for request in batch:
+                        request.answer.cancel()  # only those without an answer: this lane was cancelled
+        finally:
+            self._working -= 1
 
     def _take(self) -> Iterator[_Request]:
         for _ in range(_MOST):
