@@ -141,7 +141,7 @@ async def test_downgrading_and_upgrading_again_leaves_what_the_models_say(databa
 async def test_the_prefix_of_a_search_is_found_along_the_index(postgres_url: str) -> None:
     database = DatabaseManager(postgres_url)
     puts = [Put.of((f"u{n}", "m"), "k", {"n": n}) for n in range(3000)]
-    await ItemTransactions().run(database, puts)  # type: ignore[arg-type]
+    await ItemTransactions().run(database, puts)
     async with database.session() as db:
         await db.execute(text("ANALYZE agent_service_store_items"))
         plan = await db.execute(

@@ -150,9 +150,14 @@ async def test_synchronous_calls_work_in_threads_and_are_refused_on_the_loop(cac
     assert await cache.aget([(("a",), "l")]) == {(("a",), "l"): 2}
     await asyncio.to_thread(cache.clear, [("a",)])
     assert await cache.aget([(("a",), "k"), (("a",), "l")]) == {}
-    for call, argument in ((cache.get, [(("a",), "k")]), (cache.set, {(("a",), "k"): (1, None)}), (cache.clear, None)):
+    calls: list[tuple[Any, Any]] = [
+        (cache.get, [(("a",), "k")]),
+        (cache.set, {(("a",), "k"): (1, 1)}),
+        (cache.clear, None),
+    ]
+    for call, argument in calls:
         with pytest.raises(BridgeError):
-            call(argument)  # type: ignore[operator]
+            call(argument)
 
 
 async def test_what_cannot_be_used_is_refused() -> None:

@@ -12,6 +12,7 @@ from langgraph.store.base import (
     InvalidNamespaceError,
     ListNamespacesOp,
     MatchCondition,
+    Op,
     PutOp,
     SearchOp,
 )
@@ -70,7 +71,7 @@ async def test_an_item_that_is_put_again_keeps_when_it_was_created(store: AgentS
 
 async def test_a_batch_gives_results_in_order_and_reads_what_was_before_its_writes(store: AgentServiceStore) -> None:
     await fill(store, ("a",), "old", "gone")
-    ops = [
+    ops: list[Op] = [
         PutOp(("a",), "new", {"n": 1}),
         GetOp(("a",), "new"),
         PutOp(("a",), "gone", None),

@@ -1,6 +1,5 @@
 """Filters: numbers are compared as numbers and structures as structures, alike on both engines."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -25,9 +24,9 @@ VALUES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def filled(store: AgentServiceStore) -> AsyncIterator[AgentServiceStore]:
+async def filled(store: AgentServiceStore) -> AgentServiceStore:
     await store.abatch([PutOp(("v",), key, value) for key, value in VALUES.items()])
-    yield store
+    return store
 
 
 FOUND: list[tuple[dict[str, Any], set[str]]] = [

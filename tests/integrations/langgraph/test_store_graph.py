@@ -64,9 +64,9 @@ async def test_a_graph_remembers_across_runs_and_users_see_their_own(database: D
     store = AgentServiceStore(database)
     graph = remembering().compile(store=store)
 
-    await graph.ainvoke({"user": "ada", "said": "I like pizza", "answer": ""})
-    await graph.ainvoke({"user": "bob", "said": "I hate pizza", "answer": ""})
-    done = await asyncio.gather(*(graph.ainvoke({"user": "ada", "said": f"fact {n}", "answer": ""}) for n in range(10)))
+    await graph.ainvoke(State(user="ada", said="I like pizza", answer=""))
+    await graph.ainvoke(State(user="bob", said="I hate pizza", answer=""))
+    done = await asyncio.gather(*(graph.ainvoke(State(user="ada", said=f"fact {n}", answer="")) for n in range(10)))
 
     assert {each["answer"] for each in done} == {"I like pizza"}
     assert await store.alist_namespaces(prefix=("memories",)) == [("memories", "ada"), ("memories", "bob")]
@@ -77,7 +77,7 @@ async def test_a_node_runs_once_for_each_input_until_its_cache_is_cleared() -> N
     calls.clear()
     cache: AgentServiceCache[Any] = AgentServiceCache(InMemoryCache())
     graph = thinking().compile(cache=cache)
-    begin = {"user": "ada", "said": "hi", "answer": ""}
+    begin = State(user="ada", said="hi", answer="")
 
     first, second = [await graph.ainvoke(begin) for _ in range(2)]
     assert first["answer"] == second["answer"] == "HI"
@@ -93,9 +93,9 @@ def test_a_graph_without_a_loop_uses_the_cache_too() -> None:
     graph = thinking(ttl=60).compile(cache=cache)
 
     for _ in range(2):
-        assert graph.invoke({"user": "ada", "said": "hi", "answer": ""})["answer"] == "HI"
+        assert graph.invoke(State(user="ada", said="hi", answer=""))["answer"] == "HI"
     assert calls == ["hi"]
     graph.clear_cache()
-    graph.invoke({"user": "ada", "said": "hi", "answer": ""})
+    graph.invoke(State(user="ada", said="hi", answer=""))
     assert calls == ["hi", "hi"]
     cache.close()

@@ -76,9 +76,13 @@ async def test_threads_of_a_configured_store_use_its_loop(configured: None) -> N
 async def test_on_the_loops_own_thread_they_are_refused_at_once(database: DatabaseManager, call: str) -> None:
     store = AgentServiceStore(database)
     arguments: dict[str, tuple[Any, ...]] = {
-        "get": (("a",), "k"), "put": (("a",), "k", {}), "search": (("a",),), "list_namespaces": (), "delete": (("a",), "k"),
+        "get": (("a",), "k"),
+        "put": (("a",), "k", {}),
+        "search": (("a",),),
+        "list_namespaces": (),
+        "delete": (("a",), "k"),
         "batch": ([GetOp(("a",), "k")],),
-    }  # fmt: skip
+    }
 
     with pytest.raises(BridgeError, match="await it instead"):
         getattr(store, call)(*arguments[call])

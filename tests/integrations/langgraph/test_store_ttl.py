@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from langgraph.store.base import GetOp, PutOp, SearchOp
@@ -190,7 +191,8 @@ async def test_the_scheduled_cleanup_removes_and_counts(
 async def test_a_sweeper_works_until_it_is_stopped(
     database: DatabaseManager, pass_minutes: PassTime, stored: Callable[[], Awaitable[int]]
 ) -> None:
-    async with AgentServiceStore(database, ttl={"default_ttl": 10, "sweep_interval_minutes": 0.001}) as store:  # type: ignore[typeddict-item]
+    often: Any = {"default_ttl": 10, "sweep_interval_minutes": 0.001}
+    async with AgentServiceStore(database, ttl=often) as store:
         running = await store.start_ttl_sweeper()
         assert await store.start_ttl_sweeper() is running
         await store.aput(("a",), "k", {})

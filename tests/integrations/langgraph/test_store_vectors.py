@@ -28,8 +28,8 @@ def embed(texts: list[str]) -> list[list[float]]:
     return [vector(each) for each in texts]
 
 
-def config(**options: Any) -> IndexConfig:
-    return IndexConfig(dims=len(WORDS), embed=embed, **options)
+def config(fields: list[str] | None = None, gives: Any = embed) -> IndexConfig:
+    return IndexConfig(dims=len(WORDS), embed=gives, fields=fields)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_texts_are_embedded_once_and_only_what_is_stored(with_vectors: Dat
         asked.extend(texts)
         return embed(texts)
 
-    store = AgentServiceStore(with_vectors, index=IndexConfig(dims=len(WORDS), embed=count, fields=["t"]))
+    store = AgentServiceStore(with_vectors, index=config(["t"], count))
     await store.abatch(
         [
             PutOp(("a",), "k", {"t": "apple"}),
@@ -133,7 +133,7 @@ NO_VECTORS: list[tuple[Callable[[list[str]], Any], str]] = [
 
 async def test_what_is_no_vector_is_refused_before_anything_is_written(with_vectors: DatabaseManager) -> None:
     for gives, match in NO_VECTORS:
-        store = AgentServiceStore(with_vectors, index=IndexConfig(dims=6, embed=gives))
+        store = AgentServiceStore(with_vectors, index=config(gives=gives))
 
         with pytest.raises(SessionValueError, match=match):
             await store.aput(("a",), "k", {"t": "apple"})

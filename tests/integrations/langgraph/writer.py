@@ -40,12 +40,12 @@ async def cancelling(store: JoinedItems, name: str) -> None:
     wait_for_the_others()
 
     async def write(n: int) -> None:
-        value = {"n": random.random(), "by": name}  # noqa: S311
+        value = {"n": random.random(), "by": name}
         await store.run([Put.of((side,), str(n % 50), value) for side in ("left", "right")])
 
     for _ in range(100):
         tasks = [asyncio.create_task(write(n)) for n in random.sample(range(1000), 20)]
-        await asyncio.sleep(random.random() / 100)  # noqa: S311
+        await asyncio.sleep(random.random() / 100)
         for each in tasks[::2]:
             each.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,6 +1,7 @@
 """Writing items within a connection's transaction. Rows are locked in the order of their namespaces and keys."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -47,17 +48,29 @@ def put_items(connection: Connection, tenant_id: str, puts: Iterable[Put]) -> No
     last = {(each.namespace, each.key): each for each in puts}
     ordered = [last[place] for place in sorted(last)]
     removed = [(each.namespace, each.key) for each in ordered if each.value is None]
+    stored = [each for each in ordered if each.value is not None]
+    if connection.dialect.name == "postgresql":
+        if removed and stored:
+            # Also what is not there is locked by being stored, in its place in the order, before it is removed.
+            stored = [replace(each, value="{}") if each.value is None else each for each in ordered]
+        elif removed:
+            _lock(connection, tenant_id, removed)
+        if stored:
+            _store_postgres(connection, tenant_id, stored)
+    elif stored:
+        _store_sqlite(connection, tenant_id, stored)
     if removed:
         _remove(connection, tenant_id, removed)
-    stored = [each for each in ordered if each.value is not None]
-    if not stored:
-        return
-    if connection.dialect.name == "postgresql":
-        columns = zip(*((each.namespace, each.key, each.value, each.content, each.ttl) for each in stored), strict=True)
-        rows = connection.exec_driver_sql(_PUT_POSTGRES, (tenant_id, *map(list, columns)))
-        if any(rows.scalars().all()) or any(each.vectors for each in stored):
-            keep_vectors(connection, tenant_id, stored)
-        return
+
+
+def _store_postgres(connection: Connection, tenant_id: str, stored: Sequence[Put]) -> None:
+    columns = zip(*((each.namespace, each.key, each.value, each.content, each.ttl) for each in stored), strict=True)
+    rows = connection.exec_driver_sql(_PUT_POSTGRES, (tenant_id, *map(list, columns)))
+    if any(rows.scalars().all()) or any(each.vectors for each in stored):
+        keep_vectors(connection, tenant_id, stored)
+
+
+def _store_sqlite(connection: Connection, tenant_id: str, stored: Sequence[Put]) -> None:
     moment = SYSTEM_CLOCK.now()
     now = sqlite_moment(moment)
     values = [
@@ -68,6 +81,17 @@ def put_items(connection: Connection, tenant_id: str, puts: Iterable[Put]) -> No
         for each in stored
     ]
     connection.exec_driver_sql(_PUT_SQLITE, values)
+
+
+def _lock(connection: Connection, tenant_id: str, places: Sequence[tuple[str, str]]) -> None:
+    sql = draft(connection.dialect.name)
+    tenant, table = sql.add(tenant_id), sql.places(places)
+    connection.exec_driver_sql(
+        f"SELECT 1 FROM agent_service_store_items AS i JOIN {table} "  # noqa: S608 - numbers of parameters
+        f"ON i.namespace = w.namespace AND i.key = w.key WHERE i.tenant_id = {tenant} "
+        f"ORDER BY {sql.order}, i.key USING ~<~ FOR UPDATE OF i",
+        tuple(sql.parameters),
+    )
 
 
 def _remove(connection: Connection, tenant_id: str, places: Sequence[tuple[str, str]]) -> None:
