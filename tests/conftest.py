@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.servers.cluster",
     "tests.servers.postgres",
     "tests.servers.prepared",
+    "tests.servers.vectors",
     "tests.support.garbage",
     "tests.support.needs",
     "tests.support.registered",

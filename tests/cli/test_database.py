@@ -138,8 +138,8 @@ def test_cleanup_completes_what_has_expired_in_every_tenant(migrated_database: s
 
     first, second = as_json("cleanup"), as_json("cleanup")
 
-    assert first == {"completed_sessions": 2, "expired_contexts": 0}
-    assert second == {"completed_sessions": 0, "expired_contexts": 0}
+    assert first == {"completed_sessions": 2, "expired_contexts": 0, "expired_items": 0}
+    assert second == {"completed_sessions": 0, "expired_contexts": 0, "expired_items": 0}
     counted = as_json("stats", "--user", "alice")
     assert (counted["total_sessions"], counted["active_sessions"], counted["total_tokens"]) == (2, 1, 0)
     assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0
@@ -322,7 +322,7 @@ def test_tables_of_an_earlier_version_are_taken_over_and_given_back_by_its_own_n
     given_back = as_json("db", "downgrade", "0007", "--yes")
 
     assert (before["revision"], before["ok"]) == ("agent_service_0007", False)
-    later = ("tenant_id", "index", "foreign key", "fleet", "checkpoint", "truncations", "expires_at")
+    later = ("tenant_id", "index", "foreign key", "fleet", "checkpoint", "truncations", "expires_at", "store_")
     assert all(any(part in each for part in later) for each in before["differences"])
     assert upgraded["revision"] == after["newest_revision"]
     assert after["ok"] is True

@@ -21,7 +21,7 @@ from agent_service.infrastructure.database.checkpoints.writing import write_chan
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.maintenance import CleanupMetrics, purge_threads, run_cleanup
 from agent_service.infrastructure.database.models.checkpoint import CheckpointThread
-from agent_service.infrastructure.database.naming.names import CHECKPOINTS
+from agent_service.infrastructure.database.naming.names import FRAMEWORKS
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.checkpoint_writer import checkpoint, writes
 from tests.support.forked import Forked
@@ -50,7 +50,8 @@ async def rows(database: DatabaseManager) -> dict[str, int]:
     async with database.session() as db:
         return {
             table: int(await db.scalar(text(f"SELECT count(*) FROM agent_service_{table}")) or 0)
-            for table in CHECKPOINTS
+            for table in FRAMEWORKS
+            if table.startswith("checkpoint")
         }
 
 

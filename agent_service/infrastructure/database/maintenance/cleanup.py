@@ -1,4 +1,4 @@
-"""The scheduled cleanup: complete expired sessions, purge what is old, remove expired contexts, index messages.
+"""The scheduled cleanup: complete expired sessions, purge what is old, remove what has expired, index messages.
 
 Batches are short, so that concurrent writers hardly wait.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK, Clock
@@ -22,7 +23,10 @@ from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
+from agent_service.infrastructure.database.items.writes import remove_expired
 from agent_service.infrastructure.database.maintenance.removal import remove_sessions, try_lock_families
+from agent_service.infrastructure.database.naming.catalog import has_table
+from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.expiry import expire_batch, merge_titles
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.retention import purgeable
@@ -35,6 +39,7 @@ __all__ = [
     "CleanupMetrics",
     "cleanup_once",
     "expire_contexts",
+    "expire_items",
     "index_messages",
     "purge",
     "purge_threads",
@@ -60,22 +65,23 @@ PostgreSQL does it after some megabytes, in any transaction, and writers of rows
 
 @dataclass(slots=True)
 class CleanupCounts:
-    """How many sessions one cleanup completed and removed, contexts and threads it removed, and messages it indexed."""
+    """How many sessions one cleanup completed and removed, what else it removed, and messages it indexed."""
 
     completed: int = 0
     purged: int = 0
     expired_contexts: int = 0
     indexed: int = 0
     purged_threads: int = 0
+    expired_items: int = 0
 
 
 @dataclass(slots=True, weakref_slot=True)
 class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
-    ``completed`` and ``purged`` count sessions, ``expired_contexts`` contexts and ``purged_threads`` threads of
-    checkpoints, also those of a round that failed later on; ``last_seconds`` is how long the latest round took, and
-    ``last_success`` when one last went well.
+    ``completed`` and ``purged`` count sessions, ``expired_contexts`` contexts, ``expired_items`` items of stores and
+    ``purged_threads`` threads of checkpoints, also those of a round that failed later on; ``last_seconds`` is how long
+    the latest round took, and ``last_success`` when one last went well.
     """
 
     rounds: int = 0
@@ -86,6 +92,7 @@ class CleanupMetrics:
     last_seconds: float = 0.0
     last_success: datetime | None = None
     purged_threads: int = 0
+    expired_items: int = 0
 
 
 _metrics: Final = CleanupMetrics()
@@ -103,6 +110,7 @@ def _samples() -> Iterator[Sample]:
     yield Sample("cleanup_sessions", sum(each.purged for each in known), ("purged",))
     yield Sample("cleanup_expired_contexts", sum(each.expired_contexts for each in known))
     yield Sample("cleanup_purged_threads", sum(each.purged_threads for each in known))
+    yield Sample("cleanup_expired_items", sum(each.expired_items for each in known))
     yield Sample("cleanup_last_round_seconds", max(each.last_seconds for each in known))
     successes = [each.last_success.timestamp() for each in known if each.last_success is not None]
     yield Sample("cleanup_last_success_timestamp_seconds", max(successes, default=0))
@@ -122,8 +130,8 @@ async def run_cleanup(
 ) -> None:
     """Complete the expired sessions of all tenants, now and then every ``interval`` seconds, until cancelled.
 
-    It also removes contexts of the package's own table whose time to live is over. On SQLite it indexes for search what
-    was appended and is not indexed yet.
+    It also removes contexts of the package's own table and items of stores whose time to live is over. On SQLite it
+    indexes for search what was appended and is not indexed yet.
 
     Safe on any number of replicas at once: each skips what another has locked. While the database cannot be reached the
     schedule goes on; the first failure and the recovery are logged, once for all who use the database. Cancelling it
@@ -226,6 +234,7 @@ async def _clean(counts: CleanupCounts, database: DatabaseManager, batch_size: i
         idle = retention.purge_threads_after
         counts.purged_threads = await purge_threads(database, idle, batch_size=batch_size)
     counts.expired_contexts = await expire_contexts(database, batch_size=batch_size)
+    counts.expired_items = await expire_items(database, batch_size=batch_size)
     counts.indexed = await index_messages(database, batch_size=batch_size)
 
 
@@ -241,6 +250,7 @@ async def _round(database: DatabaseManager, metrics: CleanupMetrics, batch_size:
         metrics.purged += counts.purged
         metrics.expired_contexts += counts.expired_contexts
         metrics.purged_threads += counts.purged_threads
+        metrics.expired_items += counts.expired_items
         if counts.completed:
             logger.info("completed %d expired sessions", counts.completed)
         if counts.purged:
@@ -366,6 +376,26 @@ async def expire_contexts(database: DatabaseManager, *, batch_size: int = 1000) 
         return await table.within(db).remove_expired(size)
 
     return await _in_batches(database, "remove expired contexts", batch, batch_size)
+
+
+async def expire_items(database: DatabaseManager, *, batch_size: int = 1000) -> int:
+    """Remove items of stores, of all tenants, whose time to live is over, each batch in a transaction of its own.
+
+    A database of an earlier revision has none.
+
+    :return: how many were removed.
+    """
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        connection = await db.connection()
+        return await connection.run_sync(_remove_items, size)
+
+    return await _in_batches(database, "remove expired items", batch, batch_size)
+
+
+def _remove_items(connection: Connection, size: int) -> int:
+    names = names_of(connection)
+    return remove_expired(connection, size) if has_table(connection, names.schema, names.local("store_items")) else 0
 
 
 async def _in_batches(

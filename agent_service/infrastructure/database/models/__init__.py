@@ -10,6 +10,7 @@ from agent_service.infrastructure.database.models.checkpoint import (
 )
 from agent_service.infrastructure.database.models.context import ContextEntry
 from agent_service.infrastructure.database.models.fleet import FleetRow
+from agent_service.infrastructure.database.models.item import ItemVector, StoredItem
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.outbox import OutboxRow
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
@@ -23,8 +24,10 @@ __all__ = [
     "CheckpointWrite",
     "ContextEntry",
     "FleetRow",
+    "ItemVector",
     "OutboxRow",
     "Session",
     "SessionMessage",
     "SessionStatus",
+    "StoredItem",
 ]

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.naming.names import (
-    CHECKPOINTS,
     DEFAULT_SCHEMA,
+    FRAMEWORKS,
     MARK,
     RELATIONS,
     TableNames,
@@ -46,6 +46,8 @@ OUR_COLUMNS: Final = {
     "checkpoints": frozenset({"thread", "namespace", "checkpoint_id", "versions", "facts", "document"}),
     "checkpoint_blobs": frozenset({"space", "namespace", "channel", "version", "value"}),
     "checkpoint_writes": frozenset({"thread", "namespace", "checkpoint_id", "task_id", "place", "value"}),
+    "store_items": frozenset({"namespace", "key", "content", "ttl", "expires_at"}),
+    "store_vectors": frozenset({"namespace", "key", "place", "embedding"}),
     "session_search": frozenset({"body"}),
     "session_search_entries": frozenset({"id", "session_id", "seq"}),
     "session_search_pending": frozenset({"id", "session_id", "seq"}),
@@ -102,7 +104,7 @@ ORDER BY n.nspname
 """)  # noqa: S608
 
 
-_NEVER_WITHOUT_PREFIX: Final = {"fleet", *CHECKPOINTS}
+_NEVER_WITHOUT_PREFIX: Final = {"fleet", *FRAMEWORKS}
 _OTHER_NAMES: Final = _listed(set(RELATIONS) - {"context_store"} - _NEVER_WITHOUT_PREFIX)
 _DOCUMENTED_STORE: Final = f"""
 SELECT (SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('context_store') ORDER BY name))

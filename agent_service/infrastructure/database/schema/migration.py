@@ -47,7 +47,12 @@ _SERVES = "agent_service_0009"
 
 # Some indexes depend on what the engine offers (pg_trgm, FTS5, text_pattern_ops); the migrations own them,
 # and the models do not know them.
-_ENGINE_OWN = ("ix_sessions_title_trigram", "ix_session_messages_content_trigram", "ix_context_store_prefix")
+_ENGINE_OWN = (
+    "ix_sessions_title_trigram",
+    "ix_session_messages_content_trigram",
+    "ix_context_store_prefix",
+    "ix_store_items_prefix",
+)
 
 
 def _say_nothing(_line: str) -> None:

@@ -10,8 +10,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from agent_service.core.errors import DatabaseError
+from agent_service.infrastructure.database.naming.catalog import has_table
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.naming.names import CHECKPOINTS, MARK
+from agent_service.infrastructure.database.naming.names import FRAMEWORKS, MARK
 from agent_service.infrastructure.database.postgres.connections import NAME, NAME_SAYS_TENANT
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 from agent_service.infrastructure.database.schema.lock_retries import retry_for_locks, take_locks
@@ -19,7 +20,9 @@ from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = ["Others", "RowSecurity", "bound_by_policies", "hides_rows", "switch"]
 
-_TABLES: Final = ("sessions", "session_messages", *CHECKPOINTS)
+_TABLES: Final = ("sessions", "session_messages")
+_LATER: Final = FRAMEWORKS
+"""Tables with policies that a database of an earlier revision does not have."""
 _BOUND: Final = """
 SELECT a.usename::text, coalesce(a.application_name, ''), count(*)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
@@ -61,8 +64,10 @@ def switch(connection: Connection, *, on: bool) -> RowSecurity:
     :raises DatabaseError: the database is SQLite, or the policies are not there yet; or others held the tables.
     """
     names = names_of(connection)
-    tables = _require_policies(connection)
-    locks = {f"{MARK}{table}": Lock.ACCESS_EXCLUSIVE for table in _TABLES}
+    _require_policies(connection)
+    kinds = (*_TABLES, *(each for each in _LATER if has_table(connection, names.schema, names.local(each))))
+    tables = [names.full(kind) for kind in kinds]
+    locks = {f"{MARK}{kind}": Lock.ACCESS_EXCLUSIVE for kind in kinds}
     connection.rollback()
 
     def put() -> RowSecurity:

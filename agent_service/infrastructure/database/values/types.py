@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Dialect, String
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import JSON, REAL, DateTime, Dialect, LargeBinary, String
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from agent_service.core.fixed import fixed
@@ -16,7 +16,7 @@ from agent_service.infrastructure.database.values.validation import (
     require_moment,
 )
 
-__all__ = ["Identifier", "JsonText", "MergeableJson", "UtcDateTime", "sqlite_moment", "sqlite_uuid"]
+__all__ = ["Identifier", "JsonText", "MergeableJson", "Numbers", "UtcDateTime", "sqlite_moment", "sqlite_uuid"]
 
 
 class Identifier(TypeDecorator[UUID | str]):
@@ -70,6 +70,16 @@ class MergeableJson(JsonText):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
+
+
+class Numbers(TypeDecorator[Any]):
+    """A list of numbers of single precision on PostgreSQL; SQLite keeps none."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(REAL()) if dialect.name == "postgresql" else LargeBinary())
 
 
 def sqlite_moment(value: datetime) -> str:
