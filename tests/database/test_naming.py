@@ -415,7 +415,8 @@ async def test_tables_of_an_earlier_version_can_be_moved_into_a_schema(
     await open_database()
 
     await application.rows("CREATE SCHEMA chat")
-    in_full = ("agent_service_fleet", "agent_service_version")
+    new = ("fleet", "conversation_entries", "conversation_records", "version")
+    in_full = (f"agent_service_{each}" for each in new)
     for table in ("sessions", "session_messages", "context_store", "cache_outbox", *in_full):
         await application.rows(f"ALTER TABLE {table} SET SCHEMA chat")
     await application.rows("ALTER FUNCTION agent_service_announce SET SCHEMA chat")

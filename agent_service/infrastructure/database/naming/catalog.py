@@ -34,6 +34,8 @@ OUR_COLUMNS: Final = {
     "context_store": frozenset({"key", "value", "long_key"}),
     "cache_outbox": frozenset({"id", "format", "body", "created_at", "failed_at"}),
     "fleet": frozenset({"process", "snapshot", "expires_at"}),
+    "conversation_records": frozenset({"tenant_id", "conversation_id", "family_id", "head_id", "branches", "saved_at"}),
+    "conversation_entries": frozenset({"tenant_id", "entry_id", "parent_id", "family_id", "kind", "data"}),
     "session_search": frozenset({"body"}),
     "session_search_entries": frozenset({"id", "session_id", "seq"}),
     "session_search_pending": frozenset({"id", "session_id", "seq"}),
@@ -90,10 +92,13 @@ ORDER BY n.nspname
 """)  # noqa: S608
 
 
+_GENERIC: Final = {"context_store", "fleet", "conversation_records", "conversation_entries"}
+"""Names that an application's own tables may have."""
+
 _DOCUMENTED_STORE: Final = f"""
 SELECT (SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('context_store') ORDER BY name))
     = 'key,value'
-AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_listed(set(RELATIONS) - {"context_store", "fleet"})}))
+AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_listed(set(RELATIONS) - _GENERIC)}))
 """  # noqa: S608
 
 PLACES: Final = {"postgresql": _PLACES_POSTGRES, "sqlite": _PLACES_SQLITE}

@@ -20,7 +20,10 @@ MARK: Final = "agent_service_"
 """What every name begins with in our code."""
 DEFAULT_SCHEMA: Final = "agent_service"
 
-TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox", "fleet")
+TABLES: Final = (
+    "sessions", "session_messages", "context_store", "cache_outbox", "fleet", "conversation_records",
+    "conversation_entries",
+)  # fmt: skip
 SEARCH: Final = ("session_search", "session_search_entries", "session_search_pending", "session_search_texts")
 """What SQLite's search consists of: tables, and one view."""
 RELATIONS: Final = (*TABLES, *SEARCH)
@@ -28,7 +31,9 @@ RELATIONS: Final = (*TABLES, *SEARCH)
 _OWN_PLACE: Final = frozenset(RELATIONS) | {"announce", "fill_tenant"}
 """Names that PostgreSQL looks up in a schema. Names of indexes are looked up where an index is dropped; other names
 belong to a table."""
-_SAID_IN_FULL: Final = frozenset({"announce", "fill_tenant", "fleet", "version"})
+_SAID_IN_FULL: Final = frozenset(
+    {"announce", "conversation_entries", "conversation_records", "fill_tenant", "fleet", "version"}
+)
 """Generic words, which get a prefix even where tables have none."""
 _OTHERS: Final = re.compile(
     rf"(?:pk|fk|ck|uq|ix)_(?:{'|'.join(TABLES)})\w*|session_changed|tenant_filled|session_search_\w+"

@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = ["Others", "RowSecurity", "bound_by_policies", "hides_rows", "switch"]
 
-_TABLES: Final = ("sessions", "session_messages")
+_TABLES: Final = ("sessions", "session_messages", "conversation_records", "conversation_entries")
 _BOUND: Final = """
 SELECT a.usename::text, coalesce(a.application_name, ''), count(*)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
