@@ -65,11 +65,11 @@ def create(connection: sa.Connection) -> None:
             name=op.f("agent_service_fk_conversation_records_head"),
         ),
     )
-    index(ENTRIES, "parent", "tenant_id", "parent_id")
+    index(ENTRIES, "parent", "parent_id", "tenant_id")
     index(RECORDS, "updated", "tenant_id", "updated_at")
-    index(RECORDS, "scope", "tenant_id", "scope", "updated_at")
-    index(RECORDS, "head", "tenant_id", "head_id")
-    index(RECORDS, "branched", "tenant_id", "family_id", where="branches <> '[]'")
+    index(RECORDS, "scope", "scope", "tenant_id", "updated_at")
+    index(RECORDS, "head", "head_id", "tenant_id")
+    index(RECORDS, "branched", "family_id", "tenant_id", where="branches <> '[]'")
     index(RECORDS, "saved", "saved_at")
     keep_apart(connection)
 

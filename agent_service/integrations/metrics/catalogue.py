@@ -208,6 +208,10 @@ _ALL: Final = (
         "action",
         known=_each("completed", "purged"),
     ),
+    _counter(
+        "cleanup_expired_conversations",
+        "Conversations that the cleanup has removed, because they were not saved for long.",
+    ),
     _counter("cleanup_expired_contexts", "Contexts that the cleanup has removed, because their time to live was over."),
     _gauge("cleanup_last_round_seconds", "How long the latest round of the cleanup took."),
     _gauge(

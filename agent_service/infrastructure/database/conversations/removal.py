@@ -34,41 +34,50 @@ _ELEMENTS: Final = {
     "postgresql": "json_array_elements_text(CAST({} AS json)) AS {}(value)",
     "sqlite": "json_each({}) AS {}",
 }
+# PostgreSQL would otherwise read all rows of the tenant once and look through them at each step, where it takes them
+# for few: as long as the table was not analyzed, or if this tenant has many more than others.
+_EACH: Final = {
+    "postgresql": "CROSS JOIN LATERAL (SELECT * FROM {table} WHERE tenant_id = :tenant AND {match} OFFSET 0) AS {name}",
+    "sqlite": "JOIN {table} AS {name} ON {name}.tenant_id = :tenant AND {name}.{match}",
+}
+_ENTRIES: Final = "agent_service_conversation_entries"
+_RECORDS: Final = "agent_service_conversation_records"
 
 
 def _free(dialect: str) -> Any:
+    def each(table: str, name: str, match: str) -> str:
+        return _EACH[dialect].format(table=table, name=name, match=match)
+
     tips = _ELEMENTS[dialect].format(":tips", "tips")
     branches = _ELEMENTS[dialect].format("r.branches", "b")
     statement = f"""
     WITH RECURSIVE gone (entry_id, parent_id) AS (
-        SELECT e.entry_id, e.parent_id FROM {tips}
-        JOIN agent_service_conversation_entries e ON e.tenant_id = :tenant AND e.entry_id = tips.value
+        SELECT e.entry_id, e.parent_id FROM {tips} {each(_ENTRIES, "e", "entry_id = tips.value")}
         UNION
-        SELECT e.entry_id, e.parent_id FROM gone
-        JOIN agent_service_conversation_entries e ON e.tenant_id = :tenant AND e.entry_id = gone.parent_id
+        SELECT e.entry_id, e.parent_id FROM gone {each(_ENTRIES, "e", "entry_id = gone.parent_id")}
     ),
     branched (entry_id) AS (
-        SELECT b.value FROM agent_service_conversation_records r CROSS JOIN {branches}
+        SELECT b.value FROM {_RECORDS} r CROSS JOIN {branches}
         WHERE r.tenant_id = :tenant AND r.family_id = :family AND r.branches <> '[]'
     ),
     held (entry_id, parent_id) AS (
         SELECT ends.entry_id, ends.parent_id FROM (
-            SELECT g.entry_id, g.parent_id FROM gone g
-            JOIN agent_service_conversation_records r ON r.tenant_id = :tenant AND r.head_id = g.entry_id
+            SELECT g.entry_id, g.parent_id FROM gone g {each(_RECORDS, "r", "head_id = g.entry_id")}
             UNION
             SELECT g.entry_id, g.parent_id FROM gone g JOIN branched ON branched.entry_id = g.entry_id
             UNION
-            SELECT g.entry_id, g.parent_id FROM gone g
-            JOIN agent_service_conversation_entries after ON after.tenant_id = :tenant AND after.parent_id = g.entry_id
+            SELECT g.entry_id, g.parent_id FROM gone g {each(_ENTRIES, "after", "parent_id = g.entry_id")}
             LEFT JOIN gone also ON also.entry_id = after.entry_id
             WHERE also.entry_id IS NULL
         ) AS ends
         UNION
-        SELECT e.entry_id, e.parent_id FROM held
-        JOIN agent_service_conversation_entries e ON e.tenant_id = :tenant AND e.entry_id = held.parent_id
+        SELECT e.entry_id, e.parent_id FROM held {each(_ENTRIES, "e", "entry_id = held.parent_id")}
+    ),
+    dead (tenant_id, entry_id) AS MATERIALIZED (
+        SELECT CAST(:tenant AS varchar), free.entry_id
+        FROM (SELECT entry_id FROM gone EXCEPT SELECT entry_id FROM held) AS free
     )
-    DELETE FROM agent_service_conversation_entries
-    WHERE tenant_id = :tenant AND entry_id IN (SELECT entry_id FROM gone EXCEPT SELECT entry_id FROM held)
+    DELETE FROM {_ENTRIES} WHERE (tenant_id, entry_id) IN (SELECT tenant_id, entry_id FROM dead)
     """  # noqa: S608 - constants of this file
     return text(statement).bindparams(bindparam("family", type_=Uuid()))
 

@@ -59,21 +59,24 @@ FAMILIES_OF_ENTRIES: Final = select(_entries.c.entry_id, _entries.c.family_id).w
 ADD_ENTRIES: Final = insert(_entries)
 
 
-def _line() -> Any:
+def _line(dialect: str) -> Any:
     head = select(*_ENTRY, literal(1, Integer).label("place")).where(
         _entries.c.tenant_id == _TENANT, _entries.c.entry_id == bindparam("head")
     )
     line = head.cte("line", recursive=True)
-    parent = select(*_ENTRY, line.c.place + 1).where(
-        _entries.c.tenant_id == _TENANT,
-        _entries.c.entry_id == line.c.parent_id,
-        line.c.place < bindparam("limit", type_=Integer),
-    )
-    line = line.union_all(parent)
+    after = select(*_ENTRY).where(_entries.c.tenant_id == _TENANT, _entries.c.entry_id == line.c.parent_id)
+    # PostgreSQL would otherwise read all entries of the tenant once and look through them at each step, where it takes
+    # them for few: as long as the table was not analyzed, or if this tenant has many more than others.
+    parent = after.limit(1).lateral("parent") if dialect == "postgresql" else None
+    columns = _ENTRY if parent is None else tuple(parent.c)
+    step = select(*columns, line.c.place + 1).where(line.c.place < bindparam("limit", type_=Integer))
+    if parent is None:
+        step = step.where(_entries.c.tenant_id == _TENANT, _entries.c.entry_id == line.c.parent_id)
+    line = line.union_all(step.select_from(line, *(() if parent is None else (parent,))))
     return select(line.c.place, line.c.entry_id, line.c.parent_id, line.c.kind, line.c.data)
 
 
-LINE: Final = _line()
+LINE: Final[dict[str, Any]] = {dialect: _line(dialect) for dialect in _DIALECTS}
 """Reads a history from its head towards its beginning, each entry by its key, and at most ``limit`` of them."""
 
 

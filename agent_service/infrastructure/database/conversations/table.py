@@ -117,7 +117,9 @@ class ConversationTable:
         most = MAX_LINE if limit is None else min(require_count(limit, "limit", most=_ALL), MAX_LINE)
         values = {"tenant": self._tenant_id, "head": require_identifier(head_id, "head_id"), "limit": most}
         async with self._reading("read a history") as db:
-            rows = sorted((await db.execute(statements.LINE, values)).all(), reverse=True)  # by place
+            rows = sorted(
+                (await db.execute(statements.LINE[db.get_bind().dialect.name], values)).all(), reverse=True
+            )  # by place
         if not rows:
             raise _no_entry(head_id)
         if limit is None and rows[0].parent_id is not None:

@@ -1,4 +1,4 @@
-"""The scheduled cleanup: complete expired sessions, purge long deleted ones, remove expired contexts, index messages.
+"""The scheduled cleanup: complete expired sessions, purge long deleted ones, remove what expired, index messages.
 
 Batches are short, so that concurrent writers hardly wait.
 """
@@ -18,6 +18,7 @@ from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.contexts.table import KeyValueTable
+from agent_service.infrastructure.database.conversations.ending import remove_unsaved
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.outages import tell_outage
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -34,6 +35,7 @@ __all__ = [
     "CleanupMetrics",
     "cleanup_once",
     "expire_contexts",
+    "expire_conversations",
     "index_messages",
     "purge",
     "run_cleanup",
@@ -58,20 +60,22 @@ PostgreSQL does it after some megabytes, in any transaction, and writers of rows
 
 @dataclass(slots=True)
 class CleanupCounts:
-    """How many sessions one cleanup completed and removed, contexts it removed, and messages it indexed."""
+    """How many sessions one cleanup completed and purged, contexts and conversations it removed, messages it indexed."""
 
     completed: int = 0
     purged: int = 0
     expired_contexts: int = 0
     indexed: int = 0
+    expired_conversations: int = 0
 
 
 @dataclass(slots=True, weakref_slot=True)
 class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
-    ``completed`` and ``purged`` count sessions, and ``expired_contexts`` contexts, also those of a round that failed
-    later on; ``last_seconds`` is how long the latest round took, and ``last_success`` when one last went well.
+    ``completed`` and ``purged`` count sessions, ``expired_contexts`` contexts, and ``expired_conversations`` those of
+    Pydantic AI, also in a round that failed later on; ``last_seconds`` is how long the latest round took, and
+    ``last_success`` when one last went well.
     """
 
     rounds: int = 0
@@ -81,6 +85,7 @@ class CleanupMetrics:
     expired_contexts: int = 0
     last_seconds: float = 0.0
     last_success: datetime | None = None
+    expired_conversations: int = 0
 
 
 _metrics: Final = CleanupMetrics()
@@ -97,6 +102,7 @@ def _samples() -> Iterator[Sample]:
     yield Sample("cleanup_sessions", sum(each.completed for each in known), ("completed",))
     yield Sample("cleanup_sessions", sum(each.purged for each in known), ("purged",))
     yield Sample("cleanup_expired_contexts", sum(each.expired_contexts for each in known))
+    yield Sample("cleanup_expired_conversations", sum(each.expired_conversations for each in known))
     yield Sample("cleanup_last_round_seconds", max(each.last_seconds for each in known))
     successes = [each.last_success.timestamp() for each in known if each.last_success is not None]
     yield Sample("cleanup_last_success_timestamp_seconds", max(successes, default=0))
@@ -110,6 +116,7 @@ async def run_cleanup(
     interval: float,
     batch_size: int = 1000,
     purge_after: timedelta | None = None,
+    conversations_after: timedelta | None = None,
     metrics: CleanupMetrics | None = None,
     database: DatabaseManager | None = None,
 ) -> None:
@@ -127,20 +134,22 @@ async def run_cleanup(
     :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param conversations_after: also remove the conversations of Pydantic AI that were last saved longer ago than this;
+        None removes none. It needs revision 0015.
     :param metrics: an object that counts what is done; None: one that all such schedules of the process share.
     :param database: whose sessions these are; None: those of the configured database.
     :raises SessionValueError: if interval, batch size or retention is invalid.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
-    _require_usable(batch_size, purge_after)
+    _require_usable(batch_size, purge_after, conversations_after)
     counters = _metrics if metrics is None else metrics
     _all_metrics.add(counters)
     failing = False
     while True:
         served = get_database() if database is None else database
         try:
-            await _round(served, counters, batch_size, purge_after)
+            await _round(served, counters, batch_size, purge_after, conversations_after)
         except DatabaseError as exc:
             counters.failures += 1
             if not tell_outage(served.availability, exc):
@@ -157,7 +166,11 @@ async def run_cleanup(
 
 
 async def cleanup_once(
-    *, batch_size: int = 1000, purge_after: timedelta | None = None, database: DatabaseManager | None = None
+    *,
+    batch_size: int = 1000,
+    purge_after: timedelta | None = None,
+    conversations_after: timedelta | None = None,
+    database: DatabaseManager | None = None,
 ) -> CleanupCounts:
     """Do one round of what :func:`run_cleanup` does and return what was done, for a scheduler such as cron or Celery.
 
@@ -175,46 +188,60 @@ async def cleanup_once(
 
     :param batch_size: most sessions per transaction, as for :func:`run_cleanup`.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param conversations_after: also remove conversations that were last saved longer ago than this.
     :param database: None is the one of the settings.
     :raises DatabaseError: the database cannot be reached, or failed.
     :raises SessionValueError: if batch size or retention is invalid.
     """
-    _require_usable(batch_size, purge_after)
-    counts = CleanupCounts()
-    await _clean(counts, get_database() if database is None else database, batch_size, purge_after)
+    _require_usable(batch_size, purge_after, conversations_after)
+    counts, served = CleanupCounts(), get_database() if database is None else database
+    await _clean(counts, served, batch_size, purge_after, conversations_after)
     return counts
 
 
-def _require_usable(batch_size: int, purge_after: timedelta | None) -> None:
+def _require_usable(batch_size: int, purge_after: timedelta | None, conversations_after: timedelta | None) -> None:
     require_count(batch_size, "batch_size", most=MAX_BATCH)
     if purge_after is not None:
         require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+    if conversations_after is not None:
+        require_retention(conversations_after, "conversations_after", SYSTEM_CLOCK.now())
 
 
 async def _clean(
-    counts: CleanupCounts, database: DatabaseManager, batch_size: int, purge_after: timedelta | None
+    counts: CleanupCounts,
+    database: DatabaseManager,
+    batch_size: int,
+    purge_after: timedelta | None,
+    conversations_after: timedelta | None,
 ) -> None:
     """Do one round, and count each part once it is done."""
     counts.completed = await sweep(database, batch_size=batch_size)
     if purge_after is not None:
         counts.purged = await purge(database, purge_after, batch_size=batch_size)
     counts.expired_contexts = await expire_contexts(database, batch_size=batch_size)
+    if conversations_after is not None:
+        counts.expired_conversations = await expire_conversations(database, conversations_after, batch_size=batch_size)
     counts.indexed = await index_messages(database, batch_size=batch_size)
 
 
 async def _round(
-    database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None
+    database: DatabaseManager,
+    metrics: CleanupMetrics,
+    batch_size: int,
+    purge_after: timedelta | None,
+    conversations_after: timedelta | None,
 ) -> None:
     counts, started = CleanupCounts(), SYSTEM_CLOCK.monotonic()
     metrics.rounds += 1
     try:
-        await _clean(counts, database, batch_size, purge_after)
+        await _clean(counts, database, batch_size, purge_after, conversations_after)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
         metrics.completed += counts.completed
         metrics.purged += counts.purged
         metrics.expired_contexts += counts.expired_contexts
+        metrics.expired_conversations += counts.expired_conversations
         if counts.completed:
             logger.info("completed %d expired sessions", counts.completed)
         if counts.purged:
@@ -313,6 +340,32 @@ async def expire_contexts(database: DatabaseManager, *, batch_size: int = 1000) 
         return await table.within(db).remove_expired(size)
 
     return await _in_batches(database, "remove expired contexts", batch, batch_size)
+
+
+async def expire_conversations(
+    database: DatabaseManager,
+    older_than: timedelta | datetime,
+    *,
+    batch_size: int = 1000,
+    clock: Clock = SYSTEM_CLOCK,
+) -> int:
+    """Remove conversations of all tenants that were last saved long enough ago, each batch in a transaction of its own.
+
+    Messages that other conversations show stay with those. The database noted when each was saved.
+
+    :param older_than: a retention time, or the moment before which they must have been saved.
+    :param clock: replaces the database's own clock.
+    :return: how many were removed.
+    """
+    require_retention(older_than, "older_than", clock.now())
+    before: datetime | None = None
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal before
+        before = before or require_retention(older_than, "older_than", await database_now(db, clock))
+        return await remove_unsaved(db, before, size)
+
+    return await _in_batches(database, "remove conversations", batch, batch_size)
 
 
 async def _in_batches(

@@ -13,6 +13,8 @@ from agent_service.infrastructure.database.values.validation import MAX_IDENTIFI
 
 __all__ = ["ConversationEntryRow", "ConversationRow"]
 
+# Other indexes do not begin with the tenant where they can: before PostgreSQL knows how many rows a tenant has, it
+# takes an index that begins with the tenant for as good as the primary key, and then reads all rows of the tenant.
 _HAS_BRANCHES = text("branches <> '[]'")
 
 
@@ -31,7 +33,7 @@ class ConversationEntryRow(Base):
             ["agent_service_conversation_entries.tenant_id", "agent_service_conversation_entries.entry_id"],
             name=conv("agent_service_fk_conversation_entries_parent"),
         ),
-        Index("agent_service_ix_conversation_entries_parent", "tenant_id", "parent_id"),
+        Index("agent_service_ix_conversation_entries_parent", "parent_id", "tenant_id"),
     )
 
     tenant_id: Mapped[str] = mapped_column(String(MAX_IDENTIFIER))
@@ -58,12 +60,12 @@ class ConversationRow(Base):
             name=conv("agent_service_fk_conversation_records_head"),
         ),
         Index("agent_service_ix_conversation_records_updated", "tenant_id", "updated_at"),
-        Index("agent_service_ix_conversation_records_scope", "tenant_id", "scope", "updated_at"),
-        Index("agent_service_ix_conversation_records_head", "tenant_id", "head_id"),
+        Index("agent_service_ix_conversation_records_scope", "scope", "tenant_id", "updated_at"),
+        Index("agent_service_ix_conversation_records_head", "head_id", "tenant_id"),
         Index(
             "agent_service_ix_conversation_records_branched",
-            "tenant_id",
             "family_id",
+            "tenant_id",
             postgresql_where=_HAS_BRANCHES,
             sqlite_where=_HAS_BRANCHES,
         ),
