@@ -60,7 +60,7 @@ PostgreSQL does it after some megabytes, in any transaction, and writers of rows
 
 @dataclass(slots=True)
 class CleanupCounts:
-    """How many sessions one cleanup completed and purged, contexts and conversations it removed, messages it indexed."""
+    """How many sessions, contexts and conversations one cleanup completed or removed, and messages it indexed."""
 
     completed: int = 0
     purged: int = 0
