@@ -3,9 +3,16 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
-from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord, ConversationStore
+from pydantic_ai.conversation import Conversation
+from pydantic_ai.conversation_store import (
+    ConversationConflict,
+    ConversationEntry,
+    ConversationRecord,
+    ConversationStore,
+)
+from pydantic_ai.run import AgentRunResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionConflictError
@@ -56,6 +63,37 @@ class DatabaseConversationStore(ConversationStore):
         bound = copy.copy(self)
         bound._take(self._table.within(db))  # noqa: SLF001 - a copy of this object
         return bound
+
+    async def save(
+        self, conversation: Conversation | AgentRunResult[Any], *, scope: str | None = None
+    ) -> list[ConversationEntry]:
+        """Save what the store does not have yet, as the framework says; return the entries that this added.
+
+        :raises StoredConversationConflict: another writer came first; nothing was stored.
+        :raises SessionValueError: something in it cannot be stored; it is named, and nothing was stored.
+        """
+        with _conflicts():
+            return await super().save(conversation, scope=scope)
+
+    async def branch(
+        self,
+        conversation_id: str,
+        *,
+        at: int | None = None,
+        from_entry: str | None = None,
+        expected_revision: str | None,
+        scope: str | None = None,
+    ) -> Conversation:
+        """Go on from an earlier point, as the framework says.
+
+        Its cost grows with the history, and with the branches that it looks through for ``from_entry``.
+
+        :raises StoredConversationConflict: another writer came first; nothing was changed.
+        """
+        with _conflicts():
+            return await super().branch(
+                conversation_id, at=at, from_entry=from_entry, expected_revision=expected_revision, scope=scope
+            )
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
         """Return the record of a conversation, or None.
@@ -117,8 +155,13 @@ class DatabaseConversationStore(ConversationStore):
 
 
 @contextmanager
-def _conflicts(conversation_id: str) -> Iterator[None]:
+def _conflicts(conversation_id: str = "") -> Iterator[None]:
+    """Make a conflict of either side one of both."""
     try:
         yield
+    except StoredConversationConflict:
+        raise
+    except ConversationConflict as exc:
+        raise StoredConversationConflict(exc.conversation_id) from exc
     except SessionConflictError as exc:
         raise StoredConversationConflict(conversation_id) from exc

@@ -37,9 +37,9 @@ _json = st.recursive(
 )
 _arguments = st.dictionaries(_texts, _json, max_size=2)
 _calls = st.builds(ToolCallPart, tool_name=st.sampled_from("xy"), args=_arguments, tool_call_id=st.sampled_from("123"))
-_pictures = st.builds(BinaryContent, data=st.binary(max_size=4), media_type=st.just("image/png"))
+_files = st.builds(BinaryContent, data=st.binary(max_size=4), media_type=st.just("application/pdf"))
 _asked = (
-    st.builds(UserPromptPart, content=_texts | st.lists(_texts | _pictures, min_size=1, max_size=2))
+    st.builds(UserPromptPart, content=_texts | st.lists(_texts | _files, min_size=1, max_size=2))
     | st.builds(SystemPromptPart, content=_texts)
     | st.builds(ToolReturnPart, tool_name=st.just("x"), content=_json, tool_call_id=st.sampled_from("123"))
 )

@@ -1,7 +1,7 @@
 """Whatever is done to it, the store answers as InMemoryConversationStore does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ PLACES = st.integers(-1, 6)
 EXPECTED = (ConversationConflict, UserError, LookupError)
 
 Both = tuple[Conversation, Conversation]
-Work = Callable[[ConversationStore, int], Awaitable[Any]]
+Work = Callable[[ConversationStore, int], Coroutine[Any, Any, Any]]
 
 
 class Histories(RuleBasedStateMachine):
@@ -199,10 +199,13 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.list_conversations(None, None)
-        for mine, theirs in self.entries.items():
-            both = self.twice(lambda store, which, ids=(mine, theirs): store.read_entry(ids[which]))
-            if both is not None:
-                self.pair([both[0]], [both[1]])
+        for ids in self.entries.items():
+            self.read_entry(ids)
+
+    def read_entry(self, ids: tuple[str, str]) -> None:
+        both = self.twice(lambda store, which: store.read_entry(ids[which]))
+        if both is not None:
+            self.pair([both[0]], [both[1]])
 
 
 def test_every_history_is_as_in_memory(database_url: str) -> None:
