@@ -1,5 +1,7 @@
 """Messages, usage and deferred requests as Pydantic AI makes them."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.messages import (
@@ -36,9 +38,11 @@ _json = st.recursive(
     max_leaves=4,
 )
 _arguments = st.dictionaries(_texts, _json, max_size=2)
-_calls = st.builds(ToolCallPart, tool_name=st.sampled_from("xy"), args=_arguments, tool_call_id=st.sampled_from("123"))
+_calls: st.SearchStrategy[ToolCallPart] = st.builds(
+    ToolCallPart, tool_name=st.sampled_from("xy"), args=_arguments, tool_call_id=st.sampled_from("123")
+)
 _files = st.builds(BinaryContent, data=st.binary(max_size=4), media_type=st.just("application/pdf"))
-_asked = (
+_asked: st.SearchStrategy[Any] = (
     st.builds(UserPromptPart, content=_texts | st.lists(_texts | _files, min_size=1, max_size=2))
     | st.builds(SystemPromptPart, content=_texts)
     | st.builds(ToolReturnPart, tool_name=st.just("x"), content=_json, tool_call_id=st.sampled_from("123"))

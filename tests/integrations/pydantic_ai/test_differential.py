@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -208,13 +209,14 @@ class Histories(RuleBasedStateMachine):
             self.pair([both[0]], [both[1]])
 
 
+@pytest.mark.timeout(600)
 def test_every_history_is_as_in_memory(database_url: str) -> None:
     with asyncio.Runner() as runner:
         database = DatabaseManager(database_url)
         machine = type("Machine", (Histories,), {"runner": runner, "database": database})
         try:
             run_state_machine_as_test(
-                machine, settings=settings(max_examples=examples(12, 400), stateful_step_count=30, deadline=None)
+                machine, settings=settings(max_examples=examples(12, 200), stateful_step_count=30, deadline=None)
             )
         finally:
             runner.run(database.close())

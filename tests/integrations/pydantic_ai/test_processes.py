@@ -22,7 +22,7 @@ async def killed_after(count: int, url: str, name: str) -> list[str]:
         stdout=asyncio.subprocess.PIPE, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None
-    acknowledged = []
+    acknowledged: list[bytes] = []
     async with asyncio.timeout(120):
         while len(acknowledged) < count and (line := await process.stdout.readline()):
             acknowledged.append(line)

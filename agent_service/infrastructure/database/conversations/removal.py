@@ -26,9 +26,12 @@ __all__ = ["free_entries", "hold_families", "remove_records", "share_family", "t
 
 _records: Final[Any] = ConversationRow.__table__
 
-_HOLD: Final = select(func.pg_advisory_xact_lock(bindparam("family", type_=BigInteger)))
+# What is freed is found by a statement whose cost PostgreSQL takes for millions, because it does not know how short lists
+# are. It would compile the statement for seconds, to run for milliseconds.
+_NO_COMPILING: Final = func.set_config("jit", "off", True)
+_HOLD: Final = select(func.pg_advisory_xact_lock(bindparam("family", type_=BigInteger)), _NO_COMPILING)
 _SHARE: Final = select(func.pg_advisory_xact_lock_shared(bindparam("family", type_=BigInteger)))
-_TRY: Final = select(func.pg_try_advisory_xact_lock(bindparam("family", type_=BigInteger)))
+_TRY: Final = select(func.pg_try_advisory_xact_lock(bindparam("family", type_=BigInteger)), _NO_COMPILING)
 
 _ELEMENTS: Final = {
     "postgresql": "json_array_elements_text(CAST({} AS json)) AS {}(value)",
