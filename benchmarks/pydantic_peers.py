@@ -78,9 +78,9 @@ async def measure(name: str, store: ConversationStore, rounds: int) -> None:
         print_ratios(f"{name}: {title}", await seconds_per_call(calls, calls=count, rounds=turns))
 
     labels = {length: f"{length:,} messages" for length in LENGTHS}
+    await table("load", {labels[n]: talk.load for n, talk in talks.items()}, 1, min(rounds, 5))
     await table("save a turn", {labels[n]: talk.save for n, talk in talks.items()}, 10, rounds)
     await table("load(limit=50)", {labels[n]: talk.load_last for n, talk in talks.items()}, 10, rounds)
-    await table("load", {labels[n]: talk.load for n, talk in talks.items()}, 1, min(rounds, 5))
     deleting: dict[int, list[float]] = {length: [] for length in LENGTHS}
     for _ in range(3):
         for length in LENGTHS:

@@ -47,10 +47,7 @@ class DatabaseConversationStore(ConversationStore):
     """
 
     def __init__(self, database: DatabaseManager | None = None, *, tenant_id: str = "") -> None:
-        self._take(ConversationTable(database, tenant_id=tenant_id))
-
-    def _take(self, table: ConversationTable) -> None:
-        self._table = table
+        self.table = ConversationTable(database, tenant_id=tenant_id)
 
     def within(self, db: AsyncSession) -> Self:
         """Return the same store as seen and changed in a session's transaction, which its owner commits.
@@ -61,7 +58,7 @@ class DatabaseConversationStore(ConversationStore):
         :raises SessionValueError: ``db`` is a session that cannot be used.
         """
         bound = copy.copy(self)
-        bound._take(self._table.within(db))  # noqa: SLF001 - a copy of this object
+        bound.table = self.table.within(db)
         return bound
 
     async def save(
@@ -100,7 +97,7 @@ class DatabaseConversationStore(ConversationStore):
 
         :raises SessionValueError: the id cannot be one.
         """
-        row = await self._table.record(conversation_id)
+        row = await self.table.record(conversation_id)
         return None if row is None else record_of(row)
 
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[ConversationRecord]:
@@ -108,7 +105,7 @@ class DatabaseConversationStore(ConversationStore):
 
         :raises SessionValueError: an argument cannot be used.
         """
-        return [record_of(row) for row in await self._table.records(scope=scope, limit=limit)]
+        return [record_of(row) for row in await self.table.records(scope=scope, limit=limit)]
 
     async def write_record(
         self,
@@ -124,7 +121,7 @@ class DatabaseConversationStore(ConversationStore):
         """
         row, entries = stored_record(record), [stored_entry(entry) for entry in new_entries]
         with _conflicts(record.conversation_id):
-            await self._table.save(row, entries, expected=expected_revision)
+            await self.table.save(row, entries, expected=expected_revision)
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a record and every entry that no other record's history or branch reaches, in one transaction.
@@ -134,14 +131,14 @@ class DatabaseConversationStore(ConversationStore):
         :raises StoredConversationConflict: no record with that revision is stored.
         """
         with _conflicts(conversation_id):
-            await self._table.delete(conversation_id, expected=expected_revision)
+            await self.table.delete(conversation_id, expected=expected_revision)
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         """Return an entry.
 
         :raises SessionNotFoundError: (also LookupError) there is none of that id.
         """
-        return entries_of([await self._table.entry(entry_id)])[0]
+        return entries_of([await self.table.entry(entry_id)])[0]
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
         """Return the entries up to ``head_id``, or the last ``limit`` of them, by one statement.
@@ -151,7 +148,7 @@ class DatabaseConversationStore(ConversationStore):
         """
         if head_id is None or (limit is not None and limit <= 0):
             return []
-        return entries_of(await self._table.line(head_id, limit=limit))
+        return entries_of(await self.table.line(head_id, limit=limit))
 
 
 @contextmanager
