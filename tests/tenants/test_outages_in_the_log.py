@@ -16,7 +16,7 @@ from agent_service.infrastructure.cache.factory import close_cache, get_cache, o
 from agent_service.infrastructure.database import SessionWriter, close_database, get_database, get_session, run_cleanup
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.errors.outages import tell_outage
-from agent_service.infrastructure.database.maintenance.cleanup import CleanupMetrics
+from agent_service.infrastructure.database.maintenance import CleanupMetrics
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.outbox import invalidate_in, run_outbox

@@ -3,12 +3,8 @@
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.connection import close_database, get_database, get_session
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
-from agent_service.infrastructure.database.maintenance.cleanup import (
-    CleanupCounts,
-    CleanupMetrics,
-    cleanup_once,
-    run_cleanup,
-)
+from agent_service.infrastructure.database.maintenance.cleanup import cleanup_once, run_cleanup
+from agent_service.infrastructure.database.maintenance.counted import CleanupCounts, CleanupMetrics
 from agent_service.infrastructure.database.maintenance.erasure import erase_user, rewrite_file
 from agent_service.infrastructure.database.naming.engines import name_tables
 

@@ -209,6 +209,10 @@ _ALL: Final = (
         known=_each("completed", "purged"),
     ),
     _counter("cleanup_purged_threads", "Threads of checkpoints that the cleanup has removed, because they were idle."),
+    _counter(
+        "cleanup_purged_conversations",
+        "Conversations that the cleanup has removed, because they were not saved for long.",
+    ),
     _counter("cleanup_expired_contexts", "Contexts that the cleanup has removed, because their time to live was over."),
     _counter("cleanup_expired_items", "Items of stores that the cleanup has removed, because their time was over."),
     _gauge("cleanup_last_round_seconds", "How long the latest round of the cleanup took."),

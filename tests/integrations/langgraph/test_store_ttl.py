@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.engine import DatabaseManager
-from agent_service.infrastructure.database.maintenance.cleanup import CleanupMetrics, cleanup_once, run_cleanup
+from agent_service.infrastructure.database.maintenance import CleanupMetrics, cleanup_once, run_cleanup
 from agent_service.integrations.langgraph import AgentServiceStore
 from agent_service.integrations.metrics.reading import read
 from tests.integrations.langgraph.conftest import PassTime

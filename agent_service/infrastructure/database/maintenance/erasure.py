@@ -1,4 +1,4 @@
-"""Erasing a user's sessions in short transactions, and what is left of them in SQLite's file."""
+"""Erasing a user's sessions and conversations in short transactions, and what is left of them in SQLite's file."""
 
 import asyncio
 import sqlite3
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.infrastructure.database.checkpoints.retention import remove_threads_of_user
+from agent_service.infrastructure.database.conversations.ending import erase_scope
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
@@ -39,12 +40,15 @@ _THREADS: Final = 20
 """Threads of checkpoints that one transaction removes."""
 _SESSIONS: Final = 200
 """Sessions that one statement hides, or looks through."""
+_CONVERSATIONS: Final = 20
+"""Conversations that one transaction removes, of which each may be long."""
 
 
 async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_id: str = "") -> int:
     """Remove all sessions of a user for good, in short transactions, however many there are.
 
-    Threads of checkpoints that name the user are removed as well, before the sessions.
+    So are threads of checkpoints that name the user, before the sessions, and the conversations of Pydantic AI whose
+    scope is this user's id.
 
     First all sessions are hidden; then they are removed, each step committed. After an interruption some are hidden or
     removed: call it again to go on with the rest. Do not restore what was hidden, because messages may be missing.
@@ -53,7 +57,7 @@ async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_i
 
     ``SessionRepository.erase_user`` does the same in the caller's transaction, all or nothing.
 
-    :return: how many sessions this call removed.
+    :return: how many sessions and conversations this call removed.
     :raises DatabaseError: the database failed; call it again.
     :raises SessionValueError: an argument cannot be used.
     """
@@ -66,7 +70,7 @@ async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_i
         await work.hide()
         sizes = await work.left()
         if not sizes:
-            return erased
+            return erased + await work.remove_conversations(str(user_id))
         messages = dict(sizes)
         for group in groups(sizes):
             erased += await work.remove(group, long=messages[group[0]] > STEP)
@@ -122,6 +126,16 @@ class _Erasure:
                     after = await remove_some_messages(db, keys[0], after) if await self._hold(db, keys) else None
         async with self._transaction() as db:
             return await remove_sessions(db, await self._hold(db, keys))
+
+    async def remove_conversations(self, scope: str) -> int:
+        """Remove the conversations of a scope."""
+        removed = 0
+        while True:
+            async with self._transaction() as db:
+                some = await erase_scope(db, self._tenant_id, scope, _CONVERSATIONS)
+            removed += some
+            if some < _CONVERSATIONS:
+                return removed
 
     async def _hold(self, db: AsyncSession, keys: list[SessionKey]) -> list[SessionKey]:
         return await lock_with_family(db, keys, *self._hidden)

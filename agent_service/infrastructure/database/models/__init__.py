@@ -9,6 +9,7 @@ from agent_service.infrastructure.database.models.checkpoint import (
     CheckpointWrite,
 )
 from agent_service.infrastructure.database.models.context import ContextEntry
+from agent_service.infrastructure.database.models.conversation import ConversationEntryRow, ConversationRow
 from agent_service.infrastructure.database.models.fleet import FleetRow
 from agent_service.infrastructure.database.models.item import ItemVector, StoredItem
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -23,6 +24,8 @@ __all__ = [
     "CheckpointThread",
     "CheckpointWrite",
     "ContextEntry",
+    "ConversationEntryRow",
+    "ConversationRow",
     "FleetRow",
     "ItemVector",
     "OutboxRow",

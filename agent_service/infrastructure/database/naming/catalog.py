@@ -48,6 +48,8 @@ OUR_COLUMNS: Final = {
     "checkpoint_writes": frozenset({"thread", "namespace", "checkpoint_id", "task_id", "place", "value"}),
     "store_items": frozenset({"namespace", "key", "content", "ttl", "expires_at"}),
     "store_vectors": frozenset({"namespace", "key", "place", "embedding"}),
+    "conversation_records": frozenset({"tenant_id", "conversation_id", "family_id", "head_id", "branches", "saved_at"}),
+    "conversation_entries": frozenset({"tenant_id", "entry_id", "parent_id", "family_id", "kind", "data"}),
     "session_search": frozenset({"body"}),
     "session_search_entries": frozenset({"id", "session_id", "seq"}),
     "session_search_pending": frozenset({"id", "session_id", "seq"}),

@@ -28,6 +28,8 @@ FRAMEWORKS: Final = (
     "checkpoint_writes",
     "store_items",
     "store_vectors",
+    "conversation_records",
+    "conversation_entries",
 )
 """Tables of what agent frameworks keep. Frameworks and applications have tables of such names themselves."""
 TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox", "fleet", *FRAMEWORKS)

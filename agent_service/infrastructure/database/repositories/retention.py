@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select, update
 
 from agent_service.infrastructure.database.checkpoints.retention import remove_threads_of_user
+from agent_service.infrastructure.database.conversations.ending import erase_scope
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
     lock_with_family,
@@ -29,6 +30,8 @@ __all__ = ["MAX_PURGE", "SessionRetention"]
 
 MAX_PURGE: Final = 10_000
 """Most sessions one statement removes."""
+_CONVERSATIONS: Final = 1_000
+"""Most conversations one statement removes."""
 
 
 class SessionRetention(RepositoryBase):
@@ -86,18 +89,23 @@ class SessionRetention(RepositoryBase):
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
-        Threads of checkpoints that name the user are removed as well.
+        So are threads of checkpoints that name the user, and the conversations of Pydantic AI whose scope is this
+        user's id.
 
         What another user's fork shows of them stays with that user. All or nothing, in the caller's
         transaction, in statements of bounded work. For a user with very much data, ``erase_user(database, ...)`` uses
         short transactions.
 
-        :return: how many sessions there were.
+        :return: how many sessions and conversations there were.
         """
         user = require_identifier(user_id, "user_id")
         with database_errors("remove threads of a user"):
             await remove_threads_of_user(self._db, self._tenant_id, user)
-        return await self._remove_all(Session.user_id == user_id)
+        erased = await self._remove_all(Session.user_id == user_id)
+        with database_errors("remove conversations"):
+            while some := await erase_scope(self._db, self._tenant_id, str(user_id), _CONVERSATIONS):
+                erased += some
+        return erased
 
     async def _remove_all(self, *scope: ColumnElement[bool]) -> int:
         removed, own = 0, Session.tenant_id == self._tenant_id
