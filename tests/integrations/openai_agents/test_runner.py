@@ -20,6 +20,7 @@ from agents import (
     input_guardrail,
 )
 from agents.guardrail import GuardrailFunctionOutput
+from agents.run_internal.session_persistence import rewind_session_items
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from agents.usage import Usage
 from openai.types.responses.response_reasoning_item import ResponseReasoningItem, Summary
@@ -29,7 +30,7 @@ from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.integrations.openai_agents import DatabaseSession, list_sessions
 from tests.integrations.openai_agents.conftest import NewSession
-from tests.integrations.openai_agents.samples import said
+from tests.integrations.openai_agents.samples import reply, said
 
 QUIET = RunConfig(tracing_disabled=True)
 
@@ -118,8 +119,7 @@ async def _failing_model(session: Session) -> None:
     await Runner.run(agent, "Again", session=session, run_config=QUIET)
 
 
-async def _rewinding(session: Session) -> None:
-    """The Runner takes its input back by pop_item before it repeats a failed request."""
+async def _retrying(session: Session) -> None:
     failing = ModelStep.raise_error(ConnectionError("reset"))
     retry = ModelRetrySettings(max_retries=1, policy=lambda _: True, backoff={"initial_delay": 0})
     agent = agent_of([saying("hello")], failing, [saying("it snows")], model_settings=ModelSettings(retry=retry))
@@ -149,7 +149,7 @@ async def _limit_and_callback(session: Session) -> None:
 
 
 RUNS = [
-    _two_turns, _tools, _parallel_tools, _streaming, _approval, _handoff, _failing_model, _rewinding, _guardrail,
+    _two_turns, _tools, _parallel_tools, _streaming, _approval, _handoff, _failing_model, _retrying, _guardrail,
     _limit_and_callback,
 ]  # fmt: skip
 
@@ -183,6 +183,18 @@ async def test_an_answer_that_waits_for_approval_is_no_whole_turn_yet(new: NewSe
     state.approve(state.get_interruptions()[0])
     await Runner.run(agent, state, session=session, run_config=QUIET)
     assert await session.get_items(whole_turns=True) == await session.get_items()
+
+
+async def test_the_runner_takes_back_by_pop_what_it_has_to_send_again(new: NewSession) -> None:
+    session, sent = new(), [said("Weather?"), said("Now!")]
+    await session.add_items([said("Hi"), reply("hello", "msg_1"), *sent])
+
+    await rewind_session_items(session, sent)
+    assert await session.get_items() == [said("Hi"), reply("hello", "msg_1")]
+
+    await session.add_items([*sent, said("of somebody else")])
+    await rewind_session_items(session, sent)
+    assert await session.get_items(3) == [*sent, said("of somebody else")]
 
 
 @dataclass
