@@ -81,7 +81,7 @@ async def test_a_run_that_read_the_end_only_keeps_what_stands_before(new: NewSes
     await new().add_items(old)
     client = Compacting()
     agent = agent_of({"output": [assistant_message("Bye", item_id="msg_2")], "response_id": "r3"})
-    config = RunConfig(tracing_disabled=True, session_settings={"limit": 1})  # type: ignore[arg-type]
+    config = RunConfig(tracing_disabled=True, session_settings={"limit": 1})
 
     await Runner.run(agent, "Thanks", session=around(new(), client), run_config=config)
 
@@ -100,7 +100,7 @@ async def test_what_another_process_adds_during_a_compaction_stays(new: NewSessi
     await elsewhere.close()
 
     found = await new().get_items()
-    assert [item.get("content") for item in found][0] == "Hi"
+    assert next(item.get("content") for item in found) == "Hi"
     assert found[2:] == [said("meanwhile")]
 
 
@@ -155,8 +155,10 @@ async def test_a_snapshot_says_whether_it_is_the_whole_history(new: NewSession) 
         assert snapshot is not None
         assert (snapshot.items, snapshot.complete) == ([said("a"), said("b"), said("c")][-limit:], complete)
         assert not await snapshot.replace_suffix(3, [SUMMARY])
-    assert await snapshot.replace_suffix(1, [SUMMARY, SUMMARY])
-    assert not await snapshot.replace_suffix(1, [SUMMARY])
+    whole = await session._get_compaction_snapshot(4)
+    assert whole is not None
+    assert await whole.replace_suffix(1, [SUMMARY, SUMMARY])
+    assert not await whole.replace_suffix(1, [SUMMARY])
     assert await session.get_items() == [said("a"), SUMMARY, SUMMARY]
 
 
@@ -220,7 +222,8 @@ async def test_followers_are_told_what_a_compaction_removed(new: NewSession) -> 
 async def test_a_class_with_items_of_its_own_is_not_passed_by(database: DatabaseManager) -> None:
     class Upper(DatabaseSession):
         async def add_items(self, items: Any, *, wrapper: Any = None) -> None:
-            await super().add_items([{**item, "content": item["content"].upper()} for item in items], wrapper=wrapper)
+            upper: list[Any] = [{**item, "content": item["content"].upper()} for item in items]
+            await super().add_items(upper, wrapper=wrapper)
 
     session = Upper("chat", user_id="ada", database=database)
     await session.add_items([said("a")])

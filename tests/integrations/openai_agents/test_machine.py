@@ -156,7 +156,7 @@ def test_any_history_of_calls_gives_what_the_sdks_own_session_gives(database_url
     home = Home(database_url)
     machine = type("Machine", (SessionMachine,), {"home": home})
     try:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             machine,
             settings=settings(
                 max_examples=examples(6, 300),

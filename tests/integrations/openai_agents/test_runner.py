@@ -215,7 +215,7 @@ async def test_tenant_and_user_come_from_the_context_of_the_run(database: Databa
 
     acme = DatabaseSession("chat", user_id="ada", tenant_id="acme", database=database)
     other = DatabaseSession("chat", user_id="bob", tenant_id="other", database=database)
-    assert [item.get("content") for item in await acme.get_items()][0] == "Hi"
+    assert next(item.get("content") for item in await acme.get_items()) == "Hi"
     assert [item.get("type") for item in await other.get_items()] == [
         None, "function_call", "function_call_output", "message",
     ]  # fmt: skip
