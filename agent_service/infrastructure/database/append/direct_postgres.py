@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.append.batch import Batch, Place
+from agent_service.infrastructure.database.append.few_postgres import few_for
 from agent_service.infrastructure.database.append.postgres import places_of, statement_for
 from agent_service.infrastructure.database.errors.lost import is_lost
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -56,15 +57,12 @@ class DirectPostgres:
         :raises TimeoutError: the database did not answer in time.
         """
         await self._connect()
-        statement, parameters = statement_for(batch)
-        statement = self._names.render(statement)
         try:
-            rows: Sequence[Sequence[Any]]
             if self._read_committed:
-                rows = await self._driver.fetch(statement, *parameters)
+                rows = await self._fetch(batch)
             else:
                 async with self._driver.transaction(isolation="read_committed"):
-                    rows = await self._driver.fetch(statement, *parameters)
+                    rows = await self._fetch(batch)
         except (asyncio.CancelledError, TimeoutError):
             await self._release(invalid=True)
             raise
@@ -72,8 +70,18 @@ class DirectPostgres:
             # An event loop has errors of its own for a transport that was closed.
             lost = self._driver.is_closed() or is_lost(exc)
             await self._release(invalid=lost or not isinstance(exc, asyncpg.PostgresError))
-            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
+            raise DBAPIError(None, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
         return places_of(batch, rows)
+
+    async def _fetch(self, batch: Batch) -> Sequence[Sequence[Any]]:
+        rows: Sequence[Sequence[Any]] = ()
+        few = few_for(batch)
+        if few is not None:
+            rows = await self._driver.fetch(self._names.render(few[0]), *few[1])
+        if not rows:
+            statement, parameters = statement_for(batch)
+            rows = await self._driver.fetch(self._names.render(statement), *parameters)
+        return rows
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
         """Call a function that reads rows of a tenant."""
