@@ -4,8 +4,8 @@ The connection is beside the engine's pool (see ``committer.py``). SQLAlchemy op
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, text
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.append.batch import Batch, Place
+from agent_service.infrastructure.database.append.few_postgres import few_for
 from agent_service.infrastructure.database.append.postgres import places_of, statement_for
 from agent_service.infrastructure.database.append.work import Work
 from agent_service.infrastructure.database.errors.lost import is_lost
@@ -25,6 +26,7 @@ __all__ = ["DirectPostgres"]
 
 A = TypeVar("A")
 T = TypeVar("T")
+_Rows: TypeAlias = Sequence[Sequence[Any]]
 
 _LEVEL: Final = text("SELECT current_setting('default_transaction_isolation')")
 """Connections of our own engines set it when they are opened. Behind pgbouncer, and on an engine of the caller's own,
@@ -56,7 +58,7 @@ class DirectPostgres:
         :raises DBAPIError: the database refused it, or the connection was lost.
         :raises TimeoutError: the database did not answer in time.
         """
-        return places_of(batch, await self._fetch(*statement_for(batch)))
+        return places_of(batch, await self._committed(lambda: self._append(batch)))
 
     async def commit(self, tenant_id: str, work: Work) -> None:
         """Do some work and commit it, with the errors of :meth:`append`.
@@ -64,18 +66,16 @@ class DirectPostgres:
         :param tenant_id: whose rows they are; only transactions that say it need to know.
         """
         del tenant_id
-        await self._fetch(*work.statement())
+        await self._committed(lambda: self._fetch(*work.statement()))
 
-    async def _fetch(self, statement: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    async def _committed(self, run: Callable[[], Awaitable[_Rows]]) -> _Rows:
+        """Run statements in a transaction on the held connection, which is given back if it may be unusable."""
         await self._connect()
-        statement = self._names.render(statement)
         try:
-            rows: Sequence[Sequence[Any]]
             if self._read_committed:
-                rows = await self._driver.fetch(statement, *parameters)
-            else:
-                async with self._driver.transaction(isolation="read_committed"):
-                    rows = await self._driver.fetch(statement, *parameters)
+                return await run()
+            async with self._driver.transaction(isolation="read_committed"):
+                return await run()
         except (asyncio.CancelledError, TimeoutError):
             await self._release(invalid=True)
             raise
@@ -83,7 +83,15 @@ class DirectPostgres:
             # An event loop has errors of its own for a transport that was closed.
             lost = self._driver.is_closed() or is_lost(exc)
             await self._release(invalid=lost or not isinstance(exc, asyncpg.PostgresError))
-            raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
+            raise DBAPIError(None, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
+
+    async def _append(self, batch: Batch) -> _Rows:
+        few = few_for(batch)
+        rows = () if few is None else await self._fetch(*few)
+        return rows or await self._fetch(*statement_for(batch))
+
+    async def _fetch(self, statement: str, parameters: Sequence[Any]) -> _Rows:
+        rows: _Rows = await self._driver.fetch(self._names.render(statement), *parameters)
         return rows
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:

@@ -12,13 +12,18 @@ from typing import Final, Generic, Protocol, TypeVar
 __all__ = ["Line", "Lines", "Waiting"]
 
 MAX_BATCH: Final = 1000
-"""Requests in one transaction: how long a statement may hold its sessions, and what a repetition costs."""
+"""Messages in one transaction, unless one request has more: how long a statement may hold its sessions, and what a
+repetition costs."""
 MAX_BATCH_CHARACTERS: Final = 4_000_000
-"""What they hold together, unless a single one is longer."""
+"""What they hold together, unless a single request is longer."""
 
 
 class Waiting(Protocol):
     """What waits in a line: equal to itself only."""
+
+    @property
+    def count(self) -> int:
+        """How many rows it adds."""
 
     @property
     def size(self) -> int:
@@ -61,10 +66,11 @@ class Line(Generic[R]):
     def take(self) -> list[R]:
         """Return the next batch."""
         batch: list[R] = []
-        size = 0
-        while self._requests and len(batch) < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
+        count = size = 0
+        while self._requests and count < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
             request = self._requests.popleft()
             batch.append(request)
+            count += request.count
             size += request.size
         while self._before and len(self._requests) < self._room:
             self._requests.append(self._before.popitem(last=False)[0])

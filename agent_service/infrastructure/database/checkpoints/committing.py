@@ -54,6 +54,7 @@ class _Request:
     change: Change
     future: "asyncio.Future[None]"
     size: int
+    count: int = 1
 
 
 @dataclass(slots=True)
