@@ -16,6 +16,7 @@ from agent_service.integrations.adk.scopes import is_temporary
 __all__ = ["client_id_of", "document_of", "event_of", "json_state", "role_of"]
 
 _TOOL: Final = "tool"
+_STATE: Final = {"actions": {"state_delta"}}
 
 
 def document_of(event: Event) -> dict[str, Any]:
@@ -37,8 +38,7 @@ def document_of(event: Event) -> dict[str, Any]:
         )
     except (PydanticSerializationError, ValueError) as exc:
         raise SessionValueError(f"event {event.id!r:.80} has no JSON form: {exc}; convert its values first") from exc
-    if "actions" in document:
-        document["actions"] = {"state_delta": kept, **document["actions"]}
+    document["actions"] = {"state_delta": kept, **document["actions"]}
     return document
 
 

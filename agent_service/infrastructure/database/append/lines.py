@@ -8,6 +8,7 @@ the messages of a session stay in the order in which they were given.
 import asyncio
 from collections import OrderedDict, deque
 from typing import Final
+from uuid import UUID
 
 from agent_service.infrastructure.database.append.request import Request
 
@@ -50,10 +51,15 @@ class Line:
         self._before.pop(request, None)
 
     def take(self) -> list[Request]:
-        """Return the next batch."""
+        """Return the next batch. A message with conditions is the only one of its session in it."""
         batch: list[Request] = []
         size = 0
+        sessions: dict[UUID, bool] = {}
         while self._requests and len(batch) < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
+            message = self._requests[0].message
+            if message.session_id in sessions and (message.alone or sessions[message.session_id]):
+                break
+            sessions[message.session_id] = message.alone
             request = self._requests.popleft()
             batch.append(request)
             size += len(request.message.text)
