@@ -84,7 +84,8 @@ WITH given AS (
     SELECT * FROM unnest($4::uuid[], $5::varchar[], $6::text[], $7::text[], $8::json[], $9::int[]{conditions})
         WITH ORDINALITY AS given (session_id, client_id, role, content, data, token_count{names}, place)
 ), locked AS (
-    SELECT id, last_seq FROM agent_service_sessions WHERE tenant_id = $1::varchar AND id = ANY ($4::uuid[]) AND deleted_at IS NULL
+    SELECT id, last_seq FROM agent_service_sessions
+    WHERE tenant_id = $1::varchar AND id = ANY ($4::uuid[]) AND deleted_at IS NULL
     ORDER BY id FOR NO KEY UPDATE
 ), fresh AS (
     SELECT given.*, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth
