@@ -68,6 +68,7 @@ class _Opened:
             return self._opened
         if self._opening is None or _failed(self._opening):
             self._opening = asyncio.create_task(self._writer.__aenter__())
+            self._opening.add_done_callback(_failed)  # marks an error as seen whose callers have left
         self._opened = await asyncio.shield(self._opening)
         return self._opened
 

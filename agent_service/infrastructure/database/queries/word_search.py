@@ -17,7 +17,7 @@ MAX_WORDS: Final = 12
 
 def with_most_words(
     dialect: str, words: Sequence[str], scope: Scope, within: Any, limit: int
-) -> Select[tuple[SessionMessage]]:
+) -> Select[Any]:
     """Select the messages of a scope's sessions that contain most of the words; of as many, the newest first.
 
     A word is found as a piece of text too: callers that want whole words look again.
