@@ -95,7 +95,7 @@ async def test_the_state_of_an_app_and_of_a_user_is_shared(service: AdkSessionSe
 
 
 async def test_an_event_changes_state_of_every_scope_at_once(service: AdkSessionService):
-    session = await begin(service, **{"step": 1, "kept": True})
+    session = await begin(service, step=1, kept=True)
     event = said(state={"step": 2, "app:model": "m2", "user:lang": "de", "temp:draft": "x", "gone": None})
 
     returned = await service.append_event(session, event)
