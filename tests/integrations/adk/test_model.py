@@ -201,7 +201,7 @@ def test_both_services_hold_the_same(database_url: str):
     run_state_machine_as_test(
         OnUrl,
         settings=settings(
-            max_examples=examples(8, 200),
+            max_examples=examples(8, 40),
             stateful_step_count=examples(20, 50),
             suppress_health_check=list(HealthCheck),
         ),
