@@ -71,7 +71,7 @@ class Append:
 
     async def share(self, db: AsyncSession, app_name: str, user_id: str, scopes: Scopes) -> None:
         """Change the state of an app and of a user, always in this order, so that none wait in a circle."""
-        states = self._states.within(db)
+        states = self._states.within(db, savepoints=False)
         if scopes.app:
             await states.update(app_key(self._tenant_id, app_name), scopes.app)
         if scopes.user:
@@ -82,10 +82,6 @@ class Append:
     ) -> int:
         async with self._place.transaction() as db:
             repo = SessionRepository(db, self._tenant_id)
-            row = await repo.get(known.row_id, lock=True)
-            if row is None:
-                raise _missing(session)
-            before = row.last_seq
             stored = await repo.add_message_to_session(
                 known.row_id,
                 document,
@@ -93,7 +89,8 @@ class Append:
                 client_id=client_id_of(document),
                 expected_seq=known.seq,
             )
-            if stored.seq == before + 1:
+            # One that was stored before, with its state, is an object of this database session; a new one is not.
+            if stored not in db:
                 if scopes.session:
                     await repo.update_session_context(known.row_id, scopes.session)
                 await self.share(db, session.app_name, session.user_id, scopes)
