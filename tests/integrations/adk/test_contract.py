@@ -11,6 +11,7 @@ from google.adk.events.event_actions import EventActions, EventCompaction
 from google.adk.sessions.session import Session
 from google.genai import types
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from agent_service.core.errors import SessionConflictError, SessionNotFoundError, SessionValueError
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -358,3 +359,24 @@ async def test_tenants_know_nothing_of_each_other(database: DatabaseManager):
         assert await nobody.forget_user(app_name=APP, user_id=USER) == 1
         assert texts(await read(acme, of_acme)) == ["theirs"]
         assert await acme.get_user_state(app_name=APP, user_id=USER) == {"b": 5}
+
+
+async def test_an_engine_of_the_callers_own_serves_too(database: DatabaseManager, database_url: str):
+    engine = create_async_engine(database_url)
+    async with AdkSessionService(engine) as service:
+        session = await begin(service, "s1", **{"user:lang": "en"})
+        await service.append_event(session, said("1", state={"step": 1}))
+        await service.append_event(session, said("2", state={"user:lang": "de"}))
+        with pytest.raises(AlreadyExistsError):
+            await begin(service, "s1")
+        assert await read(service, session) == session
+    await engine.dispose()
+    async with AdkSessionService(database) as another:
+        assert texts(await read(another, session)) == ["1", "2"]
+
+
+def test_a_place_that_cannot_be_used_is_refused():
+    with pytest.raises(SessionValueError, match="engine must be an AsyncEngine or a DatabaseManager, not str"):
+        AdkSessionService("sqlite+aiosqlite:///a.db")  # type: ignore[arg-type]
+    with pytest.raises(SessionValueError, match="tenant_id"):
+        AdkSessionService(tenant_id=None)  # type: ignore[arg-type]
