@@ -84,7 +84,7 @@ async def test_a_taken_id_is_an_error_of_both_kinds_and_changes_nothing(service:
 
 
 async def test_the_state_of_an_app_and_of_a_user_is_shared(service: AdkSessionService):
-    first = await begin(service, **{"app:model": "m1", "user:lang": "en", "step": 1, "temp:draft": "x"})
+    first = await begin(service, "s1", **{"app:model": "m1", "user:lang": "en", "step": 1, "temp:draft": "x"})
 
     assert first.state == {"app:model": "m1", "user:lang": "en", "step": 1}
     assert (await begin(service)).state == {"app:model": "m1", "user:lang": "en"}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -216,12 +217,12 @@ async def test_a_cancelled_append_is_stored_or_not_and_can_be_repeated(service: 
 
 async def test_lists_are_read_by_pages(service: AdkSessionService, database: DatabaseManager):
     """google/adk-python#4621 and #4871: statements grow with pages of 500 sessions, not with sessions."""
-    await begin(service, **{"user:lang": "en", "app:a": 1})
+    await begin(service, "s1", **{"user:lang": "en", "app:a": 1})
 
     async def store(numbers: range) -> None:
         """Store copies of the first session, many at once."""
         async with database.session() as db:
-            table = StoredRow.__table__
+            table: Any = StoredRow.__table__
             (first,) = (
                 await db.execute(select(table).where(table.c.external_id == session_key(APP, USER, "s1")))
             ).all()
@@ -237,7 +238,7 @@ async def test_lists_are_read_by_pages(service: AdkSessionService, database: Dat
         assert sessions[-1].state == {"user:lang": "en", "app:a": 1}
         counts.append(sum(each.startswith(("SELECT", "WITH")) for each in sent))
     assert counts[0] == counts[1]
-    assert counts[2] - counts[1] == 2 * (counts[1] - 1)  # two more pages; the ids are one statement
+    assert counts[2] - counts[1] == 2 * (counts[1] - 1)  # two more pages; their ids are one statement
 
 
 async def test_a_search_of_the_memory_is_one_statement(service: AdkSessionService, database: DatabaseManager):

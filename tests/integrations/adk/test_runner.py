@@ -5,14 +5,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from google.adk.agents import RunConfig
-from google.adk.agents.run_config import StreamingMode
+from google.adk.agents import run_config
 from google.adk.apps import App
 from google.adk.apps.app import EventsCompactionConfig, ResumabilityConfig
 from google.adk.events.event import Event
 from google.adk.runners import Runner
 from google.adk.sessions import BaseSessionService, InMemorySessionService
-from google.adk.tools import load_memory
+from google.adk.tools.load_memory_tool import load_memory_tool
 from google.genai import types
 
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -58,7 +57,7 @@ async def interrupted_by_a_person(service: BaseSessionService) -> None:
     async with running(service, root, **app) as runner:
         events = await turn(runner, "May I?")
     (call,) = [event for event in events if event.long_running_tool_ids]
-    (call_id,) = call.long_running_tool_ids or ()
+    (call_id,) = list(call.long_running_tool_ids or ())
     answer = types.FunctionResponse(id=call_id, name="approve", response={"status": "approved"})
     async with Runner(app=App(name=APP, root_agent=agent(text("You may.")), **app), session_service=service) as later:
         message = types.Content(role="user", parts=[types.Part(function_response=answer)])
@@ -68,7 +67,7 @@ async def interrupted_by_a_person(service: BaseSessionService) -> None:
 async def streamed(service: BaseSessionService) -> None:
     root = agent([text("At "), text("16"), text(":05.")])
     async with running(service, root) as runner:
-        config = RunConfig(streaming_mode=StreamingMode.SSE)
+        config = run_config.RunConfig.model_validate({"streaming_mode": "sse"})
         events = await turn(runner, "When?", run_config=config)
         assert [event.partial for event in events] == [True, True, True, None]
 
@@ -158,7 +157,7 @@ async def test_agents_remember_sessions_that_were_added(service: AdkSessionServi
     assert session is not None
     await memory.add_session_to_memory(session)
 
-    root = agent(calls(("load_memory", {"query": "ferry"})), text("At 9."), tools=[load_memory])
+    root = agent(calls(("load_memory", {"query": "ferry"})), text("At 9."), tools=[load_memory_tool])
     async with Runner(
         app=App(name=APP, root_agent=root), session_service=service, memory_service=memory, auto_create_session=True
     ) as second:
