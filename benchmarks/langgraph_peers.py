@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -81,7 +81,7 @@ async def compare(server: PostgresServer, tasks: int) -> dict[str, float]:
         AgentServiceSaver(database) as ours,
         AsyncConnectionPool(url, min_size=CONNECTIONS, max_size=CONNECTIONS, kwargs=options, open=False) as pool,
     ):
-        theirs = AsyncPostgresSaver(pool)
+        theirs = AsyncPostgresSaver(cast("Any", pool))  # its rows are dicts, as the option says
         await theirs.setup()
         candidates = {
             "AsyncPostgresSaver": together([Thread(theirs) for _ in range(tasks)]),

@@ -101,14 +101,15 @@ def test_it_does_what_the_store_in_memory_does(engine: str, request: pytest.Fixt
 
             def teardown(self) -> None:
                 whole = SearchOp((), limit=1000)
-                mine, other = (run(store.abatch([whole]))[0] for store in (self.ours, self.theirs))
+                found: list[Any] = [run(store.abatch([whole]))[0] for store in (self.ours, self.theirs)]
+                mine, other = found
                 assert contents(mine) == contents(other)
 
         Machine.TestCase.settings = settings(
             max_examples=examples(8, 200), stateful_step_count=8, phases=[Phase.generate]
         )
         try:
-            run_state_machine_as_test(Machine)  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(Machine)
         finally:
             run(database.close())
 

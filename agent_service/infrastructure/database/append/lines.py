@@ -22,6 +22,14 @@ class Waiting(Protocol):
     """What waits in a line: equal to itself only."""
 
     @property
+    def subject(self) -> object:
+        """What it is about: a session, for example."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other request about its subject may be in its batch."""
+
+    @property
     def count(self) -> int:
         """How many rows it adds."""
 
@@ -64,11 +72,17 @@ class Line(Generic[R]):
         self._before.pop(request, None)
 
     def take(self) -> list[R]:
-        """Return the next batch."""
+        """Return the next batch. A request that is alone is the only one of its subject in it."""
         batch: list[R] = []
         count = size = 0
+        subjects: dict[object, bool] = {}
         while self._requests and count < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
-            request = self._requests.popleft()
+            request = self._requests[0]
+            subject, alone = request.subject, request.alone
+            if subject in subjects and (alone or subjects[subject]):
+                break
+            subjects[subject] = alone
+            self._requests.popleft()
             batch.append(request)
             count += request.count
             size += request.size

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from agent_service.core.errors import AgentServiceError
 from agent_service.core.exception_copies import bare_copy
@@ -27,6 +28,16 @@ class Request:
     def wanted(self) -> bool:
         """Whether the caller still waits for the answer."""
         return not self.future.done()
+
+    @property
+    def subject(self) -> UUID:
+        """The session that its messages are of."""
+        return self.messages[0].session_id
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has conditions; such a request has one message."""
+        return self.messages[0].alone
 
     @property
     def count(self) -> int:

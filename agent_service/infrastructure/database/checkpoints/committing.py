@@ -55,6 +55,11 @@ class _Request:
     future: "asyncio.Future[None]"
     size: int
     count: int = 1
+    alone: bool = False
+
+    @property
+    def subject(self) -> str:
+        return self.change.thread_id
 
 
 @dataclass(slots=True)
