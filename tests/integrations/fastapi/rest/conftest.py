@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import lru_cache
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import APIRouter, FastAPI, Header, HTTPException
 from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection
 
@@ -35,12 +36,18 @@ async def authorize(
     return Caller(user_id=x_user, tenant_id=x_tenant, every_user=x_staff)
 
 
+@lru_cache(maxsize=16)
+def shared_router(**options: Any) -> APIRouter:
+    """Return the router of some options, made once: it keeps nothing of a request, and costs more than most tests."""
+    return sessions_router(**options)
+
+
 def application(database: Any, **options: Any) -> tuple[FastAPI, AgentService]:
     """Return an application with nothing but the REST API, and its service."""
     service = AgentService(cache=False, database=database, tenant=tenant_of)
     app = FastAPI(lifespan=service.lifespan)
     service.install(app)
-    app.include_router(sessions_router(**{"authorize": authorize} | options))
+    app.include_router(shared_router(**{"authorize": authorize} | options))
     return app, service
 
 
