@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Header, HTTPException
+from fastapi import FastAPI, Header, HTTPException
 from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
 
 from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fastapi.sessions import Caller, sessions_router
@@ -37,17 +38,30 @@ async def authorize(
 
 
 @lru_cache(maxsize=16)
-def shared_router(**options: Any) -> APIRouter:
-    """Return the router of some options, made once: it keeps nothing of a request, and costs more than most tests."""
-    return sessions_router(**options)
+def routes(**options: Any) -> tuple[BaseRoute, ...]:
+    """Return what an application has with the REST API and lacks without it.
+
+    It is made once for its options: to make it costs more than most of the tests, and it keeps nothing of a request.
+    """
+    app = FastAPI()
+    without = len(app.router.routes)
+    app.include_router(sessions_router(**options))
+    return tuple(app.router.routes[without:])
 
 
-def application(database: Any, **options: Any) -> tuple[FastAPI, AgentService]:
-    """Return an application with nothing but the REST API, and its service."""
+def application(database: Any, *, shared: bool = True, **options: Any) -> tuple[FastAPI, AgentService]:
+    """Return an application with nothing but the REST API, and its service.
+
+    :param shared: with routes of other applications, whose dependencies cannot be overridden.
+    """
     service = AgentService(cache=False, database=database, tenant=tenant_of)
     app = FastAPI(lifespan=service.lifespan)
     service.install(app)
-    app.include_router(shared_router(**{"authorize": authorize} | options))
+    options = {"authorize": authorize} | options
+    if shared:
+        app.router.routes.extend(routes(**options))
+    else:
+        app.include_router(sessions_router(**options))
     return app, service
 
 
