@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.order import LONG, dealt
 
@@ -32,7 +34,8 @@ def test_each_share_begins_with_long_files_and_nothing_is_lost(shares: int):
     assert short == sorted(short)
 
 
-def test_a_share_that_is_smaller_than_its_long_files_loses_none():
-    items = [(number, LONG[number % 3]) for number in range(10)]
+@given(st.lists(st.sampled_from([*LONG, "short/a.py", "short/b.py"]), max_size=60), st.integers(1, 9))
+def test_however_few_tests_there_are_none_is_lost(files: list[str], shares: int):
+    items = list(enumerate(files))
 
-    assert sorted(dealt(items, 4, lambda item: item[1])) == items
+    assert sorted(dealt(items, shares, lambda item: item[1])) == items

@@ -6,7 +6,7 @@ process may come to a long test last, while the others have nothing left to take
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 import pytest
@@ -63,6 +63,5 @@ def dealt(items: Sequence[T], shares: int, file_of: Callable[[T], str]) -> list[
     for number, hand in enumerate(hands):
         size = (len(items) - len(ordered)) // (shares - number)
         ordered += hand
-        for _ in range(size - len(hand)):
-            ordered.append(next(rest))
+        ordered += islice(rest, max(0, size - len(hand)))
     return ordered + list(rest)
