@@ -193,7 +193,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=examples(4, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 async def test_any_history_of_forks_shows_what_copies_would(
     database: DatabaseManager, operations: list[tuple[str, int, int]]
