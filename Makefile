@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BUILT  := $(VENV)/.built
 READY  := $(VENV)/.ready
-# How many processes share the tests; auto: two for each processor.
+# How many processes share the tests; auto: three for each processor, where the memory is large enough.
 WORKERS ?= auto
 # Bytecode is written whatever the shell says, or each interpreter that a test starts compiles the package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.servers.vectors",
     "tests.support.garbage",
     "tests.support.needs",
+    "tests.support.order",
     "tests.support.registered",
     "tests.support.reports",
     "tests.support.workers",
@@ -44,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def clean_settings(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
     """No setting of the machine reaches a test, and no embedded database lands in the checkout."""
-    for name in SETTINGS & os.environ.keys():
+    for name in SETTINGS.intersection(os.environ):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home)

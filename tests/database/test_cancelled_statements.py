@@ -34,9 +34,8 @@ SAID = {"role": "user", "content": "hello", "token_count": 1}
 
 
 @pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
+def no_collector(little_garbage: None) -> Iterator[None]:
     """What only the garbage collector would end does not end."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

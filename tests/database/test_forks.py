@@ -193,7 +193,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=examples(8, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS)
 async def test_any_history_of_forks_shows_what_copies_would(
     database: DatabaseManager, operations: list[tuple[str, int, int]]
@@ -206,6 +206,7 @@ async def test_any_history_of_forks_shows_what_copies_would(
         for name, which, number in operations:
             await model.step(name, which, number)
             await model.check()
+        await model.check_pages()
         assert await repo.recount() == []
 
 
@@ -263,6 +264,9 @@ class Model:
             assert session is not None
             assert [(each.seq, each.content) for each in session.messages] == expected
             assert session.total_messages == len(expected)
+
+    async def check_pages(self) -> None:
+        for key, expected in self.seen.items():
             assert [(each.seq, each.content) for each in await self.repo.get_messages(key)] == expected
             middle = await self.repo.get_messages(key, limit=2, after_seq=1)
             assert [(each.seq, each.content) for each in middle] == [each for each in expected if each[0] > 1][:2]

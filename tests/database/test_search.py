@@ -194,9 +194,10 @@ async def test_what_is_found_is_what_a_look_at_every_session_finds(
         for in_content in (True, False)
     ]
 
+    seen = {repo: await everything(repo) for repo in repos.values()}
     for repo, term, limit, in_content in searches:
         found = await repo.search_sessions("ada", term, limit, in_content=in_content)
-        assert [each.id for each in found] == await by_looking(repo, term, limit, in_content=in_content)
+        assert [each.id for each in found] == by_looking(seen[repo], term, limit, in_content=in_content)
 
 
 def a_text(dice: random.Random) -> str:
@@ -221,14 +222,20 @@ async def leave_one_to_be_indexed(db: AsyncSession, repo: SessionRepository, ses
     await db.execute(counted.values(last_seq=seq, total_messages=Session.total_messages + 1))
 
 
-async def by_looking(repo: SessionRepository, term: str, limit: int, *, in_content: bool) -> list[UUID]:
+async def everything(repo: SessionRepository) -> list[tuple[UUID, str, list[str]]]:
+    """Return the id, title and messages of each session, in the order of results."""
+    return [
+        (session.id, session.title or "", [message.content async for message in repo.iter_messages(session.id)])
+        for session in await repo.get_user_sessions("ada", active_only=False, limit=1_000)
+    ]
+
+
+def by_looking(sessions: list[tuple[UUID, str, list[str]]], term: str, limit: int, *, in_content: bool) -> list[UUID]:
     found = []
-    for session in await repo.get_user_sessions("ada", active_only=False, limit=1_000):
-        texts = [session.title or ""]
-        if in_content:
-            texts += [message.content async for message in repo.iter_messages(session.id)]
+    for key, title, contents in sessions:
+        texts = [title, *contents] if in_content else [title]
         if any(term.lower() in each.lower() for each in texts):
-            found.append(session.id)
+            found.append(key)
     return found[:limit]
 
 

@@ -12,6 +12,8 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 import agent_service
 from agent_service.context.caching.cache_backed import CacheBackedContextStore
 from agent_service.context.memory import InMemoryContextStore
@@ -31,10 +33,11 @@ from agent_service.testing.clock import FakeClock
 
 MIB = 1 << 20
 
+pytestmark = pytest.mark.usefixtures("little_garbage")
+
 
 async def kept_by(work: Callable[[], Awaitable[object]]) -> int:
     """Return the bytes that are still allocated after some work and were not before it."""
-    gc.collect()
     tracemalloc.start()
     try:
         await work()

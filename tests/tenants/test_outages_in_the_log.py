@@ -32,7 +32,8 @@ from tests.servers.redis import RedisServer
 from tests.support.outbox import configure, until_drained
 from tests.support.waiting import until
 
-SUBSCRIPTIONS = 100
+SUBSCRIPTIONS = 40
+"""More than the pool has connections, so that some wait for one when the outage begins."""
 
 
 @pytest.fixture

@@ -309,9 +309,9 @@ async def test_what_a_stopping_worker_gives_back_goes_to_one_that_sleeps(run: Ru
 # -- outages
 
 
-def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, url: str, *, timeout: int = 10) -> None:
     monkeypatch.setenv("REDIS_URL", url)
-    monkeypatch.setenv("REDIS_TIMEOUT", "10")
+    monkeypatch.setenv("REDIS_TIMEOUT", str(timeout))
     reset_settings()
 
 
@@ -361,7 +361,7 @@ async def test_an_outage_is_logged_once_and_its_end_once_and_only_when_redis_has
     handler: bool, run: Run, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     await close_redis()
-    use(monkeypatch, own_redis.url)
+    use(monkeypatch, own_redis.url, timeout=1)  # what is under way when it ends is tried for so long
     if handler:
         on_trigger("remind")(registry_handler)
     monkeypatch.setattr("agent_service.tenants.runner._REPORT_INTERVAL", 0.05)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import lru_cache
 from typing import Annotated, Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from fastapi import FastAPI, Header, HTTPException
 from fastapi.security import SecurityScopes
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
 
 from agent_service.integrations.fastapi import AgentService
 from agent_service.integrations.fastapi.sessions import Caller, sessions_router
@@ -35,12 +37,31 @@ async def authorize(
     return Caller(user_id=x_user, tenant_id=x_tenant, every_user=x_staff)
 
 
-def application(database: Any, **options: Any) -> tuple[FastAPI, AgentService]:
-    """Return an application with nothing but the REST API, and its service."""
+@lru_cache(maxsize=16)
+def routes(**options: Any) -> tuple[BaseRoute, ...]:
+    """Return what an application has with the REST API and lacks without it.
+
+    It is made once for its options: to make it costs more than most of the tests, and it keeps nothing of a request.
+    """
+    app = FastAPI()
+    without = len(app.router.routes)
+    app.include_router(sessions_router(**options))
+    return tuple(app.router.routes[without:])
+
+
+def application(database: Any, *, shared: bool = True, **options: Any) -> tuple[FastAPI, AgentService]:
+    """Return an application with nothing but the REST API, and its service.
+
+    :param shared: with routes of other applications, whose dependencies cannot be overridden.
+    """
     service = AgentService(cache=False, database=database, tenant=tenant_of)
     app = FastAPI(lifespan=service.lifespan)
     service.install(app)
-    app.include_router(sessions_router(**{"authorize": authorize} | options))
+    options = {"authorize": authorize} | options
+    if shared:
+        app.router.routes.extend(routes(**options))
+    else:
+        app.include_router(sessions_router(**options))
     return app, service
 
 

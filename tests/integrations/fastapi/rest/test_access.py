@@ -229,7 +229,7 @@ async def test_authorize_is_a_dependency_like_any_other(database_url: str) -> No
     async def by_token(scopes: SecurityScopes, token: Annotated[str, Depends(scheme)]) -> Caller:
         return Caller(user_id=f"{token} {scopes.scope_str}")
 
-    app, service = application(database_url, authorize=by_token)
+    app, service = application(database_url, shared=False, authorize=by_token)
 
     async with service.lifespan(app), clients(app) as client:
         token = {"authorization": "Bearer ada"}

@@ -224,7 +224,7 @@ def comparable(value: Any, known: dict[str, str]) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
-@settings(max_examples=examples(40, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(played=steps)
 async def test_any_requests_do_what_the_same_calls_do(app: FastAPI, played: list[Step]) -> None:
     """Each way plays the steps in a tenant of its own, and every step shows the same."""
