@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
+from tests.support.waiting import until
 
 AWAY = "postgresql+asyncpg://nobody@127.0.0.1:1/nothing"
 LONG = 120.0
@@ -72,6 +74,30 @@ async def test_a_connection_that_was_given_to_a_cancelled_task_goes_to_the_next(
         assert second.exception() is None
         assert served in (["second"], ["first", "second"])
         assert narrow.get_metrics() == {"open": 1, "in_use": 0, "idle": 1, "limit": 1}
+
+
+async def test_a_connection_that_a_cancelled_task_gives_back_to_a_full_pool_is_closed(database_url: str):
+    database = DatabaseManager(database_url, pool_size=1, max_overflow=1, pool_timeout=LONG)
+    await database.prepare()
+    threads = threading.active_count()  # SQLite has one for each connection
+
+    async def ask() -> None:
+        async with database.engine.connect():
+            pytest.fail("it was cancelled before")
+
+    for _ in range(3):
+        first, second = await database.engine.connect(), await database.engine.connect()
+        task = asyncio.create_task(ask())
+        await yields(3)
+        await first.close()
+        await second.close()
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert task.cancelled()
+        assert database.get_metrics() == {"open": 1, "in_use": 0, "idle": 1, "limit": 2}
+    await until(lambda: threading.active_count() <= threads)
+    await database.close()
 
 
 async def test_who_waited_too_long_is_forgotten(database_url: str):

@@ -7,7 +7,6 @@ before the write until the end. Within one process writers queue for it in order
 busy timeout does the waiting. WAL lets readers go on meanwhile.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.core.waiters import Waiters
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import may_write
 from agent_service.infrastructure.database.sqlite.cancelled import keep_connections
@@ -79,7 +79,8 @@ class WriteLock:
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         require_version()
-        self._lock = asyncio.Lock()
+        self._held = False
+        self._waiters = Waiters[None]()
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
@@ -113,7 +114,8 @@ class WriteLock:
         driver = cast("SqliteConnection", pooled.dbapi_connection)
         if driver.in_transaction or driver.undone or (pooled.record_info and pooled.record_info.get(_HOLDS)):
             return driver
-        driver.run_async(lambda _: self._wait())
+        if not self._take():
+            driver.run_async(lambda _: self._wait())
         if pooled.record_info is not None:
             pooled.record_info[_HOLDS] = True
         return driver
@@ -126,21 +128,31 @@ class WriteLock:
     @property
     def is_free(self) -> bool:
         """Whether nobody holds the lock or waits for it."""
-        return not self._lock.locked()
+        return not self._held
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Hold the lock without a connection of the engine."""
-        await self._wait()
+        if not self._take():
+            await self._wait()
         try:
             yield
         finally:
-            self._lock.release()
+            self._let_go()
+
+    def _take(self) -> bool:
+        """Hold the lock if nobody does."""
+        taken = not self._held
+        self._held = True
+        return taken
+
+    def _let_go(self, _given: None = None) -> None:
+        self._held = self._waiters.give(None)
 
     async def _wait(self) -> None:
+        """Hold the lock as soon as all who came before have let go of it."""
         try:
-            async with asyncio.timeout(self._busy_timeout):
-                await self._lock.acquire()
+            await self._waiters.wait(self._busy_timeout, self._let_go)
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"another task held the database's write lock for {self._busy_timeout:g} s; "
@@ -160,4 +172,4 @@ class WriteLock:
 
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
-            self._lock.release()
+            self._let_go()
