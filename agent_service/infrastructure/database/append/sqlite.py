@@ -21,7 +21,7 @@ from agent_service.infrastructure.database.errors.sessions import session_full
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
-from agent_service.infrastructure.database.queries.search_index import index_along
+from agent_service.infrastructure.database.queries.search_index import index_along, index_in_turn
 from agent_service.infrastructure.database.sqlite.write_lock import is_ours, visit_as_writer
 from agent_service.infrastructure.database.values.types import sqlite_moment, sqlite_uuid
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
@@ -157,7 +157,7 @@ def _append_one(run: Run, batch: Batch, given: dict[str, Any]) -> Counters | Non
     (message,), ((seq, total_messages, total_tokens, *moments),) = batch.messages, rows
     values = (message.role, message.search_text, message.text, message.token_count, given["now"], batch.tenant_id)
     run(_ADD, (given["session"], seq, message.client_id, *values))
-    index_along(run, 1)
+    index_in_turn(run, message.session_id, seq)
     return Counters(seq, total_messages, total_tokens, *map(_moment, moments))
 
 
