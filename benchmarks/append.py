@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -31,6 +32,8 @@ MESSAGE = {"role": "user", "content": "Help me debug this code, please. " * 6}
 DAY = timedelta(hours=24)
 CALLS = 300
 TASKS = 100
+TURNS = 20
+"""Messages of each task where waiting times are measured."""
 
 
 async def new_session(database: DatabaseManager) -> UUID:
@@ -127,6 +130,33 @@ async def from_many_tasks(server: PostgresServer) -> dict[str, float]:
         await database.close()
 
 
+async def waits(url: str) -> list[float]:
+    """Return the seconds of each append, in order, where 100 tasks share the pool of 15 and ask again and again."""
+    database = DatabaseManager(url)
+    sessions = [await new_session(database) for _ in range(TASKS)]
+    taken: list[float] = []
+
+    async def many(session_id: UUID, turns: int) -> None:
+        for _ in range(turns):
+            started = time.perf_counter()
+            await append_ours(database, session_id)
+            taken.append(time.perf_counter() - started)
+
+    try:
+        await asyncio.gather(*(many(each, 1) for each in sessions))  # opens the connections
+        taken.clear()
+        await asyncio.gather(*(many(each, TURNS) for each in sessions))
+    finally:
+        await database.close()
+    return sorted(taken)
+
+
+def print_waits(taken: list[float]) -> None:
+    """Print how long the slowest of 100 appends takes against the median."""
+    p50, p99 = (taken[int(len(taken) * share)] for share in (0.5, 0.99))
+    print(f"  p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms: {p99 / p50:.2f} x (promised: at most 4)")
+
+
 async def on_sqlite() -> dict[str, float]:
     """One session, one task, on the embedded engine."""
     with tempfile.TemporaryDirectory() as folder:
@@ -149,6 +179,7 @@ def run() -> None:
         asyncio.run(migrate(server))
         print_ratios("Append to PostgreSQL, one task", asyncio.run(one_after_another(server)))
         print_ratios(f"Append to PostgreSQL, {TASKS} tasks and sessions", asyncio.run(from_many_tasks(server)))
+        print_waits(asyncio.run(waits(server.database_url("postgres"))))
     print_ratios("Append to SQLite, one task", asyncio.run(on_sqlite()))
 
 

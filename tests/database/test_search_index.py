@@ -87,13 +87,31 @@ async def test_a_message_without_text_waits_for_nothing(
 
 
 async def test_appending_in_transactions_indexes_along(database: DatabaseManager, session_id: UUID) -> None:
+    waiting: list[int] = []
+    for _ in range(20):
+        async with database.session() as db:
+            await SessionRepository(db).add_message_to_session(session_id, said("needle"))
+        waiting.append(await ask(database, WAITING))
+    found = await hits(database)
     async with database.session() as db:
-        repo = SessionRepository(db)
-        await repo.add_message_to_session(session_id, said("needle"))
-        await repo.add_messages_to_session(session_id, [said("needle") for _ in range(50)])
+        await SessionRepository(db).add_messages_to_session(session_id, [said("needle") for _ in range(50)])
 
+    assert max(waiting) == 7
+    assert waiting.count(0) >= 2
+    assert found == [(session_id, seq) for seq in range(1, 21)]
     assert await ask(database, WAITING) == 0
-    assert await ask(database, MATCHING) == 51
+    assert await ask(database, MATCHING) == 70
+
+
+async def test_sessions_of_one_message_are_indexed_along_too(database: DatabaseManager) -> None:
+    for number in range(1, 41):
+        async with database.session() as db:
+            repo = SessionRepository(db)
+            session = await repo.create(Session(id=UUID(int=number), user_id="ada"))
+            await repo.add_message_to_session(session.id, said("needle"))
+
+    assert await ask(database, WAITING) < 8
+    assert len(await hits(database)) == 40
 
 
 async def test_what_is_removed_while_it_waits_is_never_indexed(database: DatabaseManager, session_id: UUID) -> None:

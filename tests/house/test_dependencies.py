@@ -40,6 +40,8 @@ OVERRIDDEN: dict[tuple[str, str], str] = {
     ("SqliteConnection", "_terminate_graceful_close"): "sqlalchemy",
     ("SqliteConnection", "_terminate_force_close"): "sqlalchemy",
     ("ConnectionPool", "_close_connection"): "sqlalchemy",
+    ("ConnectionPool", "_do_get"): "sqlalchemy",
+    ("ConnectionPool", "_do_return_conn"): "sqlalchemy",
 }
 """Methods with an underscore of other packages' classes that classes of ours override."""
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -37,4 +38,9 @@ class SessionLimits:
 def limits_from_settings() -> SessionLimits:
     """Read SESSION_MAX_MESSAGES and SESSION_EXPIRY_HOURS."""
     settings = get_settings()
-    return SessionLimits(settings.session_max_messages, timedelta(hours=settings.session_expiry_hours))
+    return _limits(settings.session_max_messages, settings.session_expiry_hours)
+
+
+@lru_cache(maxsize=8)
+def _limits(max_messages: int, hours: float) -> SessionLimits:
+    return SessionLimits(max_messages, timedelta(hours=hours))

@@ -21,8 +21,8 @@ from agent_service.infrastructure.database.errors.sessions import session_full
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
-from agent_service.infrastructure.database.queries.search_index import index_along
-from agent_service.infrastructure.database.sqlite.write_lock import begin_writing
+from agent_service.infrastructure.database.queries.search_index import index_along, index_in_turn
+from agent_service.infrastructure.database.sqlite.write_lock import is_ours, visit_as_writer
 from agent_service.infrastructure.database.values.documents import dumps, loads
 from agent_service.infrastructure.database.values.types import sqlite_moment, sqlite_uuid
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
@@ -118,14 +118,13 @@ def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
 
 def as_writer(connection: Connection, work: Callable[[Run], T]) -> T:
     """Do some work in the connection's transaction, which holds the write lock."""
-    if not begin_writing(connection):
+    if not is_ours(connection.dialect):
         # An engine of the caller's own: each statement goes through SQLAlchemy, as its listeners may expect.
         connection.execute(TAKE_WRITE_LOCK)
         return work(connection.exec_driver_sql)
-    names, pooled = names_of(connection), connection.connection
-    driver: Any = pooled.dbapi_connection
+    names = names_of(connection)
     try:
-        return driver.visit_with_cursor(lambda cursor: work(partial(run_with_names, cursor, names)))  # type: ignore[no-any-return]
+        return visit_as_writer(connection, lambda cursor: work(partial(run_with_names, cursor, names)))
     except sqlite3.Error as exc:
         dialect: Any = connection.dialect
         error = dialect.loaded_dbapi.Error
@@ -165,7 +164,7 @@ def _append_one(run: Run, batch: Batch, given: dict[str, Any]) -> Counters | Non
     (message,), ((seq, total_messages, total_tokens, *moments),) = batch.messages, rows
     values = (message.role, message.search_text, message.text, message.token_count, given["now"], batch.tenant_id)
     run(_ADD, (given["session"], seq, message.client_id, *values))
-    index_along(run, 1)
+    index_in_turn(run, message.session_id, seq)
     return Counters(seq, total_messages, total_tokens, *map(_moment, moments))
 
 

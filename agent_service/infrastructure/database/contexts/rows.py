@@ -65,7 +65,8 @@ class Rows:
         self._read = select(table.c.key, table.c.value).where(
             table.c.key.in_(bindparam("keys", expanding=True)), self._live()
         )
-        self._write, self._lock = self._make_write(), self._make_lock()
+        self._write, self._lock = self._make_write(expiring=False), self._make_lock()
+        self._write_expiring = self._make_write(expiring=True) if self.expire else None
 
     def read(self) -> Select[Any]:
         """Read keys and values of the rows whose keys are in ``keys``."""
@@ -76,12 +77,15 @@ class Rows:
         columns = self._columns
         return select(columns.value, self._seconds_left()).where(columns.key == key, self._live())
 
-    def write(self) -> Any:
-        """Write rows of :func:`row_of`, in place of those that are there, for ``ttl`` seconds; None: they stay."""
-        return self._write
+    def write(self, *, expiring: bool) -> Any:
+        """Write rows of :func:`row_of`, in place of those that are there.
 
-    def _make_write(self) -> Any:
-        insert = self._insert()
+        :param expiring: for ``ttl`` seconds; only for a table whose rows can :attr:`expire`.
+        """
+        return self._write_expiring if expiring else self._write
+
+    def _make_write(self, *, expiring: bool) -> Any:
+        insert = self._insert(expiring=expiring)
         changed = {name: insert.excluded[name] for name in ("value", *self._expiry)}
         return insert.on_conflict_do_update(index_elements=[self._columns.key], set_=changed)
 
@@ -90,7 +94,7 @@ class Rows:
         return self._lock
 
     def _make_lock(self) -> Any:
-        columns, insert = self._columns, self._insert()
+        columns, insert = self._columns, self._insert(expiring=False)
         lock = insert.on_conflict_do_update(index_elements=[columns.key], set_={"key": insert.excluded.key})
         return lock.returning(columns.value, self._was_live())
 
@@ -149,9 +153,10 @@ class Rows:
     def _expiry(self) -> tuple[str, ...]:
         return ("expires_at",) if self.expire else ()
 
-    def _insert(self) -> Any:
+    def _insert(self, *, expiring: bool) -> Any:
         values: dict[str, Any] = {name: bindparam(name) for name in ("key", "value", "long_key")}
-        values |= {name: self._moment(bindparam("ttl", type_=Float)) for name in self._expiry}
+        if expiring:  # Most rows do not expire, and a value more for each costs a tenth of what a row does.
+            values["expires_at"] = self._moment(bindparam("ttl", type_=Float))
         return (postgresql if self._postgres else sqlite).insert(self._table).values(**values)
 
     def _live(self) -> Any:

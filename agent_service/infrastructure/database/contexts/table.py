@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -118,12 +119,14 @@ class KeyValueTable:
         :param ttl: seconds after which they count as absent; None: they do not expire.
         """
         # Always in this order, so that two transactions never wait in a circle.
-        order = sorted(values.items(), key=lambda item: row_key(item[0]))
+        ordered = sorted((row_of(key, value) for key, value in values.items()), key=itemgetter("key"))
+        expiring = ttl is not None
 
         async def write() -> None:
             async with self._writing("write") as (db, rows, _):
-                expiry = self._expiry(rows, ttl)
-                await db.execute(rows.write(), [{**row_of(key, value), **expiry} for key, value in order])
+                self._require_expiry(rows, ttl)
+                given = [{**row, "ttl": ttl} for row in ordered] if expiring else ordered
+                await db.execute(rows.write(expiring=expiring), given)
 
         await self._repeated(write)
 
@@ -164,8 +167,7 @@ class KeyValueTable:
         self, key: str, change: Callable[[str | None], str | None], ttl: float | None, keep: bool
     ) -> None:
         async with self._writing("change") as (db, rows, undo):
-            expiry = self._expiry(rows, None)
-            locked = (await db.execute(rows.lock(), {**row_of(key, ABSENT), **expiry})).one()
+            locked = (await db.execute(rows.lock(), row_of(key, ABSENT))).one()
             present = None if locked[0] == ABSENT or not locked[1] else locked[0]
             changed = change(present)
             if changed is None:
@@ -176,7 +178,7 @@ class KeyValueTable:
             if changed == ABSENT:
                 await db.execute(rows.remove([row_key(key)]))
                 return
-            self._expiry(rows, ttl)
+            self._require_expiry(rows, ttl)
             await db.execute(rows.change(row_key(key), changed, ttl, keep=keep and present is not None))
 
     async def keys(self) -> list[str]:
@@ -203,16 +205,13 @@ class KeyValueTable:
 
         return await self._repeated(read)
 
-    def _expiry(self, rows: Rows, ttl: float | None) -> dict[str, float | None]:
-        if rows.expire:
-            return {"ttl": ttl}
-        if ttl is not None:
+    def _require_expiry(self, rows: Rows, ttl: float | None) -> None:
+        if ttl is not None and not rows.expire:
             raise ConfigurationError(
                 f"the table {self._name!r} has no column expires_at, so nothing in it can expire; run agent-service db "
                 "upgrade for the package's own table, add the column (timestamp with time zone) to any other, and "
                 "restart; or leave ttl out"
             )
-        return {}
 
     async def _repeated(self, transaction: Callable[[], Awaitable[T]]) -> T:
         """Repeat a transaction while the server refuses it because of a concurrent one.

@@ -35,7 +35,7 @@ from agent_service.infrastructure.database.schema.row_security import (
 )
 from agent_service.infrastructure.database.sqlite.file import in_memory
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
-from agent_service.infrastructure.database.transactions.own_sessions import NAMED
+from agent_service.infrastructure.database.transactions.own_sessions import NAMED, OURS
 from agent_service.infrastructure.database.transactions.read_only import ReadingSession, TenantReadingSession
 from agent_service.infrastructure.database.transactions.tenants import (
     TenantSession,
@@ -149,7 +149,7 @@ class DatabaseManager:
         own = self.engine if self.embedded else self.engine.execution_options(isolation_level=LEVEL)
         engines = ((self.engine, session_class), (self.reading_engine, reading_class), (own, session_class))
         self._sessions, self._readers, self._own_sessions = (
-            async_sessionmaker(engine, expire_on_commit=False, sync_session_class=kind, info={NAMED: True})
+            async_sessionmaker(engine, expire_on_commit=False, sync_session_class=kind, info={NAMED: True, OURS: True})
             for engine, kind in engines
         )
         # LISTEN needs a connection of its own; pgbouncer in transaction mode shares them.

@@ -101,7 +101,8 @@ class RepositoryBase:
         return next(iter(await self._all(action, statement.limit(1))), None)
 
     def _loaded(self, session_id: UUID) -> Session | None:
-        return self._db.identity_map.get(identity_key(Session, (self._tenant_id, session_id)))
+        loaded = self._db.sync_session.identity_map
+        return loaded.get(identity_key(Session, (self._tenant_id, session_id))) if len(loaded) else None
 
     def _note(self, session_id: UUID, values: Mapping[str, Any]) -> None:
         """Bring a Session that is already loaded up to date with what a statement of ours just stored."""

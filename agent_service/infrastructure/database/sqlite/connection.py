@@ -24,12 +24,16 @@ from agent_service.core.deadline import Deadline
 from agent_service.infrastructure.database.sqlite.busy import patiently
 from agent_service.infrastructure.database.sqlite.cursors import SqliteCursor, SqliteStream, StatementResult
 
-__all__ = ["PATIENCE", "SqliteConnection", "until_done"]
+__all__ = ["PATIENCE", "LockNotTakenError", "SqliteConnection", "until_done"]
 
 T = TypeVar("T")
 
 PATIENCE: Final = 1.0
 """Seconds a cancelled task waits for its transaction to be rolled back; it happens in any case."""
+
+
+class LockNotTakenError(sqlite3.OperationalError):
+    """A transaction could not begin to write."""
 
 
 async def until_done(future: "asyncio.Future[Any]", seconds: float) -> None:
@@ -86,10 +90,13 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         """Return a cursor; one that fetches row by row if it is ``server_side``."""
         return SqliteStream(self) if server_side else SqliteCursor(self)
 
-    def visit_with_cursor(self, work: Callable[[sqlite3.Cursor], T]) -> T:
-        """Do several statements with one cursor, in a transaction that has begun to write."""
+    def visit_as_writer(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """Do several statements with one cursor, in a transaction that holds the write lock; it is begun if needed.
+
+        :raises LockNotTakenError: another connection holds the lock for too long; nothing was done.
+        """
         self._require_whole()
-        return self._wait_for(partial(_with_cursor, work))
+        return self._wait_for(partial(_as_writer, work))
 
     def open_stream(self) -> sqlite3.Cursor:
         """Return a cursor that stays open."""
@@ -189,9 +196,14 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
             )
 
 
-def _with_cursor(work: Callable[[sqlite3.Cursor], T], raw: sqlite3.Connection, _wanted: Callable[[], bool]) -> T:
+def _as_writer(work: Callable[[sqlite3.Cursor], T], raw: sqlite3.Connection, wanted: Callable[[], bool]) -> T:
     cursor = raw.cursor()
     try:
+        if not raw.in_transaction:
+            try:
+                patiently(raw, lambda: cursor.execute("BEGIN IMMEDIATE"), wanted=wanted)
+            except sqlite3.OperationalError as exc:
+                raise LockNotTakenError(*exc.args) from exc
         return work(cursor)
     finally:
         cursor.close()

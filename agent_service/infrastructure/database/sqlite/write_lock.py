@@ -7,11 +7,10 @@ before the write until the end. Within one process writers queue for it in order
 busy timeout does the waiting. WAL lets readers go on meanwhile.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, event
@@ -20,15 +19,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.core.waiters import Waiters
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.sqlite.busy import may_write
 from agent_service.infrastructure.database.sqlite.cancelled import keep_connections
+from agent_service.infrastructure.database.sqlite.connection import LockNotTakenError, SqliteConnection
 from agent_service.infrastructure.database.sqlite.functions import require_version
 
-__all__ = ["BUSY_TIMEOUT", "WriteLock", "begin_writing", "is_free", "is_ours", "write_turn"]
+__all__ = ["BUSY_TIMEOUT", "WriteLock", "is_free", "is_ours", "visit_as_writer", "write_turn"]
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds a writer waits for the write lock."""
+
+T = TypeVar("T")
 
 _HOLDS = "holds_write_lock"
 
@@ -46,17 +49,15 @@ def is_free(engine: AsyncEngine) -> bool:
     return lock is None or lock.is_free
 
 
-def begin_writing(connection: Connection) -> bool:
-    """Begin the connection's transaction as its engine's one writer, unless it already is.
+def visit_as_writer(connection: Connection, work: Callable[[sqlite3.Cursor], T]) -> T:
+    """Do several statements in one visit to the connection's thread, which begins a transaction that writes, if needed.
 
-    :returns: False for an engine that has no :class:`WriteLock`; nothing was done.
+    :param connection: of an engine that has a :class:`WriteLock`.
     :raises DatabaseError: the connection is for reading only.
     :raises DatabaseUnavailableError: another task or process holds the lock for too long.
+    :raises sqlite3.Error: a statement failed.
     """
-    lock = _locks.get(connection.dialect)
-    if lock is not None:
-        lock.acquire(connection)
-    return lock is not None
+    return _locks[connection.dialect].visit(connection, work)
 
 
 @asynccontextmanager
@@ -78,7 +79,8 @@ class WriteLock:
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         require_version()
-        self._lock = asyncio.Lock()
+        self._held = False
+        self._waiters = Waiters[None]()
         self._busy_timeout = busy_timeout
         _locks[engine.dialect] = self
         event.listen(engine.sync_engine, "before_cursor_execute", self._before_statement)
@@ -88,42 +90,69 @@ class WriteLock:
 
     def acquire(self, connection: Connection) -> None:
         """Begin the connection's transaction as the one writer, unless it already is."""
-        if connection.get_execution_options().get("sqlite_readonly"):
-            raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
-        pooled = connection.connection
-        driver: Any = pooled.dbapi_connection
+        driver = self._queue(connection)
         if driver.in_transaction or driver.undone:
             return
-        if not pooled.record_info or not pooled.record_info.get(_HOLDS):
-            driver.run_async(lambda _: self._wait())
-            if pooled.record_info is not None:
-                pooled.record_info[_HOLDS] = True
         try:
             driver.begin()
         except sqlite3.OperationalError as exc:
-            raise DatabaseUnavailableError(
-                f"no other process let go of the database's write lock within {self._busy_timeout:g} s "
-                f"({reason_of(exc)})"
-            ) from exc
+            raise self._not_taken(exc) from exc
+
+    def visit(self, connection: Connection, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """Do what :meth:`acquire` does and some work, in one visit."""
+        driver = self._queue(connection)
+        try:
+            return driver.visit_as_writer(work)
+        except LockNotTakenError as exc:
+            raise self._not_taken(exc) from exc
+
+    def _queue(self, connection: Connection) -> SqliteConnection:
+        """Wait until no other task of this process writes, unless the connection has begun to."""
+        if connection.get_execution_options().get("sqlite_readonly"):
+            raise DatabaseError("cannot write in a read-only session; use get_session() without readonly=True")
+        pooled = connection.connection
+        driver = cast("SqliteConnection", pooled.dbapi_connection)
+        if driver.in_transaction or driver.undone or (pooled.record_info and pooled.record_info.get(_HOLDS)):
+            return driver
+        if not self._take():
+            driver.run_async(lambda _: self._wait())
+        if pooled.record_info is not None:
+            pooled.record_info[_HOLDS] = True
+        return driver
+
+    def _not_taken(self, exc: sqlite3.OperationalError) -> DatabaseUnavailableError:
+        return DatabaseUnavailableError(
+            f"no other process let go of the database's write lock within {self._busy_timeout:g} s ({reason_of(exc)})"
+        )
 
     @property
     def is_free(self) -> bool:
         """Whether nobody holds the lock or waits for it."""
-        return not self._lock.locked()
+        return not self._held
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Hold the lock without a connection of the engine."""
-        await self._wait()
+        if not self._take():
+            await self._wait()
         try:
             yield
         finally:
-            self._lock.release()
+            self._let_go()
+
+    def _take(self) -> bool:
+        """Hold the lock if nobody does."""
+        taken = not self._held
+        self._held = True
+        return taken
+
+    def _let_go(self, _given: None = None) -> None:
+        self._held = self._waiters.give(None)
 
     async def _wait(self) -> None:
+        """Hold the lock as soon as all who came before have let go of it."""
         try:
-            async with asyncio.timeout(self._busy_timeout):
-                await self._lock.acquire()
+            await self._waiters.wait(self._busy_timeout, self._let_go)
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
                 f"another task held the database's write lock for {self._busy_timeout:g} s; "
@@ -143,4 +172,4 @@ class WriteLock:
 
     def _release(self, _connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         if entry.record_info is not None and entry.record_info.pop(_HOLDS, False):
-            self._lock.release()
+            self._let_go()

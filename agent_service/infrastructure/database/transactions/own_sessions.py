@@ -27,10 +27,12 @@ from agent_service.infrastructure.database.sqlite.connection import SqliteConnec
 from agent_service.infrastructure.database.sqlite.functions import create_functions, require_version
 from agent_service.infrastructure.database.sqlite.write_lock import is_ours
 
-__all__ = ["NAMED", "accept_session", "name_session", "require_engine"]
+__all__ = ["NAMED", "OURS", "accept_session", "name_session", "require_engine"]
 
 NAMED: Final = "agent_service_named"
 """Key in a session's ``info``: its statements use the right names."""
+OURS: Final = "agent_service_ours"
+"""Key in the ``info`` of sessions that a DatabaseManager opens: there is nothing to find out about them."""
 _GIVEN: Final = "agent_service_functions"
 _SERVED: Final = "agent_service_session"
 
@@ -45,6 +47,8 @@ def accept_session(db: Any) -> AsyncSession:
     """
     if isinstance(db, async_scoped_session):
         db = db()
+    if isinstance(db, AsyncSession) and OURS in db.sync_session.info:
+        return db
     if not isinstance(db, AsyncSession):
         raise SessionValueError(
             f"db must be an AsyncSession, not {type(db).__name__}; take one from get_session(), or from an "
