@@ -26,8 +26,8 @@ __all__ = ["free_entries", "hold_families", "remove_records", "share_family", "t
 
 _records: Final[Any] = ConversationRow.__table__
 
-# PostgreSQL takes the cost of the statement that frees entries for millions, because it does not know how short lists are.
-# It would compile it for seconds, to run for milliseconds.
+# PostgreSQL takes the cost of the statement that frees entries for millions, because it does not know how short lists
+# are. It would compile it for seconds, to run for milliseconds.
 _NO_COMPILING: Final = func.set_config("jit", "off", True)
 _HOLD: Final = select(func.pg_advisory_xact_lock(bindparam("family", type_=BigInteger)), _NO_COMPILING)
 _SHARE: Final = select(func.pg_advisory_xact_lock_shared(bindparam("family", type_=BigInteger)))
