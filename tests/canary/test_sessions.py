@@ -307,6 +307,8 @@ NOT_DRIVEN = {
 }
 DRIVEN_ELSEWHERE = {
     "TriggerRunner": "tests/tenants/test_canary.py",
+    "ConversationTable": "tests/integrations/pydantic_ai/test_store.py",
+    "DatabaseConversationStore": "tests/integrations/pydantic_ai/test_store.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }
 
