@@ -311,6 +311,8 @@ DRIVEN_ELSEWHERE = {
     "AdkMemoryService": "tests/integrations/adk/test_memory.py",
     "AdkSessionService": "tests/integrations/adk/test_contract.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
+    "ConversationTable": "tests/integrations/pydantic_ai/test_store.py",
+    "DatabaseConversationStore": "tests/integrations/pydantic_ai/test_store.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }
 

@@ -15,7 +15,7 @@ from pydantic_ai.conversation_store import (
 from pydantic_ai.run import AgentRunResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agent_service.core.errors import SessionConflictError
+from agent_service.core.errors import SessionConflictError, TransactionConflictError
 from agent_service.infrastructure.database.conversations.table import ConversationTable
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.integrations.pydantic_ai.conflict import StoredConversationConflict
@@ -156,8 +156,8 @@ def _conflicts(conversation_id: str = "") -> Iterator[None]:
     """Make a conflict of either side one of both."""
     try:
         yield
-    except StoredConversationConflict:
-        raise
+    except (StoredConversationConflict, TransactionConflictError):
+        raise  # the latter ends the whole transaction, which only its owner can repeat
     except ConversationConflict as exc:
         raise StoredConversationConflict(exc.conversation_id) from exc
     except SessionConflictError as exc:

@@ -20,12 +20,15 @@ from agent_service.core.errors import (
     SessionConflictError,
     SessionNotFoundError,
     SessionValueError,
+    TransactionConflictError,
 )
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.conversation import ConversationEntryRow, ConversationRow
 from agent_service.integrations.pydantic_ai import DatabaseConversationStore, StoredConversationConflict
 from tests.integrations.pydantic_ai.conftest import Counted
 from tests.integrations.pydantic_ai.messages import answer, question
+from tests.servers.pgbouncer import by_way_of, running_pgbouncer
+from tests.servers.postgres import PostgresServer
 
 
 def turn(number: int) -> list[ModelRequest | ModelResponse]:
@@ -242,10 +245,19 @@ async def test_tenants_with_the_same_ids_never_meet(database: DatabaseManager, c
     record = ConversationRecord(conversation_id="chat", head_id="e", scope="ada")
     await acme.write_record(record, new_entries=[entry], expected_revision=None)
 
-    assert await other.load("chat") is None
-    assert await other.list_conversations() == []
-    with pytest.raises(LookupError):
-        await other.read_entry("e")
+    for reading in (other.load, other.load_entries, other.read_record):
+        assert await reading("chat") is None
+    assert await other.list_conversations() == await other.list_conversations(scope="ada") == []
+    for looking in (other.read_entry, other.read_history):
+        with pytest.raises(LookupError):
+            await looking("e")
+    with pytest.raises(UserError, match="not in the store"):
+        await other.branch("chat", at=0, expected_revision=record.revision)
+    with pytest.raises(UserError, match="not in the store"):
+        await other.fork("chat")
+    with pytest.raises(ConversationConflict):
+        await other.save(Conversation(conversation_id="chat", revision=record.revision))
+    await other.delete("chat")
     with pytest.raises(ConversationConflict):
         await other.write_record(record, expected_revision=None)
     with pytest.raises(ConversationConflict):
@@ -374,6 +386,54 @@ async def test_the_database_of_the_settings_is_the_default(database_url: str, mo
 
     assert len((await loaded(store)).messages) == 2
     await close_database()
+
+
+async def test_a_transaction_that_was_overtaken_says_that_it_has_to_be_repeated(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url, isolation_level="REPEATABLE READ")
+    store = DatabaseConversationStore(database)
+    await store.save(begun())
+
+    async def overtaken(change: str) -> None:
+        async with database.session() as db:
+            conversation = await loaded(store.within(db))
+            other = await loaded(store)
+            other.messages += turn(1)
+            await store.save(other)
+            conversation.messages += turn(2)
+            await (store.within(db).delete("chat") if change == "delete" else store.within(db).save(conversation))
+
+    for change in ("save", "delete"):
+        with pytest.raises(TransactionConflictError):
+            await overtaken(change)
+    kept = await loaded(store)
+    await database.close()
+
+    assert len(kept.messages) == 6
+
+
+async def test_many_processes_may_work_by_way_of_a_pgbouncer(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with running_pgbouncer(postgres_server) as port:
+        databases = [DatabaseManager(by_way_of(port, postgres_url), pgbouncer=True) for _ in range(3)]
+        stores = [DatabaseConversationStore(database) for database in databases]
+        await stores[0].save(begun("first", turns=3))
+
+        async def work(number: int) -> None:
+            store, id_ = stores[number % 3], f"fork {number}"
+            fork = await store.fork("first", at=number % 6, new_conversation_id=id_)
+            fork.messages += turn(number)
+            await store.save(fork)
+            assert (await loaded(stores[(number + 1) % 3], id_)).messages == fork.messages
+            await store.delete(id_)
+
+        await asyncio.gather(*map(work, range(9)))
+        await stores[1].delete("first")
+        async with databases[2].session() as db:
+            left = await db.scalar(text("SELECT count(*) FROM agent_service_conversation_entries"))
+        for database in databases:
+            await database.close()
+    assert left == 0
 
 
 async def test_isolation_that_the_application_chose_changes_nothing(postgres_url: str) -> None:
