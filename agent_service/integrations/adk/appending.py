@@ -11,7 +11,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import SessionConflictError, SessionNotFoundError, TransactionConflictError
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.integrations.adk.errors import AdkSessionNotFoundError, AdkStaleSessionError
-from agent_service.integrations.adk.events import client_id_of, document_of, role_of
+from agent_service.integrations.adk.events import client_id_of, document_of, role_of, timestamp_of
 from agent_service.integrations.adk.identity import app_key, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import last_documents
@@ -112,8 +112,8 @@ class Append:
             if row is None:
                 raise _missing(session)
             async for last in last_documents(repo, row, 1):
-                same = bool(session.events) and session.events[-1].id == last["id"]
-                if not same and session.last_update_time < last["timestamp"]:
+                same = bool(session.events) and session.events[-1].id == last.get("id")
+                if not same and session.last_update_time < timestamp_of(last):
                     raise _stale(session)
                 break
             return Known(row.id, row.last_seq)

@@ -69,8 +69,8 @@ class _Opened:
         if self._opening is None or _failed(self._opening):
             self._opening = asyncio.create_task(self._writer.__aenter__())
             self._opening.add_done_callback(_failed)  # marks an error as seen whose callers have left
-        self._opened = await asyncio.shield(self._opening)
-        return self._opened
+        self._opened = opened = await asyncio.shield(self._opening)
+        return opened
 
     async def close(self) -> None:
         if self._opening is not None:

@@ -15,7 +15,7 @@ from agent_service.infrastructure.database.models.session import Session as Stor
 from agent_service.infrastructure.database.queries.listing import ids_of
 from agent_service.infrastructure.database.queries.summaries import summaries
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.integrations.adk.events import event_of
+from agent_service.integrations.adk.events import event_of, timestamp_of
 from agent_service.integrations.adk.identity import app_key, user_key
 from agent_service.integrations.adk.scopes import Scopes, merged
 from agent_service.integrations.adk.stored import StoredSession, id_of, updated_at_first
@@ -42,7 +42,7 @@ async def wanted_documents(
     last: dict[str, Any] | None = None
     async for document in last_documents(repo, row, _PAGE if most is None else most):
         last = document if last is None else last
-        if (most is not None and len(found) >= most) or (since is not None and document["timestamp"] < since):
+        if (most is not None and len(found) >= most) or (since is not None and timestamp_of(document) < since):
             break
         found.append(document)
     return found[::-1], last

@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER, require_identifier, require_tenant
 from agent_service.integrations.adk.appending import Append
 from agent_service.integrations.adk.errors import AdkSessionExistsError
-from agent_service.integrations.adk.events import json_state
+from agent_service.integrations.adk.events import json_state, timestamp_of
 from agent_service.integrations.adk.identity import own_id, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import listed, session_of, shared_state, wanted_documents
@@ -110,7 +110,7 @@ class AdkSessionService(BaseSessionService):
                 return None
             documents, last = await wanted_documents(repo, row, config)
             shared = await shared_state(self._states, db, self._tenant_id, app_name, user_id)
-            updated = None if last is None else last["timestamp"]
+            updated = None if last is None else timestamp_of(last)
             return session_of(row, app_name, shared, updated, documents)
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:

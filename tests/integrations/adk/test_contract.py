@@ -13,7 +13,7 @@ from google.genai import types
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from agent_service.core.errors import SessionConflictError, SessionNotFoundError, SessionValueError
+from agent_service.core.errors import SessionConflictError, SessionNotFoundError, SessionValueError, UndecodableError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.integrations.adk import AdkSessionService
@@ -380,3 +380,21 @@ def test_a_place_that_cannot_be_used_is_refused():
         AdkSessionService("sqlite+aiosqlite:///a.db")  # type: ignore[arg-type]
     with pytest.raises(SessionValueError, match="tenant_id"):
         AdkSessionService(tenant_id=None)  # type: ignore[arg-type]
+
+
+async def test_a_message_that_is_no_event_is_named_when_it_is_read(
+    service: AdkSessionService, database: DatabaseManager
+):
+    session = await begin(service)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        row = await repo.get_by_external_id(session_key(APP, USER, session.id))
+        assert row is not None
+        await repo.add_message_to_session(row.id, {"role": "user", "content": "a secret"})
+
+    for config in ({}, {"num_recent_events": 0}, {"after_timestamp": 1.0}):
+        with pytest.raises(UndecodableError, match="no event of ADK") as raised:
+            await read(service, session, **config)
+        assert "secret" not in str(raised.value)
+    (listed,) = (await service.list_sessions(app_name=APP)).sessions
+    assert listed.last_update_time == session.last_update_time
