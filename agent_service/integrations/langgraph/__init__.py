@@ -8,11 +8,12 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from agent_service.integrations.langgraph.cache import AgentServiceCache
+    from agent_service.integrations.langgraph.llm_cache import AgentServiceLLMCache
     from agent_service.integrations.langgraph.store import AgentServiceStore
 
-__all__ = ["AgentServiceCache", "AgentServiceStore"]
+__all__ = ["AgentServiceCache", "AgentServiceLLMCache", "AgentServiceStore"]
 
-_FILES = {"AgentServiceCache": "cache", "AgentServiceStore": "store"}
+_FILES = {"AgentServiceCache": "cache", "AgentServiceLLMCache": "llm_cache", "AgentServiceStore": "store"}
 
 
 def __getattr__(name: str) -> object:
