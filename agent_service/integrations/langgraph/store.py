@@ -206,11 +206,7 @@ class AgentServiceStore(BaseStore):
 
         :raises BridgeError: called on the thread of a running event loop.
         """
-        self._home.wait(self._close)
-
-    async def _close(self) -> None:
-        await self._joined.aclose()
-        await close_database()
+        self._home.close_own(close_database)
 
     async def __aenter__(self) -> Self:
         """Set the store up, and start its sweeper if ``ttl`` says an interval."""

@@ -25,14 +25,14 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 class TestAwaited(AsyncCacheTestSuite):
     @pytest.fixture
-    async def cache(self, place: None) -> AsyncIterator[BaseCache]:  # type: ignore[override]
+    async def cache(self, place: None) -> AsyncIterator[BaseCache]:
         yield AgentServiceLLMCache()
         await close_cache()
 
 
 class TestSynchronous(SyncCacheTestSuite):
     @pytest.fixture
-    def cache(self, place: None) -> Iterator[BaseCache]:  # type: ignore[override]
+    def cache(self, place: None) -> Iterator[BaseCache]:
         made = AgentServiceLLMCache()
         yield made
         made.close()
