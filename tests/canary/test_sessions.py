@@ -308,6 +308,8 @@ NOT_DRIVEN = {
 DRIVEN_ELSEWHERE = {
     "TriggerRunner": "tests/tenants/test_canary.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
+    "AgentServiceStore": "tests/integrations/langgraph/test_store_tenants.py",
+    "ItemTransactions": "tests/integrations/langgraph/test_store_tenants.py",
 }
 
 
