@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, Final
 
-from langgraph.store.base import BaseStore
+from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.postgres import AsyncPostgresStore
 
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -23,7 +23,7 @@ from agent_service.integrations.langgraph import AgentServiceStore
 from tests.servers.postgres import running_postgres
 
 ITEMS: Final = 200
-"""Items of the namespace that is searched."""
+"""Items of each task's namespace, which it searches."""
 VALUE: Final = {"text": "Ada prefers the window seat, and trains over planes.", "score": 7, "tags": ["travel"]}
 
 
@@ -52,19 +52,19 @@ def operations(store: BaseStore) -> dict[str, Callable[[int], Awaitable[Any]]]:
     return {
         "put, a new item": lambda task: store.aput(("put", str(task)), str(next(numbers)), VALUE),
         "put, over an item": lambda task: store.aput(("over", str(task)), "k", VALUE),
-        "get": lambda task: store.aget(("found", str(task % 4)), str(task)),
+        "get": lambda task: store.aget(("found", str(task)), "7"),
         "search with a filter": lambda task: store.asearch(
-            ("found", str(task % 4)), filter={"even": True, "tags": ["travel"]}
+            ("found", str(task)), filter={"even": True, "tags": ["travel"]}
         ),
-        "search with an order": lambda task: store.asearch(("found", str(task % 4)), filter={"n": {"$gte": 5}}),
+        "search with an order": lambda task: store.asearch(("found", str(task)), filter={"n": {"$gte": 5}}),
     }
 
 
 async def fill(store: BaseStore) -> None:
     """Store what is found."""
-    for part in range(4):
-        for n in range(ITEMS):
-            await store.aput(("found", str(part)), str(n), {**VALUE, "n": n % 10, "even": n % 2 == 0})
+    for task in range(64):
+        values = ({**VALUE, "n": n % 10, "even": n % 2 == 0} for n in range(ITEMS))
+        await store.abatch([PutOp(("found", str(task)), str(n), value) for n, value in enumerate(values)])
 
 
 async def seconds(operation: Callable[[int], Awaitable[Any]], tasks: int, calls: int) -> float:

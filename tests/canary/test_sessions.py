@@ -320,6 +320,8 @@ DRIVEN_ELSEWHERE = {
         (each.__name__ for each in DatabaseSession.__mro__), "tests/integrations/openai_agents/test_tenants.py"
     ),
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
+    "AgentServiceStore": "tests/integrations/langgraph/test_store_tenants.py",
+    "ItemTransactions": "tests/integrations/langgraph/test_store_tenants.py",
 }
 
 

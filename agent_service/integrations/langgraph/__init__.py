@@ -5,12 +5,18 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from agent_service.integrations.langgraph.cache import AgentServiceCache
+    from agent_service.integrations.langgraph.llm_cache import AgentServiceLLMCache
     from agent_service.integrations.langgraph.saver import AgentServiceSaver
     from agent_service.integrations.langgraph.store import AgentServiceStore
 
-__all__ = ["AgentServiceCache", "AgentServiceSaver", "AgentServiceStore"]
+__all__ = ["AgentServiceCache", "AgentServiceLLMCache", "AgentServiceSaver", "AgentServiceStore"]
 
-_FILES = {"AgentServiceCache": "cache", "AgentServiceSaver": "saver", "AgentServiceStore": "store"}
+_FILES = {
+    "AgentServiceCache": "cache",
+    "AgentServiceLLMCache": "llm_cache",
+    "AgentServiceSaver": "saver",
+    "AgentServiceStore": "store",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -115,7 +115,7 @@ class AgentServiceCache(BaseCache[ValueT], Generic[ValueT]):
 
         :raises BridgeError: called on the thread of a running event loop.
         """
-        self._home.wait(close_cache)
+        self._home.close_own(close_cache)
 
     async def _cache(self) -> ICache[Any]:
         return await get_cache(self._namespace) if self._given is None else self._given

@@ -43,10 +43,11 @@ class VectorIndex:
         dims = config.get("dims")
         if isinstance(dims, bool) or not isinstance(dims, int) or not 1 <= dims <= MAX_DIMENSIONS:
             raise ConfigurationError(f"index has dims {dims!r:.80}; give a number from 1 to {MAX_DIMENSIONS}")
-        if config.get("embed") is None:
+        embed = config.get("embed")
+        if embed is None:
             raise ConfigurationError("index has no embed; give Embeddings, a function, or the name of a model")
         self._dims = dims
-        self.embeddings: Embeddings = ensure_embeddings(config["embed"])
+        self.embeddings: Embeddings = ensure_embeddings(embed)
         fields = config.get("fields")
         self._fields = [_WHOLE] if fields is None else list(fields)
         if isinstance(fields, str) or not all(isinstance(each, str) for each in self._fields):

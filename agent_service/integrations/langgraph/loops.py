@@ -31,6 +31,7 @@ class HomeLoop:
         self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bridge: SyncBridge | None = None
+        self._used_own = False
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -60,7 +61,16 @@ class HomeLoop:
         """
         loop = self._loop
         if loop is None or (not self._bound and not loop.is_running()):
+            self._used_own = True
             return _OWN.run(self.run(work), None)
         if self._bridge is None:
             self._bridge = SyncBridge(loop)
         return self._bridge.run(self.run(work), None)
+
+    def close_own(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do some work on the process's own loop, if synchronous calls used it; other loops are their owners'.
+
+        :raises BridgeError: this is the thread of a running loop.
+        """
+        if self._used_own:
+            _OWN.run(work(), None)

@@ -206,11 +206,7 @@ class AgentServiceStore(BaseStore):
 
         :raises BridgeError: called on the thread of a running event loop.
         """
-        self._home.wait(self._close)
-
-    async def _close(self) -> None:
-        await self._joined.aclose()
-        await close_database()
+        self._home.close_own(close_database)
 
     async def __aenter__(self) -> Self:
         """Set the store up, and start its sweeper if ``ttl`` says an interval."""
@@ -270,10 +266,12 @@ def _require_ttl_config(ttl: TTLConfig | None) -> TTLConfig | None:
     unknown = sorted(set(ttl) - _TTL_OPTIONS)
     if unknown:
         raise ConfigurationError(f"ttl has {', '.join(map(repr, unknown))}; it takes {', '.join(sorted(_TTL_OPTIONS))}")
-    if ttl.get("default_ttl") is not None:
-        _require_minutes("default_ttl", ttl["default_ttl"], ConfigurationError)
-    if ttl.get("sweep_interval_minutes") is not None:
-        _require_minutes("sweep_interval_minutes", ttl["sweep_interval_minutes"], ConfigurationError)
+    for name, minutes in (
+        ("default_ttl", ttl.get("default_ttl")),
+        ("sweep_interval_minutes", ttl.get("sweep_interval_minutes")),
+    ):
+        if minutes is not None:
+            _require_minutes(name, minutes, ConfigurationError)
     return ttl
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, Op, PutOp, Result, SearchItem, SearchOp
+from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, Op, PutOp, Result, SearchOp
 from langgraph.store.memory import InMemoryStore
 
 from agent_service.infrastructure.database.engine import DatabaseManager
@@ -114,5 +114,5 @@ def test_it_does_what_the_store_in_memory_does(engine: str, request: pytest.Fixt
             run(database.close())
 
 
-def contents(items: list[SearchItem]) -> dict[Any, Any]:
+def contents(items: Any) -> dict[Any, Any]:
     return {(each.namespace, each.key): each.value for each in items}

@@ -10,7 +10,7 @@ from langgraph.store.base import GetOp
 
 from agent_service.core.errors import BridgeError
 from agent_service.core.settings import reset_settings
-from agent_service.infrastructure.database.connection import close_database
+from agent_service.infrastructure.database.connection import close_database, get_database
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.integrations.langgraph import AgentServiceStore
 
@@ -119,6 +119,19 @@ def test_a_database_whose_loop_is_over_is_named(sqlite_url: str) -> None:
         asyncio.run(store.aget(("a",), "k"))
     with pytest.raises(BridgeError):
         store.get(("a",), "k")
+
+
+async def test_closing_what_threads_opened_leaves_the_database_of_the_loop_open(configured: None) -> None:
+    store = AgentServiceStore()
+    await store.aput(("a",), "k", {})
+    database = get_database()
+
+    assert await asyncio.to_thread(store.get, ("a",), "k") is not None
+    await asyncio.to_thread(store.close)
+
+    assert get_database() is database
+    assert await store.aget(("a",), "k") is not None
+    await store.aclose()
 
 
 def test_each_loop_has_connections_of_its_own(configured_store: AgentServiceStore) -> None:

@@ -1,8 +1,8 @@
 """Joining what the tasks of an event loop ask at the same time into one transaction.
 
-Reads and writes of single items are joined: a commit costs more than what is in it. Whatever one caller asked happens
-as a whole or not at all. A caller that leaves before its turn is left out; one that leaves later changes nothing for
-the others. Searches and listings, which may take long, keep nobody waiting: each is a transaction of its caller's own.
+A commit costs more than what is in it, and so does a round trip. Whatever one caller asked happens as a whole or not
+at all. A caller that leaves before its turn is left out; one that leaves later changes nothing for the others.
+Searches and listings, which may take long, count more than reads and writes of single items, so that few share one.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from agent_service.infrastructure.database.items.transactions import ItemTransac
 __all__ = ["JoinedItems"]
 
 _MOST: Final = 200
-"""Callers that share a transaction."""
+"""Weight of the requests that share a transaction."""
+_LONG: Final = 25
+"""Weight of a search, or a listing; anything else weighs 1."""
 _LANES: Final = 4
 """Transactions at a time on PostgreSQL; SQLite has one writer."""
 
@@ -30,7 +32,12 @@ _LANES: Final = 4
 @dataclass(slots=True)
 class _Request:
     operations: Sequence[Operation]
+    extension: str | None
     answer: "asyncio.Future[list[Result]]"
+
+    @property
+    def weight(self) -> int:
+        return sum(1 if isinstance(each, Get | Put) else _LONG for each in self.operations)
 
 
 class JoinedItems:
@@ -55,9 +62,7 @@ class JoinedItems:
 
     async def run(self, operations: Sequence[Operation], *, extension: str | None = None) -> list[Result]:
         """Do operations, all or none, and return what each gives; as :meth:`ItemTransactions.run`."""
-        if not all(isinstance(each, Get | Put) for each in operations):
-            return await self._transactions.run(self.database, operations, extension=extension)
-        request = _Request(operations, asyncio.get_running_loop().create_future())
+        request = _Request(operations, extension, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         if self._working < (1 if self.database.embedded else _LANES):
             self._working += 1
@@ -89,19 +94,19 @@ class JoinedItems:
             self._working -= 1
 
     def _take(self) -> Iterator[_Request]:
-        for _ in range(_MOST):
-            while self._waiting:
-                request = self._waiting.popleft()
-                if not request.answer.done():
-                    yield request
-                    break
-            else:
-                return
+        left = _MOST
+        while self._waiting and left > 0:
+            request = self._waiting.popleft()
+            if not request.answer.done():
+                left -= request.weight
+                yield request
 
     async def _do(self, batch: Sequence[_Request]) -> None:
         try:
             results = await self._transactions.run(
-                self.database, [operation for request in batch for operation in request.operations]
+                self.database,
+                [operation for request in batch for operation in request.operations],
+                extension=next((each.extension for each in batch if each.extension), None),
             )
         except DatabaseUnavailableError as exc:
             # For each alone it would be the same, one after the other.

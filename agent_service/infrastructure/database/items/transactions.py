@@ -2,20 +2,31 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.backoff import Backoff
 from agent_service.core.errors import TransactionConflictError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
-from agent_service.infrastructure.database.items.operations import Get, ListNamespaces, Operation, Put, Result, Search
+from agent_service.infrastructure.database.items.operations import (
+    Get,
+    Item,
+    ListNamespaces,
+    Operation,
+    Put,
+    Result,
+    Search,
+)
 from agent_service.infrastructure.database.items.reads import Expiring, find_items, get_items, list_namespaces
 from agent_service.infrastructure.database.items.vectors import find_extension
 from agent_service.infrastructure.database.items.writes import put_items, refresh_items, remove_expired, remove_under
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
-from agent_service.infrastructure.database.transactions.tenants import serve_tenant
+from agent_service.infrastructure.database.transactions.tenants import TenantSession, serve_tenant
 from agent_service.infrastructure.database.values.validation import require_tenant
 
 __all__ = ["ItemTransactions"]
@@ -23,6 +34,23 @@ __all__ = ["ItemTransactions"]
 _ATTEMPTS: Final = 100
 _PAUSES: Final = Backoff(0.005, 0.05)
 _REMOVED_AT_ONCE: Final = 500
+
+
+def _options(db: AsyncSession, operations: Sequence[Operation]) -> dict[str, Any]:
+    """Return how the database is told where a transaction begins and ends.
+
+    PostgreSQL does one statement alone as a whole, and reads need no more; so two round trips are spared. Where it is
+    told the tenant, that takes a transaction.
+    """
+    kinds = {_kind(each) for each in operations}
+    told = isinstance(db.sync_session, TenantSession) or db.get_bind().dialect.name != "postgresql"
+    return {"isolation_level": "AUTOCOMMIT"} if len(kinds) == 1 and "several" not in kinds and not told else {}
+
+
+def _kind(operation: Operation) -> str:
+    if not isinstance(operation, Put):
+        return "read"
+    return "several" if operation.value is None or operation.vectors else "write"
 
 
 class ItemTransactions:
@@ -60,12 +88,12 @@ class ItemTransactions:
             with database_errors("read and write items"):
                 if writes and database.embedded:
                     await db.execute(TAKE_WRITE_LOCK)
-                connection = await db.connection()
+                connection = await db.connection(execution_options=_options(db, operations))
                 results = await connection.run_sync(self._read, operations, expiring, extension)
                 if expiring and not writes:
                     # What has been read is not held while this waits for others who write.
                     await db.commit()
-                    connection = await db.connection()
+                    connection = await db.connection(execution_options=_options(db, operations))
                     if database.embedded:
                         await db.execute(TAKE_WRITE_LOCK)
                 if expiring or writes:
@@ -76,15 +104,21 @@ class ItemTransactions:
         self, connection: Connection, operations: Sequence[Operation], expiring: Expiring, extension: str | None
     ) -> list[Result]:
         results: list[Result] = [None] * len(operations)
+        known = dict[str, list[Item]]()
         gets = {number: each for number, each in enumerate(operations) if isinstance(each, Get)}
         options: dict[str, Any] = {"live_only": self._live_only}
         if gets:
-            found = get_items(connection, self.tenant_id, list(gets.values()), expiring, **options)
-            for number, item in zip(gets, found, strict=True):
+            read = get_items(connection, self.tenant_id, list(gets.values()), expiring, **options)
+            for number, item in zip(gets, read, strict=True):
                 results[number] = item
         for number, each in enumerate(operations):
             if isinstance(each, Search):
-                results[number] = find_items(connection, self.tenant_id, each, expiring, extension=extension, **options)
+                # Tasks that begin alike search alike: of equal searches one is made, and each caller has its own list.
+                if (same := repr(each)) in known:
+                    results[number] = [replace(item, value=deepcopy(item.value)) for item in known[same]]
+                    continue
+                found = find_items(connection, self.tenant_id, each, expiring, extension=extension, **options)
+                results[number] = known[same] = found
             elif isinstance(each, ListNamespaces):
                 results[number] = list_namespaces(connection, self.tenant_id, each, **options)
         return results

@@ -22,6 +22,10 @@ ON CONFLICT (tenant_id, namespace, key) DO UPDATE SET
     updated_at = excluded.updated_at
 """
 _PUT_POSTGRES: Final = f"""
+WITH gone AS (
+    DELETE FROM agent_service_store_vectors AS v USING unnest($2::text[], $3::text[]) AS w (n, k)
+    WHERE v.tenant_id = $1 AND v.namespace = w.n AND v.key = w.k
+)
 INSERT INTO agent_service_store_items AS i
     (tenant_id, namespace, key, value, content, ttl, created_at, updated_at, expires_at)
 SELECT $1, n, k, v::jsonb, c, t, now, now, now + make_interval(secs => t)
@@ -30,10 +34,6 @@ FROM (
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[]) AS w (n, k, v, c, t)
 ) AS w
 {_UPSERT}
-RETURNING EXISTS (
-    SELECT 1 FROM agent_service_store_vectors AS v
-    WHERE v.tenant_id = i.tenant_id AND v.namespace = i.namespace AND v.key = i.key
-)
 """  # noqa: S608
 _PUT_SQLITE: Final = f"""
 INSERT INTO agent_service_store_items AS i
@@ -65,8 +65,8 @@ def put_items(connection: Connection, tenant_id: str, puts: Iterable[Put]) -> No
 
 def _store_postgres(connection: Connection, tenant_id: str, stored: Sequence[Put]) -> None:
     columns = zip(*((each.namespace, each.key, each.value, each.content, each.ttl) for each in stored), strict=True)
-    rows = connection.exec_driver_sql(_PUT_POSTGRES, (tenant_id, *map(list, columns)))
-    if any(rows.scalars().all()) or any(each.vectors for each in stored):
+    connection.exec_driver_sql(_PUT_POSTGRES, (tenant_id, *map(list, columns)))
+    if any(each.vectors for each in stored):
         keep_vectors(connection, tenant_id, stored)
 
 
