@@ -13,7 +13,7 @@ assert not {"langgraph", "langchain_core"} & sys.modules.keys()
 """
 MISSING = """
 import sys
-sys.modules["langgraph"] = None
+sys.modules.update(dict.fromkeys(("langgraph", "langchain_core")))
 from agent_service.integrations import langgraph
 for name in langgraph.__all__:
     try:
