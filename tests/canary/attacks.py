@@ -257,6 +257,12 @@ async def write(database: DatabaseManager, tenant: str, session_id: UUID, client
                 answers.append(await append(session_id, message("written"), client_id=client_id))
             except Exception as exc:  # noqa: BLE001 - an answer like any other
                 answers.append(exc)
+        given = [message("written") for _ in client_ids]
+        for many in (own.append_many, everyones.for_tenant(tenant).append_many):
+            try:
+                answers.append(await many(session_id, given, client_ids=client_ids))
+            except Exception as exc:  # noqa: BLE001 - as above
+                answers.append(exc)
     return answers
 
 

@@ -20,7 +20,7 @@ import agent_service
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import AgentServiceError, SessionConflictError, SessionNotFoundError, SessionValueError
 from agent_service.core.logging import logger
-from agent_service.infrastructure.database.append.writer import SessionWriter, TenantWriter
+from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.tenants import TenantCache
@@ -179,7 +179,7 @@ async def test_a_writer_appends_to_the_tenants_own_sessions_only(siege: Siege) -
             return answers
 
         await siege.observe("append", append)
-        assert [type(each) for each in answers] == [SessionNotFoundError] * 15
+        assert [type(each) for each in answers] == [SessionNotFoundError] * 17
         assert {str(each).replace(str(id_), "") for each in answers} == {str(answers[0]).replace(str(id_), "")}
 
 
@@ -282,8 +282,8 @@ async def _circle(repo: SessionRepository) -> None:
 
 DRIVEN: dict[type, set[str]] = {
     SessionRepository: {*BY_ID, *OTHERWISE, "create", "update"},
-    SessionWriter: {"append", "close", "for_tenant", "metrics"},
-    TenantWriter: {"append"},
+    SessionWriter: {"append", "append_many", "close", "for_tenant", "metrics"},
+    TenantWriter: {"append", "append_many"},
     SessionContextStore: {*STORE, "aclose"},
     SessionContexts: set(CONTEXTS),
 }

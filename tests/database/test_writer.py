@@ -20,7 +20,7 @@ from agent_service.core.errors import (
 from agent_service.infrastructure.database import SessionWriter, close_database, get_session
 from agent_service.infrastructure.database.append import delivery
 from agent_service.infrastructure.database.append.delivery import Delivery
-from agent_service.infrastructure.database.append.writer import TenantWriter
+from agent_service.infrastructure.database.append.tenant_writer import TenantWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
@@ -64,7 +64,7 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     commit = Delivery._commit
 
     async def counting(self: Delivery, tenant_id: str, requests: Any) -> Any:
-        sizes.append(len(requests))
+        sizes.append(len(delivery._unique(requests)))
         return await commit(self, tenant_id, requests)
 
     monkeypatch.setattr(Delivery, "_commit", counting)

@@ -15,13 +15,13 @@ locked until that transaction ends, so numbers are given in the order of commits
 ``SessionRepository.add_messages_to_session`` does the same with a ``Batch`` of many: ``statements.append_many`` returns
 a ``Place`` for each message that was added.
 
-``SessionWriter.append``, from the call to the commit:
+``SessionWriter.append`` and ``append_many``, from the call to the commit:
 
 1. ``message.py``, as above.
-2. ``writer.py`` puts a ``Request`` (the message, and a future for its answer) into a queue, and waits for the answer.
+2. ``writer.py`` puts a ``Request`` (the messages, and a future for their answer) into a queue, and waits for the answer.
 3. The writer's one task takes all requests that wait and hands them to ``delivery.py``, which makes a ``Batch``.
 4. ``committer.py`` commits it, over a connection beside the pool: ``direct_postgres.py``, ``direct_sqlite.py``, or a
    transaction of SQLAlchemy where neither can. They run the statements of ``postgres.py`` and ``sqlite.py``.
-5. ``delivery.py`` answers each request with its ``SessionMessage`` or an error, repeats a commit that failed for a
-   passing reason, and halves a batch that is refused until the message at fault is alone.
+5. ``delivery.py`` answers each request with what was stored or an error, repeats a commit that failed for a
+   passing reason, and halves a batch that is refused until the request at fault is alone.
 """

@@ -21,7 +21,7 @@ from agent_service.core.tracing import Server, measured
 from agent_service.infrastructure.database.append.batch import Batch
 from agent_service.infrastructure.database.append.committer import Committer
 from agent_service.infrastructure.database.append.measured import commit
-from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage
+from agent_service.infrastructure.database.append.message import ClientKey, PendingMessage, identity_of
 from agent_service.infrastructure.database.append.request import Request
 from agent_service.infrastructure.database.append.statements import find_earlier, find_sessions
 from agent_service.infrastructure.database.engine.servers import MESSAGES
@@ -60,21 +60,20 @@ class Delivery:
 
     async def deliver(self, tenant_id: str, requests: Iterable[Request]) -> None:
         """Answer every request of a tenant; messages whose callers left before they were sent are not sent."""
-        await self._deliver(tenant_id, _join(requests))
+        await self._deliver(tenant_id, list(requests))
 
     async def _deliver(self, tenant_id: str, requests: list[Request]) -> None:
         attempt, overtaken, deadline = 0, 0, Deadline.after(PATIENCE, self._clock.monotonic)
         while requests := [request for request in requests if request.wanted]:
             try:
                 async with asyncio.timeout(self._timeout):
-                    with commit(len(requests)):
-                        outcomes = await self._commit(tenant_id, requests)
+                    outcomes = await self._commit(tenant_id, requests)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the callers are told, and the next batch is sent
                 failure = classify(exc)
                 if failure is Failure.OVERTAKEN:
                     # Each repetition finds at least one message more. What still fails then is no client id.
                     overtaken += 1
-                    if overtaken <= len(requests) + 1:
+                    if overtaken <= sum(len(request.messages) for request in requests) + 1:
                         continue
                     failure = Failure.REFUSED
                 if failure is Failure.REFUSED and len(requests) > 1:
@@ -88,43 +87,59 @@ class Delivery:
                     await asyncio.sleep(pause_before(attempt))
             else:
                 for request, outcome in zip(requests, outcomes, strict=True):
-                    if isinstance(outcome, SessionMessage):
-                        request.succeed(outcome)
-                    else:
+                    if isinstance(outcome, SessionError):
                         request.fail(outcome)
+                    else:
+                        request.succeed(outcome)
                 return
 
-    async def _commit(self, tenant_id: str, requests: Sequence[Request]) -> list[SessionMessage | SessionError]:
-        """Commit the messages as one batch, and return what comes of each."""
+    async def _commit(self, tenant_id: str, requests: Sequence[Request]) -> list[list[SessionMessage] | SessionError]:
+        """Commit the messages as one batch, and return what comes of each request."""
         for request in requests:
-            request.mark_sent()
+            request.sent = True
         now = self._clock.now()
-        batch = Batch(tenant_id, [each.message for each in requests], now, now + self._limits.expiry)
-        with measured(self._server, "append", MESSAGES):
+        batch = Batch(tenant_id, _unique(requests), now, now + self._limits.expiry)
+        with commit(len(batch.messages)), measured(self._server, "append", MESSAGES):
             places = await self._committer.append(batch)
-        placed = list(zip(batch.messages, places, strict=True))
-        left = [message for message, place in placed if place is None]
-        earlier: Mapping[ClientKey, SessionMessage] = {}
-        sessions: Collection[UUID] = ()
+        outcomes: dict[object, SessionMessage | SessionError] = {}
+        totals: dict[UUID, int] = {}
+        left: list[PendingMessage] = []
+        for message, place in zip(batch.messages, places, strict=True):
+            if place is None:
+                left.append(message)
+            else:
+                outcomes[identity_of(message)] = batch.stored(message, place.seq)
+                totals[message.session_id] = place.total_messages
         if left:
             earlier, sessions = await self._committer.read(_find, tenant_id, left)
-        totals = {message.session_id: place.total_messages for message, place in placed if place is not None}
+            outcomes |= {identity_of(each): _explain(each, tenant_id, earlier, sessions) for each in left}
         for session_id, count in totals.items():
             self._limits.warn_if_long(session_id, count, tenant_id)
-        return [
-            batch.stored(message, place.seq) if place is not None else _explain(message, tenant_id, earlier, sessions)
-            for message, place in placed
-        ]
+        return [_answer(request, outcomes) for request in requests]
 
 
-def _join(requests: Iterable[Request]) -> list[Request]:
-    """Return the first request of each key, with those of the same key as its repetitions."""
-    first: dict[object, Request] = {}
+def _unique(requests: Sequence[Request]) -> list[PendingMessage]:
+    """Return the first message of each key, in the order of the requests."""
+    if len(requests) == 1 and len(requests[0].messages) == 1:
+        return list(requests[0].messages)
+    first: dict[object, PendingMessage] = {}
     for request in requests:
-        lead = first.setdefault(request.message.key or request, request)
-        if lead is not request:
-            lead.repetitions.append(request)
+        for message in request.messages:
+            first.setdefault(identity_of(message), message)
     return list(first.values())
+
+
+def _answer(
+    request: Request, outcomes: Mapping[object, SessionMessage | SessionError]
+) -> list[SessionMessage] | SessionError:
+    """Return the stored messages of a request, or why they were not stored: they stand in one session, so none was."""
+    stored: list[SessionMessage] = []
+    for message in request.messages:
+        outcome = outcomes[identity_of(message)]
+        if isinstance(outcome, SessionError):
+            return outcome
+        stored.append(outcome)
+    return stored
 
 
 def _find(
@@ -152,7 +167,7 @@ def _left_to_repeat(requests: list[Request], exc: Exception, failure: Failure) -
     """Fail the requests that cannot be repeated, and return the others."""
     if failure in {Failure.ROLLED_BACK, Failure.NOT_REACHED}:
         return requests
-    left = [request for request in requests if failure is Failure.UNKNOWN and request.message.key is not None]
+    left = [request for request in requests if failure is Failure.UNKNOWN and request.repeatable]
     for request in requests:
         if request not in left:
             request.fail(_translated(exc), exc)

@@ -14,9 +14,10 @@ from agent_service.infrastructure.database.append.request import Request
 __all__ = ["Line", "Lines"]
 
 MAX_BATCH: Final = 1000
-"""Messages in one transaction: how long a statement may hold its sessions, and what a repetition costs."""
+"""Messages in one transaction, unless one request has more: how long a statement may hold its sessions, and what a
+repetition costs."""
 MAX_BATCH_CHARACTERS: Final = 4_000_000
-"""JSON text in one transaction, unless a single message is longer."""
+"""JSON text in one transaction, unless a single request is longer."""
 
 
 class Line:
@@ -52,11 +53,12 @@ class Line:
     def take(self) -> list[Request]:
         """Return the next batch."""
         batch: list[Request] = []
-        size = 0
-        while self._requests and len(batch) < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
+        messages = size = 0
+        while self._requests and messages < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
             request = self._requests.popleft()
             batch.append(request)
-            size += len(request.message.text)
+            messages += len(request.messages)
+            size += sum(len(message.text) for message in request.messages)
         while self._before and len(self._requests) < self._room:
             self._requests.append(self._before.popitem(last=False)[0])
         return batch

@@ -1,5 +1,6 @@
 """A message that is about to be appended: checked, and encoded as it is stored."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -13,7 +14,7 @@ from agent_service.infrastructure.database.values.validation import (
     require_session_id,
 )
 
-__all__ = ["ClientKey", "PendingMessage", "accept_message"]
+__all__ = ["ClientKey", "PendingMessage", "accept_message", "accept_messages", "identity_of"]
 
 MAX_TOKEN_COUNT: Final = 2**31 - 1
 
@@ -64,6 +65,37 @@ def accept_message(session_id: Any, message: Any, client_id: Any = None, role: A
         require_count(token_count, "message.token_count", least=0, most=MAX_TOKEN_COUNT)
     identifier = None if client_id is None else require_identifier(client_id, "client_id")
     return PendingMessage(session, role, search_text, text, data, token_count, identifier)
+
+
+def accept_messages(key: UUID, messages: Any, role: Any, client_ids: Any) -> list[PendingMessage]:
+    """Check messages for one session and encode them.
+
+    :raises SessionValueError: one cannot be kept exactly, or there are not as many client ids or roles as messages.
+    """
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+        raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__} {messages!r:.80}")
+    given = list(messages)
+    roles = [role] * len(given) if role is None or isinstance(role, str) else _one_each(role, "role", len(given))
+    ids = [None] * len(given) if client_ids is None else _one_each(client_ids, "client_ids", len(given))
+    accepted = [accept_message(key, each, role=own) for each, own in zip(given, roles, strict=True)]
+    for index, (message, client_id) in enumerate(zip(accepted, ids, strict=True)):
+        if client_id is not None:
+            message.client_id = require_identifier(client_id, f"client_ids[{index}]")
+    return accepted
+
+
+def _one_each(given: Any, name: str, count: int) -> Sequence[Any]:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence) or len(given) != count:
+        kind = "an id" if name == "client_ids" else "a text"
+        raise SessionValueError(
+            f"{name} must be a list of {kind} or None for each of {count} messages, got {given!r:.80}"
+        )
+    return given
+
+
+def identity_of(message: PendingMessage) -> Any:
+    """Return what two appends of one message have in common: its key, else the object itself."""
+    return message.key or id(message)
 
 
 def _require_role(role: Any, name: str) -> str:

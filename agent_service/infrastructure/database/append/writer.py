@@ -28,20 +28,18 @@ from agent_service.infrastructure.database.append.deadlines import Deadlines
 from agent_service.infrastructure.database.append.delivery import ACTION, Delivery
 from agent_service.infrastructure.database.append.lines import Line, Lines
 from agent_service.infrastructure.database.append.measured import APPENDS, counted
-from agent_service.infrastructure.database.append.message import accept_message
+from agent_service.infrastructure.database.append.message import PendingMessage, accept_message, accept_messages
 from agent_service.infrastructure.database.append.request import Request
+from agent_service.infrastructure.database.append.tenant_writer import TenantWriter
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.engine.servers import MESSAGES, server_of
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.transactions.own_sessions import require_engine
-from agent_service.infrastructure.database.values.validation import (
-    require_count,
-    require_tenant,
-)
+from agent_service.infrastructure.database.values.validation import require_count, require_session_id, require_tenant
 
-__all__ = ["SessionWriter", "TenantWriter"]
+__all__ = ["SessionWriter"]
 
 _PAUSE: Final = 0.02
 """Seconds without an append after which there is time for other work."""
@@ -75,7 +73,7 @@ class SessionWriter:
 
     :param engine: the database; None is the one of the settings. It is not closed here.
     :param tenant_id: whose sessions these are where ``append`` names no tenant.
-    :param max_pending: messages of one tenant that wait to be sent; with more of them ``append`` waits for room.
+    :param max_pending: appends of one tenant that wait to be sent; with more of them the next one waits for room.
     :param timeout: seconds after which an ``append`` gives up.
     :param limits: replaces what the settings say.
     :param clock: where "now" comes from.
@@ -150,7 +148,7 @@ class SessionWriter:
 
     @property
     def pending(self) -> int:
-        """How many messages are not answered yet."""
+        """How many appends are not answered yet."""
         return self._unanswered
 
     def metrics(self) -> dict[str, Any]:
@@ -162,7 +160,7 @@ class SessionWriter:
         """
         return {"pending": self.pending, **APPENDS.snapshot()}
 
-    def for_tenant(self, tenant_id: str) -> "TenantWriter":
+    def for_tenant(self, tenant_id: str) -> TenantWriter:
         """Return a view of this writer whose ``append`` works for one tenant. It costs nothing to make or to drop.
 
         :raises SessionValueError: ``tenant_id`` cannot name a tenant.
@@ -194,16 +192,50 @@ class SessionWriter:
         :raises DatabaseError: it refused the message.
         :raises SessionError: the writer is not open.
         """
+        tenant = self._tenant_of(tenant_id)
+        (stored,) = await self._append(tenant, (accept_message(session_id, message, client_id, role),))
+        return stored
+
+    async def append_many(
+        self,
+        session_id: UUID | str,
+        messages: Iterable[Mapping[str, Any]],
+        *,
+        role: str | Sequence[str | None] | None = None,
+        client_ids: Sequence[str | None] | None = None,
+        tenant_id: str | WritersTenant = WRITERS_TENANT,
+    ) -> list[SessionMessage]:
+        """Append messages to one session in their order, all or none, and return them as stored, after the commit.
+
+        As ``SessionRepository.add_messages_to_session``, in a transaction shared with other callers. They get
+        consecutive numbers. Without a client id for each of them, they are not repeated after an outage.
+
+        :param role: of those that have none: one for all, or a list of one for each, or None in its place.
+        :param client_ids: one for each message, or None in its place; as for :meth:`append`.
+        :param tenant_id: as for :meth:`append`, as are the errors.
+        :raises SessionValueError: a message cannot be kept exactly, or there are not as many client ids or roles as
+            messages; nothing was sent.
+        """
+        tenant = self._tenant_of(tenant_id)
+        accepted = accept_messages(require_session_id(session_id), messages, role, client_ids)
+        return list(await self._append(tenant, accepted)) if accepted else []
+
+    def _tenant_of(self, tenant_id: str | WritersTenant) -> str:
         tenant = self._tenant_id if tenant_id is WRITERS_TENANT else require_tenant(tenant_id)
         if not self._open:
             raise SessionError("the writer is not open; append within: async with SessionWriter() as writer")
-        accepted = accept_message(session_id, message, client_id, role)
+        return tenant
+
+    async def _append(self, tenant: str, accepted: Sequence[PendingMessage]) -> Sequence[SessionMessage]:
         request = Request(accepted, asyncio.get_running_loop().create_future())
         self._deadlines.watch(request.future)
         self._unanswered += 1
         line = self._lines.enter(tenant, request)
         try:
-            with counted("writer"), traced(self._server, "append", MESSAGES, session_id=accepted.session_id):
+            with (
+                counted("writer", len(accepted)),
+                traced(self._server, "append", MESSAGES, session_id=accepted[0].session_id),
+            ):
                 return await request.future
         except TimeoutError as exc:
             raise DatabaseUnavailableError(
@@ -261,27 +293,6 @@ class SessionWriter:
         except (SQLAlchemyError, AgentServiceError):
             return False
         return True
-
-
-class TenantWriter:
-    """A :class:`SessionWriter` as one tenant's code sees it: made by :meth:`SessionWriter.for_tenant`."""
-
-    __slots__ = ("_writer", "tenant_id")
-
-    def __init__(self, writer: SessionWriter, tenant_id: str) -> None:
-        self._writer = writer
-        self.tenant_id = tenant_id
-
-    async def append(
-        self,
-        session_id: UUID | str,
-        message: Mapping[str, Any],
-        *,
-        role: str | None = None,
-        client_id: str | None = None,
-    ) -> SessionMessage:
-        """Append to a session of this tenant, as :meth:`SessionWriter.append` does."""
-        return await self._writer.append(session_id, message, role=role, client_id=client_id, tenant_id=self.tenant_id)
 
 
 def _abandon(requests: Iterable[Request]) -> None:

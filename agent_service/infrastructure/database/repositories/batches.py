@@ -7,11 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from agent_service.core.errors import SessionValueError
 from agent_service.core.tracing import measured, traced
 from agent_service.infrastructure.database.append.batch import Batch, Counters
 from agent_service.infrastructure.database.append.measured import counted
-from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
+from agent_service.infrastructure.database.append.message import PendingMessage, accept_messages, identity_of
 from agent_service.infrastructure.database.append.statements import append_many, find_earlier
 from agent_service.infrastructure.database.engine.servers import MESSAGES
 from agent_service.infrastructure.database.errors.translation import database_errors
@@ -21,9 +20,9 @@ from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.repositories.messages import SessionMessages
 from agent_service.infrastructure.database.transactions.isolation import run_first
-from agent_service.infrastructure.database.values.validation import require_identifier, require_session_id
+from agent_service.infrastructure.database.values.validation import require_session_id
 
-__all__ = ["SessionBatches", "accept_messages"]
+__all__ = ["SessionBatches"]
 
 
 class SessionBatches(SessionMessages):
@@ -65,7 +64,7 @@ class SessionBatches(SessionMessages):
             if stored is None:
                 raise self._not_found(key)
             await self._note_counters(key)
-        return [stored[_identity(message)] for message in pending]
+        return [stored[identity_of(message)] for message in pending]
 
     async def _note_counters(self, key: UUID) -> None:
         columns = (getattr(Session, name) for name in Counters._fields)
@@ -74,41 +73,11 @@ class SessionBatches(SessionMessages):
         self._limits.warn_if_long(key, row.total_messages, self._tenant_id)
 
 
-def accept_messages(key: UUID, messages: Any, role: Any, client_ids: Any) -> list[PendingMessage]:
-    """Check messages for one session and encode them.
-
-    :raises SessionValueError: as :meth:`SessionBatches.add_messages_to_session` says.
-    """
-    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
-        raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__} {messages!r:.80}")
-    given = list(messages)
-    roles = [role] * len(given) if role is None or isinstance(role, str) else _one_each(role, "role", len(given))
-    ids = [None] * len(given) if client_ids is None else _one_each(client_ids, "client_ids", len(given))
-    accepted = [accept_message(key, each, role=own) for each, own in zip(given, roles, strict=True)]
-    for index, (message, client_id) in enumerate(zip(accepted, ids, strict=True)):
-        if client_id is not None:
-            message.client_id = require_identifier(client_id, f"client_ids[{index}]")
-    return accepted
-
-
-def _one_each(given: Any, name: str, count: int) -> Sequence[Any]:
-    if isinstance(given, str | bytes) or not isinstance(given, Sequence) or len(given) != count:
-        kind = "an id" if name == "client_ids" else "a text"
-        raise SessionValueError(
-            f"{name} must be a list of {kind} or None for each of {count} messages, got {given!r:.80}"
-        )
-    return given
-
-
-def _identity(message: PendingMessage) -> Any:
-    return message.key or id(message)
-
-
 def _unique(messages: Iterable[PendingMessage]) -> Iterable[PendingMessage]:
     """Return the first message of each key, in their order."""
     first: dict[Any, PendingMessage] = {}
     for message in messages:
-        first.setdefault(_identity(message), message)
+        first.setdefault(identity_of(message), message)
     return first.values()
 
 
@@ -123,6 +92,6 @@ def _append(connection: Connection, key: UUID, batch: Batch) -> dict[Any, Sessio
     missing = [message.key for message, place in placed if place is None and message.key]
     earlier = find_earlier(connection, batch.tenant_id, missing)
     return {
-        _identity(message): batch.stored(message, place.seq) if place else earlier[_identity(message)]
+        identity_of(message): batch.stored(message, place.seq) if place else earlier[identity_of(message)]
         for message, place in placed
     }

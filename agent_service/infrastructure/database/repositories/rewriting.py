@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from agent_service.core.errors import SessionConflictError, SessionValueError
-from agent_service.infrastructure.database.append.message import PendingMessage
+from agent_service.infrastructure.database.append.message import PendingMessage, accept_messages
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.suffix import remove_suffix
 from agent_service.infrastructure.database.models.message import SessionMessage
@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.queries.locks import lock_sessions
 from agent_service.infrastructure.database.queries.scope import of_tenant, one
 from agent_service.infrastructure.database.queries.session_keys import SessionKey
 from agent_service.infrastructure.database.queries.truncations import TRUNCATIONS, announce, removed_again
-from agent_service.infrastructure.database.repositories.batches import SessionBatches, accept_messages
+from agent_service.infrastructure.database.repositories.batches import SessionBatches
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.values.validation import (
     MAX_SEQ,
