@@ -1,0 +1,1 @@
+"""Sessions and memory for Google's Agent Development Kit: extra ``adk``."""
