@@ -322,7 +322,7 @@ def test_tables_of_an_earlier_version_are_taken_over_and_given_back_by_its_own_n
     given_back = as_json("db", "downgrade", "0007")
 
     assert (before["revision"], before["ok"]) == ("agent_service_0007", False)
-    later = ("tenant_id", "_index", "_fk", "fleet", "truncations", "expires_at")
+    later = ("tenant_id", "_index", "_fk", "fleet", "checkpoint", "truncations", "expires_at")
     assert all(any(part in each for part in later) for each in before["differences"])
     assert upgraded["revision"] == after["newest_revision"]
     assert after["ok"] is True

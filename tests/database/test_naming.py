@@ -17,6 +17,7 @@ from agent_service.core.settings import reset_settings
 from agent_service.infrastructure.database import DatabaseManager, SessionWriter, name_tables
 from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.models.session import Session
+from agent_service.infrastructure.database.naming.names import CHECKPOINTS
 from agent_service.infrastructure.database.outbox import add_rows, take_rows
 from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.application import Application
@@ -415,7 +416,7 @@ async def test_tables_of_an_earlier_version_can_be_moved_into_a_schema(
     await open_database()
 
     await application.rows("CREATE SCHEMA chat")
-    in_full = ("agent_service_fleet", "agent_service_version")
+    in_full = ("agent_service_fleet", "agent_service_version", *(f"agent_service_{each}" for each in CHECKPOINTS))
     for table in ("sessions", "session_messages", "context_store", "cache_outbox", *in_full):
         await application.rows(f"ALTER TABLE {table} SET SCHEMA chat")
     await application.rows("ALTER FUNCTION agent_service_announce SET SCHEMA chat")

@@ -26,7 +26,7 @@ from agent_service.infrastructure.database.sqlite.write_lock import begin_writin
 from agent_service.infrastructure.database.values.types import sqlite_moment, sqlite_uuid
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
-__all__ = ["Run", "append_locked", "append_many", "append_one", "run_with_names"]
+__all__ = ["Run", "append_locked", "append_many", "append_one", "as_writer", "run_with_names"]
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ def append_one(
 ) -> Counters | None:
     """Append a batch of one in the connection's transaction."""
     parameters = parameters_of_one(batch, expected_seq, expected_version)
-    return _as_writer(connection, lambda run: _append_one(run, batch, parameters))
+    return as_writer(connection, lambda run: _append_one(run, batch, parameters))
 
 
 def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
@@ -106,10 +106,10 @@ def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
         index_along(run, len(places))
         return places
 
-    return _as_writer(connection, append)
+    return as_writer(connection, append)
 
 
-def _as_writer(connection: Connection, work: Callable[[Run], T]) -> T:
+def as_writer(connection: Connection, work: Callable[[Run], T]) -> T:
     """Do some work in the connection's transaction, which holds the write lock."""
     if not begin_writing(connection):
         # An engine of the caller's own: each statement goes through SQLAlchemy, as its listeners may expect.

@@ -8,7 +8,14 @@ from sqlalchemy.exc import DBAPIError
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.errors.reasons import reason_of
-from agent_service.infrastructure.database.naming.names import DEFAULT_SCHEMA, MARK, RELATIONS, TableNames, quoted
+from agent_service.infrastructure.database.naming.names import (
+    CHECKPOINTS,
+    DEFAULT_SCHEMA,
+    MARK,
+    RELATIONS,
+    TableNames,
+    quoted,
+)
 
 __all__ = [
     "ADOPTED",
@@ -34,6 +41,11 @@ OUR_COLUMNS: Final = {
     "context_store": frozenset({"key", "value", "long_key"}),
     "cache_outbox": frozenset({"id", "format", "body", "created_at", "failed_at"}),
     "fleet": frozenset({"process", "snapshot", "expires_at"}),
+    "checkpoint_threads": frozenset({"thread_id", "id", "space", "active_at"}),
+    "checkpoint_shares": frozenset({"thread", "space", "rank"}),
+    "checkpoints": frozenset({"thread", "namespace", "checkpoint_id", "versions", "facts", "document"}),
+    "checkpoint_blobs": frozenset({"space", "namespace", "channel", "version", "value"}),
+    "checkpoint_writes": frozenset({"thread", "namespace", "checkpoint_id", "task_id", "place", "value"}),
     "session_search": frozenset({"body"}),
     "session_search_entries": frozenset({"id", "session_id", "seq"}),
     "session_search_pending": frozenset({"id", "session_id", "seq"}),
@@ -90,10 +102,12 @@ ORDER BY n.nspname
 """)  # noqa: S608
 
 
+_NEVER_WITHOUT_PREFIX: Final = {"fleet", *CHECKPOINTS}
+_OTHER_NAMES: Final = _listed(set(RELATIONS) - {"context_store"} - _NEVER_WITHOUT_PREFIX)
 _DOCUMENTED_STORE: Final = f"""
 SELECT (SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('context_store') ORDER BY name))
     = 'key,value'
-AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_listed(set(RELATIONS) - {"context_store", "fleet"})}))
+AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ({_OTHER_NAMES}))
 """  # noqa: S608
 
 PLACES: Final = {"postgresql": _PLACES_POSTGRES, "sqlite": _PLACES_SQLITE}

@@ -14,13 +14,20 @@ from typing import Final
 from agent_service.core.memo import Memo, size_of
 from agent_service.core.sql_names import LONGEST_NAME
 
-__all__ = ["DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "TableNames", "quoted"]
+__all__ = ["CHECKPOINTS", "DEFAULT_SCHEMA", "MARK", "RELATIONS", "SEARCH", "TABLES", "TableNames", "quoted"]
 
 MARK: Final = "agent_service_"
 """What every name begins with in our code."""
 DEFAULT_SCHEMA: Final = "agent_service"
 
-TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox", "fleet")
+CHECKPOINTS: Final = (
+    "checkpoint_threads",
+    "checkpoint_shares",
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+)
+TABLES: Final = ("sessions", "session_messages", "context_store", "cache_outbox", "fleet", *CHECKPOINTS)
 SEARCH: Final = ("session_search", "session_search_entries", "session_search_pending", "session_search_texts")
 """What SQLite's search consists of: tables, and one view."""
 RELATIONS: Final = (*TABLES, *SEARCH)
@@ -28,8 +35,8 @@ RELATIONS: Final = (*TABLES, *SEARCH)
 _OWN_PLACE: Final = frozenset(RELATIONS) | {"announce", "fill_tenant"}
 """Names that PostgreSQL looks up in a schema. Names of indexes are looked up where an index is dropped; other names
 belong to a table."""
-_SAID_IN_FULL: Final = frozenset({"announce", "fill_tenant", "fleet", "version"})
-"""Generic words, which get a prefix even where tables have none."""
+_SAID_IN_FULL: Final = frozenset({"announce", "fill_tenant", "fleet", "version", *CHECKPOINTS})
+"""Generic words, and names that tables of a framework have too: they get a prefix even where tables have none."""
 _OTHERS: Final = re.compile(
     rf"(?:pk|fk|ck|uq|ix)_(?:{'|'.join(TABLES)})\w*|session_changed|tenant_filled|session_search_\w+"
 )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from agent_service.core.errors import DatabaseError
 from agent_service.infrastructure.database.naming.engines import names_of
-from agent_service.infrastructure.database.naming.names import MARK
+from agent_service.infrastructure.database.naming.names import CHECKPOINTS, MARK
 from agent_service.infrastructure.database.postgres.connections import NAME, NAME_SAYS_TENANT
 from agent_service.infrastructure.database.queries.driver import fetch_rows
 from agent_service.infrastructure.database.schema.lock_retries import retry_for_locks, take_locks
@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.schema.locks import Lock
 
 __all__ = ["Others", "RowSecurity", "bound_by_policies", "hides_rows", "switch"]
 
-_TABLES: Final = ("sessions", "session_messages")
+_TABLES: Final = ("sessions", "session_messages", *CHECKPOINTS)
 _BOUND: Final = """
 SELECT a.usename::text, coalesce(a.application_name, ''), count(*)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid

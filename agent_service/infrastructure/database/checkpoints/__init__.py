@@ -1,0 +1,1 @@
+"""Checkpoints of agent frameworks as rows of bytes: written in groups, read by thread, copied, pruned and removed."""

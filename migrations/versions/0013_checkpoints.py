@@ -1,0 +1,160 @@
+"""Tables for the checkpoints of agent frameworks, with policies that keep tenants apart."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from agent_service.infrastructure.database.naming.catalog import has_table
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.schema.revisions import tables_are_made
+from agent_service.infrastructure.database.schema.steps import Change, Lock, run
+
+revision = "agent_service_0013"
+down_revision = "agent_service_0012"
+branch_labels = None
+depends_on = None
+
+THREADS, SHARES = "agent_service_checkpoint_threads", "agent_service_checkpoint_shares"
+CHECKPOINTS, BLOBS = "agent_service_checkpoints", "agent_service_checkpoint_blobs"
+WRITES = "agent_service_checkpoint_writes"
+TABLES = (THREADS, SHARES, CHECKPOINTS, BLOBS, WRITES)
+# Scalar subqueries are evaluated once per statement, not once per row.
+SAID = "(SELECT current_setting('agent_service.tenant', true))"
+
+
+def upgrade() -> None:
+    names = names_of(op.get_bind())
+    made = tables_are_made() and has_table(op.get_bind(), names.schema, names.local("checkpoint_threads"))
+    create = Change("make the tables of checkpoints", make_tables)
+    policies = (*(policy(table) for table in TABLES), Change("put the policies in force where others are", enforce))
+    run(revision, *(() if made else (create,)), *(policies if op.get_bind().dialect.name == "postgresql" else ()))
+
+
+def policy(table: str) -> Change:
+    """Return the step that makes a table's policy."""
+    return Change(
+        f"make the policy of {table}",
+        f"CREATE POLICY tenant ON {table} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')",
+        {table: Lock.ACCESS_EXCLUSIVE},
+    )
+
+
+def enforce(connection: sa.Connection) -> None:
+    """Put the policies in force, if those of sessions are."""
+    sessions = names_of(connection).full("sessions")
+    in_force = sa.text("SELECT relrowsecurity FROM pg_class WHERE oid = CAST(:sessions AS regclass)")
+    if connection.execute(in_force, {"sessions": sessions}).scalar():
+        for table in TABLES:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+
+
+def name(column: str, *, nullable: bool = False) -> sa.Column[str]:
+    """Return a column of text that compares byte by byte."""
+    return sa.Column(column, sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=nullable)
+
+
+def tenant() -> sa.Column[str]:
+    """Return the column that each key begins with."""
+    return sa.Column("tenant_id", sa.String(255), nullable=False)
+
+
+def make_tables(_connection: sa.Connection) -> None:
+    op.create_table(
+        THREADS,
+        tenant(),
+        name("thread_id"),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("space", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.String(255), nullable=True),
+        sa.Column("active_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "thread_id", name=op.f("agent_service_pk_checkpoint_threads")),
+    )
+    of_user = sa.text("user_id IS NOT NULL")
+    op.create_index(
+        "agent_service_ix_checkpoint_threads_user",
+        THREADS,
+        ["tenant_id", "user_id"],
+        postgresql_where=of_user,
+        sqlite_where=of_user,
+    )
+    op.create_index("agent_service_ix_checkpoint_threads_active", THREADS, ["active_at"])
+    op.create_table(
+        SHARES,
+        tenant(),
+        sa.Column("thread", sa.Uuid(), nullable=False),
+        sa.Column("space", sa.Uuid(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", "thread", "space", name=op.f("agent_service_pk_checkpoint_shares")),
+    )
+    op.create_index("agent_service_ix_checkpoint_shares_space", SHARES, ["tenant_id", "space"])
+    make_checkpoints()
+    make_values()
+
+
+def make_checkpoints() -> None:
+    """Make the table of checkpoints."""
+    key = ("tenant_id", "thread", "namespace", "checkpoint_id")
+    op.create_table(
+        CHECKPOINTS,
+        tenant(),
+        sa.Column("thread", sa.Uuid(), nullable=False),
+        name("namespace"),
+        name("checkpoint_id"),
+        name("parent_id", nullable=True),
+        sa.Column("versions", sa.Text(), nullable=False),
+        sa.Column("replayed", sa.Text(), nullable=True),
+        sa.Column("facts", sa.Text(), nullable=False),
+        name("run_id", nullable=True),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("meta_format", sa.Text(), nullable=False),
+        sa.Column("meta", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(*key, name=op.f("agent_service_pk_checkpoints")),
+    )
+    newest = ["tenant_id", "checkpoint_id", "thread", "namespace"]
+    op.create_index("agent_service_ix_checkpoints_newest", CHECKPOINTS, newest)
+    of_run = sa.text("run_id IS NOT NULL")
+    op.create_index(
+        "agent_service_ix_checkpoints_run",
+        CHECKPOINTS,
+        ["tenant_id", "run_id"],
+        postgresql_where=of_run,
+        sqlite_where=of_run,
+    )
+
+
+def make_values() -> None:
+    """Make the tables of values and of writes."""
+    op.create_table(
+        BLOBS,
+        tenant(),
+        sa.Column("space", sa.Uuid(), nullable=False),
+        name("namespace"),
+        name("channel"),
+        name("version"),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant_id", "space", "namespace", "channel", "version", name=op.f("agent_service_pk_checkpoint_blobs")
+        ),
+    )
+    key = ("tenant_id", "thread", "namespace", "checkpoint_id", "task_id", "place")
+    op.create_table(
+        WRITES,
+        tenant(),
+        sa.Column("thread", sa.Uuid(), nullable=False),
+        name("namespace"),
+        name("checkpoint_id"),
+        name("task_id"),
+        sa.Column("place", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("task_path", sa.Text(), nullable=False),
+        name("channel"),
+        sa.Column("format", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(*key, name=op.f("agent_service_pk_checkpoint_writes")),
+    )
+
+
+def downgrade() -> None:
+    statements = tuple(f"DROP TABLE {table}" for table in TABLES)
+    drop = Change("drop the tables of checkpoints", statements, dict.fromkeys(TABLES, Lock.ACCESS_EXCLUSIVE))
+    run(revision, drop, down=True)
