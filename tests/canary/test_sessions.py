@@ -20,6 +20,7 @@ import agent_service
 from agent_service.context.session import SessionContextStore
 from agent_service.core.errors import AgentServiceError, SessionConflictError, SessionNotFoundError, SessionValueError
 from agent_service.core.logging import logger
+from agent_service.infrastructure.database.append.tenant_writer import TenantWriter
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.repositories import SessionRepository

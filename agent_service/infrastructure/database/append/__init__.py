@@ -18,7 +18,7 @@ a ``Place`` for each message that was added.
 ``SessionWriter.append`` and ``append_many``, from the call to the commit:
 
 1. ``message.py``, as above.
-2. ``writer.py`` puts a ``Request`` (the messages, and a future for their answer) into a queue, and waits for the answer.
+2. ``writer.py`` puts a ``Request`` (the messages, and a future for the answer) into a queue, and waits for that.
 3. The writer's one task takes all requests that wait and hands them to ``delivery.py``, which makes a ``Batch``.
 4. ``committer.py`` commits it, over a connection beside the pool: ``direct_postgres.py``, ``direct_sqlite.py``, or a
    transaction of SQLAlchemy where neither can. They run the statements of ``postgres.py`` and ``sqlite.py``.

@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.errors.retrying import pause_before
 from agent_service.infrastructure.database.errors.translation import OVERTAKEN_STATES
 from agent_service.infrastructure.database.transactions.tenants import say_tenant_again
 
-__all__ = ["LEVEL", "read_committed", "run_first"]
+__all__ = ["LEVEL", "one_snapshot", "read_committed", "run_first"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,15 @@ async def read_committed(db: AsyncSession) -> None:
     bind = db.get_bind()
     if bind.dialect.name == "postgresql" and isinstance(bind, Engine) and not db.in_transaction():
         await db.connection(execution_options={"isolation_level": LEVEL})
+
+
+async def one_snapshot(db: AsyncSession) -> None:
+    """Begin a transaction whose reads all see the same moment; nothing was done in the session yet.
+
+    SQLite's transactions do so anyway. What is written in it may be refused on PostgreSQL.
+    """
+    if db.get_bind().dialect.name == "postgresql":
+        await db.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
 def run_first(db: Session, work: Callable[[Connection], T]) -> T:

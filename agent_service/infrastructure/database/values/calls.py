@@ -5,7 +5,8 @@ Calls and results are recognised in the forms of the providers and frameworks:
 * ``tool_calls`` answered by ``tool_call_id``, and the older ``function_call`` answered by role ``function``
 * parts of type ``tool_use`` answered by ``tool_result``
 * items of the Responses API: ``function_call`` answered by ``function_call_output``, any other ``..._call`` with a
-  ``call_id`` by its ``..._call_output``, ``mcp_approval_request`` by ``mcp_approval_response``
+  ``call_id`` by its ``..._call_output``, ``tool_search_call`` and ``program`` with a ``call_id`` by
+  ``tool_search_output`` and ``program_output``, ``mcp_approval_request`` by ``mcp_approval_response``
 * parts of Google's contents: ``function_call`` answered by ``function_response``
 * parts of Pydantic AI's messages: ``tool-call`` answered by ``tool-return`` or ``retry-prompt``
 """
@@ -18,6 +19,9 @@ __all__ = ["calls_in", "is_reasoning", "results_in"]
 _RESULT_ROLES: Final = ("tool", "function")
 _CALL: Final = "_call"
 _OUTPUT: Final = "_call_output"
+_OTHER_CALLS: Final = ("program",)
+_OTHER_OUTPUTS: Final = ("tool_search_output", "program_output")
+"""What the provider has run itself has no ``call_id``, and nobody else answers it."""
 _CALL_PARTS: Final = ("tool-call", "builtin-tool-call")
 _RESULT_PARTS: Final = ("tool-return", "builtin-tool-return")
 
@@ -36,7 +40,7 @@ def calls_in(data: dict[str, Any]) -> Iterator[str | None]:
     kind, call_id = _text(data.get("type")) or "", _text(data.get("call_id"))
     if kind == "mcp_approval_request":
         yield _text(data.get("id"))
-    elif kind == "function_call" or (kind.endswith(_CALL) and call_id is not None):
+    elif kind == "function_call" or (call_id is not None and (kind.endswith(_CALL) or kind in _OTHER_CALLS)):
         yield call_id
     elif data.get("function_call"):
         yield None
@@ -61,6 +65,9 @@ def results_in(data: dict[str, Any], role: str) -> Iterator[str | None]:
     elif kind.endswith(_OUTPUT):
         # The output of a local shell names its call by its own id.
         yield _text(data.get("call_id")) or _text(data.get("id"))
+    elif kind in _OTHER_OUTPUTS:
+        if (call_id := _text(data.get("call_id"))) is not None:
+            yield call_id
     elif role in _RESULT_ROLES and not found:
         yield None
 
