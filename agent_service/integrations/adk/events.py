@@ -16,6 +16,7 @@ from agent_service.integrations.adk.scopes import is_temporary
 __all__ = ["client_id_of", "document_of", "event_of", "json_state", "role_of"]
 
 _TOOL: Final = "tool"
+_STATE: Final = {"actions": {"state_delta"}}
 
 
 def document_of(event: Event) -> dict[str, Any]:
@@ -27,18 +28,13 @@ def document_of(event: Event) -> dict[str, Any]:
     """
     if not isinstance(event, Event):
         raise SessionValueError(f"event must be an ADK Event, not {type(event).__name__}: {event!r:.80}")
-    delta = event.actions.state_delta if event.actions else {}
-    kept = json_state(
-        {key: value for key, value in delta.items() if not is_temporary(key)}, "event.actions.state_delta"
-    )
+    delta = {key: value for key, value in event.actions.state_delta.items() if not is_temporary(key)}
+    kept = json_state(delta, "event.actions.state_delta")
     try:
-        document: dict[str, Any] = event.model_dump(
-            mode="json", exclude_none=True, exclude={"actions": {"state_delta"}}
-        )
+        document: dict[str, Any] = event.model_dump(mode="json", exclude_none=True, exclude=_STATE)
     except (PydanticSerializationError, ValueError) as exc:
         raise SessionValueError(f"event {event.id!r:.80} has no JSON form: {exc}; convert its values first") from exc
-    if "actions" in document:
-        document["actions"] = {"state_delta": kept, **document["actions"]}
+    document["actions"] = {"state_delta": kept, **document["actions"]}
     return document
 
 

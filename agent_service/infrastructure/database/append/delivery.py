@@ -158,6 +158,11 @@ def _explain(
         return earlier[message.key]
     if message.session_id not in sessions:
         return session_not_found(message.session_id, tenant_id)
+    if message.expected_seq is not None:
+        return SessionConflictError(
+            f"session {message.session_id} is not at last_seq {message.expected_seq}, which the message expected; read "
+            "what is new and decide again"
+        )
     return SessionConflictError(
         f"session {message.session_id} changed while the message was appended, and it was not; append it again"
     )

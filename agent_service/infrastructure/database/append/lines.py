@@ -8,6 +8,7 @@ the messages of a session stay in the order in which they were given.
 import asyncio
 from collections import OrderedDict, deque
 from typing import Final
+from uuid import UUID
 
 from agent_service.infrastructure.database.append.request import Request
 
@@ -51,10 +52,15 @@ class Line:
         self._before.pop(request, None)
 
     def take(self) -> list[Request]:
-        """Return the next batch."""
+        """Return the next batch. A message with conditions is the only one of its session in it."""
         batch: list[Request] = []
         messages = size = 0
+        sessions: dict[UUID, bool] = {}
         while self._requests and messages < MAX_BATCH and size <= MAX_BATCH_CHARACTERS:
+            session_id, alone = self._requests[0].session_id, self._requests[0].alone
+            if session_id in sessions and (alone or sessions[session_id]):
+                break
+            sessions[session_id] = alone
             request = self._requests.popleft()
             batch.append(request)
             messages += len(request.messages)

@@ -28,6 +28,9 @@ class PendingMessage:
 
     :param text: the message as JSON.
     :param data: what that JSON reads back as.
+    :param expected_seq: what the session's ``last_seq`` must be; None: anything. Only :class:`SessionWriter` sets it;
+        the repository gives its expectations beside the message.
+    :param context: a JSON object to merge into the session's context with the message; None: nothing.
     """
 
     session_id: UUID
@@ -37,6 +40,13 @@ class PendingMessage:
     data: dict[str, Any]
     token_count: int | None
     client_id: str | None = None
+    expected_seq: int | None = None
+    context: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other message of its session may be in its batch: its condition is about a number before it."""
+        return self.expected_seq is not None or self.context is not None
 
     @property
     def key(self) -> ClientKey | None:

@@ -9,7 +9,8 @@ took is given back before anyone else can see it.
 processes never wait in a circle. It leaves out what was appended before under the same client id, and gives the rest
 consecutive numbers in the order they were given. It looks for client ids before it waits for the rows, so a message
 that another transaction appends at the same moment under the same id makes it fail as a whole, on the unique index.
-Repeating it finds that message. Callers that cannot repeat lock the rows by a statement before.
+Repeating it finds that message. Callers that cannot repeat lock the rows by a statement before. A message that expects
+a number, or that changes the session's context, is the only one of its session in the batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,7 +35,7 @@ WITH taken AS (
         total_tokens = total_tokens + coalesce($7::int, 0),
         last_activity_at = greatest(last_activity_at, $8::timestamptz),
         updated_at = greatest(updated_at, $8::timestamptz),
-        expires_at = greatest(expires_at, $9::timestamptz)
+        expires_at = greatest(expires_at, $9::timestamptz){context}
     WHERE tenant_id = $2::varchar AND id = $1::uuid AND deleted_at IS NULL
         AND ($3::varchar IS NULL
              OR NOT EXISTS (
@@ -52,7 +53,7 @@ WITH taken AS (
 {answer}
 """
 
-APPEND_ONE: Final = _TAKE_AND_ADD.replace(
+APPEND_ONE: Final = _TAKE_AND_ADD.replace("{context}", "").replace(
     "{answer}",
     """
     ON CONFLICT (tenant_id, session_id, client_id) WHERE client_id IS NOT NULL DO NOTHING
@@ -63,9 +64,14 @@ FROM taken
 """,
 )
 
-APPEND_ALONE: Final = _TAKE_AND_ADD.replace("{answer}", ") SELECT 0, last_seq, total_messages FROM taken")
+_APPEND_WITH_CONTEXT: Final = _TAKE_AND_ADD.replace("{answer}", ") SELECT 0, last_seq, total_messages FROM taken")
+APPEND_ALONE: Final = _APPEND_WITH_CONTEXT.replace("{context}", "")
 """The same as a transaction by itself, which can give nothing back: of two appends of one client id at the same time
 the later one fails, on the unique index. Repeating it finds the other's message."""
+
+_APPEND_ALONE_WITH_CONTEXT: Final = _APPEND_WITH_CONTEXT.replace(
+    "{context}", ", context = context || $12::text::jsonb, version = version + 1"
+)
 
 _GIVE_BACK: Final = """
 UPDATE agent_service_sessions
@@ -73,23 +79,25 @@ SET last_seq = last_seq - 1, total_messages = total_messages - 1, total_tokens =
 WHERE tenant_id = $1::varchar AND id = $2::uuid
 """
 
-_APPEND_MANY: Final = """
+_TAKE_AND_ADD_MANY: Final = """
 WITH given AS (
-    SELECT * FROM unnest($4::uuid[], $5::varchar[], $6::text[], $7::text[], $8::json[], $9::int[])
-        WITH ORDINALITY AS given (session_id, client_id, role, content, data, token_count, place)
+    SELECT * FROM unnest($4::uuid[], $5::varchar[], $6::text[], $7::text[], $8::json[], $9::int[]{conditions})
+        WITH ORDINALITY AS given (session_id, client_id, role, content, data, token_count{names}, place)
 ), locked AS (
-    SELECT id FROM agent_service_sessions WHERE tenant_id = $1::varchar AND id = ANY ($4::uuid[]) AND deleted_at IS NULL
+    SELECT id, last_seq FROM agent_service_sessions
+    WHERE tenant_id = $1::varchar AND id = ANY ($4::uuid[]) AND deleted_at IS NULL
     ORDER BY id FOR NO KEY UPDATE
 ), fresh AS (
     SELECT given.*, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth
     FROM given JOIN locked ON locked.id = given.session_id
-    WHERE given.client_id IS NULL OR NOT EXISTS (
+    WHERE (given.client_id IS NULL OR NOT EXISTS (
         SELECT FROM agent_service_session_messages AS earlier
         WHERE earlier.tenant_id = $1::varchar AND earlier.session_id = given.session_id
             AND earlier.client_id = given.client_id
-    )
+    )){expected}
 ), counted AS (
-    SELECT session_id, count(*) AS messages, coalesce(sum(token_count), 0) AS tokens FROM fresh GROUP BY session_id
+    SELECT session_id, count(*) AS messages, coalesce(sum(token_count), 0) AS tokens{patch}
+    FROM fresh GROUP BY session_id
 ), taken AS (
     UPDATE agent_service_sessions SET
         last_seq = last_seq + messages,
@@ -97,7 +105,7 @@ WITH given AS (
         total_tokens = total_tokens + tokens,
         last_activity_at = greatest(last_activity_at, $2::timestamptz),
         updated_at = greatest(updated_at, $2::timestamptz),
-        expires_at = greatest(expires_at, $3::timestamptz)
+        expires_at = greatest(expires_at, $3::timestamptz){context}
     FROM counted WHERE tenant_id = $1::varchar AND id = session_id
     RETURNING id, last_seq - messages AS base, total_messages
 ), added AS (
@@ -108,6 +116,18 @@ WITH given AS (
 )
 SELECT place - 1, base + nth, total_messages FROM fresh JOIN taken ON taken.id = fresh.session_id
 """
+_CONDITIONS: Final = {
+    "conditions": ", $10::bigint[], $11::text[]",
+    "names": ", expected, context",
+    "expected": " AND (given.expected IS NULL OR given.expected = locked.last_seq)",
+    "patch": ", max(context) AS patch",  # the one there is, because its message is alone
+    "context": (
+        ", context = CASE WHEN patch IS NULL THEN context ELSE context || patch::jsonb END"
+        ", version = version + CASE WHEN patch IS NULL THEN 0 ELSE 1 END"
+    ),
+}
+_APPEND_MANY_IF: Final = _TAKE_AND_ADD_MANY.format_map(_CONDITIONS)
+_APPEND_MANY: Final = _TAKE_AND_ADD_MANY.format_map(dict.fromkeys(_CONDITIONS, ""))
 
 
 def append_one(
@@ -144,7 +164,11 @@ def statement_for(batch: Batch) -> Statement:
     """
     if len(batch.messages) > 1:
         return _many(batch)
-    return APPEND_ALONE, parameters_of_one(batch, None, None)
+    (message,) = batch.messages
+    parameters = parameters_of_one(batch, message.expected_seq, None)
+    if message.context is None:
+        return APPEND_ALONE, parameters
+    return _APPEND_ALONE_WITH_CONTEXT, (*parameters, message.context)
 
 
 def places_of(batch: Batch, rows: Iterable[Sequence[Any]]) -> list[Place | None]:
@@ -175,7 +199,7 @@ def parameters_of_one(batch: Batch, expected_seq: int | None, expected_version: 
 
 def _many(batch: Batch) -> Statement:
     messages = batch.messages
-    return _APPEND_MANY, (
+    parameters: tuple[Any, ...] = (
         batch.tenant_id,
         batch.now,
         batch.expires_at,
@@ -186,3 +210,7 @@ def _many(batch: Batch) -> Statement:
         [message.text for message in messages],
         [message.token_count for message in messages],
     )
+    if not any(message.alone for message in messages):
+        return _APPEND_MANY, parameters
+    expected = [message.expected_seq for message in messages]
+    return _APPEND_MANY_IF, (*parameters, expected, [message.context for message in messages])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from agent_service.core.errors import AgentServiceError
 from agent_service.core.exception_copies import bare_copy
@@ -22,6 +23,16 @@ class Request:
     messages: Sequence[PendingMessage]
     future: "asyncio.Future[Sequence[SessionMessage]]"
     sent: bool = False
+
+    @property
+    def session_id(self) -> UUID:
+        """The session of the messages."""
+        return self.messages[0].session_id
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other request of its session may be in its batch."""
+        return any(message.alone for message in self.messages)
 
     @property
     def wanted(self) -> bool:

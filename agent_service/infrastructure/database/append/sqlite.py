@@ -6,7 +6,7 @@ its largest integer SQLite goes on with a float, so each step looks at what the 
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from agent_service.infrastructure.database.naming.names import TableNames
 from agent_service.infrastructure.database.queries.locks import TAKE_WRITE_LOCK
 from agent_service.infrastructure.database.queries.search_index import index_along
 from agent_service.infrastructure.database.sqlite.write_lock import begin_writing
+from agent_service.infrastructure.database.values.documents import dumps, loads
 from agent_service.infrastructure.database.values.types import sqlite_moment, sqlite_uuid
 from agent_service.infrastructure.database.values.validation import MAX_SEQ
 
@@ -73,6 +74,12 @@ UPDATE agent_service_sessions SET
     expires_at = max(expires_at, ?)
 WHERE tenant_id = ? AND id = ?
 """
+
+_CONTEXT: Final = "SELECT context FROM agent_service_sessions WHERE tenant_id = ? AND id = ?"
+
+_SET_CONTEXT: Final = (
+    "UPDATE agent_service_sessions SET context = ?, version = version + 1 WHERE tenant_id = ? AND id = ?"
+)
 
 _ADD: Final = """
 INSERT INTO agent_service_session_messages
@@ -191,15 +198,18 @@ def append_locked(run: Run, batch: Batch) -> list[Place | None]:
     known = _known(run, tenant, [(key, message.client_id) for key, message in zip(ids, batch.messages, strict=True)])
     numbers: list[int | None] = []
     rows: list[tuple[Any, ...]] = []
+    patches: dict[str, str] = {}
     for key, message in zip(ids, batch.messages, strict=True):
         counter = counters.get(key)
-        if counter is None or (key, message.client_id) in known:
+        if counter is None or (key, message.client_id) in known or message.expected_seq not in {None, counter.seq}:
             numbers.append(None)
             continue
         counter.add(message.token_count)
         numbers.append(counter.seq)
         values = (message.role, message.search_text, message.text, message.token_count, now, tenant)
         rows.append((key, counter.seq, message.client_id, *values))
+        if message.context is not None:
+            patches[key] = message.context
     changes = [
         (each.messages, each.messages, each.tokens, now, now, until, tenant, key)
         for key, each in counters.items()
@@ -211,7 +221,14 @@ def append_locked(run: Run, batch: Batch) -> list[Place | None]:
     if rows:
         run(_TAKE_MANY, changes)
         run(_ADD, rows)
+        _change_contexts(run, tenant, patches)
     return [None if seq is None else Place(seq, counters[key].total) for key, seq in zip(ids, numbers, strict=True)]
+
+
+def _change_contexts(run: Run, tenant_id: str, patches: Mapping[str, str]) -> None:
+    for key, patch in patches.items():
+        ((context,),) = list(run(_CONTEXT, (tenant_id, key)))
+        run(_SET_CONTEXT, (dumps({**loads(context), **loads(patch)}), tenant_id, key))
 
 
 def _counters(run: Run, tenant_id: str, ids: Iterable[str]) -> dict[str, _Counter]:

@@ -28,9 +28,19 @@ class TenantWriter:
         *,
         role: str | None = None,
         client_id: str | None = None,
+        expected_seq: int | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> SessionMessage:
         """Append to a session of this tenant, as :meth:`SessionWriter.append` does."""
-        return await self._writer.append(session_id, message, role=role, client_id=client_id, tenant_id=self.tenant_id)
+        return await self._writer.append(
+            session_id,
+            message,
+            role=role,
+            client_id=client_id,
+            expected_seq=expected_seq,
+            context=context,
+            tenant_id=self.tenant_id,
+        )
 
     async def append_many(
         self,

@@ -37,7 +37,14 @@ from agent_service.infrastructure.database.engine.servers import MESSAGES, serve
 from agent_service.infrastructure.database.limits import SessionLimits, limits_from_settings
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.transactions.own_sessions import require_engine
-from agent_service.infrastructure.database.values.validation import require_count, require_session_id, require_tenant
+from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.validation import (
+    MAX_SEQ,
+    optional_count,
+    require_count,
+    require_session_id,
+    require_tenant,
+)
 
 __all__ = ["SessionWriter"]
 
@@ -174,6 +181,8 @@ class SessionWriter:
         *,
         role: str | None = None,
         client_id: str | None = None,
+        expected_seq: int | None = None,
+        context: Mapping[str, Any] | None = None,
         tenant_id: str | WritersTenant = WRITERS_TENANT,
     ) -> SessionMessage:
         """Append a message and return it as stored, with its sequence number, after the commit.
@@ -184,16 +193,23 @@ class SessionWriter:
 
         :param role: of a message that has none of its own.
         :param client_id: the caller's own id of this message. Appending it again adds nothing and gives the first one.
+        :param expected_seq: append only if this is the session's ``last_seq`` (0: none yet).
+        :param context: keys to set in the session's context, in the same commit; it counts ``version`` up. Where the
+            message was appended before, they are not set again.
         :param tenant_id: whose session it is; as a default the writer's own ``tenant_id``. None names no tenant.
         :raises SessionNotFoundError: the tenant has no such session.
-        :raises SessionValueError: the message cannot be kept exactly, or ``tenant_id`` names no tenant; nothing was
-            sent.
+        :raises SessionConflictError: the expectation does not hold; nothing was changed.
+        :raises SessionValueError: the message or context cannot be kept exactly, or another argument cannot be used;
+            nothing was sent.
         :raises DatabaseUnavailableError: the database cannot be reached, or did not answer within ``timeout``.
         :raises DatabaseError: it refused the message.
         :raises SessionError: the writer is not open.
         """
         tenant = self._tenant_of(tenant_id)
-        (stored,) = await self._append(tenant, (accept_message(session_id, message, client_id, role),))
+        accepted = accept_message(session_id, message, client_id, role)
+        accepted.expected_seq = optional_count(expected_seq, "expected_seq", most=MAX_SEQ)
+        accepted.context = encode_document(context, "context", nul=False)[0] if context is not None else None
+        (stored,) = await self._append(tenant, (accepted,))
         return stored
 
     async def append_many(

@@ -10,7 +10,7 @@ from agent_service.infrastructure.database.queries.reads import Prepared, Read
 from agent_service.infrastructure.database.queries.scope import active
 from agent_service.infrastructure.database.values.types import Identifier
 
-__all__ = ["Parameters", "counted", "listed", "ordered"]
+__all__ = ["Parameters", "counted", "ids_of", "listed", "ordered"]
 
 Parameters = tuple[str, ...]
 """Which parameters a list has beside the tenant; each stands for its condition in :data:`_CONDITIONS`."""
@@ -50,6 +50,12 @@ def listed(parameters: Parameters) -> Read[Session]:
     """Read the visible sessions of ``tenant_id`` that meet the conditions: ``limit`` of them, from ``offset`` on."""
     statement = ordered(*_scope(parameters))
     return Read(Session, statement.limit(_count("limit")).offset(_count("offset")))
+
+
+@lru_cache(maxsize=64)
+def ids_of(parameters: Parameters) -> Select[Any]:
+    """Select the ids of all visible sessions of ``tenant_id`` that meet the conditions, in their order."""
+    return select(Session.id).where(*_scope(parameters)).order_by(Session.id)
 
 
 @lru_cache(maxsize=64)
