@@ -68,6 +68,7 @@ def make_tables(_connection: sa.Connection) -> None:
         sa.Column("active_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "thread_id", name=op.f("agent_service_pk_checkpoint_threads")),
     )
+    op.create_index("agent_service_uq_checkpoint_threads_id", THREADS, ["tenant_id", "id"], unique=True)
     of_user = sa.text("user_id IS NOT NULL")
     op.create_index(
         "agent_service_ix_checkpoint_threads_user",

@@ -152,5 +152,5 @@ def test_a_batch_holds_a_message_with_conditions_as_the_only_one_of_its_session(
 
     assert [each for batch in batches for each in batch] == requests
     for batch in batches:
-        of_one = [[each for each in batch if each.session_id == session] for session in ids]
+        of_one = [[each for each in batch if each.place == session] for session in ids]
         assert all(len(messages) == 1 or not any(each.alone for each in messages) for messages in of_one)

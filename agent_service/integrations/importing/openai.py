@@ -71,7 +71,9 @@ async def import_openai(
         sessions = await database.table(sessions_table, *_SESSION, schema=schema)
         messages = await database.table(messages_table, *_MESSAGE, schema=schema)
         phase = _Sessions(sessions, messages, user_id, agent_id, options)
-        return await run_import(Job(database, ("openai", schema or "", sessions_table, messages_table), [phase]), options)
+        return await run_import(
+            Job(database, ("openai", schema or "", sessions_table, messages_table), [phase]), options
+        )
     finally:
         await database.close()
 

@@ -208,6 +208,7 @@ _ALL: Final = (
         "action",
         known=_each("completed", "purged"),
     ),
+    _counter("cleanup_purged_threads", "Threads of checkpoints that the cleanup has removed, because they were idle."),
     _counter("cleanup_expired_contexts", "Contexts that the cleanup has removed, because their time to live was over."),
     _gauge("cleanup_last_round_seconds", "How long the latest round of the cleanup took."),
     _gauge(

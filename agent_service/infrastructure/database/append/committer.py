@@ -15,6 +15,7 @@ from agent_service.infrastructure.database.append.batch import Batch, Place
 from agent_service.infrastructure.database.append.direct_postgres import DirectPostgres
 from agent_service.infrastructure.database.append.direct_sqlite import DirectSqlite
 from agent_service.infrastructure.database.append.statements import append_many
+from agent_service.infrastructure.database.append.work import Work
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.naming.engines import naming_of
 from agent_service.infrastructure.database.sqlite.cancelled import keep_clean
@@ -42,6 +43,12 @@ class Committer(Protocol):
         """Append and commit. None: the message's session is not there, or its key was appended before.
 
         Any exception is about the batch as a whole, and the connection is not used again.
+        """
+
+    async def commit(self, tenant_id: str, work: Work) -> None:
+        """Do some work for a tenant and commit it.
+
+        Any exception is about the work as a whole, and the connection is not used again.
         """
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
@@ -91,6 +98,9 @@ class _InTransactions:
 
     async def append(self, batch: Batch) -> Sequence[Place | None]:
         return await self._transact(batch.tenant_id, lambda connection: append_many(connection, batch))
+
+    async def commit(self, tenant_id: str, work: Work) -> None:
+        await self._transact(tenant_id, work.within)
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
         return await self._transact(tenant_id, lambda connection: query(connection, tenant_id, argument))

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.append.batch import Batch, Place
 from agent_service.infrastructure.database.append.postgres import places_of, statement_for
+from agent_service.infrastructure.database.append.work import Work
 from agent_service.infrastructure.database.errors.lost import is_lost
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.naming.engines import names_of
@@ -55,8 +56,18 @@ class DirectPostgres:
         :raises DBAPIError: the database refused it, or the connection was lost.
         :raises TimeoutError: the database did not answer in time.
         """
+        return places_of(batch, await self._fetch(*statement_for(batch)))
+
+    async def commit(self, tenant_id: str, work: Work) -> None:
+        """Do some work and commit it, with the errors of :meth:`append`.
+
+        :param tenant_id: whose rows they are; only transactions that say it need to know.
+        """
+        del tenant_id
+        await self._fetch(*work.statement())
+
+    async def _fetch(self, statement: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
         await self._connect()
-        statement, parameters = statement_for(batch)
         statement = self._names.render(statement)
         try:
             rows: Sequence[Sequence[Any]]
@@ -73,7 +84,7 @@ class DirectPostgres:
             lost = self._driver.is_closed() or is_lost(exc)
             await self._release(invalid=lost or not isinstance(exc, asyncpg.PostgresError))
             raise DBAPIError(statement, None, exc, hide_parameters=True, connection_invalidated=lost) from exc
-        return places_of(batch, rows)
+        return rows
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
         """Call a function that reads rows of a tenant."""

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agent_service.core.errors import DatabaseUnavailableError
 from agent_service.infrastructure.database.append.batch import Batch, Place
 from agent_service.infrastructure.database.append.sqlite import append_locked, run_with_names
+from agent_service.infrastructure.database.append.work import Work
 from agent_service.infrastructure.database.errors.reasons import reason_of
 from agent_service.infrastructure.database.naming.engines import names_of, naming_of
 from agent_service.infrastructure.database.naming.names import TableNames
@@ -59,6 +60,16 @@ class DirectSqlite:
         names = await self._find_names()
         async with write_turn(self._engine):
             return await self._visit(names, lambda run: append_locked(run, batch))
+
+    async def commit(self, tenant_id: str, work: Work) -> None:
+        """Do some work and commit it, with the errors of :meth:`append`.
+
+        :param tenant_id: whose rows they are; the work knows it.
+        """
+        del tenant_id
+        names = await self._find_names()
+        async with write_turn(self._engine):
+            await self._visit(names, work.locked)
 
     async def read(self, query: Callable[[Connection, str, A], T], tenant_id: str, argument: A) -> T:
         """Call a function that reads rows of a tenant."""

@@ -25,9 +25,19 @@ class Request:
     sent: bool = False
 
     @property
-    def session_id(self) -> UUID:
+    def place(self) -> UUID:
         """The session of the messages."""
         return self.messages[0].session_id
+
+    @property
+    def count(self) -> int:
+        """How many messages it has."""
+        return len(self.messages)
+
+    @property
+    def size(self) -> int:
+        """Characters of its messages."""
+        return sum(len(message.text) for message in self.messages)
 
     @property
     def alone(self) -> bool:

@@ -108,7 +108,7 @@ class SessionWriter:
         self._limits = limits or limits_from_settings()
         self._clock = clock
         self._deadlines = Deadlines(timeout)
-        self._lines = Lines(require_count(max_pending, "max_pending", most=10**9))
+        self._lines: Lines[Request] = Lines(require_count(max_pending, "max_pending", most=10**9))
         self._open = False
         self._unanswered = 0
         self._all_answered = asyncio.Event()
@@ -291,7 +291,7 @@ class SessionWriter:
             _abandon(batch)
             await committer.close()
 
-    async def _next(self, committer: Committer) -> Line | None:
+    async def _next(self, committer: Committer) -> Line[Request] | None:
         """Wait for a line that has requests; while none has, catch up with what appending put off."""
         while committer.behind:
             try:

@@ -124,9 +124,7 @@ class Reading:
             func.count().over().label(_FOUND),
         ).subquery()
         shown = [weighed.c[name] for name in (*columns, _FOUND)]
-        return (
-            select(*shown).where(weighed.c[_BEFORE] < PAGE_BYTES).order_by(*(weighed.c[name] for name in order))
-        )
+        return select(*shown).where(weighed.c[_BEFORE] < PAGE_BYTES).order_by(*(weighed.c[name] for name in order))
 
     def _size(self, value: Any) -> Any:
         # Neither reads a value that lies apart from its row on PostgreSQL.

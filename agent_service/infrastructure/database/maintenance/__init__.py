@@ -7,6 +7,7 @@ from agent_service.infrastructure.database.maintenance.cleanup import (
     expire_contexts,
     index_messages,
     purge,
+    purge_threads,
     run_cleanup,
     sweep,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "expire_contexts",
     "index_messages",
     "purge",
+    "purge_threads",
     "run_cleanup",
     "sweep",
 ]

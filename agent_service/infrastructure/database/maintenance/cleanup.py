@@ -1,4 +1,4 @@
-"""The scheduled cleanup: complete expired sessions, purge long deleted ones, remove expired contexts, index messages.
+"""The scheduled cleanup: complete expired sessions, purge what is old, remove expired contexts, index messages.
 
 Batches are short, so that concurrent writers hardly wait.
 """
@@ -16,6 +16,7 @@ from agent_service.core.clock import SYSTEM_CLOCK, Clock
 from agent_service.core.errors import DatabaseError, SessionValueError
 from agent_service.core.living import Living
 from agent_service.core.measured import Sample, measured_by
+from agent_service.infrastructure.database.checkpoints.retention import remove_idle_threads
 from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.contexts.table import KeyValueTable
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
@@ -36,6 +37,7 @@ __all__ = [
     "expire_contexts",
     "index_messages",
     "purge",
+    "purge_threads",
     "run_cleanup",
     "sweep",
 ]
@@ -58,20 +60,22 @@ PostgreSQL does it after some megabytes, in any transaction, and writers of rows
 
 @dataclass(slots=True)
 class CleanupCounts:
-    """How many sessions one cleanup completed and removed, contexts it removed, and messages it indexed."""
+    """How many sessions one cleanup completed and removed, contexts and threads it removed, and messages it indexed."""
 
     completed: int = 0
     purged: int = 0
     expired_contexts: int = 0
     indexed: int = 0
+    purged_threads: int = 0
 
 
 @dataclass(slots=True, weakref_slot=True)
 class CleanupMetrics:
     """What a schedule has done since it started. Reading it costs nothing.
 
-    ``completed`` and ``purged`` count sessions, and ``expired_contexts`` contexts, also those of a round that failed
-    later on; ``last_seconds`` is how long the latest round took, and ``last_success`` when one last went well.
+    ``completed`` and ``purged`` count sessions, ``expired_contexts`` contexts and ``purged_threads`` threads of
+    checkpoints, also those of a round that failed later on; ``last_seconds`` is how long the latest round took, and
+    ``last_success`` when one last went well.
     """
 
     rounds: int = 0
@@ -81,6 +85,7 @@ class CleanupMetrics:
     expired_contexts: int = 0
     last_seconds: float = 0.0
     last_success: datetime | None = None
+    purged_threads: int = 0
 
 
 _metrics: Final = CleanupMetrics()
@@ -97,6 +102,7 @@ def _samples() -> Iterator[Sample]:
     yield Sample("cleanup_sessions", sum(each.completed for each in known), ("completed",))
     yield Sample("cleanup_sessions", sum(each.purged for each in known), ("purged",))
     yield Sample("cleanup_expired_contexts", sum(each.expired_contexts for each in known))
+    yield Sample("cleanup_purged_threads", sum(each.purged_threads for each in known))
     yield Sample("cleanup_last_round_seconds", max(each.last_seconds for each in known))
     successes = [each.last_success.timestamp() for each in known if each.last_success is not None]
     yield Sample("cleanup_last_success_timestamp_seconds", max(successes, default=0))
@@ -110,6 +116,7 @@ async def run_cleanup(
     interval: float,
     batch_size: int = 1000,
     purge_after: timedelta | None = None,
+    purge_threads_after: timedelta | None = None,
     metrics: CleanupMetrics | None = None,
     database: DatabaseManager | None = None,
 ) -> None:
@@ -127,20 +134,23 @@ async def run_cleanup(
     :param batch_size: most sessions per transaction; there are fewer where one takes longer than 30 milliseconds (on
         SQLite 10), for that is how long a writer of one of them waits.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param purge_threads_after: also remove threads of checkpoints to which nobody wrote for this long, ten minutes
+        later at most; None removes none.
     :param metrics: an object that counts what is done; None: one that all such schedules of the process share.
     :param database: whose sessions these are; None: those of the configured database.
     :raises SessionValueError: if interval, batch size or retention is invalid.
     """
     if not isinstance(interval, int | float) or isinstance(interval, bool) or not 0 < interval <= 86_400 * 365:
         raise SessionValueError(f"interval must be seconds above 0, at most a year, got {interval!r:.80}")
-    _require_usable(batch_size, purge_after)
+    retention = _Retention(purge_after, purge_threads_after)
+    _require_usable(batch_size, retention)
     counters = _metrics if metrics is None else metrics
     _all_metrics.add(counters)
     failing = False
     while True:
         served = get_database() if database is None else database
         try:
-            await _round(served, counters, batch_size, purge_after)
+            await _round(served, counters, batch_size, retention)
         except DatabaseError as exc:
             counters.failures += 1
             if not tell_outage(served.availability, exc):
@@ -157,7 +167,11 @@ async def run_cleanup(
 
 
 async def cleanup_once(
-    *, batch_size: int = 1000, purge_after: timedelta | None = None, database: DatabaseManager | None = None
+    *,
+    batch_size: int = 1000,
+    purge_after: timedelta | None = None,
+    purge_threads_after: timedelta | None = None,
+    database: DatabaseManager | None = None,
 ) -> CleanupCounts:
     """Do one round of what :func:`run_cleanup` does and return what was done, for a scheduler such as cron or Celery.
 
@@ -175,50 +189,64 @@ async def cleanup_once(
 
     :param batch_size: most sessions per transaction, as for :func:`run_cleanup`.
     :param purge_after: also remove for good what was deleted longer ago than this; None removes nothing.
+    :param purge_threads_after: also remove threads of checkpoints that are idle, as for :func:`run_cleanup`.
     :param database: None is the one of the settings.
     :raises DatabaseError: the database cannot be reached, or failed.
     :raises SessionValueError: if batch size or retention is invalid.
     """
-    _require_usable(batch_size, purge_after)
+    retention = _Retention(purge_after, purge_threads_after)
+    _require_usable(batch_size, retention)
     counts = CleanupCounts()
-    await _clean(counts, get_database() if database is None else database, batch_size, purge_after)
+    await _clean(counts, get_database() if database is None else database, batch_size, retention)
     return counts
 
 
-def _require_usable(batch_size: int, purge_after: timedelta | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Retention:
+    """How long what is old is kept; None: for ever."""
+
+    purge_after: timedelta | None
+    purge_threads_after: timedelta | None
+
+
+def _require_usable(batch_size: int, retention: _Retention) -> None:
     require_count(batch_size, "batch_size", most=MAX_BATCH)
-    if purge_after is not None:
-        require_retention(purge_after, "purge_after", SYSTEM_CLOCK.now())
+    for name in ("purge_after", "purge_threads_after"):
+        given = getattr(retention, name)
+        if given is not None:
+            require_retention(given, name, SYSTEM_CLOCK.now())
 
 
-async def _clean(
-    counts: CleanupCounts, database: DatabaseManager, batch_size: int, purge_after: timedelta | None
-) -> None:
+async def _clean(counts: CleanupCounts, database: DatabaseManager, batch_size: int, retention: _Retention) -> None:
     """Do one round, and count each part once it is done."""
     counts.completed = await sweep(database, batch_size=batch_size)
-    if purge_after is not None:
-        counts.purged = await purge(database, purge_after, batch_size=batch_size)
+    if retention.purge_after is not None:
+        counts.purged = await purge(database, retention.purge_after, batch_size=batch_size)
+    if retention.purge_threads_after is not None:
+        idle = retention.purge_threads_after
+        counts.purged_threads = await purge_threads(database, idle, batch_size=batch_size)
     counts.expired_contexts = await expire_contexts(database, batch_size=batch_size)
     counts.indexed = await index_messages(database, batch_size=batch_size)
 
 
-async def _round(
-    database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, purge_after: timedelta | None
-) -> None:
+async def _round(database: DatabaseManager, metrics: CleanupMetrics, batch_size: int, retention: _Retention) -> None:
     counts, started = CleanupCounts(), SYSTEM_CLOCK.monotonic()
     metrics.rounds += 1
     try:
-        await _clean(counts, database, batch_size, purge_after)
+        await _clean(counts, database, batch_size, retention)
         metrics.last_success = SYSTEM_CLOCK.now()
     finally:
         metrics.last_seconds = SYSTEM_CLOCK.monotonic() - started
         metrics.completed += counts.completed
         metrics.purged += counts.purged
         metrics.expired_contexts += counts.expired_contexts
+        metrics.purged_threads += counts.purged_threads
         if counts.completed:
             logger.info("completed %d expired sessions", counts.completed)
         if counts.purged:
             logger.info("removed %d deleted sessions for good", counts.purged)
+        if counts.purged_threads:
+            logger.info("removed %d idle threads of checkpoints", counts.purged_threads)
 
 
 async def sweep(database: DatabaseManager, *, batch_size: int = 1000, clock: Clock = SYSTEM_CLOCK) -> int:
@@ -283,6 +311,31 @@ async def purge(
 
     await _in_batches(database, "purge deleted sessions", batch, batch_size)
     return removed
+
+
+async def purge_threads(
+    database: DatabaseManager,
+    idle_for: timedelta | datetime,
+    *,
+    batch_size: int = 1000,
+    clock: Clock = SYSTEM_CLOCK,
+) -> int:
+    """Remove threads of checkpoints to which nobody wrote lately, of all tenants, batch by batch.
+
+    :param idle_for: how long, or since which moment; the last minutes before a write count as its time too.
+    :param batch_size: most threads in a batch.
+    :param clock: replaces the database's own clock.
+    :return: how many threads were removed.
+    """
+    require_retention(idle_for, "idle_for", clock.now())
+    before: datetime | None = None
+
+    async def batch(db: AsyncSession, size: int) -> int:
+        nonlocal before
+        before = before or require_retention(idle_for, "idle_for", await database_now(db, clock))
+        return await remove_idle_threads(db, before, size)
+
+    return await _in_batches(database, "purge idle threads", batch, batch_size)
 
 
 async def index_messages(database: DatabaseManager, *, batch_size: int = 1000) -> int:

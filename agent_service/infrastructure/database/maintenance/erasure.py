@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK
+from agent_service.infrastructure.database.checkpoints.retention import remove_threads_of_user
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
@@ -34,12 +35,16 @@ from agent_service.infrastructure.database.values.validation import require_iden
 
 __all__ = ["erase_user", "rewrite_file"]
 
+_THREADS: Final = 20
+"""Threads of checkpoints that one transaction removes."""
 _SESSIONS: Final = 200
 """Sessions that one statement hides, or looks through."""
 
 
 async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_id: str = "") -> int:
     """Remove all sessions of a user for good, in short transactions, however many there are.
+
+    Threads of checkpoints that name the user are removed as well, before the sessions.
 
     First all sessions are hidden; then they are removed, each step committed. After an interruption some are hidden or
     removed: call it again to go on with the rest. Do not restore what was hidden, because messages may be missing.
@@ -55,6 +60,8 @@ async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_i
     require_identifier(user_id, "user_id")
     work = _Erasure(database, require_tenant(tenant_id), user_id)
     erased = 0
+    while await work.remove_threads():
+        pass
     while True:
         await work.hide()
         sizes = await work.left()
@@ -69,9 +76,15 @@ class _Erasure:
     def __init__(self, database: DatabaseManager, tenant_id: str, user_id: UUID | str) -> None:
         self._database = database
         self._tenant_id = tenant_id
+        self._user = str(user_id)
         self._scope: tuple[ColumnElement[bool], ...] = (Session.tenant_id == tenant_id, Session.user_id == user_id)
         # A session that is not hidden, because it began just now, may be forked between two steps.
         self._hidden = (*self._scope, Session.deleted_at.is_not(None))
+
+    async def remove_threads(self) -> int:
+        """Remove some threads of checkpoints."""
+        async with self._transaction() as db:
+            return await remove_threads_of_user(db, self._tenant_id, self._user, most=_THREADS)
 
     async def hide(self) -> None:
         """Hide what is not hidden yet."""

@@ -35,6 +35,7 @@ class CheckpointThread(Base):
     __tablename__ = "agent_service_checkpoint_threads"
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "thread_id"),
+        Index("agent_service_uq_checkpoint_threads_id", "tenant_id", "id", unique=True),
         Index(
             "agent_service_ix_checkpoint_threads_user",
             "tenant_id",

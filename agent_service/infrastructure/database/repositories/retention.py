@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, update
 
+from agent_service.infrastructure.database.checkpoints.retention import remove_threads_of_user
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
     lock_with_family,
@@ -85,13 +86,17 @@ class SessionRetention(RepositoryBase):
     async def erase_user(self, user_id: UUID | str) -> int:
         """Remove everything of a user for good: all sessions, hidden ones too, with messages and contexts.
 
+        Threads of checkpoints that name the user are removed as well.
+
         What another user's fork shows of them stays with that user. All or nothing, in the caller's
         transaction, in statements of bounded work. For a user with very much data, ``erase_user(database, ...)`` uses
         short transactions.
 
         :return: how many sessions there were.
         """
-        require_identifier(user_id, "user_id")
+        user = require_identifier(user_id, "user_id")
+        with database_errors("remove threads of a user"):
+            await remove_threads_of_user(self._db, self._tenant_id, user)
         return await self._remove_all(Session.user_id == user_id)
 
     async def _remove_all(self, *scope: ColumnElement[bool]) -> int:

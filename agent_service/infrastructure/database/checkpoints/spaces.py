@@ -1,0 +1,93 @@
+"""The spaces that threads share: letting go of them, and taking over what is still needed.
+
+Whoever calls these functions has locked the threads' rows.
+"""
+
+import json
+from collections.abc import Collection
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from agent_service.infrastructure.database.checkpoints.statements import Statement
+
+__all__ = ["keep_needed_values", "let_go"]
+
+_HOLDERS: Final = Statement("""
+SELECT thread, space FROM agent_service_checkpoint_shares
+WHERE tenant_id = $1 AND space IN (
+    SELECT space FROM agent_service_checkpoint_shares
+    WHERE tenant_id = $1 AND thread IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
+)
+ORDER BY space, thread FOR UPDATE
+""")
+_FORGET: Final = Statement("""
+DELETE FROM agent_service_checkpoint_shares
+WHERE tenant_id = $1 AND thread IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
+RETURNING space
+""")
+_REMOVE: Final = Statement("""
+DELETE FROM agent_service_checkpoint_blobs
+WHERE tenant_id = $1 AND space IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
+    AND space NOT IN (SELECT s.space FROM agent_service_checkpoint_shares AS s WHERE s.tenant_id = $1)
+""")
+_SHARES: Final = Statement("""
+SELECT count(*) FROM agent_service_checkpoint_shares WHERE tenant_id = $1 AND thread = $2
+""")
+
+_NEEDED: Final = """
+WITH needed AS MATERIALIZED (
+    SELECT DISTINCT c.namespace, each.key AS channel, each.value AS version
+    FROM agent_service_checkpoints AS c CROSS JOIN EACH(c.versions) AS each
+    WHERE c.tenant_id = $1 AND c.thread = $2
+)
+"""
+_TAKE_OVER: Final = Statement(f"""
+INSERT INTO agent_service_checkpoint_blobs (tenant_id, space, namespace, channel, version, format, value)
+{_NEEDED}
+SELECT $1, $3, b.namespace, b.channel, b.version, b.format, b.value
+FROM agent_service_checkpoint_shares AS s
+JOIN agent_service_checkpoint_blobs AS b ON b.tenant_id = $1 AND b.space = s.space
+JOIN needed AS n ON n.namespace = b.namespace AND n.channel = b.channel AND n.version = b.version
+WHERE s.tenant_id = $1 AND s.thread = $2
+ORDER BY s.rank DESC
+ON CONFLICT (tenant_id, space, namespace, channel, version) DO NOTHING
+""")  # noqa: S608 - text of our own
+_DROP_THE_REST: Final = Statement(f"""
+{_NEEDED}
+DELETE FROM agent_service_checkpoint_blobs
+WHERE tenant_id = $1 AND space = $3 AND NOT EXISTS (
+    SELECT 1 FROM needed AS n WHERE n.namespace = agent_service_checkpoint_blobs.namespace
+        AND n.channel = agent_service_checkpoint_blobs.channel AND n.version = agent_service_checkpoint_blobs.version
+)
+""")  # noqa: S608 - text of our own
+
+
+def let_go(connection: Connection, tenant_id: str, threads: Collection[Any], own: Collection[Any] = ()) -> None:
+    """Have threads share nothing any more, and remove the values of spaces that nobody is left to read.
+
+    The rows of all who share a space are locked, in one order: of two threads that let go of it at the same time, the
+    later one sees that it is the last.
+
+    :param threads: their keys.
+    :param own: spaces of their own that are to be removed as well.
+    """
+    keys = json.dumps([_hex(each) for each in threads])
+    spaces = [_hex(each) for each in own]
+    if _HOLDERS.run(connection, tenant_id, keys):
+        spaces += [_hex(space) for (space,) in _FORGET.run(connection, tenant_id, keys)]
+    if spaces:
+        _REMOVE.run(connection, tenant_id, json.dumps(spaces))
+
+
+def keep_needed_values(connection: Connection, tenant_id: str, thread: Any, space: Any) -> None:
+    """Have a thread's own space hold the values of its checkpoints, and nothing else, and share nothing any more."""
+    if _SHARES.run(connection, tenant_id, thread)[0][0]:
+        _TAKE_OVER.run(connection, tenant_id, thread, space)
+        let_go(connection, tenant_id, [thread])
+    _DROP_THE_REST.run(connection, tenant_id, thread, space)
+
+
+def _hex(key: Any) -> str:
+    """Return a key as JSON holds it, which is as SQLite stores it."""
+    return key if isinstance(key, str) else key.hex

@@ -1,0 +1,56 @@
+"""Statements written once for both engines, and how they are run.
+
+A statement is written as PostgreSQL takes it, with ``EACH(x)`` and ``ITEMS(x)`` for the members of a JSON object
+(``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out.
+``$1`` is the tenant.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from agent_service.infrastructure.database.naming.engines import names_of
+from agent_service.infrastructure.database.queries.driver import fetch_rows
+
+__all__ = ["Statement", "new_id"]
+
+_EACH: Final = re.compile(r"EACH\(([^()]+)\)")
+_ITEMS: Final = re.compile(r"ITEMS\(([^()]+)\)")
+_CAST: Final = re.compile(r"::\w+")
+_TENANT: Final = re.compile(r"\$1(?!\d)")
+_PLACE: Final = re.compile(r"\$(\d+)")
+_LOCK: Final = re.compile(r"\s+FOR UPDATE(?: SKIP LOCKED)?")
+
+
+class Statement:
+    """A statement for both engines.
+
+    :param text: see the head of the file. What it locks on PostgreSQL (FOR UPDATE) is left out for SQLite, where the
+        transaction has to hold the write lock.
+    """
+
+    def __init__(self, text: str) -> None:
+        text = _TENANT.sub("$1::varchar", text)
+        self._postgres = _ITEMS.sub(r"LATERAL jsonb_array_elements_text(\1::text::jsonb)", text)
+        self._postgres = _EACH.sub(r"LATERAL jsonb_each_text(\1::text::jsonb)", self._postgres)
+        sqlite = _EACH.sub(r"json_each(\1)", _ITEMS.sub(r"json_each(\1)", _LOCK.sub("", text)))
+        self._sqlite = _PLACE.sub(r":p\1", _CAST.sub("", sqlite))
+
+    def run(self, connection: Connection, *parameters: Any) -> Sequence[tuple[Any, ...]]:
+        """Run it in the connection's transaction and return its rows.
+
+        :raises DBAPIError: the database refused it, or the connection was lost.
+        """
+        if connection.dialect.name == "postgresql":
+            return fetch_rows(connection, names_of(connection).render(self._postgres), parameters)
+        named = {f"p{number}": each for number, each in enumerate(parameters, start=1)}
+        result = connection.exec_driver_sql(self._sqlite, named)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def new_id(connection: Connection, value: UUID) -> UUID | str:
+    """Return a UUID as the engine's driver takes it."""
+    return value if connection.dialect.name == "postgresql" else value.hex
