@@ -13,9 +13,11 @@ from agent_service.infrastructure.database.repositories.session import SessionRe
 from agent_service.infrastructure.database.transactions.isolation import one_snapshot
 from agent_service.infrastructure.database.values.validation import require_identifier
 from agent_service.integrations.openai_agents.owner import Owner, Owners, TenantId, UserId
-from agent_service.integrations.openai_agents.sdk import SessionSettings
+from agent_service.integrations.openai_agents.sdk import settings_of
 
 if TYPE_CHECKING:
+    from agents import SessionSettings
+
     from agent_service.integrations.openai_agents.sdk import Wrapper
 
 __all__ = ["SessionBase"]
@@ -35,10 +37,12 @@ class SessionBase:
         agent_id: str | None = None,
         database: DatabaseManager | None = None,
         writer: SessionWriter | None = None,
-        session_settings: SessionSettings | dict[str, Any] | None = None,
+        session_settings: "SessionSettings | dict[str, Any] | None" = None,
     ) -> None:
         self.session_id: str = require_identifier(session_id, "session_id")
-        self.session_settings: SessionSettings | None = SessionSettings().resolve(session_settings)
+        self._settings: SessionSettings | None = None
+        if session_settings is not None:
+            self.session_settings = settings_of(session_settings)
         self._owners = Owners(user_id, tenant_id)
         self._agent_id = None if agent_id is None else require_identifier(agent_id, "agent_id")
         if database is not None and not isinstance(database, DatabaseManager):
@@ -58,6 +62,17 @@ class SessionBase:
             session_settings=session_settings,
         )
         """Makes a session of another id in the same place."""
+
+    @property
+    def session_settings(self) -> "SessionSettings | None":
+        """The SDK's settings of this session; ``limit`` is how many items ``get_items`` returns by default."""
+        if self._settings is None:
+            self._settings = settings_of(None)
+        return self._settings
+
+    @session_settings.setter
+    def session_settings(self, given: "SessionSettings | None") -> None:
+        self._settings = settings_of(given)
 
     def _owner(self, wrapper: "Wrapper | None") -> Owner:
         return self._owners.of(wrapper)

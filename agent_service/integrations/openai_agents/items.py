@@ -10,8 +10,8 @@ from typing import Any, Final
 
 __all__ = ["client_id_of", "client_ids_of", "role_of"]
 
-_PLACEHOLDER: Final = "__fake_id__"
-"""What the SDK writes as the id of every item that comes from a provider without ids."""
+_PLACEHOLDERS: Final = ("__fake_id__", "scripted-message")
+"""What the SDK writes as the id of every item that comes from a provider without ids, or from its scripted model."""
 _LONGEST: Final = 200
 """Characters of an item's own id that its client id repeats; the digest tells longer ones apart."""
 
@@ -34,40 +34,35 @@ def role_of(item: Mapping[str, Any]) -> str:
 def client_id_of(item: Mapping[str, Any]) -> str | None:
     """Return the id under which a repeated append of an item is noticed, or None: the item has no identity of its own.
 
-    The identity is the item's ``id``, else the call that an output answers, or the request that an approval answers,
-    together with the whole content. So the same item is not stored twice, and a changed item of the same id is.
-    Messages of users have no id, and the placeholder that the SDK writes for providers without ids is none.
+    The identity is the item's ``id`` together with its whole content. So the same item is not stored twice, and a
+    changed item of the same id is stored. A ``call_id`` is no identity, because a provider may use it again in the next
+    run; nor is an ``id`` that repeats it, or a placeholder.
     """
-    identity = _identity(item)
-    if identity is None:
+    own = item.get("id")
+    if not isinstance(own, str) or not own or own in _PLACEHOLDERS or own == item.get("call_id"):
         return None
+    return _id_of(own, item)
+
+
+def client_ids_of(items: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return the client id of each item of those that are appended together.
+
+    An output without an id takes its identity from its call, where that is among them and has one.
+    """
+    ids = [client_id_of(item) for item in items]
+    calls = [(item["call_id"], id_) for item, id_ in zip(items, ids, strict=True) if id_ and "call_id" in item]
+    for place, item in enumerate(items):
+        if ids[place] is None and str(item.get("type")).endswith("_output"):
+            call = next((id_ for call_id, id_ in calls if call_id == item.get("call_id")), None)
+            ids[place] = None if call is None else _id_of(call, item)
+    return ids
+
+
+def _id_of(identity: str, item: Mapping[str, Any]) -> str | None:
     try:
-        content = json.dumps(item, sort_keys=True, separators=(",", ":")).encode()
+        content = json.dumps([identity, item], sort_keys=True, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError):
         return None  # No JSON; storing it says what is wrong.
     digest = blake2b(content, digest_size=16).hexdigest()
     readable = identity.isascii() and identity.isprintable()
     return f"{identity[:_LONGEST]}#{digest}" if readable else f"#{digest}"
-
-
-def client_ids_of(items: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """Return the client id of each item that is appended together.
-
-    An output whose call is among them and has no identity has none either: providers without ids may count calls from
-    the beginning in every turn, and then an equal output is another one.
-    """
-    counted = [item["call_id"] for item in items if item.get("id") == _PLACEHOLDER and "call_id" in item]
-    return [None if _is_output(item) and item.get("call_id") in counted else client_id_of(item) for item in items]
-
-
-def _identity(item: Mapping[str, Any]) -> str | None:
-    own = item.get("id")
-    if isinstance(own, str) and own:
-        return None if own == _PLACEHOLDER else own
-    answered = item.get("call_id") if _is_output(item) else item.get("approval_request_id")
-    return answered if isinstance(answered, str) and answered else None
-
-
-def _is_output(item: Mapping[str, Any]) -> bool:
-    kind = item.get("type")
-    return isinstance(kind, str) and kind.endswith("_output")

@@ -14,7 +14,6 @@ from agent_service.integrations.openai_agents.items import client_ids_of, role_o
 from agent_service.integrations.openai_agents.lasting import to_its_end
 from agent_service.integrations.openai_agents.owner import Owner
 from agent_service.integrations.openai_agents.reading import latest
-from agent_service.integrations.openai_agents.sdk import SessionSettings
 from agent_service.integrations.openai_agents.stored import item_of, items_of
 from agent_service.integrations.openai_agents.turns import whole_turns as without_open_turns
 from agent_service.integrations.openai_agents.usage import USAGE, MeasuredSession
@@ -120,8 +119,8 @@ class DatabaseSession(CompactedSession, ForkedSession, FollowedSession, Measured
                 return
 
     def _limit(self, limit: int | None) -> int | None:
-        if limit is None:
-            limit = SessionSettings().resolve(self.session_settings).limit
+        if limit is None and self._settings is not None:
+            limit = self._settings.limit
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
             raise SessionValueError(f"limit must be an integer or None, got {limit!r:.80}")
         return limit
