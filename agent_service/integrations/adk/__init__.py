@@ -12,11 +12,11 @@ from agent_service.integrations.adk.errors import (
     AdkSessionNotFoundError,
     AdkStaleSessionError,
 )
-
+from agent_service.integrations.adk.memory import AdkMemoryService
 from agent_service.integrations.adk.sessions import AdkSessionService
 
 __all__ = [
-
+    "AdkMemoryService",
     "AdkSessionExistsError",
     "AdkSessionNotFoundError",
     "AdkSessionService",

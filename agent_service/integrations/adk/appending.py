@@ -61,17 +61,16 @@ class Append:
                 context=scopes.session or None,
                 tenant_id=self._tenant_id,
             )
-            return known, stored.seq
         except TransactionConflictError:
             raise
         except SessionConflictError as exc:
             raise _stale(session) from exc
         except SessionNotFoundError as exc:
             raise _missing(session) from exc
+        return known, stored.seq
 
     async def share(self, db: AsyncSession, app_name: str, user_id: str, scopes: Scopes) -> None:
-        """Change the state of an app and of a user in a transaction; always in this order, so that none wait in a
-        circle."""
+        """Change the state of an app and of a user, always in this order, so that none wait in a circle."""
         states = self._states.within(db)
         if scopes.app:
             await states.update(app_key(self._tenant_id, app_name), scopes.app)

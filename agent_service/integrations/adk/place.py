@@ -61,13 +61,15 @@ class _Opened:
     def __init__(self, engine: Any) -> None:
         self._writer = SessionWriter(engine)
         self._opening: asyncio.Task[SessionWriter] | None = None
+        self._opened: SessionWriter | None = None
 
     async def writer(self) -> SessionWriter:
+        if self._opened is not None:
+            return self._opened
         if self._opening is None or _failed(self._opening):
             self._opening = asyncio.create_task(self._writer.__aenter__())
-        if self._opening.done():
-            return self._opening.result()
-        return await asyncio.shield(self._opening)
+        self._opened = await asyncio.shield(self._opening)
+        return self._opened
 
     async def close(self) -> None:
         if self._opening is not None:

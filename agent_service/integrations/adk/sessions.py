@@ -20,7 +20,7 @@ from agent_service.infrastructure.database.values.validation import MAX_IDENTIFI
 from agent_service.integrations.adk.appending import Append
 from agent_service.integrations.adk.errors import AdkSessionExistsError
 from agent_service.integrations.adk.events import json_state
-from agent_service.integrations.adk.identity import app_key, own_id, session_key, user_key
+from agent_service.integrations.adk.identity import own_id, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import listed, session_of, shared_state, wanted_documents
 from agent_service.integrations.adk.scopes import Scopes, is_temporary, split
@@ -29,7 +29,7 @@ from agent_service.integrations.adk.stored import StoredSession, first_metadata
 __all__ = ["AdkSessionService"]
 
 
-class AdkSessionService(BaseSessionService):  # type: ignore[misc]
+class AdkSessionService(BaseSessionService):
     """Sessions of ADK's agents in PostgreSQL or SQLite.
 
     ::
@@ -89,8 +89,8 @@ class AdkSessionService(BaseSessionService):  # type: ignore[misc]
             raise
         except SessionConflictError as exc:
             raise AdkSessionExistsError(
-                f"user {user_id!r:.80} of app {app_name!r:.80} has a session {given!r:.80}, or had one that was hidden; "
-                "choose another id, or leave it out"
+                f"user {user_id!r:.80} of app {app_name!r:.80} has a session {given!r:.80}, or had one that was "
+                "hidden; choose another id, or leave it out"
             ) from exc
 
     async def get_session(
@@ -166,9 +166,8 @@ class AdkSessionService(BaseSessionService):  # type: ignore[misc]
         """
         if event.partial:
             return event
-        key = session_key(session.app_name, session.user_id, session.id)
         # Tasks that share a session object take turns: each knows what the one before has stored.
-        async with self._locks.hold([key]):
+        async with self._locks.hold([_key(session)]):
             known, seq = await self._append(session, event)
             if seq != known.seq + 1:
                 return event  # It was stored before; what is in the session object is the caller's affair.
@@ -198,6 +197,13 @@ class AdkSessionService(BaseSessionService):  # type: ignore[misc]
 
     def _repo(self, db: AsyncSession) -> SessionRepository:
         return SessionRepository(db, self._tenant_id)
+
+
+def _key(session: Session) -> str:
+    """Return what tells the sessions apart that tasks share."""
+    if isinstance(session, StoredSession) and session.row_id is not None:
+        return session.row_id.hex
+    return session_key(session.app_name, session.user_id, session.id)
 
 
 def _may_be(identifier: str) -> bool:

@@ -1,4 +1,4 @@
-"""ADK's session objects as this service gives them: they know which stored session they are, and how far they know it."""
+"""ADK's session objects, as the service gives them: which stored session they are, and how far they know it."""
 
 from typing import Any, Final
 from uuid import UUID

@@ -34,7 +34,7 @@ from agent_service.infrastructure.database.queries.found_sessions import TRIGRAM
 from agent_service.infrastructure.database.queries.lineage import lineage, shown
 from agent_service.infrastructure.database.queries.scope import holds
 
-__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "containing", "matching", "phrase_of", "ranked"]
+__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "containing", "hits_of", "matching", "phrase_of", "ranked"]
 
 LATEST: Final = 10_000
 """Messages that are looked at for a term without trigrams, and hits that are ranked."""
@@ -67,7 +67,7 @@ def matching(dialect: str, term: str, scope: Scope, *, in_content: bool) -> Colu
     """
     found = [select(Session.id).where(*scope, _contains(dialect, term)(Session.title))]
     if in_content:
-        found += [select(each.subquery().c.bearer) for each in _messages(dialect, term, scope)]
+        found += [select(each.subquery().c.bearer) for each in hits_of(dialect, term, scope)]
     return Session.id.in_(found[0] if len(found) == 1 else union(*found))
 
 
@@ -77,7 +77,7 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
     The rank is BM25's for one term, k1 = 1.2 and b = 0.75 (Robertson and Zaragoza, 2009, "The Probabilistic Relevance
     Framework"), over a fixed typical length instead of an average: the same on every engine, whatever else is stored.
     """
-    parts = [each.limit(LATEST).subquery() for each in _messages(dialect, term, scope)]
+    parts = [each.limit(LATEST).subquery() for each in hits_of(dialect, term, scope)]
     hits = union_all(*(select(*_found(part)) for part in parts)).subquery("hits")
     content: Any = func.coalesce(SessionMessage.search_text, "")
     lower, position = (func.lower, func.strpos) if dialect == "postgresql" else (func.lower_unicode, func.instr)
@@ -114,8 +114,8 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
     return joined.order_by(best.c.rank.desc(), best.c.bearer.desc(), best.c.seq.desc())
 
 
-def _messages(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
-    """Hits as (tenant_id, bearer, owner, seq): of own messages, and of those that forks show of their ancestors."""
+def hits_of(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
+    """Select hits as (tenant_id, bearer, owner, seq): of own messages, and of those that forks show of ancestors."""
     line = lineage(*scope, Session.parent_session_id.is_not(None))
     inherited = line.c.bearer != line.c.owner
     if len(term) < TRIGRAM:
