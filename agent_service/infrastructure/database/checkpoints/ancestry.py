@@ -35,7 +35,7 @@ WITH RECURSIVE chain (checkpoint_id, parent_id, versions, depth) AS (
     UNION ALL
     SELECT s.space, s.rank FROM agent_service_checkpoint_shares AS s WHERE s.tenant_id = $1 AND s.thread = $2
 ), wanted AS MATERIALIZED (
-    SELECT item.value AS channel FROM (SELECT 1 AS one) AS nothing CROSS JOIN ITEMS($6) AS item
+    SELECT item.value AS channel FROM ITEMS($6) AS item
 ), valued AS MATERIALIZED (
     SELECT chain.depth, b.channel, b.version, b.space, s.rank
     FROM chain CROSS JOIN EACH(chain.versions) AS each CROSS JOIN spaces AS s
