@@ -8,17 +8,29 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from agent_service.integrations.importing.adk import import_adk
+    from agent_service.integrations.importing.langgraph import import_langgraph
     from agent_service.integrations.importing.openai import import_openai
     from agent_service.integrations.importing.report import ImportProblem, ImportReport, ImportStoppedError
     from agent_service.integrations.importing.run import Options
 
-__all__ = ["ImportProblem", "ImportReport", "ImportStoppedError", "Options", "import_openai"]
+__all__ = [
+    "ImportProblem",
+    "ImportReport",
+    "ImportStoppedError",
+    "Options",
+    "import_adk",
+    "import_langgraph",
+    "import_openai",
+]
 
 _FILES = {
     "ImportProblem": "report",
     "ImportReport": "report",
     "ImportStoppedError": "report",
     "Options": "run",
+    "import_adk": "adk",
+    "import_langgraph": "langgraph",
     "import_openai": "openai",
 }
 

@@ -117,14 +117,16 @@ class _Sessions:
 
     async def bring(self, reading: Reading, key: tuple[Any, ...]) -> Outcome:
         """Bring a session over."""
-        from agent_service.integrations.adk.identity import session_key  # noqa: PLC0415 - needs ADK
+        from agent_service.integrations.adk.identity import own_id, session_key  # noqa: PLC0415 - needs ADK
+        from agent_service.integrations.adk.stored import first_metadata  # noqa: PLC0415 - needs ADK
 
         app_name, user_id, session_id = key
         place = f"session {'/'.join(ascii(part)[:80] for part in key)}"
         row = await reading.one(self._sessions, _SESSION, where=dict(zip(_KEY, key, strict=True)))
         state = _state(row, place)
+        updated = moment_of(row["update_time"]) if row else None
         try:
-            external_id = session_key(app_name, user_id, session_id)
+            external_id = session_key(app_name, user_id, own_id(session_id))
         except SessionValueError as exc:
             raise RefusedError(ImportProblem(place, "its names cannot be an external id")) from exc
         conversation = Conversation(
@@ -133,8 +135,9 @@ class _Sessions:
             user_id=user_id,
             agent_id=app_name,
             context=state,
+            metadata=first_metadata(own_id(session_id), 0.0 if updated is None else updated.timestamp()),
             created_at=moment_of(row["create_time"]) if row else None,
-            active_at=moment_of(row["update_time"]) if row else None,
+            active_at=updated,
         )
         return await self._target.bring(conversation, partial(self._items, reading, key, place))
 

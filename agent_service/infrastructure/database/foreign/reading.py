@@ -61,6 +61,27 @@ class Reading:
         read = select(*self._values(table, columns)).where(*_equal(table, where)).limit(1)
         return (await self._connection.execute(read)).mappings().first()
 
+    async def among(
+        self,
+        table: SourceTable,
+        columns: Sequence[str],
+        *,
+        where: Mapping[str, Any],
+        names: Sequence[str],
+        values: Sequence[Sequence[Any]],
+    ) -> Sequence[Row]:
+        """Return the rows whose columns have these values, and others one of some combinations of values.
+
+        :param names: those other columns.
+        :param values: for each combination a value of each of them.
+        """
+        if not values:
+            return []
+        keys = [table.clause.c[name] for name in names]
+        wanted = [tuple_(*(literal(each, key.type) for each, key in zip(row, keys, strict=True))) for row in values]
+        read = select(*self._values(table, columns)).where(*_equal(table, where), tuple_(*keys).in_(wanted))
+        return (await self._connection.execute(read)).mappings().all()
+
     async def keys(
         self,
         places: Sequence[tuple[SourceTable, Sequence[str]]],

@@ -56,6 +56,11 @@ class SourceDatabase:
         return str(self._target)
 
     @property
+    def embedded(self) -> bool:
+        """Whether it is a file of SQLite."""
+        return self._target.embedded
+
+    @property
     def place(self) -> str:
         """Which database it is, whoever opens it from wherever: a URL without user name, password and options."""
         if not self._target.embedded:
