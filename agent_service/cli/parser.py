@@ -1,9 +1,10 @@
 """The command's grammar and its help."""
 
+import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from agent_service.cli.console import Console
 from agent_service.cli.database import (
@@ -15,12 +16,15 @@ from agent_service.cli.database import (
     stats,
     upgrade,
 )
+from agent_service.cli.importing import add_import
 from agent_service.cli.replay import DEFAULT_ENTRIES, DEFAULT_WORKERS, replay
 from agent_service.cli.settings import show_settings
 from agent_service.cli.tour import tour
+from agent_service.core.urls.mask import mask_url
 
 __all__ = ["Parser", "build_parser"]
 
+_URL: Final = re.compile(r"[a-z][a-z0-9+]*://.*", re.DOTALL)
 Run = Callable[[Namespace, Console], int]
 
 
@@ -28,8 +32,9 @@ class Parser(ArgumentParser):
     """Reports a wrong command line in one line that points to ``--help``."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        """Exit with code 2. What looks like a URL, which may hold a password, is masked."""
+        shown = _URL.sub(lambda found: mask_url(found[0]), message)
+        self.exit(2, f"{self.prog}: {shown}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:
@@ -42,6 +47,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_replay(commands)
     _add_database(commands)
+    add_import(commands, _add)
     _add(commands, "settings", show_settings, "show every setting, secrets masked", "agent-service settings")
     _add(
         commands,

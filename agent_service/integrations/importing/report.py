@@ -91,6 +91,11 @@ class ImportReport:
         return self.added + self.extended + self.unchanged + self.skipped
 
     @property
+    def fraction(self) -> float:
+        """The fraction of the source's conversations that is done, 0 to 1."""
+        return min((self.earlier + self.conversations) / self.total, 1.0) if self.total else 1.0
+
+    @property
     def changed(self) -> bool:
         """Whether the run has written anything, or would."""
         return bool(self.added or self.extended)
