@@ -43,11 +43,15 @@ def layout_of(events: SourceTable) -> EventLayout:
     )
 
 
+_NOTHING: Final = (None, "null")
+"""How a column of documents says that there is none: it is NULL, or a JSON null."""
+
+
 class _Documents:
     columns = ("invocation_id", "event_data")
 
     def read(self, row: Row, place: str) -> Item | Unreadable:
-        data: dict[str, Any] | str = {} if row["event_data"] is None else parse_object(row["event_data"])
+        data: dict[str, Any] | str = {} if row["event_data"] in _NOTHING else parse_object(row["event_data"])
         if isinstance(data, str):
             return Unreadable(place, f"event_data {data}")
         timestamp = data.get("timestamp")
@@ -80,7 +84,7 @@ class _Columns:
         data |= {name: None if row[name] is None else bool(row[name]) for name in _FLAGS if name in row}
         data["timestamp"] = _seconds(row["timestamp"])
         for name in _DOCUMENTS:
-            if row.get(name) is None:
+            if row.get(name) in _NOTHING:
                 continue
             found = parse_object(row[name])
             if isinstance(found, str):
@@ -102,11 +106,11 @@ def _actions(pickled: Any) -> Any:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _tools(text: Any) -> list[Any] | None:
-    found = None if not text else parse_object(f'{{"ids": {text}}}')
+def _tools(text: Any) -> Any:
+    found: Any = parse_object(f'{{"ids": {text}}}') if text else {"ids": []}
     if isinstance(found, str):
         raise NotPlainError("the ids of long running tools are no JSON")
-    return None if found is None else found["ids"]
+    return found["ids"]
 
 
 def _seconds(stored: Any) -> float | None:

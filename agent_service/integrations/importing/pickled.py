@@ -252,7 +252,7 @@ class _Plain:
         if isinstance(fields, dict):
             extra = value.state.get("__pydantic_extra__")
             return self._dict({**fields, **(extra if isinstance(extra, dict) else {})}.items(), depth)
-        if name.startswith("google.") and len(value.arguments) == 1 and isinstance(value.arguments[0], str | int):
+        if name.startswith(_ENUMS) and len(value.arguments) == 1 and isinstance(value.arguments[0], str | int):
             return value.arguments[0]  # An enum is made of its value.
         raise NotPlainError(f"the pickle holds a {name[:100]!a}, which is no plain data")
 
@@ -299,3 +299,5 @@ _KNOWN: Final[Mapping[str, Callable[..., Any]]] = {
     },
 }
 _DICTS: Final = frozenset(("collections.OrderedDict", "collections.defaultdict"))
+_ENUMS: Final = ("google.", "fastapi.openapi.models.")
+"""Where ADK has its enums from."""

@@ -1,15 +1,31 @@
 """How far a run has come, kept in the database that it writes to, so that another run goes on from there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from agent_service.context.database import DatabaseContextStore
+from agent_service.core.errors import ContextStoreError, DatabaseError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 
-__all__ = ["Position", "RunState"]
+__all__ = ["Position", "RunState", "database_failures"]
 
 _KEY: Final = "agent-service-import"
 _FORMAT: Final = 1
+
+
+@contextmanager
+def database_failures() -> Iterator[None]:
+    """Let through what the database says, instead of what a store makes of it.
+
+    :raises DatabaseError: the database failed.
+    """
+    try:
+        yield
+    except ContextStoreError as exc:
+        if isinstance(exc.__cause__, DatabaseError):
+            raise exc.__cause__ from exc
+        raise
 
 
 class Position:
@@ -41,7 +57,8 @@ class RunState:
 
     async def load(self) -> Position:
         """Return where an unfinished run has come to, else the beginning."""
-        found = await self._store.get(self._key)
+        with database_failures():
+            found = await self._store.get(self._key)
         if found is None or found.get("format") != _FORMAT:
             return Position()
         return Position(found["phase"], found["after"], found["done"])
@@ -49,10 +66,11 @@ class RunState:
     async def save(self, position: Position) -> None:
         """Remember where the run is."""
         after = None if position.after is None else list(position.after)
-        await self._store.set(
-            self._key, {"format": _FORMAT, "phase": position.phase, "after": after, "done": position.done}
-        )
+        value = {"format": _FORMAT, "phase": position.phase, "after": after, "done": position.done}
+        with database_failures():
+            await self._store.set(self._key, value)
 
     async def clear(self) -> None:
         """Forget the position: the run is complete, or begins anew."""
-        await self._store.delete(self._key)
+        with database_failures():
+            await self._store.delete(self._key)

@@ -9,6 +9,7 @@ from agent_service.core.errors import AgentServiceError
 from agent_service.integrations.importing.digests import digest_of
 from agent_service.integrations.importing.report import Change, ImportProblem, Outcome, Problems, RefusedError
 from agent_service.integrations.importing.run import Options
+from agent_service.integrations.importing.state import database_failures
 
 __all__ = ["StateTarget"]
 
@@ -35,10 +36,12 @@ class StateTarget:
         :raises RefusedError: the target has another one, which this source did not bring, or it cannot be stored.
         """
         memory = (_IMPORTED, *self._run, *key)
-        found = await self._store.get_many([key, memory])
+        with database_failures():
+            found = await self._store.get_many([key, memory])
         change = _decide(place, state, found.get(key), found.get(memory))
         if change != "unchanged" and not self._options.dry_run:
-            await self._write(place, key, memory, state)
+            with database_failures():
+                await self._write(place, key, memory, state)
         return Outcome(change, 0, 0, Problems())
 
     async def _write(self, place: str, key: tuple[str, ...], memory: tuple[str, ...], state: Mapping[str, Any]) -> None:

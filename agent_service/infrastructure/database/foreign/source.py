@@ -87,14 +87,17 @@ class SourceDatabase:
 
         :param columns: what it must have.
         :raises ConfigurationError: there is no such table, or it lacks a column; the message names the tables that are.
+        :raises DatabaseUnavailableError: the database cannot be reached.
+        :raises DatabaseError: it fails otherwise.
         """
-        async with self._engine.connect() as connection:
-            found = await connection.run_sync(find_table, name, schema)
+        with database_errors("read the source"):
+            async with self._engine.connect() as connection:
+                found = await connection.run_sync(find_table, name, schema)
         missing = sorted(set(columns) - found.columns)
         if missing:
             raise ConfigurationError(
-                f"the table {name!r} of {self} has no column {', '.join(map(repr, missing))}, so it is not the expected "
-                f"one; it has {', '.join(sorted(found.columns))}"
+                f"the table {name!r} of {self} has no column {', '.join(map(repr, missing))}, so it is another one; "
+                f"it has {', '.join(sorted(found.columns))}"
             )
         return found
 
