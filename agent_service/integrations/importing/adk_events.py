@@ -48,7 +48,7 @@ _NOTHING: Final = (None, "null")
 
 
 class _Documents:
-    columns = ("invocation_id", "event_data")
+    columns: tuple[str, ...] = ("invocation_id", "event_data")
 
     def read(self, row: Row, place: str) -> Item | Unreadable:
         data: dict[str, Any] | str = {} if row["event_data"] in _NOTHING else parse_object(row["event_data"])

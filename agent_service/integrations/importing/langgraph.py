@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.foreign import Reading, SourceDatabase, SourceTable
 from agent_service.integrations.importing.conversations import Unreadable
 from agent_service.integrations.importing.report import ImportReport, Outcome
@@ -48,8 +47,9 @@ async def import_langgraph(
 
     :param source: URL of the database, as SQLAlchemy or psycopg takes it; for the file of SQLite ``sqlite:///file.db``.
     :param schema: the PostgreSQL schema of the tables; None: as the connection finds them.
-    :param serde: the serializer of a SQLite file that was not written with LangGraph's default, such as an encrypting
-        one. PostgreSQL needs none: its values are copied as they are.
+    :param serde: the serializer of the source where it is not LangGraph's default, such as an encrypting one; what the
+        source keeps without it, such as metadata, is encoded with it in the target. Give the saver the same one. It
+        makes values into objects, so their classes must be here.
     :param options: target, tenant and what else all imports can be told.
     :raises ConfigurationError: ``source`` cannot be used, or has no such tables.
     :raises ImportError: LangGraph is not installed.
@@ -58,22 +58,21 @@ async def import_langgraph(
     """
     from agent_service.integrations.importing.langgraph_postgres import PostgresThreads  # noqa: PLC0415 - LangGraph's
     from agent_service.integrations.importing.langgraph_sqlite import SqliteThreads  # noqa: PLC0415
+    from agent_service.integrations.importing.langgraph_values import Coding  # noqa: PLC0415
 
-    options = options or Options()
+    options, coding = options or Options(), Coding(serde)
     database = SourceDatabase(source)
     try:
         key = ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint", "metadata")
         checkpoints = await database.table("checkpoints", *key, schema=schema)
         reader: ThreadReader
         if database.embedded:
-            reader = SqliteThreads(checkpoints, await database.table("writes", *_WRITES), serde)
-        elif serde is not None:
-            raise ConfigurationError("serde is for files of SQLite; values of PostgreSQL are copied as they are")
+            reader = SqliteThreads(checkpoints, await database.table("writes", *_WRITES), coding)
         else:
             blobs = await database.table("checkpoint_blobs", "thread_id", "channel", "version", "blob", schema=schema)
             writes = await database.table("checkpoint_writes", *_WRITES, schema=schema)
-            reader = PostgresThreads(checkpoints, blobs, writes)
-        phase = _Threads(checkpoints, reader, options)
+            reader = PostgresThreads(checkpoints, blobs, writes, coding)
+        phase = _Threads(checkpoints, reader, ThreadTarget(options, coding.digest))
         return await run_import(Job(database, ("langgraph", schema or ""), [phase]), options)
     finally:
         await database.close()
@@ -83,10 +82,10 @@ _WRITES = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", "cha
 
 
 class _Threads:
-    def __init__(self, checkpoints: SourceTable, reader: ThreadReader, options: Options) -> None:
+    def __init__(self, checkpoints: SourceTable, reader: ThreadReader, target: ThreadTarget) -> None:
         self._checkpoints = checkpoints
         self._reader = reader
-        self._target = ThreadTarget(options)
+        self._target = target
 
     async def count(self, reading: Reading) -> int:
         """Return how many threads there are."""

@@ -9,9 +9,8 @@ from agent_service.infrastructure.database.foreign import Reading, Row, SourceTa
 from agent_service.integrations.importing.conversations import Unreadable
 from agent_service.integrations.importing.langgraph_values import (
     SENDS,
+    Coding,
     Versions,
-    encode,
-    encode_list,
     parse_metadata,
     version_text,
     writes_of,
@@ -29,7 +28,8 @@ _SENDS_BEFORE: Final = 4
 class PostgresThreads:
     """Reads the three tables."""
 
-    def __init__(self, checkpoints: SourceTable, blobs: SourceTable, writes: SourceTable) -> None:
+    def __init__(self, checkpoints: SourceTable, blobs: SourceTable, writes: SourceTable, coding: Coding) -> None:
+        self._coding = coding
         self._checkpoints = checkpoints
         self._blobs = blobs
         self._writes = writes
@@ -38,7 +38,7 @@ class PostgresThreads:
         self, reading: Reading, thread_id: str, place: str
     ) -> AsyncIterator[SourceCheckpoint | Unreadable]:
         """Return the checkpoints of a thread, namespace by namespace, the smallest ids first."""
-        versions = Versions(thread_id)
+        versions = Versions(thread_id, self._coding)
         walk = reading.walk(
             self._checkpoints,
             _CHECKPOINT,
@@ -61,13 +61,13 @@ class PostgresThreads:
             raise ValueError("checkpoint is no JSON object")
         inline = document.pop("channel_values", None) or {}
         namespace = row["checkpoint_ns"]
-        values: dict[str, Encoded | None] = {channel: encode(value) for channel, value in inline.items()}
+        values: dict[str, Encoded | None] = {channel: self._coding.encode(value) for channel, value in inline.items()}
         values |= await self._values(reading, thread_id, namespace, document.get("channel_versions") or {}, versions)
         writes = await self._writes_after(reading, thread_id, namespace, row["checkpoint_id"])
         if document.get("v", 0) < _SENDS_BEFORE and row["parent_checkpoint_id"]:
             # As the saver does whenever it reads such a checkpoint.
             before = await self._writes_after(reading, thread_id, namespace, row["parent_checkpoint_id"])
-            _move_sends(document, values, before)
+            self._move_sends(document, values, before)
         return versions.checkpoint(row, place, document, parse_metadata(row["metadata"]), values, writes)
 
     async def _values(
@@ -100,10 +100,11 @@ class PostgresThreads:
         rows = reading.walk(self._writes, (*columns, *path), where=where, order=("task_id", "idx"), weigh=("blob",))
         return writes_of([row async for row in rows], "blob")
 
-
-def _move_sends(document: dict[str, Any], values: dict[str, Encoded | None], before: tuple[SourceWrite, ...]) -> None:
-    sends = [write.value for write in before if write.channel == SENDS]
-    if sends:
-        named = document.setdefault("channel_versions", {})
-        values[SENDS] = encode_list(sends)
-        named[SENDS] = max(map(version_text, named.values())) if named else f"{1:032}.{0:016}"
+    def _move_sends(
+        self, document: dict[str, Any], values: dict[str, Encoded | None], before: tuple[SourceWrite, ...]
+    ) -> None:
+        sends = [self._coding.open(*write.value) for write in before if write.channel == SENDS]
+        if sends:
+            named = document.setdefault("channel_versions", {})
+            values[SENDS] = self._coding.encode(sends)
+            named[SENDS] = max(map(version_text, named.values())) if named else f"{1:032}.{0:016}"

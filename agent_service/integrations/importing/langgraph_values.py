@@ -1,78 +1,120 @@
 """What LangGraph's savers store of a checkpoint, made into what this package's saver stores of it."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.checkpoints.changes import Encoded, NewCheckpoint
 from agent_service.infrastructure.database.foreign import Row
 from agent_service.integrations.importing.conversations import Unreadable
+from agent_service.integrations.importing.digests import digest_of
 from agent_service.integrations.importing.threads import (
     SourceCheckpoint,
     SourceWrite,
     digest_of_checkpoint,
-    digest_of_value,
 )
 
 try:
     import ormsgpack
+    from langgraph.checkpoint.serde.base import SerializerProtocol
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
     from agent_service.integrations.langgraph.saver_encoding import searchable, version_text
 except ImportError as exc:
     raise ImportError('import_langgraph needs langgraph: pip install "agent-service[langgraph]"') from exc
 
-__all__ = ["SENDS", "Versions", "encode", "encode_list", "open_msgpack", "parse_metadata", "unpacked", "writes_of"]
+__all__ = ["SENDS", "Coding", "Versions", "parse_metadata", "version_text", "writes_of"]
 
 SENDS: Final = "__pregel_tasks"
 """The channel of what tasks are to be sent."""
 _COUNTERS: Final = "counters_since_delta_snapshot"
 
 _SERDE: Final = JsonPlusSerializer()
+_SETS: Final = frozenset((("builtins", "set"), ("builtins", "frozenset")))
+_SET: Final = b"set"
+"""What stands in the bytes of every value that holds a set."""
 
 
-def encode(value: Any) -> Encoded:
-    """Encode a plain value, or one of :func:`open_msgpack`.
+class Coding:
+    """How values are encoded, and which encodings are of equal values.
 
-    :raises ValueError: it cannot be encoded.
+    :param serde: the serializer of the source, which is the target's too; None: LangGraph's default, with which nothing
+        has to be made into objects.
     """
+
+    def __init__(self, serde: SerializerProtocol | None) -> None:
+        self._serde = serde
+
+    def encode(self, value: Any) -> Encoded:
+        """Encode a plain value, or one that :meth:`open` returned.
+
+        :raises ValueError: it cannot be encoded.
+        """
+        try:
+            form, data = (self._serde or _SERDE).dumps_typed(value)
+        except Exception as exc:
+            raise ValueError("holds a value that cannot be encoded, such as a number that is too large") from exc
+        return Encoded(form, bytes(data))
+
+    def open(self, form: Any, data: bytes) -> Any:
+        """Decode a value; without a serializer only as far as plain values go: of an object the bytes are kept.
+
+        :raises ValueError: it is damaged, or of a format that cannot be opened.
+        """
+        try:
+            if self._serde is not None:
+                return self._serde.loads_typed((form, data))
+            if form == "null":
+                return None
+            if form in {"bytes", "bytearray"}:
+                return data
+            if form == "msgpack":
+                return _unpack(data, ormsgpack.Ext)
+        except Exception as exc:
+            raise ValueError(f"cannot be decoded ({type(exc).__name__}): it is damaged, or of another serde") from exc
+        raise ValueError(f"has the format {str(form)[:40]!a}; give the serde that it was written with")
+
+    def digest(self, value: Encoded) -> bytes:
+        """Return a digest that equal values share: sets, whose order is any, and what was encrypted more than once.
+
+        :raises ValueError: it cannot be opened, and has to be.
+        """
+        if self._serde is not None:
+            form, data = _SERDE.dumps_typed(self.open(*value))
+            value = Encoded(form, bytes(data))
+        if value.format == "msgpack" and _SET in value.value:
+            return digest_of(value.format, repr(_in_order(_unpack(value.value, _Opaque))))
+        return digest_of(*value)
+
+
+class _Opaque(NamedTuple):
+    """The bytes of an object."""
+
+    tag: int
+    data: bytes
+
+
+def _unpack(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
+    return ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _in_order(value: Any) -> Any:
+    """Return a value whose ``repr`` is the same for equal values."""
+    if isinstance(value, dict):
+        return [(repr(_in_order(key)), _in_order(each)) for key, each in value.items()]
+    if isinstance(value, list):
+        return [_in_order(each) for each in value]
+    if not isinstance(value, _Opaque):
+        return value
     try:
-        form, data = _SERDE.dumps_typed(value)
-    except (ValueError, TypeError) as exc:
-        raise ValueError("holds a number that is too large to be encoded, or nests too deep") from exc
-    return Encoded(form, bytes(data))
-
-
-def open_msgpack(data: bytes) -> Any:
-    """Decode as far as plain values go: what stands for an object stays the bytes that it is.
-
-    :raises ValueError: it is damaged.
-    """
-    return ormsgpack.unpackb(data, ext_hook=ormsgpack.Ext, option=ormsgpack.OPT_NON_STR_KEYS)
-
-
-def unpacked(value: Encoded) -> Any:
-    """Return a value, as :func:`open_msgpack` does.
-
-    :raises ValueError: it is damaged, or of a format that cannot be opened without making objects.
-    """
-    if value.format == "null":
-        return None
-    if value.format in {"bytes", "bytearray"}:
-        return value.value
-    if value.format != "msgpack":
-        raise ValueError(f"has the format {value.format[:40]!a}, which only its serializer reads")
-    return open_msgpack(value.value)
-
-
-def encode_list(values: list[Encoded]) -> Encoded:
-    """Encode a list of values that are encoded already.
-
-    :raises ValueError: one of them cannot be opened.
-    """
-    return encode([unpacked(each) for each in values])
+        inner = _unpack(value.data, _Opaque)
+    except ValueError:
+        return (value.tag, value.data)
+    if isinstance(inner, list) and len(inner) == 3 and tuple(inner[:2]) in _SETS and isinstance(inner[2], list):
+        return (value.tag, inner[:2], sorted(repr(_in_order(each)) for each in inner[2]))
+    return (value.tag, _in_order(inner))
 
 
 def parse_metadata(stored: Any) -> dict[str, Any]:
@@ -109,13 +151,11 @@ def writes_of(rows: list[Row], column: str) -> tuple[SourceWrite, ...]:
 
 
 class Versions:
-    """The values of a thread's channels by version, each of which is stored once.
+    """The values of a thread's channels by version, each of which is stored once."""
 
-    :param thread_id: the thread.
-    """
-
-    def __init__(self, thread_id: str) -> None:
+    def __init__(self, thread_id: str, coding: Coding) -> None:
         self._thread_id = thread_id
+        self._coding = coding
         self._digests: dict[tuple[str, str, str], bytes] = {}
 
     def knows(self, namespace: str, channel: str, version: str) -> bool:
@@ -145,8 +185,9 @@ class Versions:
             digests: list[tuple[str, bytes]] = []
             for channel, value in values.items():
                 key = (namespace, channel, versions[channel])
-                digest = self._digests[key] if value is None else digest_of_value(value)
-                if value is not None and self._digests.setdefault(key, digest) == digest:
+                digest = self._digests[key] if value is None else self._coding.digest(value)
+                if value is not None and key not in self._digests:
+                    self._digests[key] = digest
                     new[channel] = value
                 elif self._digests[key] != digest:
                     return Unreadable(
@@ -160,8 +201,7 @@ class Versions:
             return Unreadable(place, f"cannot be stored: {str(exc).partition(', got ')[0].partition(': ')[0]}")
         except ValueError as exc:
             return Unreadable(place, str(exc))
-        digest = digest_of_checkpoint(change.parent_id, change.document, change.metadata, digests)
-        return SourceCheckpoint(place, change, digest, writes)
+        return SourceCheckpoint(place, change, digest_of_checkpoint(change, digests, self._coding.digest), writes)
 
     def _change(
         self,
@@ -177,8 +217,8 @@ class Versions:
             namespace=row["checkpoint_ns"],
             checkpoint_id=row["checkpoint_id"],
             parent_id=row["parent_checkpoint_id"] or None,
-            document=encode(dict(document)),
-            metadata=encode(dict(metadata)),
+            document=self._coding.encode(dict(document)),
+            metadata=self._coding.encode(dict(metadata)),
             versions=versions,
             values=values,
             replayed=[channel for channel in metadata.get(_COUNTERS) or () if channel in versions],

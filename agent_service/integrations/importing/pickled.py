@@ -15,7 +15,7 @@ from uuid import UUID
 
 __all__ = ["NotPlainError", "read_pickle"]
 
-_MOST_VALUES: Final = 1_000_000
+_MOST_VALUES: Final = 200_000
 """Values that one pickle may come to: a few bytes can stand for any number, by repeating what was said before."""
 _DEEPEST: Final = 200
 
@@ -43,6 +43,10 @@ class _Object:
 
 class _Set(list[Any]):
     """The elements of a set, which may be none that Python could hash yet."""
+
+
+class _FrozenSet(_Set):
+    """The same of a set that does not change."""
 
 
 _MARK: Final = object()
@@ -137,7 +141,7 @@ class _Reader:
         self.stack[-count:] = [found]
 
     def _do_frozenset(self, _: Any) -> None:
-        self.stack.append(_Set(self._since_mark()))
+        self.stack.append(_FrozenSet(self._since_mark()))
 
     def _do_append(self, _: Any) -> None:
         value = self.stack.pop()
@@ -232,7 +236,8 @@ class _Plain:
         if isinstance(value, dict):
             return self._dict(value.items(), depth)
         if isinstance(value, _Set):
-            return {self.of(each, depth + 1) for each in value}
+            made = frozenset if isinstance(value, _FrozenSet) else set
+            return made(self.of(each, depth + 1) for each in value)
         if isinstance(value, list | tuple):
             return type(value)(self.of(each, depth + 1) for each in value)
         return value
@@ -261,17 +266,27 @@ def _given(value: _Object) -> tuple[Any, ...]:
     return (value.state["int"],) if value.kind.name == "uuid.UUID" else value.arguments
 
 
+def _bytes(data: Any) -> bytes:
+    """Return bytes of bytes or text, and never so many as a number says."""
+    if isinstance(data, bytes | bytearray):
+        return bytes(data)
+    return str.encode(data, "latin-1")
+
+
 def _datetime(data: bytes, zone: timezone | None = None) -> datetime:
-    year, month, micros = int.from_bytes(data[:2], "big"), data[2] & 0x7F, int.from_bytes(data[7:10], "big")
-    return datetime(year, month, *data[3:7], micros, zone, fold=data[2] >> 7)
+    clock = _time(bytes((data[4], data[5], data[6], *data[7:10])), zone)
+    day = _date(bytes((data[0], data[1], data[2] & 0x7F, data[3])))
+    return datetime.combine(day, clock.replace(fold=data[2] >> 7))
 
 
 def _date(data: bytes) -> date:
-    return date(int.from_bytes(data[:2], "big"), *data[2:4])
+    year, month, day = int.from_bytes(data[:2], "big"), data[2], data[3]
+    return date(year, month, day)
 
 
 def _time(data: bytes, zone: timezone | None = None) -> time:
-    return time(data[0] & 0x7F, *data[1:3], int.from_bytes(data[3:6], "big"), zone, fold=data[0] >> 7)
+    hour, minute, second, micros = data[0] & 0x7F, data[1], data[2], int.from_bytes(data[3:6], "big")
+    return time(hour, minute, second, micros, zone, fold=data[0] >> 7)
 
 
 _KNOWN: Final[Mapping[str, Callable[..., Any]]] = {
@@ -284,7 +299,8 @@ _KNOWN: Final[Mapping[str, Callable[..., Any]]] = {
     "uuid.UUID": lambda number: UUID(int=number),
     "builtins.set": set,
     "builtins.frozenset": frozenset,
-    "builtins.bytearray": bytearray,
+    "builtins.bytearray": lambda data=b"", _encoding=None: bytearray(_bytes(data)),
+    "builtins.bytes": lambda: b"",
     "builtins.complex": complex,
     "_codecs.encode": lambda text, _encoding: text.encode("latin-1"),
     **{

@@ -15,7 +15,7 @@ from agent_service.integrations.importing.digests import digest_of
 from agent_service.integrations.importing.report import ImportProblem, Outcome, Problems, RefusedError
 from agent_service.integrations.importing.run import Options
 
-__all__ = ["Checkpoints", "SourceCheckpoint", "SourceWrite", "ThreadTarget", "digest_of_checkpoint", "digest_of_value"]
+__all__ = ["Checkpoints", "Digest", "SourceCheckpoint", "SourceWrite", "ThreadTarget", "digest_of_checkpoint"]
 
 _ATTEMPTS: Final = 5
 _FIRST_PAGE: Final = 5
@@ -59,27 +59,27 @@ Checkpoints: TypeAlias = Callable[[], AsyncIterator[SourceCheckpoint | Unreadabl
 """Reads the checkpoints of a thread, namespace by namespace, the smallest ids first."""
 
 
-def digest_of_value(value: Encoded) -> bytes:
-    """Return the digest of an encoded value."""
-    return digest_of(*value)
+Digest: TypeAlias = Callable[[Encoded], bytes]
+"""Returns the digest of an encoded value. Equal values have the same."""
 
 
 def digest_of_checkpoint(
-    parent_id: str | None, document: Encoded, metadata: Encoded, values: Iterable[tuple[str, bytes]]
+    checkpoint: NewCheckpoint | StoredCheckpoint, values: Iterable[tuple[str, bytes]], digest: Digest
 ) -> bytes:
     """Return the digest of a checkpoint.
 
     :param values: channels that have a value, each with the digest of the value.
     """
     named = [part for each in sorted(values) for part in each]
-    return digest_of(parent_id or "", *document, *metadata, *named)
+    return digest_of(checkpoint.parent_id or "", digest(checkpoint.document), digest(checkpoint.metadata), *named)
 
 
 class ThreadTarget:
     """Brings threads into the checkpoints of the tenant of a run."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, digest: Digest) -> None:
         self._database = options.target()
+        self._digest = digest
         self._options = options
 
     async def bring(self, thread_id: str, place: str, checkpoints: Checkpoints) -> Outcome:
@@ -103,7 +103,7 @@ class ThreadTarget:
         tenant_id = self._options.tenant_id
         async with self._database.session(readonly=self._options.dry_run) as db:
             serve_tenant(db, tenant_id)
-            stored = _Stored(db, tenant_id, thread_id)
+            stored = _Stored(db, tenant_id, thread_id, self._digest)
             comparing = _Comparing(stored, stop=self._options.stop)
             pending: list[Change] = []
             async for each in checkpoints():
@@ -112,7 +112,7 @@ class ThreadTarget:
                     await self._write(db, pending)
             await self._write(db, pending)
             if comparing.added and not self._options.dry_run:
-                await _verify(place, _Stored(db, tenant_id, thread_id), comparing)
+                await _verify(place, _Stored(db, tenant_id, thread_id, self._digest), comparing)
             return comparing.outcome(new=not stored.any)
 
     async def _write(self, db: Any, pending: list[Change]) -> None:
@@ -132,8 +132,9 @@ class _Known:
 class _Stored:
     """What the target has of a thread, read namespace by namespace."""
 
-    def __init__(self, db: Any, tenant_id: str, thread_id: str) -> None:
+    def __init__(self, db: Any, tenant_id: str, thread_id: str, digest: Digest) -> None:
         self._db = db
+        self.digest = digest
         self._tenant_id = tenant_id
         self._thread_id = thread_id
         self._namespaces: dict[str, dict[str, _Known]] = {}
@@ -142,7 +143,7 @@ class _Stored:
     async def of(self, namespace: str) -> dict[str, _Known]:
         """Return the checkpoints of a namespace by their ids."""
         if namespace not in self._namespaces:
-            found = {each.checkpoint_id: _known(each) async for each in self._walk(namespace)}
+            found = {each.checkpoint_id: _known(each, self.digest) async for each in self._walk(namespace)}
             self._namespaces[namespace] = found
             self.any = self.any or bool(found)
         return self._namespaces[namespace]
@@ -165,10 +166,10 @@ class _Stored:
             limit = max(1, min(_PAGE, _BYTES * len(page) // size))
 
 
-def _known(stored: StoredCheckpoint) -> _Known:
-    values = [(channel, digest_of_value(value)) for channel, value in stored.values.items()]
-    writes = Counter(digest_of(each.task_id, each.channel, *each.value) for each in stored.writes)
-    return _Known(digest_of_checkpoint(stored.parent_id, stored.document, stored.metadata, values), writes)
+def _known(stored: StoredCheckpoint, digest: Digest) -> _Known:
+    values = [(channel, digest(value)) for channel, value in stored.values.items()]
+    writes = Counter(digest_of(each.task_id, each.channel, digest(each.value)) for each in stored.writes)
+    return _Known(digest_of_checkpoint(stored, values, digest), writes)
 
 
 class _Comparing:
@@ -191,7 +192,8 @@ class _Comparing:
             self._problems.add(problem)
             return []
         change = checkpoint.change
-        writes = Counter(digest_of(each.task_id, each.channel, *each.value) for each in checkpoint.writes)
+        digest = self._stored.digest
+        writes = Counter(digest_of(each.task_id, each.channel, digest(each.value)) for each in checkpoint.writes)
         self.wanted[change.namespace, change.checkpoint_id] = _Known(checkpoint.digest, writes)
         self._items += 1 + len(checkpoint.writes)
         there = (await self._stored.of(change.namespace)).get(change.checkpoint_id)

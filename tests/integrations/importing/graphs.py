@@ -45,7 +45,16 @@ class Inner(TypedDict):
 
 def think(state: State) -> dict[str, Any]:
     """Answer with values that are no JSON."""
-    parts = [Part("wheel", 3), UUID(int=7), datetime(2026, 1, 2, tzinfo=UTC), {"a", "b"}, b"\x00\xff", 1.5, None]
+    parts = [
+        Part("wheel", 3),
+        UUID(int=7),
+        datetime(2026, 1, 2, tzinfo=UTC),
+        {"a", "b", "c", "d"},
+        frozenset(range(4)), frozenset("abcd"),
+        b"\x00\xff",
+        1.5,
+        None,
+    ]
     return {"messages": [AIMessage("At 16:05.", id=f"a{len(state['messages'])}")], "parts": parts, "done": False}
 
 

@@ -1,13 +1,14 @@
 """Threads of LangGraph's savers: what is read after an import is what LangGraph's own saver read before."""
 
+import os
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
+from sqlalchemy import text
 
-from agent_service.core.errors import ConfigurationError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.integrations.importing import ImportStoppedError, Options, import_langgraph
 from agent_service.integrations.langgraph import AgentServiceSaver
@@ -17,15 +18,15 @@ from tests.integrations.importing.graphs import fill_threads, graph, saver_of, t
 THREADS = ["a", "b", "c/1"]
 
 
-class Swapped:
-    """A cipher that anybody can break."""
+class Salted:
+    """A cipher that anybody can break, and that encrypts nothing twice alike."""
 
     def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
-        return "swapped", plaintext[::-1]
+        return "salted", os.urandom(8) + plaintext[::-1]
 
     def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
-        assert ciphername == "swapped"
-        return ciphertext[::-1]
+        assert ciphername == "salted"
+        return ciphertext[8:][::-1]
 
 
 async def theirs(url: str, threads: Any = THREADS) -> dict[str, list[Any]]:
@@ -113,20 +114,33 @@ async def test_what_was_to_be_sent_is_found_in_checkpoints_of_old_versions(
     assert await ours(target, ["old"]) == before
 
 
-async def test_an_encrypted_file_takes_its_serializer(target: DatabaseManager, source_file: str):
-    serde = EncryptedSerializer(Swapped())
-    async with saver_of(source_file) as saver:
+async def test_an_encrypted_source_takes_its_serializer(target: DatabaseManager, source_url: str):
+    serde = EncryptedSerializer(Salted())
+    async with saver_of(source_url) as saver:
         saver.serde = serde
         checkpoint: Any = {**empty_checkpoint(), "channel_versions": {"a": "1"}, "channel_values": {"a": {"x": {1}}}}
         config: Any = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
         await saver.aput_writes(await saver.aput(config, checkpoint, {"step": 0}, {"a": "1"}), [("a", "w")], "t")
         before = await tuples_of(saver, "a")
 
-    with pytest.raises(ImportStoppedError, match="give the serde"):
-        await import_langgraph(source_file, options=Options(database=target))
-    await import_langgraph(source_file, serde=serde, options=Options(database=target))
+    report = await import_langgraph(source_url, serde=serde, options=Options(database=target))
+    again = await import_langgraph(source_url, serde=serde, options=Options(database=target))
 
     assert await ours(target, "a", serde=serde) == before
+    assert (report.added, again.unchanged) == (1, 1)
+    async with target.session() as db:
+        formats = await db.execute(text("SELECT format, meta_format FROM agent_service_checkpoints"))
+    assert formats.one() == ("msgpack+salted", "msgpack+salted")
+
+
+async def test_an_encrypted_file_needs_its_serializer(target: DatabaseManager, source_file: str):
+    async with saver_of(source_file) as saver:
+        saver.serde = EncryptedSerializer(Salted())
+        config: Any = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
+        await saver.aput(config, empty_checkpoint(), {"step": 0}, {})
+
+    with pytest.raises(ImportStoppedError, match="give the serde"):
+        await import_langgraph(source_file, options=Options(database=target))
 
 
 async def test_values_of_a_version_must_agree(target: DatabaseManager, source_file: str):
@@ -153,14 +167,3 @@ async def test_an_older_file_without_paths_of_tasks_is_read(target: DatabaseMana
 
     assert await ours(target, ["a"]) == expected
     assert len(before["a"]) == len(expected["a"])
-
-
-async def test_a_serializer_is_refused_where_values_are_copied(target: DatabaseManager, empty_postgres_url: str):
-    await fill_threads(empty_postgres_url, ["a"])
-
-    with pytest.raises(ConfigurationError, match="copied as they are"):
-        await import_langgraph(
-            empty_postgres_url,
-            serde=EncryptedSerializer(Swapped()),
-            options=Options(database=target),
-        )

@@ -6,14 +6,15 @@ A page is as many rows as a budget of bytes allows, so that memory is bounded wh
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, tuple_, union
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, literal, select, tuple_, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_service.infrastructure.database.foreign.tables import SourceTable
 
 __all__ = ["Reading", "Row"]
 
-Row: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = RowMapping
+"""The values of a row by the names of its columns."""
 
 PAGE_ROWS: Final = 500
 PAGE_BYTES: Final = 4_000_000
