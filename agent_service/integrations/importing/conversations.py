@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-__all__ = ["Conversation", "Item", "Items", "Unreadable", "moment_of", "parse_object"]
+__all__ = ["Conversation", "Item", "Items", "Unreadable", "UnreadableError", "moment_of", "parse_object"]
+
+
+class UnreadableError(ValueError):
+    """What is stored cannot be read; the message says what is wrong without what it says."""
 
 
 @dataclass(frozen=True, slots=True)

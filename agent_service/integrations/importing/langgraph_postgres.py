@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from agent_service.infrastructure.database.checkpoints.changes import Encoded
 from agent_service.infrastructure.database.foreign import Reading, Row, SourceTable
-from agent_service.integrations.importing.conversations import Unreadable
+from agent_service.integrations.importing.conversations import Unreadable, UnreadableError
 from agent_service.integrations.importing.langgraph_values import (
     SENDS,
     Coding,
@@ -58,7 +58,7 @@ class PostgresThreads:
     ) -> SourceCheckpoint | Unreadable:
         document = json.loads(row["checkpoint"])
         if not isinstance(document, dict):
-            raise ValueError("checkpoint is no JSON object")
+            raise UnreadableError("checkpoint is no JSON object")
         inline = document.pop("channel_values", None) or {}
         namespace = row["checkpoint_ns"]
         values: dict[str, Encoded | None] = {channel: self._coding.encode(value) for channel, value in inline.items()}
@@ -68,7 +68,8 @@ class PostgresThreads:
             # As the saver does whenever it reads such a checkpoint.
             before = await self._writes_after(reading, thread_id, namespace, row["parent_checkpoint_id"])
             self._move_sends(document, values, before)
-        return versions.checkpoint(row, place, document, parse_metadata(row["metadata"]), values, writes)
+        metadata = parse_metadata(row["metadata"])
+        return versions.checkpoint(row, place, document=document, metadata=metadata, values=values, writes=writes)
 
     async def _values(
         self, reading: Reading, thread_id: str, namespace: str, named: Mapping[str, Any], versions: Versions

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from agent_service.infrastructure.database.foreign import Reading, Row, SourceTable
-from agent_service.integrations.importing.conversations import Unreadable
+from agent_service.integrations.importing.conversations import Unreadable, UnreadableError
 from agent_service.integrations.importing.langgraph_values import (
     Coding,
     Versions,
@@ -51,7 +51,7 @@ class SqliteThreads:
     ) -> SourceCheckpoint | Unreadable:
         document = self._coding.open(row["type"], bytes(row["checkpoint"]))
         if not isinstance(document, dict):
-            raise ValueError("is no checkpoint")
+            raise UnreadableError("is no checkpoint")
         values = {
             channel: self._coding.encode(value)
             for channel, value in (document.pop("channel_values", None) or {}).items()
@@ -60,4 +60,5 @@ class SqliteThreads:
         where = {"thread_id": thread_id, "checkpoint_ns": row["checkpoint_ns"], "checkpoint_id": row["checkpoint_id"]}
         rows = reading.walk(self._writes, (*_WRITE, *path), where=where, order=("task_id", "idx"), weigh=("value",))
         writes = writes_of([each async for each in rows], "value")
-        return versions.checkpoint(row, place, document, parse_metadata(row["metadata"]), values, writes)
+        metadata = parse_metadata(row["metadata"])
+        return versions.checkpoint(row, place, document=document, metadata=metadata, values=values, writes=writes)

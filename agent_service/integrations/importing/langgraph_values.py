@@ -8,7 +8,7 @@ from uuid import UUID
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.checkpoints.changes import Encoded, NewCheckpoint
 from agent_service.infrastructure.database.foreign import Row
-from agent_service.integrations.importing.conversations import Unreadable
+from agent_service.integrations.importing.conversations import Unreadable, UnreadableError
 from agent_service.integrations.importing.digests import digest_of
 from agent_service.integrations.importing.threads import (
     SourceCheckpoint,
@@ -50,18 +50,18 @@ class Coding:
     def encode(self, value: Any) -> Encoded:
         """Encode a plain value, or one that :meth:`open` returned.
 
-        :raises ValueError: it cannot be encoded.
+        :raises UnreadableError: it cannot be encoded.
         """
         try:
             form, data = (self._serde or _SERDE).dumps_typed(value)
         except Exception as exc:
-            raise ValueError("holds a value that cannot be encoded, such as a number that is too large") from exc
+            raise UnreadableError("holds a value that cannot be encoded, such as a number that is too large") from exc
         return Encoded(form, bytes(data))
 
     def open(self, form: Any, data: bytes) -> Any:
         """Decode a value; without a serializer only as far as plain values go: of an object the bytes are kept.
 
-        :raises ValueError: it is damaged, or of a format that cannot be opened.
+        :raises UnreadableError: it is damaged, or of a format that cannot be opened.
         """
         try:
             if self._serde is not None:
@@ -73,13 +73,13 @@ class Coding:
             if form == "msgpack":
                 return _unpack(data, ormsgpack.Ext)
         except Exception as exc:
-            raise ValueError(f"cannot be decoded ({type(exc).__name__}): it is damaged, or of another serde") from exc
-        raise ValueError(f"has the format {str(form)[:40]!a}; give the serde that it was written with")
+            raise UnreadableError(f"cannot be decoded ({type(exc).__name__}): damaged, or of another serde") from exc
+        raise UnreadableError(f"has the format {str(form)[:40]!a}; give the serde that it was written with")
 
     def digest(self, value: Encoded) -> bytes:
         """Return a digest that equal values share: sets, whose order is any, and what was encrypted more than once.
 
-        :raises ValueError: it cannot be opened, and has to be.
+        :raises UnreadableError: it cannot be opened, and has to be.
         """
         if self._serde is not None:
             form, data = _SERDE.dumps_typed(self.open(*value))
@@ -120,7 +120,7 @@ def _in_order(value: Any) -> Any:
 def parse_metadata(stored: Any) -> dict[str, Any]:
     """Return the metadata of a checkpoint, which savers store as JSON.
 
-    :raises ValueError: it is no JSON object.
+    :raises UnreadableError: it is no JSON object.
     """
     if stored is None:
         return {}
@@ -128,9 +128,9 @@ def parse_metadata(stored: Any) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, TypeError, RecursionError) as exc:
-        raise ValueError("metadata is no JSON that can be read") from exc
+        raise UnreadableError("metadata is no JSON that can be read") from exc
     if not isinstance(found, dict):
-        raise ValueError("metadata is no JSON object")
+        raise UnreadableError("metadata is no JSON object")
     return found
 
 
@@ -138,12 +138,12 @@ def writes_of(rows: list[Row], column: str) -> tuple[SourceWrite, ...]:
     """Return the writes after a checkpoint in the order in which a run applies them.
 
     :param column: which column has the values.
-    :raises ValueError: one has no format.
+    :raises UnreadableError: one has no format.
     """
     found = []
     for row in rows:
         if not isinstance(row["type"], str):
-            raise ValueError("a write has no type")
+            raise UnreadableError("a write has no type")
         value = Encoded(row["type"], bytes(row[column] or b""))
         task_path = row.get("task_path") or ""
         found.append(SourceWrite(row["task_id"], task_path, row["idx"], row["channel"], value))
@@ -166,6 +166,7 @@ class Versions:
         self,
         row: Row,
         place: str,
+        *,
         document: Mapping[str, Any],
         metadata: Mapping[str, Any],
         values: Mapping[str, Encoded | None],

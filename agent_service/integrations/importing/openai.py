@@ -101,14 +101,14 @@ class _Sessions:
         """Bring a session over."""
         (session_id,) = key
         place = f"session {session_id!a:.80}"
-        row = await reading.one(self._sessions, _SESSION, where={"session_id": session_id}) or {}
+        row = await reading.one(self._sessions, _SESSION, where={"session_id": session_id})
         conversation = Conversation(
             place,
             external_id=session_id,
             user_id=self._user_of(session_id, place),
             agent_id=self._agent_id,
-            created_at=moment_of(row.get("created_at")),
-            active_at=moment_of(row.get("updated_at")),
+            created_at=moment_of(row["created_at"]) if row else None,
+            active_at=moment_of(row["updated_at"]) if row else None,
         )
         return await self._target.bring(conversation, partial(self._items, reading, session_id, place))
 

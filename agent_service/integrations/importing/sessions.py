@@ -66,7 +66,7 @@ class SessionTarget:
             if session is not None and not new:
                 _require_user(session, conversation)
                 await comparing.read(repo, session)
-            await self._transfer(db, repo, session, new, comparing, items)
+            await self._transfer(db, repo, session, comparing, items, new=new)
             return comparing.outcome(new=new)
 
     async def _create(self, repo: SessionRepository, conversation: Conversation) -> Session:
@@ -87,9 +87,10 @@ class SessionTarget:
         db: Any,
         repo: SessionRepository,
         session: Session | None,
-        new: bool,
         comparing: "_Comparing",
         items: Items,
+        *,
+        new: bool,
     ) -> None:
         arrival: Arrival | None = None
         seq = seen = 0 if session is None else session.last_seq

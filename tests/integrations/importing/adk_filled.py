@@ -20,7 +20,7 @@ START = 1_760_000_000.0
 
 def events(number: int) -> list[Event]:
     """Return the events of one turn of every kind: texts, calls, results, bytes, state, an error."""
-    made = [
+    made: list[tuple[str, list[types.Part], dict[str, Any]]] = [
         ("user", [types.Part(text=f"Question {number} \N{STEAM LOCOMOTIVE}")], {}),
         (
             "trains",
@@ -55,7 +55,7 @@ async def fill_adk(url: str, sessions: dict[tuple[str, str, str], int], *, first
     service = DatabaseSessionService(url)
     try:
         for (app, user, session_id), turns in sessions.items():
-            names: dict[str, str] = {"app_name": app, "user_id": user, "session_id": session_id}
+            names: dict[str, Any] = {"app_name": app, "user_id": user, "session_id": session_id}
             session = await service.get_session(**names) or await service.create_session(
                 **names, state={"app:name": app, "user:name": user, "own": {"deep": [1, None]}}
             )

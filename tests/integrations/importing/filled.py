@@ -1,7 +1,7 @@
 """Filling the stores of frameworks, and what their own classes then say."""
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-__all__ = ["execute", "fill_openai", "opened", "openai_items", "rows_of_many", "turn"]
+__all__ = ["execute", "fill_openai", "openai_items", "opened", "rows_of_many", "turn"]
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ def turn(number: int) -> list[dict[str, Any]]:
     ]
 
 
-async def fill_openai(url: str, conversations: dict[str, Sequence[dict[str, Any]]], **tables: str) -> None:
+async def fill_openai(url: str, conversations: Mapping[str, Sequence[Any]], **tables: Any) -> None:
     """Store conversations as the SDK does."""
     async with opened(url) as engine:
         for session_id, items in conversations.items():
@@ -55,7 +55,7 @@ async def fill_openai(url: str, conversations: dict[str, Sequence[dict[str, Any]
             await session.add_items(list(items))
 
 
-async def openai_items(url: str, session_ids: Iterable[str], **tables: str) -> dict[str, list[Any]]:
+async def openai_items(url: str, session_ids: Iterable[str], **tables: Any) -> dict[str, list[Any]]:
     """Return what the SDK reads."""
     async with opened(url) as engine:
         return {each: await SQLAlchemySession(each, engine=engine, **tables).get_items() for each in session_ids}

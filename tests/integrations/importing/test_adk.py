@@ -56,7 +56,7 @@ async def test_lists_and_filters_give_what_adk_gives(target: DatabaseManager, so
     await import_adk(source_url, options=Options(database=target))
     from google.adk.sessions import DatabaseSessionService  # noqa: PLC0415
 
-    services = [DatabaseSessionService(source_url), AdkSessionService(target)]
+    services: list[Any] = [DatabaseSessionService(source_url), AdkSessionService(target)]
     recent = GetSessionConfig(num_recent_events=3, after_timestamp=events(1)[1].timestamp)
     key = {"app_name": "app", "user_id": "ada"}
 
@@ -89,7 +89,7 @@ async def test_sessions_go_on_in_the_target(target: DatabaseManager, source_url:
     await fill_adk(source_url, {("app", "ada", "s1"): 1})
     await import_adk(source_url, options=Options(database=target))
     async with AdkSessionService(target) as service:
-        key = {"app_name": "app", "user_id": "ada", "session_id": "s1"}
+        key: dict[str, Any] = {"app_name": "app", "user_id": "ada", "session_id": "s1"}
         session = await service.get_session(**key)
         assert session is not None
         for event in events(7):

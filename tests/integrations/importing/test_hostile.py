@@ -164,7 +164,7 @@ async def test_checkpoints_that_are_damaged_are_named(target: DatabaseManager, s
         before = (await tuples_of(saver, ["a"]))["a"]
     last = before[-1].config["configurable"]["checkpoint_id"]
     for change in ("checkpoint = X'C1'", "checkpoint = X'01'", "type = 'pickle'", "metadata = '{'", "metadata = X'FF'"):
-        await execute(source_file, f"UPDATE checkpoints SET {change} WHERE checkpoint_id = '{last}'")  # noqa: S608
+        await execute(source_file, f"UPDATE checkpoints SET {change} WHERE checkpoint_id = '{last}'")
 
         with pytest.raises(ImportStoppedError, match=f"thread 'a', checkpoint '{last}' of namespace"):
             await import_langgraph(source_file, options=Options(database=target))

@@ -100,12 +100,12 @@ async def test_what_was_to_be_sent_is_found_in_checkpoints_of_old_versions(
 ):
     async with saver_of(empty_postgres_url) as saver:
         config: Any = {"configurable": {"thread_id": "old", "checkpoint_ns": ""}}
-        first = {**empty_checkpoint(), "v": 1, "channel_versions": {"a": "1.5"}, "channel_values": {"a": [1]}}
-        second = {**empty_checkpoint(), "v": 1, "channel_versions": {"a": "1.5"}, "channel_values": {"a": [1]}}
-        parent = await saver.aput(config, first, {"step": 0}, {"a": "1.5"})  # type: ignore[typeddict-item]
+        first: Any = {**empty_checkpoint(), "v": 1, "channel_versions": {"a": "1.5"}, "channel_values": {"a": [1]}}
+        second: Any = {**empty_checkpoint(), "v": 1, "channel_versions": {"a": "1.5"}, "channel_values": {"a": [1]}}
+        parent = await saver.aput(config, first, {"step": 0}, {"a": "1.5"})
         await saver.aput_writes(parent, [("__pregel_tasks", {"node": "x"}), ("a", 2)], "t2", "~2")
         await saver.aput_writes(parent, [("__pregel_tasks", ["y"])], "t1", "~1")
-        await saver.aput(parent, second, {"step": 1}, {})  # type: ignore[typeddict-item]
+        await saver.aput(parent, second, {"step": 1}, {})
     before = await theirs(empty_postgres_url, ["old"])
     assert before["old"][1].checkpoint["channel_values"]["__pregel_tasks"] == [["y"], {"node": "x"}]
 
@@ -148,7 +148,7 @@ async def test_values_of_a_version_must_agree(target: DatabaseManager, source_fi
     async with saver_of(source_file) as saver:
         for value in (1, 2):
             checkpoint: Any = {**empty_checkpoint(), "channel_versions": {"a": 1}, "channel_values": {"a": value}}
-            await saver.aput(config, checkpoint, {"step": 0}, {"a": 1})  # type: ignore[typeddict-item]
+            await saver.aput(config, checkpoint, {"step": 0}, {"a": 1})
 
     with pytest.raises(ImportStoppedError, match="channel 'a' has another value here"):
         await import_langgraph(source_file, options=Options(database=target))

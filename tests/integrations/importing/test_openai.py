@@ -77,7 +77,7 @@ async def test_the_order_is_the_sdks_whatever_the_ids_and_moments_are(target: Da
     await execute(
         source_url,
         *(
-            f"UPDATE agent_messages SET created_at = '{moment}' WHERE id = {each}"  # noqa: S608
+            f"UPDATE agent_messages SET created_at = '{moment}' WHERE id = {each}"
             for moment, each in zip(moments, ids, strict=True)
         ),
     )

@@ -1,11 +1,11 @@
 """Runs that end early, are repeated, or race; and what a run tells."""
 
 import asyncio
-import os
 import signal
 import sqlite3
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,15 @@ async def sessions_in(target: DatabaseManager) -> int:
 
 async def killed_on_its_way(source: str, target: str, *, pages: int) -> int:
     """Kill an import after some pages; return how many conversations its last line said to be done."""
-    command = [sys.executable, str(IMPORTER), source, target]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        done = 0
-        for _ in range(pages):
-            done = int(await asyncio.to_thread(process.stdout.readline))
-        os.kill(process.pid, signal.SIGKILL)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(IMPORTER), source, target, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    done = 0
+    for _ in range(pages):
+        done = int(await process.stdout.readline())
+    process.kill()
+    await process.communicate()
     assert process.returncode == -signal.SIGKILL
     return done
 
@@ -118,7 +120,8 @@ async def test_a_dry_run_says_what_a_run_would_do_and_changes_nothing(target: Da
 
 async def test_a_run_that_stopped_goes_on_at_the_conversation_that_was_mended(target: DatabaseManager, source_url: str):
     await rows_of_many(source_url, 9, 2)
-    broken = "UPDATE agent_messages SET message_data = :data WHERE id = (SELECT max(id) FROM agent_messages WHERE session_id = 'chat 000004')"
+    last = "SELECT max(id) FROM agent_messages WHERE session_id = 'chat 000004'"
+    broken = f"UPDATE agent_messages SET message_data = :data WHERE id = ({last})"
     await execute(source_url, broken, data="{no json")
 
     with pytest.raises(
@@ -173,9 +176,12 @@ async def test_what_the_target_holds_otherwise_is_a_problem_and_left_as_it_is(
 async def test_a_target_that_changes_a_value_is_noticed_and_nothing_is_kept(target: DatabaseManager, source_file: str):
     await fill_openai(source_file, {"a": turn(1)})
     async with target.session() as db:
-        await db.execute(text(_LOSSY[db.get_bind().dialect.name][0]))
-        for statement in _LOSSY[db.get_bind().dialect.name][1:]:
-            await db.execute(text(statement))
+        if db.get_bind().dialect.name == "sqlite":
+            await db.execute(text(_LOSSY_SQLITE))
+        else:
+            function, trigger = _LOSSY_POSTGRES.split("$$;")
+            await db.execute(text(f"{function}$$"))
+            await db.execute(text(trigger))
 
     with pytest.raises(ImportStoppedError, match="item 4 read back from the target is not the source's"):
         await import_openai(source_file, user_id="ada", options=Options(database=target))
@@ -183,34 +189,45 @@ async def test_a_target_that_changes_a_value_is_noticed_and_nothing_is_kept(targ
     assert await sessions_in(target) == 0
 
 
-_LOSSY = {
-    "sqlite": [
-        "CREATE TRIGGER lossy AFTER INSERT ON agent_service_session_messages WHEN NEW.seq = 4 BEGIN "
-        'UPDATE agent_service_session_messages SET data = \'{"output": "16:06"}\' WHERE seq = 4; END'
-    ],
-    "postgresql": [
-        "CREATE FUNCTION lossy() RETURNS trigger LANGUAGE plpgsql AS "
-        '$$ BEGIN NEW.data = \'{"output": "16\\:06"}\'; RETURN NEW; END $$',
-        "CREATE TRIGGER lossy BEFORE INSERT ON agent_service_session_messages FOR EACH ROW WHEN (NEW.seq = 4) "
-        "EXECUTE FUNCTION lossy()",
-    ],
-}
+_CHANGED = '{"output"\\: "16\\:06"}'
+_LOSSY_SQLITE = f"""
+CREATE TRIGGER lossy AFTER INSERT ON agent_service_session_messages WHEN NEW.seq = 4 BEGIN
+    UPDATE agent_service_session_messages SET data = '{_CHANGED}' WHERE seq = 4;
+END
+"""
+_LOSSY_POSTGRES = f"""
+CREATE FUNCTION lossy() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.data = '{_CHANGED}'; RETURN NEW; END $$;
+CREATE TRIGGER lossy BEFORE INSERT ON agent_service_session_messages FOR EACH ROW WHEN (NEW.seq = 4)
+EXECUTE FUNCTION lossy()
+"""
 
 
-async def test_a_source_is_never_written_to(target: DatabaseManager, source_file: str):
-    await fill_openai(source_file, {"a": turn(1)})
+@pytest.fixture
+def read_only_file(source_file: str) -> Iterator[Callable[[], bytes]]:
+    """Makes the source a file that may only be read, in a mode in which readers write nothing, and returns it."""
     path = Path(source_file.partition("///")[2])
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA journal_mode = DELETE")
-    connection.close()
-    path.chmod(0o400)
-    before = path.read_bytes()
+
+    def make() -> bytes:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        path.chmod(0o400)
+        assert [each.name for each in path.parent.iterdir() if each.name.startswith("source")] == ["source.db"]
+        return path.read_bytes()
+
+    yield make
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith("source")] == ["source.db"]
+
+
+async def test_a_source_is_never_written_to(
+    target: DatabaseManager, source_file: str, read_only_file: Callable[[], bytes]
+):
+    await fill_openai(source_file, {"a": turn(1)})
+    before = read_only_file()
 
     await import_openai(source_file, user_id="ada", options=Options(database=target))
 
-    assert path.read_bytes() == before
-    assert sorted(each.name for each in path.parent.iterdir() if each.name.startswith("source")) == ["source.db"]
+    assert read_only_file() == before
 
 
 async def test_options_that_cannot_be_used_are_refused(target: DatabaseManager):
@@ -239,11 +256,18 @@ async def test_sources_that_cannot_be_used_are_refused_without_showing_a_passwor
     assert "hidden" not in str(refused.value)
 
 
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A file that is no database."""
+    path = tmp_path / "text.db"
+    path.write_text("no database, but long enough to be looked at" * 100)
+    return path
+
+
 async def test_a_source_that_cannot_be_reached_or_is_no_database_is_an_error_of_ours(
-    target: DatabaseManager, tmp_path: Path
+    target: DatabaseManager, text_file: Path
 ):
-    (tmp_path / "text.db").write_text("no database, but long enough to be looked at" * 100)
-    for url in ("postgresql://u:hidden@127.0.0.1:1/x", f"sqlite:///{tmp_path / 'text.db'}"):
+    for url in ("postgresql://u:hidden@127.0.0.1:1/x", f"sqlite:///{text_file}"):
         with pytest.raises(DatabaseError) as refused:
             await import_openai(url, user_id="ada", options=Options(database=target))
         assert "hidden" not in str(refused.value)

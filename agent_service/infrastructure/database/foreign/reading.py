@@ -50,7 +50,7 @@ class Reading:
         """
         after: Sequence[Any] | None = None
         while True:
-            page = await self._page(table, columns, where, order, after, weigh)
+            page = await self._page(table, columns, where=where, order=order, after=after, weigh=weigh)
             for row in page.rows:
                 yield row
             if page.last:
@@ -116,6 +116,7 @@ class Reading:
         self,
         table: SourceTable,
         columns: Sequence[str],
+        *,
         where: Mapping[str, Any],
         order: Sequence[str],
         after: Sequence[Any] | None,
