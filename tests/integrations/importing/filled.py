@@ -8,7 +8,6 @@ from typing import Any
 from agents.extensions.memory import SQLAlchemySession
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
 
 __all__ = ["execute", "fill_openai", "openai_items", "opened", "rows_of_many", "turn"]
 
@@ -16,7 +15,7 @@ __all__ = ["execute", "fill_openai", "openai_items", "opened", "rows_of_many", "
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[AsyncEngine]:
     """An engine as an application has it."""
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = create_async_engine(url)
     try:
         yield engine
     finally:

@@ -80,7 +80,7 @@ async def test_a_run_of_200_conversations_that_is_killed_goes_on_where_it_was(
 async def test_a_run_of_10_000_conversations_that_is_killed_goes_on_where_it_was(
     target: DatabaseManager, database_url: str, source_url: str
 ):
-    await rows_of_many(source_url, 9_999, 10)
+    await rows_of_many(source_url, 9_999, 4)
 
     report = await kill_and_resume(target, database_url, source_url, 10_000, pages=100)
 
