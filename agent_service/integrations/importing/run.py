@@ -65,7 +65,7 @@ class Options:
 
     def __post_init__(self) -> None:
         require_tenant(self.tenant_id)
-        if self.on_problem not in {"stop", "skip"}:
+        if self.on_problem not in ("stop", "skip"):
             raise ConfigurationError(f'on_problem must be "stop" or "skip", got {self.on_problem!r:.80}')
 
     @property

@@ -123,7 +123,8 @@ class Reading:
         weigh: Sequence[str],
     ) -> _Page:
         keys = [table.clause.c[name] for name in order]
-        read = select(*self._values(table, columns)).where(*_equal(table, where)).order_by(*keys).limit(PAGE_ROWS)
+        read: Select[Any] = select(*self._values(table, columns)).where(*_equal(table, where))
+        read = read.order_by(*keys).limit(PAGE_ROWS)
         if after is not None:
             read = read.where(_beyond(keys, after))
         if not weigh:
