@@ -307,6 +307,7 @@ NOT_DRIVEN = {
     "AgentService": "asks the application for the tenant of a request",
 }
 DRIVEN_ELSEWHERE = {
+    "Options": "tests/integrations/importing/test_tenants.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }

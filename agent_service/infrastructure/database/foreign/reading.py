@@ -123,7 +123,7 @@ class Reading:
         weigh: Sequence[str],
     ) -> _Page:
         keys = [table.clause.c[name] for name in order]
-        read: Select[Any] = select(*self._values(table, columns)).where(*_equal(table, where))
+        read: Any = select(*self._values(table, columns)).where(*_equal(table, where))
         read = read.order_by(*keys).limit(PAGE_ROWS)
         if after is not None:
             read = read.where(_beyond(keys, after))
