@@ -96,8 +96,13 @@ class SaverLoop:
 
     async def _close_all(self) -> None:
         await self.close()
+        # Connections of this loop, which ends now; the engine can go on with others.
         if self._database is None:
-            await close_database()  # that of this loop, which nobody else has
+            await close_database()
+        elif isinstance(self._database, DatabaseManager):
+            await self._database.engine.dispose()
+        else:
+            await self._database.dispose()
 
     def _opened(self) -> tuple[CheckpointStore, asyncio.AbstractEventLoop]:
         if self._store is None or self._loop is None:

@@ -26,8 +26,9 @@ WITH RECURSIVE chain (checkpoint_id, parent_id, versions, depth) AS (
     WHERE c.tenant_id = $1 AND c.thread = $2 AND c.namespace = $3 AND c.checkpoint_id = $4
     UNION ALL
     SELECT c.checkpoint_id, c.parent_id, c.versions, chain.depth + 1
-    FROM chain JOIN agent_service_checkpoints AS c ON c.tenant_id = $1 AND c.thread = $2 AND c.namespace = $3
-        AND c.checkpoint_id = chain.parent_id
+    FROM chain CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoints AS c
+        WHERE c.tenant_id = $1 AND c.thread = $2 AND c.namespace = $3 AND c.checkpoint_id = chain.parent_id
+        OFFSET 0) AS c
     WHERE chain.depth < $5
 ), spaces AS MATERIALIZED (
     SELECT t.space, 2147483647 AS rank FROM agent_service_checkpoint_threads AS t
@@ -36,12 +37,16 @@ WITH RECURSIVE chain (checkpoint_id, parent_id, versions, depth) AS (
     SELECT s.space, s.rank FROM agent_service_checkpoint_shares AS s WHERE s.tenant_id = $1 AND s.thread = $2
 ), wanted AS MATERIALIZED (
     SELECT item.value AS channel FROM ITEMS($6) AS item
+), named AS MATERIALIZED (
+    SELECT chain.depth, each.key AS channel, each.value AS version
+    FROM chain CROSS JOIN EACH(chain.versions) AS each WHERE each.key IN (SELECT channel FROM wanted)
 ), valued AS MATERIALIZED (
-    SELECT chain.depth, b.channel, b.version, b.space, s.rank
-    FROM chain CROSS JOIN EACH(chain.versions) AS each CROSS JOIN spaces AS s
-    JOIN agent_service_checkpoint_blobs AS b ON b.tenant_id = $1 AND b.space = s.space AND b.namespace = $3
-        AND b.channel = each.key AND b.version = each.value
-    WHERE each.key IN (SELECT channel FROM wanted)
+    SELECT n.depth, b.channel, b.version, b.space, s.rank
+    FROM named AS n CROSS JOIN spaces AS s
+    CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_blobs AS b
+        WHERE b.tenant_id = $1 AND b.space = s.space AND b.namespace = $3 AND b.channel = n.channel
+            AND b.version = n.version
+        OFFSET 0) AS b
 ), nearest AS MATERIALIZED (
     SELECT channel, min(depth) AS depth FROM valued GROUP BY channel
 )
@@ -55,12 +60,15 @@ FROM chain WHERE chain.depth = (SELECT max(depth) FROM chain)
 UNION ALL
 SELECT 1, v.depth, v.channel, NULL, NULL, v.rank, b.format, b.value
 FROM valued AS v JOIN nearest AS n ON n.channel = v.channel AND n.depth = v.depth
-JOIN agent_service_checkpoint_blobs AS b ON b.tenant_id = $1 AND b.space = v.space AND b.namespace = $3
-    AND b.channel = v.channel AND b.version = v.version
+CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_blobs AS b
+    WHERE b.tenant_id = $1 AND b.space = v.space AND b.namespace = $3 AND b.channel = v.channel
+        AND b.version = v.version
+    OFFSET 0) AS b
 UNION ALL
 SELECT 2, chain.depth, w.channel, w.task_id, w.task_path, w.place, w.format, w.value
-FROM chain JOIN agent_service_checkpoint_writes AS w ON w.tenant_id = $1 AND w.thread = $2 AND w.namespace = $3
-    AND w.checkpoint_id = chain.checkpoint_id
+FROM chain CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_writes AS w
+    WHERE w.tenant_id = $1 AND w.thread = $2 AND w.namespace = $3 AND w.checkpoint_id = chain.checkpoint_id
+    OFFSET 0) AS w
 LEFT JOIN nearest AS n ON n.channel = w.channel
 WHERE w.channel IN (SELECT channel FROM wanted) AND (n.depth IS NULL OR chain.depth <= n.depth)
 """)  # noqa: S608 - text of our own
@@ -130,7 +138,7 @@ def read_histories(
                 histories[name].seed, ranks[name] = Encoded(form, value), place
             elif kind == 2:
                 backwards.append((-(offset + depth), task_path, task_id, place, name, Encoded(form, value)))
-        left -= ranks.keys()
+        left.difference_update(ranks)  # in place: the pages look at it
     for _, _, task_id, _, channel, value in sorted(backwards, key=lambda each: each[:4]):
         histories[channel].writes.append(StoredWrite(task_id, channel, value))
     return histories
@@ -146,7 +154,7 @@ def replayed_ancestors(
         needed += [(offset + depth, name) for kind, depth, name, _ in rows if kind == 0]
         nearest = {name: offset + depth for kind, depth, name, _ in rows if kind == 1}
         farthest = max(farthest, *nearest.values(), 0)
-        left -= nearest.keys()
+        left.difference_update(nearest)
     return {name for depth, name in needed if left or depth <= farthest}
 
 

@@ -1,8 +1,11 @@
 """Group commit: what all tasks of a process write to threads, joined into one statement and one commit.
 
 As :class:`~agent_service.infrastructure.database.append.writer.SessionWriter` does for messages, and with the same
-lines and lanes: a line for each tenant, and a batch is whatever waits in it. So a batch grows with the load and is a
-batch of one without any. All changes may be repeated, so a batch is sent again whenever its outcome is not known.
+lines and lanes: a batch is whatever waits in a line. So a batch grows with the load and is a batch of one without any.
+All changes may be repeated, so a batch is sent again whenever its outcome is not known.
+
+On PostgreSQL each tenant has as many lines as there are lanes, and a thread always the same one. So its changes stay in
+order, and a thread whose row somebody has locked keeps only those of its line waiting.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from zlib import crc32
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -46,6 +50,7 @@ _TABLE: Final = "checkpoints"
 class _Request:
     """A change, and the future of its answer."""
 
+    tenant_id: str
     change: Change
     future: "asyncio.Future[None]"
     size: int
@@ -89,6 +94,7 @@ class CheckpointWriter:
         self._answered = asyncio.Event()
         self._open = True
         committers = open_committers(engine, SYSTEM_CLOCK)
+        self._parts = len(committers)
         self._working = asyncio.create_task(self._work(committers), name="checkpoint-writer")
 
     async def write(self, tenant_id: str, change: Change) -> None:
@@ -100,10 +106,11 @@ class CheckpointWriter:
         """
         if not self._open:
             raise SessionError("the writer is closed; it writes until close()")
-        request = _Request(change, asyncio.get_running_loop().create_future(), change.size)
+        request = _Request(tenant_id, change, asyncio.get_running_loop().create_future(), change.size)
         self._deadlines.watch(request.future)
         self._unanswered += 1
-        line = self._lines.enter(tenant_id, request)
+        part = crc32(change.thread_id.encode()) % self._parts
+        line = self._lines.enter(f"{part} {tenant_id}", request)
         try:
             await request.future
         except TimeoutError as exc:
@@ -145,7 +152,8 @@ class CheckpointWriter:
         try:
             while (line := await self._lines.next()) is not None:
                 requests = line.take()
-                await self._deliver(committer, line.tenant_id, requests)
+                if requests:
+                    await self._deliver(committer, requests[0].tenant_id, requests)
                 # Callers that were answered just now run first, so that what they write next joins the next batch.
                 await asyncio.sleep(0)
                 self._lines.give_back(line)

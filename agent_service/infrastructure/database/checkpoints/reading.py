@@ -40,13 +40,16 @@ FROM chosen AS c JOIN owners AS o ON o.thread = c.thread
 UNION ALL
 SELECT 1, n.thread, n.namespace, n.channel, n.version, NULL, NULL, s.rank, b.format, b.value, NULL, NULL
 FROM named AS n JOIN spaces AS s ON s.thread = n.thread
-JOIN agent_service_checkpoint_blobs AS b ON b.tenant_id = $1 AND b.space = s.space AND b.namespace = n.namespace
-    AND b.channel = n.channel AND b.version = n.version
+CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_blobs AS b
+    WHERE b.tenant_id = $1 AND b.space = s.space AND b.namespace = n.namespace AND b.channel = n.channel
+        AND b.version = n.version
+    OFFSET 0) AS b
 UNION ALL
 SELECT 2, w.thread, w.namespace, w.checkpoint_id, w.task_id, w.channel, w.task_path, w.place, w.format, w.value, NULL,
     NULL
-FROM chosen AS c JOIN agent_service_checkpoint_writes AS w ON w.tenant_id = $1 AND w.thread = c.thread
-    AND w.namespace = c.namespace AND w.checkpoint_id = c.checkpoint_id
+FROM chosen AS c CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_writes AS w
+    WHERE w.tenant_id = $1 AND w.thread = c.thread AND w.namespace = c.namespace AND w.checkpoint_id = c.checkpoint_id
+    OFFSET 0) AS w
 """
 
 _OF_THREAD: Final = (

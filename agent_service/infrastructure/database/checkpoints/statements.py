@@ -3,6 +3,10 @@
 A statement is written as PostgreSQL takes it, with ``EACH(x)`` and ``ITEMS(x)`` for the members of a JSON object
 (``key`` and ``value``) and the texts of a JSON list (``value``). For SQLite the casts are left out.
 ``$1`` is the tenant.
+
+``CROSS JOIN LATERAL (SELECT * FROM table AS t WHERE ... OFFSET 0) AS t`` looks up rows by their key, one key after the
+other. A plain join is planned by estimates, which are worst for a thread that has just grown long, and may then read
+the whole thread for each row. SQLite has plain joins instead; it has no other kind than these.
 """
 
 import re
@@ -20,6 +24,9 @@ __all__ = ["Statement", "new_id"]
 _EACH: Final = re.compile(r"EACH\(([^()]+)\)")
 _ITEMS: Final = re.compile(r"ITEMS\(([^()]+)\)")
 _CAST: Final = re.compile(r"::\w+")
+_LOOKUP: Final = re.compile(
+    r"CROSS JOIN LATERAL \(SELECT \* FROM (\w+) AS (\w+)\s+WHERE (.*?)\s+OFFSET 0\) AS \2\b", re.DOTALL
+)
 _TENANT: Final = re.compile(r"\$1(?!\d)")
 _PLACE: Final = re.compile(r"\$(\d+)")
 _LOCK: Final = re.compile(r"\s+FOR UPDATE(?: SKIP LOCKED)?")
@@ -36,7 +43,8 @@ class Statement:
         text = _TENANT.sub("$1::varchar", text)
         self._postgres = _ITEMS.sub(r"LATERAL jsonb_array_elements_text(\1::text::jsonb)", text)
         self._postgres = _EACH.sub(r"LATERAL jsonb_each_text(\1::text::jsonb)", self._postgres)
-        sqlite = _EACH.sub(r"json_each(\1)", _ITEMS.sub(r"json_each(\1)", _LOCK.sub("", text)))
+        sqlite = _LOOKUP.sub(r"JOIN \1 AS \2 ON \3", _LOCK.sub("", text))
+        sqlite = _EACH.sub(r"json_each(\1)", _ITEMS.sub(r"json_each(\1)", sqlite))
         self._sqlite = _PLACE.sub(r":p\1", _CAST.sub("", sqlite))
 
     def run(self, connection: Connection, *parameters: Any) -> Sequence[tuple[Any, ...]]:

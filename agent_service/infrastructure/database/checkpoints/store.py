@@ -36,11 +36,10 @@ class CheckpointStore:
     """The checkpoints of all tenants in one database. Make one with :meth:`open`, on the event loop that uses it."""
 
     def __init__(self, engine: AsyncEngine, *, timeout: float) -> None:
-        self._postgres = engine.dialect.name == "postgresql"
-        if self._postgres:
-            # A single statement needs no BEGIN, unless that is where the tenant is said.
-            alone = LEVEL if says_tenant(engine) else "AUTOCOMMIT"
-            self._reading = engine.execution_options(isolation_level=alone)
+        # A single statement needs no BEGIN, unless that is where the tenant is said.
+        self._begins = engine.dialect.name == "postgresql" and says_tenant(engine)
+        if engine.dialect.name == "postgresql":
+            self._reading = engine.execution_options(isolation_level=LEVEL if self._begins else "AUTOCOMMIT")
             self._changing = engine.execution_options(isolation_level=LEVEL)
         else:
             keep_clean(engine.sync_engine)
@@ -138,7 +137,8 @@ class CheckpointStore:
 
     async def _read(self, tenant_id: str, read: Callable[[Connection], T]) -> T:
         with database_errors("read checkpoints"):
-            async with tenant_engine(self._reading, tenant_id).connect() as connection:
+            engine = tenant_engine(self._reading, tenant_id)
+            async with engine.begin() if self._begins else engine.connect() as connection:
                 return await connection.run_sync(read)
 
     async def _change(self, tenant_id: str, action: str, change: Callable[..., T], *arguments: Any) -> T:
