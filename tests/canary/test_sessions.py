@@ -313,6 +313,7 @@ NOT_DRIVEN = {
 DRIVEN_ELSEWHERE = {
     "AdkMemoryService": "tests/integrations/adk/test_memory.py",
     "AdkSessionService": "tests/integrations/adk/test_contract.py",
+    "Options": "tests/integrations/importing/test_tenants.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
     "ConversationTable": "tests/integrations/pydantic_ai/test_store.py",
     "DatabaseConversationStore": "tests/integrations/pydantic_ai/test_store.py",
