@@ -303,9 +303,12 @@ NOT_DRIVEN = {
     "SessionKey": "a parameter of statements",
     "Trigger": "an answer",
     "DeadTrigger": "an answer",
+    "Branch": "a parameter of statements",
+    "Listing": "what a saver reads a listing with",
     "AgentService": "asks the application for the tenant of a request",
 }
 DRIVEN_ELSEWHERE = {
+    "AgentServiceSaver": "tests/integrations/langgraph/test_saver.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }
