@@ -123,7 +123,7 @@ class DatabaseContextStore(TableContexts):
     def _table(self) -> KeyValueTable:
         return self._given if self._managers is None else self._managers.get()[1]
 
-    def within(self, db: OpenSession) -> TableContexts:
+    def within(self, db: OpenSession, *, savepoints: bool = True) -> TableContexts:
         """Return this store as seen and changed in a session's transaction, which its owner commits or rolls back.
 
         ::
@@ -137,9 +137,13 @@ class DatabaseContextStore(TableContexts):
         after it.
 
         :param db: an open AsyncSession on the database that holds the store's table.
+        :param savepoints: False saves two round trips a change; after an error, roll the transaction back.
         :raises SessionValueError: ``db`` is a session that cannot be used.
         """
-        return JoinedContexts(self._table.within(db), ttl=NEVER if self._default_ttl == math.inf else self._default_ttl)
+        return JoinedContexts(
+            self._table.within(db, savepoints=savepoints),
+            ttl=NEVER if self._default_ttl == math.inf else self._default_ttl,
+        )
 
     async def aclose(self) -> None:
         if self._managers is not None:

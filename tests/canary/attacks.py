@@ -146,6 +146,10 @@ OTHERWISE: dict[str, list[Any_]] = {
         lambda repo, theirs: repo.get_user_sessions_page(USER),
         lambda repo, theirs: repo.get_user_sessions_page(USER, cursor=theirs.cursor),
     ],
+    "iter_sessions": [
+        lambda repo, theirs: all_of(repo.iter_sessions()),
+        lambda repo, theirs: all_of(repo.iter_sessions(user_id=USER, agent_id=AGENT)),
+    ],
     "count_active_sessions": [
         lambda repo, theirs: repo.count_active_sessions(),
         lambda repo, theirs: repo.count_active_sessions(USER),

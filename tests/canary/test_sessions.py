@@ -305,9 +305,12 @@ NOT_DRIVEN = {
     "Trigger": "an answer",
     "DeadTrigger": "an answer",
     "AgentService": "asks the application for the tenant of a request",
+    "Append": "stores events, inside of AdkSessionService",
 }
 DRIVEN_ELSEWHERE = {
     "Options": "tests/integrations/importing/test_tenants.py",
+    "AdkMemoryService": "tests/integrations/adk/test_memory.py",
+    "AdkSessionService": "tests/integrations/adk/test_contract.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }

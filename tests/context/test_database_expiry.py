@@ -235,8 +235,9 @@ async def test_a_listing_reads_along_the_index(postgres_url: str) -> None:
     await database.close()
 
 
+@pytest.mark.parametrize("savepoints", [True, False], ids=["savepoints", "none"])
 async def test_contexts_change_in_the_transaction_of_an_append(
-    database: DatabaseManager, store: DatabaseContextStore
+    database: DatabaseManager, store: DatabaseContextStore, savepoints: bool
 ) -> None:
     async with database.session() as db:
         session = await SessionRepository(db).create(Session(user_id="ada"))
@@ -245,7 +246,7 @@ async def test_contexts_change_in_the_transaction_of_an_append(
     async def turn(number: int, *, fail: bool) -> None:
         async with database.session() as db:
             await SessionRepository(db).add_message_to_session(session.id, {"role": "user", "content": str(number)})
-            bound = store.within(db)
+            bound = store.within(db, savepoints=savepoints)
             await bound.update(("state", "ada"), {f"n{number}": number})
             await bound.set_many({"a": {"n": number}, "b": {"n": number}})
             assert await bound.compare_and_set("kept", {"n": 2}, expected={"n": 99}) is False
@@ -291,7 +292,7 @@ async def test_concurrent_transactions_with_a_bound_store_lose_nothing(
 ) -> None:
     async def add(number: int) -> None:
         async with database.session() as db:
-            await store.within(db).update("counted", {f"n{number}": number})
+            await store.within(db, savepoints=number % 2 == 0).update("counted", {f"n{number}": number})
 
     await asyncio.gather(*map(add, range(20)))
 

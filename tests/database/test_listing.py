@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.models.session import Session, SessionStatus
-from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.repositories import SessionRepository, listing
 from tests.database.conftest import NewSession
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -177,3 +177,30 @@ async def test_by_agent_by_title_and_by_recency(
     assert await repo.get_session_by_title("ada", "Ode") is new
     assert await repo.get_session_by_title("ada", "ode") is None
     assert await repo.get_recent_sessions("ada", hours=1) == [new]
+
+
+async def test_all_sessions_are_walked_in_pages(
+    repo: SessionRepository, new_session: NewSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that change meanwhile; one that is deleted before its page is left out."""
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    user = uuid4()
+    sessions = [await new_session(user_id=user, agent_id="a" if number % 2 else "b") for number in range(10)]
+    other = await new_session(agent_id="a")
+
+    walked = []
+    async for session in repo.iter_sessions(user_id=user):
+        walked.append(session.id)
+        if len(walked) == 1:
+            await repo.delete(sessions[5].id)
+            await repo.add_message_to_session(sessions[7].id, {"role": "user"})
+
+    assert walked == [each.id for each in sorted(sessions, key=lambda each: each.id) if each is not sessions[5]]
+    of_agent = {each.id async for each in repo.iter_sessions(agent_id="a")}
+    assert of_agent == {sessions[place].id for place in (1, 3, 7, 9)} | {other.id}
+    assert {each.id async for each in repo.iter_sessions(user_id=user, agent_id="b")} == {
+        each.id for each in sessions[::2]
+    }
+    assert len([each async for each in repo.iter_sessions()]) == 10
+    with pytest.raises(SessionValueError, match="agent_id"):
+        [each async for each in repo.iter_sessions(agent_id="")]

@@ -11,7 +11,7 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import SessionConflictError, SessionNotFoundError, TransactionConflictError
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.integrations.adk.errors import AdkSessionNotFoundError, AdkStaleSessionError
-from agent_service.integrations.adk.events import client_id_of, document_of, role_of
+from agent_service.integrations.adk.events import client_id_of, document_of, role_of, timestamp_of
 from agent_service.integrations.adk.identity import app_key, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import last_documents
@@ -71,7 +71,7 @@ class Append:
 
     async def share(self, db: AsyncSession, app_name: str, user_id: str, scopes: Scopes) -> None:
         """Change the state of an app and of a user, always in this order, so that none wait in a circle."""
-        states = self._states.within(db)
+        states = self._states.within(db, savepoints=False)
         if scopes.app:
             await states.update(app_key(self._tenant_id, app_name), scopes.app)
         if scopes.user:
@@ -82,10 +82,6 @@ class Append:
     ) -> int:
         async with self._place.transaction() as db:
             repo = SessionRepository(db, self._tenant_id)
-            row = await repo.get(known.row_id, lock=True)
-            if row is None:
-                raise _missing(session)
-            before = row.last_seq
             stored = await repo.add_message_to_session(
                 known.row_id,
                 document,
@@ -93,7 +89,8 @@ class Append:
                 client_id=client_id_of(document),
                 expected_seq=known.seq,
             )
-            if stored.seq == before + 1:
+            # One that was stored before, with its state, is an object of this database session; a new one is not.
+            if stored not in db:
                 if scopes.session:
                     await repo.update_session_context(known.row_id, scopes.session)
                 await self.share(db, session.app_name, session.user_id, scopes)
@@ -115,8 +112,8 @@ class Append:
             if row is None:
                 raise _missing(session)
             async for last in last_documents(repo, row, 1):
-                same = bool(session.events) and session.events[-1].id == last["id"]
-                if not same and session.last_update_time < last["timestamp"]:
+                same = bool(session.events) and session.events[-1].id == last.get("id")
+                if not same and session.last_update_time < timestamp_of(last):
                     raise _stale(session)
                 break
             return Known(row.id, row.last_seq)

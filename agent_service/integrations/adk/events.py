@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from agent_service.core.errors import SessionValueError, UndecodableError
 from agent_service.integrations.adk.scopes import is_temporary
 
-__all__ = ["client_id_of", "document_of", "event_of", "json_state", "role_of"]
+__all__ = ["client_id_of", "document_of", "event_of", "json_state", "role_of", "timestamp_of"]
 
 _TOOL: Final = "tool"
 _STATE: Final = {"actions": {"state_delta"}}
@@ -47,6 +47,17 @@ def event_of(document: Mapping[str, Any]) -> Event:
         return Event.model_validate(dict(document))
     except (ValidationError, TypeError) as exc:
         raise UndecodableError(f"a stored document is no event of ADK: {_problems(exc)}") from None
+
+
+def timestamp_of(document: Mapping[str, Any]) -> float:
+    """Return the time of the event that a document is of, without decoding the rest.
+
+    :raises UndecodableError: it is no event.
+    """
+    moment = document.get("timestamp")
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        raise UndecodableError("a stored document is no event of ADK: it has no timestamp; read it by get_messages()")
+    return moment
 
 
 def role_of(event: Event) -> str:

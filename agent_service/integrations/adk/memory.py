@@ -6,6 +6,7 @@ from typing import Any, Final
 from google.adk.memory.base_memory_service import BaseMemoryService, SearchMemoryResponse
 from google.adk.memory.memory_entry import MemoryEntry
 from google.adk.sessions.session import Session
+from google.genai.types import Content
 from sqlalchemy import BigInteger, cast, func
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -111,4 +112,4 @@ def _added_seq(dialect: str) -> Any:
 def _entry(document: dict[str, Any]) -> MemoryEntry:
     event = event_of(document)
     moment = datetime.fromtimestamp(event.timestamp, UTC).isoformat()
-    return MemoryEntry(id=event.id, content=event.content, author=event.author, timestamp=moment)
+    return MemoryEntry(id=event.id, content=event.content or Content(), author=event.author, timestamp=moment)

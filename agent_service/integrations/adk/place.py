@@ -68,8 +68,9 @@ class _Opened:
             return self._opened
         if self._opening is None or _failed(self._opening):
             self._opening = asyncio.create_task(self._writer.__aenter__())
-        self._opened = await asyncio.shield(self._opening)
-        return self._opened
+            self._opening.add_done_callback(_failed)  # marks an error as seen whose callers have left
+        self._opened = opened = await asyncio.shield(self._opening)
+        return opened
 
     async def close(self) -> None:
         if self._opening is not None:

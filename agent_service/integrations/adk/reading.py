@@ -12,9 +12,10 @@ from agent_service.context.database import DatabaseContextStore
 from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.models.session import Session as StoredRow
-from agent_service.infrastructure.database.queries.last_messages import last_field
+from agent_service.infrastructure.database.queries.listing import ids_of
+from agent_service.infrastructure.database.queries.summaries import summaries
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.integrations.adk.events import event_of
+from agent_service.integrations.adk.events import event_of, timestamp_of
 from agent_service.integrations.adk.identity import app_key, user_key
 from agent_service.integrations.adk.scopes import Scopes, merged
 from agent_service.integrations.adk.stored import StoredSession, id_of, updated_at_first
@@ -41,7 +42,7 @@ async def wanted_documents(
     last: dict[str, Any] | None = None
     async for document in last_documents(repo, row, _PAGE if most is None else most):
         last = document if last is None else last
-        if (most is not None and len(found) >= most) or (since is not None and document["timestamp"] < since):
+        if (most is not None and len(found) >= most) or (since is not None and timestamp_of(document) < since):
             break
         found.append(document)
     return found[::-1], last
@@ -61,8 +62,12 @@ async def last_documents(repo: SessionRepository, row: StoredRow, wanted: int) -
             return
 
 
-def session_of(row: StoredRow, app_name: str, shared: Scopes, updated: Any, documents: Iterable[dict[str, Any]]) -> Any:
+def session_of(
+    row: Any, app_name: str, shared: Scopes, updated: float | None, documents: Iterable[dict[str, Any]]
+) -> StoredSession:
     """Return ADK's object of a stored session.
+
+    :param row: the session, or its summary.
 
     :param shared: the state of the app and of the user.
     :param updated: the timestamp of its last event; None: it has none.
@@ -91,38 +96,28 @@ async def listed(
 ) -> list[StoredSession]:
     """Return all sessions of an app, or of one of its users, without events, the one updated longest ago first.
 
-    Three statements for each 500 sessions, so the cost of a session is the same however many there are.
+    One statement reads the ids, so none is left out because it changed meanwhile; two more for each 500 sessions read
+    what they say. So the cost of a session is the same however many there are.
     """
-    sessions: list[StoredSession] = []
-    page: list[StoredRow] = []
-    async for row in repo.iter_sessions(user_id=user, agent_id=app):
-        page.append(row)
-        if len(page) == _PAGE:
-            sessions += await _list_page(repo, db, states, app, page)
-            page = []
-    sessions += await _list_page(repo, db, states, app, page)
+    wanted = {"agent_id": app} if user is None else {"user_id": user, "agent_id": app}
+    with database_errors("list sessions"):
+        ids = list(await db.scalars(ids_of(tuple(wanted)), {**wanted, "tenant_id": repo.tenant_id}))
+    pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+    sessions = [each for page in pages for each in await _list_page(repo.tenant_id, db, states, app, page)]
     return sorted(sessions, key=lambda each: (each.last_update_time, each.user_id, each.id))
 
 
 async def _list_page(
-    repo: SessionRepository, db: AsyncSession, states: DatabaseContextStore, app: str, rows: Sequence[StoredRow]
+    tenant_id: str, db: AsyncSession, states: DatabaseContextStore, app: str, ids: Sequence[UUID]
 ) -> list[StoredSession]:
-    if not rows:
-        return []
-    tenant = repo.tenant_id
-    shared = app_key(tenant, app)
-    keys = {str(row.user_id): user_key(tenant, app, str(row.user_id)) for row in rows}
-    found = await states.within(db).get_many([shared, *keys.values()])
-    updated = await _last_timestamps(db, tenant, [row.id for row in rows])
-    return [
-        session_of(
-            row, app, Scopes(found.get(shared, {}), found.get(keys[str(row.user_id)], {})), updated.get(row.id), ()
-        )
-        for row in rows
-    ]
-
-
-async def _last_timestamps(db: AsyncSession, tenant_id: str, ids: Sequence[UUID]) -> dict[UUID, float]:
     with database_errors("list sessions"):
-        rows = await db.execute(last_field(db.get_bind().dialect.name, tenant_id, ids, "timestamp"))
-    return {session_id: json.loads(field)[0] for session_id, field in rows}
+        rows = (await db.execute(summaries(db.get_bind().dialect.name, tenant_id, ids, "timestamp"))).all()
+    shared = app_key(tenant_id, app)
+    keys = {user: user_key(tenant_id, app, str(user)) for user in {row.user_id for row in rows}}
+    found = await states.within(db).get_many([shared, *keys.values()])
+    scopes = {user: Scopes(found.get(shared, {}), found.get(key, {})) for user, key in keys.items()}
+    return [session_of(row, app, scopes[row.user_id], _timestamp(row.last_field), ()) for row in rows]
+
+
+def _timestamp(last_field: str | None) -> float | None:
+    return None if last_field is None else json.loads(last_field)[0]

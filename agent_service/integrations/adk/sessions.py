@@ -1,7 +1,7 @@
 """ADK's session service, on the package's sessions and contexts."""
 
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from google.adk.events.event import Event
 from google.adk.platform import time as platform_time
@@ -19,7 +19,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER, require_identifier, require_tenant
 from agent_service.integrations.adk.appending import Append
 from agent_service.integrations.adk.errors import AdkSessionExistsError
-from agent_service.integrations.adk.events import json_state
+from agent_service.integrations.adk.events import json_state, timestamp_of
 from agent_service.integrations.adk.identity import own_id, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import listed, session_of, shared_state, wanted_documents
@@ -84,7 +84,7 @@ class AdkSessionService(BaseSessionService):
             async with self._place.transaction() as db:
                 row = await self._repo(db).create(row)
                 shared = await self._share(db, app_name, user_id, scopes)
-                return cast("Session", session_of(row, app_name, shared, None, ()))
+                return session_of(row, app_name, shared, None, ())
         except TransactionConflictError:
             raise
         except SessionConflictError as exc:
@@ -110,8 +110,8 @@ class AdkSessionService(BaseSessionService):
                 return None
             documents, last = await wanted_documents(repo, row, config)
             shared = await shared_state(self._states, db, self._tenant_id, app_name, user_id)
-            updated = None if last is None else last["timestamp"]
-            return cast("Session", session_of(row, app_name, shared, updated, documents))
+            updated = None if last is None else timestamp_of(last)
+            return session_of(row, app_name, shared, updated, documents)
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
         """Return all sessions of an app, or of one of its users, with state and without events.
@@ -123,7 +123,7 @@ class AdkSessionService(BaseSessionService):
             return ListSessionsResponse()
         async with self._place.transaction() as db:
             sessions = await listed(self._repo(db), db, self._states, app_name, user_id)
-        return ListSessionsResponse(sessions=sessions)
+        return ListSessionsResponse(sessions=list(sessions))
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Remove a session and its events for good, if there is one. State of the app and user stays."""

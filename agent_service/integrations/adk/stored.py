@@ -6,8 +6,6 @@ from uuid import UUID
 from google.adk.sessions.session import Session
 from pydantic import PrivateAttr
 
-from agent_service.infrastructure.database.models.session import Session as StoredRow
-
 __all__ = ["StoredSession", "first_metadata", "id_of", "updated_at_first"]
 
 _METADATA: Final = "google_adk"
@@ -40,13 +38,13 @@ def first_metadata(session_id: str, created: float) -> dict[str, Any]:
     return {_METADATA: {"id": session_id, "created": created}}
 
 
-def id_of(row: StoredRow) -> str:
+def id_of(row: Any) -> str:
     """Return a session's id as ADK knows it."""
     own = row.session_metadata.get(_METADATA)
     return str(own["id"]) if own else str(row.id)
 
 
-def updated_at_first(row: StoredRow) -> float:
+def updated_at_first(row: Any) -> float:
     """Return the time of the last update of a session that has no events."""
     own = row.session_metadata.get(_METADATA)
     return float(own["created"]) if own else row.created_at.timestamp()

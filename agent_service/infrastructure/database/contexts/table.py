@@ -77,14 +77,17 @@ class KeyValueTable:
         self._place = _Place()
         self._finding = asyncio.Lock()
         self.joined: AsyncSession | None = None
+        self.savepoints = True
 
-    def within(self, db: AsyncSession) -> Self:
+    def within(self, db: AsyncSession, *, savepoints: bool = True) -> Self:
         """Return the same table as seen and changed in a session's transaction, which its owner commits.
 
+        :param savepoints: have each change in a savepoint; False: after an error the owner rolls back.
         :raises SessionValueError: ``db`` is a session that cannot be used.
         """
         bound = copy.copy(self)
         bound.joined = accept_session(db)
+        bound.savepoints = savepoints
         return bound
 
     async def read(self, keys: Collection[str]) -> dict[str, str]:
@@ -167,6 +170,8 @@ class KeyValueTable:
             changed = change(present)
             if changed is None:
                 await undo()
+                if not self.savepoints and locked[0] == ABSENT:
+                    await db.execute(rows.remove([row_key(key)]))
                 return
             if changed == ABSENT:
                 await db.execute(rows.remove([row_key(key)]))
@@ -232,6 +237,9 @@ class KeyValueTable:
                 yield db, rows, db.rollback
                 await db.commit()
                 return
+            if not self.savepoints:
+                yield db, rows, _leave_it
+                return
             async with db.begin_nested() as savepoint:
                 yield db, rows, savepoint.rollback
 
@@ -274,6 +282,10 @@ class KeyValueTable:
         else:
             table = await connection.run_sync(find_or_make, self._name, row_of)
         return Rows(table, connection.dialect.name)
+
+
+async def _leave_it() -> None:
+    """Undo nothing: there is no savepoint to go back to."""
 
 
 def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:

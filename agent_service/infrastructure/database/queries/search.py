@@ -34,7 +34,7 @@ from agent_service.infrastructure.database.queries.found_sessions import TRIGRAM
 from agent_service.infrastructure.database.queries.lineage import lineage, shown
 from agent_service.infrastructure.database.queries.scope import holds
 
-__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "containing", "hits_of", "matching", "phrase_of", "ranked"]
+__all__ = ["AROUND", "CONTENT_INDEX", "LATEST", "containing", "forks_of", "hits_of", "matching", "phrase_of", "ranked"]
 
 LATEST: Final = 10_000
 """Messages that are looked at for a term without trigrams, and hits that are ranked."""
@@ -114,9 +114,14 @@ def ranked(dialect: str, term: str, scope: Scope, limit: int) -> Select[Any]:
     return joined.order_by(best.c.rank.desc(), best.c.bearer.desc(), best.c.seq.desc())
 
 
-def hits_of(dialect: str, term: str, scope: Scope) -> list[Select[Any]]:
+def forks_of(scope: Scope) -> Any:
+    """Return what the scope's forks show of ancestors, for several calls of :func:`hits_of` in one statement."""
+    return lineage(*scope, Session.parent_session_id.is_not(None))
+
+
+def hits_of(dialect: str, term: str, scope: Scope, line: Any = None) -> list[Select[Any]]:
     """Select hits as (tenant_id, bearer, owner, seq): of own messages, and of those that forks show of ancestors."""
-    line = lineage(*scope, Session.parent_session_id.is_not(None))
+    line = forks_of(scope) if line is None else line
     inherited = line.c.bearer != line.c.owner
     if len(term) < TRIGRAM:
         return _latest(dialect, term, scope, line, inherited)

@@ -7,7 +7,7 @@ from sqlalchemy import Select, and_, func, select, union, union_all
 
 from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
-from agent_service.infrastructure.database.queries.search import LATEST, Scope, hits_of
+from agent_service.infrastructure.database.queries.search import LATEST, Scope, forks_of, hits_of
 
 __all__ = ["MAX_WORDS", "with_most_words"]
 
@@ -15,9 +15,7 @@ MAX_WORDS: Final = 12
 """Words that are looked for at most; each is a part of the statement."""
 
 
-def with_most_words(
-    dialect: str, words: Sequence[str], scope: Scope, within: Any, limit: int
-) -> Select[tuple[SessionMessage]]:
+def with_most_words(dialect: str, words: Sequence[str], scope: Scope, within: Any, limit: int) -> Select[Any]:
     """Select the messages of a scope's sessions that contain most of the words; of as many, the newest first.
 
     A word is found as a piece of text too: callers that want whole words look again.
@@ -26,9 +24,9 @@ def with_most_words(
     :param scope: conditions of the sessions.
     :param within: a condition of messages and sessions that narrows what counts.
     """
-    parts = []
+    line, parts = forks_of(scope), []
     for place, word in enumerate(words):
-        own = [each.limit(LATEST).subquery() for each in hits_of(dialect, word, scope)]
+        own = [each.limit(LATEST).subquery() for each in hits_of(dialect, word, scope, line)]
         columns = [(each.c.tenant_id, each.c.bearer, each.c.owner, each.c.seq) for each in own]
         found = union(*(select(*each) for each in columns)).subquery(f"word{place}")
         parts.append(select(found.c.tenant_id, found.c.bearer, found.c.owner, found.c.seq))
