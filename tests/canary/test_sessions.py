@@ -24,6 +24,7 @@ from agent_service.infrastructure.database.append.tenant_writer import TenantWri
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.contexts.sessions import SessionContexts
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.integrations.openai_agents import DatabaseSession
 from agent_service.tenants import TenantCache
 from tests.canary.attacks import BY_ID, CONTEXTS, CREATE, OTHERWISE, STORE, UPDATE, Any_, new, write
 from tests.canary.conftest import House
@@ -306,12 +307,17 @@ NOT_DRIVEN = {
     "DeadTrigger": "an answer",
     "AgentService": "asks the application for the tenant of a request",
     "Append": "stores events, inside of AdkSessionService",
+    "Owner": "an answer",
+    "Owners": "returns the tenant of a run",
 }
 DRIVEN_ELSEWHERE = {
     "Options": "tests/integrations/importing/test_tenants.py",
     "AdkMemoryService": "tests/integrations/adk/test_memory.py",
     "AdkSessionService": "tests/integrations/adk/test_contract.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
+    **dict.fromkeys(
+        (each.__name__ for each in DatabaseSession.__mro__), "tests/integrations/openai_agents/test_tenants.py"
+    ),
     "Caller": "tests/integrations/fastapi/rest/test_access.py",
 }
 

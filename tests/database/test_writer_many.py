@@ -11,6 +11,7 @@ from agent_service.infrastructure.database.append import lines
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.message import SessionMessage
+from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.database.test_writer_batches import Ticking, batches, contents, new_sessions
 
 
@@ -37,7 +38,7 @@ async def test_they_get_consecutive_numbers_however_many_append_at_once(database
 async def test_one_that_cannot_be_kept_leaves_nothing_of_the_others(database: DatabaseManager) -> None:
     (id_,) = await new_sessions(database, 1)
     async with SessionWriter(database) as writer:
-        with pytest.raises(SessionValueError, match="message.role"):
+        with pytest.raises(SessionValueError, match=r"message\.role"):
             await writer.append_many(id_, [said("first"), {"content": "no role"}])
         # The database itself refuses the second: together its tokens exceed what a counter holds.
         many = [{**said(number), "token_count": 2**31 - 1} for number in range(3)]
@@ -80,6 +81,34 @@ async def test_those_appended_before_are_given_and_the_others_added(database: Da
     assert found == [["a", "b", "b"], ["c", "b", "x"]]
     assert answers[2].content == "c"
     assert await contents(database, id_) == ["a", "b", "c", "x"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 30])
+async def test_any_number_of_them_is_stored_exactly(database: DatabaseManager, count: int) -> None:
+    (id_,) = await new_sessions(database, 1)
+    given = [{**said(n), "token_count": n, "more": [n, None]} for n in range(count)]
+    ids = [None if n % 3 == 0 else f"id {n}" for n in range(count)]
+    async with SessionWriter(database) as writer:
+        first = await writer.append_many(id_, given, client_ids=ids)
+        # Those that have a client id are found; the others are added once more.
+        again = await writer.append_many(id_, given, client_ids=ids)
+
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        stored = await repo.get_messages(id_, limit=1000)
+        session = await repo.get(id_)
+        assert await repo.recount() == []
+    assert [each.seq for each in first] == list(range(1, count + 1))
+    assert [each.to_dict() for each in stored[:count]] == given
+    assert [each.client_id for each in stored[:count]] == ids
+    assert [each.token_count for each in stored[:count]] == list(range(count))
+    added = [n for n in range(count) if ids[n] is None]
+    assert [each.to_dict() for each in stored[count:]] == [given[n] for n in added]
+    assert [each.seq for each in again] == [
+        count + 1 + added.index(n) if ids[n] is None else n + 1 for n in range(count)
+    ]
+    assert session is not None
+    assert (session.last_seq, session.total_messages) == (len(stored), len(stored))
 
 
 async def test_they_are_one_batch_even_where_they_are_more_than_a_batch_holds(

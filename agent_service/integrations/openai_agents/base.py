@@ -28,6 +28,22 @@ T = TypeVar("T")
 class SessionBase:
     """What the parts of :class:`DatabaseSession` share."""
 
+    session_id: str
+    if TYPE_CHECKING:
+        session_settings: SessionSettings | None  # As the protocol has it; type checkers refuse a property there.
+    else:
+
+        @property
+        def session_settings(self) -> "SessionSettings | None":
+            """The SDK's settings of this session; ``limit`` is how many items ``get_items`` returns by default."""
+            if self._settings is None:
+                self._settings = settings_of(None)
+            return self._settings
+
+        @session_settings.setter
+        def session_settings(self, given: "SessionSettings | dict[str, Any] | None") -> None:
+            self._settings = settings_of(given)
+
     def __init__(
         self,
         session_id: str,
@@ -39,7 +55,7 @@ class SessionBase:
         writer: SessionWriter | None = None,
         session_settings: "SessionSettings | dict[str, Any] | None" = None,
     ) -> None:
-        self.session_id: str = require_identifier(session_id, "session_id")
+        self.session_id = require_identifier(session_id, "session_id")
         self._settings: SessionSettings | None = None
         if session_settings is not None:
             self.session_settings = settings_of(session_settings)
@@ -62,17 +78,6 @@ class SessionBase:
             session_settings=session_settings,
         )
         """Makes a session of another id in the same place."""
-
-    @property
-    def session_settings(self) -> "SessionSettings | None":
-        """The SDK's settings of this session; ``limit`` is how many items ``get_items`` returns by default."""
-        if self._settings is None:
-            self._settings = settings_of(None)
-        return self._settings
-
-    @session_settings.setter
-    def session_settings(self, given: "SessionSettings | None") -> None:
-        self._settings = settings_of(given)
 
     def _owner(self, wrapper: "Wrapper | None") -> Owner:
         return self._owners.of(wrapper)

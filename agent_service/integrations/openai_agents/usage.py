@@ -71,9 +71,7 @@ class SessionUsage:
 class Ran(Protocol):
     """What a Runner returns: a ``RunResult`` or a ``RunResultStreaming``."""
 
-    @property
-    def raw_responses(self) -> "list[ModelResponse]":
-        """The responses of the model, in their order."""
+    raw_responses: "list[ModelResponse]"
 
 
 class MeasuredSession(SessionBase):

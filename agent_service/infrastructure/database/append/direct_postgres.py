@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent_service.core.clock import Clock
 from agent_service.infrastructure.database.append.batch import Batch, Place
+from agent_service.infrastructure.database.append.few_postgres import few_for
 from agent_service.infrastructure.database.append.postgres import places_of, statement_for
 from agent_service.infrastructure.database.append.work import Work
 from agent_service.infrastructure.database.errors.lost import is_lost
@@ -56,7 +57,9 @@ class DirectPostgres:
         :raises DBAPIError: the database refused it, or the connection was lost.
         :raises TimeoutError: the database did not answer in time.
         """
-        return places_of(batch, await self._fetch(*statement_for(batch)))
+        few = few_for(batch)
+        rows: Sequence[Sequence[Any]] = () if few is None else await self._fetch(*few)
+        return places_of(batch, rows or await self._fetch(*statement_for(batch)))
 
     async def commit(self, tenant_id: str, work: Work) -> None:
         """Do some work and commit it, with the errors of :meth:`append`.

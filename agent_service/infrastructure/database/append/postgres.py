@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection
 
 from agent_service.infrastructure.database.append.batch import Batch, Counters, Place
+from agent_service.infrastructure.database.append.few_postgres import few_for
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.queries.driver import fetch_row, fetch_rows
 
@@ -152,9 +153,14 @@ def append_one(
 
 
 def append_many(connection: Connection, batch: Batch) -> list[Place | None]:
-    """Append in the connection's transaction; None for each message that was not added."""
-    statement, parameters = _many(batch)
-    return places_of(batch, fetch_rows(connection, names_of(connection).render(statement), parameters))
+    """Append in the connection's transaction, which holds the sessions' rows; None for each that was not added."""
+    names = names_of(connection)
+    few = few_for(batch)
+    rows = [] if few is None else fetch_rows(connection, names.render(few[0]), few[1])
+    if not rows:
+        statement, parameters = _many(batch)
+        rows = fetch_rows(connection, names.render(statement), parameters)
+    return places_of(batch, rows)
 
 
 def statement_for(batch: Batch) -> Statement:

@@ -1,24 +1,27 @@
 """A writer for the code of one tenant."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from agent_service.infrastructure.database.models.message import SessionMessage
-
-if TYPE_CHECKING:
-    from agent_service.infrastructure.database.append.writer import SessionWriter
 
 __all__ = ["TenantWriter"]
 
 
 class TenantWriter:
-    """A :class:`SessionWriter` as one tenant's code sees it: made by :meth:`SessionWriter.for_tenant`."""
+    """A ``SessionWriter`` as one tenant's code sees it: made by its ``for_tenant``."""
 
-    __slots__ = ("_writer", "tenant_id")
+    __slots__ = ("_append", "_append_many", "tenant_id")
 
-    def __init__(self, writer: "SessionWriter", tenant_id: str) -> None:
-        self._writer = writer
+    def __init__(
+        self,
+        append: Callable[..., Awaitable[SessionMessage]],
+        append_many: Callable[..., Awaitable[list[SessionMessage]]],
+        tenant_id: str,
+    ) -> None:
+        self._append = append
+        self._append_many = append_many
         self.tenant_id = tenant_id
 
     async def append(
@@ -31,8 +34,8 @@ class TenantWriter:
         expected_seq: int | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> SessionMessage:
-        """Append to a session of this tenant, as :meth:`SessionWriter.append` does."""
-        return await self._writer.append(
+        """Append to a session of this tenant, as ``SessionWriter.append`` does."""
+        return await self._append(
             session_id,
             message,
             role=role,
@@ -50,7 +53,5 @@ class TenantWriter:
         role: str | Sequence[str | None] | None = None,
         client_ids: Sequence[str | None] | None = None,
     ) -> list[SessionMessage]:
-        """Append to a session of this tenant, as :meth:`SessionWriter.append_many` does."""
-        return await self._writer.append_many(
-            session_id, messages, role=role, client_ids=client_ids, tenant_id=self.tenant_id
-        )
+        """Append to a session of this tenant, as ``SessionWriter.append_many`` does."""
+        return await self._append_many(session_id, messages, role=role, client_ids=client_ids, tenant_id=self.tenant_id)

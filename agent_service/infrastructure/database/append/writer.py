@@ -172,7 +172,7 @@ class SessionWriter:
 
         :raises SessionValueError: ``tenant_id`` cannot name a tenant.
         """
-        return TenantWriter(self, require_tenant(tenant_id))
+        return TenantWriter(self.append, self.append_many, require_tenant(tenant_id))
 
     async def append(
         self,

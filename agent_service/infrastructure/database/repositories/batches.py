@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, select
@@ -60,17 +60,18 @@ class SessionBatches(SessionMessages):
             database_errors("append messages"),
         ):
             with measured(self._server, "append", MESSAGES):
-                stored = await self._db.run_sync(run_first, partial(_append, key=key, batch=batch))
-            if stored is None:
+                appended = await self._db.run_sync(run_first, partial(_append, key=key, batch=batch))
+            if appended is None:
                 raise self._not_found(key)
-            await self._note_counters(key)
-        return [stored[identity_of(message)] for message in pending]
+            if self._loaded(key) is not None:
+                await self._note_counters(key)
+        self._limits.warn_if_long(key, appended.total_messages, self._tenant_id)
+        return [appended.stored[identity_of(message)] for message in pending]
 
     async def _note_counters(self, key: UUID) -> None:
         columns = (getattr(Session, name) for name in Counters._fields)
         row = (await self._db.execute(select(*columns).where(*of_tenant(self._tenant_id, key)))).one()
         self._note(key, row._asdict())
-        self._limits.warn_if_long(key, row.total_messages, self._tenant_id)
 
 
 def _unique(messages: Iterable[PendingMessage]) -> Iterable[PendingMessage]:
@@ -81,17 +82,25 @@ def _unique(messages: Iterable[PendingMessage]) -> Iterable[PendingMessage]:
     return first.values()
 
 
-def _append(connection: Connection, key: UUID, batch: Batch) -> dict[Any, SessionMessage] | None:
-    """Append, and return what is stored by the identity of the messages; None: there is no such session."""
+class _Appended(NamedTuple):
+    """What is stored, by the identity of the messages, and how many the session holds if any was added, else 0."""
+
+    stored: dict[Any, SessionMessage]
+    total_messages: int
+
+
+def _append(connection: Connection, key: UUID, batch: Batch) -> _Appended | None:
+    """Append, and return what is stored; None: there is no such session."""
     # Once the session's row is locked, nobody else appends under the same client ids.
     if connection.execute(lock_sessions(connection.dialect.name, *one(batch.tenant_id, key))).first() is None:
         return None
     if not batch.messages:
-        return {}
+        return _Appended({}, 0)
     placed = list(zip(batch.messages, append_many(connection, batch), strict=True))
     missing = [message.key for message, place in placed if place is None and message.key]
     earlier = find_earlier(connection, batch.tenant_id, missing)
-    return {
+    stored = {
         identity_of(message): batch.stored(message, place.seq) if place else earlier[identity_of(message)]
         for message, place in placed
     }
+    return _Appended(stored, max((place.total_messages for _, place in placed if place), default=0))

@@ -78,6 +78,10 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
         """Begin a transaction that holds the write lock."""
         self.run(lambda cursor: cursor.execute("BEGIN IMMEDIATE"))
 
+    def begin_reading(self) -> None:
+        """Begin a transaction whose reads all see the same moment, without the write lock."""
+        self.run(lambda cursor: cursor.execute("BEGIN"), waits=False)
+
     def cursor(self, server_side: bool = False) -> Any:
         """Return a cursor; one that fetches row by row if it is ``server_side``."""
         return SqliteStream(self) if server_side else SqliteCursor(self)

@@ -45,10 +45,17 @@ async def read_committed(db: AsyncSession) -> None:
 async def one_snapshot(db: AsyncSession) -> None:
     """Begin a transaction whose reads all see the same moment; nothing was done in the session yet.
 
-    SQLite's transactions do so anyway. What is written in it may be refused on PostgreSQL.
+    It is for reading only: what is written in it may be refused, because somebody else has written meanwhile.
     """
     if db.get_bind().dialect.name == "postgresql":
         await db.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    else:
+        await (await db.connection()).run_sync(_begin_reading)
+
+
+def _begin_reading(connection: Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.begin_reading()
 
 
 def run_first(db: Session, work: Callable[[Connection], T]) -> T:
