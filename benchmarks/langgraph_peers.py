@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -75,13 +75,13 @@ def together(threads: list[Thread]) -> Callable[[], Awaitable[None]]:
 async def compare(server: PostgresServer, tasks: int) -> dict[str, float]:
     """Return the median seconds of a step, with so many threads at the same time."""
     database = DatabaseManager(server.database_url("postgres"), pool_size=CONNECTIONS, max_overflow=0)
-    options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    options: Any = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     url = server.database_url("postgres").replace("+asyncpg", "")
     async with (
         AgentServiceSaver(database) as ours,
         AsyncConnectionPool(url, min_size=CONNECTIONS, max_size=CONNECTIONS, kwargs=options, open=False) as pool,
     ):
-        theirs = AsyncPostgresSaver(pool)
+        theirs = AsyncPostgresSaver(cast("Any", pool))
         await theirs.setup()
         candidates = {
             "AsyncPostgresSaver": together([Thread(theirs) for _ in range(tasks)]),

@@ -305,6 +305,8 @@ NOT_DRIVEN = {
     "SessionKey": "a parameter of statements",
     "Trigger": "an answer",
     "DeadTrigger": "an answer",
+    "Branch": "a parameter of statements",
+    "Listing": "what a saver reads a listing with",
     "AgentService": "asks the application for the tenant of a request",
     "Append": "stores events, inside of AdkSessionService",
     "Owner": "an answer",
@@ -314,6 +316,7 @@ DRIVEN_ELSEWHERE = {
     "Options": "tests/integrations/importing/test_tenants.py",
     "AdkMemoryService": "tests/integrations/adk/test_memory.py",
     "AdkSessionService": "tests/integrations/adk/test_contract.py",
+    "AgentServiceSaver": "tests/integrations/langgraph/test_saver.py",
     "TriggerRunner": "tests/tenants/test_canary.py",
     **dict.fromkeys(
         (each.__name__ for each in DatabaseSession.__mro__), "tests/integrations/openai_agents/test_tenants.py"
