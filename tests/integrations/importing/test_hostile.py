@@ -40,25 +40,38 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-async def test_an_item_that_cannot_be_kept_stops_the_run_or_is_skipped(
-    what: str, target: DatabaseManager, source_file: str
-):
-    await fill_openai(source_file, {"a": [GOOD, GOOD, GOOD], "b": [GOOD]})
-    await execute(source_file, "UPDATE agent_messages SET message_data = :data WHERE id = 2", data=BAD[what])
+async def test_items_that_cannot_be_kept_are_named_and_left_out(target: DatabaseManager, source_file: str):
+    await fill_openai(source_file, {what: [GOOD, {"role": "user", "content": what}, GOOD] for what in BAD})
+    for what, data in BAD.items():
+        change = "UPDATE agent_messages SET message_data = :data WHERE session_id = :what AND id % 3 = 2"
+        await execute(source_file, change, data=data, what=what)
 
-    with pytest.raises(ImportStoppedError) as stopped:
-        await import_openai(source_file, user_id="ada", options=Options(database=target))
-    async with target.session() as db:
-        assert (await SessionRepository(db).get_session_stats("ada")).total_sessions == 0
     report = await import_openai(source_file, user_id="ada", options=Options(database=target, on_problem="skip"))
     again = await import_openai(source_file, user_id="ada", options=Options(database=target, on_problem="skip"))
 
-    assert stopped.value.problem.place == "session 'a', agent_messages id 2"
-    assert SECRET not in f"{stopped.value} {report}"
-    assert (report.added, report.items_added, report.items_skipped) == (2, 3, 1)
-    assert (again.unchanged, again.items_skipped, again.changed) == (2, 1, False)
-    assert await DatabaseSession("a", user_id="ada", database=target).get_items() == [GOOD, GOOD]
+    places = [f"session {what!r}, agent_messages id {3 * number + 2}" for number, what in enumerate(BAD)]
+    assert [each.place for each in report.problems.first] == [each for _, each in sorted(zip(BAD, places, strict=True))]
+    assert SECRET not in str(report)
+    assert (report.added, report.items_added, report.items_skipped) == (len(BAD), 2 * len(BAD), len(BAD))
+    assert (again.unchanged, again.items_skipped, again.changed) == (len(BAD), len(BAD), False)
+    for what in BAD:
+        assert await DatabaseSession(what, user_id="ada", database=target).get_items() == [GOOD, GOOD]
+
+
+async def test_the_first_of_them_stops_a_run_and_nothing_of_its_conversation_is_written(
+    target: DatabaseManager, source_file: str
+):
+    await fill_openai(source_file, {"a": [GOOD, GOOD, GOOD], "b": [GOOD]})
+
+    for data in BAD.values():
+        await execute(source_file, "UPDATE agent_messages SET message_data = :data WHERE id = 2", data=data)
+        with pytest.raises(ImportStoppedError) as stopped:
+            await import_openai(source_file, user_id="ada", options=Options(database=target))
+        assert stopped.value.problem.place == "session 'a', agent_messages id 2"
+        assert SECRET not in str(stopped.value)
+
+    async with target.session() as db:
+        assert (await SessionRepository(db).get_session_stats("ada")).total_sessions == 0
 
 
 async def test_skipping_gives_what_the_sdk_gives_which_skips_too(target: DatabaseManager, source_url: str):
