@@ -63,7 +63,7 @@ async def test_policies_of_items_are_in_force_where_those_of_sessions_are(postgr
         await database.upgrade()
         async with database.session() as db:
             found = list(await db.scalars(in_force))
-        assert found == sorted(f"agent_service_{each}" for each in FRAMEWORKS) + ["session_messages", "sessions"]
+        assert found == [*sorted(f"agent_service_{each}" for each in FRAMEWORKS), "session_messages", "sessions"]
         await database.switch_row_security(on=False)
         async with database.session() as db:
             assert list(await db.scalars(in_force)) == []
