@@ -16,6 +16,7 @@ from agent_service.core.errors import SessionConflictError, TransactionConflictE
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session as StoredRow
 from agent_service.infrastructure.database.repositories import SessionRepository
+from agent_service.infrastructure.database.transactions.isolation import one_snapshot
 from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER, require_identifier, require_tenant
 from agent_service.integrations.adk.appending import Append
 from agent_service.integrations.adk.errors import AdkSessionExistsError
@@ -103,8 +104,9 @@ class AdkSessionService(BaseSessionService):
         :param config: ``num_recent_events``: at most so many of the last ones, 0 for none; ``after_timestamp``: only
             those behind the last one that is older than this moment, in seconds since 1970. Both may be given.
         """
-        async with self._place.transaction() as db:
+        async with self._place.transaction(reads_only=True) as db:
             repo = self._repo(db)
+            await one_snapshot(db)
             row = await self._row(repo, app_name, user_id, session_id)
             if row is None:
                 return None
