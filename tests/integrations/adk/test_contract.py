@@ -320,7 +320,9 @@ async def test_a_user_can_be_forgotten(service: AdkSessionService):
         ({"user_id": "a\x00b"}, r"user_id holds U\+0000"),
         ({"session_id": 7}, "session_id must be a string, not int"),
         ({"state": {"user:x": object()}}, r"state\['user:x'\] is a object"),
-        ({"state": {"x": float("nan")}}, r"context\.x is nan"),
+        ({"state": {"x": float("nan")}}, r"state\.x is nan"),
+        ({"state": {"user:x": float("inf")}}, r"state\['user:x'\] is inf"),
+        ({"state": {"app:x": "\ud800"}}, r"state\['app:x'\] holds a lone surrogate"),
         ({"state": {"x": "\x00"}}, r"context\.x holds U\+0000"),
         ({"state": {7: 1}}, "state has a key that is no string: 7"),
     ],
@@ -332,6 +334,15 @@ async def test_what_cannot_be_stored_is_refused_with_its_name(
         await service.create_session(**{"app_name": APP, "user_id": USER, **arguments})  # type: ignore[arg-type]
 
     assert (await service.list_sessions(app_name=APP)).sessions == []
+
+
+async def test_what_is_no_event_or_session_is_refused_without_its_content(service: AdkSessionService):
+    session = await begin(service)
+
+    for given in ((session, None), (session, {"text": "secret"}), (None, said()), ({"text": "secret"}, said())):
+        with pytest.raises(SessionValueError, match="must be an ADK") as raised:
+            await service.append_event(*given)
+        assert "secret" not in str(raised.value)
 
 
 async def test_an_event_that_cannot_be_stored_changes_nothing(service: AdkSessionService):
