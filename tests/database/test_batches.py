@@ -57,7 +57,7 @@ async def test_client_ids_that_were_used_before_add_nothing(repo: SessionReposit
 async def test_a_message_that_cannot_be_kept_stops_all(repo: SessionRepository, new_session: NewSession) -> None:
     session = await new_session()
 
-    with pytest.raises(SessionValueError, match=r"message\.role"):
+    with pytest.raises(SessionValueError, match=r"messages\[1\]\.role"):
         await repo.add_messages_to_session(session.id, [said(1), {"content": "no role"}])
 
     assert await repo.get_messages(session.id) == []
@@ -68,6 +68,9 @@ async def test_a_message_that_cannot_be_kept_stops_all(repo: SessionRepository, 
     [
         ({"messages": said(1)}, "messages must be a list"),
         ({"messages": None}, "messages must be a list"),
+        ({"messages": "secret"}, r"got str$"),
+        ({"messages": [said(1), "secret"]}, r"messages\[1\] must be a dict, not str$"),
+        ({"messages": [{"role": "user", "content": {"a": "secret"}}]}, r"messages\[0\]\.content must .* not dict$"),
         ({"messages": [said(1)], "client_ids": ["a", "b"]}, "client_ids must be a list"),
         ({"messages": [said(1)], "client_ids": "a"}, "client_ids must be a list"),
         ({"messages": [said(1), said(2)], "client_ids": ["a", ""]}, r"client_ids\[1\]"),

@@ -204,3 +204,22 @@ async def test_all_sessions_are_walked_in_pages(
     assert len([each async for each in repo.iter_sessions()]) == 10
     with pytest.raises(SessionValueError, match="agent_id"):
         [each async for each in repo.iter_sessions(agent_id="")]
+
+
+async def test_nobodys_sessions_are_not_everybodys(repo: SessionRepository, new_session: NewSession) -> None:
+    session = await new_session(title="Trains")
+    await repo.add_message_to_session(session.id, {"role": "user", "content": "Trains to Bergen"})
+    nobody: Any = None
+
+    for asked in (
+        repo.get_user_sessions(nobody),
+        repo.get_user_sessions_page(nobody),
+        repo.get_paginated_user_sessions(nobody),
+        repo.get_recent_sessions(nobody),
+        repo.get_session_by_title(nobody, "Trains"),
+        repo.search_sessions(nobody, "Trains"),
+        repo.search_sessions(nobody, "Tr"),
+        repo.search_messages(nobody, "Trains"),
+    ):
+        with pytest.raises(SessionValueError, match="user_id must be a string, not NoneType"):
+            await asked

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from agent_service.infrastructure.database.engine import DatabaseManager
+from tests.database.cancelled import cancelled_at_every_wait
 from tests.support.waiting import until
 
 
@@ -45,3 +46,24 @@ async def test_a_task_that_is_cancelled_anywhere_closes_its_connection_and_logs_
 
     assert [each.getMessage() for each in caplog.records] == []
     assert metrics["idle"] == 1
+
+
+@pytest.mark.parametrize("again", [0, 1, 3])
+async def test_a_task_that_is_cancelled_while_it_connects_leaves_no_connection(database_url: str, again: int):
+    """A timeout and a shutdown may both cancel one task."""
+    threads = threading.active_count()  # SQLite has one for each connection
+
+    async def connect() -> None:
+        database = DatabaseManager(database_url)
+        try:
+            async with database.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        finally:
+            assert database.get_metrics()["in_use"] == 0
+            made.append(database)
+
+    made: list[DatabaseManager] = []
+    async for _ in cancelled_at_every_wait(connect, again=again):
+        await made.pop().close()
+    await until(lambda: threading.active_count() <= threads)
+    # On PostgreSQL the fixture says whether a connection is left.

@@ -100,7 +100,7 @@ async def test_nothing_changes_when_an_expectation_or_an_argument_is_wrong(
         await repo.replace_suffix(session.id, 4, [message("x")])
     with pytest.raises(SessionValueError, match="from_seq"):
         await repo.replace_suffix(session.id, 0, [])
-    with pytest.raises(SessionValueError, match=r"message\.role"):
+    with pytest.raises(SessionValueError, match=r"messages\[0\]\.role"):
         await repo.replace_suffix(session.id, 1, [{"content": "x"}])
     for call in (repo.clear_messages(uuid4()), repo.replace_suffix(uuid4(), 1, [])):
         with pytest.raises(SessionNotFoundError):

@@ -38,7 +38,7 @@ async def test_they_get_consecutive_numbers_however_many_append_at_once(database
 async def test_one_that_cannot_be_kept_leaves_nothing_of_the_others(database: DatabaseManager) -> None:
     (id_,) = await new_sessions(database, 1)
     async with SessionWriter(database) as writer:
-        with pytest.raises(SessionValueError, match=r"message\.role"):
+        with pytest.raises(SessionValueError, match=r"messages\[1\]\.role"):
             await writer.append_many(id_, [said("first"), {"content": "no role"}])
         # The database itself refuses the second: together its tokens exceed what a counter holds.
         many = [{**said(number), "token_count": 2**31 - 1} for number in range(3)]

@@ -27,7 +27,7 @@ def document_of(event: Event) -> dict[str, Any]:
     :raises SessionValueError: ``event`` is none, or a value has no JSON form; it is named.
     """
     if not isinstance(event, Event):
-        raise SessionValueError(f"event must be an ADK Event, not {type(event).__name__}: {event!r:.80}")
+        raise SessionValueError(f"event must be an ADK Event, not {type(event).__name__}")
     delta = {key: value for key, value in event.actions.state_delta.items() if not is_temporary(key)}
     kept = json_state(delta, "event.actions.state_delta")
     try:

@@ -1,11 +1,12 @@
 """How sessions and state of ADK are named among ours."""
 
-from typing import Final
+from typing import Any, Final
 
 from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.repositories import external_id_of
+from agent_service.infrastructure.database.values.validation import require_identifier
 
-__all__ = ["app_key", "own_id", "session_key", "user_key"]
+__all__ = ["app_key", "may_be", "own_id", "session_key", "user_key"]
 
 _STATE: Final = "google-adk"
 
@@ -26,6 +27,15 @@ def own_id(session_id: str) -> str:
     if not isinstance(session_id, str):
         raise SessionValueError(f"session_id must be a string, not {type(session_id).__name__}: {session_id!r:.80}")
     return session_id.strip()
+
+
+def may_be(identifier: Any) -> bool:
+    """Whether any session can have such an app or user."""
+    try:
+        require_identifier(identifier, "identifier")
+    except SessionValueError:
+        return False
+    return isinstance(identifier, str)
 
 
 def app_key(tenant_id: str, app_name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """ADK's memory service: a search through the sessions that were added to it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ from agent_service.infrastructure.database.models.session import Session as Stor
 from agent_service.infrastructure.database.queries.scope import visible
 from agent_service.infrastructure.database.queries.word_search import with_most_words
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER, require_tenant
+from agent_service.infrastructure.database.values.validation import require_tenant
 from agent_service.integrations.adk.errors import AdkSessionNotFoundError
 from agent_service.integrations.adk.events import event_of
-from agent_service.integrations.adk.identity import session_key
+from agent_service.integrations.adk.identity import may_be, session_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.stored import StoredSession
 from agent_service.integrations.adk.words import matched, text_of, words_of
@@ -79,7 +80,7 @@ class AdkMemoryService(BaseMemoryService):
         if not isinstance(query, str):
             raise SessionValueError(f"query must be a string, not {type(query).__name__}: {query!r:.80}")
         words = words_of(query.replace("\x00", ""))
-        if not words or not 1 <= len(user_id) <= MAX_IDENTIFIER:
+        if not words or not may_be(app_name) or not may_be(user_id):
             return SearchMemoryResponse()
         async with self._place.transaction() as db:
             SessionRepository(db, self._tenant_id)  # has the transaction say its tenant
@@ -111,5 +112,7 @@ def _added_seq(dialect: str) -> Any:
 
 def _entry(document: dict[str, Any]) -> MemoryEntry:
     event = event_of(document)
-    moment = datetime.fromtimestamp(event.timestamp, UTC).isoformat()
+    moment: str | None = None
+    with suppress(ValueError, OverflowError, OSError):  # outside of the calendar, such as one in milliseconds
+        moment = datetime.fromtimestamp(event.timestamp, UTC).isoformat()
     return MemoryEntry(id=event.id, content=event.content or Content(), author=event.author, timestamp=moment)

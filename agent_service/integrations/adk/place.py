@@ -33,17 +33,21 @@ class Place:
         self._writers = PerLoop(lambda: _Opened(engine), _Opened.close)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """Open a session that is committed when the block ends well, and rolled back when it raises."""
+    async def transaction(self, *, reads_only: bool = False) -> AsyncIterator[AsyncSession]:
+        """Open a session that is committed when the block ends well, and rolled back when it raises.
+
+        :param reads_only: for ``one_snapshot``, which the block calls itself, after it has named the tenant.
+        """
         if isinstance(self._given, AsyncEngine):
             with database_errors("use the session's database"):
                 async with engine_sessions(self._given)() as db:
-                    await read_committed(db)
+                    if not reads_only:
+                        await read_committed(db)
                     yield db
                     await db.commit()
             return
         database = self._given or get_database()
-        async with database.session(read_committed=True) as db:
+        async with database.session(read_committed=not reads_only) as db:
             yield db
 
     async def writer(self) -> SessionWriter:

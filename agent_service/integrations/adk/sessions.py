@@ -12,15 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from agent_service.context.database import DatabaseContextStore
 from agent_service.context.key_locks import KeyLocks
-from agent_service.core.errors import SessionConflictError, TransactionConflictError
+from agent_service.core.errors import SessionConflictError, SessionValueError, TransactionConflictError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session as StoredRow
 from agent_service.infrastructure.database.repositories import SessionRepository
-from agent_service.infrastructure.database.values.validation import MAX_IDENTIFIER, require_identifier, require_tenant
+from agent_service.infrastructure.database.transactions.isolation import one_snapshot
+from agent_service.infrastructure.database.values.documents import encode_document
+from agent_service.infrastructure.database.values.validation import require_identifier, require_tenant
 from agent_service.integrations.adk.appending import Append
 from agent_service.integrations.adk.errors import AdkSessionExistsError
 from agent_service.integrations.adk.events import json_state, timestamp_of
-from agent_service.integrations.adk.identity import own_id, session_key, user_key
+from agent_service.integrations.adk.identity import may_be, own_id, session_key, user_key
 from agent_service.integrations.adk.place import Place
 from agent_service.integrations.adk.reading import listed, session_of, shared_state, wanted_documents
 from agent_service.integrations.adk.scopes import Scopes, is_temporary, split
@@ -72,7 +74,7 @@ class AdkSessionService(BaseSessionService):
         require_identifier(user_id, "user_id")
         given = (own_id(session_id) if session_id else "") or platform_uuid.new_uuid()
         kept = {key: value for key, value in (state or {}).items() if not is_temporary(key)}
-        scopes = split(json_state(kept, "state"))
+        scopes = split(encode_document(json_state(kept, "state"), "state", nul=True)[1])
         row = StoredRow(
             external_id=session_key(app_name, user_id, given),
             user_id=user_id,
@@ -103,8 +105,9 @@ class AdkSessionService(BaseSessionService):
         :param config: ``num_recent_events``: at most so many of the last ones, 0 for none; ``after_timestamp``: only
             those behind the last one that is older than this moment, in seconds since 1970. Both may be given.
         """
-        async with self._place.transaction() as db:
+        async with self._place.transaction(reads_only=True) as db:
             repo = self._repo(db)
+            await one_snapshot(db)
             row = await self._row(repo, app_name, user_id, session_id)
             if row is None:
                 return None
@@ -119,7 +122,7 @@ class AdkSessionService(BaseSessionService):
         They are ordered by their last update, the oldest first. They are read 500 at a time, so the cost of each is
         the same however many there are.
         """
-        if not _may_be(app_name) or (user_id is not None and not _may_be(user_id)):
+        if not may_be(app_name) or (user_id is not None and not may_be(user_id)):
             return ListSessionsResponse()
         async with self._place.transaction() as db:
             sessions = await listed(self._repo(db), db, self._states, app_name, user_id)
@@ -164,7 +167,9 @@ class AdkSessionService(BaseSessionService):
         :raises DatabaseUnavailableError: the database cannot be reached. The event may be stored; append it again to
             be sure.
         """
-        if event.partial:
+        if not isinstance(session, Session):
+            raise SessionValueError(f"session must be an ADK Session, not {type(session).__name__}")
+        if isinstance(event, Event) and event.partial:
             return event
         # Tasks that share a session object take turns: each knows what the one before has stored.
         async with self._locks.hold([_key(session)]):
@@ -204,8 +209,3 @@ def _key(session: Session) -> str:
     if isinstance(session, StoredSession) and session.row_id is not None:
         return session.row_id.hex
     return session_key(session.app_name, session.user_id, session.id)
-
-
-def _may_be(identifier: str) -> bool:
-    """Whether any session can have such an app or user."""
-    return isinstance(identifier, str) and 1 <= len(identifier) <= MAX_IDENTIFIER

@@ -48,8 +48,9 @@ class DatabaseSession(CompactedSession, ForkedSession, FollowedSession, Measured
     :param session_settings: the SDK's; ``limit`` is how many items ``get_items`` returns where it is given no limit.
     :raises SessionValueError: an argument cannot be used; it is named.
 
-    Every method raises SessionConflictError where the session is another user's or was deleted,
-    DatabaseUnavailableError when the database cannot be reached, and DatabaseError when it fails otherwise.
+    Every method raises SessionConflictError where the session is another user's, DatabaseUnavailableError when the
+    database cannot be reached, and DatabaseError when it fails otherwise. A session that was deleted has no items, and
+    adding some is a SessionConflictError.
     """
 
     async def get_items(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
-from agent_service.core.errors import SessionValueError
+from agent_service.core.errors import SessionValueError, UndecodableError
 from agent_service.core.fixed import plain
 from agent_service.infrastructure.database.errors.sessions import session_not_found
 from agent_service.infrastructure.database.repositories.session import SessionRepository
@@ -139,12 +139,18 @@ def _used(response: "ModelResponse") -> UsageSum:
 
 def _read(metadata: Mapping[str, Any]) -> tuple[UsageSum, list[TurnUsage]]:
     noted = plain(metadata).get(USAGE)
-    if not isinstance(noted, dict):
+    if noted is None:
         return UsageSum(), []
-    return UsageSum(**noted["earlier"]), [
-        TurnUsage(each["turn"], each["seq"], datetime.fromisoformat(each["at"]), UsageSum(**each["usage"]))
-        for each in noted["turns"]
-    ]
+    try:
+        return UsageSum(**noted["earlier"]), [
+            TurnUsage(each["turn"], each["seq"], datetime.fromisoformat(each["at"]), UsageSum(**each["usage"]))
+            for each in noted["turns"]
+        ]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UndecodableError(
+            f"{USAGE} in the session's metadata is not what record_usage() noted ({type(exc).__name__}); "
+            "remove it by update_session_metadata(..., delete_keys=[...]), or by clear_session()"
+        ) from exc
 
 
 def _written(earlier: UsageSum, turns: Iterable[TurnUsage]) -> dict[str, Any]:

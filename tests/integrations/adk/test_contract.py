@@ -1,6 +1,8 @@
 """What ADK asks of a session service, said again in our words. On both engines."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.adk.errors import StaleSessionError
@@ -318,7 +320,9 @@ async def test_a_user_can_be_forgotten(service: AdkSessionService):
         ({"user_id": "a\x00b"}, r"user_id holds U\+0000"),
         ({"session_id": 7}, "session_id must be a string, not int"),
         ({"state": {"user:x": object()}}, r"state\['user:x'\] is a object"),
-        ({"state": {"x": float("nan")}}, r"context\.x is nan"),
+        ({"state": {"x": float("nan")}}, r"state\.x is nan"),
+        ({"state": {"user:x": float("inf")}}, r"state\['user:x'\] is inf"),
+        ({"state": {"app:x": "\ud800"}}, r"state\['app:x'\] holds a lone surrogate"),
         ({"state": {"x": "\x00"}}, r"context\.x holds U\+0000"),
         ({"state": {7: 1}}, "state has a key that is no string: 7"),
     ],
@@ -330,6 +334,15 @@ async def test_what_cannot_be_stored_is_refused_with_its_name(
         await service.create_session(**{"app_name": APP, "user_id": USER, **arguments})  # type: ignore[arg-type]
 
     assert (await service.list_sessions(app_name=APP)).sessions == []
+
+
+async def test_what_is_no_event_or_session_is_refused_without_its_content(service: AdkSessionService):
+    session = await begin(service)
+
+    for given in ((session, None), (session, {"text": "secret"}), (None, said()), ({"text": "secret"}, said())):
+        with pytest.raises(SessionValueError, match="must be an ADK") as raised:
+            await service.append_event(*given)
+        assert "secret" not in str(raised.value)
 
 
 async def test_an_event_that_cannot_be_stored_changes_nothing(service: AdkSessionService):
@@ -373,6 +386,35 @@ async def test_an_engine_of_the_callers_own_serves_too(database: DatabaseManager
     await engine.dispose()
     async with AdkSessionService(database) as another:
         assert texts(await read(another, session)) == ["1", "2"]
+
+
+@pytest.mark.parametrize("own_engine", [False, True])
+async def test_state_and_events_are_of_one_moment(
+    database: DatabaseManager, database_url: str, monkeypatch: pytest.MonkeyPatch, own_engine: bool
+):
+    find = SessionRepository.get_by_external_id
+    meanwhile: list[Callable[[], Awaitable[object]]] = []
+
+    async def then_others(self: SessionRepository, *arguments: Any):
+        row = await find(self, *arguments)
+        if meanwhile:
+            await meanwhile.pop()()
+        return row
+
+    monkeypatch.setattr(SessionRepository, "get_by_external_id", then_others)
+    engine = create_async_engine(database_url)
+    async with AdkSessionService(engine if own_engine else database) as service, AdkSessionService(database) as another:
+        session = await begin(service, None, **{"app:n": 1, "user:n": 1, "n": 1})
+        written = await read(another, session)
+        event = said("2", state={"app:n": 2, "user:n": 2, "n": 2})
+        meanwhile.append(lambda: another.append_event(written, event))
+        assert await read(service, session) == session
+        assert await read(service, session) == written
+
+        meanwhile.append(lambda: another.delete_session(app_name=APP, user_id=USER, session_id=session.id))
+        assert texts(await read(service, session)) == ["2"]
+        assert await service.get_session(app_name=APP, user_id=USER, session_id=session.id) is None
+    await engine.dispose()
 
 
 def test_a_place_that_cannot_be_used_is_refused():

@@ -1,6 +1,7 @@
 """A memory of the sessions that were added to it. On both engines."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from google.adk.events.event import Event
@@ -110,6 +111,30 @@ async def test_what_tools_do_is_no_memory(service: AdkSessionService, memory: Ad
     await memory.add_session_to_memory(session)
 
     assert await found(memory, "ferry") == ["The ferry leaves at 9"]
+
+
+@pytest.mark.parametrize("moment", [1_800_000_000_000.0, 1e20, -1e20])
+async def test_a_moment_outside_of_the_calendar_is_left_out(
+    service: AdkSessionService, memory: AdkMemoryService, moment: float
+):
+    session = await told(service, "The ferry leaves at 9")
+    await service.append_event(session, said("The last ferry leaves at 19", timestamp=moment))
+    await memory.add_session_to_memory(session)
+
+    entries = (await memory.search_memory(app_name=APP, user_id=USER, query="last ferry")).memories
+    assert [each.timestamp is None for each in entries] == [True, False]
+
+
+@pytest.mark.parametrize("nobody", [None, 5, "", "x" * 256, "a\x00", "\ud800"])
+async def test_what_names_nobody_has_no_memories_and_no_sessions(
+    service: AdkSessionService, memory: AdkMemoryService, nobody: Any
+):
+    await memory.add_session_to_memory(await told(service, "The ferry leaves at 9"))
+
+    for names in ({"app_name": nobody, "user_id": USER}, {"app_name": APP, "user_id": nobody}):
+        assert (await memory.search_memory(**names, query="ferry")).memories == []
+        if nobody is not None:  # for ADK that is every user
+            assert (await service.list_sessions(**names)).sessions == []
 
 
 async def test_what_is_not_stored_here_cannot_be_added(memory: AdkMemoryService):

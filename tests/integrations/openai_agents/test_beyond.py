@@ -8,7 +8,12 @@ import pytest
 from agents import ModelResponse
 from agents.usage import Usage
 
-from agent_service.core.errors import SessionConflictError, SessionNotFoundError, SessionValueError
+from agent_service.core.errors import (
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionValueError,
+    UndecodableError,
+)
 from agent_service.infrastructure.database.append.writer import SessionWriter
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.models.session import Session
@@ -190,6 +195,25 @@ async def test_turns_recorded_at_once_are_all_counted(new: NewSession, database:
     await new().clear_session()
     (left,) = (await list_sessions("ada", database=database)).items
     assert left.session_metadata == {"mine": 1}
+
+
+@pytest.mark.parametrize("written", [{}, [], {"earlier": {"requests": 1}, "turns": [{}]}, {"earlier": {"a": 1}}])
+async def test_what_others_wrote_for_usage_is_an_error_of_ours(
+    new: NewSession, database: DatabaseManager, written: Any
+) -> None:
+    await new().add_items([said("a")])
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        stored = await repo.get_by_external_id("chat")
+        assert stored is not None
+        await repo.update_session_metadata(stored.id, {"openai_agents_usage": written})
+
+    with pytest.raises(UndecodableError, match="openai_agents_usage"):
+        await new().usage()
+    with pytest.raises(UndecodableError, match="openai_agents_usage"):
+        await new().record_usage(ran(("r", 1)))
+    await new().clear_session()
+    assert (await new().usage()).total == UsageSum()
 
 
 async def test_what_has_no_responses_is_refused(new: NewSession) -> None:

@@ -54,25 +54,28 @@ class PendingMessage:
         return None if self.client_id is None else (self.session_id, self.client_id)
 
 
-def accept_message(session_id: Any, message: Any, client_id: Any = None, role: Any = None) -> PendingMessage:
+def accept_message(
+    session_id: Any, message: Any, client_id: Any = None, role: Any = None, *, name: str = "message"
+) -> PendingMessage:
     """Check a message and encode it. The caller's dict is not changed and not kept.
 
     :param role: of a document that has none of its own; ``text_of_item`` says what is searched in such a document.
+    :param name: what errors call the message.
     :raises SessionValueError: ``session_id`` is no UUID; no role in the message and none given; a message with a role
         of its own whose ``content`` is neither text, None nor a list of parts; a ``token_count`` that is no count;
         anything JSON cannot keep exactly, named by its path; a ``client_id`` that is no identifier.
     """
     session = require_session_id(session_id)
-    text, data = encode_document(message, "message", nul=True)
+    text, data = encode_document(message, name, nul=True)
     beside = None if role is None else _require_role(role, "role")
     own = data.get("role")
     if own is not None or beside is None:
-        role, search_text = _require_role(own, "message.role"), text_of_message(data.get("content"))
+        role, search_text = _require_role(own, f"{name}.role"), text_of_message(data.get("content"), name)
     else:
         role, search_text = beside, text_of_item(data)
     token_count = data.get("token_count")
     if token_count is not None:
-        require_count(token_count, "message.token_count", least=0, most=MAX_TOKEN_COUNT)
+        require_count(token_count, f"{name}.token_count", least=0, most=MAX_TOKEN_COUNT)
     identifier = None if client_id is None else require_identifier(client_id, "client_id")
     return PendingMessage(session, role, search_text, text, data, token_count, identifier)
 
@@ -83,11 +86,14 @@ def accept_messages(key: UUID, messages: Any, role: Any, client_ids: Any) -> lis
     :raises SessionValueError: one cannot be kept exactly, or there are not as many client ids or roles as messages.
     """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
-        raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__} {messages!r:.80}")
+        raise SessionValueError(f"messages must be a list of dicts, got {type(messages).__name__}")
     given = list(messages)
     roles = [role] * len(given) if role is None or isinstance(role, str) else _one_each(role, "role", len(given))
     ids = [None] * len(given) if client_ids is None else _one_each(client_ids, "client_ids", len(given))
-    accepted = [accept_message(key, each, role=own) for each, own in zip(given, roles, strict=True)]
+    accepted = [
+        accept_message(key, each, role=own, name=f"messages[{index}]")
+        for index, (each, own) in enumerate(zip(given, roles, strict=True))
+    ]
     for index, (message, client_id) in enumerate(zip(accepted, ids, strict=True)):
         if client_id is not None:
             message.client_id = require_identifier(client_id, f"client_ids[{index}]")

@@ -42,14 +42,14 @@ class SessionListing(RepositoryBase):
         offset: int = 0,
     ) -> list[Session]:
         """Return a user's sessions. ``limit`` is 1 to 1,000."""
-        return await self._list(self._wanted(user_id, active_only=active_only), limit, offset)
+        return await self._list(self._of_user(user_id, active_only=active_only), limit, offset)
 
     async def get_recent_sessions(self, user_id: UUID | str, *, hours: float = 24.0, limit: int = 50) -> list[Session]:
         """Return a user's sessions with activity in the last ``hours``, active or not."""
         if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= 876_000:
             raise SessionValueError(f"hours must be a number above 0, up to 876000, got {hours!r:.80}")
         since = self._now() - timedelta(hours=hours)
-        return await self._list({**self._wanted(user_id), "since": since}, limit)
+        return await self._list({**self._of_user(user_id), "since": since}, limit)
 
     async def get_sessions_by_agent(
         self, agent_id: str, *, active_only: bool = False, limit: int = 50, offset: int = 0
@@ -60,7 +60,7 @@ class SessionListing(RepositoryBase):
 
     async def get_session_by_title(self, user_id: UUID | str, title: str) -> Session | None:
         """Return the user's latest session with exactly this title, or None."""
-        wanted = {**self._wanted(user_id), "title": require_text(title, "title")}
+        wanted = {**self._of_user(user_id), "title": require_text(title, "title")}
         return next(iter(await self._list(wanted, 1)), None)
 
     async def get_paginated_user_sessions(
@@ -81,7 +81,7 @@ class SessionListing(RepositoryBase):
         """
         require_count(page_size, "page_size", most=MAX_ROWS)
         require_count(page, "page", most=_MAX_OFFSET // page_size)
-        wanted = self._wanted(user_id)
+        wanted = self._of_user(user_id)
         if status is not None:
             wanted["status"] = SessionStatus.parse(status)
         if agent_id is not None:
@@ -99,7 +99,7 @@ class SessionListing(RepositoryBase):
         :raises SessionValueError: if the cursor does not come from this method.
         """
         require_count(limit, "limit", most=MAX_ROWS)
-        wanted = self._wanted(user_id)
+        wanted = self._of_user(user_id)
         if cursor is not None:
             wanted["moment"], wanted["last_id"] = _decode_cursor(cursor)
         found = await self._read_list(wanted, limit + 1, 0)
@@ -129,6 +129,10 @@ class SessionListing(RepositoryBase):
     async def count_active_sessions(self, user_id: UUID | str | None = None) -> int:
         """Count the active sessions of a user, or of all."""
         return await self._count(self._wanted(user_id, active_only=True))
+
+    def _of_user(self, user_id: UUID | str, *, active_only: bool = False) -> dict[str, Any]:
+        """Return the values of conditions that name a user: None is nobody's, and not everybody's."""
+        return self._wanted(require_identifier(user_id, "user_id"), active_only=active_only)
 
     def _wanted(self, user_id: UUID | str | None = None, *, active_only: bool = False) -> dict[str, Any]:
         """Return the values of a list's conditions; ``queries/listing.py`` knows the conditions."""

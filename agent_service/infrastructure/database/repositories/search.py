@@ -26,7 +26,7 @@ from agent_service.infrastructure.database.queries.search import (
 from agent_service.infrastructure.database.repositories.base import MAX_ROWS
 from agent_service.infrastructure.database.repositories.listing import SessionListing
 from agent_service.infrastructure.database.repositories.results import SearchHit
-from agent_service.infrastructure.database.values.validation import require_count, require_text
+from agent_service.infrastructure.database.values.validation import require_count, require_identifier, require_text
 
 __all__ = ["SessionSearch"]
 
@@ -52,7 +52,7 @@ class SessionSearch(SessionListing):
         :param in_content: False looks at titles only.
         """
         require_count(limit, "limit", most=MAX_ROWS)
-        term, scope = _require_term(search_term, "search_term"), self._scope(user_id)
+        term, scope = _require_term(search_term, "search_term"), self._scope(require_identifier(user_id, "user_id"))
         if not term.strip():
             return []
         await self._warn_without_index()
@@ -70,7 +70,7 @@ class SessionSearch(SessionListing):
         Of more than 10,000 hits, 10,000 are ranked. What forks share is a hit in each of them.
         """
         require_count(limit, "limit", most=MAX_ROWS)
-        wanted, scope = _require_term(term, "term"), self._scope(user_id)
+        wanted, scope = _require_term(term, "term"), self._scope(require_identifier(user_id, "user_id"))
         if not wanted.strip():
             return []
         await self._warn_without_index()

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
+from agent_service.infrastructure.database.sqlite.connection import SqliteConnection, until_done
 from agent_service.infrastructure.database.sqlite.file import make_private
 from agent_service.infrastructure.database.sqlite.functions import prepare_connection
 
@@ -48,8 +48,12 @@ def _open(dialect: Any, arguments: Any, options: Any) -> Any:
 
 
 async def _discard(opening: "asyncio.Future[Any]") -> None:
-    done, _ = await asyncio.wait({opening}, timeout=PATIENCE)
-    if not done:
+    """Close the connection once it is open, also where the caller is cancelled again."""
+    await until_done(opening, PATIENCE)
+    if not opening.done():
         opening.cancel()
-    elif opening.exception() is None:
-        await greenlet_spawn(opening.result().close)
+    elif not opening.cancelled() and opening.exception() is None:
+        closing = asyncio.ensure_future(greenlet_spawn(opening.result().close))
+        await until_done(closing, PATIENCE)
+        if closing.done() and not closing.cancelled():
+            closing.exception()  # Marks it as seen: the caller is told the cancellation.

@@ -22,6 +22,7 @@ from sqlalchemy.util import await_only
 
 from agent_service.infrastructure.database.errors.retrying import pause_before
 from agent_service.infrastructure.database.errors.translation import OVERTAKEN_STATES
+from agent_service.infrastructure.database.sqlite.connection import SqliteConnection
 from agent_service.infrastructure.database.transactions.tenants import say_tenant_again
 
 __all__ = ["LEVEL", "one_snapshot", "read_committed", "run_first"]
@@ -55,7 +56,11 @@ async def one_snapshot(db: AsyncSession) -> None:
 
 def _begin_reading(connection: Connection) -> None:
     driver: Any = connection.connection.dbapi_connection
-    driver.begin_reading()
+    if isinstance(driver, SqliteConnection):
+        if not driver.in_transaction:  # Listeners of an engine of the caller's own may have begun it.
+            driver.begin_reading()
+    elif not driver.driver_connection.in_transaction:
+        connection.exec_driver_sql("BEGIN")
 
 
 def run_first(db: Session, work: Callable[[Connection], T]) -> T:

@@ -78,7 +78,7 @@ def encode_document(document: Any, name: str, *, nul: bool) -> tuple[str, dict[s
     :raises SessionValueError: naming the path of the first value that could not be kept exactly.
     """
     if not isinstance(document, dict):
-        raise SessionValueError(f"{name} must be a dict, not {type(document).__name__}: {document!r:.80}")
+        raise SessionValueError(f"{name} must be a dict, not {type(document).__name__}")
     text = _encode_flat(document)
     if text is not None and (nul or "\\u0000" not in text):
         return text, dict(document)

@@ -21,9 +21,10 @@ _FREE: Final = ("arguments", "args", "input", "action", "queries", "response")
 """Fields that hold text under any keys: what a tool is given, and what it gave."""
 
 
-def text_of_message(content: Any) -> str | None:
+def text_of_message(content: Any, name: str = "message") -> str | None:
     """Return the searchable text of a message with a role of its own: its content.
 
+    :param name: what errors call the message.
     :raises SessionValueError: ``content`` is neither text, None nor a list of parts.
     """
     if content is None:
@@ -31,9 +32,7 @@ def text_of_message(content: Any) -> str | None:
     if isinstance(content, list):
         content = "\n".join(filter(None, map(_text_of_part, content)))
     if not isinstance(content, str):
-        raise SessionValueError(
-            f"message.content must be text, None or a list of parts, not {type(content).__name__}: {content!r:.80}"
-        )
+        raise SessionValueError(f"{name}.content must be text, None or a list of parts, not {type(content).__name__}")
     return _storable(content)
 
 
