@@ -23,13 +23,17 @@ WITH chosen AS MATERIALIZED (
     WHERE c.tenant_id = $1 {conditions}
     ORDER BY {order} LIMIT $2
 ), owners AS MATERIALIZED (
-    SELECT t.id AS thread, t.thread_id, t.space FROM agent_service_checkpoint_threads AS t
-    WHERE t.tenant_id = $1 AND t.id IN (SELECT thread FROM chosen)
+    SELECT c.thread, t.thread_id, t.space FROM (SELECT DISTINCT thread FROM chosen) AS c
+    CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_threads AS t
+        WHERE t.tenant_id = $1 AND t.id = c.thread
+        OFFSET 0) AS t
 ), spaces AS MATERIALIZED (
     SELECT thread, space, {own} AS rank FROM owners
     UNION ALL
-    SELECT s.thread, s.space, s.rank FROM agent_service_checkpoint_shares AS s
-    WHERE s.tenant_id = $1 AND s.thread IN (SELECT thread FROM chosen)
+    SELECT o.thread, s.space, s.rank FROM owners AS o
+    CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_shares AS s
+        WHERE s.tenant_id = $1 AND s.thread = o.thread
+        OFFSET 0) AS s
 ), named AS MATERIALIZED (
     SELECT DISTINCT c.thread, c.namespace, each.key AS channel, each.value AS version
     FROM chosen AS c CROSS JOIN EACH(c.versions) AS each

@@ -4,7 +4,6 @@ Every function locks the rows of its threads first, in the order of their ids, s
 On SQLite the transaction has the write lock from there on.
 """
 
-import json
 from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -24,7 +23,7 @@ _TOUCH: Final = Statement("UPDATE agent_service_checkpoint_threads SET active_at
 """Takes SQLite's write lock, and changes nothing."""
 _LOCK: Final = Statement("""
 SELECT thread_id, id, space, user_id FROM agent_service_checkpoint_threads
-WHERE tenant_id = $1 AND thread_id IN (SELECT item.value FROM ITEMS($2) AS item)
+WHERE tenant_id = $1 AND thread_id IN TEXTS($2)
 ORDER BY thread_id FOR UPDATE
 """)
 _OF_USER: Final = Statement("""
@@ -33,7 +32,7 @@ SELECT thread_id FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND 
 _REMOVE: Final = tuple(
     Statement(f"""
 DELETE FROM agent_service_{table}
-WHERE tenant_id = $1 AND {key} IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
+WHERE tenant_id = $1 AND {key} IN KEYS($2)
 """)  # noqa: S608 - text of our own
     for table, key in (("checkpoint_writes", "thread"), ("checkpoints", "thread"), ("checkpoint_threads", "id"))
 )
@@ -92,7 +91,7 @@ class Thread(NamedTuple):
 def lock_threads(connection: Connection, tenant_id: str, thread_ids: Collection[str]) -> list[Thread]:
     """Lock those of the threads that there are."""
     _TOUCH.run(connection)
-    return [Thread(*row) for row in _LOCK.run(connection, tenant_id, json.dumps(sorted(set(thread_ids))))]
+    return [Thread(*row) for row in _LOCK.run(connection, tenant_id, sorted(set(thread_ids)))]
 
 
 def lock_threads_of_user(connection: Connection, tenant_id: str, user_id: str, most: int) -> list[Thread]:
@@ -111,8 +110,8 @@ def remove_locked(connection: Connection, tenant_id: str, threads: Iterable[Thre
     """Remove threads whose rows are locked; return how many."""
     dying = list(threads)
     if dying:
-        keys = json.dumps([each.key if isinstance(each.key, str) else each.key.hex for each in dying])
-        let_go(connection, tenant_id, [each.key for each in dying], [each.space for each in dying])
+        keys = [each.key for each in dying]
+        let_go(connection, tenant_id, keys, [each.space for each in dying])
         for statement in _REMOVE:
             statement.run(connection, tenant_id, keys)
     return len(dying)
