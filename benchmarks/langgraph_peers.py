@@ -75,7 +75,7 @@ def together(threads: list[Thread]) -> Callable[[], Awaitable[None]]:
 async def compare(server: PostgresServer, tasks: int) -> dict[str, float]:
     """Return the median seconds of a step, with so many threads at the same time."""
     database = DatabaseManager(server.database_url("postgres"), pool_size=CONNECTIONS, max_overflow=0)
-    options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    options: Any = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     url = server.database_url("postgres").replace("+asyncpg", "")
     async with (
         AgentServiceSaver(database) as ours,

@@ -4,23 +4,26 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from agent_service.cli.console import Console
+from agent_service.core.urls.mask import mask_url
 
 __all__ = ["Parser", "Run", "add_command", "add_group", "add_tenant", "duration", "positive"]
 
 Run = Callable[[Namespace, Console], int]
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_URL: Final = re.compile(r"[a-z][a-z0-9+]*://.*", re.DOTALL)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Parser(ArgumentParser):
     """Reports a wrong command line in one line that points to ``--help``."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        """Exit with code 2. What looks like a URL, which may hold a password, is masked."""
+        shown = _URL.sub(lambda found: mask_url(found[0]), message)
+        self.exit(2, f"{self.prog}: {shown}; see {self.prog} --help\n")
 
 
 def add_command(commands: Any, name: str, run: Run, summary: str, *examples: str, for_machines: bool = True) -> Parser:

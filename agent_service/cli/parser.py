@@ -6,6 +6,7 @@ from agent_service.cli.commands import (
     cache,
     completion,
     database,
+    importing,
     outbox,
     replay,
     sessions,
@@ -29,6 +30,6 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"agent-service {version('agent-service')}")
     parser.set_defaults(parser=parser)  # for who describes it to a shell
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for each in (tour, replay, database, sessions, outbox, cache, triggers, top, settings, completion):
+    for each in (tour, replay, database, sessions, importing, outbox, cache, triggers, top, settings, completion):
         each.register(commands)
     return parser

@@ -23,27 +23,27 @@ SAID = "(SELECT current_setting('agent_service.tenant', true))"
 
 def upgrade() -> None:
     names = names_of(op.get_bind())
+    # A chain of the application's that made the tables of an earlier version has not made these.
     made = tables_are_made() and has_table(op.get_bind(), names.schema, names.local("checkpoint_threads"))
-    create = Change("make the tables of checkpoints", make_tables)
-    policies = (*(policy(table) for table in TABLES), Change("put the policies in force where others are", enforce))
-    run(revision, *(() if made else (create,)), *(policies if op.get_bind().dialect.name == "postgresql" else ()))
+    # One step, so that no other transaction ever sees the tables without their policies.
+    run(revision, Change("make the tables of checkpoints", keep_apart if made else create))
 
 
-def policy(table: str) -> Change:
-    """Return the step that makes a table's policy."""
-    return Change(
-        f"make the policy of {table}",
-        f"CREATE POLICY tenant ON {table} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')",
-        {table: Lock.ACCESS_EXCLUSIVE},
-    )
+def create(connection: sa.Connection) -> None:
+    """Make the tables and what belongs to them."""
+    make_tables(connection)
+    keep_apart(connection)
 
 
-def enforce(connection: sa.Connection) -> None:
-    """Put the policies in force, if those of sessions are."""
-    sessions = names_of(connection).full("sessions")
-    in_force = sa.text("SELECT relrowsecurity FROM pg_class WHERE oid = CAST(:sessions AS regclass)")
-    if connection.execute(in_force, {"sessions": sessions}).scalar():
-        for table in TABLES:
+def keep_apart(connection: sa.Connection) -> None:
+    """Make the policies between tenants (PostgreSQL), in force where those of sessions are."""
+    if connection.dialect.name != "postgresql":
+        return
+    asked = sa.text("SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = CAST(:name AS regclass)")
+    in_force = connection.scalar(asked, {"name": names_of(connection).full("sessions")})
+    for table in TABLES:
+        connection.exec_driver_sql(f"CREATE POLICY tenant ON {table} USING ({SAID} = '=' || tenant_id OR {SAID} = '*')")
+        if in_force:
             connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
 
 

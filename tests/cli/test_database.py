@@ -138,11 +138,31 @@ def test_cleanup_completes_what_has_expired_in_every_tenant(migrated_database: s
 
     first, second = as_json("cleanup"), as_json("cleanup")
 
-    assert first == {"completed_sessions": 2, "expired_contexts": 0, "expired_items": 0}
-    assert second == {"completed_sessions": 0, "expired_contexts": 0, "expired_items": 0}
+    nothing = dict.fromkeys(("completed_sessions", "expired_contexts", "expired_items"), 0)
+    nothing |= dict.fromkeys(("purged_sessions", "purged_threads", "purged_conversations"), 0)
+    assert first == nothing | {"completed_sessions": 2}
+    assert second == nothing
     counted = as_json("stats", "--user", "alice")
     assert (counted["total_sessions"], counted["active_sessions"], counted["total_tokens"]) == (2, 1, 0)
     assert as_json("stats", "--user", "alice", "--tenant", "acme")["active_sessions"] == 0
+
+
+def test_a_cleanup_removes_what_it_is_told_to(migrated_database: str, as_json: Command):
+    session = Session(user_id="alice")
+    store(session)
+
+    async def delete() -> None:
+        try:
+            async with get_session() as db:
+                await SessionRepository(db).delete(session.id)
+        finally:
+            await close_database()
+
+    asyncio.run(delete())
+    ages = ("--purge-after", "0s", "--purge-threads-after", "1d", "--purge-conversations-after", "2w")
+
+    assert as_json("cleanup", "--purge-after", "1d")["purged_sessions"] == 0
+    assert as_json("cleanup", *ages)["purged_sessions"] == 1
 
 
 def test_stats_without_a_user_are_the_whole_tenants(migrated_database: str, as_json: Command):

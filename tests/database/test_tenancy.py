@@ -36,6 +36,7 @@ SEES_NOTHING: dict[str, tuple[Call, object]] = {
     "erase_user": (lambda repo, canary: repo.erase_user("ada"), 0),
     "recount": (lambda repo, canary: repo.recount(), []),
     "export_user": (lambda repo, canary: anext(repo.export_user("ada"), None), None),
+    "iter_sessions": (lambda repo, canary: anext(repo.iter_sessions(user_id="ada"), None), None),
 }
 FINDS_NOTHING: dict[str, Call] = {
     "add_message_to_session": lambda repo, canary: repo.add_message_to_session(

@@ -3,10 +3,10 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_service.cli.console import Console
-from agent_service.cli.grammar import add_command, add_group, add_tenant
+from agent_service.cli.grammar import add_command, add_group, add_tenant, duration
 from agent_service.cli.running import with_database
 from agent_service.core.errors import ConfigurationError
 from agent_service.core.settings import get_settings
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 DIFFERENT = 1
+_RETENTION: Final = {
+    "purge-after": "sessions that were deleted longer ago than this",
+    "purge-threads-after": "LangGraph's threads to which nobody wrote for this long",
+    "purge-conversations-after": "Pydantic AI's conversations that were not saved for this long",
+}
 
 
 def register(commands: Any) -> None:
@@ -70,7 +75,17 @@ def register(commands: Any) -> None:
         "turn row-level security off: the package alone keeps tenants apart",
         "db disable-rls",
     )
-    add_command(commands, "cleanup", _cleanup, "mark expired sessions as completed, once", "cleanup")
+    clean = add_command(
+        commands,
+        "cleanup",
+        _cleanup,
+        "complete expired sessions and remove what has expired, once",
+        "cleanup --purge-after 30d",
+    )
+    for name, what in _RETENTION.items():
+        clean.add_argument(
+            f"--{name}", type=duration, metavar="TIME", help=f"also remove {what}, such as 12h, 30d or 2w"
+        )
     show = add_command(
         commands,
         "stats",
@@ -212,14 +227,22 @@ async def _switch_row_security(database: DatabaseManager, console: Console, *, o
     return 0
 
 
-def _cleanup(_arguments: Namespace, console: Console) -> int:
+def _cleanup(arguments: Namespace, console: Console) -> int:
     """Mark the expired sessions of all tenants as completed, and do what else a scheduled cleanup does."""
 
     async def work(database: DatabaseManager) -> int:
-        done = await cleanup_once(database=database)
+        done = await cleanup_once(
+            purge_after=arguments.purge_after,
+            purge_threads_after=arguments.purge_threads_after,
+            purge_conversations_after=arguments.purge_conversations_after,
+            database=database,
+        )
         console.result(
             {
                 "completed_sessions": done.completed,
+                "purged_sessions": done.purged,
+                "purged_threads": done.purged_threads,
+                "purged_conversations": done.purged_conversations,
                 "expired_contexts": done.expired_contexts,
                 "expired_items": done.expired_items,
             }

@@ -109,8 +109,15 @@ class Opening:
         if wanted.cleanup is not None:
             from agent_service.infrastructure.database.maintenance.cleanup import run_cleanup  # noqa: PLC0415
 
-            cleanup = partial(run_cleanup, interval=wanted.cleanup, purge_after=wanted.purge_after)
-            self._supervise("cleanup", partial(cleanup, database=self._parts.database))
+            cleanup = partial(
+                run_cleanup,
+                interval=wanted.cleanup,
+                purge_after=wanted.purge_after,
+                purge_threads_after=wanted.purge_threads_after,
+                purge_conversations_after=wanted.purge_conversations_after,
+                database=self._parts.database,
+            )
+            self._supervise("cleanup", cleanup)
         if wanted.outbox:
             from agent_service.infrastructure.outbox.run import run_outbox  # noqa: PLC0415
 

@@ -63,6 +63,8 @@ class AgentService:
     :param append_timeout: seconds after which an append of the writer gives up.
     :param cleanup: run the cleanup of expired sessions, every 60 seconds or as many as are given.
     :param purge_after: let the cleanup also remove for good what was deleted longer ago than this.
+    :param purge_threads_after: let it also remove LangGraph's threads to which nobody wrote for this long.
+    :param purge_conversations_after: let it also remove Pydantic AI's conversations that were not saved for this long.
     :param outbox: apply the cache invalidations that were committed with transactions.
     :param triggers: makes a trigger runner; the class itself does.
     :param runtime: create the process's :class:`AgentRuntime`, with this configuration or, if True, the default one
@@ -84,6 +86,8 @@ class AgentService:
         append_timeout: float = 10.0,
         cleanup: bool | float = False,
         purge_after: timedelta | None = None,
+        purge_threads_after: timedelta | None = None,
+        purge_conversations_after: timedelta | None = None,
         outbox: bool = False,
         triggers: "Callable[[], TriggerRunner] | None" = None,
         runtime: "bool | GlobalSymphonyConfig" = False,
@@ -105,6 +109,8 @@ class AgentService:
             append_timeout=require_seconds(append_timeout, "append_timeout"),
             cleanup=_interval(cleanup),
             purge_after=purge_after,
+            purge_threads_after=purge_threads_after,
+            purge_conversations_after=purge_conversations_after,
             outbox=outbox,
             triggers=triggers,
             runtime=runtime,

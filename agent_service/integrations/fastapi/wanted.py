@@ -27,6 +27,8 @@ class Wanted:
     append_timeout: float
     cleanup: float | None
     purge_after: timedelta | None
+    purge_threads_after: timedelta | None
+    purge_conversations_after: timedelta | None
     outbox: bool
     triggers: "Callable[[], TriggerRunner] | None"
     runtime: "bool | GlobalSymphonyConfig"
@@ -44,17 +46,23 @@ class Wanted:
         _require("runtime", self.runtime, _is_runtime, "True, False or a GlobalSymphonyConfig")
         _require("triggers", self.triggers, _is_optional_call, "TriggerRunner, or a function that makes one")
         _require("background", self.background, _are_calls, "a list of coroutine functions")
-        _require(
-            "purge_after", self.purge_after, _is_retention, "a timedelta of at least 0, such as timedelta(days=30)"
-        )
+        for name, age in self.retention.items():
+            _require(name, age, _is_retention, "a timedelta of at least 0, such as timedelta(days=30)")
         needs = {"writer": self.writer, "cleanup": self.cleanup is not None, "outbox": self.outbox}
         for name, asked_for in needs.items():
             if asked_for and self.database is False:
                 raise ConfigurationError(f"{name} needs a database; make the service with database=True, or without it")
         if self.outbox and not self.cache:
             raise ConfigurationError("outbox needs the cache that it invalidates; make the service with cache=True")
-        if self.purge_after is not None and self.cleanup is None:
-            raise ConfigurationError("purge_after is for the cleanup; make the service with cleanup=True")
+        for name, age in self.retention.items():
+            if age is not None and self.cleanup is None:
+                raise ConfigurationError(f"{name} is for the cleanup; make the service with cleanup=True")
+
+    @property
+    def retention(self) -> dict[str, timedelta | None]:
+        """How long the cleanup keeps what is old, by its arguments; None: for ever."""
+        names = ("purge_after", "purge_threads_after", "purge_conversations_after")
+        return {name: getattr(self, name) for name in names}
 
 
 def require_seconds(value: float, name: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from agent_service.core.bridge import SyncBridge
 from agent_service.core.errors import BridgeError
+from agent_service.integrations.langgraph.blocked import require_no_loop
 
 __all__ = ["HomeLoop"]
 
@@ -57,8 +58,10 @@ class HomeLoop:
     def wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do some work on the loop, and wait for it in this thread.
 
-        :raises BridgeError: this is the thread of a running loop, or the loop does not run.
+        :raises LoopBlockedError: this is the thread of a running loop.
+        :raises BridgeError: the loop does not run.
         """
+        require_no_loop()
         loop = self._loop
         if loop is None or (not self._bound and not loop.is_running()):
             self._used_own = True

@@ -10,18 +10,15 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent_service.core.bridge import SyncBridge
-from agent_service.core.errors import BridgeError, SessionError
+from agent_service.core.errors import SessionError
 from agent_service.infrastructure.database.checkpoints.store import CheckpointStore
 from agent_service.infrastructure.database.connection import close_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.integrations.langgraph.blocked import require_no_loop
 
-__all__ = ["LoopBlockedError", "SaverLoop"]
+__all__ = ["SaverLoop"]
 
 T = TypeVar("T")
-
-
-class LoopBlockedError(BridgeError, asyncio.InvalidStateError):
-    """A call that waits was made on the thread of a running event loop, which it would stop."""
 
 
 class SaverLoop:
@@ -48,7 +45,7 @@ class SaverLoop:
     def open_for_threads(self) -> None:
         """Open the store on an event loop of its own, in a thread."""
         self._require_new()
-        _require_no_loop()
+        require_no_loop()
         self._bridge = SyncBridge()
         try:
             self._bridge.run(self._open(), None)
@@ -86,7 +83,7 @@ class SaverLoop:
         :raises LoopBlockedError: this is the thread of a running event loop.
         """
         store, _ = self._opened()
-        _require_no_loop()
+        require_no_loop()
         assert self._bridge is not None
         return self._bridge.run(work(store), None)
 
@@ -115,14 +112,3 @@ class SaverLoop:
     def _require_new(self) -> None:
         if self._bridge is not None:
             raise SessionError("the saver was opened before; make a new AgentServiceSaver")
-
-
-def _require_no_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise LoopBlockedError(
-        "a call that waits was made on the thread of a running event loop, which it would stop; await the method that "
-        "begins with a (graph.ainvoke, aget_tuple), or call in a thread: await asyncio.to_thread(graph.invoke, ...)"
-    )

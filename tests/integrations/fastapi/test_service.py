@@ -148,6 +148,8 @@ async def test_a_service_runs_once_at_a_time() -> None:
         ({"cleanup": -1}, "cleanup must be seconds"),
         ({"cleanup": "60"}, "cleanup must be seconds"),
         ({"purge_after": timedelta(days=30)}, "purge_after is for the cleanup"),
+        ({"purge_threads_after": timedelta(days=30)}, "purge_threads_after is for the cleanup"),
+        ({"cleanup": True, "purge_conversations_after": 30}, "purge_conversations_after must be a timedelta"),
         ({"cleanup": True, "purge_after": 30}, "purge_after must be a timedelta"),
         ({"database": None}, "database must be True, False, a URL or a DatabaseManager"),
         ({"database": DatabaseManager}, "database must be"),

@@ -174,18 +174,31 @@ async def test_copies_with_another_allowlist_or_tenant_share_the_connections(
 
 async def test_a_tenant_neither_sees_nor_touches_anothers_threads(saver: AgentServiceSaver) -> None:
     other = saver.for_tenant("acme")
-    await put(saver, "thread", 0, {"state": "ours"}, run_id="run")
-    await put(other, "thread", 0, {"state": "theirs"}, run_id="run")
+    ours = await put(saver, "thread", 0, {"state": "ours"}, run_id="run")
+    await saver.aput_writes(ours, [("log", "ours")], "task")
+    later = await put(saver, "thread", 1, {"state": "ours"}, run_id="run")
+    before = [each async for each in saver.alist(None)]
 
+    assert await other.aget_tuple(ours) is None
+    assert await other.aget_tuple(config("thread")) is None
+    assert [await ids(other, each) for each in (None, config("thread"), ours)] == [[], [], []]
+    assert await other.aget_delta_channel_history(config=later, channels=["log"]) == {"log": {"writes": []}}
     await other.adelete_for_runs(["run"])
-    assert await ids(other, None) == []
-    await put(other, "thread", 0, {"state": "theirs"}, run_id="run")
     await other.adelete_thread("thread")
     await other.acopy_thread("thread", "copy")
-    await other.aprune(["thread"], strategy="delete")
-
-    assert len(await ids(saver, None)) == 1
+    for strategy in ("keep_latest", "delete"):
+        await other.aprune(["thread"], strategy=strategy)
     assert await ids(other, None) == []
+    assert [each async for each in saver.alist(None)] == before
+
+    # The same ids, of another tenant, are other threads.
+    await other.aput_writes(ours, [("log", "theirs")], "task")
+    await put(other, "thread", 0, {"state": "theirs"}, run_id="run")
+    assert [each async for each in saver.alist(None)] == before
+    for strategy in ("keep_latest", "delete"):
+        await other.aprune(["thread"], strategy=strategy)
+    assert await ids(other, None) == []
+    assert [each async for each in saver.alist(None)] == before
 
 
 async def test_row_security_hides_threads_of_other_tenants(postgres_url: str) -> None:

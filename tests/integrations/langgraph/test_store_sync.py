@@ -84,9 +84,10 @@ async def test_on_the_loops_own_thread_they_are_refused_at_once(database: Databa
         "batch": ([GetOp(("a",), "k")],),
     }
 
-    with pytest.raises(BridgeError, match="await it instead"):
+    with pytest.raises(asyncio.InvalidStateError, match="await the method that begins with a") as refused:
         getattr(store, call)(*arguments[call])
 
+    assert isinstance(refused.value, BridgeError)
     assert await store.aget(("a",), "k") is None
     await store.aclose()
 

@@ -47,8 +47,8 @@ _CONVERSATIONS: Final = 20
 async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_id: str = "") -> int:
     """Remove all sessions of a user for good, in short transactions, however many there are.
 
-    So are threads of checkpoints that name the user, before the sessions, and the conversations of Pydantic AI whose
-    scope is this user's id.
+    So are threads of checkpoints that name the user, once the sessions are hidden, and the conversations of Pydantic AI
+    whose scope is this user's id.
 
     First all sessions are hidden; then they are removed, each step committed. After an interruption some are hidden or
     removed: call it again to go on with the rest. Do not restore what was hidden, because messages may be missing.
@@ -64,10 +64,10 @@ async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_i
     require_identifier(user_id, "user_id")
     work = _Erasure(database, require_tenant(tenant_id), user_id)
     erased = 0
-    while await work.remove_threads():
-        pass
     while True:
         await work.hide()
+        while await work.remove_threads():
+            pass
         sizes = await work.left()
         if not sizes:
             return erased + await work.remove_conversations(str(user_id))

@@ -1,17 +1,17 @@
 """Exporting a user's sessions from a database, and importing them into another one."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.errors.translation import database_errors, translate
-from agent_service.infrastructure.database.models.message import SessionMessage
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.queries.scope import of_tenant
+from agent_service.infrastructure.database.repositories.arrival import Arrival
 from agent_service.infrastructure.database.repositories.history import SessionHistory
 from agent_service.infrastructure.database.repositories.lines import MessageLine, message_line, read_lines, session_line
 from agent_service.infrastructure.database.repositories.results import ImportResult
@@ -20,8 +20,6 @@ from agent_service.infrastructure.database.values.validation import require_iden
 __all__ = ["SessionPortability"]
 
 _SESSIONS: Final = 50
-_MESSAGES: Final = 200
-"""Messages of an import that are in memory at once."""
 
 
 class SessionPortability(SessionHistory):
@@ -59,11 +57,11 @@ class SessionPortability(SessionHistory):
 
     async def _import(self, lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> ImportResult:
         added = skipped = messages = 0
-        arriving: _Arriving | None = None
+        arriving: Arrival | None = None
         async for each in read_lines(lines):
             if isinstance(each, MessageLine):
                 if arriving is not None:
-                    await arriving.take(each)
+                    await arriving.take(each.message, seq=each.seq, created_at=each.created_at)
                     messages += 1
                 continue
             await self._finish(arriving)
@@ -77,7 +75,7 @@ class SessionPortability(SessionHistory):
         scope = own if after is None else [*own, Session.id > after]
         return await self._all("export sessions", select(Session).where(*scope).order_by(Session.id).limit(_SESSIONS))
 
-    async def _begin(self, session: Session) -> "_Arriving | None":
+    async def _begin(self, session: Session) -> Arrival | None:
         session.tenant_id = self._tenant_id
         known = select(Session.id).where(*of_tenant(self._tenant_id, session.id))
         with database_errors("import a session"):
@@ -95,59 +93,8 @@ class SessionPortability(SessionHistory):
                     f"the external_id {session.external_id!r} of session {session.id} belongs to another session; "
                     "import into another tenant or database"
                 ) from exc
-        return _Arriving(self._db, session)
+        return Arrival(self._db, session)
 
-    async def _finish(self, arriving: "_Arriving | None") -> None:
+    async def _finish(self, arriving: Arrival | None) -> None:
         if arriving is not None:
             self._note(arriving.session.id, await arriving.finish())
-
-
-class _Arriving:
-    """A session that is being imported."""
-
-    def __init__(self, db: Any, session: Session) -> None:
-        self.session = session
-        self._db = db
-        self._rows: list[dict[str, Any]] = []
-        self._client_ids: set[str] = set()
-        self._count = self._tokens = 0
-
-    async def take(self, line: MessageLine) -> None:
-        """Store a message. Where a client id comes twice, as a fork may show it, the first message keeps it."""
-        client_id = None if line.client_id in self._client_ids else line.client_id
-        if client_id is not None:
-            self._client_ids.add(client_id)
-        self._rows.append(
-            {
-                "session_id": self.session.id,
-                "seq": line.seq,
-                "client_id": client_id,
-                "role": line.message.role,
-                "content": line.message.search_text,
-                "data": line.message.data,
-                "token_count": line.message.token_count,
-                "created_at": line.created_at,
-                "tenant_id": self.session.tenant_id,
-            }
-        )
-        self._count += 1
-        self._tokens += line.message.token_count or 0
-        if len(self._rows) == _MESSAGES:
-            await self._store()
-
-    async def finish(self) -> dict[str, int]:
-        """Store the remaining messages and the counters, and return the counters."""
-        await self._store()
-        values = {"total_messages": self._count, "total_tokens": self._tokens}
-        with database_errors("import a session"):
-            await self._db.execute(
-                update(Session).where(*of_tenant(self.session.tenant_id, self.session.id)).values(**values),
-                execution_options={"synchronize_session": False},
-            )
-        return values
-
-    async def _store(self) -> None:
-        if self._rows:
-            with database_errors("import messages"):
-                await self._db.execute(insert(SessionMessage.__table__), self._rows)  # type: ignore[arg-type]
-            self._rows = []
