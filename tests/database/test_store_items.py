@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.items.joined import JoinedItems
 from agent_service.infrastructure.database.items.operations import Get, ListNamespaces, Put, Search
@@ -191,3 +191,23 @@ async def test_reading_items_finds_each_by_its_key(database: DatabaseManager) ->
     assert all(found)
     assert lookups
     assert all("namespace" in each for each in lookups)
+
+
+async def test_what_was_refused_at_once_is_not_done_later(database: DatabaseManager) -> None:
+    """As where DATABASE_URL cannot be used, and is changed."""
+    usable = False
+
+    def find() -> DatabaseManager:
+        if usable:
+            return database
+        raise ConfigurationError("DATABASE_URL cannot be used")
+
+    joined = JoinedItems(ItemTransactions(), find)
+    with pytest.raises(ConfigurationError):
+        await joined.run([Put.of(("a",), "refused", {})])
+    usable = True
+    await joined.run([Put.of(("a",), "k", {})])
+    found = await joined.run([Search.of(("a",))])
+    await joined.aclose()
+
+    assert [each.key for each in found[0]] == ["k"]  # type: ignore[union-attr]
