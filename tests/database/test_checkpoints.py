@@ -312,6 +312,15 @@ async def test_writing_to_an_idle_thread_keeps_it(store: CheckpointStore, databa
     assert (await cleanup_once(purge_threads_after=timedelta(days=7), database=database)).purged_threads == 0
 
 
+async def test_a_copy_of_an_idle_thread_is_not_idle(store: CheckpointStore, database: DatabaseManager) -> None:
+    await fill(store, "idle", 1)
+    await let_pass(database, "idle")
+    await store.copy("", "idle", "copy")
+
+    assert await purge_threads(database, timedelta(days=7)) == 1
+    assert await values(store, "copy") == {"state": b"0 of idle", "other": b"same"}
+
+
 async def test_the_schedule_counts_what_it_removed(store: CheckpointStore, database: DatabaseManager) -> None:
     await fill(store, "thread", 1)
     await let_pass(database, "thread")

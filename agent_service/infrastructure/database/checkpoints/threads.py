@@ -5,14 +5,18 @@ On SQLite the transaction has the write lock from there on.
 """
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.checkpoints.spaces import keep_needed_values, let_go
 from agent_service.infrastructure.database.checkpoints.statements import Statement, new_id
+from agent_service.infrastructure.database.checkpoints.writing import moved_now
+from agent_service.infrastructure.database.values.types import sqlite_moment
 
 __all__ = ["Thread", "copy_thread", "lock_threads", "lock_threads_of_user", "remove_locked", "remove_threads"]
 
@@ -51,7 +55,8 @@ UPDATE agent_service_checkpoint_threads SET space = $3 WHERE tenant_id = $1 AND 
 """)
 _MAKE: Final = Statement("""
 INSERT INTO agent_service_checkpoint_threads (tenant_id, thread_id, id, space, user_id, active_at)
-SELECT $1, $2::text, $3, $4, user_id, active_at FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND id = $5
+SELECT $1, $2::text, $3, $4, user_id, coalesce($6::timestamptz, CURRENT_TIMESTAMP)
+FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND id = $5
 ON CONFLICT (tenant_id, thread_id) DO NOTHING
 RETURNING id
 """)
@@ -120,6 +125,8 @@ def remove_locked(connection: Connection, tenant_id: str, threads: Iterable[Thre
 def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_id: str) -> bool:
     """Copy a thread: its checkpoints and writes are copied, and the values of its channels are shared.
 
+    To copy is to write, so the other thread begins to be idle now, however long ago the first one was written to.
+
     :return: False: there is no such thread, and nothing was done.
     :raises SessionConflictError: the other thread exists.
     """
@@ -129,7 +136,7 @@ def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_i
         return False
     target = new_id(connection, uuid4())
     made = target_id not in found and _MAKE.run(
-        connection, tenant_id, target_id, target, new_id(connection, uuid4()), source.key
+        connection, tenant_id, target_id, target, new_id(connection, uuid4()), source.key, _now(connection)
     )
     if not made:
         raise SessionConflictError(
@@ -139,6 +146,11 @@ def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_i
     for statement in _COPY:
         statement.run(connection, tenant_id, source.key, target)
     return True
+
+
+def _now(connection: Connection) -> datetime | str | None:
+    """Return the present as the engine takes it; None: the database knows it."""
+    return moved_now() if connection.dialect.name == "postgresql" else sqlite_moment(SYSTEM_CLOCK.now())
 
 
 def _share(connection: Connection, tenant_id: str, source: Thread) -> None:
