@@ -1,6 +1,5 @@
 """Reading checkpoints with their values and writes: one statement, so one state of the database, for each page."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from agent_service.infrastructure.database.checkpoints.changes import Encoded
+from agent_service.infrastructure.database.checkpoints.channels import read_versions
 from agent_service.infrastructure.database.checkpoints.statements import Statement
 
 __all__ = ["Place", "Question", "StoredCheckpoint", "StoredWrite", "read_page"]
@@ -162,7 +162,7 @@ def _assemble(rows: Sequence[tuple[Any, ...]]) -> list[StoredCheckpoint]:
             value, meta = Encoded(*encoded[:2]), Encoded(*encoded[2:])
             place = Place(first, thread, namespace)
             stored = StoredCheckpoint(third, namespace, first, second, value, meta, place)
-            found[thread, namespace, first] = (stored, json.loads(fourth))
+            found[thread, namespace, first] = (stored, read_versions(fourth))
         elif kind == 1:
             key = (thread, namespace, first, second)
             if key not in blobs or blobs[key][0] < number:
@@ -184,5 +184,5 @@ def _in_order(write: tuple[Any, ...]) -> tuple[Any, ...]:
 def _values(
     blobs: Mapping[tuple[Any, ...], tuple[int, Encoded]], thread: Any, namespace: str, versions: Iterable[Any]
 ) -> dict[str, Encoded]:
-    keys = {channel: (thread, namespace, channel, version) for channel, version in versions}
+    keys = {channel: (thread, namespace, *named) for channel, named in versions}
     return {channel: blobs[key][1] for channel, key in keys.items() if key in blobs}
