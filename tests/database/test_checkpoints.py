@@ -9,12 +9,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text, update
 
 from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import DatabaseError, DatabaseUnavailableError, SessionConflictError, SessionValueError
 from agent_service.infrastructure.database import cleanup_once, erase_user
 from agent_service.infrastructure.database.checkpoints.changes import Change, Encoded, NewCheckpoint
+from agent_service.infrastructure.database.checkpoints.channels import (
+    MAX_CHANNEL,
+    index_name,
+    read_versions,
+    write_versions,
+)
 from agent_service.infrastructure.database.checkpoints.reading import Question, StoredCheckpoint
 from agent_service.infrastructure.database.checkpoints.store import CheckpointStore
 from agent_service.infrastructure.database.checkpoints.writing import write_changes
@@ -312,6 +320,39 @@ async def test_writing_to_an_idle_thread_keeps_it(store: CheckpointStore, databa
     assert (await cleanup_once(purge_threads_after=timedelta(days=7), database=database)).purged_threads == 0
 
 
+async def test_a_copy_of_an_idle_thread_is_not_idle(store: CheckpointStore, database: DatabaseManager) -> None:
+    await fill(store, "idle", 1)
+    await let_pass(database, "idle")
+    await store.copy("", "idle", "copy")
+
+    assert await purge_threads(database, timedelta(days=7)) == 1
+    assert await values(store, "copy") == {"state": b"0 of idle", "other": b"same"}
+
+
+@given(names=st.sets(st.sampled_from(["a", "é", "join:"]).flatmap(lambda one: st.just(one * 500) | st.just(one))))
+def test_versions_come_back_whatever_the_length_of_names(names: set[str]) -> None:
+    versions = {name: f"version {number}" for number, name in enumerate(sorted(names))}
+    found = read_versions(write_versions(versions))
+
+    assert {name: version for name, (_, version) in found.items()} == versions
+    assert all(named == index_name(name) and len(named.encode()) <= MAX_CHANNEL for name, (named, _) in found.items())
+
+
+async def test_channels_with_long_names_are_read_copied_and_pruned(store: CheckpointStore) -> None:
+    long = {"join:" + "node+" * 300: b"1", "join:" + "node+" * 300 + "x": b"2", "short": b"3"}
+    await store.write("", checkpoint("thread", "00", None, long))
+    await store.write("", checkpoint("thread", "01", "00", long))
+    await store.write("", writes("thread", "01", "task", b"written", channel=max(long, key=len)))
+    await store.copy("", "thread", "copy")
+    await store.keep_latest("", ["thread", "copy"])
+
+    for name in ("thread", "copy"):
+        found = await latest(store, name)
+        assert found is not None
+        assert {channel: value.value for channel, value in found.values.items()} == long
+        assert [write.channel for write in found.writes] == [max(long, key=len)]
+
+
 async def test_the_schedule_counts_what_it_removed(store: CheckpointStore, database: DatabaseManager) -> None:
     await fill(store, "thread", 1)
     await let_pass(database, "thread")
@@ -359,6 +400,7 @@ async def test_an_erased_user_loses_all_threads(
         ({"checkpoint_id": "\ud800"}, "checkpoint_id holds a lone surrogate"),
         ({"parent_id": ""}, "parent_id must not be empty"),
         ({"versions": {"": "1"}}, "channel must not be empty"),
+        ({"versions": {"a" * 401: "1"}, "replayed": ["a" * 401]}, "replayed has a channel of 401 bytes"),
         ({"versions": {"a": "1" * 300}}, "version must have at most 255"),
         ({"values": {"b": Encoded("raw", b"")}}, "no version"),
         ({"facts": {"a": "\x00"}}, r"facts\['a'\]"),

@@ -1,17 +1,19 @@
 """Items of stores in the database: row-level security, revisions, isolation, and what a batch is."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from agent_service.core.errors import DatabaseError, DatabaseUnavailableError
+from agent_service.core.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from agent_service.infrastructure.database.engine import DatabaseManager
 from agent_service.infrastructure.database.items.joined import JoinedItems
 from agent_service.infrastructure.database.items.operations import Get, ListNamespaces, Put, Search
 from agent_service.infrastructure.database.items.places import end_of, read_namespace, write_namespace
+from agent_service.infrastructure.database.items.reads import get_items
 from agent_service.infrastructure.database.items.transactions import ItemTransactions
 from agent_service.infrastructure.database.maintenance.cleanup import cleanup_once
 from agent_service.infrastructure.database.naming.names import FRAMEWORKS
@@ -172,3 +174,40 @@ async def test_behind_a_pgbouncer_in_transaction_mode(postgres_server: PostgresS
 
     assert len(found) == 10  # type: ignore[arg-type]
     assert removed == 20
+
+
+async def test_reading_items_finds_each_by_its_key(database: DatabaseManager) -> None:
+    await ItemTransactions().run(database, [Put.of((f"u{n}",), "k", {"n": n}) for n in range(3000)])
+    sent = list[tuple[str, Any]]()
+    async with database.session() as db:
+        connection = await db.connection()
+        event.listen(connection.sync_connection, "before_cursor_execute", lambda *given: sent.append(given[2:4]))
+        gets = [Get.of((f"u{n}",), "k", refresh=False) for n in range(50)]
+        found = await connection.run_sync(get_items, "", gets, set(), live_only=False)
+        explain = "EXPLAIN QUERY PLAN" if database.embedded else "EXPLAIN"
+        plan = await connection.exec_driver_sql(f"{explain} {sent[0][0]}", sent[0][1])
+    lookups = [str(row[-1]) for row in plan if "tenant_id" in str(row[-1])]
+
+    assert all(found)
+    assert lookups
+    assert all("namespace" in each for each in lookups)
+
+
+async def test_what_was_refused_at_once_is_not_done_later(database: DatabaseManager) -> None:
+    """As where DATABASE_URL cannot be used, and is changed."""
+    usable = False
+
+    def find() -> DatabaseManager:
+        if usable:
+            return database
+        raise ConfigurationError("DATABASE_URL cannot be used")
+
+    joined = JoinedItems(ItemTransactions(), find)
+    with pytest.raises(ConfigurationError):
+        await joined.run([Put.of(("a",), "refused", {})])
+    usable = True
+    await joined.run([Put.of(("a",), "k", {})])
+    found = await joined.run([Search.of(("a",))])
+    await joined.aclose()
+
+    assert [each.key for each in found[0]] == ["k"]  # type: ignore[union-attr]

@@ -6,12 +6,13 @@ from typing import Any, Final, Generic, TypeVar
 from langgraph.cache.base import BaseCache, FullKey, Namespace
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agent_service.core.errors import CacheKeyError, CacheValueError, ConfigurationError
+from agent_service.core.errors import CacheKeyError, CacheSerializationError, CacheValueError, ConfigurationError
 from agent_service.core.ttl import NEVER, TTL
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
 from agent_service.infrastructure.cache.interface import ICache
 from agent_service.infrastructure.database.values.documents import dumps
 from agent_service.integrations.langgraph.loops import HomeLoop
+from agent_service.integrations.langgraph.serializers import refuse_pickle
 
 __all__ = ["AgentServiceCache"]
 
@@ -47,8 +48,7 @@ class AgentServiceCache(BaseCache[ValueT], Generic[ValueT]):
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde)
-        if getattr(self.serde, "pickle_fallback", False):
-            raise ConfigurationError("serde falls back to pickle, which runs code that it reads; leave that off")
+        refuse_pickle(self.serde)
         if cache is not None and not isinstance(cache, ICache):
             raise ConfigurationError(f"cache must be an ICache or None, got {type(cache).__name__}")
         self._given = cache
@@ -68,6 +68,7 @@ class AgentServiceCache(BaseCache[ValueT], Generic[ValueT]):
         """Store values for so many seconds; None: as ``ttl`` says. It is no error if the cache stores none.
 
         :raises CacheKeyError: a key cannot be used.
+        :raises CacheSerializationError: the serializer cannot encode a value; nothing was stored.
         :raises CacheValueError: a time to live cannot be used.
         """
         entries = [
@@ -146,7 +147,13 @@ class AgentServiceCache(BaseCache[ValueT], Generic[ValueT]):
         await (await self._cache()).clear()
 
     def _dump(self, value: Any) -> tuple[str, bytes]:
-        kind, data = self.serde.dumps_typed(value)
+        try:
+            kind, data = self.serde.dumps_typed(value)
+        except Exception as exc:
+            raise CacheSerializationError(
+                f"a result cannot be encoded ({type(exc).__name__}): {type(value).__name__} is nothing that "
+                f"{type(self.serde).__name__} knows, or holds one; return plain data, or leave cache_policy out"
+            ) from exc
         return kind, bytes(data)
 
 

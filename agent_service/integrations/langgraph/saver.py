@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agent_service.core.errors import ConfigurationError, SessionValueError
+from agent_service.core.errors import SessionValueError
 from agent_service.infrastructure.database.checkpoints.reading import Question
 from agent_service.infrastructure.database.checkpoints.store import CheckpointStore
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
@@ -27,6 +27,7 @@ from agent_service.integrations.langgraph.saver_config import Address, thread_na
 from agent_service.integrations.langgraph.saver_encoding import Codec
 from agent_service.integrations.langgraph.saver_listing import Listing
 from agent_service.integrations.langgraph.saver_loop import SaverLoop
+from agent_service.integrations.langgraph.serializers import refuse_pickle
 
 __all__ = ["AgentServiceSaver"]
 
@@ -70,7 +71,7 @@ class AgentServiceSaver(BaseCheckpointSaver[str]):
         timeout: float = 30.0,
     ) -> None:
         super().__init__(serde=serde)
-        _refuse_pickle(self.serde)
+        refuse_pickle(self.serde)
         if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout <= 86_400:
             raise SessionValueError(f"timeout must be seconds above 0, at most a day, got {timeout!r:.80}")
         self.tenant_id = require_tenant(tenant_id)
@@ -329,12 +330,3 @@ class AgentServiceSaver(BaseCheckpointSaver[str]):
             return {channel: codec.history_of(channel, found[channel]) for channel in names}
 
         return histories
-
-
-def _refuse_pickle(serde: Any) -> None:
-    while serde is not None:
-        if getattr(serde, "pickle_fallback", False):
-            raise ConfigurationError(
-                f"serde {type(serde).__name__} falls back to pickle, which is never stored; leave pickle_fallback out"
-            )
-        serde = getattr(serde, "serde", None)

@@ -1,6 +1,7 @@
 """Checkpoints and writes of LangGraph as rows, and back. Values are bytes that the saver's serializer makes."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
@@ -161,11 +162,11 @@ class Codec:
 def version_text(version: Any) -> str:
     """Return the version of a channel as text; numbers that are equal have the same.
 
-    :raises SessionValueError: it is no text and no number.
+    :raises SessionValueError: it is no text and no finite number.
     """
     if isinstance(version, str):
         return version
-    if isinstance(version, int | float) and not isinstance(version, bool):
+    if isinstance(version, int | float) and not isinstance(version, bool) and math.isfinite(version):
         return str(int(version)) if version == int(version) else repr(version)
     raise SessionValueError(f"the version of a channel must be a text or a number, got {version!r:.80}")
 

@@ -38,6 +38,8 @@ class Listing:
     ) -> None:
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
             raise SessionValueError(f"limit must be an integer or None, got {limit!r:.80}")
+        if conditions is not None and not isinstance(conditions, Mapping):
+            raise SessionValueError(f"filter must be a dict or None, not {type(conditions).__name__}")
         self._codec = codec
         self._tenant_id = tenant_id
         self._conditions = dict(conditions or {})

@@ -1,7 +1,7 @@
 """LangGraph's long-term memory in PostgreSQL or SQLite."""
 
 import asyncio
-import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
@@ -173,7 +173,7 @@ class AgentServiceStore(BaseStore):
         :raises ConfigurationError: the interval cannot be used.
         """
         configured = (self.ttl_config or {}).get("sweep_interval_minutes")
-        minutes = sweep_interval_minutes or configured or 5
+        minutes = (configured or 5) if sweep_interval_minutes is None else sweep_interval_minutes
         _require_minutes("sweep_interval_minutes", minutes, ConfigurationError)
         if self._sweeping is None or self._sweeping.done():
             supervised = Supervised("The sweeper of a store", lambda: self._sweep(minutes * _MINUTE))
@@ -276,7 +276,6 @@ def _require_ttl_config(ttl: TTLConfig | None) -> TTLConfig | None:
 
 
 def _require_minutes(name: str, minutes: Any, error: type[Exception] = SessionValueError) -> float:
-    usable = isinstance(minutes, int | float) and not isinstance(minutes, bool) and 0 < minutes < math.inf
-    if not usable:
-        raise error(f"{name} must be minutes above 0, or None, got {minutes!r:.80}")
-    return float(minutes)
+    if isinstance(minutes, int | float) and not isinstance(minutes, bool) and 0 < minutes <= sys.float_info.max:
+        return float(minutes)
+    raise error(f"{name} must be minutes above 0, or None, got {minutes!r:.80}")

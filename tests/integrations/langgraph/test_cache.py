@@ -3,15 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 import redis
 from langgraph.cache.memory import InMemoryCache as TheirCache
+from langgraph.checkpoint.serde.base import CipherProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from agent_service.core.errors import BridgeError, CacheKeyError, CacheValueError, ConfigurationError
+from agent_service.core.errors import (
+    BridgeError,
+    CacheKeyError,
+    CacheSerializationError,
+    CacheValueError,
+    ConfigurationError,
+)
 from agent_service.core.settings import reset_settings
 from agent_service.core.ttl import NEVER
 from agent_service.infrastructure.cache.factory import close_cache, get_cache
@@ -169,7 +177,13 @@ async def test_what_cannot_be_used_is_refused() -> None:
         await cache.aclear(["a"])  # type: ignore[list-item]
     with pytest.raises(CacheValueError, match="ttl"):
         await cache.aset({(("a",), "k"): (1, "60")})  # type: ignore[dict-item]
-    with pytest.raises(ConfigurationError, match="pickle"):
-        AgentServiceCache(serde=JsonPlusSerializer(pickle_fallback=True))
+    pickles = JsonPlusSerializer(pickle_fallback=True)
+    for serde in (pickles, EncryptedSerializer(cast("CipherProtocol", None), pickles)):
+        with pytest.raises(ConfigurationError, match="pickle"):
+            AgentServiceCache(serde=serde)
+    with pytest.raises(CacheSerializationError, match="type is nothing that JsonPlusSerializer knows") as caught:
+        await cache.aset({(("a",), "kept"): (1, None), (("a",), "k"): (type("Secret", (), {}), None)})
+    assert caught.value.__cause__ is not None
+    assert await cache.aget([(("a",), "kept")]) == {}
     with pytest.raises(ConfigurationError, match="ICache"):
         AgentServiceCache({})  # type: ignore[arg-type]

@@ -363,8 +363,15 @@ async def test_arguments_that_cannot_be_used_are_named(saver: AgentServiceSaver)
         await saver.aprune("thread")
     with pytest.raises(SessionValueError, match="run_ids must be a list"):
         await saver.adelete_for_runs("run")
+    with pytest.raises(SessionValueError, match="run_ids holds U"):
+        await saver.adelete_for_runs(["\x00"])
     with pytest.raises(SessionValueError, match="limit must be"):
         await ids(saver, None, limit=1.5)
+    with pytest.raises(SessionValueError, match="filter must be a dict"):
+        await ids(saver, None, filter=["step"])
+    for version in (float("nan"), float("inf")):
+        with pytest.raises(SessionValueError, match="version of a channel"):
+            await saver.aput(config("thread"), checkpoint(0, {"a": 1}, a=version), {}, {"a": version})
     with pytest.raises(SessionValueError, match="no checkpoint_id"):
         await saver.aput_writes(config("thread"), [("state", 1)], "task")
     with pytest.raises(SessionValueError, match="begins with a number"):

@@ -147,6 +147,7 @@ async def test_the_namespaces_that_langgraph_forbids_are_refused(store: AgentSer
         (PutOp(("a",), "k", {}, ttl=-1), "ttl must be minutes above 0"),
         (PutOp(("a",), "k", {}, ttl=float("nan")), "ttl must be minutes above 0"),
         (PutOp(("a",), "k", {}, ttl=True), "ttl must be minutes above 0"),
+        (PutOp(("a",), "k", {}, ttl=10**400), "ttl must be minutes above 0"),
         (PutOp(("a",), "k", {}, ttl=1e12), "at most 100 years"),
         (PutOp(("a",), "k", {}, index="text"), "index must be"),  # type: ignore[arg-type]
         (SearchOp((), limit=-1), "limit must be an integer"),
@@ -362,6 +363,7 @@ async def test_it_says_what_it_can(store: AgentServiceStore) -> None:
     [
         ({"database": "sqlite://"}, "DatabaseManager"),
         ({"ttl": {"default_ttl": 0}}, "default_ttl"),
+        ({"ttl": {"default_ttl": 10**400}}, "default_ttl"),
         ({"ttl": {"sweep_interval_minutes": "1"}}, "sweep_interval_minutes"),
         ({"ttl": {"minutes": 1}}, "'minutes'"),
         ({"index": {"dims": 0, "embed": len}}, "dims"),

@@ -203,8 +203,9 @@ async def test_a_sweeper_works_until_it_is_stopped(
 
         await until(swept)
         assert not running.done()
-        with pytest.raises(ConfigurationError, match="sweep_interval_minutes"):
-            await store.start_ttl_sweeper(-1)
+        for minutes in (-1, 0):
+            with pytest.raises(ConfigurationError, match="sweep_interval_minutes"):
+                await store.start_ttl_sweeper(minutes)
 
     assert running.cancelled()
     assert await store.stop_ttl_sweeper() is True

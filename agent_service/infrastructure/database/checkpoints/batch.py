@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_service.infrastructure.database.checkpoints.changes import Change, NewCheckpoint
+from agent_service.infrastructure.database.checkpoints.channels import index_name
 
 __all__ = ["Rows", "rows_of"]
 
@@ -39,7 +40,7 @@ def rows_of(changes: Iterable[Change], now: datetime | None = None) -> Rows:
             key = (*place, change.checkpoint_id)
             rows.checkpoints[key] = (*key, *change.row())
             for channel, value in change.values.items():
-                named = (*place, channel, change.versions[channel])
+                named = (*place, index_name(channel), change.versions[channel])
                 rows.blobs[named] = (*named, *value)
             continue
         for write in change.writes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from agent_service.core.errors import SessionValueError
+from agent_service.infrastructure.database.checkpoints.channels import MAX_CHANNEL, index_name, write_versions
 from agent_service.infrastructure.database.values.validation import require_text
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
     "require_thread_id",
 ]
 
-_BYTES: Final = {"thread_id": 1000, "namespace": 800, "channel": 400, "run_id": 1000, "parent_id": 255}
+_BYTES: Final = {"thread_id": 1000, "namespace": 800, "run_id": 1000, "parent_id": 255}
 """Longest names in UTF-8, where it is not 255: what an index entry of PostgreSQL has room for, with a tenant's."""
 _LARGEST: Final = 1_000_000_000
 """Most bytes of one value; PostgreSQL's limit is 1 GiB a row, and SQLite's about as much."""
@@ -50,7 +51,7 @@ class Write(NamedTuple):
 class NewCheckpoint:
     """A checkpoint and the values that are new in it.
 
-    :param versions: the version of each channel that the checkpoint consists of.
+    :param versions: the version of each channel that the checkpoint consists of; names of any length.
     :param values: the values of those channels that have a new version; a channel without one has no value.
     :param replayed: channels whose values are rebuilt from the writes of earlier checkpoints, where this one has none.
     :param facts: texts of the metadata by which it can be found.
@@ -82,8 +83,14 @@ class NewCheckpoint:
             if given is not None:
                 _require_name(given, name)
         for channel, version in self.versions.items():
-            _require_name(channel, "channel")
+            _require_channel(channel)
             _require_name(version, "version", least=0)
+        for channel in self.replayed:
+            if index_name(channel) != channel:
+                raise SessionValueError(
+                    f"replayed has a channel of {len(channel.encode())} bytes; at most {MAX_CHANNEL} are possible "
+                    f"where values are rebuilt: {channel!a:.80}"
+                )
         for name, fact in (self.facts or {}).items():
             require_text(name, "facts")
             require_text(fact, f"facts[{name!r:.80}]")
@@ -101,7 +108,7 @@ class NewCheckpoint:
         """Return the columns that do not belong to its key, in the order of the table."""
         return (
             self.parent_id,
-            json.dumps(self.versions, ensure_ascii=False),
+            write_versions(self.versions),
             json.dumps(sorted(self.replayed), ensure_ascii=False) if self.replayed else None,
             json.dumps(self.facts or {}, ensure_ascii=False),
             self.run_id,
@@ -133,7 +140,7 @@ class NewWrites:
         require_text(self.task_path, "task_path")
         _require_values([each.value for each in self.writes])
         for write in self.writes:
-            _require_name(write.channel, "channel")
+            _require_channel(write.channel)
 
     @property
     def size(self) -> int:
@@ -168,6 +175,11 @@ def _require_name(value: Any, name: str, *, least: int = 1) -> str:
             f"{name} must have at most {most} bytes in UTF-8, has {len(text.encode())}: {text!a:.80}"
         )
     return text
+
+
+def _require_channel(value: Any) -> None:
+    if not require_text(value, "channel"):
+        raise SessionValueError("channel must not be empty")
 
 
 def _require_values(values: Sequence[Encoded]) -> None:

@@ -31,17 +31,18 @@ WHERE tenant_id = $1 AND thread = $2 AND replayed IS NOT NULL
 _REMOVE_REST: Final = Statement("""
 DELETE FROM agent_service_checkpoints
 WHERE tenant_id = $1 AND thread = $2 AND namespace = $3
-    AND checkpoint_id NOT IN (SELECT item.value FROM ITEMS($4) AS item)
+    AND checkpoint_id NOT IN TEXTS($4)
 RETURNING checkpoint_id
 """)
 _OF_RUNS: Final = Statement("""
-SELECT DISTINCT t.thread_id FROM agent_service_checkpoint_threads AS t
-JOIN agent_service_checkpoints AS c ON c.tenant_id = $1 AND c.thread = t.id
-WHERE t.tenant_id = $1 AND c.run_id IN (SELECT item.value FROM ITEMS($2) AS item)
+SELECT thread FROM agent_service_checkpoints WHERE tenant_id = $1 AND run_id IN TEXTS($2)
+""")
+_NAMES: Final = Statement("""
+SELECT thread_id FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND id IN KEYS($2)
 """)
 _REMOVE_RUNS: Final = Statement("""
 DELETE FROM agent_service_checkpoints
-WHERE tenant_id = $1 AND thread = $2 AND run_id IN (SELECT item.value FROM ITEMS($3) AS item)
+WHERE tenant_id = $1 AND thread = $2 AND run_id IN TEXTS($3)
 RETURNING namespace, checkpoint_id
 """)
 _NEEDS_A_RUN: Final = Statement("""
@@ -49,19 +50,19 @@ SELECT c.checkpoint_id FROM agent_service_checkpoints AS c
 JOIN agent_service_checkpoints AS parent ON parent.tenant_id = $1 AND parent.thread = $2
     AND parent.namespace = c.namespace AND parent.checkpoint_id = c.parent_id
 WHERE c.tenant_id = $1 AND c.thread = $2 AND c.replayed IS NOT NULL
-    AND coalesce(c.run_id, '') NOT IN (SELECT item.value FROM ITEMS($3) AS item)
-    AND parent.run_id IN (SELECT item.value FROM ITEMS($3) AS item)
+    AND coalesce(c.run_id, '') NOT IN TEXTS($3)
+    AND parent.run_id IN TEXTS($3)
 LIMIT 1
 """)
 _REMOVE_WRITES: Final = Statement("""
 DELETE FROM agent_service_checkpoint_writes
 WHERE tenant_id = $1 AND thread = $2 AND namespace = $3
-    AND checkpoint_id IN (SELECT item.value FROM ITEMS($4) AS item)
+    AND checkpoint_id IN TEXTS($4)
 """)
 _UNLINK: Final = Statement("""
 UPDATE agent_service_checkpoints SET parent_id = NULL
 WHERE tenant_id = $1 AND thread = $2 AND namespace = $3
-    AND parent_id IN (SELECT item.value FROM ITEMS($4) AS item)
+    AND parent_id IN TEXTS($4)
 """)
 _LEFT: Final = Statement("SELECT 1 FROM agent_service_checkpoints WHERE tenant_id = $1 AND thread = $2 LIMIT 1")
 
@@ -83,7 +84,7 @@ def keep_latest(connection: Connection, tenant_id: str, thread_id: str) -> int:
             wanted = replayed.get(namespace, set()).intersection(json.loads(versions))
             # A channel that has a value here needs nothing else: the walk begins here.
             kept = {head} | (replayed_ancestors(connection, branch, head, wanted) if wanted else set())
-            gone = _REMOVE_REST.run(connection, *branch, json.dumps(sorted(kept)))
+            gone = _REMOVE_REST.run(connection, *branch, sorted(kept))
             _forget(connection, branch, [each for (each,) in gone])
             removed += len(gone)
         if removed:
@@ -93,7 +94,8 @@ def keep_latest(connection: Connection, tenant_id: str, thread_id: str) -> int:
 
 def threads_of_runs(connection: Connection, tenant_id: str, run_ids: Collection[str]) -> list[str]:
     """Return the threads that have checkpoints of these runs."""
-    return [thread_id for (thread_id,) in _OF_RUNS.run(connection, tenant_id, json.dumps(sorted(set(run_ids))))]
+    keys = list({key for (key,) in _OF_RUNS.run(connection, tenant_id, sorted(set(run_ids)))})
+    return sorted(thread_id for (thread_id,) in _NAMES.run(connection, tenant_id, keys)) if keys else []
 
 
 def remove_runs(connection: Connection, tenant_id: str, thread_id: str, run_ids: Collection[str]) -> int:
@@ -102,7 +104,7 @@ def remove_runs(connection: Connection, tenant_id: str, thread_id: str, run_ids:
     :return: how many checkpoints were removed.
     :raises SessionConflictError: a checkpoint that would stay is rebuilt from writes of one of the runs.
     """
-    runs = json.dumps(sorted(set(run_ids)))
+    runs = sorted(set(run_ids))
     for thread in lock_threads(connection, tenant_id, [thread_id]):
         if _NEEDS_A_RUN.run(connection, tenant_id, thread.key, runs):
             raise SessionConflictError(
@@ -123,7 +125,7 @@ def _forget(connection: Connection, branch: Branch, checkpoint_ids: Collection[s
     """Remove what refers to checkpoints that were removed."""
     if checkpoint_ids:
         for statement in (_REMOVE_WRITES, _UNLINK):
-            statement.run(connection, *branch, json.dumps(sorted(checkpoint_ids)))
+            statement.run(connection, *branch, sorted(checkpoint_ids))
 
 
 def _drop_unused(connection: Connection, tenant_id: str, thread: Thread) -> None:

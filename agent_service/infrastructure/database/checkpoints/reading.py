@@ -1,6 +1,5 @@
 """Reading checkpoints with their values and writes: one statement, so one state of the database, for each page."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from agent_service.infrastructure.database.checkpoints.changes import Encoded
+from agent_service.infrastructure.database.checkpoints.channels import read_versions
 from agent_service.infrastructure.database.checkpoints.statements import Statement
 
 __all__ = ["Place", "Question", "StoredCheckpoint", "StoredWrite", "read_page"]
@@ -23,13 +23,17 @@ WITH chosen AS MATERIALIZED (
     WHERE c.tenant_id = $1 {conditions}
     ORDER BY {order} LIMIT $2
 ), owners AS MATERIALIZED (
-    SELECT t.id AS thread, t.thread_id, t.space FROM agent_service_checkpoint_threads AS t
-    WHERE t.tenant_id = $1 AND t.id IN (SELECT thread FROM chosen)
+    SELECT c.thread, t.thread_id, t.space FROM (SELECT DISTINCT thread FROM chosen) AS c
+    CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_threads AS t
+        WHERE t.tenant_id = $1 AND t.id = c.thread
+        OFFSET 0) AS t
 ), spaces AS MATERIALIZED (
     SELECT thread, space, {own} AS rank FROM owners
     UNION ALL
-    SELECT s.thread, s.space, s.rank FROM agent_service_checkpoint_shares AS s
-    WHERE s.tenant_id = $1 AND s.thread IN (SELECT thread FROM chosen)
+    SELECT o.thread, s.space, s.rank FROM owners AS o
+    CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_shares AS s
+        WHERE s.tenant_id = $1 AND s.thread = o.thread
+        OFFSET 0) AS s
 ), named AS MATERIALIZED (
     SELECT DISTINCT c.thread, c.namespace, each.key AS channel, each.value AS version
     FROM chosen AS c CROSS JOIN EACH(c.versions) AS each
@@ -158,7 +162,7 @@ def _assemble(rows: Sequence[tuple[Any, ...]]) -> list[StoredCheckpoint]:
             value, meta = Encoded(*encoded[:2]), Encoded(*encoded[2:])
             place = Place(first, thread, namespace)
             stored = StoredCheckpoint(third, namespace, first, second, value, meta, place)
-            found[thread, namespace, first] = (stored, json.loads(fourth))
+            found[thread, namespace, first] = (stored, read_versions(fourth))
         elif kind == 1:
             key = (thread, namespace, first, second)
             if key not in blobs or blobs[key][0] < number:
@@ -180,5 +184,5 @@ def _in_order(write: tuple[Any, ...]) -> tuple[Any, ...]:
 def _values(
     blobs: Mapping[tuple[Any, ...], tuple[int, Encoded]], thread: Any, namespace: str, versions: Iterable[Any]
 ) -> dict[str, Encoded]:
-    keys = {channel: (thread, namespace, channel, version) for channel, version in versions}
+    keys = {channel: (thread, namespace, *named) for channel, named in versions}
     return {channel: blobs[key][1] for channel, key in keys.items() if key in blobs}

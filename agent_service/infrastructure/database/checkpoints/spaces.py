@@ -3,7 +3,6 @@
 Whoever calls these functions has locked the threads' rows.
 """
 
-import json
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -13,23 +12,23 @@ from agent_service.infrastructure.database.checkpoints.statements import Stateme
 
 __all__ = ["keep_needed_values", "let_go"]
 
-_HOLDERS: Final = Statement("""
-SELECT thread, space FROM agent_service_checkpoint_shares
-WHERE tenant_id = $1 AND space IN (
-    SELECT space FROM agent_service_checkpoint_shares
-    WHERE tenant_id = $1 AND thread IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
-)
+_SHARED: Final = Statement("""
+SELECT space FROM agent_service_checkpoint_shares WHERE tenant_id = $1 AND thread IN KEYS($2)
+""")
+_LOCK: Final = Statement("""
+SELECT thread, space FROM agent_service_checkpoint_shares WHERE tenant_id = $1 AND space IN KEYS($2)
 ORDER BY space, thread FOR UPDATE
 """)
 _FORGET: Final = Statement("""
 DELETE FROM agent_service_checkpoint_shares
-WHERE tenant_id = $1 AND thread IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
-RETURNING space
+WHERE tenant_id = $1 AND thread IN KEYS($2)
+""")
+_STILL_SHARED: Final = Statement("""
+SELECT DISTINCT space FROM agent_service_checkpoint_shares WHERE tenant_id = $1 AND space IN KEYS($2)
 """)
 _REMOVE: Final = Statement("""
 DELETE FROM agent_service_checkpoint_blobs
-WHERE tenant_id = $1 AND space IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
-    AND space NOT IN (SELECT s.space FROM agent_service_checkpoint_shares AS s WHERE s.tenant_id = $1)
+WHERE tenant_id = $1 AND space IN KEYS($2)
 """)
 _SHARES: Final = Statement("""
 SELECT count(*) FROM agent_service_checkpoint_shares WHERE tenant_id = $1 AND thread = $2
@@ -46,9 +45,11 @@ _TAKE_OVER: Final = Statement(f"""
 INSERT INTO agent_service_checkpoint_blobs (tenant_id, space, namespace, channel, version, format, value)
 {_NEEDED}
 SELECT $1, $3, b.namespace, b.channel, b.version, b.format, b.value
-FROM agent_service_checkpoint_shares AS s
-JOIN agent_service_checkpoint_blobs AS b ON b.tenant_id = $1 AND b.space = s.space
-JOIN needed AS n ON n.namespace = b.namespace AND n.channel = b.channel AND n.version = b.version
+FROM agent_service_checkpoint_shares AS s CROSS JOIN needed AS n
+CROSS JOIN LATERAL (SELECT * FROM agent_service_checkpoint_blobs AS b
+    WHERE b.tenant_id = $1 AND b.space = s.space AND b.namespace = n.namespace AND b.channel = n.channel
+        AND b.version = n.version
+    OFFSET 0) AS b
 WHERE s.tenant_id = $1 AND s.thread = $2
 ORDER BY s.rank DESC
 ON CONFLICT (tenant_id, space, namespace, channel, version) DO NOTHING
@@ -70,14 +71,17 @@ def let_go(connection: Connection, tenant_id: str, threads: Collection[Any], own
     later one sees that it is the last.
 
     :param threads: their keys.
-    :param own: spaces of their own that are to be removed as well.
+    :param own: spaces that they write to, which nobody shares, and which are to be removed as well.
     """
-    keys = json.dumps([_hex(each) for each in threads])
-    spaces = [_hex(each) for each in own]
-    if _HOLDERS.run(connection, tenant_id, keys):
-        spaces += [_hex(space) for (space,) in _FORGET.run(connection, tenant_id, keys)]
-    if spaces:
-        _REMOVE.run(connection, tenant_id, json.dumps(spaces))
+    keys, dying = list(threads), set(own)
+    shared = list({space for (space,) in _SHARED.run(connection, tenant_id, keys)})
+    if shared:
+        _LOCK.run(connection, tenant_id, shared)
+        _FORGET.run(connection, tenant_id, keys)
+        dying.update(shared)
+        dying.difference_update(space for (space,) in _STILL_SHARED.run(connection, tenant_id, shared))
+    if dying:
+        _REMOVE.run(connection, tenant_id, list(dying))
 
 
 def keep_needed_values(connection: Connection, tenant_id: str, thread: Any, space: Any) -> None:
@@ -86,8 +90,3 @@ def keep_needed_values(connection: Connection, tenant_id: str, thread: Any, spac
         _TAKE_OVER.run(connection, tenant_id, thread, space)
         let_go(connection, tenant_id, [thread])
     _DROP_THE_REST.run(connection, tenant_id, thread, space)
-
-
-def _hex(key: Any) -> str:
-    """Return a key as JSON holds it, which is as SQLite stores it."""
-    return key if isinstance(key, str) else key.hex

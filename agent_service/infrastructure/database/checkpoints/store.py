@@ -23,6 +23,7 @@ from agent_service.infrastructure.database.sqlite.cancelled import keep_clean
 from agent_service.infrastructure.database.transactions.isolation import LEVEL
 from agent_service.infrastructure.database.transactions.own_sessions import require_engine
 from agent_service.infrastructure.database.transactions.tenants import says_tenant, tenant_engine
+from agent_service.infrastructure.database.values.validation import require_text
 
 __all__ = ["CheckpointStore"]
 
@@ -165,4 +166,4 @@ def _threads(thread_ids: Sequence[str]) -> list[str]:
 def _texts(given: Sequence[str], name: str) -> list[str]:
     if isinstance(given, str | bytes):
         raise SessionValueError(f"{name} must be a list of texts, got one text {given!r:.80}; put it into a list")
-    return sorted({str(each) for each in given})
+    return sorted({require_text(str(each), name) for each in given})

@@ -4,16 +4,19 @@ Every function locks the rows of its threads first, in the order of their ids, s
 On SQLite the transaction has the write lock from there on.
 """
 
-import json
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from agent_service.core.clock import SYSTEM_CLOCK
 from agent_service.core.errors import SessionConflictError
 from agent_service.infrastructure.database.checkpoints.spaces import keep_needed_values, let_go
 from agent_service.infrastructure.database.checkpoints.statements import Statement, new_id
+from agent_service.infrastructure.database.checkpoints.writing import moved_now
+from agent_service.infrastructure.database.values.types import sqlite_moment
 
 __all__ = ["Thread", "copy_thread", "lock_threads", "lock_threads_of_user", "remove_locked", "remove_threads"]
 
@@ -24,7 +27,7 @@ _TOUCH: Final = Statement("UPDATE agent_service_checkpoint_threads SET active_at
 """Takes SQLite's write lock, and changes nothing."""
 _LOCK: Final = Statement("""
 SELECT thread_id, id, space, user_id FROM agent_service_checkpoint_threads
-WHERE tenant_id = $1 AND thread_id IN (SELECT item.value FROM ITEMS($2) AS item)
+WHERE tenant_id = $1 AND thread_id IN TEXTS($2)
 ORDER BY thread_id FOR UPDATE
 """)
 _OF_USER: Final = Statement("""
@@ -33,7 +36,7 @@ SELECT thread_id FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND 
 _REMOVE: Final = tuple(
     Statement(f"""
 DELETE FROM agent_service_{table}
-WHERE tenant_id = $1 AND {key} IN (SELECT item.value::uuid FROM ITEMS($2) AS item)
+WHERE tenant_id = $1 AND {key} IN KEYS($2)
 """)  # noqa: S608 - text of our own
     for table, key in (("checkpoint_writes", "thread"), ("checkpoints", "thread"), ("checkpoint_threads", "id"))
 )
@@ -52,7 +55,8 @@ UPDATE agent_service_checkpoint_threads SET space = $3 WHERE tenant_id = $1 AND 
 """)
 _MAKE: Final = Statement("""
 INSERT INTO agent_service_checkpoint_threads (tenant_id, thread_id, id, space, user_id, active_at)
-SELECT $1, $2::text, $3, $4, user_id, active_at FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND id = $5
+SELECT $1, $2::text, $3, $4, user_id, coalesce($6::timestamptz, CURRENT_TIMESTAMP)
+FROM agent_service_checkpoint_threads WHERE tenant_id = $1 AND id = $5
 ON CONFLICT (tenant_id, thread_id) DO NOTHING
 RETURNING id
 """)
@@ -92,7 +96,7 @@ class Thread(NamedTuple):
 def lock_threads(connection: Connection, tenant_id: str, thread_ids: Collection[str]) -> list[Thread]:
     """Lock those of the threads that there are."""
     _TOUCH.run(connection)
-    return [Thread(*row) for row in _LOCK.run(connection, tenant_id, json.dumps(sorted(set(thread_ids))))]
+    return [Thread(*row) for row in _LOCK.run(connection, tenant_id, sorted(set(thread_ids)))]
 
 
 def lock_threads_of_user(connection: Connection, tenant_id: str, user_id: str, most: int) -> list[Thread]:
@@ -111,8 +115,8 @@ def remove_locked(connection: Connection, tenant_id: str, threads: Iterable[Thre
     """Remove threads whose rows are locked; return how many."""
     dying = list(threads)
     if dying:
-        keys = json.dumps([each.key if isinstance(each.key, str) else each.key.hex for each in dying])
-        let_go(connection, tenant_id, [each.key for each in dying], [each.space for each in dying])
+        keys = [each.key for each in dying]
+        let_go(connection, tenant_id, keys, [each.space for each in dying])
         for statement in _REMOVE:
             statement.run(connection, tenant_id, keys)
     return len(dying)
@@ -120,6 +124,8 @@ def remove_locked(connection: Connection, tenant_id: str, threads: Iterable[Thre
 
 def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_id: str) -> bool:
     """Copy a thread: its checkpoints and writes are copied, and the values of its channels are shared.
+
+    To copy is to write, so the other thread begins to be idle now, however long ago the first one was written to.
 
     :return: False: there is no such thread, and nothing was done.
     :raises SessionConflictError: the other thread exists.
@@ -130,7 +136,7 @@ def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_i
         return False
     target = new_id(connection, uuid4())
     made = target_id not in found and _MAKE.run(
-        connection, tenant_id, target_id, target, new_id(connection, uuid4()), source.key
+        connection, tenant_id, target_id, target, new_id(connection, uuid4()), source.key, _now(connection)
     )
     if not made:
         raise SessionConflictError(
@@ -140,6 +146,11 @@ def copy_thread(connection: Connection, tenant_id: str, source_id: str, target_i
     for statement in _COPY:
         statement.run(connection, tenant_id, source.key, target)
     return True
+
+
+def _now(connection: Connection) -> datetime | str | None:
+    """Return the present as the engine takes it; None: the database knows it."""
+    return moved_now() if connection.dialect.name == "postgresql" else sqlite_moment(SYSTEM_CLOCK.now())
 
 
 def _share(connection: Connection, tenant_id: str, source: Thread) -> None:

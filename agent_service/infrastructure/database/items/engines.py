@@ -51,6 +51,13 @@ class Draft:
         """Return a table ``w`` of namespaces and keys."""
         raise NotImplementedError
 
+    def look_up(self, condition: str) -> str:
+        """Return a join of items that a condition finds by their key, one after the other.
+
+        A plain join is planned by estimates: without statistics it may read all items of a tenant, even for each key.
+        """
+        raise NotImplementedError
+
     def filtered(self, conditions: Iterable[Condition]) -> list[str]:
         """Return conditions about the value of a row."""
         raise NotImplementedError
@@ -88,6 +95,12 @@ class Postgres(Draft):
     def places(self, places: Iterable[tuple[str, str]]) -> str:
         namespaces, keys = zip(*places, strict=True)
         return f"unnest({self.add(list(namespaces))}::text[], {self.add(list(keys))}::text[]) AS w (namespace, key)"
+
+    def look_up(self, condition: str) -> str:
+        return (
+            "CROSS JOIN LATERAL (SELECT * FROM agent_service_store_items AS i "  # noqa: S608 - numbers of parameters
+            f"WHERE {condition} OFFSET 0) AS i"
+        )
 
     def filtered(self, conditions: Iterable[Condition]) -> list[str]:
         return [self._holds(each) for each in conditions]
@@ -138,6 +151,9 @@ class Sqlite(Draft):
         listed = self.add(dumps([list(each) for each in places]))
         columns = "json_extract(value, '$[0]') AS namespace, json_extract(value, '$[1]') AS key"
         return f"(SELECT {columns} FROM json_each({listed})) AS w"  # noqa: S608 - a number of a parameter
+
+    def look_up(self, condition: str) -> str:
+        return f"CROSS JOIN agent_service_store_items AS i ON {condition}"
 
     def filtered(self, conditions: Iterable[Condition]) -> list[str]:
         return [f"json_holds(i.value, {self.add(dumps([[list(each.path), *each[1:]] for each in conditions]))})"]

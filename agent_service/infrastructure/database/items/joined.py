@@ -63,8 +63,9 @@ class JoinedItems:
     async def run(self, operations: Sequence[Operation], *, extension: str | None = None) -> list[Result]:
         """Do operations, all or none, and return what each gives; as :meth:`ItemTransactions.run`."""
         request = _Request(operations, extension, asyncio.get_running_loop().create_future())
+        lanes = 1 if self.database.embedded else _LANES  # raises before anything waits
         self._waiting.append(request)
-        if self._working < (1 if self.database.embedded else _LANES):
+        if self._working < lanes:
             self._working += 1
             # A context of its own: what a lane does is not the work of the caller that happened to begin it.
             lane = asyncio.get_running_loop().create_task(self._work(), context=Context())

@@ -31,10 +31,8 @@ def get_items(
     sql = draft(connection.dialect.name)
     tenant, places = sql.add(tenant_id), sql.places(sorted({(each.namespace, each.key) for each in gets}))
     condition = f" WHERE {sql.live()}" if live_only else ""
-    statement = (
-        f"SELECT {_COLUMNS} FROM {places} JOIN agent_service_store_items AS i "  # noqa: S608 - numbers of parameters
-        f"ON i.tenant_id = {tenant} AND i.namespace = w.namespace AND i.key = w.key{condition}"
-    )
+    found_by = f"i.tenant_id = {tenant} AND i.namespace = w.namespace AND i.key = w.key"
+    statement = f"SELECT {_COLUMNS} FROM {places} {sql.look_up(found_by)}{condition}"  # noqa: S608
     rows = {(row[0], row[1]): row for row in connection.exec_driver_sql(statement, tuple(sql.parameters))}
     expiring.update(
         (each.namespace, each.key)

@@ -83,9 +83,7 @@ def _operation(path: tuple[str | int, ...], name: Any, operand: Any) -> Conditio
     if name not in _OPERATORS:
         raise SessionValueError(f"{place} has the operator {name!r:.80}; there are {', '.join(sorted(_OPERATORS))}")
     if name in ORDERS and (isinstance(operand, bool) or not isinstance(operand, int | float | str)):
-        raise SessionValueError(
-            f"{place} compares by {name} with {type(operand).__name__} {operand!r:.80}; give a number or a text"
-        )
+        raise SessionValueError(f"{place} compares by {name} with {type(operand).__name__}; give a number or a text")
     return Condition(path, name, check_value(operand, f"{place}[{name}]", nul=False))
 
 
