@@ -44,7 +44,7 @@ class Console:
     def result(self, values: Mapping[str, object], **for_people: object) -> None:
         """Show the command's result; the lines of ``for_people`` are not part of the JSON."""
         if self.as_json:
-            _write(json.dumps(values, ensure_ascii=False, default=str))
+            _write(_json(values))
             return
         for name, value in {**values, **for_people}.items():
             _write(f"{name.replace('_', ' '):{LABEL_WIDTH}}{printable(_text(value), LINE_WIDTH)}")
@@ -56,13 +56,13 @@ class Console:
         """
         if self.as_json:
             listed = [dict(zip(columns, row, strict=True)) for row in rows]
-            _write(json.dumps({name: listed, **more}, ensure_ascii=False, default=str))
+            _write(_json({name: listed, **more}))
             return
-        cells = [[_cell(each) for each in row] for row in rows]
         if not sys.stdout.isatty():
-            for row in cells:
-                _write("\t".join(row))
+            for row in rows:
+                _write("\t".join(_cell(each, None) for each in row))  # whole: another command may be given a value
             return
+        cells = [[_cell(each, CELL_WIDTH) for each in row] for row in rows]
         if not rows:
             _write(f"no {name.replace('_', ' ')}")
             return
@@ -80,7 +80,7 @@ class Console:
         """Show an error: one line on stderr, and to a machine one JSON object on stdout as well."""
         message = " ".join(str(exc).split())
         if self.as_json:
-            _write(json.dumps({"error": message, "type": type(exc).__name__}, ensure_ascii=False))
+            _write(_json({"error": message, "type": type(exc).__name__}))
         sys.stderr.write(f"agent-service: {message}\n")
 
     @contextmanager
@@ -102,10 +102,10 @@ class Console:
         yield lambda _: None
 
 
-def printable(text: str | None, length: int = 72) -> str:
-    """Return text from a database or a file as one short line that cannot steer a terminal."""
+def printable(text: str | None, length: int | None = 72) -> str:
+    """Return text from elsewhere as one line that cannot steer a terminal; whole if ``length`` is None."""
     shown = "".join(each if each.isprintable() else " " for each in text or "")
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+    return shown if length is None or len(shown) <= length else f"{shown[: length - 1]}…"
 
 
 def _write(line: str) -> None:
@@ -113,10 +113,16 @@ def _write(line: str) -> None:
     sys.stdout.flush()
 
 
-def _cell(value: object) -> str:
+def _json(values: Mapping[str, object]) -> str:
+    """Return one line of JSON, escaped where standard output has no place for all characters."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").replace("_", "")
+    return json.dumps(values, ensure_ascii=encoding != "utf8", default=str)
+
+
+def _cell(value: object, length: int | None) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return "" if value is None else printable(_text(value), CELL_WIDTH)
+    return "" if value is None else printable(_text(value), length)
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,9 @@
 """What the commands of the command line are declared with: help, types of arguments, refusals in one line."""
 
 import re
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
@@ -18,12 +19,21 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 class Parser(ArgumentParser):
-    """Reports a wrong command line in one line that points to ``--help``."""
+    """Reports a wrong command line in one line that points to ``--help``, and to a machine as JSON as well."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Remember what is parsed, to know how to report what is wrong with it."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2. What looks like a URL, which may hold a password, is masked."""
-        shown = _URL.sub(lambda found: mask_url(found[0]), message)
-        self.exit(2, f"{self.prog}: {shown}; see {self.prog} --help\n")
+        shown = f"{_URL.sub(lambda found: mask_url(found[0]), message)}; see {self.prog} --help"
+        if "--json" in self._given:
+            Console(as_json=True).result({"error": f"{self.prog}: {shown}", "type": "UsageError"})
+        self.exit(2, f"{self.prog}: {shown}\n")
 
 
 def add_command(commands: Any, name: str, run: Run, summary: str, *examples: str, for_machines: bool = True) -> Parser:

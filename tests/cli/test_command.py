@@ -1,6 +1,7 @@
 """The command line itself: help, mistakes, settings, interruption, output."""
 
 import gzip
+import json
 import os
 import shlex
 import signal
@@ -68,6 +69,18 @@ def test_a_wrong_command_line_is_one_line_with_where_to_read_on(arguments: list[
     assert complaint in shown.err
     assert shown.err.endswith(" --help\n")
     assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_wrong_command_line_is_told_to_a_machine_too(capsys):
+    for arguments in (["sessions", "list", "--json"], ["sessions", "list", "--user", "ann", "--json", "--oops"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+
+        shown = capsys.readouterr()
+        failure = json.loads(shown.out)
+        assert exit_.value.code == 2
+        assert failure == {"error": shown.err.removesuffix("\n"), "type": "UsageError"}
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -117,6 +130,17 @@ def test_rows_are_columns_on_a_terminal_and_lines_in_a_pipe(monkeypatch, capsys)
     )
     Console().table("things", ("name",), [])
     assert capsys.readouterr().out == "no things\n"
+
+
+def test_a_value_is_whole_in_a_pipe_and_short_on_a_terminal(monkeypatch, capsys):
+    key = "user:" + "k" * 300
+
+    Console().table("keys", ("key",), [[key]])
+    assert capsys.readouterr().out == f"{key}\n"
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Console().table("keys", ("key",), [[key]])
+    assert f"{key[:59]}…" in capsys.readouterr().out
 
 
 def test_settings_are_shown_as_lines_of_an_env_file_with_secrets_masked(monkeypatch, capsys):
@@ -269,3 +293,16 @@ def test_a_terminal_that_knows_only_ascii_still_gets_every_line(tmp_path: Path):
     )  # fmt: skip
 
     assert b"CACHE_KEY_PREFIX=pr\\xe9fixe" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_whatever_the_terminal_knows(encoding: str, tmp_path: Path):
+    prefix = "préfixe 😀"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "CACHE_KEY_PREFIX": prefix}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "agent_service", "settings", "--json"],
+        env=environment, cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout)["CACHE_KEY_PREFIX"] == prefix

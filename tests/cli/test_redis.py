@@ -140,6 +140,7 @@ def test_dead_triggers_are_listed_retried_and_discarded(as_json: Command, refuse
     assert as_json("triggers", "list", "--tenant", "other")["triggers"] == []
     assert "name one dead trigger by ACTION and IDENTIFIER, or give --all" in refused("triggers", "retry", *acme)
     assert "or give --all" in refused("triggers", "discard", *acme, "mail", "a", "--all")
+    assert "or give --all" in refused("triggers", "discard", *acme, "mail", "--all")
     assert "or give --all" in refused("triggers", "discard", *acme, "mail")
     assert as_json("triggers", "retry", *acme, "mail", "later", code=1) == {"retried_triggers": 0}
     assert as_json("triggers", "retry", *acme, "mail", "a") == {"retried_triggers": 1}

@@ -2,7 +2,11 @@
 
 import asyncio
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +127,46 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys):
 
     assert f"{target}: cannot be written (Is a directory)" in capsys.readouterr().err
     assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_what_is_no_file_of_its_own_is_written_to_and_not_replaced(tmp_path: Path):
+    target, link, pipe = tmp_path / "ann.jsonl", tmp_path / "link", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    export = ("sessions", "export", "--user", "ann", "--tenant", TENANT, "--output")
+
+    assert main([*export, str(link)]) == 0
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text, "utf-8")
+        assert main([*export, str(pipe)]) == 0
+        assert read.result() == target.read_text("utf-8")
+
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert len(target.read_text("utf-8").splitlines()) > 3
+    assert list(tmp_path.glob("*.unfinished")) == []
+    assert main([*export, "/"]) == 2
+
+
+def test_an_export_is_utf_8_whatever_the_terminal_knows(tmp_path: Path, as_json: Command):
+    async def store() -> None:
+        try:
+            async with get_session() as db:
+                await SessionRepository(db, TENANT).create(Session(user_id="cai", title="Größe 😀"))
+        finally:
+            await close_database()
+
+    asyncio.run(store())
+    path = tmp_path / "cai.jsonl"
+    command = [sys.executable, "-m", "agent_service", "sessions", "export", "--user", "cai", "--tenant", TENANT]
+
+    with path.open("wb") as file:
+        subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, stdout=file, check=True)
+
+    assert as_json("sessions", "import", path, "--tenant", "other")["sessions"] == 1
+    (listed,) = as_json("sessions", "list", "--user", "cai", "--tenant", "other")["sessions"]
+    assert listed["title"] == "Größe 😀"
 
 
 def test_erasing_needs_a_yes(refused: Callable[..., str], as_json: Command):

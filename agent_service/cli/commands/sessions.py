@@ -1,6 +1,7 @@
 """``agent-service sessions ...``: look at conversations, move them, remove them."""
 
 import gzip
+import io
 import json
 import sys
 from argparse import Namespace
@@ -206,20 +207,28 @@ def _export(arguments: Namespace, console: Console) -> int:
 
 @contextmanager
 def _written(path: Path | None) -> Iterator[TextIO]:
-    """Yield what to write to. A file gets its name when it is complete."""
+    """Yield what to write to, in UTF-8. A file gets its name when it is complete; a device or a pipe is written to."""
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    if not path.name:
+        raise InputFileError(f"{path}: is a folder; name the file to write")
+    plain = not path.exists() or path.is_file()
+    target = path.resolve() if plain else path
+    unfinished = target.with_name(f"{target.name}.unfinished") if plain else target
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with cast("TextIO", opened(unfinished, "wt", encoding="utf-8", newline="\n")) as file:
             yield file
-        unfinished.replace(path)
+        if plain:
+            unfinished.replace(target)
     except OSError as exc:
         raise InputFileError(f"{path}: cannot be written ({exc.strerror}); check the path and its permissions") from exc
     finally:
-        unfinished.unlink(missing_ok=True)
+        if plain:
+            unfinished.unlink(missing_ok=True)
 
 
 def _import(arguments: Namespace, console: Console) -> int:

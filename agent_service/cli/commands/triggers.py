@@ -90,7 +90,8 @@ def _discard(arguments: Namespace, console: Console) -> int:
 
 async def _chosen(triggers: RedisTrigger, arguments: Namespace) -> list[tuple[str, str]]:
     """Return the dead triggers that the command line names: one of them, or all."""
-    if arguments.all == (arguments.identifier is not None):
+    named = arguments.action is not None
+    if arguments.all == named or named != (arguments.identifier is not None):
         raise ConfigurationError("name one dead trigger by ACTION and IDENTIFIER, or give --all")
     dead = [(each.action, each.identifier) for each in await triggers.dead()]
     return dead if arguments.all else [each for each in dead if each == (arguments.action, arguments.identifier)]

@@ -68,6 +68,7 @@ class ImportReport:
     :param items: items that were compared with the target, or written, read back and compared.
     :param items_added: those of them that were written.
     :param items_skipped: items that could not be brought over.
+    :param problems: what was skipped, also by the interrupted runs that this one went on from.
     :param dry_run: nothing was written: the counts say what a run would do.
     """
 

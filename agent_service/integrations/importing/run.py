@@ -10,7 +10,13 @@ from agent_service.infrastructure.database.connection import get_database
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
 from agent_service.infrastructure.database.foreign import Reading, SourceDatabase
 from agent_service.infrastructure.database.values.validation import require_tenant
-from agent_service.integrations.importing.report import ImportReport, ImportStoppedError, Outcome, RefusedError
+from agent_service.integrations.importing.report import (
+    ImportProblem,
+    ImportReport,
+    ImportStoppedError,
+    Outcome,
+    RefusedError,
+)
 from agent_service.integrations.importing.state import Position, RunState
 
 __all__ = ["Job", "OnProblem", "Options", "Phase", "Progress", "run_import"]
@@ -115,13 +121,13 @@ class _Run:
             if options.restart:
                 await self._state.clear()
             self._position = await self._state.load()
-        report.earlier = self._position.done
+        report.earlier, report.problems = self._position.done, self._position.problems
         async with self._job.source.reading() as reading:
             for phase in self._job.phases:
                 report.total += await phase.count(reading)
         for number in range(self._position.phase, len(self._job.phases)):
             if number > self._position.phase:
-                self._position = Position(number, None, self._position.done)
+                self._position = Position(number, None, self._position.done, report.problems)
             while await self._page(self._job.phases[number]):
                 self._tell()
         if not options.dry_run:
@@ -135,6 +141,7 @@ class _Run:
             keys = await phase.keys(reading, self._position.after, PAGE)
             for key in keys:
                 try:
+                    _require_text(key)
                     self._report.count(await phase.bring(reading, key))
                 except RefusedError as exc:
                     if self._options.stop:
@@ -148,10 +155,22 @@ class _Run:
         return len(keys) == PAGE
 
     async def _save(self) -> None:
-        if not self._options.dry_run and not self._position.is_beginning:
+        # After a key that is no text there is no position that can be kept; the next page saves one.
+        if not self._options.dry_run and not self._position.is_beginning and _is_text(self._position.after or ()):
             await self._state.save(self._position)
 
     def _tell(self) -> None:
         self._report.seconds = time.perf_counter() - self._started
         if self._options.progress is not None:
             self._options.progress(self._report)
+
+
+def _require_text(key: Sequence[Any]) -> None:
+    if not _is_text(key):
+        shown = "/".join(ascii(part)[:80] for part in key)
+        raise RefusedError(ImportProblem(f"conversation {shown}", "its id is no text in UTF-8"))
+
+
+def _is_text(key: Sequence[Any]) -> bool:
+    # What SQLite keeps of other encodings is read as lone surrogates.
+    return all(isinstance(part, str) and not any("\ud800" <= each <= "\udfff" for each in part) for part in key)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import select
+
 from agent_service.core.errors import SessionConflictError, SessionError, SessionValueError, TransactionConflictError
 from agent_service.infrastructure.database.append.message import PendingMessage, accept_message
 from agent_service.infrastructure.database.limits import limits_from_settings
@@ -62,6 +64,8 @@ class SessionTarget:
             if session is None and not self._dry_run:
                 session = await self._create(repo, conversation)
                 new = session.last_seq == 0
+            elif session is None:
+                await self._require_free(db, conversation)
             comparing = _Comparing(conversation, self._stop)
             if session is not None and not new:
                 _require_user(session, conversation)
@@ -81,6 +85,16 @@ class SessionTarget:
             return await repo.create(Session(external_id=conversation.external_id, **values))
         except SessionConflictError:  # Another run stored it meanwhile, or it was deleted; this finds out.
             return await repo.get_or_create(conversation.external_id, **values)
+
+    async def _require_free(self, db: Any, conversation: Conversation) -> None:
+        """Find out what :meth:`_create` would be refused for."""
+        there = select(Session.id).where(
+            Session.tenant_id == self._tenant_id, Session.external_id == conversation.external_id
+        )
+        if (hidden := await db.scalar(there)) is not None:
+            raise RefusedError(
+                ImportProblem(conversation.place, f"session {hidden} of the target has its external id and was deleted")
+            )
 
     async def _transfer(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from agent_service.context.database import DatabaseContextStore
 from agent_service.core.errors import ContextStoreError, DatabaseError
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.integrations.importing.report import ImportProblem, Problems
 
 __all__ = ["Position", "RunState", "database_failures"]
 
@@ -29,12 +30,15 @@ def database_failures() -> Iterator[None]:
 
 
 class Position:
-    """Where a run is: in which phase, after which key, and how many conversations are done."""
+    """Where a run is: in which phase, after which key, how many conversations are done, and what was skipped."""
 
-    def __init__(self, phase: int = 0, after: Sequence[Any] | None = None, done: int = 0) -> None:
+    def __init__(
+        self, phase: int = 0, after: Sequence[Any] | None = None, done: int = 0, problems: Problems | None = None
+    ) -> None:
         self.phase = phase
         self.after = after
         self.done = done
+        self.problems = problems or Problems()
 
     @property
     def is_beginning(self) -> bool:
@@ -61,12 +65,15 @@ class RunState:
             found = await self._store.get(self._key)
         if found is None or found.get("format") != _FORMAT:
             return Position()
-        return Position(found["phase"], found["after"], found["done"])
+        first = [ImportProblem(*each) for each in found.get("problems", ())]
+        return Position(found["phase"], found["after"], found["done"], Problems(first, found.get("skipped", 0)))
 
     async def save(self, position: Position) -> None:
         """Remember where the run is."""
         after = None if position.after is None else list(position.after)
         value = {"format": _FORMAT, "phase": position.phase, "after": after, "done": position.done}
+        value |= {"skipped": position.problems.count}
+        value |= {"problems": [[_storable(place), _storable(reason)] for place, reason in position.problems.first]}
         with database_failures():
             await self._store.set(self._key, value)
 
@@ -74,3 +81,7 @@ class RunState:
         """Forget the position: the run is complete, or begins anew."""
         with database_failures():
             await self._store.delete(self._key)
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

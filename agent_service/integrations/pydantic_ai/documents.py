@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
+from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.usage import RunUsage
 from pydantic_core import PydanticSerializationError
 
@@ -35,7 +35,7 @@ class _Carried(BaseModel):
 def stored_record(record: ConversationRecord) -> StoredRecord:
     """Return the row of a record.
 
-    :raises SessionValueError: it holds what has no JSON form.
+    :raises SessionValueError: it holds what has no JSON form, or one that cannot be read again.
     """
     carried = _Carried.model_construct(
         format_version=record.format_version,
@@ -50,7 +50,11 @@ def stored_record(record: ConversationRecord) -> StoredRecord:
         scope=record.scope,
         branches=tuple(record.branches),
         revision=record.revision,
-        data=_written("usage or deferred_tool_requests", carried.model_dump_json),
+        data=_written(
+            "usage or deferred_tool_requests",
+            lambda: carried.model_dump_json(warnings=False),
+            _Carried.model_validate_json,
+        ),
         updated_at=record.updated_at,
     )
 
@@ -79,14 +83,14 @@ def record_of(row: StoredRecord) -> ConversationRecord:
 def stored_entry(entry: ConversationEntry) -> StoredEntry:
     """Return the row of an entry.
 
-    :raises SessionValueError: its message holds what has no JSON form.
+    :raises SessionValueError: its message holds what has no JSON form, or one that cannot be read again.
     """
-    written = _written(f"the message of entry {entry.id!r:.80}", lambda: _dump(entry.message))
-    return StoredEntry(entry.id, entry.parent_id, entry.kind, written)
 
+    def write() -> str:
+        return ModelMessagesTypeAdapter.dump_json([entry.message], warnings=False).decode()
 
-def _dump(message: ModelMessage) -> str:
-    return ModelMessagesTypeAdapter.dump_json([message]).decode()[1:-1]
+    written = _written(f"the message of entry {entry.id!r:.80}", write, ModelMessagesTypeAdapter.validate_json)
+    return StoredEntry(entry.id, entry.parent_id, entry.kind, written[1:-1])
 
 
 def entries_of(rows: Sequence[StoredEntry]) -> list[ConversationEntry]:
@@ -102,21 +106,38 @@ def entries_of(rows: Sequence[StoredEntry]) -> list[ConversationEntry]:
     return [ConversationEntry(id=row.entry_id, parent_id=row.parent_id, message=message) for row, message in pairs]
 
 
-def _written(what: str, write: Callable[[], str]) -> str:
+def _written(what: str, write: Callable[[], str], read: Callable[[str], object]) -> str:
+    """Return what was written once it can be read: a number of 5,000 digits, for one, is JSON that no reader takes.
+
+    Without warnings, which would show values; those of the wrong type are found when they are read.
+    """
     try:
-        return write()
+        written = write()
     except PydanticSerializationError as exc:
         raise SessionValueError(f"{what} cannot be written as JSON, so nothing was stored: {exc!s:.200}") from exc
+    try:
+        read(written)
+    except ValidationError as exc:
+        # Not chained: the error of pydantic shows what was to be stored.
+        raise SessionValueError(
+            f"{what} could not be read again, so nothing was stored ({_fault(exc)}); mend or remove that value"
+        ) from None
+    return written
 
 
 def _read(what: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except ValidationError as exc:
-        first: Any = exc.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(each) for each in first["loc"])
         # Not chained: the error of pydantic shows what is stored.
         raise DatabaseError(
-            f"{what} cannot be read by this version of Pydantic AI ({first['type']} at {place:.200}); use the version "
+            f"{what} cannot be read by this version of Pydantic AI ({_fault(exc)}); use the version "
             "that wrote it, or a later one"
         ) from None
+
+
+def _fault(exc: ValidationError) -> str:
+    """Return the kind and the place of the first error, without what is there."""
+    first: Any = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(each) for each in first["loc"])
+    return f"{first['type']} at {place:.200}" if place else str(first["type"])

@@ -108,6 +108,26 @@ async def test_ids_that_cannot_be_external_ids_refuse_their_conversation(target:
     assert all("external_id must have 1 to 255 characters" in each.reason for each in report.problems.first)
 
 
+async def test_ids_that_are_no_text_are_a_fault_of_their_conversation_alone(target: DatabaseManager, source_file: str):
+    await fill_openai(source_file, {f"{number:03}": [GOOD] for number in range(60)} | {"\x7fb": [GOOD]})
+    # After 49 others, so that it is the last one of a page.
+    await execute(
+        source_file,
+        "UPDATE agent_messages SET session_id = CAST(X'303438FF' AS TEXT) WHERE session_id = '049'",
+        "UPDATE agent_sessions SET session_id = CAST(X'303438FF' AS TEXT) WHERE session_id = '049'",
+        "UPDATE agent_messages SET session_id = X'FF' WHERE session_id = '059'",
+        "DELETE FROM agent_sessions WHERE session_id = '059'",
+    )
+
+    with pytest.raises(ImportStoppedError, match=r"conversation '048\\udcff': its id is no text in UTF-8"):
+        await import_openai(source_file, user_id="ada", options=Options(database=target))
+    report = await import_openai(source_file, user_id="ada", options=Options(database=target, on_problem="skip"))
+
+    assert (report.earlier, report.added, report.skipped) == (49, 10, 2)
+    assert [each.place for each in report.problems.first] == ["conversation '048\\udcff'", "conversation b'\\xff'"]
+    assert await DatabaseSession("\x7fb", user_id="ada", database=target).get_items() == [GOOD]
+
+
 async def test_users_that_a_function_does_not_know_refuse_their_conversation(target: DatabaseManager, source_file: str):
     await fill_openai(source_file, {"ada/1": [GOOD], "2": [GOOD]})
 

@@ -118,6 +118,43 @@ async def test_a_dry_run_says_what_a_run_would_do_and_changes_nothing(target: Da
     assert told[-1] == 1.0
 
 
+async def test_a_dry_run_says_what_a_run_would_refuse(target: DatabaseManager, source_file: str):
+    await fill_openai(source_file, {"a": turn(1)})
+    async with target.session() as db:
+        repo = SessionRepository(db)
+        hidden = await repo.get_or_create("a", user_id="ada")
+        await repo.delete(hidden.id)
+
+    for dry_run in (True, False):
+        options = Options(database=target, on_problem="skip", dry_run=dry_run)
+        report = await import_openai(source_file, user_id="ada", options=options)
+        assert (report.added, report.skipped) == (0, 1)
+        assert "was deleted" in report.problems.first[0].reason
+
+
+async def test_what_an_interrupted_run_skipped_is_not_forgotten(target: DatabaseManager, source_url: str):
+    await rows_of_many(source_url, 119, 1)
+    broken = "UPDATE agent_messages SET message_data = '{' WHERE session_id IN ('chat 000003', 'chat 000100')"
+    await execute(source_url, broken)
+    pages = 0
+
+    def interrupt(_report: ImportReport) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            raise KeyError
+
+    options = Options(database=target, on_problem="skip", progress=interrupt)
+    with pytest.raises(KeyError):
+        await import_openai(source_url, user_id="ada", options=options)
+    report = await import_openai(source_url, user_id="ada", options=options)
+    again = await import_openai(source_url, user_id="ada", options=options)
+
+    assert (report.earlier, report.problems.count, report.items_skipped) == (100, 2, 1)
+    assert report.problems.first == again.problems.first
+    assert (again.earlier, again.problems.count, again.items_skipped) == (0, 2, 2)
+
+
 async def test_a_run_that_stopped_goes_on_at_the_conversation_that_was_mended(target: DatabaseManager, source_url: str):
     await rows_of_many(source_url, 9, 2)
     last = "SELECT max(id) FROM agent_messages WHERE session_id = 'chat 000004'"

@@ -39,6 +39,13 @@ def begun(id_: str = "chat", turns: int = 1) -> Conversation:
     return Conversation(conversation_id=id_, messages=[each for number in range(turns) for each in turn(number)])
 
 
+def nested(depth: int) -> Any:
+    value: Any = None
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 async def loaded(store: DatabaseConversationStore, id_: str = "chat") -> Conversation:
     conversation = await store.load(id_)
     assert conversation is not None
@@ -172,6 +179,30 @@ async def test_nothing_is_stored_of_a_save_that_fails(store: DatabaseConversatio
 
     assert await store.list_conversations() == before
     assert await counted() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("usage", "messages"),
+    [
+        (RunUsage(), [ModelRequest(parts=[ToolReturnPart("x", {"a": 10**5000}, "1")])]),
+        (RunUsage(), [ModelRequest(parts=[ToolReturnPart("x", nested(200), "1")])]),
+        (RunUsage(input_tokens=10**5000), []),
+        (RunUsage(input_tokens="secret"), []),  # type: ignore[arg-type]
+    ],
+    ids=["a huge number", "deep nesting", "usage of a huge number", "usage that is no number"],
+)
+async def test_what_could_not_be_read_again_is_refused_before_it_spoils_lists(
+    store: DatabaseConversationStore, counted: Counted, usage: RunUsage, messages: list[ModelRequest]
+) -> None:
+    conversation = Conversation(conversation_id="chat", messages=[*messages], usage=usage)
+
+    with pytest.raises(SessionValueError, match="could not be read again, so nothing was stored") as caught:
+        await store.save(conversation)
+
+    assert "secret" not in str(caught.value)
+    assert await counted() == (0, 0)
+    await store.save(begun())
+    assert len(await store.list_conversations()) == 1
 
 
 async def test_a_history_cannot_go_on_from_what_is_not_stored(

@@ -6,7 +6,8 @@ A page is as many rows as a budget of bytes allows, so that memory is bounded wh
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, literal, select, tuple_, union
+from sqlalchemy import ColumnElement, LargeBinary, RowMapping, Select, Text, and_, func, literal, select, tuple_, union
+from sqlalchemy import cast as cast_to
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_service.infrastructure.database.foreign.tables import SourceTable
@@ -169,5 +170,12 @@ def _equal(table: SourceTable, where: Mapping[str, Any]) -> list[ColumnElement[b
 
 
 def _beyond(keys: Sequence[Any], after: Sequence[Any]) -> ColumnElement[bool]:
-    given = [literal(value, key.type) for key, value in zip(keys, after, strict=True)]
+    given = [_given(value, key.type) for key, value in zip(keys, after, strict=True)]
     return and_(keys[0] > given[0]) if len(keys) == 1 else tuple_(*keys) > tuple_(*given)
+
+
+def _given(value: Any, kind: Any) -> ColumnElement[Any]:
+    if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+        # Text that is no UTF-8, which only SQLite has and its driver does not take as text.
+        return cast_to(literal(value.encode("utf-8", "surrogateescape"), LargeBinary), Text)
+    return literal(value, kind)
