@@ -227,7 +227,7 @@ async def test_a_probe_that_fails_opens_the_breaker_again(behind_proxy: Pair, re
     cache, outage = behind_proxy
     await cut(cache, outage, redis_proxy)
     seen = set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while BreakerState.HALF_OPEN not in seen or outage.breaker.state is not BreakerState.OPEN:
             await cache.get("a")
             seen.add(outage.breaker.state)
@@ -345,7 +345,7 @@ async def test_redis_killed_under_load_raises_nothing_and_brings_nothing_back(
             own_redis.kill()
             await asyncio.sleep(0.3)
             own_redis.restart()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while (await get_redis_manager()).get_metrics()["breaker"] != "closed":
                     await asyncio.sleep(0.01)
         stop.set()
@@ -372,7 +372,7 @@ async def test_get_cache_works_with_redis_down_at_the_start_and_uses_it_when_it_
         assert await cache.get("key") == "value"
         server.restart()
         manager = await get_redis_manager()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while manager.get_metrics()["breaker"] != "closed":
                 await cache.get("key")
                 await asyncio.sleep(0.01)

@@ -400,7 +400,7 @@ class TestPgbouncer:
         async with database.session() as db:
             await SessionRepository(db).add_message_to_session(session.id, {"role": "user", "content": "hi"})
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await waiting).content == "hi"
         await feed.aclose()
         await database.close()

@@ -384,7 +384,7 @@ async def test_closing_waits_for_those_who_wait_for_room(
 
     await writer.close()
 
-    assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 10)] == list(range(1, 11))
+    assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 60)] == list(range(1, 11))
 
 
 async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, session_id: UUID, tenant: str) -> None:
