@@ -63,7 +63,7 @@ async def exercise(cache: ICache[Any], rounds: int = 8) -> None:
 async def permitted(cache: ICache[Any]) -> None:
     """Let operations come until Redis serves."""
     manager = await get_redis_manager()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while manager.get_metrics()["breaker"] != "closed":
             await cache.get("other")
             await asyncio.sleep(0.005)
@@ -135,7 +135,7 @@ async def test_without_what_only_copies_or_outages_need_redis_serves(
     cache, manager = await get_cache("users", l1=True), await get_redis_manager()
 
     await exercise(cache)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while manager.get_metrics()["l1"] == "connecting":
             await asyncio.sleep(0.005)
     await exercise(cache, 3)
@@ -263,7 +263,7 @@ async def test_a_denial_that_begins_during_an_outage_is_said_and_healed(
     server.cont()
     as_user(*documented_rules()["cache"], "-set", "-eval", "-evalsha", **QUICK, REDIS_TIMEOUT="0.1")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not errors_in(caplog):
             await cache.get("k")
             await asyncio.sleep(0.005)

@@ -102,7 +102,7 @@ class Room:
         await cache.exists(KEY)
         await cache.ttl(KEY)
         assert isinstance([key async for key in cache.scan("*")], list)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for options in ({}, {"lock": "distributed"}, {"stale_for": 60}, {"refresh_at": 0.9}):
                 try:
                     await cache.get_or_load(KEY, lambda: asyncio.sleep(0, "new"), ttl=60, **options)
@@ -220,7 +220,7 @@ async def test_every_call_ends_that_is_the_first_to_meet_what_nobody_wrote(room:
                 await room.client.unlink([key])
                 await room.client.execute(*make(key))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await call(room.cache)
             except BaseException as exc:
                 exc.add_note(f"{called} with {plant} under {name}")

@@ -1,15 +1,17 @@
 """A replay that breaks off: what was written down meanwhile counts as if nothing had been taken out in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.core.globs import compile_globs
 from agent_service.infrastructure.cache.fallback.journal import Journal
 from agent_service.infrastructure.cache.fallback.pending import Increment
+from tests.support.depth import examples
 
 KEYS = st.sampled_from(["a", "b", "ab"])
 STEPS = st.one_of(
@@ -47,8 +49,23 @@ def owed(journal: Journal) -> Any:
     ]
 
 
+ON_ONE_KEY = [(name, {"match": "a*", "clear": None}.get(name, "a")) for name in DO]
+
+
 @given(before=st.lists(STEPS, max_size=6), after=st.lists(STEPS, max_size=6))
+@settings(max_examples=examples(100, 2_000))
 def test_a_broken_off_replay_changes_nothing_of_what_is_owed(before: list[Any], after: list[Any]):
+    require_the_same(before, after)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_no_few_steps_on_one_key_make_a_difference(count: int):
+    for steps in product(ON_ONE_KEY, repeat=count):
+        for taken_after in range(count + 1):
+            require_the_same(steps[:taken_after], steps[taken_after:])
+
+
+def require_the_same(before: Sequence[Any], after: Sequence[Any]) -> None:
     whole, broken_off = Journal(), Journal()
     for step, what in before:
         DO[step](whole, what)
@@ -60,7 +77,31 @@ def test_a_broken_off_replay_changes_nothing_of_what_is_owed(before: list[Any], 
     broken_off.give_back(taken)
 
     assert len(broken_off) == len(whole)
+    assert broken_off.bytes == whole.bytes
     assert [each for each in owed(broken_off) if any(each)] == [each for each in owed(whole) if any(each)]
+
+
+def test_what_is_added_during_a_replay_to_a_value_set_before_is_not_owed():
+    journal = Journal()
+    journal.invalidate("n", ["a"], overwritten=True)
+    journal.take()
+    journal.add("n", "a", Increment(1, 60))
+    on_the_value = len(journal)
+    journal.add("n", "a", Increment(1, 60), restarted=True)
+
+    assert (on_the_value, owed(journal)) == (0, [(False, [], [], [], {"a": 1})])
+
+
+def test_nothing_is_remembered_of_values_that_memory_holds_no_more():
+    journal = Journal()
+    journal.invalidate("n", ["a", "b"], overwritten=True)
+    journal.take()
+    journal.memory_is_empty()
+    forgotten = journal.bytes
+    journal.add("n", "a", Increment(1, 60))
+
+    assert forgotten == 0
+    assert owed(journal) == [(False, [], [], [], {"a": 1})]
 
 
 @pytest.mark.parametrize("step", DO)

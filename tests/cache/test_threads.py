@@ -129,7 +129,7 @@ async def test_threads_that_open_a_namespace_at_the_same_moment_share_it():
         stores: list[MemoryStore] = []
 
         async def open_it(namespace: str = namespace, barrier: threading.Barrier = barrier, to: Any = stores) -> None:
-            barrier.wait(10)
+            barrier.wait(60)
             cache: Any = await get_cache(namespace)
             to.append(cache.backend.table)
             await close_cache()

@@ -41,7 +41,7 @@ class Tiers:
 
     async def near(self, key: str) -> Any:
         """Read until the value comes from memory, and give it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 found = await self.cache.backend.read(key)
                 assert found is not None
@@ -150,7 +150,7 @@ async def test_what_another_process_changes_is_seen(tiers: Tiers, redis_server: 
         await tiers.elsewhere.delete("k")
     await CHANGES[change](tiers.elsewhere, redis_server)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await tiers.cache.get("k") == "old":
             await asyncio.sleep(0.001)
     assert await tiers.cache.get("k") == (await tiers.elsewhere.get("k"))
@@ -222,7 +222,7 @@ async def test_a_copy_of_what_never_expires_is_dropped_as_well(tiers: Tiers):
     await tiers.near("never")
     await tiers.elsewhere.delete("never")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await tiers.cache.get("never") is not None:
             await asyncio.sleep(0.001)
     await tiers.elsewhere.clear()  # and with it the token, which would not expire either
@@ -234,7 +234,7 @@ async def test_a_copy_of_an_entry_with_several_tags_goes_with_any_of_them(tiers:
         await tiers.near("k")
         await tiers.elsewhere.invalidate_tags([tag])
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await tiers.cache.get("k") is not None:
                 await asyncio.sleep(0.001)
 
@@ -380,7 +380,7 @@ async def test_a_decorated_hit_is_served_from_the_copy_and_never_after_it_was_dr
     assert await name(1) == "1:1"
     assert tiers.cache.counters.l1.hits == counted + 1
     await tiers.elsewhere.invalidate_tags(["user:1"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await name(1) == "1:1":
             await asyncio.sleep(0.001)
 
@@ -418,7 +418,7 @@ async def test_no_copy_of_a_database_that_was_swapped_away_outlives_the_bound(ow
     await cache.set("k", "zero")
     await trusted(feed)
     for expected in ("zero", "one", "zero"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (found := await cache.backend.read("k")) is None or found.level != "l1":
                 await asyncio.sleep(0.005)
         assert found.value == expected

@@ -37,14 +37,14 @@ async def test_a_lock_is_handed_on_in_order_of_arrival():
 async def test_keys_that_differ_do_not_wait_for_one_another():
     locks = KeyLocks()
 
-    async with asyncio.timeout(10), locks.hold(["a", "b"]), locks.hold(["c"]):
+    async with asyncio.timeout(60), locks.hold(["a", "b"]), locks.hold(["c"]):
         pass
 
 
 async def test_a_key_that_is_named_twice_is_held_once():
     locks = KeyLocks()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for _ in range(2):
             async with locks.hold(["a", "a"]):
                 pass
@@ -57,7 +57,7 @@ async def test_holders_of_the_same_keys_in_other_orders_never_wait_for_one_anoth
         tasks = [asyncio.create_task(hold(locks, each, entered, "")) for each in shuffled]
         await started(*tasks)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*tasks)
 
     assert len(entered) == 20
@@ -71,7 +71,7 @@ async def test_who_is_cancelled_while_waiting_leaves_the_lock_to_the_next():
         await started(first, second)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await second
 
     assert entered == ["second"]
@@ -84,7 +84,7 @@ async def test_who_is_cancelled_in_the_moment_of_getting_the_lock_hands_it_on():
         second = asyncio.create_task(hold(locks, ["a"], entered, "second"))
         await started(first, second)
     first.cancel()  # the lock is its own already, and it has not run since
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(first, return_exceptions=True)
         await second
 
@@ -97,7 +97,7 @@ async def test_an_exception_in_the_block_gives_the_locks_back():
         async with locks.hold(["a", "b"]):
             raise LookupError
 
-    async with asyncio.timeout(10), locks.hold(["b", "a"]):
+    async with asyncio.timeout(60), locks.hold(["b", "a"]):
         pass
 
 
@@ -114,7 +114,7 @@ def test_event_loops_of_several_threads_take_turns():
                 inside -= 1
 
     def run() -> None:
-        together.wait(20)
+        together.wait(60)
         asyncio.run(asyncio.wait_for(work(), 60))
 
     threads = [threading.Thread(target=run) for _ in range(4)]

@@ -457,7 +457,7 @@ async def test_what_a_mover_that_ends_in_the_middle_has_reserved_expires(redis_u
     shards = ShardManager({"new": redis}, previous={"old": old})
     client = await redis.client()
     moving = asyncio.create_task(shards.set("a", {"n": 2}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await client.execute("EXISTS", redis.redis_key("a")):
             await asyncio.sleep(0.01)
     moving.cancel()

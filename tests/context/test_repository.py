@@ -326,7 +326,7 @@ async def test_a_plain_write_whose_caller_is_cancelled_is_over_before_the_cancel
     await asyncio.to_thread(Slow.begun.wait, 30)
     writing.cancel()
     reading = asyncio.create_task(store.get("a"))
-    done, _ = await asyncio.wait({reading}, timeout=10)
+    done, _ = await asyncio.wait({reading}, timeout=60)
     Slow.go_on.set()
     await asyncio.wait({writing})
 

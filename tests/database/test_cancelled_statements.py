@@ -31,6 +31,7 @@ from tests.database.cancelled import cancelled_at_every_wait
 from tests.database.histories import check, new_sessions
 
 SAID = {"role": "user", "content": "hello", "token_count": 1}
+ENDLESS = text("WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT max(n) FROM numbers")
 
 
 @pytest.fixture(autouse=True)
@@ -188,13 +189,9 @@ async def test_appends_that_are_cancelled_all_at_once_hold_up_nobody(database: D
 
 
 async def test_a_statement_that_would_never_end_is_interrupted(database: DatabaseManager) -> None:
-    endless = text(
-        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT max(n) FROM numbers"
-    )
-
     async def count() -> None:
         async with database.session() as db:
-            await db.execute(endless)
+            await db.execute(ENDLESS)
 
     for _ in range(3):
         with pytest.raises(TimeoutError):
@@ -203,6 +200,38 @@ async def test_a_statement_that_would_never_end_is_interrupted(database: Databas
     async with database.session() as db:
         assert (await db.execute(text("SELECT 1"))).scalar() == 1
     assert database.get_metrics()["in_use"] == 0
+
+
+async def test_a_cancelled_statement_frees_the_lock_before_its_block_ends(
+    database: DatabaseManager, path: Path
+) -> None:
+    """Whoever cancelled it may have much to do before it rolls back itself."""
+    (session_id,) = await new_sessions(database, 1)
+    async with database.session() as db:
+        repo = SessionRepository(db)
+        await repo.add_message_to_session(session_id, SAID)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(db.execute(ENDLESS), 0.05)
+
+        await asyncio.to_thread(require_free, path)
+        with pytest.raises(DatabaseError, match="was cancelled"):
+            await repo.get(session_id)
+        await db.rollback()
+        kept = await repo.get_messages(session_id)
+
+    assert kept == []
+
+
+async def test_a_cancelled_stream_frees_the_lock_before_its_block_ends(database: DatabaseManager, path: Path) -> None:
+    await new_sessions(database, 2)
+    async with database.session() as db:
+        rows = await db.stream(text("UPDATE agent_service_sessions SET title = 'read in pieces' RETURNING id"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(db.execute(ENDLESS), 0.05)
+
+        await asyncio.to_thread(require_free, path)
+        await rows.close()
+        await db.rollback()
 
 
 async def test_a_wait_for_another_process_ends_with_its_task(database: DatabaseManager, path: Path) -> None:

@@ -19,7 +19,7 @@ async def test_a_future_that_is_not_done_in_time_is_ended() -> None:
     done.set_result("in time")
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(late, 5)
+        await asyncio.wait_for(late, 60)
 
     assert done.result() == "in time"
     deadlines.close()
@@ -32,9 +32,9 @@ async def test_each_has_its_own_time() -> None:
     deadlines.watch(first)
     loop.call_later(0.1, deadlines.watch, second)
 
-    await asyncio.wait([first], timeout=5)
+    await asyncio.wait([first], timeout=60)
     after_first, pending = loop.time() - started, not second.done()
-    await asyncio.wait([second], timeout=5)
+    await asyncio.wait([second], timeout=60)
 
     assert round(after_first, 3) >= 0.2  # some loops count whole milliseconds
     assert pending

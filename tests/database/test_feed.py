@@ -24,7 +24,7 @@ from agent_service.infrastructure.database.repositories import SessionRepository
 from tests.servers.proxy import TcpProxy
 from tests.support.waiting import until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Feed = AsyncGenerator[SessionMessage, None]
 LISTENERS = """
     FROM pg_stat_activity WHERE datname = current_database() AND (starts_with(query, 'LISTEN') OR query = 'SELECT 1')

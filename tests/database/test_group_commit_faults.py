@@ -214,7 +214,7 @@ class Restarts:
     def _end(self, how: signal.Signals) -> None:
         self._process.send_signal(how)
         if self._started is not None:
-            self._started.wait(20)
+            self._started.wait(60)
         while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.02)
 
@@ -231,7 +231,7 @@ class Restarts:
         """End what was started here."""
         if self._started is not None:
             self._started.send_signal(signal.SIGINT)
-            self._started.wait(20)
+            self._started.wait(60)
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ async def test_a_purge_waits_for_no_fork_and_no_parent_that_another_transaction_
         await db.execute(
             text("SELECT 1 FROM agent_service_sessions WHERE id = :id FOR UPDATE"), {"id": family[held].id}
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await purge(database, timedelta(), clock=clock) == 1
     assert await purge(database, timedelta(), clock=clock) == 1
     async with database.session() as db:

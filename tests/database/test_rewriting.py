@@ -26,7 +26,7 @@ from tests.database.conftest import NewSession
 from tests.support.depth import examples
 from tests.support.forked import Forked
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def message(content: str) -> dict[str, Any]:

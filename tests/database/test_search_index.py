@@ -68,7 +68,7 @@ async def test_what_a_writer_appends_is_found_before_it_is_indexed_and_after(
 ) -> None:
     await asyncio.gather(*(writer.append(session_id, said(f"a Needle {n}")) for n in range(150)))
     waiting, before = await ask(database, WAITING), await hits(database)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await ask(database, WAITING):
             await asyncio.sleep(0.01)
     after = await hits(database)

@@ -27,6 +27,7 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionLimits, SessionRepository
 from tests.database.held import somebody_waits
+from tests.support.waiting import ticking
 
 NewSessions = Callable[[int], Awaitable[list[UUID]]]
 
@@ -384,7 +385,7 @@ async def test_closing_waits_for_those_who_wait_for_room(
 
     await writer.close()
 
-    assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 10)] == list(range(1, 11))
+    assert [each.seq for each in await asyncio.wait_for(asyncio.gather(*begun), 60)] == list(range(1, 11))
 
 
 async def test_a_writer_that_is_not_open_says_so(database: DatabaseManager, session_id: UUID, tenant: str) -> None:
@@ -406,10 +407,10 @@ async def test_a_locked_session_ends_in_an_error_of_ours_within_the_timeout(
 ) -> None:
     async with SessionWriter(database, tenant_id=tenant, timeout=0.3) as writer, database.session() as db:
         await SessionRepository(db, tenant).add_message_to_session(session_id, said("first"))
-        started = asyncio.get_running_loop().time()
-        with pytest.raises(DatabaseUnavailableError, match=r"within 0\.3 s"):
-            await writer.append(session_id, said("waits"))
-        assert asyncio.get_running_loop().time() - started < 4  # and not the 5 s of SQLite, or the 30 s of PostgreSQL
+        async with ticking() as ticks:
+            with pytest.raises(DatabaseUnavailableError, match=r"within 0\.3 s"):
+                await writer.append(session_id, said("waits"))
+        assert ticks.seconds < 4  # and not the 5 s of SQLite, or the 30 s of PostgreSQL
     async with SessionWriter(database, tenant_id=tenant) as writer:
         added = await writer.append(session_id, said("second"))
 

@@ -30,7 +30,7 @@ from tests.redis.conftest import Connect
 from tests.support.embedded import own_servers, wait_for
 from tests.support.forked import CHECKOUT, Forked
 
-GONE_SECONDS = 5.0
+GONE_SECONDS = 30.0
 
 pytestmark = pytest.mark.server
 

@@ -119,7 +119,7 @@ async def test_a_failover_by_sentinels_is_followed(own_redis: RedisServer, conne
 
 
 async def ask_for_failover(sentinel: RedisServer) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 sentinel.cli("SENTINEL", "FAILOVER", "main")

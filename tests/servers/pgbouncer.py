@@ -66,7 +66,7 @@ def running_pgbouncer(server: PostgresServer, *, ignoring: str = "") -> Iterator
         yield own_port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -185,10 +185,10 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGINT)
     try:
-        process.wait(10)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGQUIT)
-        process.wait(10)
+        process.wait(60)
 
 
 def _binaries(home: Path, programs: Path | None = None) -> tuple[Path, dict[str, Any]]:

@@ -2,10 +2,43 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import pytest
+
+TICK: Final = 0.01
+
+
+class Ticks:
+    """Time as this process had it: a machine that is too busy to give it a turn lets none pass."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds, never more than those of a clock."""
+        return self._count * TICK
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        while True:
+            await asyncio.sleep(TICK)
+            self._count += 1
+
+
+@asynccontextmanager
+async def ticking() -> AsyncIterator[Ticks]:
+    """Measure how long a block takes, for an upper bound that does not hang on the speed of the machine."""
+    ticks = Ticks()
+    task = asyncio.create_task(ticks.run())
+    try:
+        yield ticks
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def until(condition: Callable[[], Any], seconds: float = 60) -> None:

@@ -284,7 +284,7 @@ async def test_a_record_without_ttl_keeps_its_time_to_live(client: RedisClient):
 async def test_the_shortest_time_to_live_ends_too(client: RedisClient):
     await HashRecord(client, KEY, ttl=0.0001).set({"a": 1})
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await client.execute("EXISTS", KEY):
             await asyncio.sleep(0.001)
 

@@ -30,7 +30,7 @@ from agent_service.tenants import RedisTrigger, TriggerRunner
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 from tests.support.embedded import own_servers
-from tests.support.waiting import until
+from tests.support.waiting import ticking, until
 
 
 @pytest.fixture(autouse=True)
@@ -363,15 +363,14 @@ async def test_the_writer_stores_what_it_was_given_before_the_service_ends(
 async def test_an_end_is_over_in_time_though_the_database_hangs(postgres_url: str) -> None:
     async with TcpProxy(postgres_url) as proxy:
         service = AgentService(database=proxy.url, writer=True, cleanup=True, shutdown_timeout=1.0)
-        async with service.lifespan(FastAPI()):
+        async with ticking() as ticks, service.lifespan(FastAPI()):
             async with service.database.session() as db:
                 session = await SessionRepository(db).create(Session(user_id="ada"))
             proxy.stall()
             appending = asyncio.create_task(service.writer.append(session.id, {"role": "user", "content": "a"}))
             await asyncio.sleep(0.01)
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-        took = loop.time() - began
+            began = ticks.seconds
+        took = ticks.seconds - began
         proxy.resume()
         with pytest.raises(DatabaseUnavailableError):
             await appending

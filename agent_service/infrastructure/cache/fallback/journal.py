@@ -105,10 +105,20 @@ class Journal:
         self._settle(namespace, pending)
 
     def take(self) -> dict[str, PendingOperations]:
-        """Take everything out, for a replay."""
+        """Take everything out, for a replay.
+
+        Which keys have a value that will not be pushed is remembered: what is added to it during the replay is not
+        pushed either.
+        """
         taken = self._pending
-        self._start_over({})
+        self._start_over({name: each.successor() for name, each in taken.items() if each.overwritten})
         return taken
+
+    def memory_is_empty(self) -> None:
+        """Forget which keys have a value in memory that will not be pushed."""
+        for namespace, pending in self._pending.items():
+            pending.forget_overwritten()
+            self._count(namespace, pending)
 
     def give_back(self, unreplayed: dict[str, PendingOperations]) -> None:
         """Put back what could not be replayed; what was recorded meanwhile is later and wins."""

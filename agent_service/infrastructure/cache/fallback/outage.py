@@ -103,6 +103,7 @@ class Outage:
                 repeats += 1
                 if not self.breaker.closed:  # then the recovery replays all there is
                     return
+                self.journal.memory_is_empty()  # what was recorded as overwritten is in Redis
                 _, unconfirmed = await self._replay(self.journal.take())
                 self.journal.give_back(unconfirmed)
         except RedisOperationError as exc:
@@ -195,6 +196,7 @@ class Outage:
             self._writes_may_go_on.set()
         for _, memory in self._caches.values():
             memory.clear()
+        self.journal.memory_is_empty()
         self.breaker.close()
         self.journal.clears_only = False
         self.denial.end()

@@ -56,7 +56,6 @@ class PendingOperations:
         "keys",
         "overwritten",
         "patterns",
-        "restarted",
         "size",
         "tags",
     )
@@ -72,8 +71,6 @@ class PendingOperations:
         self.increments: dict[str, list[Increment]] = {}
         self.overwritten: set[str] = set()
         """Keys with a value that will not be pushed; nothing that is added to it is either."""
-        self.restarted: set[str] = set()
-        """Keys whose increments do not build on such a value, whatever was recorded before."""
         self.size = 0
         """How many operations there are to replay."""
         self.bytes = 0
@@ -93,7 +90,7 @@ class PendingOperations:
         """Replace everything by one invalidation of everything."""
         for key in list(self.increments):
             self._drop_increments(key)
-        for each in (self.tags, self.patterns, self.keys, self.overwritten, self.restarted):
+        for each in (self.tags, self.patterns, self.keys, self.overwritten):
             each.clear()
         self.cleared, self.size, self.bytes = True, 1, 0
 
@@ -124,7 +121,6 @@ class PendingOperations:
         """
         if restarted:
             self._overwrite(key, False)
-            self.restarted.add(key)
         elif key in self.overwritten:
             self._end(increment)
             return
@@ -140,7 +136,7 @@ class PendingOperations:
             self.bytes += _INCREMENT
 
     def append(self, later: "PendingOperations", globs: Globs | None) -> None:
-        """Record what was recorded later elsewhere.
+        """Record what was recorded later, by the successor of these operations.
 
         :param globs: its patterns, compiled; None: it has none.
         """
@@ -151,12 +147,27 @@ class PendingOperations:
         for key in later.keys:
             self.invalidate_key(key, overwritten=False)
         for key, increments in later.increments.items():
-            restarted = key in later.restarted
             for increment in increments:
-                self.add(key, increment, restarted=restarted)
-                restarted = False
+                self.add(key, increment)
         for key in later.overwritten:
             self._overwrite(key, True)
+
+    def successor(self) -> "PendingOperations":
+        """Return what records from now on, while these operations are replayed.
+
+        The keys with a value that will not be pushed move there: memory still holds these values.
+        """
+        later = PendingOperations(self._changes)
+        later.overwritten, self.overwritten = self.overwritten, later.overwritten
+        moved = sum(map(_size_of, later.overwritten))
+        later.bytes += moved
+        self.bytes -= moved
+        return later
+
+    def forget_overwritten(self) -> None:
+        """Record that memory is empty."""
+        for key in list(self.overwritten):
+            self._overwrite(key, False)
 
     # -- replaying
 
@@ -231,7 +242,6 @@ class PendingOperations:
             self.bytes += _size_of(key) if overwritten else -_size_of(key)
 
     def _drop_increments(self, key: str) -> None:
-        self.restarted.discard(key)
         increments = self.increments.get(key)
         if increments:
             for increment in increments:

@@ -49,6 +49,7 @@ class Supervisor:
         self._over = False
         self._lock = threading.Lock()
         self._server: subprocess.Popen[str] | None = None
+        self._listener: threading.Thread | None = None
 
     def start(self) -> str | None:
         """Start the server; return what prevented it."""
@@ -62,7 +63,9 @@ class Supervisor:
             late = time.monotonic() > deadline
             if self._server.poll() is not None or (late and not reply):
                 self.end()
-                return " / ".join(self._said) or f"it did not answer within {START_SECONDS:g} s"
+                assert self._listener is not None
+                self._listener.join(END_SECONDS)  # the server's last words may not have been read yet
+                return " / ".join(list(self._said)) or f"it did not answer within {START_SECONDS:g} s"
             if late:  # it loads much data, and tells everybody so
                 break
             time.sleep(0.002)
@@ -115,7 +118,8 @@ class Supervisor:
                 errors="replace",
                 preexec_fn=_end_with_the_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no lock is taken there
             )
-        threading.Thread(target=self._listen, args=(self._server,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._server,), daemon=True)
+        self._listener.start()
 
     def _listen(self, server: "subprocess.Popen[str]") -> None:
         assert server.stdout is not None

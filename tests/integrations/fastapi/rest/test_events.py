@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_frees_its_subscription(database_url: str, se
             assert len(bells) == 1
 
         # No heartbeat comes that could find it out, and nothing is said.
-        await until(lambda: not bells, seconds=10)
+        await until(lambda: not bells)
 
 
 async def test_silence_is_filled_with_comments(database_url: str) -> None:
