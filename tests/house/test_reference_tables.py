@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from agent_service.core import errors
 from agent_service.core.settings import Settings
+from benchmarks.conformance.table import ROWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -52,3 +53,13 @@ def test_the_table_of_errors_has_every_exception_with_what_it_is():
 
 def test_each_row_of_the_errors_says_when_and_what_to_do():
     assert [name for name, _, when, remedy in rows("errors.md", "exception") if not (when and remedy)] == []
+
+
+def test_the_comparison_has_every_probe_in_order_for_others_and_for_us():
+    text = (DOCS / "comparison.md").read_text(encoding="utf-8")
+    others, ours = text.split("### agent_service")
+
+    for part in (others, ours):
+        tables = re.findall(r"(?m)^\| behaviour \|.*\n\|[-|]+\n((?:\|.*\n)+)", part)
+        behaviours = [line.split(" | ")[0].removeprefix("| ") for table in tables for line in table.splitlines()]
+        assert behaviours == [row.behaviour for row in ROWS], "run python -m benchmarks.conformance, and write it down"
