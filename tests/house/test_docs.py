@@ -247,7 +247,9 @@ async def test_the_python_blocks_of_a_document_run_from_top_to_bottom(document: 
 def test_the_commands_and_links_of_a_document_exist(document: Path):
     text = document.read_text(encoding="utf-8")
 
-    for command in re.findall(r"^(?:python -m agent_service|agent-service) (.+?)(?: +#.*)?$", text, re.MULTILINE):
+    for command in re.findall(
+        r"^(?:\$ )?(?:python -m agent_service|agent-service) (.+?)(?: +#.*)?$", text, re.MULTILINE
+    ):
         build_parser().parse_args(shlex.split(command))
     for target in re.findall(r"(?m)^make ([a-z]+)", text):
         assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8")), target
@@ -255,12 +257,8 @@ def test_the_commands_and_links_of_a_document_exist(document: Path):
         assert (document.parent / link).exists(), link
 
 
-def test_the_readme_names_every_setting():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-
-    missing = [name.upper() for name in Settings.model_fields if f"`{name.upper()}`" not in text]
-
-    assert missing == [], "add a row to the table of settings in README.md"
+def test_the_readme_can_be_read_in_two_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130, "say more on a page of docs/"
 
 
 async def test_the_fastapi_example_of_the_readme_serves_requests(house: str):
