@@ -187,7 +187,7 @@ async def test_nothing_is_stored_of_a_save_that_fails(store: DatabaseConversatio
         (RunUsage(), [ModelRequest(parts=[ToolReturnPart("x", {"a": 10**5000}, "1")])]),
         (RunUsage(), [ModelRequest(parts=[ToolReturnPart("x", nested(200), "1")])]),
         (RunUsage(input_tokens=10**5000), []),
-        (RunUsage(input_tokens="secret"), []),  # type: ignore[arg-type]
+        (RunUsage(input_tokens="secret"), []),
     ],
     ids=["a huge number", "deep nesting", "usage of a huge number", "usage that is no number"],
 )
