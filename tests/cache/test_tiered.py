@@ -185,9 +185,13 @@ async def test_what_this_process_changes_is_seen_at_once(tiers: Tiers, change: s
 
 
 async def test_a_copy_lives_no_longer_than_the_entry(tiers: Tiers):
-    await tiers.cache.set("k", "value", ttl=1)
-    stored = time.monotonic()
-    await tiers.near("k")
+    copied = False
+    while not copied:  # which a busy machine may be too slow for within the second
+        await tiers.cache.set("k", "value", ttl=1)
+        stored = time.monotonic()
+        while (found := await tiers.cache.backend.read("k")) is not None and not copied:
+            copied = found.level == "l1"
+            await asyncio.sleep(0)
     asked = stored
     while await tiers.cache.get("k") is not None:
         assert asked - stored < 1.05, "a read that began later was given a copy"
@@ -200,17 +204,18 @@ async def test_a_copy_lives_no_longer_than_the_entry_however_slow_the_read(redis
     feed = NearFeed(quick, max_staleness=5)
     cache: TieredCache[Any] = TieredCache(RedisCache(slow), feed)
     await trusted(feed)
-    await cache.set("k", "value", ttl=1.5)
-    stored = time.monotonic()
-    redis_proxy.delay(0.2)
-    asked, served = time.monotonic(), stored
-    while await cache.get("k") is not None:
-        served = asked
-        await asyncio.sleep(0.005)
-        asked = time.monotonic()
+    while not cache.counters.l1.hits:  # on a busy machine the first value may expire before it is copied
+        redis_proxy.delay(0)
+        await cache.set("k", "value", ttl=1.5)
+        stored = time.monotonic()
+        redis_proxy.delay(0.2)
+        asked, served = time.monotonic(), stored
+        while await cache.get("k") is not None:
+            served = asked
+            await asyncio.sleep(0.005)
+            asked = time.monotonic()
+        assert served - stored < 1.5
 
-    assert served - stored < 1.5
-    assert cache.counters.l1.hits > 0
     await cache.aclose()
     await feed.aclose()
     await slow.aclose()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -21,7 +20,7 @@ from agent_service.testing.clock import FakeClock
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import TcpProxy
 from tests.servers.standby import running_primary_and_standby
-from tests.support.waiting import until
+from tests.support.waiting import ticking, until
 
 Pair = tuple[PostgresServer, PostgresServer]
 
@@ -126,9 +125,9 @@ async def test_one_session_tries_for_all_while_the_replica_is_away(primary: Data
 
 
 async def timed(reading: ReadReplica) -> tuple[str, float]:
-    started = time.monotonic()
-    served = await serving(reading)
-    return served, time.monotonic() - started
+    async with ticking() as ticks:
+        served = await serving(reading)
+    return served, ticks.seconds
 
 
 async def test_a_silent_replica_costs_one_reader_and_the_others_go_to_the_primary(
@@ -148,10 +147,11 @@ async def test_a_silent_replica_costs_one_reader_and_the_others_go_to_the_primar
         await replica.close()
 
     results = [each.result() for each in together]
-    slow = [took for _, took in results if took >= 4]
+    slow = [took for _, took in results if took >= 2]
     assert {served for served, _ in (*results, *later, afterwards)} == {"primary"}
-    assert (len(slow), len(pending)) == (1, 1)
-    assert max(took for _, took in (*later, afterwards)) < 4
+    assert len(pending) == 1
+    assert len(slow) <= 1  # the one that asked, which waits for 4 s
+    assert max(took for _, took in (*later, afterwards)) < 2
     assert asked <= 2  # by TLS, and without it
     assert len([each for each in caplog.records if "while the replica is away" in each.message]) == 1
 
