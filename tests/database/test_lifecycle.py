@@ -110,7 +110,7 @@ async def test_waiting_for_a_writer_makes_no_batch_of_the_sweep_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, clock = DatabaseManager(f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"), FakeClock()
-    monkeypatch.setattr("agent_service.infrastructure.database.maintenance.cleanup.SYSTEM_CLOCK", clock)
+    monkeypatch.setattr("agent_service.infrastructure.database.maintenance.batches.SYSTEM_CLOCK", clock)
     async with database.session() as db:
         for _ in range(100):
             await SessionRepository(db).create(Session(user_id="ada", expires_at=PAST))

@@ -3,6 +3,8 @@ Blocks that can be pasted into ``python -m asyncio``; ``python -m tests.house.pa
 
 Up to Python 3.12 that prompt takes one line at a time. A blank line ends an indented block, so none may stand inside of
 one, and one must stand after it. Blank lines in brackets and strings end nothing.
+
+The formatter puts a blank line before each method, so a class on a page has attributes, or one method.
 """
 
 import ast
