@@ -41,9 +41,10 @@ class AdkSessionService(BaseSessionService):
 
     A session is one of the package's: its events are messages, numbered in the order of their commits, its state is the
     session's context. State of an app and of a user are contexts. An event is stored with all its state, or not at
-    all. Use one service per process; it works on any number of event loops.
+    all. Use one service per process; on the database of the settings it works on any number of event loops.
 
-    :param engine: the database, which is not closed here; None is the one of the settings.
+    :param engine: the database, on the event loop that it belongs to; it is not closed here. None is the one of the
+        settings.
     :param tenant_id: whose sessions and state these are.
     :raises SessionValueError: an argument cannot be used.
     """
