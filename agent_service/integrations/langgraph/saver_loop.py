@@ -40,7 +40,11 @@ class SaverLoop:
         self._require_new()
         self._loop = asyncio.get_running_loop()
         self._bridge = SyncBridge(self._loop)
-        await self._open()
+        try:
+            await self._open()
+        except BaseException:
+            self._bridge = self._loop = None
+            raise
 
     def open_for_threads(self) -> None:
         """Open the store on an event loop of its own, in a thread."""
@@ -51,6 +55,7 @@ class SaverLoop:
             self._bridge.run(self._open(), None)
         except BaseException:
             self._bridge.close()
+            self._bridge = self._loop = None
             raise
 
     async def close(self) -> None:

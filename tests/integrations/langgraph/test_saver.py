@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -448,3 +449,29 @@ def test_the_room_without_langgraph_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=True)
     assert 'pip install "agent-service[langgraph]"' in done.stdout
+
+
+async def test_a_saver_that_could_not_be_opened_is_opened_again(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    database = DatabaseManager(f"sqlite+aiosqlite:///{folder / 'x.db'}")
+    saver = AgentServiceSaver(database)
+    with pytest.raises(DatabaseError):
+        await saver.__aenter__()
+    folder.mkdir()
+    async with saver:
+        await put(saver, "thread")
+    await database.close()
+
+    with pytest.raises(SessionError, match="opened before"):
+        await saver.__aenter__()
+
+
+def test_without_a_loop_too(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    saver = AgentServiceSaver(DatabaseManager(f"sqlite+aiosqlite:///{folder / 'x.db'}"))
+    with pytest.raises(DatabaseError):
+        saver.__enter__()
+    folder.mkdir()
+
+    with saver:
+        assert list(saver.list(None)) == []
