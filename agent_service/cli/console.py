@@ -1,12 +1,13 @@
 """What the command shows: results on stdout, progress on stderr; JSON for machines, plain lines or bars for people."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-__all__ = ["Console", "printable"]
+__all__ = ["Console", "as_json_text", "printable"]
 
 LABEL_WIDTH = 28
 CELL_WIDTH = 60
@@ -44,7 +45,7 @@ class Console:
     def result(self, values: Mapping[str, object], **for_people: object) -> None:
         """Show the command's result; the lines of ``for_people`` are not part of the JSON."""
         if self.as_json:
-            _write(_json(values))
+            _write(as_json_text(values))
             return
         for name, value in {**values, **for_people}.items():
             _write(f"{name.replace('_', ' '):{LABEL_WIDTH}}{printable(_text(value), LINE_WIDTH)}")
@@ -56,7 +57,7 @@ class Console:
         """
         if self.as_json:
             listed = [dict(zip(columns, row, strict=True)) for row in rows]
-            _write(_json({name: listed, **more}))
+            _write(as_json_text({name: listed, **more}))
             return
         if not sys.stdout.isatty():
             for row in rows:
@@ -80,7 +81,7 @@ class Console:
         """Show an error: one line on stderr, and to a machine one JSON object on stdout as well."""
         message = " ".join(str(exc).split())
         if self.as_json:
-            _write(_json({"error": message, "type": type(exc).__name__}))
+            _write(as_json_text({"error": message, "type": type(exc).__name__}))
         sys.stderr.write(f"agent-service: {message}\n")
 
     @contextmanager
@@ -113,10 +114,25 @@ def _write(line: str) -> None:
     sys.stdout.flush()
 
 
-def _json(values: Mapping[str, object]) -> str:
-    """Return one line of JSON, escaped where standard output has no place for all characters."""
+def as_json_text(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON: what JSON has no form for, such as NaN or a key that is a tuple, as text.
+
+    It is escaped where standard output has no place for all characters.
+    """
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").replace("_", "")
-    return json.dumps(values, ensure_ascii=encoding != "utf8", default=str)
+    options = {"ensure_ascii": encoding != "utf8", "default": str, "indent": indent, "allow_nan": False}
+    try:
+        return json.dumps(value, **options)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return json.dumps(_plain(value), **options)  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object, length: int | None) -> str:

@@ -1,6 +1,7 @@
 """The cache and the triggers at the command line, on a real Redis."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -66,6 +67,7 @@ def test_entries_are_shown_and_invalidated(as_json: Command, capsys):
         await cache.set("user:2", None, ttl=100, tags=["red", "blue"])
         await cache.set("user:3", 3, ttl=100)
         await cache.set("other", 4, ttl=100)
+        await (await get_cache("odd")).set("odd", {(1, 2): float("nan"), "list": [float("inf"), 1.5]}, ttl=100)
 
     users = ("--namespace", "users")
     run(fill)
@@ -73,6 +75,10 @@ def test_entries_are_shown_and_invalidated(as_json: Command, capsys):
     assert as_json("cache", "get", "user:1", *users) == {"found": True, "value": {"name": "Ann \x1b[31m"}}
     assert as_json("cache", "get", "user:2", *users) == {"found": True, "value": None}
     assert as_json("cache", "get", "user:2", code=1) == {"found": False, "value": None}
+    odd = {"(1, 2)": "nan", "list": ["inf", 1.5]}
+    assert as_json("cache", "get", "odd", "--namespace", "odd") == {"found": True, "value": odd}
+    assert main(["cache", "get", "odd", "--namespace", "odd"]) == 0
+    assert json.loads(capsys.readouterr().out) == odd
     assert main(["cache", "get", "user:1", *users]) == 0
     assert "\x1b" not in capsys.readouterr().out
     living = as_json("cache", "ttl", "user:1", *users)

@@ -27,6 +27,7 @@ from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.naming.engines import names_of
 from agent_service.infrastructure.database.repositories import SessionRepository
 from agent_service.integrations.metrics.reading import read
+from tests.database.held import somebody_waits
 from tests.servers.postgres import PostgresServer
 from tests.support.waiting import until
 
@@ -160,6 +161,40 @@ async def test_erasing_a_user_removes_the_conversations_of_that_scope(database: 
 
     assert erased == 26
     assert await left(database) == ({"of eve", "of another tenant", "eve's fork"}, 2 + 2 + 1)
+
+
+async def test_a_conversation_that_somebody_works_on_does_not_keep_the_others(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    await database.prepare()
+    ids = [f"{number:02}" for number in range(70)]
+    for id_ in ids:
+        await begin(database, id_, length=0 if id_ != "03" else 1)
+    await age(database, *ids)
+
+    async with database.session() as db:
+        fork = record_of("fork", "03 0")
+        await ConversationTable(database).within(db).save(fork, [], expected=None)
+        assert await purge_conversations(database, LONG) == 69
+
+    assert await left(database) == ({"03", "fork"}, 1)
+    await database.close()
+
+
+async def test_an_erasure_goes_on_past_what_others_delete_meanwhile(postgres_url: str) -> None:
+    database = DatabaseManager(postgres_url)
+    await database.prepare()
+    records = [await begin(database, f"{number:02}", scope="ada", length=1) for number in range(45)]
+
+    async with database.session() as db:
+        table = ConversationTable(database).within(db)
+        for record in records[:21]:
+            await table.delete(record.conversation_id, expected=record.revision)
+        erasing = asyncio.create_task(erase_user(database, "ada"))
+        await somebody_waits(database)
+
+    assert await erasing == 24
+    assert await left(database) == (set(), 0)
+    await database.close()
 
 
 async def test_before_their_revision_all_else_works(empty_postgres_url: str) -> None:

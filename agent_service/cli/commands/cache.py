@@ -1,10 +1,9 @@
 """``agent-service cache ...``: look into the cache in Redis, and invalidate."""
 
-import json
 from argparse import Namespace
 from typing import Any
 
-from agent_service.cli.console import Console
+from agent_service.cli.console import Console, as_json_text
 from agent_service.cli.grammar import Parser, Run, add_command, add_group, positive
 from agent_service.cli.running import with_redis
 from agent_service.core.ttl import NEVER
@@ -62,7 +61,7 @@ def _get(arguments: Namespace, console: Console) -> int:
         elif found is MISS:
             console.note("there is no such entry")
         else:
-            console.say(json.dumps(found.value, ensure_ascii=False, default=str, indent=2))
+            console.say(as_json_text(found.value, indent=2))
         return ABSENT if found is MISS else 0
 
     return with_redis(work)

@@ -13,6 +13,7 @@ from agent_service.infrastructure.database.append.message import PendingMessage,
 from agent_service.infrastructure.database.limits import limits_from_settings
 from agent_service.infrastructure.database.models.session import Session
 from agent_service.infrastructure.database.repositories.arrival import Arrival
+from agent_service.infrastructure.database.repositories.records import check_documents
 from agent_service.infrastructure.database.repositories.session import SessionRepository
 from agent_service.infrastructure.database.values.documents import dumps
 from agent_service.integrations.importing.conversations import Conversation, Item, Items, Unreadable
@@ -65,7 +66,7 @@ class SessionTarget:
                 session = await self._create(repo, conversation)
                 new = session.last_seq == 0
             elif session is None:
-                await self._require_free(db, conversation)
+                await self._require_creatable(db, conversation)
             comparing = _Comparing(conversation, self._stop)
             if session is not None and not new:
                 _require_user(session, conversation)
@@ -74,20 +75,15 @@ class SessionTarget:
             return comparing.outcome(new=new)
 
     async def _create(self, repo: SessionRepository, conversation: Conversation) -> Session:
-        values: dict[str, Any] = {
-            "user_id": conversation.user_id,
-            "agent_id": conversation.agent_id,
-            "title": conversation.title,
-            "context": dict(conversation.context or {}),
-            "metadata": dict(conversation.metadata),
-        }
+        values = _values(conversation)
         try:
             return await repo.create(Session(external_id=conversation.external_id, **values))
         except SessionConflictError:  # Another run stored it meanwhile, or it was deleted; this finds out.
             return await repo.get_or_create(conversation.external_id, **values)
 
-    async def _require_free(self, db: Any, conversation: Conversation) -> None:
+    async def _require_creatable(self, db: Any, conversation: Conversation) -> None:
         """Find out what :meth:`_create` would be refused for."""
+        check_documents(Session(external_id=conversation.external_id, **_values(conversation)))
         there = select(Session.id).where(
             Session.tenant_id == self._tenant_id, Session.external_id == conversation.external_id
         )
@@ -242,6 +238,17 @@ async def _walk(repo: SessionRepository, session: Session) -> AsyncIterator[tupl
             return
         after = page[-1].seq
         limit = max(1, min(_PAGE, _PAGE_CHARACTERS * len(page) // characters))
+
+
+def _values(conversation: Conversation) -> dict[str, Any]:
+    """Return what a new session is made with."""
+    return {
+        "user_id": conversation.user_id,
+        "agent_id": conversation.agent_id,
+        "title": conversation.title,
+        "context": dict(conversation.context or {}),
+        "metadata": dict(conversation.metadata),
+    }
 
 
 async def _lock(repo: SessionRepository, session: Session, seen: int) -> None:

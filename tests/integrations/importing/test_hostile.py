@@ -176,6 +176,20 @@ async def test_state_that_is_no_object_refuses_its_session(target: DatabaseManag
     assert [each.place for each in report.problems.first] == ["app_states of 'app'", "session 'app'/'ada'/'s1'"]
 
 
+async def test_a_dry_run_finds_state_that_cannot_be_kept(target: DatabaseManager, source_file: str):
+    await fill_adk(source_file, {("app", "ada", "s1"): 1, ("app", "ada", "s2"): 1})
+    await execute(source_file, "UPDATE sessions SET state = '{\"a\"\\:NaN}' WHERE id = 's1'")
+
+    dry, wet = [
+        await import_adk(source_file, options=Options(database=target, on_problem="skip", dry_run=dry_run))
+        for dry_run in (True, False)
+    ]
+
+    assert (dry.added, dry.skipped, dry.items_added) == (wet.added, wet.skipped, wet.items_added)
+    assert dry.problems == wet.problems
+    assert [each.place for each in dry.problems.first] == ["session 'app'/'ada'/'s1'"]
+
+
 async def test_a_hostile_pickle_is_refused_and_not_run(target: DatabaseManager, source_file: str, tmp_path: Path):
     from tests.integrations.importing.adk_filled import fill_adk_v0  # noqa: PLC0415
 

@@ -133,9 +133,9 @@ class _Erasure:
         while True:
             async with self._transaction() as db:
                 some = await erase_scope(db, self._tenant_id, scope, _CONVERSATIONS)
-            removed += some
-            if some < _CONVERSATIONS:
+            if not some:  # fewer than asked for were removed where others removed some meanwhile
                 return removed
+            removed += some
 
     async def _hold(self, db: AsyncSession, keys: list[SessionKey]) -> list[SessionKey]:
         return await lock_with_family(db, keys, *self._hidden)

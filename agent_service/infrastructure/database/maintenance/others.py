@@ -85,4 +85,13 @@ async def purge_conversations(
     :param clock: replaces the database's own clock.
     :return: how many were removed.
     """
-    return await purge_in_batches(database, "remove conversations", older_than, remove_unsaved, batch_size, clock=clock)
+    removed = 0
+
+    async def batch(db: AsyncSession, before: datetime, size: int) -> int:
+        nonlocal removed
+        found, gone = await remove_unsaved(db, before, size)
+        removed += gone
+        return found if gone else 0  # One that somebody works on does not keep the others
+
+    await purge_in_batches(database, "remove conversations", older_than, batch, batch_size, clock=clock)
+    return removed
