@@ -106,7 +106,7 @@ async def test_a_batch_has_one_role_for_all_or_one_for_each(repo: SessionReposit
     assert [each.to_dict() for each in found] == [said, REASONING, said, CALL, OUTPUT]
     with pytest.raises(SessionValueError, match=r"role must be a list of a text or None for each of 2 messages"):
         await repo.add_messages_to_session(session.id, [CALL, OUTPUT], role=["tool"])
-    with pytest.raises(SessionValueError, match=r"message\.role.*give role="):
+    with pytest.raises(SessionValueError, match=r"messages\[1\]\.role.*give role="):
         await repo.add_messages_to_session(session.id, [CALL, OUTPUT], role=["tool", None])
     assert await repo.recount() == []
 

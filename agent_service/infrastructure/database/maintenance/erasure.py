@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, update
@@ -12,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent_service.core.clock import SYSTEM_CLOCK
+from agent_service.core.errors import TransactionConflictError
 from agent_service.infrastructure.database.checkpoints.retention import remove_threads_of_user
 from agent_service.infrastructure.database.conversations.ending import erase_scope
 from agent_service.infrastructure.database.engine.manager import DatabaseManager
+from agent_service.infrastructure.database.errors.retrying import pause_before
 from agent_service.infrastructure.database.errors.translation import database_errors
 from agent_service.infrastructure.database.maintenance.removal import (
     STEP,
@@ -36,6 +39,10 @@ from agent_service.infrastructure.database.values.validation import require_iden
 
 __all__ = ["erase_user", "rewrite_file"]
 
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 10
+"""How often a step is begun that other transactions come between."""
 _THREADS: Final = 20
 """Threads of checkpoints that one transaction removes."""
 _SESSIONS: Final = 200
@@ -65,15 +72,30 @@ async def erase_user(database: DatabaseManager, user_id: UUID | str, *, tenant_i
     work = _Erasure(database, require_tenant(tenant_id), user_id)
     erased = 0
     while True:
-        await work.hide()
-        while await work.remove_threads():
+        await _settled(work.hide)
+        while await _settled(work.remove_threads):
             pass
         sizes = await work.left()
         if not sizes:
             return erased + await work.remove_conversations(str(user_id))
         messages = dict(sizes)
         for group in groups(sizes):
-            erased += await work.remove(group, long=messages[group[0]] > STEP)
+            erased += await _settled(partial(work.remove, group, long=messages[group[0]] > STEP))
+
+
+async def _settled(step: Callable[[], Awaitable[T]]) -> T:
+    """Return what a step gives. It is repeated where another transaction came between.
+
+    Sessions are locked with their forks and parents, in the order of their keys. Forks that another transaction hangs
+    over to them before they are locked are not among those, so two erasures in one family may wait in a circle.
+    PostgreSQL ends one of them, and repeating it is safe: each step can be done again.
+    """
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return await step()
+        except TransactionConflictError:
+            await asyncio.sleep(pause_before(attempt))
+    return await step()
 
 
 class _Erasure:
