@@ -417,7 +417,7 @@ class TestPgbouncer:
 async def test_a_frozen_server_is_an_error_in_time_and_forgiven_when_it_wakes() -> None:
     with running_postgres() as server:
         assert server.pid is not None
-        database = DatabaseManager(server.database_url("postgres"), statement_timeout=0.2)
+        database = DatabaseManager(server.database_url("postgres"), statement_timeout=2)
         await database.upgrade()
         async with database.session() as db:
             session = await SessionRepository(db).create(Session(user_id="ada"))
