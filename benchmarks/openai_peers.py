@@ -33,7 +33,7 @@ PEER = "SQLAlchemySession of the SDK"
 PEERS = "peers"
 """The SDK's database."""
 TASKS = 64
-PROMISED = {1: 3, TASKS: 10}
+WANTED = {1: 3, TASKS: 10}
 LAST = 50
 LENGTHS = (100, 10_000)
 TURNS = 4
@@ -119,15 +119,15 @@ def run() -> None:
     with running_postgres(durable=True) as server:
         asyncio.run(migrate(server))
         server.create_database(PEERS)
-        for tasks, promised in PROMISED.items():
+        for tasks, wanted in WANTED.items():
             seconds = asyncio.run(appends(server, tasks))
             print_ratios(f"add_items to PostgreSQL, {tasks} task(s)", seconds)
             ratio = seconds[PEER] / seconds[WRITER]
-            print(f"  {WRITER} is {ratio:.2f} x {PEER} (promised: at least {promised:g})")
+            print(f"  {WRITER} is {ratio:.2f} x {PEER} (wanted: at least {wanted:g})")
         seconds = asyncio.run(reads(server))
         print_ratios(f"get_items({LAST})", seconds)
         short, long = (seconds[f"{ALONE}, of {length:,}"] for length in LENGTHS)
-        print(f"  {LENGTHS[1]:,} items take {long / short:.2f} x as long as {LENGTHS[0]} (promised: 1)")
+        print(f"  {LENGTHS[1]:,} items take {long / short:.2f} x as long as {LENGTHS[0]} (wanted: 1)")
 
 
 if __name__ == "__main__":

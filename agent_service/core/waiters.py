@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Waiters(Generic[T]):
-    """A queue of tasks. While any wait, nothing is free: who gives first asks whether one of them takes it."""
+    """A queue of tasks. While a task waits, nothing is free: whatever becomes free is given to the queue first."""
 
     def __init__(self) -> None:
         self._promised: deque[asyncio.Future[T]] = deque()
@@ -44,7 +44,7 @@ class Waiters(Generic[T]):
             timer.cancel()
 
     def give(self, thing: T) -> bool:
-        """Give something to the task that waits longest; False: none waits."""
+        """Give something to the task that has waited longest; return False if no task waits."""
         while self._promised:
             promised = self._promised.popleft()
             if not promised.done():

@@ -60,7 +60,7 @@ class ConnectionPool(AsyncAdaptedQueuePool):
         self._give(record)
 
     def _give(self, entry: ConnectionPoolEntry | None) -> None:
-        """Give a connection, or the right to make one, to who waits longest; else keep it."""
+        """Give a connection, or the right to make one, to the task that has waited longest; without one keep it."""
         if self._waiters.give(entry):
             return
         if entry is None:
